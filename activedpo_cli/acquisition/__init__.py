@@ -1,0 +1,1 @@
+"""Acquisition methods: one file each, tensor mathematics only (see `base`)."""

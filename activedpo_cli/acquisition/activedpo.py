@@ -1,0 +1,43 @@
+"""ActiveDPO: the pairs whose gradient difference the labels so far cover least.
+
+φ is the difference of two responses' projected gradients, V = λI + Σ φφᵀ over the pairs labelled so far. B times, the
+pair with the largest ‖φ‖ in V⁻¹ is taken and its φφᵀ added to V, so that a batch does not repeat itself.
+
+Source: arXiv 2505.19241, algorithm 1, Eqs. (3) and (4). Score: ‖φ‖ in V⁻¹ when the pair was picked.
+Cost: O(n d B + n d s + d B²) for n candidates, d features, s pairs labelled earlier and budget B; no d × d matrix.
+"""
+
+import torch
+
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order
+from activedpo_cli.core.greedy import greedy_uncertainty
+from activedpo_cli.settings import Positive, Section, setting
+
+NEEDS: tuple[str, ...] = ("features",)
+
+
+class Settings(Section):
+    """What the method leaves open."""
+
+    ridge: Positive = setting(0.1, "λ: large values ignore redundancy within the batch, small ones penalise it most")
+
+
+def choose(
+    candidates: Candidates,
+    budget: int,
+    settings: Settings,
+    generator: torch.Generator,
+    max_per_prompt: int | None = None,
+) -> Selection:
+    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
+    check_budget(candidates, budget, max_per_prompt)
+    rows, scores = greedy_uncertainty(
+        candidates.pair_features(),
+        candidates.history(),
+        settings.ridge,
+        budget,
+        priority=seeded_order(len(candidates), generator),
+        groups=candidates.prompt_index,
+        max_per_group=max_per_prompt,
+    )
+    return Selection(rows=rows, scores=scores)

@@ -1,0 +1,43 @@
+"""One process at a time on one stage; the kernel frees the lock when its holder dies."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from activedpo_cli.errors import BusyError
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file at `path`; raises BusyError naming the holder when another process has it."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0, mode=0o664)
+    holder = path.with_suffix(".holder")
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BusyError(f"another process is working on `{what}` ({_describe(holder)})") from error
+    try:
+        # Only told to people who wait, so it needs no fsync and may be torn.
+        holder.write_text(
+            json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")})
+        )
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        facts = json.loads(holder.read_text())
+        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError):
+        return "its holder is unknown"
+

@@ -1,0 +1,154 @@
+"""A run folder: where everything is, and its parts as records. The only place that knows the file names of a run."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli.artifacts import files, jsonl
+from activedpo_cli.artifacts.stage_folder import StageFolder
+from activedpo_cli.config import CONFIG_NAME, changed_text, parse_config
+from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
+from activedpo_cli.records import Prompt, RecordedPreference, Response
+from activedpo_cli.settings import Config
+
+STAGES = ("generate", "featurize", "select", "label", "train", "evaluate")
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ITERATION = re.compile(r"iter-(\d{3,})")
+
+
+def run_path(name_or_path: str | None) -> Path:
+    """The folder meant by `--run`: a path as it is, a bare name under `runs/`."""
+    text = name_or_path or os.environ.get("ACTIVEDPO_RUN") or "runs/default"
+    path = Path(text)
+    if len(path.parts) == 1 and not path.is_absolute() and text not in (".", ".."):
+        path = Path("runs") / path
+    if not _RUN_NAME.fullmatch(path.absolute().name):
+        raise UsageError(
+            f"`{text}` is not a name for a run", hint="use letters, digits, dots, hyphens and underscores, at most 64"
+        )
+    return path
+
+
+class Run:
+    """A run that exists."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """The run in a folder; raises NotReadyError when there is none."""
+        if not (path / "run.json").is_file():
+            raise NotReadyError(
+                f"there is no run in `{path}`",
+                hint=f"make one with `activedpo init --run {path} --model MODEL --prompts FILE`",
+            )
+        return cls(path)
+
+    @property
+    def config(self) -> Config:
+        """The settings in `config.yaml`, checked."""
+        return parse_config(self.config_text)
+
+    @property
+    def config_text(self) -> str:
+        """`config.yaml` as it stands."""
+        try:
+            return (self.path / CONFIG_NAME).read_text(encoding="utf-8")
+        except (FileNotFoundError, UnicodeDecodeError) as error:
+            raise InvalidDataError(f"`{self.path / CONFIG_NAME}` can't be read: {error}") from error
+
+    def change_config(self, changes: dict[str, Any]) -> None:
+        """Write settings into `config.yaml`, keeping its comments; nothing is written when nothing differs."""
+        text = self.config_text
+        changed = changed_text(text, changes) if changes else text
+        if parse_config(changed) != parse_config(text):
+            files.write_bytes(self.path / CONFIG_NAME, changed.encode())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """`run.json`: when, by which version and command the run was made, and the digests of what it was made from."""
+        return jsonl.read_json(self.path / "run.json")
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """`reference/base.json`: which weights π_ref is."""
+        return jsonl.read_json(self.path / "reference" / "base.json")
+
+    def prompts(self, split: str | None = None) -> list[Prompt]:
+        """The prompts of the run, of one split or of both."""
+        rows = jsonl.read_rows(self.path / "prompts.jsonl", Prompt)
+        return [row for row in rows if split in (None, row.split)]
+
+    def stage(self, name: str, iteration: int) -> StageFolder:
+        """The folder of a stage of an iteration."""
+        return StageFolder(self.iteration_path(iteration) / name)
+
+    def redone_stage(self, name: str, iteration: int) -> StageFolder:
+        """Where `--force` makes a stage again, beside the old one."""
+        return StageFolder(self.iteration_path(iteration) / f".{name}.redo")
+
+    def iteration_path(self, iteration: int) -> Path:
+        """The folder of an iteration; they count from 1."""
+        return self.path / f"iter-{iteration:03d}"
+
+    def iterations(self) -> list[int]:
+        """The iterations that have a folder, in order."""
+        found = (_ITERATION.fullmatch(path.name) for path in self.path.glob("iter-*") if path.is_dir())
+        return sorted(int(match[1]) for match in found if match)
+
+    @property
+    def pool(self) -> StageFolder:
+        """Responses made elsewhere, stored once for all iterations."""
+        return StageFolder(self.path / "pool")
+
+    @property
+    def initial_evaluation(self) -> StageFolder:
+        """The evaluation of π_SFT, which every iteration is compared with."""
+        return StageFolder(self.path / "reference" / "evaluate")
+
+    @property
+    def initial_adapter(self) -> StageFolder:
+        """The seeded adapter with B = 0 from which the first iteration starts."""
+        return StageFolder(self.path / "reference" / "initial-adapter")
+
+    @property
+    def stale(self) -> Path:
+        """Where results go that `--force` replaced."""
+        return self.path / ".stale"
+
+    def lock_path(self, name: str) -> Path:
+        """The lock file of a stage."""
+        return self.path / ".locks" / f"{name}.lock"
+
+    def adapter_path(self, iteration: int) -> Path:
+        """The adapter of θ at the end of an iteration; of iteration 0, the initial one."""
+        folder = self.initial_adapter.path if iteration == 0 else self.stage("train", iteration).path
+        return folder / "adapter"
+
+    def drawn_prompts(self, iteration: int) -> dict[str, Any]:
+        """`generate/prompts.json`: the prompts of an iteration and where its responses come from."""
+        return self.stage("generate", iteration).read_json("prompts.json")
+
+    def responses(self, iteration: int) -> list[Response]:
+        """The responses of an iteration in the order of its prompts, sampled or from the pool."""
+        drawn = self.drawn_prompts(iteration)
+        if drawn["source"] == "pool":
+            wanted = {name: place for place, name in enumerate(drawn["prompt_ids"])}
+            rows = [row for row in self.pool_responses() if row.prompt_id in wanted]
+            return sorted(rows, key=lambda row: wanted[row.prompt_id])
+        folder = self.stage("generate", iteration)
+        return [row for path in sorted(folder.path.glob("responses-*.jsonl")) for row in folder.read_rows(path.name, Response)]
+
+    def pool_responses(self) -> list[Response]:
+        """All responses that were made elsewhere."""
+        return self.pool.read_rows("responses.jsonl", Response)
+
+    def pool_preferences(self) -> list[RecordedPreference]:
+        """Preferences that came with the pool."""
+        return self.pool.read_rows("preferences.jsonl", RecordedPreference) if self.pool.manifest else []
+
+    def next_command(self, stage: str, iteration: int) -> str:
+        """The command that does a stage, as it can be pasted."""
+        return f"activedpo {stage} --run {self.path} --iteration {iteration}"

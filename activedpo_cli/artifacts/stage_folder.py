@@ -1,0 +1,130 @@
+"""One stage's folder: what is there, and how its files appear."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.artifacts import files, jsonl, manifest, tensors
+from activedpo_cli.artifacts.label_log import LabelLog
+from activedpo_cli.artifacts.manifest import Manifest, Started
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class StageFolder:
+    """The files of one stage of one iteration; unfinished until `finish` has written the manifest."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest, None while the stage is not finished."""
+        return manifest.read_manifest(self.path)
+
+    @property
+    def started(self) -> Started | None:
+        """What was begun here, None where nothing was or where it is finished."""
+        return None if self.manifest else manifest.read_started(self.path)
+
+    def begin(self, started: Started) -> None:
+        """Note what identifies the work; files of an earlier, unidentified attempt are removed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        files.sweep_temporaries(self.path)
+        if self.started is None:
+            manifest.write_started(self.path, started)
+
+    def has(self, name: str) -> bool:
+        """Whether a file or folder of that name is there, which means that it is whole."""
+        return (self.path / name).exists()
+
+    def write_rows(self, name: str, rows: Iterable[Any]) -> None:
+        """Write records as one JSON Lines file."""
+        jsonl.write_rows(self.path / name, rows)
+
+    def write_json_lines(self, name: str, values: Iterable[dict[str, Any]]) -> None:
+        """Write plain dictionaries as one JSON Lines file."""
+        files.write_bytes(self.path / name, b"".join(jsonl.encode_json(value) + b"\n" for value in values))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write one JSON value."""
+        jsonl.write_json(self.path / name, value)
+
+    def write_tensors(self, name: str, values: "dict[str, Tensor]", metadata: dict[str, str]) -> None:
+        """Write tensors as one safetensors file."""
+        tensors.write_tensors(self.path / name, values, metadata)
+
+    def write_folder(self, name: str, save: Callable[[Path], None]) -> None:
+        """Let a library fill a subfolder, which appears when it is whole."""
+        files.write_folder_with(self.path / name, save)
+
+    def read_rows(self, name: str, row_type: type) -> list[Any]:
+        """The records of one JSON Lines file."""
+        return jsonl.read_rows(self.path / name, row_type)
+
+    def read_json(self, name: str) -> Any:
+        """The value of one JSON file."""
+        return jsonl.read_json(self.path / name)
+
+    def read_tensors(self, name: str) -> "dict[str, Tensor]":
+        """The tensors of one safetensors file."""
+        return tensors.read_tensors(self.path / name)
+
+    def label_log(self) -> LabelLog:
+        """The append-only log of answers."""
+        return LabelLog(self.path / "labels.jsonl")
+
+    def scratch(self) -> Path:
+        """A folder for a library's temporary files; swept before the next attempt."""
+        path = self.path / ".scratch.tmp"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def finish(
+        self, started: Started, *, logs: tuple[str, ...], summary: dict, execution: dict, environment: dict
+    ) -> Manifest:
+        """Describe every file and declare the stage finished."""
+        files.sweep_temporaries(self.path)
+        names = [path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()]
+        names = [name for name in names if name not in (manifest.STARTED_NAME, manifest.MANIFEST_NAME)]
+        record = Manifest(
+            **started.model_dump(),
+            outputs=manifest.describe_files(self.path, [name for name in names if name not in logs]),
+            logs=manifest.describe_files(self.path, [name for name in names if name in logs]),
+            summary=summary,
+            execution=execution,
+            environment=environment,
+        )
+        manifest.write_manifest(self.path, record)
+        return record
+
+    def missing_outputs(self) -> list[str]:
+        """Outputs that the manifest lists and that are gone or of another size."""
+        record = self.manifest
+        assert record is not None
+        listed = {**record.outputs, **record.logs}
+        return [name for name, output in listed.items() if _size(self.path / name) != output.bytes]
+
+
+def set_aside(folder: StageFolder, stale_root: Path) -> Path | None:
+    """Move a stage's folder out of the way, keeping it; returns where it went."""
+    if not folder.path.exists():
+        return None
+    stem = f"{folder.path.parent.name}-{folder.path.name}-{time.strftime('%Y%m%dT%H%M%S')}"
+    number = 0
+    while (destination := stale_root / (stem + (f"-{number}" if number else ""))).exists():
+        number += 1
+    files.move(folder.path, destination)
+    return destination
+
+
+def swap_in(redone: StageFolder, folder: StageFolder, stale_root: Path) -> None:
+    """Put a stage that was made again in the place of the old one, which is kept in `stale_root`."""
+    set_aside(folder, stale_root)
+    files.move(redone.path, folder.path)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

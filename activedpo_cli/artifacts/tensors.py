@@ -1,0 +1,43 @@
+"""Tensors on disk: safetensors files with a header that says what they are."""
+
+import json
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from activedpo_cli.artifacts.files import write_with
+from activedpo_cli.errors import InvalidDataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str]) -> None:
+    """Write tensors, moved to the CPU, in one step."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_with(path, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
+
+
+def read_tensors(path: Path) -> "dict[str, Tensor]":
+    """All tensors of a file; raises InvalidDataError when it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise InvalidDataError(f"`{path}` is missing") from error
+    except SafetensorError as error:
+        raise InvalidDataError(f"`{path}` is not a whole safetensors file", details=[str(error)]) from error
+
+
+def count_tensor_rows(path: Path) -> int | None:
+    """The first dimension shared by the tensors of a file, read from its header without torch; None where they differ."""
+    with open(path, "rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    sizes = {entry["shape"][0] if entry["shape"] else 1 for entry in header.values()}
+    return sizes.pop() if len(sizes) == 1 else None

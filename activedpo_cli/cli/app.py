@@ -1,0 +1,121 @@
+"""The `activedpo` command: its groups of subcommands, and the one place where errors become text and exit codes."""
+
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from activedpo_cli import __version__
+from activedpo_cli.cli import look_commands, run_commands, stage_commands
+from activedpo_cli.cli.render import print_error, print_message
+from activedpo_cli.errors import ActiveDPOError, InterruptedByUserError
+
+
+class ErrorBoundary(TyperGroup):
+    """Runs a subcommand; whatever it raises ends as a message and an exit code, never as a bare traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        try:
+            with _terminable():
+                return super().invoke(ctx)
+        except ActiveDPOError as error:
+            print_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            _say_interrupted()
+            raise typer.Exit(InterruptedByUserError.exit_code) from error
+        except OSError as error:
+            print_error(_explained(error))
+            raise typer.Exit(ActiveDPOError.exit_code) from error
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if _is_click(error) or os.environ.get("ACTIVEDPO_DEBUG"):
+                raise
+            _say_bug(error)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="activedpo",
+    cls=ErrorBoundary,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Choose which response pairs are worth a preference label, buy those labels, align the policy, repeat.",
+    epilog="Quick start:  activedpo run --run first --iterations 2",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
+    if version:
+        sys.stdout.write(f"activedpo {__version__}\n")
+        raise typer.Exit()
+
+
+run_commands.register(app)
+stage_commands.register(app)
+look_commands.register(app)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+class _terminable:
+    """Lets SIGTERM end the work as Ctrl-C does: at once, with finished units kept."""
+
+    def __enter__(self) -> None:
+        self._previous = None
+        if _in_main_thread():
+            self._previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def _raise_interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _say_interrupted() -> None:
+    print_message("interrupted: what was finished is kept; the same command goes on from there")
+
+
+def _explained(error: OSError) -> ActiveDPOError:
+    where = f" at `{error.filename}`" if error.filename else ""
+    return ActiveDPOError(
+        f"{error.strerror or error}{where}", hint="what was finished is kept; the same command goes on from there"
+    )
+
+
+def _say_bug(error: Exception) -> None:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    print_error(
+        ActiveDPOError(
+            f"unexpected {type(error).__name__}: {error}",
+            details=[f"in {frame.filename}:{frame.lineno}", f"activedpo {__version__}; this is a bug"],
+            hint="set ACTIVEDPO_DEBUG=1 and run the command again to see the traceback",
+        )
+    )
+
+
+def _is_click(error: Exception) -> bool:
+    """Usage errors of the command-line library, which prints them itself."""
+    return type(error).__module__.partition(".")[0] in ("click", "typer")

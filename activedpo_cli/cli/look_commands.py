@@ -1,0 +1,79 @@
+"""Commands that only look: where a run stands, why a pair was picked, what there is to choose from."""
+
+from typing import Annotated, Optional
+
+import typer
+
+from activedpo_cli.cli.options import IterationOption, JsonOption, RunOption
+
+PANEL = "Look"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (status, show):
+        app.command(rich_help_panel=PANEL)(command)
+    app.command("ls", rich_help_panel=PANEL)(list_choices)
+
+
+def status(run: RunOption = None, json: JsonOption = False) -> None:
+    """What is done, partial, stale or missing, and the next command.
+
+    Example:   activedpo status --run tldr --json
+    """
+    from activedpo_cli.artifacts.run import Run, run_path
+    from activedpo_cli.cli.look_output import print_status
+    from activedpo_cli.cli.render import print_json
+    from activedpo_cli.stages.status import run_status
+
+    found = run_status(Run.open(run_path(run)))
+    if json:
+        print_json(found)
+    else:
+        print_status(found)
+
+
+def show(
+    pair: Annotated[
+        Optional[str], typer.Argument(metavar="PAIR", help="A pair such as p000123/i001/r0-r2; none lists the selected.")
+    ] = None,
+    run: RunOption = None,
+    iteration: IterationOption = None,
+    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Show what the model saw, token by token.")] = True,
+    json: JsonOption = False,
+) -> None:
+    """A pair: its texts, score, rank and label, and the tokens and mask that the model saw.
+
+    Example:   activedpo show p000123/i001/r0-r2
+    """
+    from activedpo_cli.artifacts.run import Run, run_path
+    from activedpo_cli.cli.look_output import print_pair, print_selection
+    from activedpo_cli.cli.render import print_json
+    from activedpo_cli.stages.show import pair_details, selected_pairs
+
+    opened = Run.open(run_path(run))
+    number = iteration or (opened.iterations() or [1])[-1]
+    if pair is None:
+        found = selected_pairs(opened, number)
+        print_json(found) if json else print_selection(found)
+    else:
+        details = pair_details(opened, pair, iteration, tokens=tokens)
+        print_json(details) if json else print_pair(details)
+
+
+def list_choices(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="methods, oracles, prompts, models or presets.")] = "methods",
+    json: JsonOption = False,
+) -> None:
+    """What there is to choose from: methods, oracles, prompts (sources), models (aliases), presets.
+
+    Example:   activedpo ls methods
+    """
+    from activedpo_cli.cli.render import print_json, print_table
+    from activedpo_cli.stages.choices import choices
+
+    found = choices(what)
+    if json:
+        print_json(found)
+    else:
+        print_table("", ["name", "what it is"], [[name, text] for name, text in found.items()])

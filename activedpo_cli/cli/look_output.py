@@ -1,0 +1,68 @@
+"""Tables and texts of the commands that only look."""
+
+from typing import Any
+
+from activedpo_cli.cli.loop_output import COLUMNS, evaluation_row
+from activedpo_cli.cli.render import print_result, print_table
+
+SIGNS = {"complete": "✓", "partial": "◐", "stale": "!", "damaged": "✗", "missing": "·"}
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """Stage by iteration, then the evaluations, what is wrong or has changed, and the next command."""
+    iterations = found["iterations"]
+    title = f"{found['run']}   {found['method']}, {found['model']}   {found['labels_spent']} labels spent"
+    names = list(iterations[0]["stages"])
+    rows = [[name, *(_cell(row["stages"][name]) for row in iterations)] for name in names]
+    print_table(title, ["stage", *(f"iter-{row['iteration']:03d}" for row in iterations)], rows)
+    if found["evaluations"]:
+        print_result("")
+        print_table("", COLUMNS, [evaluation_row(row) for row in found["evaluations"]])
+    for row in iterations:
+        for name, status in row["stages"].items():
+            for reason in status["reasons"]:
+                print_result(f"! {name} iter-{row['iteration']:03d} is {status['state']}: {reason}")
+            for note in status["notes"]:
+                print_result(f"  {name} iter-{row['iteration']:03d}: {note}")
+    print_result(f"next: {found['next']}")
+
+
+def print_selection(found: list[dict[str, Any]]) -> None:
+    """The selected pairs, best first."""
+    print_table(
+        "",
+        ["rank", "score", "pair", "label", "prompt"],
+        [[str(r["rank"]), f"{r['score']:.4g}", r["pair_id"], r["label"], _short(r["prompt"])] for r in found],
+    )
+
+
+def print_pair(details: dict[str, Any]) -> None:
+    """Everything about one pair."""
+    print_result(f"pair {details['pair_id']}  iteration {details['iteration']}")
+    print_result(f"rank {details['rank'] or 'not selected'}  score {details['score']}  label {details['label']}")
+    print_result(f"\nprompt\n{_indented(details['prompt'])}")
+    for side in ("a", "b"):
+        response = details[f"response_{side}"]
+        marks = [response["finish_reason"], f"{response['num_tokens']} tokens"]
+        marks += [f"{name} {value:.4g}" for name, value in (response["scores"] or {}).items()]
+        marks += ["preferred"] if response["preferred"] else []
+        print_result(f"\nresponse {side}  {response['response_id']}  ({', '.join(marks)})\n{_indented(response['text'])}")
+        if "tokens" in response:
+            print_result("\n  tokens (● counts for log π, · does not)")
+            print_result("  " + " ".join(f"{'●' if t['mask'] else '·'}{t['id']}:{t['piece']!r}" for t in response["tokens"]))
+
+
+def _cell(status: dict[str, Any]) -> str:
+    text = f"{SIGNS[status['state']]} {status['state']}"
+    if status["state"] in ("complete", "stale", "partial"):
+        text += f", {status['headline']}" if status["state"] == "partial" else f"  {status['seconds']:.1f} s"
+    return text
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else line[:79] + "…"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.split("\n"))

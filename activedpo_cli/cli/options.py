@@ -1,0 +1,175 @@
+"""Flags that are the same everywhere, and flags made from the settings they set."""
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
+
+import typer
+
+from activedpo_cli.settings import SECTIONS, Config
+
+RunOption = Annotated[
+    Optional[str],
+    typer.Option("--run", metavar="NAME_OR_PATH", help="The run. \\[default: $ACTIVEDPO_RUN, else runs/default]"),
+]
+IterationOption = Annotated[
+    Optional[int],
+    typer.Option("--iteration", min=1, metavar="N", help="Iteration, from 1. \\[default: the newest there is]"),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Make it again; the old result is kept in .stale/.")]
+SetOption = Annotated[
+    Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any setting of config.yaml; repeatable.")
+]
+PresetOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--preset", help="Settings of a new run: paper where you give prompts, else tiny (see `activedpo ls presets`)."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto; never changes settings.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+@dataclass(frozen=True)
+class SettingFlag:
+    """A flag of one command and the setting behind it."""
+
+    key: str
+    flags: tuple[str, ...]
+
+    @property
+    def parameter_name(self) -> str:
+        """The name of the function parameter that receives the flag."""
+        return self.key.replace(".", "__")
+
+    def parameter(self) -> inspect.Parameter:
+        """The parameter, None by default so that a flag left out can be told from one that was given."""
+        field = _field(self.key)
+        option = typer.Option(
+            *self.flags, help=_help(field), show_default=False, rich_help_panel="Settings (written to config.yaml)"
+        )
+        return inspect.Parameter(
+            self.parameter_name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[Optional[_flag_type(field.annotation)], option],
+        )
+
+
+def flags_of(*keys: str, prefix: str = "") -> list[SettingFlag]:
+    """The flags of settings: `generate` stands for its whole section, `model.name` for one setting."""
+    found = []
+    for key in keys:
+        section, _, leaf = key.partition(".")
+        names = [leaf] if leaf or section not in SECTIONS else list(SECTIONS[section].model_fields)
+        for name in names:
+            full = f"{section}.{name}" if name else section
+            found.append(SettingFlag(full, _flag_names(full, prefix)))
+    return found
+
+
+def without_clashes(flags: Iterable[SettingFlag]) -> list[SettingFlag]:
+    """Each flag name only once: the first setting that claims it has it, others are left to `--set`."""
+    taken: set[str] = set()
+    kept = []
+    for flag in flags:
+        free = tuple(name for name in flag.flags if name not in taken)
+        if free:
+            kept.append(SettingFlag(flag.key, free))
+            taken.update(free)
+    return kept
+
+
+def with_settings(flags: list[SettingFlag]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command function these flags; it receives those that were typed as `given`, by dotted key."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "given"]
+        by_parameter = {flag.parameter_name: flag.key for flag in flags}
+
+        @wraps(function)
+        def command(**arguments: Any) -> Any:
+            typed = {by_parameter[name]: arguments.pop(name) for name in by_parameter}
+            given = {key: value for key, value in typed.items() if value is not None}
+            return function(given=given, **arguments)
+
+        keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*[f.parameter() for f in flags], *keyword_only]
+        )
+        command.__annotations__ = {p.name: p.annotation for p in (*[f.parameter() for f in flags], *keyword_only)}
+        return command
+
+    return decorate
+
+
+def all_given(given: Mapping[str, Any], assignments: Iterable[str] | None) -> dict[str, Any]:
+    """Settings given by flags and by `--set`, as values."""
+    from activedpo_cli.config import parse_assignment
+
+    return {key: _parsed(key, value) for key, value in given.items()} | dict(
+        parse_assignment(text) for text in assignments or ()
+    )
+
+
+def _parsed(key: str, value: Any) -> Any:
+    """The value of a flag; a list is typed with commas, also where the setting takes one word instead of a list."""
+    from activedpo_cli.config import read_value
+
+    annotation = _field(key).annotation
+    if not isinstance(value, str) or not _is_list(annotation) or _takes_word(annotation):
+        return value
+    return [read_value(part) for part in value.strip("[]").split(",") if part.strip()]
+
+
+def _field(key: str) -> Any:
+    section, _, leaf = key.partition(".")
+    return SECTIONS[section].model_fields[leaf] if leaf else Config.model_fields[section]
+
+
+def _flag_names(key: str, prefix: str) -> tuple[str, ...]:
+    extra = _field(key).json_schema_extra or {}
+    names = tuple(extra.get("flags", ())) or ("--" + key.rpartition(".")[2].replace("_", "-"),)
+    if _flag_type(_field(key).annotation) is bool and not prefix:
+        return tuple(f"{name}/--no-{name.removeprefix('--')}" for name in names)
+    return tuple("--" + prefix + name.removeprefix("--") for name in names)
+
+
+def _help(field: Any) -> str:
+    text = field.description[0].upper() + field.description[1:]
+    choices = _choices(field.annotation)
+    if choices:
+        text += f" ({' | '.join(map(str, choices))})"
+    default = field.default
+    shown = ",".join(map(str, default)) if isinstance(default, list) else default
+    return f"{text}." if shown in (None, "") else f"{text}. \\[default: {shown}]"
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return ()
+
+
+def _flag_type(annotation: Any) -> type:
+    if get_origin(annotation) is Annotated:
+        return _flag_type(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = {_flag_type(member) for member in get_args(annotation) if member is not type(None)}
+        return inner.pop() if len(inner) == 1 else str
+    return annotation if annotation in (int, float, bool) else str
+
+
+def _is_list(annotation: Any) -> bool:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_is_list(member) for member in get_args(annotation))
+    return get_origin(annotation) is list
+
+
+def _takes_word(annotation: Any) -> bool:
+    return str in get_args(annotation)

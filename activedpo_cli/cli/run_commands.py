@@ -1,0 +1,103 @@
+"""Commands about whole runs: make one, and do all that is not done."""
+
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from activedpo_cli.cli.options import (
+    DeviceOption,
+    JsonOption,
+    PresetOption,
+    QuietOption,
+    RunOption,
+    SetOption,
+    all_given,
+    flags_of,
+    with_settings,
+    without_clashes,
+)
+
+PANEL = "Start"
+LOOP_SETTINGS = without_clashes(
+    [
+        *flags_of("model", "prompts", "seed", "generate", "adapter", "featurize", "select", "label", "train"),
+        *flags_of("evaluate", prefix="eval-"),
+    ]
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(rich_help_panel=PANEL)(init)
+    app.command("run", rich_help_panel=PANEL)(run_loop)
+
+
+@with_settings(flags_of("model", "prompts", "seed"))
+def init(
+    given: Mapping[str, Any],
+    run: RunOption = None,
+    preset: PresetOption = None,
+    set_: SetOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Create a run: its settings, its prompts and its initial model.
+
+    Prompts are a .jsonl, .json, .csv, .tsv, .parquet or .txt file, a hub dataset, or a named source.
+
+    Writes   config.yaml, prompts.jsonl, run.json, reference/
+
+    Example:   activedpo init --model gemma-2b --prompts prompts.jsonl --eval-prompts 100
+    """
+    from activedpo_cli.artifacts.run import run_path
+    from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
+    from activedpo_cli.stages.create import RunRequest, ensure_run
+
+    request = RunRequest(run_path(run), preset, all_given(given, set_), _typed())
+    made_run, made = ensure_run(request, make_progress(quiet))
+    if json:
+        print_json({"run": str(made_run.path), "state": "made" if made else "up to date"})
+        return
+    if not made and not quiet:
+        print_message(f"✓ `{made_run.path}` is up to date")
+    if not quiet:
+        print_result(str(made_run.path))
+
+
+@with_settings(LOOP_SETTINGS)
+def run_loop(
+    given: Mapping[str, Any],
+    ridge: Annotated[float | None, typer.Option("--ridge", min=0, help="λ of V, for methods that have it.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, metavar="T", help="Iterations in all. \\[default: 5, or those there are]")
+    ] = None,
+    run: RunOption = None,
+    preset: PresetOption = None,
+    set_: SetOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Do every stage that is not done, for as many iterations as asked, in one process.
+
+    The same as the six commands in a loop; stop it at any time and run it again. Ends with a table of the evaluations.
+
+    Example:   activedpo run --iterations 5 --method activedpo --budget 50
+    """
+    from activedpo_cli.cli.loop_output import print_loop
+    from activedpo_cli.cli.render import make_progress
+    from activedpo_cli.cli.stage_output import print_stage
+    from activedpo_cli.stages.loop import LoopRequest, do_loop
+
+    request = LoopRequest(run, preset, all_given(given, set_), ridge, iterations, device, _typed())
+    done = do_loop(request, make_progress(quiet), (lambda result: None) if quiet or json else print_stage)
+    print_loop(done, json=json)
+
+
+def _typed() -> list[str]:
+    """The command line, with anything that looks like a secret taken out."""
+    from activedpo_cli.redaction import redacted
+
+    return redacted(["activedpo", *sys.argv[1:]])

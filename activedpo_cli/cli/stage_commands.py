@@ -1,0 +1,206 @@
+"""The six stages as subcommands."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from activedpo_cli.cli.options import (
+    DeviceOption,
+    ForceOption,
+    IterationOption,
+    JsonOption,
+    PresetOption,
+    QuietOption,
+    RunOption,
+    SetOption,
+    all_given,
+    flags_of,
+    with_settings,
+)
+
+PANEL = "Stages"
+RUN_SETTINGS = ("model", "prompts", "seed")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands in the order of the loop."""
+    for command in (generate, featurize, select, label, train, evaluate):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+@with_settings(flags_of("generate", "label.score_field", *RUN_SETTINGS))
+def generate(
+    given: Mapping[str, Any],
+    run: RunOption = None,
+    iteration: IterationOption = None,
+    preset: PresetOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Sample responses to the prompts of an iteration from the current policy.
+
+    Makes the run if there is none. Each unit of prompts is one file, so an interrupted command goes on where it stopped.
+
+    Reads   prompts.jsonl, iter-(N-1)/train/adapter      Writes   iter-N/generate/
+
+    Example:   activedpo generate --model gemma-2b
+    """
+    _stage("generate", run, iteration, all_given(given, set_), force, device, quiet, json, preset=preset, make=True)
+
+
+@with_settings(flags_of("featurize", "adapter", "model.dtype"))
+def featurize(
+    given: Mapping[str, Any],
+    run: RunOption = None,
+    iteration: IterationOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Project each response's log-probability gradient to a feature vector.
+
+    The responses of pairs labelled earlier are featurized again, under the current policy.
+
+    Reads   iter-N/generate/, earlier labels, iter-(N-1)/train/adapter      Writes   iter-N/featurize/
+
+    Example:   activedpo featurize --lora-r 16 --lora-modules all-linear --proj-dim 4096
+    """
+    _stage("featurize", run, iteration, all_given(given, set_), force, device, quiet, json)
+
+
+@with_settings(flags_of("select", "label.score_field"))
+def select(
+    given: Mapping[str, Any],
+    ridge: Annotated[
+        Optional[float],
+        typer.Option("--ridge", min=0, help="λ of V = λI + Σφφᵀ, for methods that have it. \\[default: the method's]"),
+    ] = None,
+    run: RunOption = None,
+    iteration: IterationOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Pick the pairs to label.
+
+    Scores every pair of responses to one prompt and keeps the best. Needs no model.
+
+    Reads   iter-N/featurize/, earlier labels      Writes   iter-N/select/selection.jsonl, scores.safetensors
+
+    Example:   activedpo select --method activedpo --budget 50
+    """
+    _stage("select", run, iteration, all_given(given, set_), force, device, quiet, json, ridge=ridge)
+
+
+@with_settings(flags_of("label"))
+def label(
+    given: Mapping[str, Any],
+    annotator: Annotated[Optional[str], typer.Option(help="Who answers. \\[default: the user name]")] = None,
+    guidelines: Annotated[Optional[Path], typer.Option(help="A text that people can call up while they label.")] = None,
+    export: Annotated[
+        Optional[Path], typer.Option("--export", help="Write the pending pairs to FILE.jsonl or FILE.csv and stop.")
+    ] = None,
+    import_: Annotated[Optional[Path], typer.Option("--import", help="Read answers from such a file.")] = None,
+    accept_partial: Annotated[
+        bool, typer.Option("--accept-partial", help="Close the stage with the answers there are.")
+    ] = False,
+    run: RunOption = None,
+    iteration: IterationOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Ask the oracle which response of each selected pair is better.
+
+    Every answer is on the disk before it is acknowledged. Exits 5 while pairs still wait for an answer.
+
+    Reads   iter-N/select/, iter-N/generate/      Writes   iter-N/label/labels.jsonl, outcomes.jsonl, preferences.jsonl
+
+    Example:   activedpo label --oracle reward-model:OpenAssistant/reward-model-deberta-v3-large
+    """
+    options = {
+        "annotator": annotator,
+        "guidelines": guidelines,
+        "export": export,
+        "import": import_,
+        "accept_partial": accept_partial,
+    }
+    _stage("label", run, iteration, all_given(given, set_), force, device, quiet, json, options=options)
+
+
+@with_settings(flags_of("train", "adapter"))
+def train(
+    given: Mapping[str, Any],
+    run: RunOption = None,
+    iteration: IterationOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Continue the policy with DPO on the preferences; the reference is the initial model in every iteration.
+
+    Reads   iter-N/label/, iter-(N-1)/train/adapter      Writes   iter-N/train/adapter/, metrics.jsonl
+
+    Example:   activedpo train --learning-rate 1e-4 --epochs 4 --labels new
+    """
+    _stage("train", run, iteration, all_given(given, set_), force, device, quiet, json)
+
+
+@with_settings(flags_of("evaluate"))
+def evaluate(
+    given: Mapping[str, Any],
+    run: RunOption = None,
+    iteration: IterationOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure the new policy on held-out prompts, against the initial model.
+
+    Reads   iter-N/train/adapter, the held-out prompts      Writes   iter-N/evaluate/metrics.json, samples.jsonl
+
+    Example:   activedpo evaluate --num-responses 3
+    """
+    _stage("evaluate", run, iteration, all_given(given, set_), force, device, quiet, json)
+
+
+def _stage(
+    name: str,
+    run: str | None,
+    iteration: int | None,
+    given: dict[str, Any],
+    force: bool,
+    device: str,
+    quiet: bool,
+    json: bool,
+    *,
+    preset: str | None = None,
+    make: bool = False,
+    ridge: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    from activedpo_cli.cli.stage_output import print_stage, stage_as_json
+    from activedpo_cli.cli.render import make_progress, print_json
+    from activedpo_cli.stages.command import StageRequest, do_stage
+
+    request = StageRequest(name, run, iteration, given, force, device, preset, make, ridge, dict(options or {}))
+    result = do_stage(request, make_progress(quiet))
+    if json:
+        print_json(stage_as_json(result))
+    elif not quiet:
+        print_stage(result)

@@ -1,0 +1,30 @@
+"""What a stage command prints when it is done."""
+
+from typing import Any
+
+from activedpo_cli.cli.render import print_message, print_result
+from activedpo_cli.stages.base import StageResult
+
+
+def print_stage(result: StageResult) -> None:
+    """One line about what was done, and the folder on stdout."""
+    name = f"{result.stage.name} iter-{result.iteration:03d}"
+    headline = result.stage.headline(result.manifest.summary)
+    if result.was_done:
+        hint = f"; `--iteration {result.iteration + 1}` opens the next" if result.stage.name == "evaluate" else ""
+        print_message(f"✓ {name} is up to date: {headline}{hint}")
+    else:
+        print_message(f"✓ {name}  {headline}  ({result.manifest.execution['seconds']:.1f} s)", style="ok")
+    print_result(str(result.folder))
+
+
+def stage_as_json(result: StageResult) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "stage": result.stage.name,
+        "iteration": result.iteration,
+        "state": "up to date" if result.was_done else "done",
+        "folder": str(result.folder),
+        "digest": result.manifest.digest,
+        "summary": result.manifest.summary,
+    }

@@ -1,0 +1,160 @@
+"""`config.yaml` as text: read, checked as a whole, changed without losing its comments. Opens no files."""
+
+import difflib
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
+
+from activedpo_cli.errors import UsageError
+from activedpo_cli.settings import SECTIONS, Config
+
+CONFIG_NAME = "config.yaml"
+
+
+def parse_config(text: str) -> Config:
+    """The settings in a `config.yaml`; raises UsageError that lists every problem at once."""
+    return build_config(_load_yaml(text))
+
+
+def build_config(values: Mapping[str, Any]) -> Config:
+    """Settings from nested values; raises UsageError that lists every problem at once."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        count = "a problem" if len(lines) == 1 else f"{len(lines)} problems"
+        raise UsageError(f"the settings have {count}", details=lines) from error
+
+
+def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The settings with dotted keys such as `select.budget` replaced."""
+    return build_config(nested(changes, config.model_dump()))
+
+
+def nested(changes: Mapping[str, Any], base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Dotted keys as nested dictionaries, laid over `base`."""
+    result = base if base is not None else {}
+    for key, value in changes.items():
+        *path, leaf = key.split(".")
+        target = result
+        for part in path:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise UsageError(f"`{key}` names a setting inside `{part}`, which has none")
+        target[leaf] = value
+    return result
+
+
+def flat(config: Config, *sections: str) -> dict[str, Any]:
+    """The settings of some sections (or of the top level, by name) with dotted keys, as JSON values."""
+    values = config.model_dump(mode="json", include=set(sections))
+    return dict(_flatten(values))
+
+
+def read_value(text: str) -> Any:
+    """The value meant by the text after `--set key=`: a YAML scalar or list."""
+    try:
+        return _load_yaml(text)
+    except UsageError:
+        return text
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`key=value` of `--set`; raises UsageError where there is no key."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"`--set {text}` is not of the form key=value", hint="for instance `--set select.budget=50`")
+    return key.strip().replace("-", "_"), read_value(value)
+
+
+def render_config(config: Config) -> str:
+    """A complete `config.yaml`: every default written out, each with its meaning as a comment."""
+    lines = [f"seed: {config.seed}  # {_help(Config, 'seed')}"]
+    for name, section in SECTIONS.items():
+        # On the key's own line: a comment above the key would be torn off by a round trip that adds a setting.
+        lines += ["", f"{name}:  # {(section.__doc__ or '').strip().partition(chr(10))[0]}"]
+        for field, value in getattr(config, name).model_dump(mode="json").items():
+            lines.append(_render_field(section, field, value))
+    return "\n".join(lines) + "\n"
+
+
+def changed_text(text: str, changes: Mapping[str, Any]) -> str:
+    """The text of a `config.yaml` with dotted keys replaced or added; comments and order stay."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    document = yaml.load(text) or {}
+    for key, value in changes.items():
+        *path, leaf = key.split(".")
+        target = document
+        for part in path:
+            target = target.setdefault(part, {})
+        target[leaf] = _in_one_line(value)
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
+
+
+def _in_one_line(value: Any) -> Any:
+    from ruamel.yaml.comments import CommentedSeq
+
+    if not isinstance(value, list):
+        return value
+    sequence = CommentedSeq(value)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+def _load_yaml(text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise UsageError(f"not valid YAML: {str(error).splitlines()[0]}", details=str(error).splitlines()[1:]) from error
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows
+
+
+def _render_field(section: type[BaseModel], field: str, value: Any) -> str:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = True
+    yaml.width = 4096
+    stream = io.StringIO()
+    yaml.dump({field: value}, stream)
+    body = stream.getvalue().strip()[1:-1]  # the braces of the flow mapping
+    return f"  {body}" + (f"  # {_help(section, field)}" if field in section.model_fields else "")
+
+
+def _help(section: type[BaseModel], field: str) -> str:
+    return section.model_fields[field].description or ""
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}  unknown setting{_did_you_mean(problem['loc'])}"
+    value = problem.get("input", PydanticUndefined)
+    shown = "" if value is PydanticUndefined or isinstance(value, dict) else f"{value!r}: "
+    return f"{key}  {shown}{problem['msg']}"
+
+
+def _did_you_mean(location: tuple) -> str:
+    names = list(Config.model_fields) if len(location) == 1 else list(SECTIONS[str(location[0])].model_fields)
+    close = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return f" — did you mean `{close[0]}`?" if close else ""

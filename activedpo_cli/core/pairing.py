@@ -1,0 +1,25 @@
+"""Which responses to one prompt may form pairs, and the pairs they form."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+
+def usable_indices(texts: Sequence[str], truncated: Sequence[bool], drop_truncated: bool) -> list[int]:
+    """Indices of the responses to ONE prompt that a person could tell apart and judge.
+
+    Left out: responses without visible text, truncated ones if `drop_truncated`, and every later copy of a text among
+    what remains.
+    """
+    seen: set[str] = set()
+    usable = []
+    for index, (text, is_truncated) in enumerate(zip(texts, truncated, strict=True)):
+        if not text.strip() or (drop_truncated and is_truncated) or text in seen:
+            continue
+        seen.add(text)
+        usable.append(index)
+    return usable
+
+
+def all_pairs(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """All C(m, 2) pairs of m responses, in the order of `indices`."""
+    return list(combinations(indices, 2))

@@ -1,0 +1,67 @@
+"""Errors whose message a user reads: what is wrong, the facts, and the way out.
+
+Every error that can be foreseen is raised as one of these; the command line turns it into text and an exit code in
+one place (`cli/app.py`).
+"""
+
+from collections.abc import Sequence
+
+
+class ActiveDPOError(Exception):
+    """Something failed in a way that can be explained.
+
+    Args:
+        message: One sentence, without a final period, naming the thing that is wrong.
+        details: Further lines of facts, for instance a difference of settings.
+        hint: A command or an action that helps, written so that it can be pasted.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+        self.hint = hint
+
+
+class UsageError(ActiveDPOError):
+    """A flag or a setting is wrong."""
+
+    exit_code = 2
+
+
+class RefusedError(ActiveDPOError):
+    """Finished or begun work was made with other settings or inputs."""
+
+    exit_code = 3
+
+
+class NotReadyError(ActiveDPOError):
+    """An earlier stage has to run first."""
+
+    exit_code = 4
+
+
+class InvalidDataError(ActiveDPOError):
+    """A file or an artifact does not hold what it should."""
+
+    exit_code = 4
+
+
+class LabelsPendingError(ActiveDPOError):
+    """Some pairs still wait for an answer."""
+
+    exit_code = 5
+
+
+class BusyError(ActiveDPOError):
+    """Another process works on the same stage."""
+
+    exit_code = 75
+
+
+class InterruptedByUserError(ActiveDPOError):
+    """A signal, or the person labelling, stopped the work; what was finished is kept."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""Where responses come from: one file per backend (see `base`)."""

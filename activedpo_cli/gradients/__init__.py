@@ -1,0 +1,1 @@
+"""Per-response LoRA gradients and their random projection."""

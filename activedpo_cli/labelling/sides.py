@@ -1,0 +1,11 @@
+"""Which response a person sees first: shuffled, so that no position stands for a source."""
+
+from activedpo_cli.oracles.base import Comparison
+from activedpo_cli.records import Response
+from activedpo_cli.seeds import derive_seed
+
+
+def shown_sides(comparison: Comparison, annotator: str, seed: int) -> tuple[Response, Response]:
+    """The two responses in the order in which `annotator` sees them; it depends on the pair, the person and the seed."""
+    sides = (comparison.response_a, comparison.response_b)
+    return sides if derive_seed(seed, "sides", annotator, comparison.pair_id) % 2 == 0 else sides[::-1]

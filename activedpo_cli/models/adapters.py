@@ -1,0 +1,156 @@
+"""LoRA adapters: made once from a seed, attached, switched off for the reference, saved with reproducible bytes."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.models.loading import require_finite
+from activedpo_cli.models.quiet import quiet_libraries
+from activedpo_cli.models.random_state import seeded_library_state
+from activedpo_cli.settings import AdapterSettings
+
+ADAPTER_NAME = "default"
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+
+
+def create_initial_adapter(
+    base_model: PreTrainedModel, settings: AdapterSettings, *, seed: int, destination: Path, base_name: str
+) -> None:
+    """Write a fresh adapter (A random from `seed`, B = 0, so that the policy is the base) into `destination`.
+
+    The bytes depend on the settings, the seed, and the base's shapes and number format alone (PEFT rounds A to the latter). `base_model` is left as it was. Raises
+    UsageError for layers that the model does not have.
+    """
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=int(settings.lora_alpha) if settings.lora_alpha.is_integer() else settings.lora_alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.lora_dropout,
+        target_modules=_checked_targets(base_model, settings.target_modules),
+        bias="none",
+        task_type=TaskType.CAUSAL_LM,
+    )
+    with quiet_libraries(), seeded_library_state(seed):
+        policy = get_peft_model(base_model, config)  # type: ignore[arg-type]
+    save_adapter(policy, destination, base_name=base_name)
+    policy.unload()
+    if hasattr(base_model, "peft_config"):
+        del base_model.peft_config
+
+
+def attach_adapter(base_model: PreTrainedModel, adapter_folder: Path, *, trainable: bool) -> PeftModel:
+    """The policy: the base with the saved adapter in float32, trainable only if asked, in evaluation mode.
+
+    Raises InvalidDataError when the adapter does not fit the base or is not finite; libraries only warn of a missing
+    weight and leave its random start in place.
+    """
+    try:
+        with quiet_libraries(), seeded_library_state(0):
+            policy = PeftModel.from_pretrained(
+                base_model,
+                str(adapter_folder),
+                adapter_name=ADAPTER_NAME,
+                is_trainable=trainable,
+                torch_device=str(base_model.device),
+            )
+        with safe_open(adapter_folder / WEIGHTS_FILE, framework="pt") as file:
+            stored = set(file.keys())
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise InvalidDataError(
+            f"the adapter in `{adapter_folder}` cannot be attached to this model",
+            details=[line for line in str(error).splitlines() if line.strip()][:3],
+            hint="was it made for another base model?",
+        ) from error
+    expected = set(_adapter_state(policy))
+    if stored != expected:
+        raise InvalidDataError(
+            f"the adapter in `{adapter_folder}` does not fit this model",
+            details=[f"differs in: {name}" for name in sorted(stored ^ expected)[:3]],
+            hint="was it made for another base model?",
+        )
+    require_finite(policy, str(adapter_folder))
+    return policy.eval()
+
+
+def save_adapter(
+    policy: PeftModel, destination: Path, *, base_name: str, tokenizer: PreTrainedTokenizerBase | None = None
+) -> None:
+    """Write the adapter, and beside it the tokenizer with its chat template, in PEFT's format; equal weights, equal bytes.
+
+    No pickles and no model card. `destination` is made if need be.
+    """
+    with quiet_libraries():
+        # "auto" would ask the hub for the base's configuration.
+        policy.save_pretrained(str(destination), selected_adapters=[ADAPTER_NAME], save_embedding_layers=False)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(str(destination))
+    (destination / "README.md").unlink(missing_ok=True)
+    config_path = destination / CONFIG_FILE
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    config = _sorted_names(config | {"base_model_name_or_path": base_name})
+    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def reference_mode(policy: PeftModel) -> Iterator[PeftModel]:
+    """π_ref: the same model with its adapters off; which parameters need gradients is restored exactly on leaving."""
+    needed = {name: parameter.requires_grad for name, parameter in policy.named_parameters()}
+    try:
+        with policy.disable_adapter():
+            yield policy
+    finally:
+        # PEFT unfreezes the active adapter here, even one that was frozen.
+        for name, parameter in policy.named_parameters():
+            parameter.requires_grad_(needed[name])
+
+
+def linear_layer_names(model: PreTrainedModel) -> list[str]:
+    """The names by which `adapter.target_modules` can call layers of this model, its output layer left out."""
+    return sorted({path.rpartition(".")[2] for path in _linear_layers(model)})
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    head = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head
+    ]
+
+
+def _checked_targets(model: PreTrainedModel, wanted: str | list[str]) -> str | list[str]:
+    if wanted == "all-linear":
+        return wanted
+    linear = _linear_layers(model)
+    names = [wanted] if isinstance(wanted, str) else wanted
+    unknown = [name for name in names if not any(f".{path}".endswith(f".{name}") for path in linear)]
+    if unknown:
+        raise UsageError(
+            f"adapter.target_modules names {', '.join(f'`{name}`' for name in unknown)}, which this model does not have",
+            details=[f"its linear layers: {', '.join(linear_layer_names(model))}"],
+            hint="set adapter.target_modules to some of these, or to all-linear",
+        )
+    return names
+
+
+def _adapter_state(policy: PeftModel) -> dict[str, torch.Tensor]:
+    with quiet_libraries():
+        return get_peft_model_state_dict(policy, adapter_name=ADAPTER_NAME, save_embedding_layers=False)
+
+
+def _sorted_names(value: Any) -> Any:
+    """Lists of names in order: PEFT writes sets in the order of string hashes, which differs between processes."""
+    if isinstance(value, dict):
+        return {key: _sorted_names(item) for key, item in value.items()}
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return sorted(value)
+    return value

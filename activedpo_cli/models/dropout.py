@@ -1,0 +1,25 @@
+"""Dropout of the base model would make training differ from sampling and the reference noisy; the adapter's may stay."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def base_dropout_off(policy: torch.nn.Module) -> Iterator[None]:
+    """Set every dropout probability but those of LoRA to 0 (modules and plain numbers), and put them back on leaving."""
+    saved: list[tuple[torch.nn.Module, str, float]] = []
+    for name, module in policy.named_modules():
+        if "lora_dropout" in name:
+            continue
+        for field, value in list(vars(module).items()):
+            is_probability = field == "p" if isinstance(module, torch.nn.Dropout) else "drop" in field
+            if isinstance(value, float) and is_probability:
+                saved.append((module, field, value))
+                setattr(module, field, 0.0)
+    try:
+        yield
+    finally:
+        for module, field, value in saved:
+            setattr(module, field, value)

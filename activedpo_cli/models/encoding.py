@@ -1,0 +1,125 @@
+"""The only place where text becomes tokens, and tokens text; each text is encoded once and its ids are kept.
+
+A response is a continuation: its tokens stand after the prompt's, nothing is joined and encoded again. Tokenizers that
+put a space before every text (SentencePiece) would add or lose one at that seam, so a response is encoded and decoded
+behind an anchor text that is taken off again.
+"""
+
+from collections.abc import Collection, Sequence
+
+import jinja2
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.records import PromptText
+
+ANCHORS = ("\n", "a", "1")
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, chat_template: str) -> list[int]:
+    """The ids that the model sees before it answers; never ends in an EOS that the tokenizer added by itself.
+
+    Messages, and with `chat_template` auto plain text too, go through the tokenizer's chat template, opened for an
+    answer. Raises InvalidDataError for messages without a template to render them, and for a prompt of no tokens.
+    """
+    if isinstance(prompt, list) and (chat_template == "never" or not tokenizer.chat_template):
+        raise InvalidDataError(
+            "a prompt is a list of messages, and there is no chat template to render it",
+            hint="give plain-text prompts, or a model with a chat template, and leave prompts.chat_template at auto",
+        )
+    if chat_template != "never" and tokenizer.chat_template:
+        messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+        token_ids = _plain_ids(tokenizer, _rendered(tokenizer, messages))
+    else:
+        token_ids = _without_added_eos(tokenizer, str(prompt))
+    if not token_ids:
+        raise InvalidDataError("a prompt has no tokens", hint="remove empty prompts")
+    return token_ids
+
+
+def encode_response_text(tokenizer: PreTrainedTokenizerBase, text: str, *, append_eos: bool = False) -> list[int]:
+    """The ids of a response made elsewhere, as they continue any prompt: no BOS, no added space.
+
+    The EOS is appended only if asked for. `decode_response` gives the text back.
+    """
+    token_ids = _continuation_ids(tokenizer, text)
+    if append_eos:
+        if tokenizer.eos_token_id is None:
+            raise InvalidDataError("an end-of-text token was asked for, and the tokenizer has none")
+        token_ids = [*token_ids, tokenizer.eos_token_id]
+    return token_ids
+
+
+def decode_response(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
+    """What a response adds to the text of its prompt, special tokens left out, a leading space kept."""
+    return _continuation_text(tokenizer, token_ids, skip_special_tokens=True)
+
+
+def stop_token_ids(
+    tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None, extra: Collection[int] = ()
+) -> frozenset[int]:
+    """Every id that ends a response: the tokenizer's EOS, the checkpoint's (one or several), and `extra`.
+
+    Raises UsageError when an id of `extra` is not in the vocabulary.
+    """
+    outside = sorted(token_id for token_id in extra if not 0 <= token_id < len(tokenizer))
+    if outside:
+        raise UsageError(f"generate.stop_token_ids has {outside[0]}, and the vocabulary ends at {len(tokenizer) - 1}")
+    declared = generation_config.eos_token_id if generation_config is not None else None
+    several = declared if isinstance(declared, list) else [declared]
+    return frozenset(int(token_id) for token_id in (tokenizer.eos_token_id, *several, *extra) if token_id is not None)
+
+
+def text_with_tokens(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[tuple[int, str]]:
+    """Each id with its piece of text, or with the tokenizer's own name for it where it is no text of its own."""
+    return [(token_id, _piece(tokenizer, token_id)) for token_id in token_ids]
+
+
+def _piece(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
+    text = _continuation_text(tokenizer, [token_id], skip_special_tokens=False)
+    return text if text and "\N{REPLACEMENT CHARACTER}" not in text else str(tokenizer.convert_ids_to_tokens(token_id))
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> str:
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except jinja2.TemplateError as error:
+        raise InvalidDataError(
+            "the tokenizer's chat template refuses a prompt", details=[str(error)], hint="check roles and their order"
+        ) from error
+
+
+def _plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _without_added_eos(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    token_ids = list(tokenizer(text)["input_ids"])
+    end = [tokenizer.eos_token_id]
+    # An EOS that the text itself spells out is among the plain ids too, and stays.
+    if token_ids[-1:] == end and token_ids[-2:] != _plain_ids(tokenizer, text)[-2:]:
+        return token_ids[:-1]
+    return token_ids
+
+
+def _continuation_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    for anchor in ANCHORS:
+        anchor_ids, joined = _plain_ids(tokenizer, anchor), _plain_ids(tokenizer, anchor + text)
+        token_ids = joined[len(anchor_ids) :]
+        # A merge across the seam, or a tokenizer that drops spaces, spoils this anchor; another may do.
+        if joined[: len(anchor_ids)] == anchor_ids and decode_response(tokenizer, token_ids) == text:
+            return token_ids
+    return _plain_ids(tokenizer, text)
+
+
+def _continuation_text(
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], *, skip_special_tokens: bool
+) -> str:
+    def decoded(ids: Sequence[int]) -> str:
+        return str(
+            tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
+        )
+
+    anchor_ids = _plain_ids(tokenizer, ANCHORS[1])
+    anchor, joined = decoded(anchor_ids), decoded([*anchor_ids, *token_ids])
+    return joined[len(anchor) :] if joined.startswith(anchor) else decoded(token_ids)

@@ -1,0 +1,122 @@
+"""Load base models and tokenizers: format and device explicit, weights frozen, no code and no pickles executed."""
+
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.models.quiet import quiet_libraries
+from activedpo_cli.models.random_state import seeded_library_state
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device meant by `auto` (CUDA where there is one, else the CPU), or by a device's own name.
+
+    Raises UsageError when torch does not know the name, or the machine does not have the device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"`{name}` is not a device", hint="use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"device `{name}` was asked for, and torch sees {torch.cuda.device_count()} CUDA devices",
+            hint="use `--device cpu`, or install a torch with CUDA",
+        )
+    return device
+
+
+def load_tokenizer(path_or_id: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer as it was saved; one without a pad token pads with EOS, UNK or BOS, and gets no new token."""
+    try:
+        with quiet_libraries():
+            tokenizer = AutoTokenizer.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise InvalidDataError(
+            f"the tokenizer of `{path_or_id}` cannot be loaded", details=_lines(error), hint=_folder_hint()
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+    return tokenizer
+
+
+def load_base_model(
+    path_or_id: str,
+    *,
+    revision: str | None = None,
+    dtype: Literal["auto", "float32", "bfloat16"],
+    device: torch.device,
+    attn_implementation: str,
+) -> PreTrainedModel:
+    """A causal language model in evaluation mode with every parameter frozen.
+
+    `dtype` auto keeps the checkpoint's number format. Raises InvalidDataError when the weights are absent, not
+    safetensors, incomplete (libraries fill the gaps at random), of other shapes, or not finite.
+    """
+    try:
+        # Filling missing weights draws from the global random state.
+        with quiet_libraries(), seeded_library_state(0):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path_or_id,
+                revision=revision,
+                dtype=DTYPES.get(dtype, "auto"),
+                attn_implementation=attn_implementation,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InvalidDataError(
+            f"the model `{path_or_id}` cannot be loaded", details=_lines(error), hint=_folder_hint()
+        ) from error
+    model, report = loaded
+    _require_complete(path_or_id, report)
+    model.to(device).eval().requires_grad_(False)
+    require_finite(model, path_or_id)
+    return model
+
+
+def require_finite(model: torch.nn.Module, name: str) -> None:
+    """Raise InvalidDataError naming the first parameter that holds a NaN or an infinity."""
+    for parameter_name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise InvalidDataError(
+                f"`{parameter_name}` of `{name}` holds values that are not finite",
+                hint="the checkpoint is broken, or overflowed in its number format; take another one",
+            )
+
+
+def context_length(model: PreTrainedModel | PretrainedConfig) -> int | None:
+    """How many tokens prompt and response may have together; None where the model states no limit."""
+    config = model if isinstance(model, PretrainedConfig) else model.config
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def context_length_at(path_or_id: str, revision: str | None = None) -> int | None:
+    """`context_length` of a model that is not loaded, from its configuration alone."""
+    return context_length(AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False))
+
+
+def _require_complete(name: str, report: dict[str, Any]) -> None:
+    mismatched = [key if isinstance(key, str) else key[0] for key in report.get("mismatched_keys", ())]
+    for problem, keys in (("lacks", sorted(report["missing_keys"])), ("has another shape of", sorted(mismatched))):
+        if keys:
+            raise InvalidDataError(
+                f"the checkpoint `{name}` {problem} {len(keys)} of the model's weights, first `{keys[0]}`",
+                hint="is it complete, and of a causal language model?",
+            )
+
+
+def _lines(error: Exception) -> list[str]:
+    return [line for line in str(error).splitlines() if line.strip()][:3]
+
+
+def _folder_hint() -> str:
+    return "pass a folder with config.json, tokenizer files and *.safetensors weights of a causal language model"

@@ -1,0 +1,189 @@
+"""From what the user calls a model to where it lies, and to digests that say which weights were meant."""
+
+import difflib
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli.errors import ActiveDPOError, InvalidDataError, RefusedError
+
+ALIASES = {
+    "gemma-2b": "google/gemma-2b",
+    "llama-2-7b": "meta-llama/Llama-2-7b-hf",
+    "qwen3-4b": "Qwen/Qwen3-4B",
+}
+"""Short names of the models in the paper and of a newer one."""
+
+HUB_TIMEOUT_SECONDS = 5.0
+SMALL_FILE_BYTES = 16 * 2**20
+COMMIT = re.compile(r"[0-9a-f]{40}")
+DIGESTED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template*",
+    "adapter_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelLocation:
+    """Where a model lies: a folder (`path`, absolute) or the hub (`hub_id` at the commit `revision`)."""
+
+    name: str
+    path: str | None
+    hub_id: str | None
+    revision: str | None
+
+    @property
+    def source(self) -> str:
+        """What the libraries' `from_pretrained` takes."""
+        return self.path or self.hub_id or self.name
+
+
+def resolve_model(name: str, revision: str | None = None) -> ModelLocation:
+    """Find a model by alias, local folder or hub id; reads at most one small answer from the hub.
+
+    Raises InvalidDataError for a folder that holds no model, and ActiveDPOError when the name is neither a folder, nor
+    cached, nor reachable.
+    """
+    target = ALIASES.get(name, name)
+    folder = Path(target).expanduser()
+    if folder.is_dir():
+        if not ((folder / "config.json").is_file() or is_adapter_folder(folder)):
+            raise InvalidDataError(
+                f"`{name}` is not a model folder: it holds no config.json",
+                hint="pass the folder that holds config.json and the *.safetensors files",
+            )
+        return ModelLocation(name=name, path=str(folder.resolve()), hub_id=None, revision=None)
+    if not _may_be_hub_id(target):
+        raise ActiveDPOError(f"there is no model folder `{name}`", hint="check the path, or pass a hub id or an alias")
+    return ModelLocation(name=name, path=None, hub_id=target, revision=_hub_commit(name, target, revision))
+
+
+def is_adapter_folder(folder: str | Path) -> bool:
+    """Whether a folder holds a LoRA adapter, which has to be merged before it can be π_SFT."""
+    return (Path(folder) / "adapter_config.json").is_file()
+
+
+def model_digest(location: ModelLocation) -> dict[str, Any]:
+    """The record that says which weights were meant: the location, each file's size and hash, one digest of all.
+
+    A hub model is identified by its commit. Raises InvalidDataError for weights that are not safetensors, or of which
+    a part is missing.
+    """
+    if location.path is None:
+        return asdict(location) | {"files": {}, "digest": _combined({f"{location.hub_id}": f"{location.revision}"})}
+    folder = Path(location.path)
+    _require_safetensors(folder)
+    paths = sorted(_digested_files(folder))
+    hashes = {path.name: _sha256(path) for path in paths}
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": hashes[path.name]} for path in paths}
+    return asdict(location) | {"files": files, "digest": _combined(hashes)}
+
+
+def check_unchanged(record: dict[str, Any]) -> None:
+    """Refuse when the folder of a `model_digest` record differs: all sizes, and the hashes of files below 16 MiB.
+
+    A changed weight of equal size in a large file is not seen here; `model_digest` sees it.
+    """
+    if record["path"] is None:
+        return
+    folder = Path(record["path"])
+    differing = [name for name, entry in record["files"].items() if _differs(folder / name, entry)]
+    if differing:
+        raise RefusedError(
+            f"the model in `{folder}` is not the one this run was made with",
+            details=[f"changed or missing: {name}" for name in differing],
+            hint="restore these files, or make a new run with this model",
+        )
+
+
+def _differs(path: Path, entry: dict[str, Any]) -> bool:
+    if not path.is_file() or path.stat().st_size != entry["bytes"]:
+        return True
+    return entry["bytes"] < SMALL_FILE_BYTES and _sha256(path) != entry["sha256"]
+
+
+def _digested_files(folder: Path) -> set[Path]:
+    return {path for pattern in DIGESTED for path in folder.glob(pattern) if path.is_file()}
+
+
+def _require_safetensors(folder: Path) -> None:
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        raise InvalidDataError(
+            f"`{folder}` holds no *.safetensors weights" + (f", only pickled ones ({pickled[0]})" if pickled else ""),
+            details=["pickled weights can run any code when loaded, so they are never read"] if pickled else [],
+            hint="load the model where you trust it and write it with `model.save_pretrained(folder)`",
+        )
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(name for name in shards if not (folder / name).is_file())
+        if missing:
+            raise InvalidDataError(f"`{folder}` lacks {missing[0]}, which {index.name} names")
+
+
+def _may_be_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _hub_commit(name: str, hub_id: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi, constants
+
+    cached = _cached_commit(hub_id, revision)
+    if cached and (constants.HF_HUB_OFFLINE or COMMIT.fullmatch(revision or "")):
+        return cached
+    try:
+        found = HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha
+    except Exception as error:  # the hub's client raises its own, httpx's and OS errors alike
+        if cached:
+            return cached
+        raise _not_found(name, hub_id, error) from error
+    assert found is not None, "the hub answers with a commit"
+    return found
+
+
+def _cached_commit(hub_id: str, revision: str | None) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else None
+
+
+def _not_found(name: str, hub_id: str, error: Exception) -> ActiveDPOError:
+    close = difflib.get_close_matches(name, ALIASES, n=1) if name not in ALIASES else []
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return ActiveDPOError(
+        f"`{name}` is neither a local folder, nor a cached model, nor reachable on the hub"
+        + (f" — did you mean `{close[0]}`?" if close else ""),
+        details=[f"{hub_id}: {reason}"],
+        hint=f"download it where the network is (`hf download {hub_id} --local-dir FOLDER`) and pass `--model FOLDER`",
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _combined(parts: dict[str, str]) -> str:
+    lines = "".join(f"{name} {value}\n" for name, value in sorted(parts.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()

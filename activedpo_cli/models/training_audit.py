@@ -1,0 +1,100 @@
+"""What training really saw, compared with what it was given; and the conditions under which it must stop."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.errors import ActiveDPOError, InvalidDataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOExample:
+    """One preference as the token ids that *generate* stored."""
+
+    pair_id: str
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+class TrainingAudit:
+    """Follows the batches of one training run, so that no row is dropped, cut or extended unnoticed."""
+
+    def __init__(self, examples: Sequence[DPOExample]) -> None:
+        self.examples = examples
+        self.seen: set[int] = set()
+        self.batch: list[int] = []
+
+    def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
+        """Take note of a batch (chosen rows first, then rejected); raise when its tokens are not those given."""
+        self.batch = rows.tolist()
+        halves = zip(
+            self.batch * 2, inputs["input_ids"], inputs["attention_mask"], inputs["completion_mask"], strict=True
+        )
+        for place, (row, ids, attended, completion) in enumerate(halves):
+            example = self.examples[row]
+            response = example.chosen_ids if place < len(self.batch) else example.rejected_ids
+            real, answer = attended.bool(), completion.bool()
+            if ids[answer].tolist() != response or ids[real & ~answer].tolist() != example.prompt_ids:
+                raise ActiveDPOError(f"training got other tokens than were stored for pair `{example.pair_id}`")
+        self.seen.update(self.batch)
+
+    def check_loss(self, loss: Tensor) -> None:
+        """Stop on the first loss that is not finite."""
+        if not torch.isfinite(loss).all():
+            raise self._stopped(f"the DPO loss became {loss.item()}")
+
+    def check_gradient(self, parameters: Sequence[torch.nn.Parameter], *, first_step: bool) -> None:
+        """Stop before an update on gradients that are not finite, or that are all zero at the first step."""
+        norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
+        norm = torch.stack(norms).norm().item() if norms else 0.0
+        if not math.isfinite(norm):
+            raise self._stopped("a gradient of the adapter is not finite")
+        if first_step and norm == 0:
+            raise self._stopped("the first gradient is zero, so nothing would be learnt")
+
+    def tokens(self, rows: set[int]) -> int:
+        """Response tokens (chosen and rejected) of these rows."""
+        return sum(len(self.examples[row].chosen_ids) + len(self.examples[row].rejected_ids) for row in rows)
+
+    def check_complete(self, seen: set[int]) -> None:
+        """Raise, naming the pairs, when training ended without having seen every row."""
+        missed = [example.pair_id for row, example in enumerate(self.examples) if row not in seen]
+        if missed:
+            raise ActiveDPOError(
+                f"training left out {len(missed)} of {len(self.examples)} preferences", details=_named(missed)
+            )
+
+    def _stopped(self, reason: str) -> ActiveDPOError:
+        return ActiveDPOError(
+            f"training stopped: {reason}",
+            details=_named([self.examples[row].pair_id for row in self.batch]),
+            hint="look at these pairs; else try a smaller train.learning_rate, or `--dtype float32`",
+        )
+
+
+def check_examples(examples: Sequence[DPOExample]) -> None:
+    """Raise InvalidDataError for preferences that cannot be trained on."""
+    if not examples:
+        raise InvalidDataError("there are no preferences to train on")
+    for example in examples:
+        if not (example.prompt_ids and example.chosen_ids and example.rejected_ids):
+            raise InvalidDataError(f"pair `{example.pair_id}` has an empty prompt or response")
+        if example.chosen_ids == example.rejected_ids:
+            raise InvalidDataError(f"pair `{example.pair_id}` prefers a response to itself")
+
+
+def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters that training will change; raises when there is none."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ActiveDPOError("the policy has no trainable parameter: its adapter was attached frozen")
+    return parameters
+
+
+def _named(pair_ids: list[str]) -> list[str]:
+    shown = [f"pair {pair_id}" for pair_id in pair_ids[:8]]
+    return shown + ([f"and {len(pair_ids) - 8} more"] if len(pair_ids) > 8 else [])

@@ -1,0 +1,1 @@
+"""Who says which response is better: one file per oracle (see `base`)."""

@@ -1,0 +1,205 @@
+"""What every oracle has in common: the question, the answer, and how scores become answers.
+
+An oracle is one module in this folder, or an entry point of the group `activedpo.oracles`. Its file name is the value
+of `label.oracle`, the first line of its docstring the help, and it has, at module level,
+
+- `ASKS_PEOPLE: bool`: its answers come from people, one at a time, in `labelling/`;
+- `SCORES_TEXT: bool`: it can score new text, so that *evaluate* may use it; what `build` returns is then a `Scorer` too;
+- `build(argument, settings, device, *, preferences=()) -> Oracle`: `argument` is what follows the first colon of the
+  setting; `preferences` are those that came with recorded responses, which most oracles ignore;
+- `identity(argument, settings) -> dict[str, str]`: digests of whatever the answers depend on beside the settings, taken
+  without importing anything heavy, because the up-to-date check calls it.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from activedpo_cli import discovery
+from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.records import Label, PromptText, RecordedPreference, Response
+from activedpo_cli.settings import LabelSettings
+
+Preferred = Literal["a", "b", "tie"]
+SeedOfPair = Callable[[str], int]
+"""The seed by which a pair's answer is drawn; it depends on the pair's id alone, never on its place in a batch."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The question which of two responses to a prompt is better."""
+
+    pair_id: str
+    prompt: PromptText
+    response_a: Response
+    response_b: Response
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to a comparison, with the scores it rests on where there are any."""
+
+    pair_id: str
+    preferred: Preferred
+    score_a: float | None
+    score_b: float | None
+
+
+class Oracle(Protocol):
+    """Answers comparisons."""
+
+    def compare(self, comparisons: Sequence[Comparison], seed_of_pair: SeedOfPair) -> list[Verdict]:
+        """One verdict for each comparison, in their order."""
+
+
+class Scorer(Protocol):
+    """Rates responses; higher is better."""
+
+    def score(self, prompts: Sequence[PromptText], responses: Sequence[str]) -> list[float]:
+        """The score of each response to the prompt at the same place.
+
+        Raises:
+            NonFiniteScoreError: A score is infinite or not a number.
+        """
+
+
+class NonFiniteScoreError(InvalidDataError):
+    """A scorer gave infinity or not-a-number to the response at place `index` of what it was asked."""
+
+    def __init__(self, index: int, score: float, scorer: str) -> None:
+        super().__init__(f"{scorer} gave response {index + 1} of a batch the score {score}")
+        self.index = index
+        self.score = score
+        self.scorer = scorer
+
+
+def require_finite(scores: Sequence[float], scorer: str) -> None:
+    """Raise NonFiniteScoreError at the first score that is not a finite number."""
+    for index, score in enumerate(scores):
+        if not math.isfinite(score):
+            raise NonFiniteScoreError(index, score, scorer)
+
+
+def parse_spec(spec: str) -> tuple[str, str | None]:
+    """The oracle's name and its argument: `python:rewards:score` is `("python", "rewards:score")`.
+
+    Raises:
+        UsageError: No oracle has this name.
+    """
+    name, _, argument = spec.partition(":")
+    return discovery.resolve("oracles", name), argument or None
+
+
+def open_oracle(
+    spec: str, settings: LabelSettings, device: str, *, preferences: Sequence[RecordedPreference] = ()
+) -> Oracle:
+    """The oracle that `label.oracle` or `evaluate.scorer` names, ready to answer."""
+    name, argument = parse_spec(spec)
+    return discovery.load("oracles", name).build(argument, settings, device, preferences=preferences)
+
+
+def oracle_identity(spec: str, settings: LabelSettings) -> dict[str, str]:
+    """Digests of whatever the oracle's answers depend on beside the settings; quick, and without heavy imports."""
+    name, argument = parse_spec(spec)
+    return discovery.load("oracles", name).identity(argument, settings)
+
+
+def compare_by_score(
+    scorer: Scorer, comparisons: Sequence[Comparison], settings: LabelSettings, seed_of_pair: SeedOfPair
+) -> list[Verdict]:
+    """Score every response once, and let the scores answer.
+
+    Raises:
+        InvalidDataError: A score is not finite; the message names the pair.
+    """
+    asked = {
+        response.response_id: (comparison, response)
+        for comparison in comparisons
+        for response in (comparison.response_a, comparison.response_b)
+    }
+    prompts = [comparison.prompt for comparison, _ in asked.values()]
+    try:
+        scores = scorer.score(prompts, [response.text for _, response in asked.values()])
+    except NonFiniteScoreError as error:
+        comparison, response = list(asked.values())[error.index]
+        raise InvalidDataError(
+            f"{error.scorer} gave `{response.response_id}` of pair `{comparison.pair_id}` the score {error.score}"
+        ) from error
+    by_id = dict(zip(asked, scores, strict=True))
+    return verdicts_from_scores(
+        comparisons,
+        [by_id[comparison.response_a.response_id] for comparison in comparisons],
+        [by_id[comparison.response_b.response_id] for comparison in comparisons],
+        answer=settings.answer,
+        temperature=settings.temperature,
+        seed_of_pair=seed_of_pair,
+    )
+
+
+def verdicts_from_scores(
+    comparisons: Sequence[Comparison],
+    scores_a: Sequence[float],
+    scores_b: Sequence[float],
+    *,
+    answer: Literal["argmax", "bradley-terry"],
+    temperature: float,
+    seed_of_pair: SeedOfPair,
+) -> list[Verdict]:
+    """Turn two scores per pair into an answer.
+
+    Under `argmax` the higher score is preferred and equal scores are a tie (the paper's oracle). Under `bradley-terry`
+    a is preferred with probability σ((s_a − s_b) / temperature), drawn with the pair's own seed, so that neither order
+    nor batch matters; there are no ties.
+
+    Raises:
+        InvalidDataError: A score is infinite or not a number.
+    """
+    verdicts = []
+    for comparison, score_a, score_b in zip(comparisons, scores_a, scores_b, strict=True):
+        if not (math.isfinite(score_a) and math.isfinite(score_b)):
+            raise InvalidDataError(f"the scores of pair `{comparison.pair_id}` are {score_a} and {score_b}")
+        if answer == "bradley-terry":
+            preferred = _drawn((score_a - score_b) / temperature, seed_of_pair(comparison.pair_id))
+        else:
+            preferred = _higher(score_a, score_b)
+        verdicts.append(Verdict(comparison.pair_id, preferred, float(score_a), float(score_b)))
+    return verdicts
+
+
+def label_from_verdict(comparison: Comparison, verdict: Verdict, oracle: str) -> Label:
+    """The label that a verdict about `comparison` amounts to; `oracle` is the setting that named who answered."""
+    sides = {"a": comparison.response_a, "b": comparison.response_b}
+    chosen = sides.get(verdict.preferred)
+    return Label(
+        pair_id=comparison.pair_id,
+        outcome="tie" if chosen is None else "chosen",
+        preferred_id=None if chosen is None else chosen.response_id,
+        oracle=oracle,
+        score_a=verdict.score_a,
+        score_b=verdict.score_b,
+    )
+
+
+def prompt_as_text(prompt: PromptText) -> str:
+    """The prompt as one text: itself, the content of a single user message, else `role: content` paragraphs."""
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1 and prompt[0]["role"] == "user":
+        return prompt[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
+
+def _higher(score_a: float, score_b: float) -> Preferred:
+    return "tie" if score_a == score_b else "a" if score_a > score_b else "b"
+
+
+def _drawn(margin: float, seed: int) -> Preferred:
+    return "a" if random.Random(seed).random() < _sigmoid(margin) else "b"
+
+
+def _sigmoid(value: float) -> float:
+    if value >= 0:
+        return 1 / (1 + math.exp(-value))
+    return math.exp(value) / (1 + math.exp(value))

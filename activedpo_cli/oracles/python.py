@@ -1,0 +1,152 @@
+"""A Python function of yours rates the responses: `python:MODULE:FUNCTION`.
+
+The function is called as `function(prompts, responses)` with two lists of equal length and returns one number for each
+response, higher for better, as a list, an array or a tensor. A prompt is a string, or, where prompts are messages, the
+list of messages itself. The module is looked for in the working directory first, then where Python looks anyway.
+"""
+
+import difflib
+import hashlib
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from activedpo_cli.errors import ActiveDPOError, InvalidDataError, UsageError
+from activedpo_cli.oracles.base import Comparison, SeedOfPair, Verdict, compare_by_score, require_finite
+from activedpo_cli.records import PromptText, RecordedPreference
+from activedpo_cli.settings import LabelSettings
+
+ASKS_PEOPLE = False
+SCORES_TEXT = True
+
+
+def build(
+    argument: str | None, settings: LabelSettings, device: str, *, preferences: Sequence[RecordedPreference] = ()
+) -> "FunctionOracle":
+    """Import the module and find the function.
+
+    Raises:
+        UsageError: There is no such module or function.
+        ActiveDPOError: The module fails while it is imported.
+    """
+    module_name, function_name = _parse(argument)
+    file = _find_module(module_name)
+    module = _import_module(module_name, file)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        close = difflib.get_close_matches(function_name, known, n=1)
+        raise UsageError(
+            f"`{file}` has no function `{function_name}`" + (f" — did you mean `{close[0]}`?" if close else ""),
+            details=[f"functions there: {', '.join(known) or 'none'}"],
+        )
+    return FunctionOracle(function, f"python:{argument}", file, settings)
+
+
+def identity(argument: str | None, settings: LabelSettings) -> dict[str, str]:
+    """The SHA-256 of the module's file, found without importing it; files that it imports are not covered."""
+    module_name, _ = _parse(argument)
+    return {f"python:{argument}": f"sha256:{hashlib.sha256(_find_module(module_name).read_bytes()).hexdigest()}"}
+
+
+class FunctionOracle:
+    """Scores by calling a user's function, and reports what goes wrong in it without a traceback."""
+
+    def __init__(self, function: Callable[..., Any], name: str, file: Path, settings: LabelSettings) -> None:
+        self._function = function
+        self._name = name
+        self._file = file
+        self._settings = settings
+
+    def score(self, prompts: Sequence[PromptText], responses: Sequence[str]) -> list[float]:
+        """What the function returns, one finite number for each response."""
+        try:
+            returned = self._function(list(prompts), list(responses))
+        except Exception as error:
+            raise _failure(f"the oracle `{self._name}` failed", error, self._file) from error
+        scores = self._as_floats(returned, len(responses))
+        require_finite(scores, f"the oracle `{self._name}`")
+        return scores
+
+    def compare(self, comparisons: Sequence[Comparison], seed_of_pair: SeedOfPair) -> list[Verdict]:
+        """Verdicts by score."""
+        return compare_by_score(self, comparisons, self._settings, seed_of_pair)
+
+    def _as_floats(self, returned: Any, expected: int) -> list[float]:
+        try:
+            values = returned.tolist() if hasattr(returned, "tolist") else list(returned)
+            scores = [float(value) for value in values]
+        except (TypeError, ValueError) as error:
+            raise InvalidDataError(
+                f"the oracle `{self._name}` returned {type(returned).__name__}, not one number for each response",
+                details=[str(error)],
+            ) from error
+        if len(scores) != expected:
+            raise InvalidDataError(f"the oracle `{self._name}` returned {len(scores)} scores for {expected} responses")
+        return scores
+
+
+def _parse(argument: str | None) -> tuple[str, str]:
+    module_name, _, function_name = (argument or "").partition(":")
+    if not (function_name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
+        raise UsageError(
+            f"`python:{argument or ''}` does not name a module and a function", hint="write `python:MODULE:FUNCTION`"
+        )
+    if module_name.partition(".")[0] in sys.stdlib_module_names:
+        raise UsageError(f"`{module_name}` is the name of a module of Python itself", hint="rename your file")
+    return module_name, function_name
+
+
+def _find_module(module_name: str) -> Path:
+    here = Path.cwd()
+    importlib.invalidate_caches()
+    search: Sequence[str] | None = [str(here), *sys.path]
+    parts = module_name.split(".")
+    spec = None
+    for depth in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:depth]), search) if search else None
+        search = spec.submodule_search_locations if spec else None
+    if spec is None or not spec.has_location or spec.origin is None:
+        close = difflib.get_close_matches(module_name, [path.stem for path in here.glob("*.py")], n=1)
+        raise UsageError(
+            f"there is no module `{module_name}`" + (f" — did you mean `{close[0]}`?" if close else ""),
+            details=[f"looked in {here} and where Python looks for modules"],
+            hint=f"write `{module_name.replace('.', '/')}.py`, or change to the folder that holds it",
+        )
+    return Path(spec.origin).resolve()
+
+
+def _import_module(module_name: str, file: Path) -> ModuleType:
+    """Import from the working directory, always from the file as it is now, leaving `sys.path` as it was."""
+    here = str(Path.cwd())
+    loaded = getattr(sys.modules.get(module_name), "__file__", None)
+    if loaded is not None and not ("site-packages" in file.parts and Path(loaded).resolve() == file):
+        del sys.modules[module_name]
+    writes_bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise _failure(f"`{file}` cannot be imported", error, file) from error
+    finally:
+        sys.path.remove(here)
+        sys.dont_write_bytecode = writes_bytecode
+    if module.__file__ is None or Path(module.__file__).resolve() != file:
+        raise UsageError(f"another module named `{module_name}` is already loaded", hint=f"rename `{file}`")
+    return module
+
+
+def _failure(message: str, error: Exception, file: Path) -> ActiveDPOError:
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}:{error.lineno}"
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        frame = next((frame for frame in reversed(frames) if Path(frame.filename).resolve() == file), frames[-1])
+        where = f"{frame.filename}:{frame.lineno}"
+    return ActiveDPOError(message, details=[f"{type(error).__name__}: {error}", f"at {where}"])

@@ -1,0 +1,53 @@
+"""A reward model rates the responses: `reward-model:FOLDER`, or `reward-model:ORG/NAME[@REVISION]` on the hub.
+
+Any sequence classifier with one output works, such as OpenAssistant/reward-model-deberta-v3-large-v2. Weights have to be
+in the safetensors format and no code that comes with a model is run. Scores are computed in float32.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from activedpo_cli.errors import UsageError
+from activedpo_cli.models.resolve import model_digest, resolve_model
+from activedpo_cli.records import RecordedPreference
+from activedpo_cli.settings import LabelSettings
+
+if TYPE_CHECKING:
+    from activedpo_cli.oracles._sequence_classifier import SequenceClassifier
+
+ASKS_PEOPLE = False
+SCORES_TEXT = True
+
+
+def build(
+    argument: str | None, settings: LabelSettings, device: str, *, preferences: Sequence[RecordedPreference] = ()
+) -> "SequenceClassifier":
+    """Load the model.
+
+    Raises:
+        InvalidDataError: It cannot be reached, is no reward model, or lacks its trained head.
+    """
+    from activedpo_cli.oracles._sequence_classifier import SequenceClassifier  # torch only when it is needed
+
+    name, revision = _parse(argument)
+    return SequenceClassifier.load(name, revision, settings, device)
+
+
+def identity(argument: str | None, settings: LabelSettings) -> dict[str, str]:
+    """The digest of a local folder's files, whatever the folder is called, or the hub id and revision as given."""
+    name, revision = _parse(argument)
+    if Path(name).is_dir():
+        return {"reward-model": model_digest(resolve_model(name))["digest"]}
+    return {"reward-model": f"hub:{name}@{revision or 'newest'}"}
+
+
+def _parse(argument: str | None) -> tuple[str, str | None]:
+    """Folder or hub id, and revision."""
+    if argument is None:
+        raise UsageError("`reward-model` does not say which model", hint="write `reward-model:FOLDER_OR_HUB_ID`")
+    folder = Path(argument).expanduser()
+    if folder.is_dir():
+        return str(folder), None
+    name, _, revision = argument.partition("@")
+    return name, revision or None

@@ -1,0 +1,123 @@
+"""The pool of a run: every prompt once, with its id and its split."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from activedpo_cli.discovery import available, load, option_value, resolve
+from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.prompts._files import read_file
+from activedpo_cli.prompts._hub import read_hub
+from activedpo_cli.prompts.base import SourcePrompt
+from activedpo_cli.records import Prompt, PromptText
+from activedpo_cli.seeds import derive_seed
+from activedpo_cli.settings import PromptSettings
+from activedpo_cli.tables import TABLE_SUFFIXES, is_table_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptCollection:
+    """The prompts of a run, in source order.
+
+    `dropped_duplicates` says where the repetitions stood that were left out. `source_digest` is the sha256 of the
+    source file's bytes, None for a source that is no file.
+    """
+
+    prompts: list[Prompt]
+    dropped_duplicates: list[str]
+    source_digest: str | None
+
+
+def collect_prompts(settings: PromptSettings, seed: int) -> PromptCollection:
+    """Read the source, drop repetitions, draw `limit` prompts, and hold out `eval_prompts` of them.
+
+    Ids count the prompts kept, in source order: `p000000`, `p000001`, …. Equal settings, seed and source give an equal
+    collection.
+
+    Raises:
+        InvalidDataError: the source cannot be read, repeats a prompt where that is an error, or has too few prompts.
+        UsageError: the source's name means nothing.
+    """
+    path = source_path(settings.source)
+    kept, dropped = _without_duplicates(_read_source(settings, path), settings.duplicates)
+    if settings.limit is not None and settings.limit < len(kept):
+        positions = random.Random(derive_seed(seed, "limit")).sample(range(len(kept)), settings.limit)
+        kept = [kept[position] for position in sorted(positions)]
+    prompts = _split(kept, settings.eval_prompts, seed)
+    return PromptCollection(prompts=prompts, dropped_duplicates=dropped, source_digest=_digest(path) if path else None)
+
+
+def source_path(source: str) -> Path | None:
+    """The file that a source means, or None where it is a named source or a dataset id.
+
+    A known suffix or a leading `.`, `/` or `~` always mean a file; a named source goes before a file of that name, and
+    what is there goes before a dataset id.
+    """
+    path = Path(source).expanduser()
+    if is_table_path(source) or source.startswith((".", "/", "~")):
+        return path
+    if option_value(source) in available("prompts"):
+        return None
+    return path if path.is_file() or ("/" in source and path.exists()) else None
+
+
+def prompt_key(prompt: PromptText) -> str:
+    """Text that is equal for equal prompts only, whether plain text or messages."""
+    return json.dumps(prompt, ensure_ascii=False, sort_keys=True)
+
+
+def _read_source(settings: PromptSettings, path: Path | None) -> Iterator[SourcePrompt]:
+    source = settings.source
+    if path is not None:
+        return read_file(path, settings.column)
+    if "/" in source:
+        return read_hub(source, settings.dataset_split, settings.column)
+    return load("prompts", _named_source(source)).read(settings)
+
+
+def _named_source(source: str) -> str:
+    try:
+        return resolve("prompts", source)
+    except UsageError as error:
+        details = [*error.details, f"a file ends in {', '.join(TABLE_SUFFIXES)}", "a hub dataset id is OWNER/NAME"]
+        raise UsageError(error.message, details=details, hint="--prompts FILE.jsonl") from error
+
+
+def _without_duplicates(found: Iterable[SourcePrompt], rule: str) -> tuple[list[SourcePrompt], list[str]]:
+    first: dict[str, SourcePrompt] = {}
+    dropped = []
+    for item in found:
+        earlier = first.setdefault(prompt_key(item.prompt), item)
+        if earlier is item:
+            continue
+        if rule == "error":
+            raise InvalidDataError(
+                f"{item.origin} repeats the prompt of {earlier.origin}", hint="--set prompts.duplicates=drop"
+            )
+        dropped.append(item.origin)
+    return list(first.values()), dropped
+
+
+def _split(kept: list[SourcePrompt], eval_prompts: int, seed: int) -> list[Prompt]:
+    if len(kept) <= eval_prompts:
+        raise InvalidDataError(
+            f"{len(kept)} distinct prompts are too few to hold out {eval_prompts} and train on the rest",
+            hint=f"--eval-prompts {max(1, len(kept) // 5)}" if len(kept) > 1 else "--prompts FILE.jsonl",
+        )
+    held_out = set(random.Random(derive_seed(seed, "split")).sample(range(len(kept)), eval_prompts))
+    return [
+        Prompt(
+            prompt_id=f"p{position:06d}",
+            split="eval" if position in held_out else "train",
+            prompt=item.prompt,
+        )
+        for position, item in enumerate(kept)
+    ]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

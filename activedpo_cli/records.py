@@ -1,0 +1,156 @@
+"""The rows that stages hand to each other. Ids join by eye: `p000123`, `p000123/i001/r2`, `p000123/i001/r0-r2`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Message = dict[str, str]
+PromptText = str | list[Message]
+Outcome = Literal["chosen", "tie", "both_bad", "skip"]
+
+SPENT_OUTCOMES = frozenset({"chosen", "tie", "both_bad"})
+"""Outcomes that cost an answer; `skip` does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt: plain text, or messages with `role` and `content`."""
+
+    prompt_id: str
+    split: Literal["train", "eval"]
+    prompt: PromptText
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """One response and the very tokens that stand for it everywhere.
+
+    `token_ids` holds what was sampled, a generated end-of-text token included. `finish_reason` is `stop` (ended by
+    itself), `length` (cut off) or `recorded` (made elsewhere, unknown). `scores` came with a recorded response.
+    """
+
+    response_id: str
+    prompt_id: str
+    prompt_token_ids: list[int]
+    token_ids: list[int]
+    text: str
+    finish_reason: Literal["stop", "length", "recorded"]
+    scores: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedPreference:
+    """A preference that came with recorded responses; `preferred_id` is None for a tie."""
+
+    prompt_id: str
+    response_a_id: str
+    response_b_id: str
+    preferred_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureRow:
+    """Which response a row of the feature matrix belongs to; rows count from 0 over all units."""
+
+    row: int
+    response_id: str
+    prompt_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledPairRow:
+    """A pair labelled earlier, as two rows of `labelled.safetensors`."""
+
+    pair_id: str
+    row_a: int
+    row_b: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectedPair:
+    """One pair to be labelled; `rank` counts from 1, `score` is the method's value when it was picked."""
+
+    pair_id: str
+    prompt_id: str
+    response_a_id: str
+    response_b_id: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """One answer about one pair. `preferred_id` is set if and only if the outcome is `chosen`."""
+
+    pair_id: str
+    outcome: Outcome
+    preferred_id: str | None
+    oracle: str
+    score_a: float | None = None
+    score_b: float | None = None
+    annotator: str | None = None
+    seconds: float | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeRow:
+    """The answer that stands for a selected pair once its stage is closed; it holds no times, so it can be compared."""
+
+    pair_id: str
+    prompt_id: str
+    response_a_id: str
+    response_b_id: str
+    outcome: Outcome
+    preferred_id: str | None
+    oracle: str
+    score_a: float | None = None
+    score_b: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """A labelled pair in TRL's columns; its tokens stand in the responses it names."""
+
+    pair_id: str
+    prompt_id: str
+    prompt: PromptText
+    chosen: str
+    rejected: str
+    chosen_id: str
+    rejected_id: str
+    oracle: str
+    score_chosen: float | None = None
+    score_rejected: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedResponse:
+    """A response to a held-out prompt with what was measured about it; None where nobody measured it.
+
+    `logps` and `ref_logps` are summed over the response's tokens; the initial model's own rows have neither.
+    """
+
+    response_id: str
+    prompt_id: str
+    sample_index: int
+    num_tokens: int
+    truncated: bool
+    reward: float | None
+    second_reward: float | None
+    logps: float | None = None
+    ref_logps: float | None = None
+
+
+def response_id(prompt_id: str, iteration: int | None, index: int) -> str:
+    """`p000123/i001/r2`, or `p000123/pool/r2` for a response made elsewhere (`iteration` None)."""
+    origin = "pool" if iteration is None else f"i{iteration:03d}"
+    return f"{prompt_id}/{origin}/r{index}"
+
+
+def pair_id(response_a_id: str, response_b_id: str) -> str:
+    """`p000123/i001/r0-r2`; both responses belong to one prompt and one origin."""
+    stem_a, _, tail_a = response_a_id.rpartition("/")
+    stem_b, _, tail_b = response_b_id.rpartition("/")
+    if stem_a != stem_b:
+        raise ValueError(f"{response_a_id} and {response_b_id} are not responses to one prompt")
+    return f"{stem_a}/{tail_a}-{tail_b}"

@@ -1,0 +1,121 @@
+"""Which responses may form pairs, and which pairs have been labelled: shared by featurize, select and train."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.core.pairing import all_pairs, usable_indices
+from activedpo_cli.records import SPENT_OUTCOMES, FeatureRow, OutcomeRow, Response, pair_id
+from activedpo_cli.settings import Config
+from activedpo_cli.stages.base import require
+
+
+@dataclass(frozen=True)
+class LabelledPair:
+    """A pair answered in an earlier iteration, with its two responses."""
+
+    iteration: int
+    outcome: OutcomeRow
+    response_a: Response
+    response_b: Response
+
+
+def response_inputs(run: Run, iteration: int) -> dict[str, str]:
+    """Digests of what the responses of an iteration are read from."""
+    digests = {f"iter-{iteration:03d}/generate": require(run, "generate", iteration)}
+    if run.drawn_prompts(iteration)["source"] == "pool":
+        manifest = run.pool.manifest
+        assert manifest is not None
+        digests["pool"] = manifest.digest
+    return digests
+
+
+def label_inputs(run: Run, iterations: Sequence[int]) -> dict[str, str]:
+    """Digests of the labels of some iterations and of the responses that they are about."""
+    digests: dict[str, str] = {}
+    for iteration in iterations:
+        digests |= response_inputs(run, iteration)
+        digests[f"iter-{iteration:03d}/label"] = require(run, "label", iteration)
+    return digests
+
+
+def usable_responses(run: Run, iteration: int, config: Config) -> list[Response]:
+    """The responses of an iteration that can be part of a pair, in order.
+
+    Empty responses, repetitions of a response to the same prompt and, with `generate.truncated: drop`, cut-off ones are
+    left out; so is the only usable response to a prompt.
+    """
+    usable: list[Response] = []
+    for _, group in groupby(run.responses(iteration), key=lambda response: response.prompt_id):
+        responses = list(group)
+        indices = usable_indices(
+            [response.text for response in responses],
+            [response.finish_reason == "length" for response in responses],
+            config.generate.truncated == "drop",
+        )
+        if len(indices) > 1:
+            usable += [responses[index] for index in indices]
+    return usable
+
+
+def outcomes(run: Run, iteration: int) -> list[OutcomeRow]:
+    """What was answered in an iteration."""
+    return run.stage("label", iteration).read_rows("outcomes.jsonl", OutcomeRow)
+
+
+def labelled_pairs(run: Run, iterations: Sequence[int]) -> Iterator[LabelledPair]:
+    """The pairs that cost an answer in some iterations, in the order in which they were answered."""
+    for iteration in iterations:
+        by_id = {response.response_id: response for response in run.responses(iteration)}
+        for row in outcomes(run, iteration):
+            if row.outcome in SPENT_OUTCOMES:
+                yield LabelledPair(iteration, row, by_id[row.response_a_id], by_id[row.response_b_id])
+
+
+@dataclass(frozen=True)
+class CandidatePair:
+    """A pair that could be labelled now, with the feature rows of its responses."""
+
+    pair_id: str
+    prompt_id: str
+    response_a_id: str
+    response_b_id: str
+    row_a: int
+    row_b: int
+
+
+def candidate_pairs(run: Run, iteration: int, config: Config) -> list[CandidatePair]:
+    """All pairs of featurized responses to one prompt, less those that nobody could or should answer.
+
+    Left out are pairs that were answered or skipped in an earlier iteration, and, under the recorded oracle, those that
+    nothing is recorded about.
+    """
+    rows = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
+    gone = {row.pair_id for earlier in range(1, iteration) for row in outcomes(run, earlier)}
+    answerable = _recorded_about(run, iteration, config)
+    pairs: list[CandidatePair] = []
+    for _, group in groupby(rows, key=lambda row: row.prompt_id):
+        members = list(group)
+        for a, b in all_pairs(list(range(len(members)))):
+            pair = _pair(members[a], members[b])
+            if pair.pair_id not in gone and answerable(pair):
+                pairs.append(pair)
+    return pairs
+
+
+def _pair(a: FeatureRow, b: FeatureRow) -> CandidatePair:
+    return CandidatePair(
+        pair_id(a.response_id, b.response_id), a.prompt_id, a.response_id, b.response_id, a.row, b.row
+    )
+
+
+def _recorded_about(run: Run, iteration: int, config: Config) -> Callable[[CandidatePair], bool]:
+    if config.label.oracle.partition(":")[0] != "recorded":
+        return lambda pair: True
+    field = config.label.score_field
+    if field is None:
+        known = {frozenset((p.response_a_id, p.response_b_id)) for p in run.pool_preferences()}
+        return lambda pair: frozenset((pair.response_a_id, pair.response_b_id)) in known
+    scored = {r.response_id for r in run.responses(iteration) if field in (r.scores or {})}
+    return lambda pair: pair.response_a_id in scored and pair.response_b_id in scored

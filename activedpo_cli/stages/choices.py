@@ -1,0 +1,20 @@
+"""What `ls` lists: names and one line of help each."""
+
+from activedpo_cli import discovery
+from activedpo_cli.errors import UsageError
+from activedpo_cli.models.resolve import ALIASES
+from activedpo_cli.presets import available_presets
+
+BUILT_IN = {"tiny": "the built-in model, made on this machine"}
+FOLDERS = {"methods": "acquisition", "oracles": "oracles", "prompts": "prompts", "datasets": "prompts"}
+
+
+def choices(what: str) -> dict[str, str]:
+    """Name → help of one kind of choice; raises UsageError for an unknown kind."""
+    if what in FOLDERS:
+        return discovery.available(FOLDERS[what])
+    if what == "models":
+        return BUILT_IN | {alias: f"hub model {target}" for alias, target in ALIASES.items()}
+    if what == "presets":
+        return available_presets()
+    raise UsageError(f"`{what}` can't be listed", details=[f"known: {', '.join([*FOLDERS, 'models', 'presets'])}"])

@@ -1,0 +1,82 @@
+"""Where given flags and present inputs differ from what a piece of work was made with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.config import flat, with_changes
+from activedpo_cli.errors import RefusedError
+from activedpo_cli.settings import SECTIONS, Config
+
+FIXED_SECTIONS = ("model", "prompts")
+"""Settings that are fixed when the run is made."""
+
+
+def all_settings(config: Config, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked values of some settings, in the form in which they are stored."""
+    values = flat(config, "seed", *SECTIONS)
+    return {key: values[key] for key in keys if key in values}
+
+
+def given_differences(
+    run: Run, record: Started | None, given: Mapping[str, Any], *, refuse_fixed: bool = False
+) -> list[str]:
+    """Given settings that differ from a record's, or from those the run was made with, as lines of text."""
+    if not given:
+        return []
+    made_with = run.config
+    wanted = all_settings(with_changes(made_with, given), given)
+    fixed = all_settings(made_with, {key: None for key in given if is_fixed(key)})
+    differences = [
+        f"{key}  {fixed[key]} → {value}"
+        for key, value in wanted.items()
+        if key in fixed and not _same(key, fixed[key], value)
+    ]
+    if differences and refuse_fixed:
+        raise RefusedError(
+            f"`{run.path}` was made with other settings, which are fixed for a run",
+            details=differences,
+            hint="make another run with `activedpo init --run OTHER_NAME …`",
+        )
+    recorded = record.settings if record else {}
+    return differences + [
+        f"{key}  {recorded[key]} → {value}"
+        for key, value in wanted.items()
+        if key in recorded and key not in fixed and recorded[key] != value
+    ]
+
+
+def input_differences(record: Started, inputs: Mapping[str, str]) -> list[str]:
+    """Inputs that are no longer what the record was made from, as lines of text."""
+    names = sorted({*record.inputs, *inputs})
+    return [
+        f"input {name}  {_short(record.inputs.get(name))} → {_short(inputs.get(name))}"
+        for name in names
+        if record.inputs.get(name) != inputs.get(name)
+    ]
+
+
+def refuse(run: Run, stage: str, iteration: int, differences: list[str]) -> NoReturn:
+    """Say what differs and how to go on."""
+    raise RefusedError(
+        f"`{run.stage(stage, iteration).path}` was made with other settings or inputs",
+        details=differences,
+        hint=f"to replace it, keeping the old one in `{run.stale}`: `{run.next_command(stage, iteration)} --force`",
+    )
+
+
+def is_fixed(key: str) -> bool:
+    """Whether a setting is fixed when the run is made."""
+    return key == "seed" or key.partition(".")[0] in FIXED_SECTIONS
+
+
+def _same(key: str, old: Any, new: Any) -> bool:
+    if key in ("model.name", "prompts.source") and Path(str(old)).exists() and Path(str(new)).exists():
+        return Path(old).resolve() == Path(new).resolve()
+    return old == new
+
+
+def _short(digest: str | None) -> str:
+    return digest.removeprefix("sha256:")[:12] if digest else "none"

@@ -1,0 +1,115 @@
+"""Stage 1: responses of the current policy to the prompts of an iteration (paper §3.1)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.config import flat
+from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.records import Prompt, Response, response_id
+from activedpo_cli.seeds import derive_seed
+from activedpo_cli.settings import Config
+from activedpo_cli.stages import pool
+from activedpo_cli.stages.base import Context, Stage, require
+from activedpo_cli.stages.drawing import draw_prompts
+from activedpo_cli.stages.policy import load_policy, load_reference, reference_digest
+from activedpo_cli.stages.sampling import EncodedPrompt, sample_units
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What the responses depend on."""
+    return flat(config, "seed", "generate") | {
+        "model.dtype": config.model.dtype,
+        "model.attn_implementation": config.model.attn_implementation,
+        "prompts.chat_template": config.prompts.chat_template,
+    }
+
+
+def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """π_ref, the prompts, and the adapter of the iteration before; or the pool of recorded responses."""
+    digests = {"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)}
+    if config.generate.responses:
+        return digests | {"responses file": pool.file_digest(run, config)}
+    if iteration > 1:
+        digests[f"iter-{iteration - 1:03d}/train"] = require(run, "train", iteration - 1)
+    return digests
+
+
+def check(context: Context) -> None:
+    """Refuse more prompts than there are, an iteration before its predecessor is trained, and another pool."""
+    if context.iteration > 1:
+        require(context.run, "train", context.iteration - 1)
+    wanted, present = context.config.generate.num_prompts, len(context.run.prompts("train"))
+    if wanted > present:
+        raise InvalidDataError(
+            f"generate.num_prompts is {wanted}, but the run has {present} prompts to draw from",
+            hint=f"--num-prompts {present}",
+        )
+    if context.config.generate.responses:
+        pool.check(context.run, context.config)
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Draw the prompts and sample, or take the drawn prompts' responses from the pool."""
+    return _from_pool(context) if context.config.generate.responses else _from_policy(context)
+
+
+def _from_pool(context: Context) -> dict[str, Any]:
+    pool.ensure(context)
+    counts = pool.usable_responses_by_prompt(context.run)
+    prompts = [prompt for prompt in context.run.prompts("train") if counts.get(prompt.prompt_id, 0) > 1]
+    drawn = draw_prompts(context, prompts, lambda prompt: True)
+    context.folder.write_json("prompts.json", {"source": "pool"} | drawn.as_json())
+    return {"prompts": len(drawn.prompts), "responses": sum(counts[prompt.prompt_id] for prompt in drawn.prompts)}
+
+
+def _from_policy(context: Context) -> dict[str, Any]:
+    from activedpo_cli.models.encoding import encode_prompt
+    from activedpo_cli.models.loading import context_length
+
+    run, config, iteration = context.run, context.config, context.iteration
+    if iteration == 1:
+        reference = load_reference(run, config, context.execution)
+        policy, tokenizer = reference.model, reference.tokenizer
+    else:
+        policy, tokenizer, _ = load_policy(run, config, context.execution, iteration - 1)
+    context_tokens = context_length(policy)
+    encoded: dict[str, list[int]] = {}
+
+    def fits(prompt: Prompt) -> bool:
+        encoded[prompt.prompt_id] = encode_prompt(
+            tokenizer, prompt.prompt, chat_template=config.prompts.chat_template
+        )
+        needed = len(encoded[prompt.prompt_id]) + config.generate.max_new_tokens
+        return context_tokens is None or needed <= context_tokens
+
+    drawn = draw_prompts(context, run.prompts("train"), fits)
+    context.folder.write_json("prompts.json", {"source": "policy"} | drawn.as_json())
+    units = sample_units(
+        context,
+        policy,
+        tokenizer,
+        [EncodedPrompt(prompt.prompt_id, encoded[prompt.prompt_id]) for prompt in drawn.prompts],
+        config.generate,
+        make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
+        seed_of_unit=lambda unit: derive_seed(config.seed, "generate", iteration, unit),
+    )
+    return _summary(units) | {"prompts": len(drawn.prompts), "prompts_too_long": len(drawn.too_long)}
+
+
+def _summary(responses: Sequence[Response]) -> dict[str, Any]:
+    tokens = [len(response.token_ids) for response in responses]
+    return {
+        "responses": len(responses),
+        "truncated": sum(response.finish_reason == "length" for response in responses),
+        "empty": sum(not response.text.strip() for response in responses),
+        "response_tokens_mean": sum(tokens) / max(len(tokens), 1),
+    }
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """`750 responses to 250 prompts`."""
+    return f"{summary['responses']} responses to {summary['prompts']} prompts"
+
+
+STAGE = Stage("generate", 1, settings, inputs, work, headline, check)

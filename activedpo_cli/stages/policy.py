@@ -1,0 +1,127 @@
+"""Bring a policy of the run into memory: π_ref, and θ_t as an adapter on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.config import flat
+from activedpo_cli.errors import RefusedError
+from activedpo_cli.settings import Config
+from activedpo_cli.stages.base import Execution, environment
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ADAPTER_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """π_ref in memory, with its tokenizer and its digest-checked location."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    device: "torch.device"
+
+
+def model_location(run: Run) -> tuple[str, str | None]:
+    """Folder or hub id of π_ref, and its revision; raises InvalidDataError when the weights are no longer the same."""
+    from activedpo_cli.models.resolve import check_unchanged
+
+    base = run.base
+    if base["stored_in_run"]:
+        return str(run.path / base["path"]), None
+    check_unchanged(base)
+    return (base["path"], None) if base["path"] else (base["hub_id"], base["revision"])
+
+
+def load_tokenizer_of(run: Run) -> "PreTrainedTokenizerBase":
+    """The tokenizer of π_ref."""
+    from activedpo_cli.models.loading import load_tokenizer
+
+    return load_tokenizer(*model_location(run))
+
+
+def load_reference(run: Run, config: Config, execution: Execution) -> BaseWeights:
+    """Load π_ref, frozen."""
+    from activedpo_cli.models import loading
+
+    location, revision = model_location(run)
+    device = loading.pick_device(execution.device)
+    model = loading.load_base_model(
+        location, revision, config.model.dtype, device, config.model.attn_implementation
+    )
+    return BaseWeights(model, loading.load_tokenizer(location, revision), device)
+
+
+def load_policy(
+    run: Run, config: Config, execution: Execution, after_iteration: int, *, trainable: bool = False
+) -> "tuple[PeftModel, PreTrainedTokenizerBase, torch.device]":
+    """Load θ after an iteration (0: the initial adapter) on top of π_ref; returns policy, tokenizer and device."""
+    from activedpo_cli.models.adapters import attach_adapter
+
+    reference = load_reference(run, config, execution)
+    if after_iteration == 0:
+        ensure_initial_adapter(run, config, reference.model)
+    policy = attach_adapter(reference.model, run.adapter_path(after_iteration), trainable=trainable)
+    return policy, reference.tokenizer, reference.device
+
+
+def check_adapter_settings(run: Run, config: Config) -> None:
+    """Raise RefusedError when the run's adapter was made with other settings than these."""
+    manifest = run.initial_adapter.manifest
+    if manifest is None:
+        return
+    wanted = flat(config, "adapter")
+    differences = [
+        f"{key}  {manifest.settings[key]} → {value}" for key, value in wanted.items() if manifest.settings[key] != value
+    ]
+    if differences:
+        raise RefusedError(
+            "the run's adapter was made with other settings, which are fixed once it is made",
+            details=differences,
+            hint="make another run with `activedpo init --run OTHER_NAME …`",
+        )
+
+
+def ensure_initial_adapter(run: Run, config: Config, base_model: "PreTrainedModel") -> None:
+    """Make the seeded initial adapter (B = 0) if it is not there yet; featurize and train both start from it."""
+    from activedpo_cli.models.adapters import create_initial_adapter
+    from activedpo_cli.seeds import derive_seed
+
+    folder = run.initial_adapter
+    if folder.manifest:
+        return
+    started = Started(
+        stage="initial-adapter",
+        stage_version=ADAPTER_VERSION,
+        iteration=0,
+        settings={"seed": config.seed, **flat(config, "adapter")},
+        inputs={"reference": reference_digest(run)},
+    )
+    folder.begin(started)
+    seed = derive_seed(config.seed, "initial-adapter")
+
+    def save(destination: Path) -> None:
+        create_initial_adapter(
+            base_model, config.adapter, seed=seed, destination=destination, base_name=base_name(run)
+        )
+
+    folder.write_folder("adapter", save)
+    folder.finish(started, logs=(), summary={}, execution={}, environment=environment())
+
+
+def reference_digest(run: Run) -> str:
+    """The identity of π_ref."""
+    return run.base["digest"]
+
+
+def base_name(run: Run) -> str:
+    """What `adapter_config.json` calls the base model."""
+    base: Mapping[str, Any] = run.base
+    return base["path"] if base["stored_in_run"] else base["hub_id"] or base["path"]

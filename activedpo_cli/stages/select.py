@@ -1,0 +1,200 @@
+"""Stage 3: choose the pairs to label (paper Eq. 3 and 4, or another method). Reads no model."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from activedpo_cli import discovery
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.artifacts.stage_folder import StageFolder
+from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
+from activedpo_cli.records import LabelledPairRow, SelectedPair
+from activedpo_cli.seeds import derive_seed
+from activedpo_cli.settings import Config
+from activedpo_cli.stages.base import Context, Stage, require
+from activedpo_cli.stages.candidates import CandidatePair, candidate_pairs, label_inputs, response_inputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from activedpo_cli.acquisition.base import Candidates, Selection
+
+
+def method_section(method: str) -> str:
+    """The name of a method's own settings under `select`."""
+    return method.replace("-", "_")
+
+
+def method_settings(config: Config) -> BaseModel:
+    """The chosen method's own settings, checked; raises UsageError naming what is wrong with them."""
+    method = discovery.resolve("acquisition", config.select.method)
+    section = method_section(method)
+    values = (config.select.model_extra or {}).get(section, {})
+    try:
+        return discovery.load("acquisition", method).Settings.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"select.{section}.{'.'.join(map(str, problem['loc']))}  {problem['msg']}" for problem in error.errors()
+        ]
+        raise UsageError(f"the settings of method `{method}` are wrong", details=problems) from error
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What the selection depends on; of the methods' own settings those of the chosen method, defaults written out."""
+    method = discovery.resolve("acquisition", config.select.method)
+    general = {f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields}
+    own = method_settings(config).model_dump(mode="json")
+    return {
+        "seed": config.seed,
+        **general,
+        "select.method": method,
+        **{f"select.{method_section(method)}.{key}": value for key, value in own.items()},
+        # The recorded oracle can answer only about pairs that have its score, so only those are candidates.
+        "label.oracle": config.label.oracle,
+        "label.score_field": config.label.score_field,
+    }
+
+
+def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """The features, the responses they belong to, and what was answered before."""
+    digests = {f"iter-{iteration:03d}/featurize": require(run, "featurize", iteration)}
+    return digests | response_inputs(run, iteration) | label_inputs(run, range(1, iteration))
+
+
+def check(context: Context) -> None:
+    """Refuse a budget larger than the pool, and a method whose columns featurize did not compute."""
+    from activedpo_cli.acquisition.base import capacity
+
+    method_settings(context.config)
+    method = context.config.select.method
+    needed = discovery.load("acquisition", method).NEEDS
+    manifest = context.run.stage("featurize", context.iteration).manifest
+    assert manifest is not None
+    lacking = sorted(set(needed) - set(manifest.settings["featurize.compute"]))
+    if lacking:
+        command = context.run.next_command("featurize", context.iteration)
+        raise NotReadyError(
+            f"method `{method}` needs {', '.join(lacking)}, which featurize of iteration {context.iteration} did not "
+            "compute",
+            hint=f"{command} --force --set featurize.compute=[{','.join(needed)}]",
+        )
+    pairs = candidate_pairs(context.run, context.iteration, context.config)
+    available = capacity(_prompt_index(pairs), context.config.select.max_per_prompt)
+    if context.config.select.budget > available:
+        raise InvalidDataError(
+            f"select.budget is {context.config.select.budget}, but only {available} pairs can be chosen",
+            hint=f"--budget {available}, or generate more with --num-prompts or --num-responses",
+        )
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Score the candidates and write down the best."""
+    import torch
+
+    config = context.config
+    pairs = candidate_pairs(context.run, context.iteration, config)
+    candidates = _candidates(context, pairs)
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "select", context.iteration))
+    method = discovery.load("acquisition", config.select.method)
+    chosen = method.choose(
+        candidates, config.select.budget, method_settings(config), generator, config.select.max_per_prompt
+    )
+    rows, scores = chosen.rows.tolist(), chosen.scores.tolist()
+    selected = [
+        SelectedPair(
+            pair_id=pairs[row].pair_id,
+            prompt_id=pairs[row].prompt_id,
+            response_a_id=pairs[row].response_a_id,
+            response_b_id=pairs[row].response_b_id,
+            rank=rank,
+            score=score,
+        )
+        for rank, (row, score) in enumerate(zip(rows, scores, strict=True), start=1)
+    ]
+    context.folder.write_rows("selection.jsonl", selected)
+    context.folder.write_tensors("scores.safetensors", _score_tensors(candidates, chosen), {"method": config.select.method})
+    return {
+        "selected": len(rows),
+        "candidates": len(pairs),
+        "method": config.select.method,
+        "prompts": len({pair.prompt_id for pair in selected}),
+        "first_score": scores[0],
+        "last_score": scores[-1],
+    }
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """`30 of 744 pairs by activedpo`."""
+    return f"{summary['selected']} of {summary['candidates']} pairs by {summary['method']}"
+
+
+def _candidates(context: Context, pairs: list[CandidatePair]) -> "Candidates":
+    import torch
+
+    from activedpo_cli.acquisition.base import Candidates
+
+    folder = context.run.stage("featurize", context.iteration)
+    columns = _read_columns(folder)
+    features, normalise = columns.get("features"), context.config.select.normalise
+    labelled = _labelled_pair_features(folder, normalise) if features is not None else None
+    return Candidates(
+        row_a=torch.tensor([pair.row_a for pair in pairs], dtype=torch.int64),
+        row_b=torch.tensor([pair.row_b for pair in pairs], dtype=torch.int64),
+        prompt_index=_prompt_index(pairs),
+        features=_normalised(features, normalise),
+        labelled_pair_features=labelled,
+        logps=columns.get("logps"),
+        normalise_pairs=normalise == "pair",
+    )
+
+
+def _score_tensors(candidates: "Candidates", chosen: "Selection") -> "dict[str, Tensor]":
+    """For every candidate its two feature rows, its rank (0: not picked) and its score when picked (NaN: not picked)."""
+    import torch
+
+    ranks = torch.zeros(len(candidates), dtype=torch.int64)
+    ranks[chosen.rows] = torch.arange(1, len(chosen.rows) + 1)
+    scores = torch.full((len(candidates),), torch.nan, dtype=torch.float64)
+    scores[chosen.rows] = chosen.scores.to(torch.float64)
+    rows = torch.stack([candidates.row_a, candidates.row_b], dim=1)
+    return {"candidate_rows": rows, "rank": ranks, "score": scores}
+
+
+def _prompt_index(pairs: list[CandidatePair]) -> "Tensor":
+    import torch
+
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(pair.prompt_id for pair in pairs))}
+    return torch.tensor([numbers[pair.prompt_id] for pair in pairs], dtype=torch.int64)
+
+
+def _read_columns(folder: StageFolder) -> "dict[str, Tensor]":
+    import torch
+
+    names = sorted(path.name for path in folder.path.glob("features-*.safetensors"))
+    units = [folder.read_tensors(name) for name in names]
+    return {name: torch.cat([unit[name] for unit in units]) for name in (units[0] if units else ())}
+
+
+def _normalised(features: "Tensor | None", normalise: str) -> "Tensor | None":
+    from activedpo_cli.core.normalisation import unit_rows
+
+    return unit_rows(features) if features is not None and normalise == "response" else features
+
+
+def _labelled_pair_features(folder: StageFolder, normalise: str) -> "Tensor | None":
+    """φ of the pairs labelled earlier, normalised as the candidates are."""
+    import torch
+
+    from activedpo_cli.acquisition.base import difference_features
+
+    if not folder.has("labelled.safetensors"):
+        return None
+    features = _normalised(folder.read_tensors("labelled.safetensors")["features"], normalise)
+    assert features is not None
+    rows = folder.read_rows("labelled.jsonl", LabelledPairRow)
+    row_a, row_b = torch.tensor([row.row_a for row in rows]), torch.tensor([row.row_b for row in rows])
+    return difference_features(features, row_a, row_b, normalise=normalise == "pair")
+
+
+STAGE = Stage("select", 1, settings, inputs, work, headline, check)

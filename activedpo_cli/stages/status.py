@@ -1,0 +1,108 @@
+"""What is done, begun, stale or missing in a run, and the command that comes next. Loads no model and no torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.run import STAGES, Run
+from activedpo_cli.config import with_changes
+from activedpo_cli.errors import ActiveDPOError, NotReadyError
+from activedpo_cli.stages.base import recorded_config
+from activedpo_cli.stages.command import load_stage
+from activedpo_cli.stages.differences import all_settings, input_differences
+from activedpo_cli.settings import Config
+
+
+def run_status(run: Run) -> dict[str, Any]:
+    """The state of every stage of every iteration, and the next command.
+
+    A stage is `complete`, `partial`, `stale` (made from inputs that have changed since) or `missing`. `notes` says where
+    `config.yaml` now differs from what a stage was made with, which changes only stages to come.
+    """
+    iterations = [
+        {"iteration": iteration, "stages": {name: stage_status(run, name, iteration) for name in STAGES}}
+        for iteration in run.iterations() or [1]
+    ]
+    config = run.config
+    return {
+        "run": str(run.path),
+        "model": run.base["name"],
+        "method": config.select.method,
+        "budget": config.select.budget,
+        "labels_spent": sum(_labels_spent(run, row["iteration"]) for row in iterations),
+        "iterations": iterations,
+        "evaluations": evaluations(run),
+        "next": _next(run, iterations),
+    }
+
+
+def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
+    """The state of one stage, with its headline, its summary, and the reasons why it is stale."""
+    stage, folder = load_stage(name), run.stage(name, iteration)
+    try:
+        manifest = folder.manifest
+        record = manifest or folder.started
+    except ActiveDPOError as error:
+        return {"state": "damaged", "reasons": [error.message], "notes": []}
+    if record is None:
+        return {"state": "missing", "reasons": [], "notes": []}
+    reasons = _stale_reasons(run, stage, iteration, record)
+    if manifest and (gone := folder.missing_outputs()):
+        return {"state": "damaged", "reasons": [f"{name} is missing or of another size" for name in gone], "notes": []}
+    state = "stale" if reasons else "complete" if manifest else "partial"
+    return {
+        "state": state,
+        "reasons": reasons,
+        "notes": _drift(run.config, record),
+        "headline": stage.headline(manifest.summary) if manifest else f"{_units(folder)} files so far",
+        "summary": dict(manifest.summary) if manifest else {},
+        "seconds": manifest.execution.get("seconds") if manifest else None,
+        "digest": manifest.digest if manifest else None,
+    }
+
+
+def evaluations(run: Run) -> list[dict[str, Any]]:
+    """The metrics of the initial model and of every evaluated iteration, in order."""
+    folders = [run.initial_evaluation, *(run.stage("evaluate", iteration) for iteration in run.iterations())]
+    return [folder.read_json("metrics.json") for folder in folders if folder.manifest]
+
+
+def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> list[str]:
+    try:
+        return input_differences(record, stage.inputs(run, iteration, recorded_config(run, record, {})))
+    except NotReadyError as error:
+        return [error.message]
+    except ActiveDPOError as error:
+        return [f"its inputs can't be checked: {error.message}"]
+
+
+def _drift(config: Config, record: Started) -> list[str]:
+    """Settings whose value in `config.yaml` is not the one the stage was made with."""
+    recorded: Mapping[str, Any] = record.settings
+    now = all_settings(config, recorded)
+    made = all_settings(with_changes(config, recorded), recorded)
+    derived = {"featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens"}  # null in config.yaml, filled in by the stage
+    return [
+        f"{key} was {made[key]}, `config.yaml` now says {value}"
+        for key, value in now.items()
+        if made[key] != value and not (key in derived and value is None)
+    ]
+
+
+def _units(folder: Any) -> int:
+    return sum(1 for path in folder.path.glob("*-[0-9]*") if path.is_file())
+
+
+def _labels_spent(run: Run, iteration: int) -> int:
+    manifest = run.stage("label", iteration).manifest
+    return manifest.summary["labels_spent"] if manifest else 0
+
+
+def _next(run: Run, iterations: list[dict[str, Any]]) -> str:
+    for row in iterations:
+        for name, status in row["stages"].items():
+            if status["state"] in ("stale", "damaged"):
+                return run.next_command(name, row["iteration"]) + " --force"
+            if status["state"] != "complete":
+                return run.next_command(name, row["iteration"])
+    return run.next_command("generate", iterations[-1]["iteration"] + 1)

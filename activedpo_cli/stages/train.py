@@ -1,0 +1,123 @@
+"""Stage 5: DPO on the labelled pairs (paper Eq. 2), against π_SFT in every iteration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.config import flat
+from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.seeds import derive_seed
+from activedpo_cli.settings import Config
+from activedpo_cli.stages.base import Context, Stage, require
+from activedpo_cli.stages.candidates import LabelledPair, label_inputs, labelled_pairs
+from activedpo_cli.stages.policy import base_name, check_adapter_settings, load_policy, reference_digest
+
+if TYPE_CHECKING:
+    from activedpo_cli.models.training_audit import DPOExample
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What the new adapter depends on."""
+    return flat(config, "seed", "adapter", "train") | {
+        "model.dtype": config.model.dtype,
+        "model.attn_implementation": config.model.attn_implementation,
+    }
+
+
+def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """π_ref, the adapter to continue from, and the labels to train on."""
+    digests = {"reference": reference_digest(run)}
+    if config.train.start == "previous" and iteration > 1:
+        digests[f"iter-{iteration - 1:03d}/train"] = require(run, "train", iteration - 1)
+    return digests | label_inputs(run, _iterations(iteration, config))
+
+
+def check(context: Context) -> None:
+    """Refuse another adapter than the run's, and to train on nothing."""
+    check_adapter_settings(context.run, context.config)
+    if not _examples(context):
+        raise InvalidDataError(
+            f"none of the answers of iteration {context.iteration} can be trained on: no response was preferred",
+            hint="train on ties too with `--set train.include_ties=true`, or on earlier labels with `--labels all`",
+        )
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Train, and write the adapter with its tokenizer and the metrics of every step."""
+    from activedpo_cli.models.adapters import save_adapter
+    from activedpo_cli.models.dpo import planned_steps, train_dpo
+
+    run, config, iteration = context.run, context.config, context.iteration
+    examples = _examples(context)
+    start = iteration - 1 if config.train.start == "previous" else 0
+    policy, tokenizer, device = load_policy(run, config, context.execution, start, trainable=True)
+    context.progress.start("DPO", planned_steps(len(examples), config.train), "steps")
+    result = train_dpo(
+        policy,
+        tokenizer,
+        examples,
+        config.train,
+        seed=derive_seed(config.seed, "train", iteration),
+        device=device,
+        on_log=lambda row: context.progress.advance(),
+        scratch=context.folder.scratch(),
+    )
+    context.progress.stop()
+
+    def save(destination: Path) -> None:
+        save_adapter(policy, destination, base_name=base_name(run), tokenizer=tokenizer)
+
+    context.folder.write_json_lines("metrics.jsonl", result.metrics)
+    context.folder.write_folder("adapter", save)
+    last = result.metrics[-1]
+    return {
+        "preferences": result.rows_trained,
+        "tokens": result.tokens_trained,
+        "labels": config.train.labels,
+        "start": config.train.start,
+        "reference": run.base["name"],
+        "steps": len(result.metrics),
+        **{key: last[key] for key in ("loss", "rewards/margins", "rewards/accuracies") if key in last},
+    }
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """`30 preferences, 16 steps, margin 0.42`."""
+    margin = summary.get("rewards/margins")
+    return f"{summary['preferences']} preferences, {summary['steps']} steps" + (
+        f", last margin {margin:.2f}" if margin is not None else ""
+    )
+
+
+def _iterations(iteration: int, config: Config) -> range:
+    return range(1 if config.train.labels == "all" else iteration, iteration + 1)
+
+
+def _examples(context: Context) -> "list[DPOExample]":
+    pairs = labelled_pairs(context.run, _iterations(context.iteration, context.config))
+    found = (_example(context, pair) for pair in pairs)
+    return [example for example in found if example is not None]
+
+
+def _example(context: Context, pair: LabelledPair) -> "DPOExample | None":
+    from activedpo_cli.models.training_audit import DPOExample
+
+    preferred = pair.outcome.preferred_id
+    if preferred is None:
+        if pair.outcome.outcome != "tie" or not context.config.train.include_ties:
+            return None
+        coin = derive_seed(context.config.seed, "tie", pair.outcome.pair_id) % 2
+        preferred = (pair.response_a, pair.response_b)[coin].response_id
+    chosen, rejected = pair.response_a, pair.response_b
+    if preferred == rejected.response_id:
+        chosen, rejected = rejected, chosen
+    return DPOExample(
+        pair_id=pair.outcome.pair_id,
+        prompt_ids=chosen.prompt_token_ids,
+        chosen_ids=chosen.token_ids,
+        rejected_ids=rejected.token_ids,
+    )
+
+
+STAGE = Stage("train", 1, settings, inputs, work, headline, check, logs=("metrics.jsonl",))

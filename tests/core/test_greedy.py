@@ -1,0 +1,188 @@
+"""Greedy selection against the paper's own form, with V and its inverse rebuilt at every step."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from activedpo_cli.core.design_matrix import design_matrix, pair_uncertainty
+from activedpo_cli.core.greedy import greedy_uncertainty
+
+
+def textbook(
+    features: Tensor, labelled: Tensor, ridge: float, budget: int, priority: Tensor
+) -> tuple[list[int], list[float]]:
+    """Algorithm 1, lines 5–9, literally; of scores equal to nine digits the smaller priority wins."""
+    rows: list[int] = []
+    scores: list[float] = []
+    for _ in range(budget):
+        design = design_matrix(torch.cat([labelled, features[rows]]), ridge)
+        uncertainty = pair_uncertainty(features, torch.linalg.inv(design))
+        uncertainty[rows] = -1
+        tied = (uncertainty >= uncertainty.max() * (1 - 1e-9)).nonzero().flatten().tolist()
+        row = min(tied, key=lambda candidate: int(priority[candidate]))
+        rows.append(row)
+        scores.append(float(uncertainty[row]))
+    return rows, scores
+
+
+def random_features(count: int, dim: int, seed: int) -> Tensor:
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(1, 14),
+    dim=st.integers(1, 9),
+    labelled=st.integers(0, 6),
+    ridge=st.sampled_from([1e-4, 1e-2, 0.1, 1.0, 30.0]),
+    ragged=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+def test_picks_and_scores_equal_the_textbook(
+    count: int, dim: int, labelled: int, ridge: float, ragged: bool, seed: int
+) -> None:
+    features = random_features(count, dim, seed)
+    if ragged:
+        features *= torch.linspace(0.1, 10, count, dtype=torch.float64)[:, None]
+    history = random_features(labelled, dim, seed + 1)
+    priority = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    budget = max(1, count * 2 // 3)
+    rows, scores = greedy_uncertainty(features, history, ridge, budget, priority)
+    expected_rows, expected_scores = textbook(features, history, ridge, budget, priority)
+    assert rows.tolist() == expected_rows
+    assert scores.tolist() == pytest.approx(expected_scores, rel=1e-6)
+
+
+@pytest.mark.parametrize("ridge", [0.01, 0.1, 10.0])
+def test_float32_features_give_the_textbook_picks_at_a_larger_size(ridge: float) -> None:
+    """Clustered features, so that residuals fall by very different amounts; 40 labelled pairs."""
+    centres = random_features(12, 64, 0)
+    members = torch.arange(300) % 12
+    features = (centres[members] + 0.3 * random_features(300, 64, 1)).float()
+    history = (centres[members[:40]] + 0.3 * random_features(40, 64, 2)).float()
+    priority = torch.arange(300)
+    rows, scores = greedy_uncertainty(features, history, ridge, 50, priority)
+    expected_rows, expected_scores = textbook(features.double(), history.double(), ridge, 50, priority)
+    assert rows.tolist() == expected_rows
+    assert scores.tolist() == pytest.approx(expected_scores, rel=1e-9)
+
+
+def test_first_pick_is_the_longest_and_scores_are_worked_by_hand() -> None:
+    """λ = 1; φ = (2, 0), (2, 0)·0.9, (0, 1). First: √4 = 2. Then V = diag(5, 1): 3.24/5 = 0.648 against 1."""
+    features = torch.tensor([[1.8, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    rows, scores = greedy_uncertainty(features, torch.zeros(0, 2), 1.0, 3, torch.arange(3))
+    assert rows.tolist() == [1, 2, 0]
+    assert scores.tolist() == pytest.approx([2.0, 1.0, 0.648**0.5], rel=1e-6)
+
+
+def test_history_steers_away_from_what_is_covered() -> None:
+    """φ = (1, 0) is labelled ten times, so the shorter (0, 0.5) is less certain: 1/11 against 0.25."""
+    features = torch.tensor([[1.0, 0.0], [0.0, 0.5]])
+    rows, scores = greedy_uncertainty(features, torch.tensor([[1.0, 0.0]] * 10), 1.0, 2, torch.arange(2))
+    assert rows.tolist() == [1, 0]
+    assert scores.tolist() == pytest.approx([0.5, (1 / 11) ** 0.5])
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_scores_never_rise(seed: int) -> None:
+    """Adding a pair to V lowers every uncertainty, so the greedy scores fall."""
+    _, scores = greedy_uncertainty(
+        random_features(20, 5, seed), random_features(3, 5, seed + 1), 0.1, 20, torch.arange(20)
+    )
+    assert all(later <= earlier * (1 + 1e-9) for earlier, later in itertools.pairwise(scores.tolist()))
+
+
+def test_ties_follow_the_priority_not_the_file_order() -> None:
+    """Six orthonormal φ tie at every step, whatever was picked before."""
+    priority = torch.tensor([3, 5, 0, 4, 1, 2])
+    rows, scores = greedy_uncertainty(torch.eye(6), torch.zeros(0, 6), 0.1, 6, priority)
+    assert rows.tolist() == [2, 4, 5, 0, 3, 1]
+    assert scores.tolist() == pytest.approx([10**0.5] * 6)
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_file_order_acts_only_through_the_priority(seed: int) -> None:
+    """Permuting rows and priorities together permutes the picks; unit norms tie all at first."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.nn.functional.normalize(random_features(12, 4, seed))
+    features[6:] = features[:6]
+    priority, order = torch.randperm(12, generator=generator), torch.randperm(12, generator=generator)
+    rows, _ = greedy_uncertainty(features, torch.zeros(0, 4), 0.1, 8, priority)
+    permuted, _ = greedy_uncertainty(features[order], torch.zeros(0, 4), 0.1, 8, priority[order])
+    assert order[permuted].tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize("ridge", [1e-12, 1e-6, 1.0, 1e6])
+def test_nothing_is_ever_nan(ridge: float) -> None:
+    """Zero φ, copies, a history of copies, and many more picks than the rank of two."""
+    features = torch.cat([torch.zeros(3, 2), torch.tensor([[1.0, 2.0]] * 5), torch.tensor([[1e-8, 0.0]] * 4)])
+    labelled = torch.tensor([[1.0, 2.0]] * 7 + [[0.0, 0.0]])
+    rows, scores = greedy_uncertainty(features, labelled, ridge, 12, torch.arange(12))
+    assert sorted(rows.tolist()) == list(range(12))
+    assert scores.isfinite().all() and (scores >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_ridge_below_rounding_gives_no_nan_either(seed: int) -> None:
+    """λ = 1e-20: residuals and eigenvalues are rounding errors of either sign."""
+    features = random_features(6, 9, seed).repeat(3, 1)
+    rows, scores = greedy_uncertainty(features, features[:8], 1e-20, 18, torch.arange(18))
+    assert sorted(rows.tolist()) == list(range(18))
+    assert scores.isfinite().all() and (scores >= 0).all()
+
+
+def test_rounding_does_not_decide_among_well_covered_pairs() -> None:
+    """Orthonormal φ, each labelled three times: every residual is λ/(λ + 3) ≈ 3e-11, which rounding blurs by 1e-5."""
+    features = torch.linalg.qr(random_features(40, 20, 0)).Q.T
+    priority = torch.randperm(20, generator=torch.Generator().manual_seed(1))
+    rows, _ = greedy_uncertainty(features, features.repeat(3, 1), 1e-10, 20, priority)
+    assert priority[rows].tolist() == list(range(20))
+
+
+def test_copies_of_one_pair_stay_informative_under_a_small_ridge() -> None:
+    """For λ → 0 the k-th copy of a unit φ has φᵀV⁻¹φ = 1 / (λ + k − 1)."""
+    _, scores = greedy_uncertainty(torch.tensor([[0.6, 0.8]] * 4), torch.zeros(0, 2), 1e-6, 4, torch.arange(4))
+    expected = [(1 / (1e-6 + k)) ** 0.5 for k in range(4)]
+    assert scores.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_at_most_so_many_of_one_group() -> None:
+    groups = torch.tensor([0, 0, 0, 1, 1, 2])
+    features = torch.diag(torch.tensor([6.0, 5.0, 4.0, 3.0, 2.0, 1.0]))
+
+    def pick(limit: int, budget: int) -> list[int]:
+        history, priority = torch.zeros(0, 6), torch.arange(6)
+        return greedy_uncertainty(features, history, 1.0, budget, priority, groups, limit)[0].tolist()
+
+    assert pick(1, 3) == [0, 3, 5]
+    assert pick(2, 5) == [0, 1, 3, 4, 5]
+    with pytest.raises(ValueError, match="fewer"):
+        pick(1, 4)
+
+
+@pytest.mark.parametrize("ridge", [0.0, -0.1, float("nan")])
+def test_the_ridge_must_be_positive(ridge: float) -> None:
+    with pytest.raises(ValueError, match="ridge"):
+        greedy_uncertainty(torch.eye(2), torch.zeros(0, 2), ridge, 1, torch.arange(2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_must_be_finite(value: float) -> None:
+    bad = torch.tensor([[value, 0.0]])
+    with pytest.raises(ValueError, match="finite"):
+        greedy_uncertainty(bad, torch.zeros(0, 2), 1.0, 1, torch.arange(1))
+    with pytest.raises(ValueError, match="finite"):
+        greedy_uncertainty(torch.eye(2), bad, 1.0, 1, torch.arange(2))
+
+
+def test_the_arguments_are_unchanged() -> None:
+    features, labelled = random_features(6, 3, 0), random_features(2, 3, 1)
+    copies = features.clone(), labelled.clone()
+    greedy_uncertainty(features, labelled, 0.1, 4, torch.arange(6))
+    assert torch.equal(features, copies[0]) and torch.equal(labelled, copies[1])

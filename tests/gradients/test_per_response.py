@@ -1,0 +1,195 @@
+"""Batched hooks against one backward pass per response through a plain forward, times the projection written out."""
+
+import pytest
+import torch
+from honest_lora import ATTENTION, CONFIGS, EAGER, MakeModel, Rows, honest_gradients
+from torch import Tensor, nn
+
+from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.gradients.batch import GradientBatch, pad_responses
+from activedpo_cli.gradients.lora_hooks import active_lora_matrices
+from activedpo_cli.gradients.per_response import response_gradients
+from activedpo_cli.gradients.projection import CountSketch
+
+SKETCH = CountSketch(proj_dim=96, seed=11)
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+def batched(model: nn.Module, rows: Rows, side: str = "right") -> GradientBatch:
+    prompts, responses = zip(*rows, strict=True)
+    return response_gradients(model, pad_responses(prompts, responses, 0, "cpu", side=side), SKETCH)
+
+
+def honest_features(gradients: dict[str, Tensor]) -> Tensor:
+    return sum(SKETCH.matrix(name, g.numel()) @ g.flatten().double() for name, g in gradients.items())
+
+
+def recorded_gradients(model: nn.Module, rows: Rows) -> dict[str, Tensor]:
+    """What reaches the projection, before it is projected."""
+    seen: dict[str, Tensor] = {}
+
+    class Recorder(CountSketch):
+        def add(self, name: str, gradients: Tensor, into: Tensor) -> None:
+            seen[name] = gradients.clone()
+
+    prompts, responses = zip(*rows, strict=True)
+    response_gradients(model, pad_responses(prompts, responses, 0, "cpu"), Recorder(8, 0))
+    return seen
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.double() - expected.double()).norm() / expected.double().norm())
+
+
+def assert_honest(model: nn.Module, rows: Rows, tolerance: float, side: str = "right") -> None:
+    result = batched(model, rows, side)
+    for row, example in enumerate(rows):
+        logps, gradients = honest_gradients(model, *example)
+        norm = torch.cat([g.flatten().double() for g in gradients.values()]).norm()
+        assert result.logps[row].item() == pytest.approx(logps, rel=tolerance)
+        assert result.exact_norms[row].item() == pytest.approx(norm.item(), rel=tolerance)
+        assert relative_error(result.features[row], honest_features(gradients)) < tolerance
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [(kind, torch.float32) for kind in CONFIGS] + [(kind, torch.float64) for kind in CONFIGS if kind not in EAGER],
+)
+def test_equals_an_honest_backward_pass(
+    kind: str, side: str, dtype: torch.dtype, make_model: MakeModel, rows: Rows
+) -> None:
+    model = make_model(kind, dtype=dtype)
+    result = batched(model, rows, side)
+    assert result.features.dtype == result.exact_norms.dtype == result.logps.dtype == dtype
+    assert_honest(model, rows, TOLERANCE[dtype], side)
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_each_matrix_by_itself(kind: str, make_model: MakeModel, rows: Rows) -> None:
+    """A sum over matrices could hide an error in a small one; a first token's q and k have gradients near zero."""
+    model = make_model(kind)
+    seen = recorded_gradients(model, rows)
+    for row, example in enumerate(rows):
+        gradients = honest_gradients(model, *example)[1]
+        largest = max(gradient.norm() for gradient in gradients.values())
+        assert seen.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            assert (seen[name][row] - gradient).norm() < 1e-5 * gradient.norm() + 1e-6 * largest, name
+
+
+@pytest.mark.parametrize(
+    ("kind", "target_modules"),
+    [("llama", ["v_proj"]), ("llama", "all-linear"), ("gpt2", "all-linear"), ("qwen3", ["q_proj", "down_proj"])],
+)
+def test_any_choice_of_layers(kind: str, target_modules: str | list[str], make_model: MakeModel, rows: Rows) -> None:
+    assert_honest(make_model(kind, target_modules=target_modules), rows, 1e-5)
+
+
+def test_all_linear_covers_what_it_says(make_model: MakeModel) -> None:
+    """Two layers with seven linear maps each, an A and a B for each of them; not the output layer."""
+    names = set(active_lora_matrices(make_model("llama", target_modules="all-linear")))
+    assert len(names) == 2 * 7 * 2
+    assert "model.layers.1.mlp.down_proj/lora_B" in names
+    assert len(active_lora_matrices(make_model("llama"))) == 2 * len(ATTENTION) * 2
+
+
+def test_neighbours_in_the_batch_do_not_matter(make_model: MakeModel, rows: Rows) -> None:
+    model = make_model("gemma")
+    whole, reversed_, alone = batched(model, rows), batched(model, rows[::-1]), [batched(model, [row]) for row in rows]
+    for row in range(len(rows)):
+        assert relative_error(whole.features[row], alone[row].features[0]) < 1e-5
+        assert relative_error(reversed_.features[-1 - row], alone[row].features[0]) < 1e-5
+
+
+def test_a_fresh_adapter_has_a_gradient_in_b_only(make_model: MakeModel, rows: Rows) -> None:
+    model = make_model("llama", random_b=False)
+    assert_honest(model, rows, 1e-5)
+    seen = recorded_gradients(model, rows)
+    assert seen.keys() == active_lora_matrices(model).keys()
+    for name, gradients in seen.items():
+        assert bool(gradients.any()) == name.endswith("lora_B"), name
+
+
+def test_an_empty_response_has_no_gradient(make_model: MakeModel, rows: Rows) -> None:
+    result = batched(make_model("llama"), [rows[0], ([1, 2], [])])
+    assert result.logps[1] == 0 and result.exact_norms[1] == 0 and not result.features[1].any()
+    assert result.exact_norms[0] > 0
+    assert not batched(make_model("llama"), [([1], [])]).features.any()
+
+
+def test_dropout_has_no_effect_and_the_model_is_left_as_it_was(make_model: MakeModel, rows: Rows) -> None:
+    quiet = batched(make_model("gpt2"), rows)
+    model = make_model("gpt2", dropout=0.9)
+    model.train()
+    model.get_base_model().transformer.h[1].eval()
+    next(p for n, p in model.named_parameters() if "lora_A" in n).requires_grad_(False)
+    modes = [module.training for module in model.modules()]
+    required = [parameter.requires_grad for parameter in model.parameters()]
+    result = batched(model, rows)
+    assert torch.equal(result.features, quiet.features)
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == required
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not result.features.requires_grad and not result.logps.requires_grad
+
+
+def test_the_model_is_left_as_it_was_after_a_failure(make_model: MakeModel, rows: Rows) -> None:
+    class Broken(CountSketch):
+        def add(self, name: str, gradients: Tensor, into: Tensor) -> None:
+            raise RuntimeError("broken projection")
+
+    model = make_model("llama").train()
+    required = [parameter.requires_grad for parameter in model.parameters()]
+    prompts, responses = zip(*rows, strict=True)
+    with pytest.raises(RuntimeError, match="broken projection"):
+        response_gradients(model, pad_responses(prompts, responses, 0, "cpu"), Broken(8, 0))
+    assert model.training
+    assert [parameter.requires_grad for parameter in model.parameters()] == required
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_two_calls_are_equal_bit_for_bit(make_model: MakeModel, rows: Rows) -> None:
+    model = make_model("qwen3")
+    first = batched(model, rows)
+    with torch.no_grad():
+        second = batched(model, rows)
+    assert torch.equal(first.features, second.features)
+    assert torch.equal(first.exact_norms, second.exact_norms)
+    assert torch.equal(first.logps, second.logps)
+
+
+def test_the_adapters_name_and_the_wrapper_do_not_matter(make_model: MakeModel, rows: Rows) -> None:
+    """A copy of the adapter under another name gives the same features, and so does the model inside the wrapper."""
+    model = make_model("llama")
+    expected = batched(model, rows).features
+    assert torch.equal(batched(model.get_base_model(), rows).features, expected)
+    model.add_adapter("other", model.peft_config["default"])
+    weights = dict(model.named_parameters())
+    for name, weight in weights.items():
+        if ".other." in name:
+            weight.data.copy_(weights[name.replace(".other.", ".default.")].data)
+    model.set_adapter("other")
+    assert torch.equal(batched(model, rows).features, expected)
+
+
+def test_a_half_precision_model_keeps_float32_features(make_model: MakeModel, rows: Rows) -> None:
+    result = batched(make_model("llama", dtype=torch.bfloat16), rows)
+    exact = batched(make_model("llama"), rows)
+    assert result.features.dtype == result.logps.dtype == torch.float32
+    cosine = torch.nn.functional.cosine_similarity(result.features, exact.features)
+    assert (cosine > 0.95).all()
+
+
+def test_models_whose_gradient_can_not_be_taken(make_model: MakeModel, rows: Rows) -> None:
+    model = make_model("llama")
+    with model.disable_adapter(), pytest.raises(InvalidDataError, match="switched off"):
+        batched(model, rows)
+    with pytest.raises(InvalidDataError, match="no active LoRA"):
+        batched(make_model("llama").unload(), rows)
+    model.merge_adapter()
+    with pytest.raises(InvalidDataError, match="merged"):
+        batched(model, rows)
+    with pytest.raises(InvalidDataError, match="embedding"):
+        batched(make_model("llama", target_modules=["embed_tokens", "q_proj"]), rows)

@@ -1,0 +1,78 @@
+"""What holds for every oracle in the folder, present and future."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from activedpo_cli import discovery
+from activedpo_cli.settings import LabelSettings
+
+NAMES = sorted(discovery.available("oracles"))
+
+
+@pytest.fixture(params=NAMES)
+def module(request):
+    return discovery.load("oracles", request.param)
+
+
+def test_the_folder_is_found():
+    assert {"human", "python", "recorded", "reward-model"} <= set(NAMES)
+
+
+def test_the_first_line_of_the_docstring_helps(module):
+    first = module.__doc__.partition("\n")[0]
+    assert 20 < len(first) < 120
+
+
+def test_the_module_says_what_it_can_do(module):
+    assert isinstance(module.ASKS_PEOPLE, bool)
+    assert isinstance(module.SCORES_TEXT, bool)
+
+
+def test_the_signatures_are_those_of_the_contract(module):
+    build = inspect.signature(module.build)
+    assert list(build.parameters) == ["argument", "settings", "device", "preferences"]
+    assert build.parameters["preferences"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert list(inspect.signature(module.identity).parameters) == ["argument", "settings"]
+
+
+def test_identities_and_imports_need_no_torch(tmp_path):
+    (tmp_path / "rewards.py").write_text("def score(prompts, responses): return [0.0] * len(responses)")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"weights")
+    arguments = {"python": "rewards:score", "reward-model": str(model)}
+    program = (
+        "import sys\n"
+        "from activedpo_cli import discovery\n"
+        "from activedpo_cli.settings import LabelSettings\n"
+        f"for name in {NAMES!r}:\n"
+        f"    found = discovery.load('oracles', name).identity({arguments!r}.get(name), LabelSettings())\n"
+        "    assert all(isinstance(part, str) for item in found.items() for part in item), found\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'rewards'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+def _environment():
+    import os
+    from pathlib import Path
+
+    import activedpo_cli
+
+    root = str(Path(activedpo_cli.__file__).parent.parent)
+    return os.environ | {"PYTHONPATH": root}
+
+
+def test_people_do_not_answer_calls():
+    module = discovery.load("oracles", "human")
+    assert module.ASKS_PEOPLE and not module.SCORES_TEXT
+    with pytest.raises(Exception, match="pair by pair"):
+        module.build(None, LabelSettings(), "cpu")

@@ -1,0 +1,209 @@
+import json
+import socket
+
+import pytest
+import torch
+from compared_pairs import make_comparison, seed_of_pair
+from small_models import BOS, CHAT_TEMPLATE, CONTEXT, save_small_model, save_small_reward_model
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.oracles import reward_model
+from activedpo_cli.settings import LabelSettings
+
+PROMPTS = ["What is rain?", "Name a colour, please.", "Hm", "Tell me a story about a fox.", "Why?"]
+RESPONSES = ["Water.", "Blue, or perhaps green; it depends on the light.", "I see", "Once.", "Because it is so."]
+
+
+@pytest.fixture(scope="module")
+def deberta(tmp_path_factory):
+    return save_small_reward_model(tmp_path_factory.mktemp("deberta"), "deberta-v2")
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return save_small_reward_model(tmp_path_factory.mktemp("llama"), "llama")
+
+
+def build(folder, **settings):
+    return reward_model.build(str(folder), LabelSettings(**settings), "cpu")
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value != "absent"}))
+
+
+def logit(folder, **inputs):
+    """One row through the model without padding: the reference."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        return model(**inputs).logits.item()
+
+
+def test_a_pair_model_reads_prompt_and_response_as_two_texts(deberta):
+    tokenizer = AutoTokenizer.from_pretrained(deberta)
+    expected = [
+        logit(deberta, **tokenizer(prompt, response, return_tensors="pt"))
+        for prompt, response in zip(PROMPTS, RESPONSES, strict=True)
+    ]
+    assert build(deberta).score(PROMPTS, RESPONSES) == pytest.approx(expected, abs=1e-5)
+    assert len({round(score, 4) for score in expected}) == len(expected)
+
+
+def rendered(prompt, response):
+    return f"<bos><turn>user\n{prompt}<eos>\n<turn>assistant\n{response}<eos>\n"
+
+
+def test_a_chat_model_reads_its_own_template_with_one_beginning(llama):
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    assert tokenizer.chat_template == CHAT_TEMPLATE
+    expected = []
+    for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
+        ids = tokenizer(rendered(prompt, response), add_special_tokens=False, return_tensors="pt")["input_ids"]
+        assert (ids == BOS).sum() == 1
+        expected.append(logit(llama, input_ids=ids))
+    assert build(llama).score(PROMPTS, RESPONSES) == pytest.approx(expected, abs=1e-5)
+    messages = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+    assert build(llama).score(messages, RESPONSES) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["deberta", "llama"])
+def test_scores_do_not_depend_on_the_batch(family, request):
+    folder = request.getfixturevalue(family)
+    whole = build(folder, unit_size=16).score(PROMPTS, RESPONSES)
+    pairwise = build(folder, unit_size=1).score(PROMPTS, RESPONSES)
+    reverse = build(folder).score(PROMPTS[::-1], RESPONSES[::-1])[::-1]
+    assert pairwise == pytest.approx(whole, abs=1e-5)
+    assert reverse == pytest.approx(whole, abs=1e-5)
+
+
+def test_without_a_pad_token_scores_are_read_at_the_last_real_token(tmp_path):
+    folder = save_small_reward_model(tmp_path, "llama")
+    edit_config(folder, pad_token_id=None)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    expected = [
+        logit(folder, input_ids=tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"])
+        for text in map(rendered, PROMPTS, RESPONSES)
+    ]
+    assert build(folder).score(PROMPTS, RESPONSES) == pytest.approx(expected, abs=1e-5)
+
+
+def test_many_different_last_tokens_without_a_pad_token(tmp_path):
+    folder = save_small_reward_model(tmp_path, "llama")
+    edit_config(folder, pad_token_id=None)
+    responses = [chr(code) * (1 + code % 7) for code in range(33, 97)]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = [model(tokenizer("p", r, return_tensors="pt")["input_ids"]).logits.item() for r in responses]
+    scores = build(folder, input_format="pair", unit_size=32).score(["p"] * len(responses), responses)
+    assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_new_head_is_refused(tmp_path):
+    folder = save_small_model(tmp_path, "llama")
+    edit_config(folder, id2label={"0": "reward"}, label2id={"reward": 0})
+    with pytest.raises(InvalidDataError, match="lacks trained weights") as raised:
+        build(folder)
+    assert raised.value.details == ("missing: score.weight",)
+
+
+def test_two_outputs_are_refused(tmp_path):
+    folder = save_small_model(tmp_path, "llama")
+    with pytest.raises(InvalidDataError, match="has 2 outputs") as raised:
+        build(folder)
+    assert raised.value.details == ("architecture: LlamaForCausalLM",)
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    folder = save_small_reward_model(tmp_path, "llama")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(InvalidDataError, match="cannot be loaded"):
+        build(folder)
+
+
+def test_the_beginning_of_a_long_prompt_is_cut_and_counted(deberta):
+    oracle = build(deberta)
+    prompt, response = "x" * 400 + " the end of the prompt", "the response"
+    kept = prompt[-(CONTEXT - 3 - len(response)) :]  # one token per byte, three special ones
+    assert oracle.score([prompt, kept], [response, response])[0] == pytest.approx(
+        build(deberta).score([kept], [response])[0], abs=1e-5
+    )
+    assert oracle.truncated == 1
+
+
+def test_the_beginning_of_a_long_chat_is_cut_behind_its_first_token(llama):
+    oracle = build(llama, max_length=60)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    ids = tokenizer(rendered("x" * 100 + "the end", "short"), add_special_tokens=False)["input_ids"]
+    expected = logit(llama, input_ids=torch.tensor([[BOS, *ids[-59:]]]))
+    assert oracle.score(["x" * 100 + "the end"], ["short"]) == pytest.approx([expected], abs=1e-5)
+    assert oracle.truncated == 1
+
+
+@pytest.mark.parametrize("family", ["deberta", "llama"])
+def test_a_response_is_never_cut(family, request):
+    oracle = build(request.getfixturevalue(family), max_length=40)
+    with pytest.raises(InvalidDataError, match="too long for the reward model"):
+        oracle.score(["prompt"], ["y" * 60])
+    assert oracle.truncated == 0
+
+
+def test_a_length_beyond_the_positions_is_refused(llama):
+    with pytest.raises(UsageError, match=f"reads {CONTEXT} tokens"):
+        build(llama, max_length=CONTEXT + 1)
+
+
+def test_chat_needs_a_template(deberta):
+    with pytest.raises(UsageError, match="no chat template"):
+        build(deberta, input_format="chat")
+
+
+def test_a_template_that_refuses_a_conversation(tmp_path):
+    folder = save_small_reward_model(tmp_path, "llama")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InvalidDataError, match="conversation of user, assistant") as raised:
+        build(folder).score(["p"], ["r"])
+    assert "roles must alternate" in raised.value.details[0]
+
+
+def test_verdicts_follow_the_scores(deberta):
+    oracle = build(deberta)
+    comparisons = [make_comparison(1, *RESPONSES[:2]), make_comparison(2, *RESPONSES[2:4])]
+    for pair, verdict in zip(comparisons, oracle.compare(comparisons, seed_of_pair), strict=True):
+        score_a, score_b = oracle.score([pair.prompt] * 2, [pair.response_a.text, pair.response_b.text])
+        assert verdict.preferred == ("a" if score_a > score_b else "b")
+        assert (verdict.score_a, verdict.score_b) == pytest.approx((score_a, score_b), abs=1e-5)
+
+
+def test_the_identity_follows_the_content_not_the_place(tmp_path, deberta):
+    copy = save_small_reward_model(tmp_path / "copy", "deberta-v2")
+    settings = LabelSettings()
+    assert reward_model.identity(str(copy), settings) == reward_model.identity(str(deberta), settings)
+    weights = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    assert reward_model.identity(str(copy), settings) != reward_model.identity(str(deberta), settings)
+
+
+def test_the_identity_of_a_hub_model_is_its_id_and_revision():
+    assert reward_model.identity("org/name@abc", LabelSettings()) != reward_model.identity("org/name", LabelSettings())
+
+
+def test_an_unreachable_hub_fails_fast_and_names_the_folder_option(monkeypatch):
+    def unreachable(*arguments, **options):
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    with pytest.raises(InvalidDataError, match="no-such-org/no-such-model") as raised:
+        build("no-such-org/no-such-model")
+    assert "reward-model:FOLDER" in raised.value.hint
+
+
+def test_no_model_named():
+    with pytest.raises(UsageError, match="which model"):
+        reward_model.build(None, LabelSettings(), "cpu")

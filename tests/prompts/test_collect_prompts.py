@@ -1,0 +1,156 @@
+"""Prompts are collected once each, in order, with a split that only the seed decides."""
+
+import hashlib
+import json
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.prompts import _collect
+from activedpo_cli.prompts._collect import collect_prompts, source_path
+from activedpo_cli.prompts.base import SourcePrompt
+from activedpo_cli.settings import PromptSettings
+
+
+def prompt_file(folder, prompts, name="prompts.jsonl", column="prompt"):
+    path = folder / name
+    path.write_text("".join(json.dumps({column: prompt}) + "\n" for prompt in prompts))
+    return path
+
+
+def collected(path, seed=0, **changes):
+    return collect_prompts(PromptSettings(**{"source": str(path), "eval_prompts": 1, **changes}), seed)
+
+
+def texts(collection):
+    return [prompt.prompt for prompt in collection.prompts]
+
+
+def test_ids_and_texts_follow_the_file(tmp_path):
+    messages = [{"role": "user", "content": "b"}]
+    path = prompt_file(tmp_path, ["a", messages, "c"])
+    found = collected(path)
+    assert texts(found) == ["a", messages, "c"]
+    assert [prompt.prompt_id for prompt in found.prompts] == ["p000000", "p000001", "p000002"]
+    assert sorted(prompt.split for prompt in found.prompts) == ["eval", "train", "train"]
+    assert found.source_digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found.dropped_duplicates == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(
+    prompts=st.lists(st.sampled_from("abcdefgh"), min_size=4, max_size=20).filter(lambda p: len(set(p)) > 3),
+    seed=st.integers(0, 5),
+    eval_prompts=st.integers(1, 3),
+)
+def test_every_distinct_prompt_is_kept_once(tmp_path, prompts, seed, eval_prompts):
+    path = prompt_file(tmp_path, prompts)
+    found = collected(path, seed, eval_prompts=eval_prompts)
+    assert texts(found) == list(dict.fromkeys(prompts))
+    assert sum(prompt.split == "eval" for prompt in found.prompts) == eval_prompts
+    repeated = [number for number, prompt in enumerate(prompts) if prompt in prompts[:number]]
+    assert found.dropped_duplicates == [f"prompts.jsonl line {number + 1}" for number in repeated]
+    assert collected(path, seed, eval_prompts=eval_prompts) == found
+
+
+def test_only_the_seed_decides_the_split(tmp_path):
+    path = prompt_file(tmp_path, [f"prompt {number}" for number in range(50)])
+
+    def held_out(seed):
+        return [p.prompt_id for p in collected(path, seed, eval_prompts=10).prompts if p.split == "eval"]
+
+    random.seed(1)
+    first = held_out(0)
+    random.seed(2)
+    assert held_out(0) == first
+    assert held_out(1) != first
+
+
+def test_limit_draws_and_keeps_the_order(tmp_path):
+    prompts = [f"prompt {number:02d}" for number in range(50)]
+    path = prompt_file(tmp_path, prompts)
+    found = collected(path, limit=10)
+    assert len(found.prompts) == 10
+    assert texts(found) == sorted(texts(found)) != prompts[:10]
+    assert [prompt.prompt_id for prompt in found.prompts] == [f"p{number:06d}" for number in range(10)]
+    assert texts(collected(path, 1, limit=10)) != texts(found)
+    assert texts(collected(path, limit=90)) == prompts
+
+
+def test_duplicates_can_be_an_error(tmp_path):
+    path = prompt_file(tmp_path, ["a", "b", "a"])
+    with pytest.raises(InvalidDataError, match=r"prompts\.jsonl line 3 repeats the prompt of prompts\.jsonl line 1"):
+        collected(path, duplicates="error")
+
+
+def test_equal_text_as_messages_is_another_prompt(tmp_path):
+    path = prompt_file(tmp_path, ["a", [{"role": "user", "content": "a"}], [{"content": "a", "role": "user"}]])
+    found = collected(path)
+    assert len(found.prompts) == 2
+    assert found.dropped_duplicates == ["prompts.jsonl line 3"]
+
+
+@pytest.mark.parametrize(("number", "hint"), [(10, "--eval-prompts 2"), (2, "--eval-prompts 1")])
+def test_too_few_prompts_to_hold_out(tmp_path, number, hint):
+    path = prompt_file(tmp_path, [str(n) for n in range(number)])
+    with pytest.raises(InvalidDataError) as caught:
+        collected(path, eval_prompts=number)
+    assert caught.value.hint == hint
+    collected(path, eval_prompts=int(hint.split()[1]))
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", None, 3, [], [{"role": "user"}]])
+def test_an_unusable_prompt_names_its_line(tmp_path, prompt):
+    path = prompt_file(tmp_path, ["a", prompt, "b"])
+    with pytest.raises(InvalidDataError, match=r"^prompts\.jsonl line 2"):
+        collected(path)
+
+
+def test_a_missing_column_suggests_the_nearest(tmp_path):
+    path = prompt_file(tmp_path, ["a", "b"], column="promt")
+    with pytest.raises(InvalidDataError, match="did you mean `promt`"):
+        collected(path)
+    assert texts(collected(path, column="promt")) == ["a", "b"]
+
+
+def test_built_in_prompts():
+    found = collected("tiny", eval_prompts=40)
+    prompts = texts(found)
+    assert len(prompts) == len(set(prompts)) == 400
+    assert found.dropped_duplicates == []
+    assert found.source_digest is None
+    assert all(prompt.isascii() and 10 < len(prompt) < 80 for prompt in prompts)
+
+
+def test_what_a_source_means(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").touch()
+    (tmp_path / "notes").touch()
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "data").mkdir()
+    means_file = {name: source_path(name) is not None for name in ("tiny", "notes", "gone", "gone.csv", "./gone")}
+    assert means_file == {"tiny": False, "notes": True, "gone": False, "gone.csv": True, "./gone": True}
+    assert source_path("owner/data") is not None
+    assert source_path("owner/other") is None
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(UsageError, match="did you mean `tldr`") as caught:
+        collected("tlrd")
+    assert any(".jsonl" in line for line in caught.value.details)
+    assert any("OWNER/NAME" in line for line in caught.value.details)
+
+
+def test_an_owner_and_a_name_go_to_the_hub(monkeypatch):
+    asked = []
+
+    def read_hub(dataset_id, split, column):
+        asked.append((dataset_id, split, column))
+        return iter([SourcePrompt(prompt=text, origin="") for text in "abc"])
+
+    monkeypatch.setattr(_collect, "read_hub", read_hub)
+    assert texts(collected("owner/name", dataset_split="test", column="text")) == ["a", "b", "c"]
+    assert asked == [("owner/name", "test", "text")]
