@@ -119,7 +119,9 @@ def _load_yaml(text: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise UsageError(f"not valid YAML: {str(error).splitlines()[0]}", details=str(error).splitlines()[1:]) from error
+        raise UsageError(
+            f"not valid YAML: {str(error).splitlines()[0]}", details=str(error).splitlines()[1:]
+        ) from error
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -14,6 +14,7 @@ class ActiveDPOError(Exception):
         message: One sentence, without a final period, naming the thing that is wrong.
         details: Further lines of facts, for instance a difference of settings.
         hint: A command or an action that helps, written so that it can be pasted.
+
     """
 
     exit_code = 1

@@ -144,7 +144,9 @@ class TrainSettings(Section):
     """DPO (paper Eq. 2); names are TRL's."""
 
     labels: Literal["new", "all"] = setting("new", "train on this iteration's labels, or on all so far")
-    start: Literal["previous", "reference"] = setting("previous", "continue from θ of the last iteration, or from π_ref")
+    start: Literal["previous", "reference"] = setting(
+        "previous", "continue from θ of the last iteration, or from π_ref"
+    )
     beta: Positive = setting(0.1, "DPO β")
     learning_rate: Positive = setting(1e-4, "peak learning rate (paper: 1e-4)")
     num_train_epochs: Positive = setting(4, "passes over the preferences (paper: 4)", "--epochs", "--num-train-epochs")

@@ -45,6 +45,7 @@ def read_table(path: Path) -> Iterator[Row]:
 
     Raises:
         InvalidDataError: the file is missing, empty, damaged or of an unknown kind; names the file and the line.
+
     """
     reader = READERS.get(_format_suffix(path))
     _check_file(path)

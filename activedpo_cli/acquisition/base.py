@@ -26,6 +26,7 @@ class Candidates:
         labelled_pair_features: φ of the pairs labelled earlier, under the current policy, normalised as the candidates.
         logps: Summed log π of each response under the current policy.
         normalise_pairs: Whether φ is brought to unit norm.
+
     """
 
     row_a: Int[Tensor, " pairs"]

@@ -40,4 +40,3 @@ def _describe(holder: Path) -> str:
         return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
     except (OSError, ValueError, KeyError):
         return "its holder is unknown"
-

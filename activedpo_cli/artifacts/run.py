@@ -139,7 +139,11 @@ class Run:
             rows = [row for row in self.pool_responses() if row.prompt_id in wanted]
             return sorted(rows, key=lambda row: wanted[row.prompt_id])
         folder = self.stage("generate", iteration)
-        return [row for path in sorted(folder.path.glob("responses-*.jsonl")) for row in folder.read_rows(path.name, Response)]
+        return [
+            row
+            for path in sorted(folder.path.glob("responses-*.jsonl"))
+            for row in folder.read_rows(path.name, Response)
+        ]
 
     def pool_responses(self) -> list[Response]:
         """All responses that were made elsewhere."""

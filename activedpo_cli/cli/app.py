@@ -21,7 +21,7 @@ class ErrorBoundary(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:
-            with _terminable():
+            with _Terminable():
                 return super().invoke(ctx)
         except ActiveDPOError as error:
             print_error(error)
@@ -71,7 +71,7 @@ def main() -> None:
     app()
 
 
-class _terminable:
+class _Terminable:
     """Lets SIGTERM end the work as Ctrl-C does: at once, with finished units kept."""
 
     def __enter__(self) -> None:

@@ -35,11 +35,14 @@ def status(run: RunOption = None, json: JsonOption = False) -> None:
 
 def show(
     pair: Annotated[
-        Optional[str], typer.Argument(metavar="PAIR", help="A pair such as p000123/i001/r0-r2; none lists the selected.")
+        Optional[str],
+        typer.Argument(metavar="PAIR", help="A pair such as p000123/i001/r0-r2; none lists the selected."),
     ] = None,
     run: RunOption = None,
     iteration: IterationOption = None,
-    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Show what the model saw, token by token.")] = True,
+    tokens: Annotated[
+        bool, typer.Option("--tokens/--no-tokens", help="Show what the model saw, token by token.")
+    ] = True,
     json: JsonOption = False,
 ) -> None:
     """A pair: its texts, score, rank and label, and the tokens and mask that the model saw.
@@ -62,7 +65,9 @@ def show(
 
 
 def list_choices(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="methods, oracles, prompts, models or presets.")] = "methods",
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="methods, oracles, prompts, models or presets.")
+    ] = "methods",
     json: JsonOption = False,
 ) -> None:
     """What there is to choose from: methods, oracles, prompts (sources), models (aliases), presets.

@@ -46,10 +46,14 @@ def print_pair(details: dict[str, Any]) -> None:
         marks = [response["finish_reason"], f"{response['num_tokens']} tokens"]
         marks += [f"{name} {value:.4g}" for name, value in (response["scores"] or {}).items()]
         marks += ["preferred"] if response["preferred"] else []
-        print_result(f"\nresponse {side}  {response['response_id']}  ({', '.join(marks)})\n{_indented(response['text'])}")
+        print_result(
+            f"\nresponse {side}  {response['response_id']}  ({', '.join(marks)})\n{_indented(response['text'])}"
+        )
         if "tokens" in response:
             print_result("\n  tokens (● counts for log π, · does not)")
-            print_result("  " + " ".join(f"{'●' if t['mask'] else '·'}{t['id']}:{t['piece']!r}" for t in response["tokens"]))
+            print_result(
+                "  " + " ".join(f"{'●' if t['mask'] else '·'}{t['id']}:{t['piece']!r}" for t in response["tokens"])
+            )
 
 
 def _cell(status: dict[str, Any]) -> str:

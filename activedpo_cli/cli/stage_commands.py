@@ -194,8 +194,8 @@ def _stage(
     ridge: float | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    from activedpo_cli.cli.stage_output import print_stage, stage_as_json
     from activedpo_cli.cli.render import make_progress, print_json
+    from activedpo_cli.cli.stage_output import print_stage, stage_as_json
     from activedpo_cli.stages.command import StageRequest, do_stage
 
     request = StageRequest(name, run, iteration, given, force, device, preset, make, ridge, dict(options or {}))

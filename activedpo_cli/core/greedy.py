@@ -42,6 +42,7 @@ def greedy_uncertainty(
 
     Raises:
         ValueError: λ is not positive, the features are not finite, or fewer than `budget` pairs can be taken.
+
     """
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, not {ridge}")

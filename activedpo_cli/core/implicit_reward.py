@@ -8,7 +8,7 @@ from torch.nn.functional import logsigmoid
 def implicit_reward(
     logps: Float[Tensor, " responses"], ref_logps: Float[Tensor, " responses"], beta: float
 ) -> Float[Tensor, " responses"]:
-    """r = β (log π − log π_ref) of each response, from its summed log-probabilities.
+    """R = β (log π − log π_ref) of each response, from its summed log-probabilities.
 
     arXiv 2505.19241, section 2, whose formula lacks the logarithm by a misprint: Eqs. (1) and (2) need it.
     """

@@ -52,6 +52,7 @@ def parse_row(row: Row, *, cut_prompt: bool, numbers_in_text: bool) -> ParsedRow
 
     Raises:
         InvalidDataError: the row has no known shape, or a prompt, text, verdict or score that cannot be used.
+
     """
     values = row.values
     if "chosen" in values or "rejected" in values:

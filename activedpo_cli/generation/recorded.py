@@ -92,6 +92,7 @@ def read_recorded(path: Path) -> list[RecordedPrompt]:
 
     Raises:
         InvalidDataError: a row has no known shape, an unusable text or a score that is not finite; names the row.
+
     """
     gathered: dict[str, _Gathering] = {}
     for prompt, responses, preferences, origin in _parsed_rows(path):

@@ -13,7 +13,7 @@ from activedpo_cli.gradients.model_state import evaluation_mode
 
 
 def response_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " examples"]:
-    """log π(y | x) summed over response tokens, without dropout and without gradients.
+    """Log π(y | x) summed over response tokens, without dropout and without gradients.
 
     Nats; float32, or float64 for a float64 model. An empty response has 0. The adapters are used as they are switched.
     """

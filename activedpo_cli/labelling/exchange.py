@@ -48,6 +48,7 @@ def import_answers(data: bytes, name: str, comparisons: Sequence[Comparison]) ->
         InvalidDataError: With the line of each problem: a column is missing, a preference or a pair is unknown, a
             number is malformed, one pair has two answers, or the texts are not those of the pair, so that the row
             answers another question.
+
     """
     known = {comparison.pair_id: comparison for comparison in comparisons}
     answers: dict[str, ImportedAnswer] = {}

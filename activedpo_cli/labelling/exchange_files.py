@@ -31,6 +31,7 @@ def parse_rows(data: bytes, name: str) -> list[tuple[int, dict[str, Any]]]:
     Raises:
         InvalidDataError: The file is not UTF-8, or a line is malformed; the message names the line.
         UsageError: The suffix of `name` is neither `.jsonl` nor `.csv`.
+
     """
     return {"jsonl": _parse_jsonl, "csv": _parse_csv}[_format(name)](_decoded(data, name), name)
 

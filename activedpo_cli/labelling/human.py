@@ -73,6 +73,7 @@ def label_session(
         seed: The run's seed.
         desk: Screen, keyboard and store.
         guidelines: Text to show on request.
+
     """
     session = _Session(comparisons, annotator, seed, desk, guidelines)
     known = {comparison.pair_id for comparison in comparisons}

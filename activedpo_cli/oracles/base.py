@@ -62,6 +62,7 @@ class Scorer(Protocol):
 
         Raises:
             NonFiniteScoreError: A score is infinite or not a number.
+
         """
 
 
@@ -87,6 +88,7 @@ def parse_spec(spec: str) -> tuple[str, str | None]:
 
     Raises:
         UsageError: No oracle has this name.
+
     """
     name, _, argument = spec.partition(":")
     return discovery.resolve("oracles", name), argument or None
@@ -113,6 +115,7 @@ def compare_by_score(
 
     Raises:
         InvalidDataError: A score is not finite; the message names the pair.
+
     """
     asked = {
         response.response_id: (comparison, response)
@@ -155,6 +158,7 @@ def verdicts_from_scores(
 
     Raises:
         InvalidDataError: A score is infinite or not a number.
+
     """
     verdicts = []
     for comparison, score_a, score_b in zip(comparisons, scores_a, scores_b, strict=True):

@@ -8,6 +8,7 @@ list of messages itself. The module is looked for in the working directory first
 import difflib
 import hashlib
 import importlib
+import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ def build(
     Raises:
         UsageError: There is no such module or function.
         ActiveDPOError: The module fails while it is imported.
+
     """
     module_name, function_name = _parse(argument)
     file = _find_module(module_name)
@@ -110,6 +112,8 @@ def _find_module(module_name: str) -> Path:
     spec = None
     for depth in range(1, len(parts) + 1):
         spec = PathFinder.find_spec(".".join(parts[:depth]), search) if search else None
+        if spec is None and depth == 1:  # an editable install is found by a hook, not through sys.path
+            spec = importlib.util.find_spec(parts[0])
         search = spec.submodule_search_locations if spec else None
     if spec is None or not spec.has_location or spec.origin is None:
         close = difflib.get_close_matches(module_name, [path.stem for path in here.glob("*.py")], n=1)

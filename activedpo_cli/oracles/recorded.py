@@ -55,6 +55,7 @@ class RecordedOracle:
 
         Raises:
             InvalidDataError: Nothing was recorded about a pair; the message names it and what there is to read.
+
         """
         for comparison in comparisons:
             if not self.covers(comparison):

@@ -27,6 +27,7 @@ def build(
 
     Raises:
         InvalidDataError: It cannot be reached, is no reward model, or lacks its trained head.
+
     """
     from activedpo_cli.oracles._sequence_classifier import SequenceClassifier  # torch only when it is needed
 

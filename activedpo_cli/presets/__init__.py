@@ -20,6 +20,7 @@ def read_preset(name: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such preset; names the nearest.
         InvalidDataError: its file does not hold settings by name.
+
     """
     known = available_presets()
     if name not in known:

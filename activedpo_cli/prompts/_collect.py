@@ -40,6 +40,7 @@ def collect_prompts(settings: PromptSettings, seed: int) -> PromptCollection:
     Raises:
         InvalidDataError: the source cannot be read, repeats a prompt where that is an error, or has too few prompts.
         UsageError: the source's name means nothing.
+
     """
     path = source_path(settings.source)
     kept, dropped = _without_duplicates(_read_source(settings, path), settings.duplicates)

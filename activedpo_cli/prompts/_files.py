@@ -14,6 +14,7 @@ def read_file(path: Path, column: str) -> Iterator[SourcePrompt]:
 
     Raises:
         InvalidDataError: the file cannot be read (see `read_table`), or a row has no usable prompt; names the row.
+
     """
     for row in read_table(path):
         if column not in row.values:

@@ -25,6 +25,7 @@ def load_rows(dataset_id: str, split: str, column: str) -> Iterator[dict[str, An
     Raises:
         InvalidDataError: the hub cannot be reached, or has no such dataset, split or column.
         UsageError: `dataset_id` cannot be a dataset's name.
+
     """
     revision = _reachable_revision(dataset_id)
     table = _load_split(dataset_id, split, revision)

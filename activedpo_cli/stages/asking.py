@@ -36,7 +36,8 @@ def _import(context: Context, path: Path, comparisons: list[Comparison], log: La
         label.pair_id
         for label in answers
         if label.pair_id in standing
-        and (standing[label.pair_id].outcome, standing[label.pair_id].preferred_id) != (label.outcome, label.preferred_id)
+        and (standing[label.pair_id].outcome, standing[label.pair_id].preferred_id)
+        != (label.outcome, label.preferred_id)
     ]
     if clashing:
         raise InvalidDataError(

@@ -59,6 +59,7 @@ class Stage:
         work: Fills the folder, skipping what is there already, and returns facts for people (the summary).
         headline: The summary in a few words.
         logs: Files that do not identify the result, because they hold times.
+
     """
 
     name: str
@@ -97,6 +98,7 @@ def run_stage(
     Args:
         given: Settings given by flags, with dotted keys; they are written to `config.yaml` once all checks have passed.
         force: Make it again although it is finished or was begun with other settings.
+
     """
     folder = run.stage(stage.name, iteration)
     if not force and folder.manifest:
@@ -117,9 +119,7 @@ def require(run: Run, stage: str, iteration: int) -> str:
     manifest = folder.manifest
     if manifest is None:
         state = "not finished" if folder.started else "missing"
-        raise NotReadyError(
-            f"`{stage}` of iteration {iteration} is {state}", hint=run.next_command(stage, iteration)
-        )
+        raise NotReadyError(f"`{stage}` of iteration {iteration} is {state}", hint=run.next_command(stage, iteration))
     return manifest.digest
 
 
@@ -142,9 +142,7 @@ def _up_to_date(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any]
     return StageResult(stage, iteration, folder.path, manifest, was_done=True)
 
 
-def _target(
-    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], force: bool
-) -> StageFolder | None:
+def _target(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], force: bool) -> StageFolder | None:
     """The folder to work in; None when another process finished the stage while this one waited."""
     folder = run.stage(stage.name, iteration)
     redone = run.redone_stage(stage.name, iteration)
@@ -163,9 +161,7 @@ def _target(
     return redone
 
 
-def _keep_only_same_work(
-    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], redone: StageFolder
-) -> None:
+def _keep_only_same_work(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], redone: StageFolder) -> None:
     record = redone.started
     if redone.path.exists() and (
         record is None

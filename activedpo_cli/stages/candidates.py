@@ -105,9 +105,7 @@ def candidate_pairs(run: Run, iteration: int, config: Config) -> list[CandidateP
 
 
 def _pair(a: FeatureRow, b: FeatureRow) -> CandidatePair:
-    return CandidatePair(
-        pair_id(a.response_id, b.response_id), a.prompt_id, a.response_id, b.response_id, a.row, b.row
-    )
+    return CandidatePair(pair_id(a.response_id, b.response_id), a.prompt_id, a.response_id, b.response_id, a.row, b.row)
 
 
 def _recorded_about(run: Run, iteration: int, config: Config) -> Callable[[CandidatePair], bool]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from activedpo_cli import discovery
 from activedpo_cli.artifacts.run import Run, run_path
-from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages.base import Execution, Stage, StageResult, run_stage
 from activedpo_cli.stages.create import RunRequest, discard, ensure_run
@@ -49,9 +48,15 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
         given |= ridge_setting(request.ridge, _method(request, run, iteration), progress)
         execution = Execution(request.device, request.options)
         return run_stage(
-            run, load_stage(request.stage), iteration, given, force=request.force, execution=execution, progress=progress
+            run,
+            load_stage(request.stage),
+            iteration,
+            given,
+            force=request.force,
+            execution=execution,
+            progress=progress,
         )
-    except ActiveDPOError:
+    except BaseException:
         if made and not run.iterations():
             discard(run)
         raise

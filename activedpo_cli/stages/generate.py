@@ -77,9 +77,7 @@ def _from_policy(context: Context) -> dict[str, Any]:
     encoded: dict[str, list[int]] = {}
 
     def fits(prompt: Prompt) -> bool:
-        encoded[prompt.prompt_id] = encode_prompt(
-            tokenizer, prompt.prompt, chat_template=config.prompts.chat_template
-        )
+        encoded[prompt.prompt_id] = encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
         needed = len(encoded[prompt.prompt_id]) + config.generate.max_new_tokens
         return context_tokens is None or needed <= context_tokens
 

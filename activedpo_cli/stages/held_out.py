@@ -47,9 +47,7 @@ def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
     return digests
 
 
-def preference_accuracy(
-    context: Context, policy: "PeftModel", tokenizer: "PreTrainedTokenizerBase"
-) -> dict[str, Any]:
+def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
     """Share of held-out preferences whose chosen response has the larger implicit reward, equal ones counting ½.
 
     The interval is over prompts. None where there are no held-out preferences.
@@ -66,9 +64,7 @@ def preference_accuracy(
     with reference_mode(policy):
         ref_logps = logps_of(context, policy, tokenizer, unique, "log π_ref of held-out responses")
     beta = context.config.train.beta
-    rewards = {
-        row.response_id: beta * (own - ref) for row, own, ref in zip(unique, logps, ref_logps, strict=True)
-    }
+    rewards = {row.response_id: beta * (own - ref) for row, own, ref in zip(unique, logps, ref_logps, strict=True)}
     margins = [rewards[pair.chosen.response_id] - rewards[pair.rejected.response_id] for pair in preferences]
     correct: dict[str, list[float]] = {}
     for pair, margin in zip(preferences, margins, strict=True):

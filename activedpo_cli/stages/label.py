@@ -14,7 +14,7 @@ from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import flat
 from activedpo_cli.errors import LabelsPendingError, UsageError
 from activedpo_cli.oracles.base import Comparison, label_from_verdict, open_oracle, oracle_identity, parse_spec
-from activedpo_cli.records import SPENT_OUTCOMES, OutcomeRow, Preference, SelectedPair
+from activedpo_cli.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, SelectedPair
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.asking import ask_people
@@ -56,8 +56,11 @@ def work(context: Context) -> dict[str, Any]:
 
 def headline(summary: Mapping[str, Any]) -> str:
     """`30 labels by python:scorer:score, 1 tie`."""
-    others = [f"{summary[key]} {word}" for key, word in (("tie", "ties"), ("both_bad", "both bad"), ("skip", "skipped"))
-              if summary[key]]
+    others = [
+        f"{summary[key]} {word}"
+        for key, word in (("tie", "ties"), ("both_bad", "both bad"), ("skip", "skipped"))
+        if summary[key]
+    ]
     unanswered = [f"{summary['unanswered']} left unanswered"] if summary["unanswered"] else []
     return ", ".join([f"{summary['chosen']} preferences by {summary['oracle']}", *others, *unanswered])
 

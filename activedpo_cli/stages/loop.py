@@ -6,7 +6,6 @@ from typing import Any
 
 from activedpo_cli.artifacts.run import STAGES, Run, run_path
 from activedpo_cli.config import with_changes
-from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages.base import Execution, StageResult, run_stage
 from activedpo_cli.stages.command import load_stage, ridge_setting
@@ -43,7 +42,7 @@ def do_loop(request: LoopRequest, progress: Progress, on_stage: Callable[[StageR
         for iteration in range(1, last + 1):
             for name in STAGES:
                 on_stage(_do_stage(run, name, iteration, given, request.device, progress))
-    except ActiveDPOError:
+    except BaseException:
         if made and not run.iterations():
             discard(run)
         raise
@@ -56,9 +55,7 @@ def _do_stage(
     """One stage with the given settings that concern it; those of other stages are theirs to check and to write."""
     stage = load_stage(name)
     mine = {key: value for key, value in given.items() if is_fixed(key) or key in _concerning(run, stage, given)}
-    return run_stage(
-        run, stage, iteration, mine, force=False, execution=Execution(device), progress=progress
-    )
+    return run_stage(run, stage, iteration, mine, force=False, execution=Execution(device), progress=progress)
 
 
 def _concerning(run: Run, stage: Any, given: Mapping[str, Any]) -> set[str]:

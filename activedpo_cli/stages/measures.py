@@ -60,9 +60,7 @@ def _per_prompt(rows: Sequence[EvaluatedResponse], value: Value) -> list[float]:
     return [fmean(value(row) for row in group) for group in _by_prompt(rows)]  # type: ignore[misc]
 
 
-def _win_rates(
-    rows: Sequence[EvaluatedResponse], initial: Sequence[EvaluatedResponse], value: Value
-) -> list[float]:
+def _win_rates(rows: Sequence[EvaluatedResponse], initial: Sequence[EvaluatedResponse], value: Value) -> list[float]:
     return [
         win_rate([value(row) for row in ours], [value(row) for row in before])  # type: ignore[misc]
         for ours, before in zip(_by_prompt(rows), _by_prompt(initial), strict=True)

@@ -54,7 +54,11 @@ def load_reference(run: Run, config: Config, execution: Execution) -> BaseWeight
     location, revision = model_location(run)
     device = loading.pick_device(execution.device)
     model = loading.load_base_model(
-        location, revision, config.model.dtype, device, config.model.attn_implementation
+        location,
+        revision=revision,
+        dtype=config.model.dtype,
+        device=device,
+        attn_implementation=config.model.attn_implementation,
     )
     return BaseWeights(model, loading.load_tokenizer(location, revision), device)
 
@@ -108,9 +112,7 @@ def ensure_initial_adapter(run: Run, config: Config, base_model: "PreTrainedMode
     seed = derive_seed(config.seed, "initial-adapter")
 
     def save(destination: Path) -> None:
-        create_initial_adapter(
-            base_model, config.adapter, seed=seed, destination=destination, base_name=base_name(run)
-        )
+        create_initial_adapter(base_model, config.adapter, seed=seed, destination=destination, base_name=base_name(run))
 
     folder.write_folder("adapter", save)
     folder.finish(started, logs=(), summary={}, execution={}, environment=environment())

@@ -38,7 +38,7 @@ def logps_of(
     responses: Sequence[Response],
     label: str,
 ) -> list[float]:
-    """log π(y|x) of each response, summed over its tokens, under the policy as it is set."""
+    """Log π(y|x) of each response, summed over its tokens, under the policy as it is set."""
     from activedpo_cli.gradients.batch import pad_responses
     from activedpo_cli.gradients.logps import response_logps
 
@@ -47,7 +47,10 @@ def logps_of(
     for start in range(0, len(responses), LOGPS_BATCH):
         unit = responses[start : start + LOGPS_BATCH]
         batch = pad_responses(
-            [row.prompt_token_ids for row in unit], [row.token_ids for row in unit], tokenizer.pad_token_id, policy.device
+            [row.prompt_token_ids for row in unit],
+            [row.token_ids for row in unit],
+            tokenizer.pad_token_id,
+            policy.device,
         )
         values += response_logps(policy, batch).tolist()
         context.progress.advance(len(unit))

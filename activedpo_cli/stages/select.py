@@ -113,7 +113,9 @@ def work(context: Context) -> dict[str, Any]:
         for rank, (row, score) in enumerate(zip(rows, scores, strict=True), start=1)
     ]
     context.folder.write_rows("selection.jsonl", selected)
-    context.folder.write_tensors("scores.safetensors", _score_tensors(candidates, chosen), {"method": config.select.method})
+    context.folder.write_tensors(
+        "scores.safetensors", _score_tensors(candidates, chosen), {"method": config.select.method}
+    )
     return {
         "selected": len(rows),
         "candidates": len(pairs),

@@ -38,7 +38,9 @@ def pair_details(run: Run, pair: str, iteration: int | None, *, tokens: bool) ->
     """
     match = _PAIR.fullmatch(pair)
     if match is None:
-        raise UsageError(f"`{pair}` is not a pair", hint="pairs look like p000123/i001/r0-r2; `activedpo show` lists some")
+        raise UsageError(
+            f"`{pair}` is not a pair", hint="pairs look like p000123/i001/r0-r2; `activedpo show` lists some"
+        )
     number = iteration or (int(match["iteration"]) if match["iteration"] else _newest_with(run, pair))
     responses = {row.response_id: row for row in run.responses(number)}
     names = [f"{match['stem']}/{match[side]}" for side in ("a", "b")]

@@ -7,10 +7,10 @@ from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import STAGES, Run
 from activedpo_cli.config import with_changes
 from activedpo_cli.errors import ActiveDPOError, NotReadyError
+from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import recorded_config
 from activedpo_cli.stages.command import load_stage
 from activedpo_cli.stages.differences import all_settings, input_differences
-from activedpo_cli.settings import Config
 
 
 def run_status(run: Run) -> dict[str, Any]:
@@ -81,7 +81,11 @@ def _drift(config: Config, record: Started) -> list[str]:
     recorded: Mapping[str, Any] = record.settings
     now = all_settings(config, recorded)
     made = all_settings(with_changes(config, recorded), recorded)
-    derived = {"featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens"}  # null in config.yaml, filled in by the stage
+    derived = {
+        "featurize.compute",
+        "evaluate.scorer",
+        "evaluate.max_new_tokens",
+    }  # null in config.yaml, filled in by the stage
     return [
         f"{key} was {made[key]}, `config.yaml` now says {value}"
         for key, value in now.items()

@@ -111,6 +111,18 @@ def test_a_fresh_adapter_has_a_gradient_in_b_only(make_model: MakeModel, rows: R
         assert bool(gradients.any()) == name.endswith("lora_B"), name
 
 
+def test_no_gradient_of_a_weight_is_prepared_for(make_model: MakeModel, rows: Rows) -> None:
+    model = make_model("llama").requires_grad_(True)
+
+    class Witness(CountSketch):
+        def add(self, name: str, gradients: Tensor, into: Tensor) -> None:
+            assert not any(parameter.requires_grad for parameter in model.parameters())
+
+    prompts, responses = zip(*rows, strict=True)
+    response_gradients(model, pad_responses(prompts, responses, 0, "cpu"), Witness(8, 0))
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_an_empty_response_has_no_gradient(make_model: MakeModel, rows: Rows) -> None:
     result = batched(make_model("llama"), [rows[0], ([1, 2], [])])
     assert result.logps[1] == 0 and result.exact_norms[1] == 0 and not result.features[1].any()
