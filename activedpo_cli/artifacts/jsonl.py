@@ -35,7 +35,7 @@ def write_rows(path: Path, rows: Iterable[Any]) -> None:
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     """The records of a file; raises InvalidDataError naming the file and line of the first that is not one."""
-    adapter = _adapter(row_type)
+    adapter = _adapter(row_type)  # type: ignore[arg-type]
     rows = []
     for number, line in enumerate(_lines(path), start=1):
         try:
@@ -78,7 +78,7 @@ def _lines(path: Path) -> list[bytes]:
 
 
 @cache
-def _adapter(row_type: type) -> TypeAdapter:
+def _adapter(row_type: Any) -> TypeAdapter:
     return TypeAdapter(row_type)
 
 

@@ -100,7 +100,7 @@ def _encode(record: Started) -> bytes:
     return json.dumps(record.model_dump(by_alias=True), indent=2, allow_nan=False).encode() + b"\n"
 
 
-def _read(path: Path, kind: type) -> Any:
+def _read(path: Path, kind: type[Started]) -> Any:
     if not path.exists():
         return None
     data = read_json(path)

@@ -81,4 +81,4 @@ def list_choices(
     if json:
         print_json(found)
     else:
-        print_table("", ["name", "what it is"], [[name, text] for name, text in found.items()])
+        print_table(["name", "what it is"], [[name, text] for name, text in found.items()])

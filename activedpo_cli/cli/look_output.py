@@ -14,10 +14,11 @@ def print_status(found: dict[str, Any]) -> None:
     title = f"{found['run']}   {found['method']}, {found['model']}   {found['labels_spent']} labels spent"
     names = list(iterations[0]["stages"])
     rows = [[name, *(_cell(row["stages"][name]) for row in iterations)] for name in names]
-    print_table(title, ["stage", *(f"iter-{row['iteration']:03d}" for row in iterations)], rows)
+    print_result(title + "\n")
+    print_table(["stage", *(f"iter-{row['iteration']:03d}" for row in iterations)], rows)
     if found["evaluations"]:
         print_result("")
-        print_table("", COLUMNS, [evaluation_row(row) for row in found["evaluations"]])
+        print_table(COLUMNS, [evaluation_row(row) for row in found["evaluations"]])
     for row in iterations:
         for name, status in row["stages"].items():
             for reason in status["reasons"]:
@@ -30,7 +31,6 @@ def print_status(found: dict[str, Any]) -> None:
 def print_selection(found: list[dict[str, Any]]) -> None:
     """The selected pairs, best first."""
     print_table(
-        "",
         ["rank", "score", "pair", "label", "prompt"],
         [[str(r["rank"]), f"{r['score']:.4g}", r["pair_id"], r["label"], _short(r["prompt"])] for r in found],
     )

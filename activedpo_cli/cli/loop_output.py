@@ -15,7 +15,7 @@ def print_loop(run: Run, *, json: bool) -> None:
     if json:
         print_json({"run": str(run.path), "evaluations": rows})
         return
-    print_table("", COLUMNS, [evaluation_row(row) for row in rows])
+    print_table(COLUMNS, [evaluation_row(row) for row in rows])
     print_result(str(run.path))
 
 

@@ -37,13 +37,13 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
     """A table on stdout."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(display_text(title)) if title else None, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -107,6 +107,8 @@ class PlainProgress(QuietProgress):
 class BarProgress(QuietProgress):
     """A bar in the terminal."""
 
+    _bar: Any = None
+
     def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
         """Show a bar."""
         from rich.console import Console
@@ -133,8 +135,10 @@ class BarProgress(QuietProgress):
         self._bar.update(self._task, advance=amount, rate=f"{rate:.1f} /s")
 
     def stop(self) -> None:
-        """Take the bar away."""
-        self._bar.stop()
+        """Take the bar away, if there is one."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def note(self, message: str) -> None:
         """Print above the bar."""

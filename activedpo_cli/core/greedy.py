@@ -32,7 +32,7 @@ def greedy_uncertainty(
     Arithmetic is float64 whatever the input.
 
     Args:
-        ridge: λ > 0. Below about 1e-10 of the features' squared norm it drowns in rounding.
+        ridge: λ > 0. Below about 1e-10 of the features' squared norm, rounding blurs the scores.
         priority: A permutation; of tied pairs the one with the smallest value is taken.
         groups: Pairs of one prompt share a value; needed with `max_per_group`.
         max_per_group: Most pairs taken of one group.
@@ -61,11 +61,11 @@ def greedy_uncertainty(
         row = _first_of_the_largest(residuals, ROUNDING * squared_norms, is_open, priority)
         rows.append(row)
         scores.append(math.sqrt(float(residuals[row]) / ridge))
-        feature = features[row]
-        direction = feature - directions[:taken].T @ (directions[:taken] @ feature)
-        directions[taken] = direction / (residuals[row] + ridge).sqrt()
-        residuals -= (features @ directions[taken]).square()
-        taken += 1
+        if residuals[row] + ridge > ROUNDING * squared_norms[row]:  # else the new direction would be pure noise
+            direction = features[row] - directions[:taken].T @ (directions[:taken] @ features[row])
+            directions[taken] = direction / (residuals[row] + ridge).sqrt()
+            residuals -= (features @ directions[taken]).square()
+            taken += 1
         is_open[row] = False
         if groups is not None and max_per_group is not None:
             _close_groups(is_open, row, rows, groups, max_per_group)
@@ -73,7 +73,7 @@ def greedy_uncertainty(
 
 
 def _is_finite(features: Float[Tensor, "pairs proj_dim"]) -> bool:
-    return bool(torch.linalg.vector_norm(features, dim=1).isfinite().all())
+    return bool(torch.linalg.vector_norm(features, dim=1).square().isfinite().all())
 
 
 def _history_directions(
@@ -85,7 +85,8 @@ def _history_directions(
     if count:
         # Unlike Cholesky, eigenvalues survive repeated pairs under a tiny ridge.
         eigenvalues, eigenvectors = torch.linalg.eigh(labelled @ labelled.T)
-        scales = (eigenvalues.clamp_min(0) + ridge).rsqrt()
+        gains = eigenvalues + ridge
+        scales = torch.where(gains > ROUNDING * eigenvalues[-1], gains.rsqrt(), 0)
         directions[:count] = scales[:, None] * (eigenvectors.T @ labelled)
     return directions
 

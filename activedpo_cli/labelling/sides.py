@@ -6,6 +6,6 @@ from activedpo_cli.seeds import derive_seed
 
 
 def shown_sides(comparison: Comparison, annotator: str, seed: int) -> tuple[Response, Response]:
-    """The two responses in the order in which `annotator` sees them; it depends on the pair, the person and the seed."""
+    """The two responses in the order in which `annotator` sees them; decided by pair, person and seed."""
     sides = (comparison.response_a, comparison.response_b)
     return sides if derive_seed(seed, "sides", annotator, comparison.pair_id) % 2 == 0 else sides[::-1]

@@ -16,7 +16,6 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, TrainerCallback
-from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -87,7 +86,6 @@ def train_dpo(
             callbacks=[_Watch(audit, keep)],
         )
         trainer.audit = audit
-        trainer.remove_callback(PrinterCallback)
         policy.delete_adapter(COPIED_REFERENCE)
         trainable_parameters(policy)
         trainer.train()

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -100,7 +101,7 @@ def require_finite(model: torch.nn.Module, name: str) -> None:
             )
 
 
-def context_length(model: PreTrainedModel | PretrainedConfig) -> int | None:
+def context_length(model: PreTrainedModel | PeftModel | PretrainedConfig) -> int | None:
     """How many tokens prompt and response may have together; None where the model states no limit."""
     config = model if isinstance(model, PretrainedConfig) else model.config
     return getattr(config.get_text_config(), "max_position_embeddings", None)

@@ -4,7 +4,7 @@ An oracle is one module in this folder, or an entry point of the group `activedp
 of `label.oracle`, the first line of its docstring the help, and it has, at module level,
 
 - `ASKS_PEOPLE: bool`: its answers come from people, one at a time, in `labelling/`;
-- `SCORES_TEXT: bool`: it can score new text, so that *evaluate* may use it; what `build` returns is then a `Scorer` too;
+- `SCORES_TEXT: bool`: it can score new text, so that *evaluate* may use it; `build` then returns a `Scorer` too;
 - `build(argument, settings, device, *, preferences=()) -> Oracle`: `argument` is what follows the first colon of the
   setting; `preferences` are those that came with recorded responses, which most oracles ignore;
 - `identity(argument, settings) -> dict[str, str]`: digests of whatever the answers depend on beside the settings, taken

@@ -1,7 +1,7 @@
 """A reward model rates the responses: `reward-model:FOLDER`, or `reward-model:ORG/NAME[@REVISION]` on the hub.
 
-Any sequence classifier with one output works, such as OpenAssistant/reward-model-deberta-v3-large-v2. Weights have to be
-in the safetensors format and no code that comes with a model is run. Scores are computed in float32.
+Any sequence classifier with one output works, such as OpenAssistant/reward-model-deberta-v3-large-v2. Weights have to
+be in the safetensors format and no code that comes with a model is run. Scores are computed in float32.
 """
 
 from collections.abc import Sequence

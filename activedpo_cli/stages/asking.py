@@ -80,7 +80,7 @@ def _session(context: Context, comparisons: list[Comparison], log: LabelLog) -> 
         log.labels(),
         annotator=options.get("annotator") or _user(),
         seed=context.config.seed,
-        desk=Desk(read_line, write, log.append, log.retract, time.monotonic),
+        desk=Desk(read_line=read_line, write=write, record=log.append, retract=log.retract, clock=time.monotonic),
         guidelines=Path(guidelines).read_text(encoding="utf-8") if guidelines else None,
     )
 

@@ -199,12 +199,15 @@ def _do(
     )
     context = Context(run, iteration, config, target, execution, progress)
     if record is None:
-        given_differences(run, None, given, refuse_fixed=True)
+        given_differences(run, None, given)
         stage.check(context)
         run.change_config(all_settings(config, given))
     target.begin(started)
     began, clock = datetime.now(UTC), time.monotonic()
-    summary = stage.work(context)
+    try:
+        summary = stage.work(context)
+    finally:
+        progress.stop()
     return target.finish(
         started,
         logs=stage.logs,

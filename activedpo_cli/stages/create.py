@@ -58,11 +58,11 @@ def ensure_run(request: RunRequest, progress: Progress) -> tuple[Run, bool]:
 
 
 def _refuse_other_settings(run: Run, request: RunRequest) -> None:
-    differences = given_differences(run, None, request.given)
-    differences += [
+    given_differences(run, None, request.given)
+    differences = [
         f"{key}  {old} → {request.given[key]}"
         for key, old in flat_given(run, request.given).items()
-        if old != request.given[key] and not any(line.startswith(f"{key}  ") for line in differences)
+        if old != request.given[key]
     ]
     if request.preset is not None and run.facts["preset"] != request.preset:
         differences.append(f"preset  {run.facts['preset']} → {request.preset}")

@@ -20,10 +20,11 @@ def all_settings(config: Config, keys: Mapping[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in keys if key in values}
 
 
-def given_differences(
-    run: Run, record: Started | None, given: Mapping[str, Any], *, refuse_fixed: bool = False
-) -> list[str]:
-    """Given settings that differ from a record's, or from those the run was made with, as lines of text."""
+def given_differences(run: Run, record: Started | None, given: Mapping[str, Any]) -> list[str]:
+    """Given settings that differ from a record's, as lines of text.
+
+    Raises RefusedError for those that are fixed when the run is made, which no `--force` can change.
+    """
     if not given:
         return []
     made_with = run.config
@@ -34,14 +35,14 @@ def given_differences(
         for key, value in wanted.items()
         if key in fixed and not _same(key, fixed[key], value)
     ]
-    if differences and refuse_fixed:
+    if differences:
         raise RefusedError(
             f"`{run.path}` was made with other settings, which are fixed for a run",
             details=differences,
             hint="make another run with `activedpo init --run OTHER_NAME …`",
         )
     recorded = record.settings if record else {}
-    return differences + [
+    return [
         f"{key}  {recorded[key]} → {value}"
         for key, value in wanted.items()
         if key in recorded and key not in fixed and recorded[key] != value

@@ -1,7 +1,7 @@
 """Stage 1: responses of the current policy to the prompts of an iteration (paper §3.1)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import flat
@@ -14,6 +14,10 @@ from activedpo_cli.stages.base import Context, Stage, require
 from activedpo_cli.stages.drawing import draw_prompts
 from activedpo_cli.stages.policy import load_policy, load_reference, reference_digest
 from activedpo_cli.stages.sampling import EncodedPrompt, sample_units
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -68,11 +72,7 @@ def _from_policy(context: Context) -> dict[str, Any]:
     from activedpo_cli.models.loading import context_length
 
     run, config, iteration = context.run, context.config, context.iteration
-    if iteration == 1:
-        reference = load_reference(run, config, context.execution)
-        policy, tokenizer = reference.model, reference.tokenizer
-    else:
-        policy, tokenizer, _ = load_policy(run, config, context.execution, iteration - 1)
+    policy, tokenizer = _current_policy(context)
     context_tokens = context_length(policy)
     encoded: dict[str, list[int]] = {}
 
@@ -93,6 +93,15 @@ def _from_policy(context: Context) -> dict[str, Any]:
         seed_of_unit=lambda unit: derive_seed(config.seed, "generate", iteration, unit),
     )
     return _summary(units) | {"prompts": len(drawn.prompts), "prompts_too_long": len(drawn.too_long)}
+
+
+def _current_policy(context: Context) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
+    """θ_{t−1}; before any training that is π_ref itself, which needs no adapter."""
+    if context.iteration == 1:
+        reference = load_reference(context.run, context.config, context.execution)
+        return reference.model, reference.tokenizer
+    policy, tokenizer, _ = load_policy(context.run, context.config, context.execution, context.iteration - 1)
+    return policy, tokenizer
 
 
 def _summary(responses: Sequence[Response]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from activedpo_cli.artifacts.files import sha256_of
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.core.statistics import mean_interval
 from activedpo_cli.errors import InvalidDataError, NotReadyError
+from activedpo_cli.prompts._collect import prompt_key
 from activedpo_cli.records import Response, response_id
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context
@@ -93,7 +94,8 @@ def _from_pool(context: Context) -> Iterator[HeldOutPreference]:
         )
     for _, group in groupby(scored, key=lambda response: response.prompt_id):
         for a, b in combinations(group, 2):
-            assert a.scores is not None and b.scores is not None
+            assert a.scores is not None
+            assert b.scores is not None
             if a.scores[field] != b.scores[field]:
                 yield HeldOutPreference(a, b) if a.scores[field] > b.scores[field] else HeldOutPreference(b, a)
 
@@ -108,8 +110,14 @@ def _from_file(
     path, longest = context.config.evaluate.preferences, context_length(policy)
     if path is None:
         return
-    too_long = 0
+    in_pool = {prompt_key(prompt.prompt) for prompt in context.run.prompts("train")}
+    too_long = seen = 0
     for number, row in enumerate(read_preferences(Path(path))):
+        if row.chosen == row.rejected:
+            continue
+        if prompt_key(row.prompt) in in_pool:
+            seen += 1
+            continue
         prompt = encode_prompt(tokenizer, row.prompt, chat_template=context.config.prompts.chat_template)
         sides = []
         for index, text in enumerate((row.chosen, row.rejected)):
@@ -129,5 +137,7 @@ def _from_file(
             too_long += 1
             continue
         yield HeldOutPreference(*sides)
+    if seen:
+        context.progress.warn(f"{seen} held-out preferences are about prompts of the pool and left out")
     if too_long:
         context.progress.warn(f"{too_long} held-out preferences are longer than the model's context and left out")

@@ -126,7 +126,7 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
         "preferences.jsonl",
         [_preference(comparison, row) for comparison, row in zip(answered, outcomes, strict=True) if row.preferred_id],
     )
-    counts = Counter(row.outcome for row in outcomes)
+    counts: Counter[str] = Counter(row.outcome for row in outcomes)
     return {
         **{outcome: counts[outcome] for outcome in ("chosen", "tie", "both_bad", "skip")},
         "labels_spent": sum(counts[outcome] for outcome in SPENT_OUTCOMES),

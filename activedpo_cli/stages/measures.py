@@ -7,6 +7,19 @@ from typing import Any
 from activedpo_cli.core.statistics import MeanInterval, mean_interval, win_rate, win_rate_interval
 from activedpo_cli.records import EvaluatedResponse
 
+REWARD_NAMES = (
+    "reward_mean",
+    "reward_ci_low",
+    "reward_ci_high",
+    "reward_mean_initial",
+    "reward_gain",
+    "reward_gain_ci_low",
+    "reward_gain_ci_high",
+    "win_rate",
+    "win_rate_ci_low",
+    "win_rate_ci_high",
+)
+
 Value = Callable[[EvaluatedResponse], float | None]
 
 
@@ -43,16 +56,14 @@ def text_measures(
 def _measures_of(
     rows: Sequence[EvaluatedResponse], initial: Sequence[EvaluatedResponse], value: Value, prefix: str
 ) -> dict[str, Any]:
-    names = ("reward_mean", "reward_ci_low", "reward_ci_high", "reward_mean_initial", "reward_gain")
-    names += ("reward_gain_ci_low", "reward_gain_ci_high", "win_rate", "win_rate_ci_low", "win_rate_ci_high")
     if any(value(row) is None for row in (*rows, *initial)):
-        return {prefix + name: None for name in names}
+        return {prefix + name: None for name in REWARD_NAMES}
     ours, before = _per_prompt(rows, value), _per_prompt(initial, value)
     reward = mean_interval(ours)
     gain = mean_interval([new - old for new, old in zip(ours, before, strict=True)])
     wins = win_rate_interval(_win_rates(rows, initial, value))
-    values = (*reward[:1], *reward[1:], fmean(before), *gain, *wins)
-    return {prefix + name: number for name, number in zip(names, values, strict=True)}
+    values = (*reward, fmean(before), *gain, *wins)
+    return {prefix + name: number for name, number in zip(REWARD_NAMES, values, strict=True)}
 
 
 def _per_prompt(rows: Sequence[EvaluatedResponse], value: Value) -> list[float]:

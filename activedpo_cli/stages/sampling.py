@@ -9,6 +9,7 @@ from activedpo_cli.settings import EvaluateSettings, GenerateSettings
 from activedpo_cli.stages.base import Context
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -22,7 +23,7 @@ class EncodedPrompt:
 
 def sample_units(
     context: Context,
-    policy: "PreTrainedModel",
+    policy: "PreTrainedModel | PeftModel",
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[EncodedPrompt],
     settings: GenerateSettings | EvaluateSettings,
@@ -52,7 +53,7 @@ def sample_units(
 
 def _sample_unit(
     context: Context,
-    policy: "PreTrainedModel",
+    policy: "PreTrainedModel | PeftModel",
     tokenizer: "PreTrainedTokenizerBase",
     unit: Sequence[EncodedPrompt],
     settings: GenerateSettings | EvaluateSettings,

@@ -29,7 +29,7 @@ def run_status(run: Run) -> dict[str, Any]:
         "model": run.base["name"],
         "method": config.select.method,
         "budget": config.select.budget,
-        "labels_spent": sum(_labels_spent(run, row["iteration"]) for row in iterations),
+        "labels_spent": sum(_labels_spent(run, iteration) for iteration in run.iterations()),
         "iterations": iterations,
         "evaluations": evaluations(run),
         "next": _next(run, iterations),

@@ -67,7 +67,8 @@ def test_exactly_the_budget_without_repeats(method: ModuleType, labelled: int, b
 def test_equal_seeds_choose_equally(method: ModuleType, labelled: int) -> None:
     candidates = make_candidates(labelled=labelled)
     first, second = choose(method, candidates, 6, seed=3), choose(method, candidates, 6, seed=3)
-    assert torch.equal(first.rows, second.rows) and torch.equal(first.scores, second.scores)
+    assert torch.equal(first.rows, second.rows)
+    assert torch.equal(first.scores, second.scores)
 
 
 def all_tied() -> Candidates:
@@ -117,7 +118,9 @@ def test_columns_not_needed_may_be_missing(method: ModuleType) -> None:
 def test_the_module_describes_itself(method: ModuleType) -> None:
     docstring = method.__doc__ or ""
     assert len(docstring.splitlines()[0]) > 20
-    assert "Source:" in docstring and "Cost:" in docstring and "Score:" in docstring
+    assert "Source:" in docstring
+    assert "Cost:" in docstring
+    assert "Score:" in docstring
     assert isinstance(method.NEEDS, tuple)
 
 

@@ -125,7 +125,8 @@ def test_nothing_is_ever_nan(ridge: float) -> None:
     labelled = torch.tensor([[1.0, 2.0]] * 7 + [[0.0, 0.0]])
     rows, scores = greedy_uncertainty(features, labelled, ridge, 12, torch.arange(12))
     assert sorted(rows.tolist()) == list(range(12))
-    assert scores.isfinite().all() and (scores >= 0).all()
+    assert scores.isfinite().all()
+    assert (scores >= 0).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -134,7 +135,8 @@ def test_a_ridge_below_rounding_gives_no_nan_either(seed: int) -> None:
     features = random_features(6, 9, seed).repeat(3, 1)
     rows, scores = greedy_uncertainty(features, features[:8], 1e-20, 18, torch.arange(18))
     assert sorted(rows.tolist()) == list(range(18))
-    assert scores.isfinite().all() and (scores >= 0).all()
+    assert scores.isfinite().all()
+    assert (scores >= 0).all()
 
 
 def test_rounding_does_not_decide_among_well_covered_pairs() -> None:
@@ -185,4 +187,5 @@ def test_the_arguments_are_unchanged() -> None:
     features, labelled = random_features(6, 3, 0), random_features(2, 3, 1)
     copies = features.clone(), labelled.clone()
     greedy_uncertainty(features, labelled, 0.1, 4, torch.arange(6))
-    assert torch.equal(features, copies[0]) and torch.equal(labelled, copies[1])
+    assert torch.equal(features, copies[0])
+    assert torch.equal(labelled, copies[1])

@@ -22,7 +22,7 @@ def test_a_dropped_truncated_response_does_not_hide_its_finished_copy() -> None:
 
 
 def test_unequal_lengths_are_an_error() -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="shorter"):
         usable_indices(["a"], [], drop_truncated=False)
 
 

@@ -35,7 +35,7 @@ def test_an_empty_response_is_all_prompt() -> None:
 def test_what_can_not_be_padded() -> None:
     with pytest.raises(InvalidDataError, match="no tokens"):
         pad_responses([[1], []], [[1], [2]], 0, "cpu")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="shorter"):
         pad_responses([[1]], [], 0, "cpu")
     with pytest.raises(ValueError, match="at least one"):
         pad_responses([], [], 0, "cpu")

@@ -125,7 +125,9 @@ def test_no_gradient_of_a_weight_is_prepared_for(make_model: MakeModel, rows: Ro
 
 def test_an_empty_response_has_no_gradient(make_model: MakeModel, rows: Rows) -> None:
     result = batched(make_model("llama"), [rows[0], ([1, 2], [])])
-    assert result.logps[1] == 0 and result.exact_norms[1] == 0 and not result.features[1].any()
+    assert result.logps[1] == 0
+    assert result.exact_norms[1] == 0
+    assert not result.features[1].any()
     assert result.exact_norms[0] > 0
     assert not batched(make_model("llama"), [([1], [])]).features.any()
 
@@ -144,7 +146,8 @@ def test_dropout_has_no_effect_and_the_model_is_left_as_it_was(make_model: MakeM
     assert [parameter.requires_grad for parameter in model.parameters()] == required
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
-    assert not result.features.requires_grad and not result.logps.requires_grad
+    assert not result.features.requires_grad
+    assert not result.logps.requires_grad
 
 
 def test_the_model_is_left_as_it_was_after_a_failure(make_model: MakeModel, rows: Rows) -> None:

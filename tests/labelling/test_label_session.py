@@ -177,6 +177,15 @@ def test_undo_reaches_into_earlier_sessions_and_then_ends():
     assert "nothing to undo" in second.screen
 
 
+def test_undo_reopens_the_newest_label_wherever_its_pair_stands():
+    first = Person(["t"] * 5)
+    first.sit_down()
+    labels = {pair: first.final[pair] for pair in (IDS[0], IDS[3])}
+    second = Person(["u", "b", "q"])
+    second.sit_down(labels=labels)
+    assert second.events[0] == second.events[1].pair_id == IDS[3]
+
+
 @given(st.lists(st.sampled_from(["1", "2", "t", "b", "s", "u", "?", "x", "n note", "1 2"]), max_size=20))
 def test_the_log_and_the_result_agree_whatever_is_typed(keys):
     person = Person(keys)

@@ -32,7 +32,8 @@ def answered(comparisons, scores_a, scores_b, answer="argmax", temperature=1.0):
 @given(st.lists(st.tuples(FINITE, FINITE), max_size=6))
 def test_argmax_prefers_the_higher_score_and_calls_equality_a_tie(scores):
     comparisons = [make_comparison(index) for index in range(len(scores))]
-    for verdict, (a, b) in zip(answered(comparisons, *(zip(*scores) if scores else ((), ()))), scores, strict=True):
+    verdicts = answered(comparisons, [a for a, _ in scores], [b for _, b in scores])
+    for verdict, (a, b) in zip(verdicts, scores, strict=True):
         assert {"a": a > b, "b": b > a, "tie": a == b}[verdict.preferred]
         assert (verdict.score_a, verdict.score_b) == (a, b)
 

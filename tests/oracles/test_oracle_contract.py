@@ -1,12 +1,15 @@
 """What holds for every oracle in the folder, present and future."""
 
 import inspect
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from activedpo_cli import discovery
+from activedpo_cli.errors import UsageError
 from activedpo_cli.settings import LabelSettings
 
 NAMES = sorted(discovery.available("oracles"))
@@ -55,24 +58,15 @@ def test_identities_and_imports_need_no_torch(tmp_path):
         "heavy = {'torch', 'transformers', 'numpy', 'rewards'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
+    environment = os.environ | {"PYTHONPATH": str(Path(discovery.__file__).parents[1])}
     finished = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
 
 
-def _environment():
-    import os
-    from pathlib import Path
-
-    import activedpo_cli
-
-    root = str(Path(activedpo_cli.__file__).parent.parent)
-    return os.environ | {"PYTHONPATH": root}
-
-
 def test_people_do_not_answer_calls():
     module = discovery.load("oracles", "human")
-    assert module.ASKS_PEOPLE and not module.SCORES_TEXT
-    with pytest.raises(Exception, match="pair by pair"):
+    assert (module.ASKS_PEOPLE, module.SCORES_TEXT) == (True, False)
+    with pytest.raises(UsageError, match="pair by pair"):
         module.build(None, LabelSettings(), "cpu")

@@ -125,12 +125,14 @@ def test_a_name_of_the_standard_library_is_refused(write):
         build(module="random")
 
 
-def test_the_path_is_as_before_and_nothing_is_left_in_the_folder(write, tmp_path):
+def test_the_path_is_as_before_and_nothing_is_left_in_the_folder(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     write("import helper_for_test\nscore = helper_for_test.score\n")
     write("def score(prompts, responses): return [1.0]\n", "helper_for_test")
     before = list(sys.path)
     assert build().score(["p"], ["r"]) == [1.0]
     assert sys.path == before
+    assert not sys.dont_write_bytecode
     assert sorted(path.name for path in tmp_path.iterdir()) == ["helper_for_test.py", "rewards_for_test.py"]
 
 

@@ -29,10 +29,8 @@ def build(folder, **settings):
     return reward_model.build(str(folder), LabelSettings(**settings), "cpu")
 
 
-def edit_config(folder, **changes):
-    path = folder / "config.json"
-    config = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in config.items() if value != "absent"}))
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def logit(folder, **inputs):
@@ -50,6 +48,16 @@ def test_a_pair_model_reads_prompt_and_response_as_two_texts(deberta):
     ]
     assert build(deberta).score(PROMPTS, RESPONSES) == pytest.approx(expected, abs=1e-5)
     assert len({round(score, 4) for score in expected}) == len(expected)
+
+
+def test_a_pair_model_is_told_which_text_is_which(tmp_path):
+    folder = save_small_reward_model(tmp_path, "deberta-v2")
+    edit_json(folder / "tokenizer_config.json", model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    inputs = AutoTokenizer.from_pretrained(folder)(PROMPTS[0], RESPONSES[0], return_tensors="pt")
+    expected = logit(folder, **inputs)
+    assert build(folder).score(PROMPTS[:2], RESPONSES[:2])[0] == pytest.approx(expected, abs=1e-5)
+    inputs["token_type_ids"].zero_()
+    assert logit(folder, **inputs) != pytest.approx(expected, abs=1e-3)
 
 
 def rendered(prompt, response):
@@ -81,7 +89,7 @@ def test_scores_do_not_depend_on_the_batch(family, request):
 
 def test_without_a_pad_token_scores_are_read_at_the_last_real_token(tmp_path):
     folder = save_small_reward_model(tmp_path, "llama")
-    edit_config(folder, pad_token_id=None)
+    edit_json(folder / "config.json", pad_token_id=None)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     expected = [
         logit(folder, input_ids=tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"])
@@ -92,7 +100,7 @@ def test_without_a_pad_token_scores_are_read_at_the_last_real_token(tmp_path):
 
 def test_many_different_last_tokens_without_a_pad_token(tmp_path):
     folder = save_small_reward_model(tmp_path, "llama")
-    edit_config(folder, pad_token_id=None)
+    edit_json(folder / "config.json", pad_token_id=None)
     responses = [chr(code) * (1 + code % 7) for code in range(33, 97)]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
@@ -104,7 +112,7 @@ def test_many_different_last_tokens_without_a_pad_token(tmp_path):
 
 def test_a_new_head_is_refused(tmp_path):
     folder = save_small_model(tmp_path, "llama")
-    edit_config(folder, id2label={"0": "reward"}, label2id={"reward": 0})
+    edit_json(folder / "config.json", id2label={"0": "reward"}, label2id={"reward": 0})
     with pytest.raises(InvalidDataError, match="lacks trained weights") as raised:
         build(folder)
     assert raised.value.details == ("missing: score.weight",)
