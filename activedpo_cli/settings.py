@@ -85,6 +85,7 @@ class GenerateSettings(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = setting(1.0, "nucleus sampling mass; 1 switches it off")
     stop_token_ids: list[int] = setting([], "further token ids that end a response, beside the model's own")
     truncated: Literal["keep", "drop"] = setting("keep", "whether responses cut off by the length limit form pairs")
+    backend: str = setting("transformers", "what samples: a module of activedpo_cli/generation/, or an entry point")
     responses: str | None = setting(None, "take the responses from this file instead of sampling", "--responses")
     recorded_eos: bool = setting(False, "append the end-of-text token to responses from a file")
     unit_size: PositiveInt = setting(64, "prompts sampled as one batch; also the unit of resume")

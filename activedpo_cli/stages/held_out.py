@@ -103,7 +103,7 @@ def _from_pool(context: Context) -> Iterator[HeldOutPreference]:
 def _from_file(
     context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "PeftModel"
 ) -> Iterator[HeldOutPreference]:
-    from activedpo_cli.generation.recorded import read_preferences
+    from activedpo_cli.generation._recorded import read_preferences
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text
     from activedpo_cli.models.loading import context_length
 

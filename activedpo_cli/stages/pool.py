@@ -84,7 +84,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _fill(context: Context) -> dict[str, Any]:
-    from activedpo_cli.generation.recorded import match_to_prompts, read_recorded
+    from activedpo_cli.generation._recorded import match_to_prompts, read_recorded
 
     assert context.config.generate.responses is not None
     prompts = context.run.prompts()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from activedpo_cli import discovery
 from activedpo_cli.records import Response
 from activedpo_cli.settings import EvaluateSettings, GenerateSettings
 from activedpo_cli.stages.base import Context
@@ -61,7 +62,6 @@ def _sample_unit(
     seed: int,
 ) -> list[Response]:
     from activedpo_cli.generation.base import SamplingSettings
-    from activedpo_cli.generation.transformers_backend import sample_unit
     from activedpo_cli.models.encoding import decode_response, stop_token_ids
 
     generate = context.config.generate
@@ -73,7 +73,7 @@ def _sample_unit(
         top_p=settings.top_p,
         stop_token_ids=stop_token_ids(tokenizer, policy.generation_config, generate.stop_token_ids),
     )
-    sampled = sample_unit(
+    sampled = discovery.load("generation", generate.backend).sample_unit(
         policy,
         [prompt.token_ids for prompt in unit],
         sampling=sampling,

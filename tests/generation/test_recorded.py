@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from activedpo_cli.errors import InvalidDataError
-from activedpo_cli.generation.recorded import match_to_prompts, read_preferences, read_recorded
+from activedpo_cli.generation._recorded import match_to_prompts, read_preferences, read_recorded
 from activedpo_cli.records import Prompt, RecordedPreference
 
 QUESTION = [{"role": "user", "content": "Q"}]

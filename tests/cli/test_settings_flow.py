@@ -1,0 +1,158 @@
+"""How settings travel: from flags into `config.yaml`, from there into stages to come, never into finished ones."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from command_line import done, manifest, on, refused, snapshot, without
+
+
+def comments(run: Path) -> list[str]:
+    return re.findall(r"#.*", (run / "config.yaml").read_text())
+
+
+def edit_config(run: Path, old: str, new: str) -> None:
+    path = run / "config.yaml"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_every_setting_is_written_out_with_its_meaning(new_run: Path) -> None:
+    text = (new_run / "config.yaml").read_text()
+    assert re.search(r"^  top_k: 0  # sample among the k likeliest tokens", text, re.MULTILINE)
+    assert re.search(r"^  num_prompts: 6  # ", text, re.MULTILINE)
+    assert re.search(r"^seed: 0  # ", text, re.MULTILINE)
+
+
+def test_a_flag_is_kept_and_inherited(finished: Path) -> None:
+    before = comments(finished)
+    done(*on(finished, "generate", iteration=3), "--top-p", "0.9", "--stop-token-ids", "1,2")
+    text = (finished / "config.yaml").read_text()
+    assert re.search(r"^  top_p: 0\.9  # nucleus sampling mass", text, re.MULTILINE)
+    assert re.search(r"^  stop_token_ids: \[1, 2\]  # further", text, re.MULTILINE)
+    assert comments(finished) == before
+    assert manifest(finished, 3, "generate")["settings"]["generate.top_p"] == 0.9
+    for stage in ("featurize", "select", "label", "train"):
+        done(*on(finished, stage), "--quiet")
+    done(*on(finished, "generate", iteration=4))
+    settings = manifest(finished, 4, "generate")["settings"]
+    assert (settings["generate.top_p"], settings["generate.stop_token_ids"]) == (0.9, [1, 2])
+
+
+def test_a_ridge_is_a_setting_of_the_method(finished: Path) -> None:
+    done(*on(finished, "select", iteration=2), "--force", "--ridge", "7")
+    assert manifest(finished, 2, "select")["settings"]["select.activedpo.ridge"] == 7
+    assert re.search(r"activedpo:\s+ridge: 7", (finished / "config.yaml").read_text())
+    assert "up to date" in done(*on(finished, "select", iteration=2)).stderr
+
+
+def test_a_flag_the_method_does_not_use_warns(finished: Path) -> None:
+    result = done(*on(finished, "select", iteration=2), "--force", "--method", "random", "--ridge", "7")
+    assert "warning: --ridge is ignored" in result.stderr
+    assert "ridge: 7" not in (finished / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("generate", "--num-prompts", "1000", "--temperature", "0.3"),
+        ("generate", "--max-new-tokens", "250", "--top-k", "5"),
+        ("generate", "--temperature", "-1"),
+        ("generate", "--set", "generate.temperatur=0.3"),
+        ("featurize", "--proj-dim", "32"),
+    ],
+)
+def test_a_failed_command_leaves_nothing_behind(new_run: Path, words: tuple[str, ...]) -> None:
+    before = snapshot(new_run)
+    refused(2 if "-1" in words or "--set" in words else 4, *on(new_run, *words))
+    assert snapshot(new_run) == before
+    assert not (new_run / "iter-001").exists()
+
+
+def test_a_hand_edited_config_changes_only_stages_to_come(finished: Path) -> None:
+    edit_config(finished, "  beta: 0.1 ", "  beta: 0.25 ")
+    before = snapshot(finished)
+    assert "up to date" in done(*on(finished, "train", iteration=2)).stderr
+    assert "up to date" in done(*on(finished, "evaluate", iteration=2)).stderr
+    status = done(*on(finished, "status")).stdout
+    assert "train iter-002: train.beta was 0.1, `config.yaml` now says 0.25" in status
+    assert "stale" not in status
+    assert snapshot(finished) == before
+
+
+def test_status_of_an_unchanged_run_has_nothing_to_say(finished: Path) -> None:
+    found = json.loads(done(*on(finished, "status"), "--json").stdout)
+    states = [status for row in found["iterations"] for status in row["stages"].values()]
+    assert {status["state"] for status in states} == {"complete"}
+    assert [status["notes"] for status in states] == [[]] * 12
+    assert [row["iteration"] for row in found["evaluations"]] == [0, 1, 2]
+    assert found["labels_spent"] == 8
+    assert found["next"].endswith("--iteration 3")
+
+
+def test_an_interrupted_stage_goes_on_with_its_own_settings(finished: Path) -> None:
+    from command_line import make_partial, outputs
+
+    expected = outputs(finished, 2, "generate")
+    make_partial(finished, 2, "generate", "responses-00002.jsonl")
+    edit_config(finished, "  top_p: 1.0  # nucleus sampling mass; 1 switches it off\n\nfeat", "  top_p: 0.5\n\nfeat") \
+        if False else None
+    done(*on(finished, "generate", iteration=2))
+    assert outputs(finished, 2, "generate") == expected
+
+
+def test_the_adapter_is_fixed_once_it_is_made(finished: Path) -> None:
+    before = snapshot(finished)
+    assert "adapter.r  2 → 4" in refused(3, *on(finished, "featurize", iteration=2), "--lora-r", 4)
+    assert "adapter.r  2 → 4" in refused(3, *on(finished, "featurize", iteration=2), "--lora-r", 4, "--force")
+    message = refused(3, *on(finished, "train", iteration=2), "--lora-alpha", 3, "--force")
+    assert "adapter.lora_alpha  8.0 → 3.0" in message
+    assert snapshot(finished) == before
+    edit_config(finished, "  r: 2 ", "  r: 4 ")
+    assert "up to date" in done(*on(finished, "featurize", iteration=2)).stderr
+    assert "adapter.r  2 → 4" in refused(3, *on(finished, "featurize", iteration=2), "--force")
+
+
+@pytest.mark.parametrize(("flag", "key"), [("--model", "model.name"), ("--seed", "seed"), ("--prompts", "prompts.source")])
+def test_what_was_fixed_with_the_run_is_refused(new_run: Path, flag: str, key: str) -> None:
+    before = snapshot(new_run)
+    message = refused(3, *on(new_run, "generate"), flag, {"--seed": "7"}.get(flag, "elsewhere"))
+    assert f"{key}  " in message
+    assert snapshot(new_run) == before
+
+
+def test_init_again(new_run: Path, small_model: Path, prompts_file: Path) -> None:
+    before = snapshot(new_run)
+    again = ("--model", small_model, "--prompts", prompts_file, "--eval-prompts", 4)
+    assert "up to date" in done(*on(new_run, "init"), *again).stderr
+    assert "up to date" in done(*on(new_run, "init")).stderr
+    for flags, line in [
+        (("--eval-prompts", 5), "prompts.eval_prompts  4 → 5"),
+        (("--seed", 3), "seed  0 → 3"),
+        (("--model", "tiny"), "model.name"),
+        (("--set", "select.budget=9"), "select.budget  4 → 9"),
+        (("--preset", "tiny"), "preset  paper → tiny"),
+    ]:
+        assert line in refused(3, *on(new_run, "init"), *flags)
+    assert snapshot(new_run) == before
+
+
+def test_a_prompts_file_that_changed_is_noticed(new_run: Path, prompts_file: Path) -> None:
+    copy = new_run.parent / "prompts.jsonl"
+    copy.write_text(prompts_file.read_text())
+    other = new_run.parent / "other"
+    done(*on(other, "init"), "--prompts", copy, "--model", "tiny", "--eval-prompts", 2)
+    copy.write_text(prompts_file.read_text() + '{"prompt": "one more"}\n')
+    assert "has changed" in refused(3, *on(other, "init"), "--prompts", copy)
+
+
+def test_a_stage_makes_the_run_and_takes_it_back_when_it_fails(tmp_path: Path) -> None:
+    run = tmp_path / "fresh"
+    small = ("--num-prompts", 2, "--max-new-tokens", 3, "--eval-prompts", 3)
+    refused(4, *on(run, "generate"), "--num-prompts", 100000)
+    assert not run.exists()
+    done(*on(run, "generate"), *small)
+    assert manifest(run, 1, "generate")["settings"]["generate.num_prompts"] == 2
+    assert without(snapshot(run), "iter-001").keys() >= {"config.yaml", "run.json", "prompts.jsonl"}
