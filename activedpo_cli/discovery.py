@@ -17,10 +17,10 @@ from activedpo_cli.errors import UsageError
 
 PACKAGE = __package__
 WORDS = {
-    "acquisition": "method",
-    "oracles": "oracle",
-    "prompts": "prompt source",
-    "generation": "generation backend",
+    "acquisition": "a method",
+    "oracles": "an oracle",
+    "prompts": "a prompt source",
+    "generation": "a generation backend",
 }
 
 
@@ -46,7 +46,7 @@ def resolve(folder: str, name: str) -> str:
     close = difflib.get_close_matches(value, known, n=1)
     word = WORDS.get(folder, folder)
     raise UsageError(
-        f"`{name}` is not a {word}" + (f" — did you mean `{close[0]}`?" if close else ""),
+        f"`{name}` is not {word}" + (f" — did you mean `{close[0]}`?" if close else ""),
         details=[f"known: {', '.join(known)}"],
         hint=f"add one by writing `activedpo_cli/{folder}/<name>.py`",
     )

@@ -34,7 +34,11 @@ def write_folder_with(path: Path, save: Callable[[Path], None]) -> None:
     temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save(temporary)
+    try:
+        save(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     for file in sorted(p for p in temporary.rglob("*") if p.is_file()):
         _make_durable(file)
     if path.exists():

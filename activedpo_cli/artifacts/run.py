@@ -35,6 +35,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._pool_responses: list[Response] | None = None
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -64,7 +65,11 @@ class Run:
         text = self.config_text
         changed = changed_text(text, changes) if changes else text
         if parse_config(changed) != parse_config(text):
-            files.write_bytes(self.path / CONFIG_NAME, changed.encode())
+            self.write_config(changed)
+
+    def write_config(self, text: str) -> None:
+        """Replace `config.yaml`."""
+        files.write_bytes(self.path / CONFIG_NAME, text.encode())
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -146,8 +151,10 @@ class Run:
         ]
 
     def pool_responses(self) -> list[Response]:
-        """All responses that were made elsewhere."""
-        return self.pool.read_rows("responses.jsonl", Response)
+        """All responses that were made elsewhere; read once, since a finished pool never changes."""
+        if self._pool_responses is None:
+            self._pool_responses = self.pool.read_rows("responses.jsonl", Response)
+        return self._pool_responses
 
     def pool_preferences(self) -> list[RecordedPreference]:
         """Preferences that came with the pool."""

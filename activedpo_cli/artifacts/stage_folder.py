@@ -30,11 +30,22 @@ class StageFolder:
         return None if self.manifest else manifest.read_started(self.path)
 
     def begin(self, started: Started) -> None:
-        """Note what identifies the work; files of an earlier, unidentified attempt are removed."""
+        """Note what identifies the work, unless it was begun before; what an interrupted writer left is swept away."""
         self.path.mkdir(parents=True, exist_ok=True)
         files.sweep_temporaries(self.path)
         if self.started is None:
             manifest.write_started(self.path, started)
+
+    def discard_if_empty(self) -> bool:
+        """Take `begin` back if nothing has been made since, so that other settings can be tried; says whether it did."""
+        files.sweep_temporaries(self.path)
+        if [path.name for path in self.path.iterdir()] != [manifest.STARTED_NAME]:
+            return False
+        (self.path / manifest.STARTED_NAME).unlink()
+        self.path.rmdir()
+        if not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()
+        return True
 
     def has(self, name: str) -> bool:
         """Whether a file or folder of that name is there, which means that it is whole."""

@@ -17,7 +17,12 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, 
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_with(path, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
+
+    def save(temporary: Path) -> None:
+        save_file(contiguous, temporary, metadata=metadata)
+        _order_metadata(temporary)
+
+    write_with(path, save)
 
 
 def read_tensors(path: Path) -> "dict[str, Tensor]":
@@ -31,6 +36,18 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
         raise InvalidDataError(f"`{path}` is missing") from error
     except SafetensorError as error:
         raise InvalidDataError(f"`{path}` is not a whole safetensors file", details=[str(error)]) from error
+
+
+def _order_metadata(path: Path) -> None:
+    """Sort the header's own entries: the library writes them in a random order, and equal tensors need equal bytes."""
+    with open(path, "r+b") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(ordered) <= length, "the order of entries does not change their length"
+        stream.seek(8)
+        stream.write(ordered.ljust(length))
 
 
 def count_tensor_rows(path: Path) -> int | None:

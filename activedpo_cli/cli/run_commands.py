@@ -54,8 +54,9 @@ def init(
     from activedpo_cli.artifacts.run import run_path
     from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
     from activedpo_cli.stages.create import RunRequest, ensure_run
+    from activedpo_cli.stages.names import with_known_names
 
-    request = RunRequest(run_path(run), preset, all_given(given, set_), _typed())
+    request = RunRequest(run_path(run), preset, with_known_names(all_given(given, set_)), _typed())
     made_run, made = ensure_run(request, make_progress(quiet))
     if json:
         print_json({"run": str(made_run.path), "state": "made" if made else "up to date"})

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(command)
 
 
-@with_settings(flags_of("generate", "label.score_field", *RUN_SETTINGS))
+@with_settings(flags_of("generate", "label.oracle", "label.score_field", *RUN_SETTINGS))
 def generate(
     given: Mapping[str, Any],
     run: RunOption = None,
@@ -75,7 +75,7 @@ def featurize(
     _stage("featurize", run, iteration, all_given(given, set_), force, device, quiet, json)
 
 
-@with_settings(flags_of("select", "label.score_field"))
+@with_settings(flags_of("select", "label.oracle", "label.score_field"))
 def select(
     given: Mapping[str, Any],
     ridge: Annotated[

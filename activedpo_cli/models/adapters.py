@@ -28,8 +28,8 @@ def create_initial_adapter(
 ) -> None:
     """Write a fresh adapter (A random from `seed`, B = 0, so that the policy is the base) into `destination`.
 
-    The bytes depend on the settings, the seed, and the base's shapes and number format alone (PEFT rounds A to the latter). `base_model` is left as it was. Raises
-    UsageError for layers that the model does not have.
+    The bytes depend on the settings, the seed, and the base's shapes and number format alone (PEFT rounds A to the
+    latter). `base_model` is left as it was. Raises UsageError for layers that the model does not have.
     """
     config = LoraConfig(
         r=settings.r,
@@ -84,9 +84,9 @@ def attach_adapter(base_model: PreTrainedModel, adapter_folder: Path, *, trainab
 def save_adapter(
     policy: PeftModel, destination: Path, *, base_name: str, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> None:
-    """Write the adapter, and beside it the tokenizer with its chat template, in PEFT's format; equal weights, equal bytes.
+    """Write the adapter in PEFT's format, and the tokenizer with its chat template beside it.
 
-    No pickles and no model card. `destination` is made if need be.
+    Equal weights give equal bytes; there are no pickles and no model card. `destination` is made if need be.
     """
     with quiet_libraries():
         # "auto" would ask the hub for the base's configuration.
@@ -135,7 +135,7 @@ def _checked_targets(model: PreTrainedModel, wanted: str | list[str]) -> str | l
     unknown = [name for name in names if not any(f".{path}".endswith(f".{name}") for path in linear)]
     if unknown:
         raise UsageError(
-            f"adapter.target_modules names {', '.join(f'`{name}`' for name in unknown)}, which this model does not have",
+            f"adapter.target_modules: this model has no layer {', '.join(f'`{name}`' for name in unknown)}",
             details=[f"its linear layers: {', '.join(linear_layer_names(model))}"],
             hint="set adapter.target_modules to some of these, or to all-linear",
         )

@@ -87,7 +87,6 @@ def train_dpo(
         )
         trainer.audit = audit
         policy.delete_adapter(COPIED_REFERENCE)
-        trainable_parameters(policy)
         trainer.train()
     seen = set(gather_object(sorted(audit.seen)))
     if settings.num_train_epochs >= 1:

@@ -1,4 +1,4 @@
-"""Dropout of the base model would make training differ from sampling and the reference noisy; the adapter's may stay."""
+"""Dropout of the base would make training differ from sampling and the reference noisy; the adapter's may stay."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def base_dropout_off(policy: torch.nn.Module) -> Iterator[None]:
-    """Set every dropout probability but those of LoRA to 0 (modules and plain numbers), and put them back on leaving."""
+    """Set every dropout probability but those of LoRA to 0, in modules and plain numbers; put them back on leaving."""
     saved: list[tuple[torch.nn.Module, str, float]] = []
     for name, module in policy.named_modules():
         if "lora_dropout" in name:

@@ -169,7 +169,7 @@ def _cached_commit(hub_id: str, revision: str | None) -> str | None:
 
 
 def _not_found(name: str, hub_id: str, error: Exception) -> ActiveDPOError:
-    close = difflib.get_close_matches(name, ALIASES, n=1) if name not in ALIASES else []
+    close = difflib.get_close_matches(name, [*ALIASES, "tiny"], n=1) if name not in ALIASES else []
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return ActiveDPOError(
         f"`{name}` is neither a local folder, nor a cached model, nor reachable on the hub"

@@ -8,7 +8,8 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,7 +21,7 @@ from activedpo_cli.artifacts.manifest import Manifest, Started
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.stage_folder import StageFolder, set_aside, swap_in
 from activedpo_cli.config import with_changes
-from activedpo_cli.errors import InvalidDataError, NotReadyError
+from activedpo_cli.errors import InvalidDataError, LabelsPendingError, NotReadyError
 from activedpo_cli.progress import Progress
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.differences import all_settings, given_differences, input_differences, refuse
@@ -104,6 +105,7 @@ def run_stage(
     if not force and folder.manifest:
         return _up_to_date(run, stage, iteration, given, folder)
     with exclusive(run.lock_path(f"{folder.path.parent.name}-{stage.name}"), str(folder.path)):
+        _set_unknown_aside(run, folder, progress)
         target = _target(run, stage, iteration, given, force)
         if target is None:
             return _up_to_date(run, stage, iteration, given, folder)
@@ -140,6 +142,13 @@ def _up_to_date(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any]
             hint=f"make it again with `{run.next_command(stage.name, iteration)} --force`",
         )
     return StageResult(stage, iteration, folder.path, manifest, was_done=True)
+
+
+def _set_unknown_aside(run: Run, folder: StageFolder, progress: Progress) -> None:
+    """Files without a record of what they were made with are not continued, and not lost."""
+    if folder.manifest is None and folder.started is None and folder.path.is_dir() and any(folder.path.iterdir()):
+        kept = set_aside(folder, run.stale)
+        progress.warn(f"`{folder.path}` held files but no record of how they were made; they are now in `{kept}`")
 
 
 def _target(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], force: bool) -> StageFolder | None:
@@ -201,13 +210,13 @@ def _do(
     if record is None:
         given_differences(run, None, given)
         stage.check(context)
-        run.change_config(all_settings(config, given))
-    target.begin(started)
-    began, clock = datetime.now(UTC), time.monotonic()
-    try:
-        summary = stage.work(context)
-    finally:
-        progress.stop()
+    with _given_settings_kept(run, target, all_settings(config, given) if record is None else {}):
+        target.begin(started)
+        began, clock = datetime.now(UTC), time.monotonic()
+        try:
+            summary = stage.work(context)
+        finally:
+            progress.stop()
     return target.finish(
         started,
         logs=stage.logs,
@@ -215,6 +224,22 @@ def _do(
         execution=_execution_facts(execution, began, time.monotonic() - clock, resumed=record is not None),
         environment=environment(),
     )
+
+
+@contextmanager
+def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -> Iterator[None]:
+    """Write given settings to `config.yaml`; back again when the work fails with nothing made, since they may be why."""
+    before = run.config_text
+    run.change_config(given)
+    changed = run.config_text
+    try:
+        yield
+    except LabelsPendingError:
+        raise
+    except Exception:
+        if target.discard_if_empty() and run.config_text == changed != before:
+            run.write_config(before)
+        raise
 
 
 def _execution_facts(execution: Execution, began: datetime, seconds: float, *, resumed: bool) -> dict[str, Any]:

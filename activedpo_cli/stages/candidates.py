@@ -88,8 +88,8 @@ class CandidatePair:
 def candidate_pairs(run: Run, iteration: int, config: Config) -> list[CandidatePair]:
     """All pairs of featurized responses to one prompt, less those that nobody could or should answer.
 
-    Left out are pairs that were answered or skipped in an earlier iteration, and, under the recorded oracle, those that
-    nothing is recorded about.
+    Left out are pairs that were answered or skipped in an earlier iteration, and those that the recorded oracle could
+    not answer: pairs without the score `label.score_field` where one is named, without a recorded preference otherwise.
     """
     rows = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
     gone = {row.pair_id for earlier in range(1, iteration) for row in outcomes(run, earlier)}
@@ -109,9 +109,9 @@ def _pair(a: FeatureRow, b: FeatureRow) -> CandidatePair:
 
 
 def _recorded_about(run: Run, iteration: int, config: Config) -> Callable[[CandidatePair], bool]:
-    if config.label.oracle.partition(":")[0] != "recorded":
-        return lambda pair: True
     field = config.label.score_field
+    if field is None and config.label.oracle != "recorded":
+        return lambda pair: True
     if field is None:
         known = {frozenset((p.response_a_id, p.response_b_id)) for p in run.pool_preferences()}
         return lambda pair: frozenset((pair.response_a_id, pair.response_b_id)) in known

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from activedpo_cli.artifacts.run import Run, run_path
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages.base import Execution, Stage, StageResult, run_stage
 from activedpo_cli.stages.create import RunRequest, discard, ensure_run
+from activedpo_cli.stages.names import with_known_names
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
     A run made by this command goes away again when the stage fails before any work began.
     """
     path = run_path(request.run)
+    request = replace(request, given=with_known_names(request.given))
     run, made = _find_run(request, path, progress)
     try:
         given = dict(request.given) if not made else {}

@@ -14,6 +14,7 @@ from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import CONFIG_NAME, build_config, flat, nested, render_config
 from activedpo_cli.errors import RefusedError, UsageError
+from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, model_digest, resolve_model
 from activedpo_cli.presets import read_preset
 from activedpo_cli.progress import Progress
 from activedpo_cli.prompts._collect import PromptCollection, collect_prompts, source_path
@@ -51,9 +52,10 @@ def ensure_run(request: RunRequest, progress: Progress) -> tuple[Run, bool]:
         run = Run.open(request.path)
         _refuse_other_settings(run, request)
         return run, False
+    plan = _plan(request)
     with exclusive(request.path.parent / ".locks" / f"{request.path.name}.lock", str(request.path)):
         if not (request.path / "run.json").is_file():
-            _make(request, progress)
+            _make(request, plan, progress)
     return Run.open(request.path), True
 
 
@@ -84,7 +86,18 @@ def flat_given(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: made_with[key] for key in given if key in made_with and not key.startswith(("model.", "prompts."))}
 
 
-def _make(request: RunRequest, progress: Progress) -> None:
+@dataclass(frozen=True)
+class _Plan:
+    """What a new run will be made from; `location` is None for the built-in model."""
+
+    preset: str
+    config: Config
+    prompts: PromptCollection
+    location: ModelLocation | None
+
+
+def _plan(request: RunRequest) -> _Plan:
+    """Find and check everything before the first byte is written, so that a failure leaves nothing behind."""
     if request.path.exists() and any(request.path.iterdir()):
         raise UsageError(
             f"`{request.path}` exists and is not a run", hint="choose another name with --run, or empty the folder"
@@ -93,24 +106,30 @@ def _make(request: RunRequest, progress: Progress) -> None:
     config = build_config(nested(request.given, read_preset(preset)))
     if preset == "paper" and "model.name" not in request.given:
         raise UsageError("a run with your own prompts needs a model", hint="add `--model NAME_OR_FOLDER`")
-    prompts = collect_prompts(config.prompts, config.seed)
-    _report_duplicates(prompts, progress)
+    built_in = config.model.name == BUILT_IN_MODEL and not Path(BUILT_IN_MODEL).is_dir()
+    location = None if built_in else resolve_model(config.model.name, config.model.revision)
+    return _Plan(preset, config, collect_prompts(config.prompts, config.seed), location)
+
+
+def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
+    _report_duplicates(plan.prompts, progress)
 
     def save(folder: Path) -> None:
-        _fill(folder, request, preset, config, prompts)
+        _fill(folder, request, plan)
 
     if request.path.exists():
         request.path.rmdir()
     files.write_folder_with(request.path, save)
     progress.note(
-        f"made `{request.path}` from preset `{preset}`: {config.model.name}, "
-        f"{sum(row.split == 'train' for row in prompts.prompts)} prompts in the pool, "
-        f"{sum(row.split == 'eval' for row in prompts.prompts)} held out"
+        f"made `{request.path}` from preset `{plan.preset}`: {plan.config.model.name}, "
+        f"{sum(row.split == 'train' for row in plan.prompts.prompts)} prompts in the pool, "
+        f"{sum(row.split == 'eval' for row in plan.prompts.prompts)} held out"
     )
 
 
-def _fill(folder: Path, request: RunRequest, preset: str, config: Config, prompts: PromptCollection) -> None:
-    base = _prepare_reference(folder / "reference", config)
+def _fill(folder: Path, request: RunRequest, plan: _Plan) -> None:
+    prompts, config = plan.prompts, plan.config
+    base = _prepare_reference(folder / "reference", plan)
     jsonl.write_json(folder / "reference" / "base.json", base)
     jsonl.write_rows(folder / "prompts.jsonl", prompts.prompts)
     files.write_bytes(folder / CONFIG_NAME, render_config(config).encode())
@@ -119,7 +138,7 @@ def _fill(folder: Path, request: RunRequest, preset: str, config: Config, prompt
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "activedpo_cli": __version__,
         "command": list(request.command),
-        "preset": preset,
+        "preset": plan.preset,
         "given": dict(request.given),
         "prompts_source_digest": prompts.source_digest,
         "prompts_digest": f"sha256:{files.sha256_of(folder / 'prompts.jsonl')}",
@@ -129,24 +148,21 @@ def _fill(folder: Path, request: RunRequest, preset: str, config: Config, prompt
     jsonl.write_json(folder / "run.json", facts)
 
 
-def _prepare_reference(folder: Path, config: Config) -> dict[str, Any]:
+def _prepare_reference(folder: Path, plan: _Plan) -> dict[str, Any]:
     """Point to π_SFT, or store it: the built-in model, and an adapter merged into its base."""
-    from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, model_digest, resolve_model
-
     stored = folder / "model"
     folder.mkdir(parents=True)
-    if config.model.name == BUILT_IN_MODEL and not Path(BUILT_IN_MODEL).is_dir():
+    if plan.location is None:
         from activedpo_cli.tiny.model import build_tiny_model
 
-        build_tiny_model(stored, derive_seed(config.seed, "tiny-model"))
-    else:
-        location = resolve_model(config.model.name, config.model.revision)
-        if location.path is None or not is_adapter_folder(location.path):
-            return model_digest(location) | {"stored_in_run": False}
+        build_tiny_model(stored, derive_seed(plan.config.seed, "tiny-model"))
+    elif plan.location.path is not None and is_adapter_folder(plan.location.path):
         from activedpo_cli.models.merging import merge_adapter_model
 
-        merge_adapter_model(Path(location.path), stored)
-    here = ModelLocation(name=config.model.name, path=str(stored), hub_id=None, revision=None)
+        merge_adapter_model(Path(plan.location.path), stored)
+    else:
+        return model_digest(plan.location) | {"stored_in_run": False}
+    here = ModelLocation(name=plan.config.model.name, path=str(stored), hub_id=None, revision=None)
     return model_digest(here) | {"path": "reference/model", "stored_in_run": True}
 
 

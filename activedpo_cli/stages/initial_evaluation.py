@@ -7,6 +7,7 @@ from typing import Any
 from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import Run
+from activedpo_cli.artifacts.stage_folder import set_aside
 from activedpo_cli.errors import RefusedError
 from activedpo_cli.records import EvaluatedResponse
 from activedpo_cli.stages.base import Context, environment
@@ -18,7 +19,7 @@ INITIAL_VERSION = 1
 
 def check_same_settings(run: Run, settings: Mapping[str, Any]) -> None:
     """Raise RefusedError when the initial evaluation was made with other settings: iterations would not compare."""
-    record = run.initial_evaluation.manifest or run.initial_evaluation.started
+    record = run.initial_evaluation.manifest
     if record is None:
         return
     differences = [
@@ -49,6 +50,8 @@ def ensure_initial_evaluation(
                 settings=dict(settings),
                 inputs={"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
             )
+            if folder.started != started:  # begun with other settings, by an evaluation that failed
+                set_aside(folder, run.stale)
             folder.begin(started)
             rows = sample(replace(context, folder=folder))
             folder.write_rows("samples.jsonl", rows)

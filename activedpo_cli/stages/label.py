@@ -12,8 +12,8 @@ from activedpo_cli import discovery
 from activedpo_cli.artifacts.label_log import LabelLog
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import flat
-from activedpo_cli.errors import LabelsPendingError, UsageError
-from activedpo_cli.oracles.base import Comparison, label_from_verdict, open_oracle, oracle_identity, parse_spec
+from activedpo_cli.errors import InvalidDataError, LabelsPendingError, UsageError
+from activedpo_cli.oracles.base import Comparison, Oracle, label_from_verdict, open_oracle, oracle_identity, parse_spec
 from activedpo_cli.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, SelectedPair
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
@@ -36,6 +36,24 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
     """Digests that identify an oracle, by name."""
     return {f"oracle {spec} {key}": value for key, value in oracle_identity(spec, config.label).items()}
+
+
+def check(context: Context) -> None:
+    """Refuse to begin when a selected pair has no recorded answer."""
+    name, _ = parse_spec(context.config.label.oracle)
+    if name != "recorded":
+        return
+    oracle: Any = _open(context)
+    uncovered = [comparison.pair_id for comparison in _comparisons(context) if not oracle.covers(comparison)]
+    if uncovered:
+        field = context.config.label.score_field
+        command = context.run.next_command("select", context.iteration)
+        raise InvalidDataError(
+            f"nothing is recorded about {len(uncovered)} of the selected pairs, first `{uncovered[0]}`",
+            details=[f"the recorded oracle reads {f'the score `{field}`' if field else 'recorded preferences'}"],
+            hint=f"select among the others: `{command} --force --oracle recorded"
+            + (f" --score-field {field}`" if field else "`, or name a score with --score-field"),
+        )
 
 
 def work(context: Context) -> dict[str, Any]:
@@ -81,6 +99,13 @@ def _comparisons(context: Context) -> list[Comparison]:
     ]
 
 
+def _open(context: Context) -> Oracle:
+    config = context.config
+    return open_oracle(
+        config.label.oracle, config.label, context.execution.device, preferences=context.run.pool_preferences()
+    )
+
+
 def _refuse_files(context: Context) -> None:
     options = context.execution.options
     if options.get("export") or options.get("import"):
@@ -93,9 +118,7 @@ def _refuse_files(context: Context) -> None:
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
     """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added."""
     config, standing = context.config, log.labels()
-    oracle = open_oracle(
-        config.label.oracle, config.label, context.execution.device, preferences=context.run.pool_preferences()
-    )
+    oracle = _open(context)
     size = config.label.unit_size
     context.progress.start("answers", len(comparisons), "pairs", len(standing))
     for start in range(0, len(comparisons), size):
@@ -169,4 +192,4 @@ def _preference(comparison: Comparison, row: OutcomeRow) -> Preference:
     )
 
 
-STAGE = Stage("label", 1, settings, inputs, work, headline, logs=("labels.jsonl", "labels.torn"))
+STAGE = Stage("label", 1, settings, inputs, work, headline, check, logs=("labels.jsonl", "labels.torn"))

@@ -1,7 +1,7 @@
 """The whole loop in one process: every stage that is not done, iteration after iteration."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from activedpo_cli.artifacts.run import STAGES, Run, run_path
@@ -11,6 +11,7 @@ from activedpo_cli.stages.base import Execution, StageResult, run_stage
 from activedpo_cli.stages.command import load_stage, ridge_setting
 from activedpo_cli.stages.create import RunRequest, discard, ensure_run
 from activedpo_cli.stages.differences import all_settings, is_fixed
+from activedpo_cli.stages.names import with_known_names
 
 DEFAULT_ITERATIONS = 5
 
@@ -31,6 +32,7 @@ class LoopRequest:
 def do_loop(request: LoopRequest, progress: Progress, on_stage: Callable[[StageResult], None]) -> Run:
     """Do all stages of all iterations; those that are done already cost next to nothing."""
     path = run_path(request.run)
+    request = replace(request, given=with_known_names(request.given))
     if (path / "run.json").is_file():
         run, made = Run.open(path), False
     else:

@@ -12,6 +12,9 @@ from activedpo_cli.stages.base import recorded_config
 from activedpo_cli.stages.command import load_stage
 from activedpo_cli.stages.differences import all_settings, input_differences
 
+FILLED_IN = ("featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens")
+"""Settings that are null in `config.yaml` and that the stage fills in."""
+
 
 def run_status(run: Run) -> dict[str, Any]:
     """The state of every stage of every iteration, and the next command.
@@ -81,16 +84,16 @@ def _drift(config: Config, record: Started) -> list[str]:
     recorded: Mapping[str, Any] = record.settings
     now = all_settings(config, recorded)
     made = all_settings(with_changes(config, recorded), recorded)
-    derived = {
-        "featurize.compute",
-        "evaluate.scorer",
-        "evaluate.max_new_tokens",
-    }  # null in config.yaml, filled in by the stage
     return [
         f"{key} was {made[key]}, `config.yaml` now says {value}"
         for key, value in now.items()
-        if made[key] != value and not (key in derived and value is None)
+        if made[key] != value and not (key in FILLED_IN and value is None) and not _belongs_to_later(record.stage, key)
     ]
+
+
+def _belongs_to_later(stage: str, key: str) -> bool:
+    """Whether a setting is the next stage's own, so that it is expected to be given after this one."""
+    return stage == "select" and key.startswith("label.")
 
 
 def _units(folder: Any) -> int:

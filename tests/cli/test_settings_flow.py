@@ -2,10 +2,11 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from command_line import done, manifest, on, refused, snapshot, without
+from command_line import RULE, done, make_partial, manifest, on, outputs, refused, snapshot, without
 
 
 def comments(run: Path) -> list[str]:
@@ -31,7 +32,7 @@ def test_a_flag_is_kept_and_inherited(finished: Path) -> None:
     done(*on(finished, "generate", iteration=3), "--top-p", "0.9", "--stop-token-ids", "1,2")
     text = (finished / "config.yaml").read_text()
     assert re.search(r"^  top_p: 0\.9  # nucleus sampling mass", text, re.MULTILINE)
-    assert re.search(r"^  stop_token_ids: \[1, 2\]  # further", text, re.MULTILINE)
+    assert re.search(r"^  stop_token_ids: \[1, 2\]\s+# further", text, re.MULTILINE)
     assert comments(finished) == before
     assert manifest(finished, 3, "generate")["settings"]["generate.top_p"] == 0.9
     for stage in ("featurize", "select", "label", "train"):
@@ -71,6 +72,40 @@ def test_a_failed_command_leaves_nothing_behind(new_run: Path, words: tuple[str,
     assert not (new_run / "iter-001").exists()
 
 
+@pytest.mark.parametrize(
+    ("stage", "wrong", "right"),
+    [
+        ("label", ("--oracle", "python:activedpo_cli.tiny.rule:scor"), ("--oracle", RULE)),
+        ("evaluate", ("--scorer", "python:activedpo_cli.tiny.rule:scor"), ("--scorer", RULE)),
+        ("train", ("--learning-rate", "1e30"), ("--learning-rate", "1e-3")),
+    ],
+)
+def test_a_setting_that_fails_at_work_can_be_corrected(
+    finished: Path, stage: str, wrong: tuple[str, str], right: tuple[str, str]
+) -> None:
+    """No --force and no deleting by hand: the wrong value has left no trace that could refuse the right one."""
+    shutil.rmtree(finished / "iter-002" / stage)
+    shutil.rmtree(finished / "reference" / "evaluate")
+    config = (finished / "config.yaml").read_bytes()
+    code = 2 if stage != "train" else 1
+    refused(code, *on(finished, stage, iteration=2), *wrong)
+    assert (finished / "config.yaml").read_bytes() == config
+    assert not (finished / "iter-002" / stage).exists()
+    done(*on(finished, stage, iteration=2), *right)
+
+
+def test_files_without_a_record_are_not_continued(finished: Path) -> None:
+    """Units of unknown settings must not be mixed with new ones, nor be lost."""
+    folder = finished / "iter-002" / "generate"
+    (folder / "manifest.json").unlink()
+    unit = (folder / "responses-00000.jsonl").read_bytes()
+    result = done(*on(finished, "generate", iteration=2), "--temperature", "0.2")
+    assert "no record" in result.stderr
+    assert (folder / "responses-00000.jsonl").read_bytes() != unit
+    (kept,) = (finished / ".stale").glob("iter-002-generate-*")
+    assert (kept / "responses-00000.jsonl").read_bytes() == unit
+
+
 def test_a_hand_edited_config_changes_only_stages_to_come(finished: Path) -> None:
     edit_config(finished, "  beta: 0.1 ", "  beta: 0.25 ")
     before = snapshot(finished)
@@ -93,14 +128,11 @@ def test_status_of_an_unchanged_run_has_nothing_to_say(finished: Path) -> None:
 
 
 def test_an_interrupted_stage_goes_on_with_its_own_settings(finished: Path) -> None:
-    from command_line import make_partial, outputs
-
-    expected = outputs(finished, 2, "generate")
-    make_partial(finished, 2, "generate", "responses-00002.jsonl")
-    edit_config(finished, "  top_p: 1.0  # nucleus sampling mass; 1 switches it off\n\nfeat", "  top_p: 0.5\n\nfeat") \
-        if False else None
-    done(*on(finished, "generate", iteration=2))
-    assert outputs(finished, 2, "generate") == expected
+    expected = outputs(finished, 2, "train")
+    make_partial(finished, 2, "train", "adapter", "metrics.jsonl")
+    edit_config(finished, "  beta: 0.1 ", "  beta: 0.25 ")
+    done(*on(finished, "train", iteration=2))
+    assert outputs(finished, 2, "train") == expected
 
 
 def test_the_adapter_is_fixed_once_it_is_made(finished: Path) -> None:
@@ -115,7 +147,9 @@ def test_the_adapter_is_fixed_once_it_is_made(finished: Path) -> None:
     assert "adapter.r  2 → 4" in refused(3, *on(finished, "featurize", iteration=2), "--force")
 
 
-@pytest.mark.parametrize(("flag", "key"), [("--model", "model.name"), ("--seed", "seed"), ("--prompts", "prompts.source")])
+@pytest.mark.parametrize(
+    ("flag", "key"), [("--model", "model.name"), ("--seed", "seed"), ("--prompts", "prompts.source")]
+)
 def test_what_was_fixed_with_the_run_is_refused(new_run: Path, flag: str, key: str) -> None:
     before = snapshot(new_run)
     message = refused(3, *on(new_run, "generate"), flag, {"--seed": "7"}.get(flag, "elsewhere"))
