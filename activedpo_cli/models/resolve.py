@@ -86,7 +86,7 @@ def model_digest(location: ModelLocation) -> dict[str, Any]:
         return asdict(location) | {"files": {}, "digest": _combined({f"{location.hub_id}": f"{location.revision}"})}
     folder = Path(location.path)
     _require_safetensors(folder)
-    paths = sorted(_digested_files(folder))
+    paths = sorted(digested_files(folder))
     hashes = {path.name: _sha256(path) for path in paths}
     files = {path.name: {"bytes": path.stat().st_size, "sha256": hashes[path.name]} for path in paths}
     return asdict(location) | {"files": files, "digest": _combined(hashes)}
@@ -115,7 +115,8 @@ def _differs(path: Path, entry: dict[str, Any]) -> bool:
     return entry["bytes"] < SMALL_FILE_BYTES and _sha256(path) != entry["sha256"]
 
 
-def _digested_files(folder: Path) -> set[Path]:
+def digested_files(folder: Path) -> set[Path]:
+    """The files of a folder that make up a model: weights, configurations and tokenizer."""
     return {path for pattern in DIGESTED for path in folder.glob(pattern) if path.is_file()}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activedpo_cli.errors import UsageError
-from activedpo_cli.models.resolve import model_digest, resolve_model
+from activedpo_cli.models.quick_digest import quick_digest
 from activedpo_cli.records import RecordedPreference
 from activedpo_cli.settings import LabelSettings
 
@@ -39,7 +39,7 @@ def identity(argument: str | None, settings: LabelSettings) -> dict[str, str]:
     """The digest of a local folder's files, whatever the folder is called, or the hub id and revision as given."""
     name, revision = _parse(argument)
     if Path(name).is_dir():
-        return {"reward-model": model_digest(resolve_model(name))["digest"]}
+        return {"reward-model": quick_digest(Path(name))}
     return {"reward-model": f"hub:{name}@{revision or 'newest'}"}
 
 

@@ -66,9 +66,9 @@ def test_a_flag_the_method_does_not_use_warns(finished: Path) -> None:
     ],
 )
 def test_a_failed_command_leaves_nothing_behind(new_run: Path, words: tuple[str, ...]) -> None:
-    before = snapshot(new_run)
+    before = {name: digest for name, (digest, _) in snapshot(new_run).items()}
     refused(2 if "-1" in words or "--set" in words else 4, *on(new_run, *words))
-    assert snapshot(new_run) == before
+    assert {name: digest for name, (digest, _) in snapshot(new_run).items()} == before
     assert not (new_run / "iter-001").exists()
 
 
