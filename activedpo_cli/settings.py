@@ -4,6 +4,7 @@ A field's description is at once the comment in `config.yaml` and the help of it
 is not the field's own name. Nothing here reads or writes files (`config.py` does).
 """
 
+import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
@@ -119,7 +120,9 @@ class SelectSettings(BaseModel):
     def _only_method_sections(self) -> "SelectSettings":
         for name, value in (self.model_extra or {}).items():
             if not isinstance(value, dict):
-                raise ValueError(f"`{name}` is neither a setting nor a method's section")
+                close = difflib.get_close_matches(name, type(self).model_fields, n=1)
+                suggestion = f" — did you mean `{close[0]}`?" if close else ""
+                raise ValueError(f"`{name}` is neither a setting nor a method's section{suggestion}")
         return self
 
 

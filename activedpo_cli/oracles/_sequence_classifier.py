@@ -15,6 +15,8 @@ from transformers import (
 )
 
 from activedpo_cli.errors import ActiveDPOError, InvalidDataError
+from activedpo_cli.models.loading import pick_device
+from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.resolve import resolve_model
 from activedpo_cli.oracles._reward_inputs import RewardInputs
 from activedpo_cli.oracles.base import Comparison, SeedOfPair, Verdict, compare_by_score, require_finite
@@ -49,9 +51,10 @@ class SequenceClassifier:
                     details=[f"architecture: {', '.join(config.architectures or ['unknown'])}"],
                 )
             tokenizer = AutoTokenizer.from_pretrained(**source)
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                dtype=torch.float32, use_safetensors=True, output_loading_info=True, **source
-            )
+            with quiet_libraries():
+                model, report = AutoModelForSequenceClassification.from_pretrained(
+                    dtype=torch.float32, use_safetensors=True, output_loading_info=True, **source
+                )
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise InvalidDataError(
                 f"the reward model `{name}` cannot be loaded",
@@ -64,7 +67,7 @@ class SequenceClassifier:
                 f"`{name}` lacks trained weights that a reward model needs, so its scores would be random",
                 details=[f"missing: {', '.join(missing[:5])}" + (" …" if len(missing) > 5 else "")],
             )
-        return cls(model.to(device).eval().requires_grad_(False), tokenizer, settings, name)
+        return cls(model.to(pick_device(device)).eval().requires_grad_(False), tokenizer, settings, name)
 
     @property
     def truncated(self) -> int:

@@ -81,8 +81,15 @@ def _session(context: Context, comparisons: list[Comparison], log: LabelLog) -> 
         annotator=options.get("annotator") or _user(),
         seed=context.config.seed,
         desk=Desk(read_line=read_line, write=write, record=log.append, retract=log.retract, clock=time.monotonic),
-        guidelines=Path(guidelines).read_text(encoding="utf-8") if guidelines else None,
+        guidelines=_text_of(Path(guidelines)) if guidelines else None,
     )
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"the guidelines `{path}` can't be read: {error}") from error
 
 
 def _user() -> str:

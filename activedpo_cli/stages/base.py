@@ -105,7 +105,7 @@ def run_stage(
     if not force and folder.manifest:
         return _up_to_date(run, stage, iteration, given, folder)
     with exclusive(run.lock_path(f"{folder.path.parent.name}-{stage.name}"), str(folder.path)):
-        _set_unknown_aside(run, folder, progress)
+        _set_unknown_aside(run, folder, force, progress)
         target = _target(run, stage, iteration, given, force)
         if target is None:
             return _up_to_date(run, stage, iteration, given, folder)
@@ -144,11 +144,19 @@ def _up_to_date(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any]
     return StageResult(stage, iteration, folder.path, manifest, was_done=True)
 
 
-def _set_unknown_aside(run: Run, folder: StageFolder, progress: Progress) -> None:
-    """Files without a record of what they were made with are not continued, and not lost."""
-    if folder.manifest is None and folder.started is None and folder.path.is_dir() and any(folder.path.iterdir()):
+def _set_unknown_aside(run: Run, folder: StageFolder, force: bool, progress: Progress) -> None:
+    """Files without an intact record of what they were made with are not continued, and not lost."""
+    try:
+        known = folder.manifest or folder.started
+    except InvalidDataError:
+        if not force:
+            raise
+        known = None
+    if known is None and folder.path.is_dir() and any(folder.path.iterdir()):
         kept = set_aside(folder, run.stale)
-        progress.warn(f"`{folder.path}` held files but no record of how they were made; they are now in `{kept}`")
+        progress.warn(
+            f"`{folder.path}` held files but no intact record of how they were made; they are now in `{kept}`"
+        )
 
 
 def _target(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], force: bool) -> StageFolder | None:

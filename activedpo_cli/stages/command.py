@@ -82,7 +82,7 @@ def ridge_setting(ridge: float | None, method: str, progress: Progress) -> dict[
 
 
 def _method(request: StageRequest, run: Run, iteration: int) -> str:
-    record = run.stage("select", iteration).manifest
+    record = None if request.force else run.stage("select", iteration).manifest
     return request.given.get("select.method") or (
         record.settings["select.method"] if record else run.config.select.method
     )

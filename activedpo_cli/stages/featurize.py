@@ -72,11 +72,11 @@ def work(context: Context) -> dict[str, Any]:
     """Featurize the pool unit by unit, then what was labelled before."""
     responses = usable_responses(context.run, context.iteration, context.config)
     rows = [FeatureRow(row=i, response_id=r.response_id, prompt_id=r.prompt_id) for i, r in enumerate(responses)]
-    context.folder.write_rows("rows.jsonl", rows)
     summary = {"responses": len(responses), "columns": columns(context.config)}
-    if not columns(context.config):
+    engine = _Engine(context) if columns(context.config) else None
+    context.folder.write_rows("rows.jsonl", rows)
+    if engine is None:
         return summary
-    engine = _Engine(context)
     size = context.config.featurize.unit_size
     units = [responses[start : start + size] for start in range(0, len(responses), size)]
     names = [f"features-{unit:05d}.safetensors" for unit in range(len(units))]

@@ -32,7 +32,8 @@ def check_same_settings(run: Run, settings: Mapping[str, Any]) -> None:
             "the initial evaluation of this run was made with other settings, and iterations compare only under the "
             "same ones",
             details=differences,
-            hint=f"to evaluate all iterations anew, delete `{run.initial_evaluation.path}` and the evaluate folders",
+            hint="keep those of the initial evaluation (a length left null follows --max-new-tokens of generate), or "
+            f"delete `{run.initial_evaluation.path}` and the evaluate folders to evaluate all iterations anew",
         )
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.manifest import Manifest, Started
 from activedpo_cli.artifacts.run import STAGES, Run
+from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.config import with_changes
-from activedpo_cli.errors import ActiveDPOError, NotReadyError
+from activedpo_cli.errors import ActiveDPOError, InvalidDataError, NotReadyError
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import recorded_config
 from activedpo_cli.stages.command import load_stage
@@ -67,7 +68,7 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
 def evaluations(run: Run) -> list[dict[str, Any]]:
     """The metrics of the initial model and of every evaluated iteration, in order."""
     folders = [run.initial_evaluation, *(run.stage("evaluate", iteration) for iteration in run.iterations())]
-    return [folder.read_json("metrics.json") for folder in folders if folder.manifest]
+    return [folder.read_json("metrics.json") for folder in folders if _intact_manifest(folder)]
 
 
 def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> list[str]:
@@ -101,8 +102,16 @@ def _units(folder: Any) -> int:
 
 
 def _labels_spent(run: Run, iteration: int) -> int:
-    manifest = run.stage("label", iteration).manifest
+    manifest = _intact_manifest(run.stage("label", iteration))
     return manifest.summary["labels_spent"] if manifest else 0
+
+
+def _intact_manifest(folder: StageFolder) -> Manifest | None:
+    """The manifest of a finished stage; a damaged one is reported with its stage and counts as none here."""
+    try:
+        return folder.manifest
+    except InvalidDataError:
+        return None
 
 
 def _next(run: Run, iterations: list[dict[str, Any]]) -> str:

@@ -100,7 +100,7 @@ def test_files_without_a_record_are_not_continued(finished: Path) -> None:
     (folder / "manifest.json").unlink()
     unit = (folder / "responses-00000.jsonl").read_bytes()
     result = done(*on(finished, "generate", iteration=2), "--temperature", "0.2")
-    assert "no record" in result.stderr
+    assert "no intact record" in result.stderr
     assert (folder / "responses-00000.jsonl").read_bytes() != unit
     (kept,) = (finished / ".stale").glob("iter-002-generate-*")
     assert (kept / "responses-00000.jsonl").read_bytes() == unit

@@ -1,0 +1,117 @@
+"""Each file is either whole or absent, whatever happens while it is written."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from activedpo_cli.artifacts import files, tensors
+from activedpo_cli.artifacts.manifest import digest_of
+from activedpo_cli.artifacts.stage_folder import StageFolder, set_aside
+from activedpo_cli.errors import InvalidDataError
+
+
+def fail(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    path = tmp_path / "file"
+    files.write_bytes(path, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, broken, fail)
+        with pytest.raises(OSError, match="No space"):
+            files.write_bytes(path, b"new and longer")
+    assert path.read_bytes() == b"old"
+    files.sweep_temporaries(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_library_that_fails_half_way_leaves_nothing_visible(tmp_path: Path) -> None:
+    def save(folder: Path) -> None:
+        (folder / "part").write_text("x")
+        raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError):
+        files.write_folder_with(tmp_path / "folder", save)
+    assert not (tmp_path / "folder").exists()
+    files.write_folder_with(tmp_path / "folder", lambda folder: (folder / "whole").touch())
+    with pytest.raises(RuntimeError):
+        files.write_folder_with(tmp_path / "folder", save)
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["whole"]
+
+
+def test_everything_is_synced_before_it_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("fsync"), fsync(descriptor))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("rename"), replace(a, b))[1])
+    files.write_bytes(tmp_path / "a", b"a")
+    assert order == ["fsync", "rename", "fsync"]
+    order.clear()
+    files.write_with(tmp_path / "b", lambda path: path.write_bytes(b"b"))
+    assert order == ["fsync", "rename", "fsync"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_file_modes_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    old = os.umask(umask)
+    try:
+        tensors.write_tensors(tmp_path / "t.safetensors", {"x": torch.ones(2)}, {"a": "b"})
+        files.append_line(tmp_path / "log", b"line\n")
+    finally:
+        os.umask(old)
+    for name in ("t.safetensors", "log"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+
+
+@settings(max_examples=25)
+@given(st.dictionaries(st.text(max_size=8), st.text(max_size=8), min_size=2, max_size=8))
+def test_equal_tensors_are_equal_bytes(tmp_path_factory: pytest.TempPathFactory, header: dict[str, str]) -> None:
+    """The library writes the header's own entries in another order each time."""
+    folder = tmp_path_factory.mktemp("tensors")
+    values = {"b": torch.arange(6.0).reshape(3, 2), "a": torch.tensor([1, 2, 3])}
+    for number in range(4):
+        tensors.write_tensors(folder / str(number), values, header)
+    assert len({files.sha256_of(folder / str(number)) for number in range(4)}) == 1
+    read = tensors.read_tensors(folder / "0")
+    assert all(torch.equal(read[name], values[name]) for name in values)
+    with safe_open(folder / "0", "pt") as stream:
+        assert stream.metadata() == header
+    assert tensors.count_tensor_rows(folder / "0") == 3
+
+
+def test_damaged_tensors_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    with pytest.raises(InvalidDataError, match=r"t\.safetensors"):
+        tensors.read_tensors(path)
+    tensors.write_tensors(path, {"x": torch.ones(2)}, {})
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InvalidDataError, match=r"t\.safetensors"):
+        tensors.read_tensors(path)
+
+
+def test_what_is_set_aside_is_never_overwritten(tmp_path: Path) -> None:
+    kept = set()
+    for number in range(3):
+        folder = StageFolder(tmp_path / "iter-001" / "label")
+        folder.path.mkdir(parents=True)
+        (folder.path / "labels.jsonl").write_text(str(number))
+        kept.add(set_aside(folder, tmp_path / ".stale"))
+    assert len(kept) == 3
+    assert {(path / "labels.jsonl").read_text() for path in kept if path} == {"0", "1", "2"}
+
+
+def test_digests_do_not_depend_on_order() -> None:
+    assert digest_of({"a": 1, "b": [1, 2]}) == digest_of({"b": [1, 2], "a": 1})
+    assert digest_of({"a": 1, "b": [1, 2]}) != digest_of({"a": 1, "b": [2, 1]})

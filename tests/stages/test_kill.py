@@ -1,0 +1,135 @@
+"""Killed at any moment and run again, a stage ends where it would have ended."""
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import STAGES, all_outputs, done, manifest, on, outputs, rows
+from conftest import small_run
+from zygote import Zygote
+
+SLOW_ORACLE = """
+import time
+def score(prompts, responses):
+    time.sleep(0.02)
+    return [float(len(response) + sum(map(ord, response)) % 7) for response in responses]
+"""
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    process = Zygote()
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, small_model: Path, prompts_file: Path) -> Path:
+    """One iteration of many small units; the oracle lies beside the run."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    (folder / "slow_oracle.py").write_text(SLOW_ORACLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run = small_run(
+            folder / "run",
+            small_model,
+            prompts_file,
+            "python:slow_oracle:score",
+            generate__unit_size=1,
+            generate__num_prompts=12,
+            featurize__unit_size=2,
+            featurize__batch_size=1,
+            select__budget=12,
+            label__unit_size=1,
+            train__num_train_epochs=12,
+            evaluate__unit_size=1,
+        )
+        done(*on(run, "run"), "--iterations", 1, "--quiet")
+    return folder
+
+
+@pytest.fixture
+def workplace(uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, where this process stands now."""
+    folder = Path(shutil.copytree(uninterrupted, tmp_path / "copy"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def forget_from(run: Path, stage: str) -> Path:
+    """Delete a stage and all after it; returns its folder."""
+    for later in STAGES[STAGES.index(stage) :]:
+        shutil.rmtree(run / "iter-001" / later)
+    shutil.rmtree(run / "reference" / "evaluate")
+    return run / "iter-001" / stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "sign", "delay"),
+    [
+        ("generate", "responses-00000.jsonl", 0),
+        ("featurize", "features-00000.safetensors", 0),
+        ("label", "labels.jsonl", 0.03),
+        ("train", ".scratch.tmp", 0.3),
+        ("evaluate", "../../reference/evaluate/responses-00001.jsonl", 0),
+    ],
+)
+def test_killed_and_run_again(workplace: Path, zygote: Zygote, stage: str, sign: str, delay: float) -> None:
+    run = workplace / "run"
+    expected = all_outputs(run)
+    folder = forget_from(run, stage)
+
+    def seen() -> bool:
+        if not (folder / "started.json").exists() or not (folder / sign).exists():
+            return False
+        time.sleep(delay)
+        return True
+
+    status = zygote.stop_when(on(run, stage), workplace, seen, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert (folder / "started.json").exists()
+    assert not (folder / "manifest.json").exists(), "it was killed too late to prove anything"
+    paid = (folder / "labels.jsonl").read_bytes() if stage == "label" else b""
+    assert paid.count(b"\n") < 12
+
+    done(*on(run, stage))
+    assert manifest(run, 1, stage)["execution"]["resumed"] is True
+    assert outputs(run, 1, stage) == expected[f"iter-001/{stage}"]
+    if stage == "label":
+        assert (folder / "labels.jsonl").read_bytes().startswith(paid)
+        assert len(rows(folder / "labels.jsonl")) == 12, "no answer is bought twice"
+    done(*on(run, "run"), "--iterations", 1, "--quiet")
+    assert all_outputs(run) == expected
+    assert not list(run.rglob(".*.tmp*"))
+
+
+def test_a_polite_signal_keeps_the_work(workplace: Path, zygote: Zygote) -> None:
+    run = workplace / "run"
+    expected = all_outputs(run)
+    folder = forget_from(run, "generate")
+    status = zygote.stop_when(on(run, "generate"), workplace, (folder / "responses-00001.jsonl").exists, signal.SIGTERM)
+    assert status == 130
+    kept = (folder / "responses-00000.jsonl").stat().st_mtime_ns
+    done(*on(run, "generate"))
+    assert (folder / "responses-00000.jsonl").stat().st_mtime_ns == kept
+    assert outputs(run, 1, "generate") == expected["iter-001/generate"]
+
+
+def test_killed_while_a_stage_is_made_again(workplace: Path, zygote: Zygote) -> None:
+    """The old result stays in its place until the new one is whole, and the new one is continued."""
+    run = workplace / "run"
+    old = outputs(run, 1, "generate")
+    redone = run / "iter-001" / ".generate.redo"
+    again = (*on(run, "generate"), "--force", "--temperature", "0.6")
+    zygote.stop_when(again, workplace, (redone / "responses-00001.jsonl").exists, signal.SIGKILL)
+    assert outputs(run, 1, "generate") == old
+    unit = redone / "responses-00000.jsonl"
+    text, time_made = unit.read_bytes(), unit.stat().st_mtime_ns
+    done(*again)
+    made = run / "iter-001" / "generate" / "responses-00000.jsonl"
+    assert (made.read_bytes(), made.stat().st_mtime_ns) == (text, time_made)
+    assert not redone.exists()
+    assert manifest(run, 1, "generate")["settings"]["generate.temperature"] == 0.6

@@ -1,0 +1,68 @@
+"""Help and reference that can be trusted: every command shows an example that parses, every setting says what it means."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from command_line import activedpo
+from typer.main import get_command
+
+from activedpo_cli.cli.app import app
+from activedpo_cli.settings import SECTIONS, Config
+
+GROUP = get_command(app)
+COMMANDS = sorted(GROUP.commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    command = GROUP.commands[name]  # type: ignore[attr-defined]
+    assert "Example:" in (command.help or "")
+    for example in re.findall(r"Example:\s+(activedpo .*)", command.help):
+        words = shlex.split(example)
+        assert words[1] == name
+        with GROUP.make_context("activedpo", list(words[1:]), resilient_parsing=True) as context:
+            command.make_context(name, words[2:], parent=context)  # raises on a flag that does not exist
+    result = activedpo(name, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+def test_the_root_help_names_every_command() -> None:
+    text = activedpo("--help").stdout
+    for name in COMMANDS:
+        assert re.search(rf"^\W*{name}\b", text, re.MULTILINE), name
+    quick = re.search(r"Quick start:\s+(activedpo .*?)\s*$", text, re.MULTILINE)
+    assert quick
+    words = shlex.split(quick[1])
+    GROUP.commands[words[1]].make_context(words[1], words[2:])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("section", [Config, *SECTIONS.values()], ids=lambda section: section.__name__)
+def test_every_setting_says_what_it_means(section: type) -> None:
+    assert section.__doc__
+    for name, field in section.model_fields.items():  # type: ignore[attr-defined]
+        if name not in SECTIONS:
+            assert field.description, name
+            assert not field.description.endswith("."), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_flags_show_their_defaults_and_no_setting_has_two(name: str) -> None:
+    command = GROUP.commands[name]  # type: ignore[attr-defined]
+    flags = [flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)]
+    repeated = {flag for flag in flags if flag.startswith("-") and flags.count(flag) > 1}
+    assert not repeated
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+def test_every_file_of_a_run_is_described(finished_original: Path) -> None:
+    """Numbers in names stand for any number, and `tokenizer` for the files that the library makes of it."""
+    described = (Path(__file__).parent.parent / "docs" / "artifacts.md").read_text(encoding="utf-8")
+    files = [path for path in finished_original.rglob("*") if path.is_file()]
+    files = [path for path in files if path.suffix != ".lock" and not path.name.startswith("tokenizer")]
+    names = {re.sub(r"-\d{5}", "", path.name) for path in files}
+    silent = [name for name in names if name not in re.sub(r"-(\d{5}|N+|\*|NNNNN)(?=\.)", "", described)]
+    assert not silent

@@ -1,0 +1,89 @@
+"""A process that has imported everything and computed nothing, and forks to run commands: real processes, quickly."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Zygote:
+    """Starts commands in processes of their own."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        )
+
+    def start(self, words: tuple[Any, ...], folder: Path) -> int:
+        """Run a command in a folder; returns the process id at once."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"words": [str(word) for word in words], "folder": str(folder)}) + "\n")
+        self.process.stdin.flush()
+        return int(self._line())
+
+    def wait(self) -> int:
+        """The exit status of the command, negative for the signal that ended it."""
+        return int(self._line())
+
+    def stop_when(self, words: tuple[Any, ...], folder: Path, sign: Callable[[], bool], signal: int) -> int:
+        """Run a command, send it a signal as soon as `sign` is seen, and return its exit status."""
+        pid = self.start(words, folder)
+        deadline = time.monotonic() + 60
+        while not sign():
+            assert time.monotonic() < deadline, f"nothing of it came to pass: {words}"
+            time.sleep(0.001)
+        os.kill(pid, signal)
+        return self.wait()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+
+def _run(words: list[str], folder: str) -> None:
+    os.chdir(folder)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    sys.argv = ["activedpo", *words]
+    from activedpo_cli.cli.app import main
+
+    code = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    finally:
+        os._exit(code)
+
+
+def _serve() -> None:
+    import activedpo_cli.models.dpo
+    import activedpo_cli.stages.evaluate
+    import activedpo_cli.stages.train  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _run(request["words"], request["folder"])
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
