@@ -3,6 +3,7 @@
 import difflib
 import io
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,7 @@ from activedpo_cli.settings import SECTIONS, Config
 CONFIG_NAME = "config.yaml"
 
 
+@lru_cache(maxsize=8)
 def parse_config(text: str) -> Config:
     """The settings in a `config.yaml`; raises UsageError that lists every problem at once."""
     return build_config(_load_yaml(text))
@@ -67,7 +69,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"`--set {text}` is not of the form key=value", hint="for instance `--set select.budget=50`")
-    return key.strip().replace("-", "_"), read_value(value)
+    parsed = read_value(value)
+    if isinstance(parsed, dict) or key.strip() in SECTIONS:
+        raise UsageError(f"`--set {text}` names a whole section", hint="set its settings one by one")
+    return key.strip().replace("-", "_"), parsed
 
 
 def render_config(config: Config) -> str:
@@ -118,7 +123,7 @@ def _load_yaml(text: str) -> Any:
 
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # ValueError: dates that are none, such as 2024-13-45
         raise UsageError(
             f"not valid YAML: {str(error).splitlines()[0]}", details=str(error).splitlines()[1:]
         ) from error

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -32,7 +33,7 @@ def option_value(module_name: str) -> str:
 def available(folder: str) -> dict[str, str]:
     """Option value → one line of help, for everything in `folder` and its entry points, sorted by name."""
     found = {option_value(path.stem): _first_docstring_line(path) for path in _module_files(folder)}
-    for entry in importlib.metadata.entry_points(group=f"activedpo.{folder}"):
+    for entry in _entry_points(folder):
         found.setdefault(option_value(entry.name), f"from the package of {entry.value}")
     return dict(sorted(found.items()))
 
@@ -58,7 +59,7 @@ def load(folder: str, name: str) -> ModuleType:
     for path in _module_files(folder):
         if option_value(path.stem) == value:
             return importlib.import_module(f"{PACKAGE}.{folder}.{path.stem}")
-    for entry in importlib.metadata.entry_points(group=f"activedpo.{folder}"):
+    for entry in _entry_points(folder):
         if option_value(entry.name) == value:
             return entry.load()
     raise AssertionError(f"{value} was listed but has no module")
@@ -73,12 +74,22 @@ def setting_names(folder: str, name: str) -> list[str]:
     return list(load(folder, value).Settings.model_fields)
 
 
+@cache
+def _entry_points(folder: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    return tuple(importlib.metadata.entry_points(group=f"activedpo.{folder}"))
+
+
 def _module_files(folder: str) -> list[Path]:
     here = Path(__file__).parent / folder
     return sorted(p for p in here.glob("*.py") if p.stem != "base" and not p.stem.startswith("_"))
 
 
 def _first_docstring_line(path: Path) -> str:
+    return _docstring_line_of(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _docstring_line_of(path: Path, modified: int) -> str:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return docstring.partition("\n")[0].rstrip(".")
 

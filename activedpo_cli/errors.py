@@ -32,6 +32,10 @@ class UsageError(ActiveDPOError):
     exit_code = 2
 
 
+class OracleNotFoundError(UsageError):
+    """The code of an oracle is not where this command looks."""
+
+
 class RefusedError(ActiveDPOError):
     """Finished or begun work was made with other settings or inputs."""
 

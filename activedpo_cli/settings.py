@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from activedpo_cli.discovery import available
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -103,6 +105,11 @@ class FeaturizeSettings(Section):
     batch_size: PositiveInt = setting(8, "responses per forward and backward pass", "--featurize-batch-size")
     unit_size: PositiveInt = setting(64, "responses per file; also the unit of resume")
 
+    @field_validator("compute")
+    @classmethod
+    def _sorted_columns(cls, value: list[str] | None) -> list[str] | None:
+        return None if value is None else sorted(set(value))
+
 
 class SelectSettings(BaseModel):
     """The choice of pairs; each method's own settings stand under `select.<method>`."""
@@ -119,8 +126,9 @@ class SelectSettings(BaseModel):
     @model_validator(mode="after")
     def _only_method_sections(self) -> "SelectSettings":
         for name, value in (self.model_extra or {}).items():
-            if not isinstance(value, dict):
-                close = difflib.get_close_matches(name, type(self).model_fields, n=1)
+            sections = [method.replace("-", "_") for method in available("acquisition")]
+            if not isinstance(value, dict) or name not in sections:
+                close = difflib.get_close_matches(name, [*type(self).model_fields, *sections], n=1)
                 suggestion = f" — did you mean `{close[0]}`?" if close else ""
                 raise ValueError(f"`{name}` is neither a setting nor a method's section{suggestion}")
         return self

@@ -17,6 +17,9 @@ from activedpo_cli.artifacts.jsonl import encode_json
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.records import Label
 
+TORN_NAMES = ("labels.torn", *(f"labels.torn-{number}" for number in range(2, 10)))
+"""Where the bytes of interrupted lines are kept."""
+
 
 class LabelLog:
     """The labels of one stage, in the order in which they were given."""
@@ -53,7 +56,9 @@ class LabelLog:
         whole = data[: data.rfind(b"\n") + 1]
         torn = data[len(whole) :]
         if torn:
-            write_bytes(self.path.with_suffix(".torn"), torn)
+            free = (self.path.with_name(name) for name in TORN_NAMES)
+            kept = next((path for path in free if not path.exists()), self.path.with_name(TORN_NAMES[-1]))
+            write_bytes(kept, torn)
             write_bytes(self.path, whole)
         return len(torn)
 

@@ -34,6 +34,19 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def waiting(path: Path, seconds: float = 30.0) -> Iterator[None]:
+    """Hold a lock that others hold only for moments; raises BusyError when it does not become free."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=seconds, mode=0o664):
+            yield
+    except Timeout as error:
+        raise BusyError(f"`{path}` is held by another process") from error
+
+
 def _describe(holder: Path) -> str:
     try:
         facts = json.loads(holder.read_text())

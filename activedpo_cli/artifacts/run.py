@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.artifacts import files, jsonl
+from activedpo_cli.artifacts.lock import waiting
 from activedpo_cli.artifacts.stage_folder import StageFolder
-from activedpo_cli.config import CONFIG_NAME, changed_text, parse_config
+from activedpo_cli.config import CONFIG_NAME, changed_text, parse_config, with_changes
 from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.records import Prompt, RecordedPreference, Response
 from activedpo_cli.settings import Config
@@ -36,6 +37,11 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pool_responses: list[Response] | None = None
+        self.digests: dict[tuple[str, int], str] = {}
+
+    def forget_digests(self) -> None:
+        """Look at finished stages anew; digests are remembered only while one stage is checked."""
+        self.digests.clear()
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -62,13 +68,13 @@ class Run:
 
     def change_config(self, changes: dict[str, Any]) -> None:
         """Write settings into `config.yaml`, keeping its comments; nothing is written when nothing differs."""
-        text = self.config_text
-        changed = changed_text(text, changes) if changes else text
-        if parse_config(changed) != parse_config(text):
-            self.write_config(changed)
+        if not changes or with_changes(self.config, changes) == self.config:
+            return
+        with waiting(self.lock_path("config")):  # two stages at once must not lose each other's settings
+            self.write_config(changed_text(self.config_text, changes))
 
     def write_config(self, text: str) -> None:
-        """Replace `config.yaml`."""
+        """Replace `config.yaml` as a whole."""
         files.write_bytes(self.path / CONFIG_NAME, text.encode())
 
     @property

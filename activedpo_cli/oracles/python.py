@@ -8,7 +8,6 @@ list of messages itself. The module is looked for in the working directory first
 import difflib
 import hashlib
 import importlib
-import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError, UsageError
+from activedpo_cli.errors import ActiveDPOError, InvalidDataError, OracleNotFoundError, UsageError
 from activedpo_cli.oracles.base import Comparison, SeedOfPair, Verdict, compare_by_score, require_finite
 from activedpo_cli.records import PromptText, RecordedPreference
 from activedpo_cli.settings import LabelSettings
@@ -113,11 +112,12 @@ def _find_module(module_name: str) -> Path:
     for depth in range(1, len(parts) + 1):
         spec = PathFinder.find_spec(".".join(parts[:depth]), search) if search else None
         if spec is None and depth == 1:  # an editable install is found by a hook, not through sys.path
-            spec = importlib.util.find_spec(parts[0])
+            specs = (finder.find_spec(parts[0], None) for finder in sys.meta_path)
+            spec = next((found for found in specs if found is not None), None)
         search = spec.submodule_search_locations if spec else None
     if spec is None or not spec.has_location or spec.origin is None:
         close = difflib.get_close_matches(module_name, [path.stem for path in here.glob("*.py")], n=1)
-        raise UsageError(
+        raise OracleNotFoundError(
             f"there is no module `{module_name}`" + (f" — did you mean `{close[0]}`?" if close else ""),
             details=[f"looked in {here} and where Python looks for modules"],
             hint=f"write `{module_name.replace('.', '/')}.py`, or change to the folder that holds it",

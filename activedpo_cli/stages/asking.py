@@ -59,7 +59,7 @@ def _export(context: Context, path: Path, comparisons: list[Comparison], log: La
     write_bytes(path, export_pairs(pending, path.name, annotator=annotator, seed=context.config.seed))
     context.progress.note(
         f"{len(pending)} pairs written to `{path}`; fill in the column `preference` with a, b, tie, both_bad or skip, "
-        f"then `activedpo label --run {context.run.path} --iteration {context.iteration} --import {path}`"
+        f"then `{context.command('label')} --import {path}`"
     )
 
 

@@ -1,32 +1,28 @@
-"""What every stage has in common: found → run, resume, up to date, refuse, or name what is missing.
+"""What a stage is, and what all of them build on.
 
-A stage is a function of its inputs (the outputs of earlier stages, by digest) and of its settings. `run_stage` holds the
-state table of `docs/architecture.md`; the six modules beside this one say only what is particular to them.
+A stage is a function of its inputs (the outputs of earlier stages, by digest) and of its settings. `runner` brings one to
+its finished state; the six modules named after the stages say only what is particular to them.
 """
 
 import platform
-import socket
+import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.manifest import Manifest, Started
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.artifacts.stage_folder import StageFolder, set_aside, swap_in
+from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.config import with_changes
-from activedpo_cli.errors import InvalidDataError, LabelsPendingError, NotReadyError
+from activedpo_cli.errors import NotReadyError
 from activedpo_cli.progress import Progress
 from activedpo_cli.settings import Config
-from activedpo_cli.stages.differences import all_settings, given_differences, input_differences, refuse
 
 PACKAGES = ("activedpo-cli", "torch", "transformers", "peft", "trl", "safetensors", "numpy")
+STAGE_INPUT = re.compile(r"iter-(?P<iteration>\d+)/(?P<stage>\w+)")
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,11 @@ class Context:
     execution: Execution
     progress: Progress
 
+    def command(self, stage: str) -> str:
+        """The command that goes on with this work."""
+        is_redo = self.folder.path != self.run.stage(stage, self.iteration).path
+        return self.run.next_command(stage, self.iteration) + (" --force" if is_redo else "")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -60,6 +61,7 @@ class Stage:
         work: Fills the folder, skipping what is there already, and returns facts for people (the summary).
         headline: The summary in a few words.
         logs: Files that do not identify the result, because they hold times.
+        work_options: Options that ask for work, and so make no sense once the stage is finished.
 
     """
 
@@ -71,6 +73,7 @@ class Stage:
     headline: Callable[[Mapping[str, Any]], str]
     check: Callable[[Context], None] = lambda context: None
     logs: tuple[str, ...] = ()
+    work_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,180 +87,42 @@ class StageResult:
     was_done: bool
 
 
-def run_stage(
-    run: Run,
-    stage: Stage,
-    iteration: int,
-    given: Mapping[str, Any],
-    *,
-    force: bool,
-    execution: Execution,
-    progress: Progress,
-) -> StageResult:
-    """Bring one stage of one iteration to its finished state.
-
-    Args:
-        given: Settings given by flags, with dotted keys; they are written to `config.yaml` once all checks have passed.
-        force: Make it again although it is finished or was begun with other settings.
-
-    """
-    folder = run.stage(stage.name, iteration)
-    if not force and folder.manifest:
-        return _up_to_date(run, stage, iteration, given, folder)
-    with exclusive(run.lock_path(f"{folder.path.parent.name}-{stage.name}"), str(folder.path)):
-        _set_unknown_aside(run, folder, force, progress)
-        target = _target(run, stage, iteration, given, force)
-        if target is None:
-            return _up_to_date(run, stage, iteration, given, folder)
-        manifest = _do(run, stage, iteration, given, target, execution, progress)
-        if target.path != folder.path:
-            swap_in(target, folder, run.stale)
-    return StageResult(stage, iteration, folder.path, manifest, was_done=False)
-
-
 def require(run: Run, stage: str, iteration: int) -> str:
-    """The digest of what an earlier stage made; raises NotReadyError with the command to run when it is not finished."""
-    folder = run.stage(stage, iteration)
-    manifest = folder.manifest
-    if manifest is None:
-        state = "not finished" if folder.started else "missing"
-        raise NotReadyError(f"`{stage}` of iteration {iteration} is {state}", hint=run.next_command(stage, iteration))
-    return manifest.digest
+    """The digest of what an earlier stage made.
+
+    Raises NotReadyError with the command to run when it is not finished, or when it, or anything it was made from, is
+    stale: response ids repeat, so new responses would silently take the place of those that were labelled.
+    """
+    if (stage, iteration) not in run.digests:
+        folder = run.stage(stage, iteration)
+        manifest = folder.manifest
+        if manifest is None:
+            state = "not finished" if folder.started else "missing"
+            raise NotReadyError(
+                f"`{stage}` of iteration {iteration} is {state}", hint=run.next_command(stage, iteration)
+            )
+        _require_fresh(run, manifest)
+        run.digests[stage, iteration] = manifest.digest
+    return run.digests[stage, iteration]
+
+
+def _require_fresh(run: Run, manifest: Manifest) -> None:
+    """Follow the recorded inputs back; stages that were deleted to save space are passed over."""
+    for name, recorded in manifest.inputs.items():
+        match = STAGE_INPUT.fullmatch(name)
+        if match is None or run.stage(match["stage"], int(match["iteration"])).manifest is None:
+            continue
+        if require(run, match["stage"], int(match["iteration"])) != recorded:
+            command = run.next_command(manifest.stage, manifest.iteration)
+            raise NotReadyError(
+                f"`{manifest.stage}` of iteration {manifest.iteration} is stale: `{name}` has been made again since",
+                hint=f"{command} --force",
+            )
 
 
 def recorded_config(run: Run, record: Started | None, given: Mapping[str, Any]) -> Config:
     """The settings of begun or finished work, or of work to come: `config.yaml` with the given flags."""
     return with_changes(run.config, record.settings if record else given)
-
-
-def _up_to_date(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], folder: StageFolder) -> StageResult:
-    manifest = folder.manifest
-    assert manifest is not None
-    _refuse_differences(run, stage, iteration, given, manifest)
-    gone = folder.missing_outputs()
-    if gone:
-        raise InvalidDataError(
-            f"`{folder.path}` is finished, but files of it are missing or of another size",
-            details=gone,
-            hint=f"make it again with `{run.next_command(stage.name, iteration)} --force`",
-        )
-    return StageResult(stage, iteration, folder.path, manifest, was_done=True)
-
-
-def _set_unknown_aside(run: Run, folder: StageFolder, force: bool, progress: Progress) -> None:
-    """Files without an intact record of what they were made with are not continued, and not lost."""
-    try:
-        known = folder.manifest or folder.started
-    except InvalidDataError:
-        if not force:
-            raise
-        known = None
-    if known is None and folder.path.is_dir() and any(folder.path.iterdir()):
-        kept = set_aside(folder, run.stale)
-        progress.warn(
-            f"`{folder.path}` held files but no intact record of how they were made; they are now in `{kept}`"
-        )
-
-
-def _target(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], force: bool) -> StageFolder | None:
-    """The folder to work in; None when another process finished the stage while this one waited."""
-    folder = run.stage(stage.name, iteration)
-    redone = run.redone_stage(stage.name, iteration)
-    if redone.manifest and not folder.manifest:  # interrupted between the two renames of a swap
-        swap_in(redone, folder, run.stale)
-    if folder.manifest and not force:
-        return None
-    record = folder.started
-    if record and not force:
-        _refuse_differences(run, stage, iteration, given, record)
-    if not folder.manifest:
-        if record and force:
-            set_aside(folder, run.stale)
-        return folder
-    _keep_only_same_work(run, stage, iteration, given, redone)
-    return redone
-
-
-def _keep_only_same_work(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], redone: StageFolder) -> None:
-    record = redone.started
-    if redone.path.exists() and (
-        record is None
-        or given_differences(run, record, given)
-        or input_differences(record, stage.inputs(run, iteration, recorded_config(run, record, given)))
-    ):
-        set_aside(redone, run.stale)
-
-
-def _refuse_differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], record: Started) -> None:
-    config = recorded_config(run, record, {})
-    differences = given_differences(run, record, given)
-    differences += input_differences(record, stage.inputs(run, iteration, config))
-    if differences:
-        refuse(run, stage.name, iteration, differences)
-
-
-def _do(
-    run: Run,
-    stage: Stage,
-    iteration: int,
-    given: Mapping[str, Any],
-    target: StageFolder,
-    execution: Execution,
-    progress: Progress,
-) -> Manifest:
-    record = target.started
-    config = recorded_config(run, record, given)
-    started = record or Started(
-        stage=stage.name,
-        stage_version=stage.version,
-        iteration=iteration,
-        settings=stage.settings(config),
-        inputs=stage.inputs(run, iteration, config),
-    )
-    context = Context(run, iteration, config, target, execution, progress)
-    if record is None:
-        given_differences(run, None, given)
-        stage.check(context)
-    with _given_settings_kept(run, target, all_settings(config, given) if record is None else {}):
-        target.begin(started)
-        began, clock = datetime.now(UTC), time.monotonic()
-        try:
-            summary = stage.work(context)
-        finally:
-            progress.stop()
-    return target.finish(
-        started,
-        logs=stage.logs,
-        summary=summary,
-        execution=_execution_facts(execution, began, time.monotonic() - clock, resumed=record is not None),
-        environment=environment(),
-    )
-
-
-@contextmanager
-def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -> Iterator[None]:
-    """Write given settings to `config.yaml`; back again when the work fails with nothing made, since they may be why."""
-    before = run.config_text
-    run.change_config(given)
-    changed = run.config_text
-    try:
-        yield
-    except LabelsPendingError:
-        raise
-    except Exception:
-        if target.discard_if_empty() and run.config_text == changed != before:
-            run.write_config(before)
-        raise
-
-
-def _execution_facts(execution: Execution, began: datetime, seconds: float, *, resumed: bool) -> dict[str, Any]:
-    return {
-        "device": execution.device,
-        "host": socket.gethostname(),
-        "started": began.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-        "resumed": resumed,
-    }
 
 
 def environment() -> dict[str, str]:

@@ -6,6 +6,7 @@ from itertools import groupby
 
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.core.pairing import all_pairs, usable_indices
+from activedpo_cli.errors import NotReadyError
 from activedpo_cli.records import SPENT_OUTCOMES, FeatureRow, OutcomeRow, Response, pair_id
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import require
@@ -26,7 +27,11 @@ def response_inputs(run: Run, iteration: int) -> dict[str, str]:
     digests = {f"iter-{iteration:03d}/generate": require(run, "generate", iteration)}
     if run.drawn_prompts(iteration)["source"] == "pool":
         manifest = run.pool.manifest
-        assert manifest is not None
+        if manifest is None:
+            raise NotReadyError(
+                f"the pool of responses in `{run.pool.path}` is gone",
+                hint=f"{run.next_command('generate', iteration)} --force --responses FILE",
+            )
         digests["pool"] = manifest.digest
     return digests
 

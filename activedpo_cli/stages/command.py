@@ -9,9 +9,10 @@ from typing import Any
 from activedpo_cli import discovery
 from activedpo_cli.artifacts.run import Run, run_path
 from activedpo_cli.progress import Progress
-from activedpo_cli.stages.base import Execution, Stage, StageResult, run_stage
+from activedpo_cli.stages.base import Execution, Stage, StageResult
 from activedpo_cli.stages.create import RunRequest, discard, ensure_run
 from activedpo_cli.stages.names import with_known_names
+from activedpo_cli.stages.runner import run_stage
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 from activedpo_cli import __version__
 from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import exclusive
-from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import CONFIG_NAME, build_config, flat, nested, render_config
 from activedpo_cli.errors import RefusedError, UsageError
@@ -143,7 +142,7 @@ def _fill(folder: Path, request: RunRequest, plan: _Plan) -> None:
         "prompts_source_digest": prompts.source_digest,
         "prompts_digest": f"sha256:{files.sha256_of(folder / 'prompts.jsonl')}",
         "dropped_duplicates": len(prompts.dropped_duplicates),
-        "settings_digest": digest_of(flat(config, "seed", "model", "prompts")),
+        "fixed": flat(config, "seed", "model", "prompts"),
     }
     jsonl.write_json(folder / "run.json", facts)
 

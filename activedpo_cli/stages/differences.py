@@ -45,8 +45,21 @@ def given_differences(run: Run, record: Started | None, given: Mapping[str, Any]
     return [
         f"{key}  {recorded[key]} → {value}"
         for key, value in wanted.items()
-        if key in recorded and key not in fixed and recorded[key] != value
+        if key in recorded and key not in fixed and not _same(key, recorded[key], value)
     ]
+
+
+def refuse_changed_fixed_settings(run: Run) -> None:
+    """Raise RefusedError when `config.yaml` was edited where it may not be: in what is fixed when the run is made."""
+    made_with: Mapping[str, Any] = run.facts.get("fixed", {})
+    now = all_settings(run.config, made_with)
+    changed = [f"{key}  {made_with[key]} → {value}" for key, value in now.items() if made_with[key] != value]
+    if changed:
+        raise RefusedError(
+            f"`{run.path}/config.yaml` changes settings that are fixed for a run",
+            details=changed,
+            hint="put them back, or make another run with `activedpo init --run OTHER_NAME …`",
+        )
 
 
 def input_differences(record: Started, inputs: Mapping[str, str]) -> list[str]:
@@ -74,7 +87,11 @@ def is_fixed(key: str) -> bool:
 
 
 def _same(key: str, old: Any, new: Any) -> bool:
-    if key in ("model.name", "prompts.source") and Path(str(old)).exists() and Path(str(new)).exists():
+    if (
+        key in ("model.name", "prompts.source", "generate.responses")
+        and Path(str(old)).exists()
+        and Path(str(new)).exists()
+    ):
         return Path(old).resolve() == Path(new).resolve()
     return old == new
 

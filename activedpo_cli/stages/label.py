@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from activedpo_cli import discovery
-from activedpo_cli.artifacts.label_log import LabelLog
+from activedpo_cli.artifacts.label_log import TORN_NAMES, LabelLog
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import flat
 from activedpo_cli.errors import InvalidDataError, LabelsPendingError, UsageError
@@ -73,12 +73,9 @@ def work(context: Context) -> dict[str, Any]:
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """`30 labels by python:scorer:score, 1 tie`."""
-    others = [
-        f"{summary[key]} {word}"
-        for key, word in (("tie", "ties"), ("both_bad", "both bad"), ("skip", "skipped"))
-        if summary[key]
-    ]
+    """`29 preferences by python:scorer:score, 1 tied`."""
+    words = {"tie": "tied", "both_bad": "both bad", "skip": "skipped"}
+    others = [f"{summary[key]} {word}" for key, word in words.items() if summary[key]]
     unanswered = [f"{summary['unanswered']} left unanswered"] if summary["unanswered"] else []
     return ", ".join([f"{summary['chosen']} preferences by {summary['oracle']}", *others, *unanswered])
 
@@ -138,7 +135,7 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
     answered = [comparison for comparison in comparisons if comparison.pair_id in standing]
     pending = len(comparisons) - len(answered)
     if pending and not context.execution.options.get("accept_partial"):
-        command = context.run.next_command("label", context.iteration)
+        command = context.command("label")
         raise LabelsPendingError(
             f"{pending} of {len(comparisons)} pairs still wait for an answer",
             hint=f"go on with `{command}`, or close the stage without them with `{command} --accept-partial`",
@@ -192,4 +189,14 @@ def _preference(comparison: Comparison, row: OutcomeRow) -> Preference:
     )
 
 
-STAGE = Stage("label", 1, settings, inputs, work, headline, check, logs=("labels.jsonl", "labels.torn"))
+STAGE = Stage(
+    "label",
+    1,
+    settings,
+    inputs,
+    work,
+    headline,
+    check,
+    logs=("labels.jsonl", *TORN_NAMES),
+    work_options=("import", "export"),
+)

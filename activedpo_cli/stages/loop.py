@@ -7,11 +7,12 @@ from typing import Any
 from activedpo_cli.artifacts.run import STAGES, Run, run_path
 from activedpo_cli.config import with_changes
 from activedpo_cli.progress import Progress
-from activedpo_cli.stages.base import Execution, StageResult, run_stage
+from activedpo_cli.stages.base import Execution, StageResult
 from activedpo_cli.stages.command import load_stage, ridge_setting
 from activedpo_cli.stages.create import RunRequest, discard, ensure_run
 from activedpo_cli.stages.differences import all_settings, is_fixed
 from activedpo_cli.stages.names import with_known_names
+from activedpo_cli.stages.runner import run_stage
 
 DEFAULT_ITERATIONS = 5
 

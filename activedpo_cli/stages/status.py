@@ -23,6 +23,7 @@ def run_status(run: Run) -> dict[str, Any]:
     A stage is `complete`, `partial`, `stale` (made from inputs that have changed since) or `missing`. `notes` says where
     `config.yaml` now differs from what a stage was made with, which changes only stages to come.
     """
+    run.forget_digests()
     iterations = [
         {"iteration": iteration, "stages": {name: stage_status(run, name, iteration) for name in STAGES}}
         for iteration in run.iterations() or [1]
@@ -57,7 +58,7 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
     return {
         "state": state,
         "reasons": reasons,
-        "notes": _drift(run.config, record),
+        "notes": _drift(run.config, record) + _redo_note(run, name, iteration),
         "headline": stage.headline(manifest.summary) if manifest else f"{_units(folder)} files so far",
         "summary": dict(manifest.summary) if manifest else {},
         "seconds": manifest.execution.get("seconds") if manifest else None,
@@ -65,10 +66,17 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
     }
 
 
+def _redo_note(run: Run, name: str, iteration: int) -> list[str]:
+    if not run.redone_stage(name, iteration).path.exists():
+        return []
+    return [f"being made again: go on with `{run.next_command(name, iteration)} --force`"]
+
+
 def evaluations(run: Run) -> list[dict[str, Any]]:
     """The metrics of the initial model and of every evaluated iteration, in order."""
     folders = [run.initial_evaluation, *(run.stage("evaluate", iteration) for iteration in run.iterations())]
-    return [folder.read_json("metrics.json") for folder in folders if _intact_manifest(folder)]
+    measured = [folder for folder in folders if _intact_manifest(folder) and folder.has("metrics.json")]
+    return [folder.read_json("metrics.json") for folder in measured]
 
 
 def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> list[str]:

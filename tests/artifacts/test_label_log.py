@@ -63,7 +63,8 @@ def test_a_torn_line_at_any_byte_is_cut_and_kept(tmp_path: Path) -> None:
         again = new_log(tmp_path)
         assert set(again.labels()) == {PAIRS[0]}
         assert again.repair() == end - len(whole)
-        assert log.path.with_suffix(".torn").read_bytes() == data[len(whole) : end]
+        assert log.path.with_name("labels.torn").read_bytes() == data[len(whole) : end]
+        log.path.with_name("labels.torn").unlink()
         assert log.path.read_bytes() == whole
         assert again.repair() == 0
     again.append(label(PAIRS[2]))
@@ -103,3 +104,14 @@ def test_a_line_is_readable_by_eye(tmp_path: Path) -> None:
     assert event["sequence"] == 0
     assert event["label"]["preferred_id"] == "p000000/i001/r0"
     assert event["time"].startswith("2026-01-01")
+
+
+def test_a_second_torn_line_does_not_replace_the_first(tmp_path: Path) -> None:
+    log = new_log(tmp_path)
+    log.append(label(PAIRS[0]))
+    for number in range(3):
+        with open(log.path, "ab") as stream:
+            stream.write(f"torn {number}".encode())
+        new_log(tmp_path).repair()
+    kept = {path.read_bytes() for path in tmp_path.glob("labels.torn*")}
+    assert kept == {b"torn 0", b"torn 1", b"torn 2"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from command_line import RULE, done, manifest, on, outputs, rows
-from conftest import small_run
 from small_models import Family, TokenizerKind, save_small_model, save_small_reward_model
+from small_runs import small_run
 
 MESSAGES = [[{"role": "user", "content": f"Tell me about {n}."}] for n in range(14)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import STAGES, all_outputs, done, manifest, on, outputs, rows
-from conftest import small_run
+from small_runs import small_run
 from zygote import Zygote
 
 SLOW_ORACLE = """
