@@ -141,6 +141,15 @@ class EvaluatedResponse:
     ref_logps: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResponseReward:
+    """What a scorer gave to a response of the initial model."""
+
+    response_id: str
+    scorer: str
+    reward: float
+
+
 def response_id(prompt_id: str, iteration: int | None, index: int) -> str:
     """`p000123/i001/r2`, or `p000123/pool/r2` for a response made elsewhere (`iteration` None)."""
     origin = "pool" if iteration is None else f"i{iteration:03d}"

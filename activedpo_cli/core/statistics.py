@@ -1,4 +1,4 @@
-"""Intervals for means over prompts and win rates, without scipy.
+"""Intervals for means over prompts and for win rates, without scipy.
 
 Prompts, not responses, are the independent observations: average over a prompt's responses first.
 """
@@ -70,16 +70,16 @@ def win_rate(rewards: Sequence[Number], initial_rewards: Sequence[Number]) -> fl
     return fmean(1.0 if new > old else 0.5 if new == old else 0.0 for new, old in pairs)
 
 
-def win_rate_interval(win_rates_per_prompt: Sequence[Number], confidence: float = 0.95) -> MeanInterval:
-    """Mean of per-prompt win rates with Wilson's score interval for n = prompts.
+def win_rate_interval(rates_per_prompt: Sequence[Number], confidence: float = 0.95) -> MeanInterval:
+    """Mean of per-prompt win rates, or other shares of successes, with Wilson's score interval for n = prompts.
 
     Stays within [0, 1] and keeps a width when every prompt is won. A mean of shares varies no more than a mean of
     wins and losses, so it is cautious where prompts have several responses or ties. Raises ValueError for no prompts
     or a rate outside [0, 1].
     """
-    rates = [float(rate) for rate in win_rates_per_prompt]
+    rates = [float(rate) for rate in rates_per_prompt]
     if not rates or not all(0 <= rate <= 1 for rate in rates):
-        raise ValueError("win rates of prompts lie between 0 and 1, and there must be one")
+        raise ValueError("rates of prompts lie between 0 and 1, and there must be one")
     mean, count = fmean(rates), len(rates)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (mean + z**2 / (2 * count)) / (1 + z**2 / count)

@@ -1,53 +1,51 @@
 """Stage 6: measure the new policy on held-out prompts, against π_SFT's responses to the same prompts (paper §4)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli import discovery
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import flat
-from activedpo_cli.errors import UsageError
+from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.oracles.base import parse_spec
-from activedpo_cli.records import SPENT_OUTCOMES, EvaluatedResponse, Response, response_id
+from activedpo_cli.records import SPENT_OUTCOMES, Response, response_id
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, Stage, require
 from activedpo_cli.stages.candidates import outcomes
-from activedpo_cli.stages.held_out import held_out_inputs, preference_accuracy
-from activedpo_cli.stages.initial_evaluation import check_same_settings, ensure_initial_evaluation
-from activedpo_cli.stages.label import oracle_inputs
+from activedpo_cli.stages.held_out import check_held_out, held_out_inputs, preference_accuracy
+from activedpo_cli.stages.initial_evaluation import check_same_sampling, ensure_initial_evaluation, sampling_settings
 from activedpo_cli.stages.measures import reward_measures, text_measures
-from activedpo_cli.stages.policy import load_policy, reference_digest
+from activedpo_cli.stages.policy import load_policy, load_tokenizer_of, model_location, reference_digest
 from activedpo_cli.stages.sampling import EncodedPrompt, sample_units
-from activedpo_cli.stages.scoring import logps_of, score_responses
+from activedpo_cli.stages.scoring import (
+    evaluated_rows,
+    logps_of,
+    note_scorer,
+    score_responses,
+    scorer_inputs,
+    scorer_of,
+    scorer_settings,
+    scorers_of,
+)
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 
-def scorer_of(config: Config) -> str | None:
-    """Who scores: `evaluate.scorer`, else the label oracle where it can score new text, else nobody."""
-    if config.evaluate.scorer is not None:
-        return config.evaluate.scorer
-    name, _ = parse_spec(config.label.oracle)
-    return config.label.oracle if discovery.load("oracles", name).SCORES_TEXT else None
-
-
 def settings(config: Config) -> dict[str, Any]:
     """What the measurement depends on."""
-    return flat(config, "seed", "evaluate") | {
-        "evaluate.scorer": scorer_of(config),
-        "evaluate.max_new_tokens": config.evaluate.max_new_tokens or config.generate.max_new_tokens,
-        "generate.stop_token_ids": config.generate.stop_token_ids,
-        "label.input_format": config.label.input_format,
-        "label.max_length": config.label.max_length,
-        "train.beta": config.train.beta,
-        "model.dtype": config.model.dtype,
-        "model.attn_implementation": config.model.attn_implementation,
-        "prompts.chat_template": config.prompts.chat_template,
-    }
+    return (
+        flat(config, "seed", "evaluate")
+        | sampling_settings(config)
+        | scorer_settings(config)
+        | {
+            "evaluate.scorer": scorer_of(config),
+            "generate.recorded_eos": config.generate.recorded_eos,
+            "train.beta": config.train.beta,
+        }
+    )
 
 
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
@@ -56,51 +54,53 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     digests[f"iter-{iteration:03d}/train"] = require(run, "train", iteration)
     for earlier in range(1, iteration + 1):
         digests[f"iter-{earlier:03d}/label"] = require(run, "label", earlier)
-    for spec in _scorers(config):
-        digests |= oracle_inputs(spec, config)
-    return digests | held_out_inputs(run, config)
+    return digests | scorer_inputs(config) | held_out_inputs(run, config)
 
 
 def check(context: Context) -> None:
-    """Refuse settings other than those of the initial evaluation, and oracles that cannot score."""
-    for spec in _scorers(context.config):
+    """Refuse what could not be measured, or not be compared with π_SFT's responses, before anything is sampled."""
+    for spec in filter(None, scorers_of(context.config)):
         if not discovery.load("oracles", parse_spec(spec)[0]).SCORES_TEXT:
             raise UsageError(
                 f"the oracle `{spec}` cannot score new text", hint="use reward-model:MODEL or python:MODULE:FUNCTION"
             )
-    check_same_settings(context.run, settings(context.config))
-    if scorer_of(context.config) is None:
-        context.progress.note("nothing scores new text here, so the reward fields will be null (see --scorer)")
+    check_same_sampling(context.run, context.config)
+    check_held_out(context.run, context.config)
+    _check_room(context)
+    note_scorer(context)
 
 
 def work(context: Context) -> dict[str, Any]:
     """Sample, score, and compare with iteration 0."""
     from activedpo_cli.models.adapters import reference_mode
+    from activedpo_cli.models.loading import context_length
 
     run, config = context.run, context.config
     policy, tokenizer, _ = load_policy(run, config, context.execution, context.iteration)
-    prompts, too_long = _eval_prompts(context, policy, tokenizer)
+    prompts, too_long = _eval_prompts(context, tokenizer, context_length(policy))
+    if too_long:
+        context.progress.warn(f"{len(too_long)} held-out prompts are too long for the model's context")
 
-    def sample_initial(inner: Context) -> list[EvaluatedResponse]:
+    def sample_initial(inner: Context) -> list[Response]:
         with reference_mode(policy):
-            return _scored(inner, _sample(inner, policy, tokenizer, prompts, 0))
+            return _sample(inner, policy, tokenizer, prompts, 0)
 
-    initial = ensure_initial_evaluation(context, settings(config), sample_initial)
+    initial = ensure_initial_evaluation(context, sample_initial)
     responses = _sample(context, policy, tokenizer, prompts, context.iteration)
+    rewards, second_rewards = (
+        None if spec is None else score_responses(context, responses, spec) for spec in scorers_of(config)
+    )
     logps = logps_of(context, policy, tokenizer, responses, "log π of responses")
     with reference_mode(policy):
         ref_logps = logps_of(context, policy, tokenizer, responses, "log π_ref of responses")
-    rows = [
-        replace(row, logps=own, ref_logps=ref)
-        for row, own, ref in zip(_scored(context, responses), logps, ref_logps, strict=True)
-    ]
+    rows = evaluated_rows(responses, rewards=rewards, second_rewards=second_rewards, logps=logps, ref_logps=ref_logps)
     context.folder.write_rows("samples.jsonl", rows)
     metrics = {
         **reward_measures(rows, initial),
         **text_measures(rows, initial, pure_sampling=_is_pure_sampling(config)),
         **preference_accuracy(context, policy, tokenizer),
         **_facts(context),
-        "eval_prompts_too_long": too_long,
+        "eval_prompts_too_long": len(too_long),
     }
     context.folder.write_json("metrics.json", metrics)
     return metrics
@@ -124,34 +124,51 @@ def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
 
 
-def _scorers(config: Config) -> list[str]:
-    return [spec for spec in (scorer_of(config), config.evaluate.second_scorer) if spec is not None]
-
-
 def _is_pure_sampling(config: Config) -> bool:
-    """Only samples of the policy itself give an unbiased estimate of its KL to the reference."""
-    return (config.evaluate.temperature, config.evaluate.top_k, config.evaluate.top_p) == (1.0, 0, 1.0)
+    """Only what the policy itself samples, in this process, gives an unbiased estimate of its KL to the reference."""
+    evaluate = config.evaluate
+    is_policy_itself = (evaluate.temperature, evaluate.top_k, evaluate.top_p) == (1.0, 0, 1.0)
+    return is_policy_itself and discovery.resolve("generation", config.generate.backend) == "transformers"
+
+
+def _check_room(context: Context) -> None:
+    """Raise InvalidDataError when no held-out prompt leaves room for a response; the model itself is not loaded."""
+    from activedpo_cli.models.loading import context_length_at
+
+    longest = context_length_at(*model_location(context.run))
+    prompts, too_long = _eval_prompts(context, load_tokenizer_of(context.run), longest)
+    if prompts or longest is None:
+        return
+    lengths = [len(prompt.token_ids) for prompt in too_long]
+    room_for_all, room_for_one = longest - max(lengths), longest - min(lengths)
+    enough = room_for_all if room_for_all > 0 else room_for_one
+    room = _max_new_tokens(context.config)
+    origin = " (that of generate)" if context.config.evaluate.max_new_tokens is None else ""
+    raise InvalidDataError(
+        f"evaluate.max_new_tokens is {room}{origin}, and no held-out prompt leaves room for it",
+        details=[f"the model's context has {longest} tokens, the shortest held-out prompt {min(lengths)}"],
+        hint=f"--max-new-tokens {enough}" if enough > 0 else None,
+    )
+
+
+def _max_new_tokens(config: Config) -> int:
+    return config.evaluate.max_new_tokens or config.generate.max_new_tokens
 
 
 def _eval_prompts(
-    context: Context, policy: "PeftModel", tokenizer: "PreTrainedTokenizerBase"
-) -> tuple[list[EncodedPrompt], int]:
+    context: Context, tokenizer: "PreTrainedTokenizerBase", longest: int | None
+) -> tuple[list[EncodedPrompt], list[EncodedPrompt]]:
+    """The held-out prompts that leave room for a response in a context of `longest` tokens, and the others."""
     from activedpo_cli.models.encoding import encode_prompt
-    from activedpo_cli.models.loading import context_length
 
     config = context.config
-    room = config.evaluate.max_new_tokens or config.generate.max_new_tokens
-    longest = context_length(policy)
-    encoded = [
-        EncodedPrompt(
-            prompt.prompt_id, encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
-        )
-        for prompt in context.run.prompts("eval")
-    ]
-    fitting = [prompt for prompt in encoded if longest is None or len(prompt.token_ids) + room <= longest]
-    if len(fitting) < len(encoded):
-        context.progress.warn(f"{len(encoded) - len(fitting)} held-out prompts are too long for the model's context")
-    return fitting, len(encoded) - len(fitting)
+    fitting: list[EncodedPrompt] = []
+    too_long: list[EncodedPrompt] = []
+    for prompt in context.run.prompts("eval"):
+        tokens = encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
+        fits = longest is None or len(tokens) + _max_new_tokens(config) <= longest
+        (fitting if fits else too_long).append(EncodedPrompt(prompt.prompt_id, tokens))
+    return fitting, too_long
 
 
 def _sample(
@@ -173,27 +190,9 @@ def _sample(
     )
 
 
-def _scored(context: Context, responses: list[Response]) -> list[EvaluatedResponse]:
-    config = context.config
-    rewards = score_responses(context, responses, scorer_of(config))
-    second_rewards = score_responses(context, responses, config.evaluate.second_scorer)
-    return [
-        EvaluatedResponse(
-            response_id=response.response_id,
-            prompt_id=response.prompt_id,
-            sample_index=int(response.response_id.rpartition("/r")[2]),
-            num_tokens=len(response.token_ids),
-            truncated=response.finish_reason == "length",
-            reward=reward,
-            second_reward=second,
-        )
-        for response, reward, second in zip(responses, rewards, second_rewards, strict=True)
-    ]
-
-
 def _facts(context: Context) -> dict[str, Any]:
     run, iteration = context.run, context.iteration
-    selected = run.stage("select", iteration).manifest
+    selected, initial = run.stage("select", iteration).manifest, run.initial_evaluation.manifest
     spent = sum(row.outcome in SPENT_OUTCOMES for t in range(1, iteration + 1) for row in outcomes(run, t))
     return {
         "iteration": iteration,
@@ -201,7 +200,8 @@ def _facts(context: Context) -> dict[str, Any]:
         "method": selected.settings["select.method"] if selected else None,
         "scorer": scorer_of(context.config),
         "second_scorer": context.config.evaluate.second_scorer,
+        "initial_evaluation": initial.digest if initial else None,
     }
 
 
-STAGE = Stage("evaluate", 1, settings, inputs, work, headline, check)
+STAGE = Stage("evaluate", 2, settings, inputs, work, headline, check)

@@ -1,5 +1,6 @@
 """Accuracy of the implicit reward on held-out preferences: does β log π_θ/π_ref order responses as people did?"""
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, groupby
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.files import sha256_of
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.core.statistics import mean_interval
+from activedpo_cli.core.statistics import win_rate_interval
 from activedpo_cli.errors import InvalidDataError, NotReadyError
 from activedpo_cli.prompts._collect import prompt_key
 from activedpo_cli.records import Response, response_id
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HeldOutPreference:
-    """A preference that training never sees."""
+class HeldOutPair:
+    """Two tokenized responses to a prompt of which one is preferred; training never sees them."""
 
     chosen: Response
     rejected: Response
@@ -51,7 +52,7 @@ def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
 def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
     """Share of held-out preferences whose chosen response has the larger implicit reward, equal ones counting ½.
 
-    The interval is over prompts. None where there are no held-out preferences.
+    The interval is Wilson's, over prompts. None where there are no held-out preferences.
     """
     from activedpo_cli.models.adapters import reference_mode
 
@@ -70,7 +71,7 @@ def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTr
     correct: dict[str, list[float]] = {}
     for pair, margin in zip(preferences, margins, strict=True):
         correct.setdefault(pair.chosen.prompt_id, []).append(0.5 if margin == 0 else float(margin > 0))
-    interval = mean_interval([sum(values) / len(values) for values in correct.values()])
+    interval = win_rate_interval([sum(values) / len(values) for values in correct.values()])
     return {
         **dict(zip(names, interval, strict=True)),
         "preference_margin_mean": sum(margins) / len(margins),
@@ -78,31 +79,45 @@ def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTr
     }
 
 
-def _from_pool(context: Context) -> Iterator[HeldOutPreference]:
+def check_held_out(run: Run, config: Config) -> None:
+    """Raise InvalidDataError for a score that no held-out response has, and for a file that holds no preferences."""
+    from activedpo_cli.generation._recorded import read_preferences
+
+    if config.evaluate.score_field is not None:
+        _scored_responses(run, config.evaluate.score_field)
+    if config.evaluate.preferences is not None:
+        read_preferences(Path(config.evaluate.preferences))
+
+
+def _scored_responses(run: Run, field: str) -> list[Response]:
+    held_out = {prompt.prompt_id for prompt in run.prompts("eval")}
+    responses = [response for response in run.pool_responses() if response.prompt_id in held_out]
+    scored = [response for response in responses if field in (response.scores or {})]
+    if not scored:
+        known = sorted({name for response in responses for name in response.scores or {}})
+        close = difflib.get_close_matches(field, known, n=1)
+        raise InvalidDataError(
+            f"evaluate.score_field is `{field}`, a score that no held-out response has"
+            + (f" — did you mean `{close[0]}`?" if close else ""),
+            details=[f"scores that held-out responses have: {', '.join(known) or 'none'}"],
+            hint=f"--score-field {(close or known)[0]}" if known else None,
+        )
+    return scored
+
+
+def _from_pool(context: Context) -> Iterator[HeldOutPair]:
     field = context.config.evaluate.score_field
     if field is None:
         return
-    held_out = {prompt.prompt_id for prompt in context.run.prompts("eval")}
-    scored = [
-        response
-        for response in context.run.pool_responses()
-        if response.prompt_id in held_out and field in (response.scores or {})
-    ]
-    if not scored:
-        raise InvalidDataError(
-            f"no held-out response has the score `{field}`", hint="see the fields in pool/responses.jsonl"
-        )
-    for _, group in groupby(scored, key=lambda response: response.prompt_id):
+    for _, group in groupby(_scored_responses(context.run, field), key=lambda response: response.prompt_id):
         for a, b in combinations(group, 2):
             assert a.scores is not None
             assert b.scores is not None
             if a.scores[field] != b.scores[field]:
-                yield HeldOutPreference(a, b) if a.scores[field] > b.scores[field] else HeldOutPreference(b, a)
+                yield HeldOutPair(a, b) if a.scores[field] > b.scores[field] else HeldOutPair(b, a)
 
 
-def _from_file(
-    context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "PeftModel"
-) -> Iterator[HeldOutPreference]:
+def _from_file(context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "PeftModel") -> Iterator[HeldOutPair]:
     from activedpo_cli.generation._recorded import read_preferences
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text
     from activedpo_cli.models.loading import context_length
@@ -136,7 +151,7 @@ def _from_file(
         if longest is not None and max(len(prompt) + len(side.token_ids) for side in sides) > longest:
             too_long += 1
             continue
-        yield HeldOutPreference(*sides)
+        yield HeldOutPair(*sides)
     if seen:
         context.progress.warn(f"{seen} held-out preferences are about prompts of the pool and left out")
     if too_long:

@@ -1,30 +1,59 @@
-"""Iteration 0: π_SFT's responses to the held-out prompts, made by the first evaluation and compared with by all."""
+"""Iteration 0: π_SFT's responses to the held-out prompts, sampled by the first evaluation and compared with by all.
 
-from collections.abc import Callable, Mapping
+The responses depend on how they were sampled and on nothing else. Their rewards are kept apart, a file for each scorer,
+so that an iteration is only ever compared with rewards from its own scorer.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from activedpo_cli.artifacts.lock import exclusive
-from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.manifest import Started, digest_of
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.stage_folder import set_aside
 from activedpo_cli.errors import RefusedError
-from activedpo_cli.records import EvaluatedResponse
+from activedpo_cli.records import EvaluatedResponse, Response, ResponseReward
+from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, environment
+from activedpo_cli.stages.label import oracle_inputs
 from activedpo_cli.stages.measures import reward_measures, text_measures
 from activedpo_cli.stages.policy import reference_digest
+from activedpo_cli.stages.scoring import evaluated_rows, score_responses, scorer_settings, scorers_of
 
-INITIAL_VERSION = 1
+INITIAL_VERSION = 2
+METRICS_NAME = "metrics.json"
+
+Sample = Callable[[Context], list[Response]]
 
 
-def check_same_settings(run: Run, settings: Mapping[str, Any]) -> None:
-    """Raise RefusedError when the initial evaluation was made with other settings: iterations would not compare."""
+def sampling_settings(config: Config) -> dict[str, Any]:
+    """What responses to the held-out prompts depend on beside the policy; equal in all iterations of a run."""
+    evaluate = config.evaluate
+    return {
+        "seed": config.seed,
+        "evaluate.num_responses": evaluate.num_responses,
+        "evaluate.max_new_tokens": evaluate.max_new_tokens or config.generate.max_new_tokens,
+        "evaluate.temperature": evaluate.temperature,
+        "evaluate.top_k": evaluate.top_k,
+        "evaluate.top_p": evaluate.top_p,
+        "evaluate.unit_size": evaluate.unit_size,
+        "generate.backend": config.generate.backend,
+        "generate.stop_token_ids": config.generate.stop_token_ids,
+        "model.dtype": config.model.dtype,
+        "model.attn_implementation": config.model.attn_implementation,
+        "prompts.chat_template": config.prompts.chat_template,
+    }
+
+
+def check_same_sampling(run: Run, config: Config) -> None:
+    """Raise RefusedError when π_SFT's responses were sampled with other settings: iterations would not compare."""
     record = run.initial_evaluation.manifest
     if record is None:
         return
     differences = [
         f"{key}  {record.settings.get(key)} → {value}"
-        for key, value in settings.items()
+        for key, value in sampling_settings(config).items()
         if record.settings.get(key) != value
     ]
     if differences:
@@ -37,26 +66,61 @@ def check_same_settings(run: Run, settings: Mapping[str, Any]) -> None:
         )
 
 
-def ensure_initial_evaluation(
-    context: Context, settings: Mapping[str, Any], sample: Callable[[Context], list[EvaluatedResponse]]
-) -> list[EvaluatedResponse]:
-    """The scored responses of π_SFT, sampled by `sample` unless they are there."""
-    run, folder = context.run, context.run.initial_evaluation
+def ensure_initial_evaluation(context: Context, sample: Sample) -> list[EvaluatedResponse]:
+    """π_SFT's responses, sampled by `sample` unless they are there, with rewards by this evaluation's scorers."""
+    run, folder, scorers = context.run, context.run.initial_evaluation, scorers_of(context.config)
     with exclusive(run.lock_path("initial-evaluation"), str(folder.path)):
-        if not folder.manifest:
-            started = Started(
-                stage="initial-evaluation",
-                stage_version=INITIAL_VERSION,
-                iteration=0,
-                settings=dict(settings),
-                inputs={"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
-            )
-            if folder.started != started:  # begun with other settings, by an evaluation that failed
-                set_aside(folder, run.stale)
-            folder.begin(started)
-            rows = sample(replace(context, folder=folder))
-            folder.write_rows("samples.jsonl", rows)
-            metrics = {**reward_measures(rows, rows), **text_measures(rows, rows, pure_sampling=False)}
-            folder.write_json("metrics.json", metrics | {"iteration": 0, "labels_spent": 0})
-            folder.finish(started, logs=(), summary=metrics, execution={}, environment=environment())
-    return folder.read_rows("samples.jsonl", EvaluatedResponse)
+        responses = _ensure_responses(context, sample)
+        rewards, second_rewards = (
+            None if spec is None else _ensure_rewards(context, responses, spec) for spec in scorers
+        )
+        rows = evaluated_rows(responses, rewards=rewards, second_rewards=second_rewards)
+        metrics = {
+            **reward_measures(rows, rows),
+            **text_measures(rows, rows, pure_sampling=False),
+            "iteration": 0,
+            "labels_spent": 0,
+            "scorer": scorers[0],
+            "second_scorer": scorers[1],
+        }
+        # An evaluation without a scorer has nothing to add to what an earlier one measured.
+        if not folder.has(METRICS_NAME) or (any(scorers) and folder.read_json(METRICS_NAME) != metrics):
+            folder.write_json(METRICS_NAME, metrics)
+    return rows
+
+
+def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
+    run, folder = context.run, context.run.initial_evaluation
+    if folder.manifest:
+        check_same_sampling(run, context.config)  # a resumed evaluation, or another that was faster
+        return [row for name in folder.manifest.outputs for row in folder.read_rows(name, Response)]
+    started = Started(
+        stage="initial-evaluation",
+        stage_version=INITIAL_VERSION,
+        iteration=0,
+        settings=sampling_settings(context.config),
+        inputs={"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
+    )
+    if folder.started != started:  # begun with other settings, by an evaluation that failed
+        set_aside(folder, run.stale)
+    folder.begin(started)
+    responses = sample(replace(context, folder=folder))
+    summary = {"responses": len(responses), "prompts": len({row.prompt_id for row in responses})}
+    folder.finish(started, logs=(), summary=summary, execution={}, environment=environment())
+    return responses
+
+
+def _ensure_rewards(context: Context, responses: Sequence[Response], scorer: str) -> list[float]:
+    """The scorer's rewards of the responses; its file is named by all that they depend on."""
+    folder, config = context.run.initial_evaluation, context.config
+    identity = {"scorer": scorer, "inputs": oracle_inputs(scorer, config), **scorer_settings(config)}
+    name = f"rewards-{digest_of(identity).removeprefix('sha256:')[:12]}.jsonl"
+    if not folder.has(name):
+        rewards = score_responses(context, responses, scorer)
+        rows = [
+            ResponseReward(response_id=response.response_id, scorer=scorer, reward=reward)
+            for response, reward in zip(responses, rewards, strict=True)
+        ]
+        folder.write_rows(name, rows)
+    by_id = {row.response_id: row.reward for row in folder.read_rows(name, ResponseReward)}
+    return [by_id[response.response_id] for response in responses]

@@ -1,11 +1,14 @@
 """Rewards and log-probabilities of responses, in bounded batches."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.oracles.base import open_oracle
-from activedpo_cli.records import Response
+from activedpo_cli import discovery
+from activedpo_cli.oracles.base import open_oracle, parse_spec
+from activedpo_cli.records import EvaluatedResponse, Response
+from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context
+from activedpo_cli.stages.label import oracle_inputs
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -14,14 +17,60 @@ if TYPE_CHECKING:
 LOGPS_BATCH = 16
 
 
-def score_responses(context: Context, responses: Sequence[Response], scorer: str | None) -> list[float | None]:
-    """The scorer's value of each response; None throughout where there is no scorer."""
+def scorer_of(config: Config) -> str | None:
+    """Who scores: `evaluate.scorer`, else the label oracle where it can score new text, else nobody."""
+    if config.evaluate.scorer is not None:
+        return config.evaluate.scorer
+    name, _ = parse_spec(config.label.oracle)
+    return config.label.oracle if discovery.load("oracles", name).SCORES_TEXT else None
+
+
+def scorers_of(config: Config) -> tuple[str | None, str | None]:
+    """The scorer and the second one; None where nobody scores."""
+    return scorer_of(config), config.evaluate.second_scorer
+
+
+def scorer_settings(config: Config) -> dict[str, Any]:
+    """What a score depends on beside the scorer and the text; a reward model's batches are `label.unit_size` wide."""
+    return {
+        "label.input_format": config.label.input_format,
+        "label.max_length": config.label.max_length,
+        "label.unit_size": config.label.unit_size,
+    }
+
+
+def scorer_inputs(config: Config) -> dict[str, str]:
+    """Digests of the scorers that are files or models."""
+    digests: dict[str, str] = {}
+    for spec in filter(None, scorers_of(config)):
+        digests |= oracle_inputs(spec, config)
+    return digests
+
+
+def note_scorer(context: Context) -> None:
+    """Say when rewards will be missing, or when those of an earlier iteration came from somebody else."""
+    scorer = scorer_of(context.config)
+    records = (context.run.stage("evaluate", t).manifest for t in range(context.iteration - 1, 0, -1))
+    before = next((record for record in records if record and record.settings["evaluate.scorer"]), None)
+    known = before.settings["evaluate.scorer"] if before else None
     if scorer is None:
-        return [None] * len(responses)
+        earlier = f"; iteration {before.iteration} had `--scorer {known}`" if before else ""
+        context.progress.note(
+            f"nothing scores new text here, so the reward fields will be null (see --scorer{earlier})"
+        )
+    elif before and _digests_of(known, before.inputs) != _digests_of(scorer, oracle_inputs(scorer, context.config)):
+        other = f"`{known}`" if known != scorer else f"`{scorer}` before it changed"
+        context.progress.warn(
+            f"iteration {before.iteration} was scored by {other}: its rewards do not compare with these"
+        )
+
+
+def score_responses(context: Context, responses: Sequence[Response], scorer: str) -> list[float]:
+    """The scorer's value of each response."""
     prompts = {prompt.prompt_id: prompt.prompt for prompt in context.run.prompts()}
     oracle = open_oracle(scorer, context.config.label, context.execution.device)
     size = context.config.evaluate.unit_size
-    scores: list[float | None] = []
+    scores: list[float] = []
     context.progress.start(f"rewards by {scorer}", len(responses), "responses")
     for start in range(0, len(responses), size):
         unit = responses[start : start + size]
@@ -29,6 +78,35 @@ def score_responses(context: Context, responses: Sequence[Response], scorer: str
         context.progress.advance(len(unit))
     context.progress.stop()
     return scores
+
+
+def evaluated_rows(
+    responses: Sequence[Response],
+    *,
+    rewards: Sequence[float] | None,
+    second_rewards: Sequence[float] | None,
+    logps: Sequence[float] | None = None,
+    ref_logps: Sequence[float] | None = None,
+) -> list[EvaluatedResponse]:
+    """What was measured about each response; None in place of a column that nobody measured."""
+
+    def at(column: Sequence[float] | None, place: int) -> float | None:
+        return None if column is None else column[place]
+
+    return [
+        EvaluatedResponse(
+            response_id=response.response_id,
+            prompt_id=response.prompt_id,
+            sample_index=int(response.response_id.rpartition("/r")[2]),
+            num_tokens=len(response.token_ids),
+            truncated=response.finish_reason == "length",
+            reward=at(rewards, place),
+            second_reward=at(second_rewards, place),
+            logps=at(logps, place),
+            ref_logps=at(ref_logps, place),
+        )
+        for place, response in enumerate(responses)
+    ]
 
 
 def logps_of(
@@ -56,3 +134,9 @@ def logps_of(
         context.progress.advance(len(unit))
     context.progress.stop()
     return values
+
+
+def _digests_of(spec: str | None, inputs: Mapping[str, str]) -> dict[str, str]:
+    """A scorer's digests without its place: a model that was moved is the same."""
+    prefix = f"oracle {spec} "
+    return {name.removeprefix(prefix): digest for name, digest in inputs.items() if name.startswith(prefix)}

@@ -9,7 +9,7 @@ import honest_policy as honest
 import numpy as np
 import pytest
 from command_line import done, manifest, on, refused, rows, snapshot
-from conftest import SMALL
+from small_runs import SMALL
 
 NUM_PROMPTS, EVAL_PROMPTS = 14, 5
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import done, manifest, on, rows
-from conftest import SMALL
+from small_runs import SMALL
 from safetensors.torch import load_file
 
 
