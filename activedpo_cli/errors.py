@@ -70,3 +70,7 @@ class InterruptedByUserError(ActiveDPOError):
     """A signal, or the person labelling, stopped the work; what was finished is kept."""
 
     exit_code = 130
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends the work as Ctrl-C does, and nobody may take it for a person who quits."""

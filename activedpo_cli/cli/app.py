@@ -1,6 +1,7 @@
 """The `activedpo` command: its groups of subcommands, and the one place where errors become text and exit codes."""
 
 import os
+import select
 import signal
 import sys
 import traceback
@@ -12,7 +13,9 @@ from typer.core import TyperGroup
 from activedpo_cli import __version__
 from activedpo_cli.cli import look_commands, run_commands, stage_commands
 from activedpo_cli.cli.render import print_error, print_message
-from activedpo_cli.errors import ActiveDPOError, InterruptedByUserError
+from activedpo_cli.errors import ActiveDPOError, InterruptedByUserError, Terminated
+
+READER_GONE_EXIT_CODE = 128 + signal.SIGPIPE
 
 
 class ErrorBoundary(TyperGroup):
@@ -30,6 +33,8 @@ class ErrorBoundary(TyperGroup):
             _say_interrupted()
             raise typer.Exit(InterruptedByUserError.exit_code) from error
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _silence_unread_output():
+                raise typer.Exit(READER_GONE_EXIT_CODE) from error
             print_error(_explained(error))
             raise typer.Exit(ActiveDPOError.exit_code) from error
         except typer.Exit:
@@ -68,7 +73,13 @@ look_commands.register(app)
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    try:
+        app()
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # else the interpreter complains about it on its way out
+            _silence_unread_output()
 
 
 class _Terminable:
@@ -77,7 +88,7 @@ class _Terminable:
     def __enter__(self) -> None:
         self._previous = None
         if _in_main_thread():
-            self._previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+            self._previous = signal.signal(signal.SIGTERM, _raise_terminated)
 
     def __exit__(self, *_: object) -> None:
         if self._previous is not None:
@@ -90,12 +101,25 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _raise_interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+def _raise_terminated(number: int, frame: Any) -> None:
+    raise Terminated
 
 
 def _say_interrupted() -> None:
     print_message("interrupted: what was finished is kept; the same command goes on from there")
+
+
+def _silence_unread_output() -> bool:
+    """Send output nowhere whose reader has gone away, as `head` does; says whether there was any."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    unread = [descriptor for descriptor, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in unread:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    return bool(unread)
 
 
 def _explained(error: OSError) -> ActiveDPOError:

@@ -72,7 +72,7 @@ def run_loop(
     given: Mapping[str, Any],
     ridge: Annotated[float | None, typer.Option("--ridge", min=0, help="λ of V, for methods that have it.")] = None,
     iterations: Annotated[
-        int | None, typer.Option(min=1, metavar="T", help="Iterations in all. \\[default: 5, or those there are]")
+        int | None, typer.Option(min=1, metavar="T", help="Iterations in all. \\[default: as asked before, else 5]")
     ] = None,
     run: RunOption = None,
     preset: PresetOption = None,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from activedpo_cli.display import display_text
+from activedpo_cli.errors import Terminated
 from activedpo_cli.labelling.sides import shown_sides
 from activedpo_cli.oracles.base import Comparison, prompt_as_text
 from activedpo_cli.records import Label, Outcome, Response
@@ -64,7 +65,7 @@ def label_session(
 ) -> SessionResult:
     """Ask about every pair without a label, in order, until all are answered or the person quits.
 
-    End of input and Ctrl-C count as quitting.
+    End of input and Ctrl-C count as quitting; SIGTERM (Terminated) does not, and passes through.
 
     Args:
         comparisons: All pairs of the stage.
@@ -80,6 +81,8 @@ def label_session(
     session.labels = {pair_id: label for pair_id, label in labels.items() if pair_id in known}
     try:
         has_quit = not session.ask_all()
+    except Terminated:
+        raise
     except KeyboardInterrupt:
         has_quit = True
     remaining = len(comparisons) - len(session.labels)

@@ -15,7 +15,7 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback, get_scheduler
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -60,9 +60,11 @@ def train_dpo(
 
     Equal arguments give equal adapters, bit for bit on a CPU. `on_log` gets each metrics row as it is made; `scratch`
     is a folder for the libraries. Raises ActiveDPOError when nothing is trainable, when a loss or gradient is not
-    finite (before that update), when the first gradient is zero, and when rows or tokens are not those given.
+    finite (before that update), when the first gradient is zero, and when rows or tokens are not those given; raises
+    UsageError for settings that the libraries refuse.
     """
     check_examples(examples)
+    _check_schedule(settings, planned_steps(len(examples), settings))
     trainable_parameters(policy)
     audit, rows = TrainingAudit(examples), []
 
@@ -179,6 +181,24 @@ def _dataset(examples: Sequence[DPOExample]) -> Dataset:
 def _collator(tokenizer: PreTrainedTokenizerBase) -> _CollatorWithRows:
     pad_token_id = tokenizer.pad_token_id
     return _CollatorWithRows(pad_token_id=0 if pad_token_id is None else pad_token_id, max_length=None)
+
+
+def _check_schedule(settings: TrainSettings, steps: int) -> None:
+    """Raise UsageError for a schedule that needs arguments which are no settings here; the trainer asks too late."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=settings.learning_rate)
+    try:
+        get_scheduler(
+            settings.lr_scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=settings.warmup_steps,
+            num_training_steps=steps,
+        )
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"train.lr_scheduler_type `{settings.lr_scheduler_type}` can't be used",
+            details=[str(error).splitlines()[0]],
+            hint="--lr-scheduler-type linear",
+        ) from error
 
 
 def _config(settings: TrainSettings, *, seed: int, device: torch.device, scratch: Path) -> DPOConfig:

@@ -1,5 +1,6 @@
 """Make a run: settings, prompts and π_ref, fixed from the start. The folder appears only when it is whole."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +12,20 @@ from activedpo_cli import __version__
 from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.config import CONFIG_NAME, build_config, flat, nested, render_config
-from activedpo_cli.errors import RefusedError, UsageError
+from activedpo_cli.artifacts.run_record import RUN_SCHEMA, read_base, read_facts
+from activedpo_cli.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
+from activedpo_cli.errors import BusyError, RefusedError, UsageError
 from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, model_digest, resolve_model
 from activedpo_cli.presets import read_preset
 from activedpo_cli.progress import Progress
 from activedpo_cli.prompts._collect import PromptCollection, collect_prompts, source_path
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
-from activedpo_cli.stages.differences import given_differences
+from activedpo_cli.stages.differences import all_settings, given_differences, is_fixed
 
-RUN_SCHEMA = 1
 BUILT_IN_MODEL = "tiny"
+BUILT_IN_PRESET = "tiny"
+LOCKS = ".locks"
 
 
 @dataclass(frozen=True)
@@ -39,50 +42,80 @@ def preset_for(request: RunRequest) -> str:
     """The preset asked for; else `paper` for a user's own prompts, and the built-in `tiny` task without them."""
     if request.preset is not None:
         return request.preset
-    return "paper" if "prompts.source" in request.given else "tiny"
+    return "paper" if "prompts.source" in request.given else BUILT_IN_PRESET
+
+
+def open_run(path: Path) -> Run:
+    """The run in a folder; raises NotReadyError when there is none, InvalidDataError when its records are damaged."""
+    run = Run.open(path)
+    read_facts(path)
+    read_base(path)
+    return run
 
 
 def ensure_run(request: RunRequest, progress: Progress) -> tuple[Run, bool]:
-    """The run at the path, made now if there is none; says whether it was made.
+    """The run at the path, made now if there is none; says whether this call made it.
 
-    Raises RefusedError when there is one that was made with other settings than those given.
+    Raises RefusedError when there is one whose settings are others than those given.
     """
-    if (request.path / "run.json").is_file():
-        run = Run.open(request.path)
-        _refuse_other_settings(run, request)
-        return run, False
-    plan = _plan(request)
-    with exclusive(request.path.parent / ".locks" / f"{request.path.name}.lock", str(request.path)):
-        if not (request.path / "run.json").is_file():
-            _make(request, plan, progress)
-    return Run.open(request.path), True
+    if not _is_run(request.path):
+        plan = _plan(request)
+        with exclusive(request.path.parent / LOCKS / f"{request.path.name}.lock", str(request.path)):
+            if not _is_run(request.path):  # another process may have made it since
+                _make(request, plan, progress)
+                return open_run(request.path), True
+    run = open_run(request.path)
+    _refuse_other_settings(run, request)
+    return run, False
+
+
+def find_run(request: RunRequest, progress: Progress, *, make: bool = True) -> tuple[Run, bool]:
+    """The run at the path for a command that may change settings of stages to come; says whether it was made now.
+
+    Raises RefusedError when what is given contradicts what is fixed when a run is made.
+    """
+    if make and not _is_run(request.path):
+        return ensure_run(request, progress)
+    run = open_run(request.path)
+    _refuse(run, _differences_in_what_is_fixed(run, request))
+    return run, False
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").is_file()
 
 
 def _refuse_other_settings(run: Run, request: RunRequest) -> None:
-    given_differences(run, None, request.given)
-    differences = [
-        f"{key}  {old} → {request.given[key]}"
-        for key, old in flat_given(run, request.given).items()
-        if old != request.given[key]
+    differences = _differences_in_what_is_fixed(run, request)
+    now = all_settings(run.config, request.given)
+    wanted = all_settings(with_changes(run.config, request.given), request.given)
+    differences += [
+        f"{key}  {now.get(key, 'not set')} → {value}"
+        for key, value in wanted.items()
+        if not is_fixed(key) and (key not in now or now[key] != value)
     ]
-    if request.preset is not None and run.facts["preset"] != request.preset:
-        differences.append(f"preset  {run.facts['preset']} → {request.preset}")
+    _refuse(run, differences)
+
+
+def _differences_in_what_is_fixed(run: Run, request: RunRequest) -> list[str]:
+    given_differences(run, None, request.given)
+    facts, differences = run.facts, []
+    if request.preset is not None and facts["preset"] != request.preset:
+        differences.append(f"preset  {facts['preset']} → {request.preset}")
     source = source_path(run.config.prompts.source)
-    recorded = run.facts["prompts_source_digest"]
+    recorded = facts["prompts_source_digest"]
     if "prompts.source" in request.given and source and source.is_file() and files.sha256_of(source) != recorded:
         differences.append(f"the content of `{source}` has changed since the run was made")
+    return differences
+
+
+def _refuse(run: Run, differences: list[str]) -> None:
     if differences:
         raise RefusedError(
             f"`{run.path}` was made with other settings",
             details=differences,
             hint="make another run with `--run OTHER_NAME`, or change settings of stages to come with their own flags",
         )
-
-
-def flat_given(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run was made with, for the given settings that later flags may have changed since."""
-    made_with: dict[str, Any] = run.facts["given"]
-    return {key: made_with[key] for key in given if key in made_with and not key.startswith(("model.", "prompts."))}
 
 
 @dataclass(frozen=True)
@@ -97,7 +130,7 @@ class _Plan:
 
 def _plan(request: RunRequest) -> _Plan:
     """Find and check everything before the first byte is written, so that a failure leaves nothing behind."""
-    if request.path.exists() and any(request.path.iterdir()):
+    if _is_occupied(request.path) and not _is_run(request.path):
         raise UsageError(
             f"`{request.path}` exists and is not a run", hint="choose another name with --run, or empty the folder"
         )
@@ -110,14 +143,20 @@ def _plan(request: RunRequest) -> _Plan:
     return _Plan(preset, config, collect_prompts(config.prompts, config.seed), location)
 
 
+def _is_occupied(path: Path) -> bool:
+    """Whether a folder holds anything but locks, which a command leaves whose run was discarded under its hands."""
+    return path.exists() and any(entry.name != LOCKS for entry in path.iterdir())
+
+
 def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
     _report_duplicates(plan.prompts, progress)
+    _report_foreign_preset(request, plan, progress)
 
     def save(folder: Path) -> None:
         _fill(folder, request, plan)
 
-    if request.path.exists():
-        request.path.rmdir()
+    if request.path.exists() and not _is_occupied(request.path):
+        shutil.rmtree(request.path)
     files.write_folder_with(request.path, save)
     progress.note(
         f"made `{request.path}` from preset `{plan.preset}`: {plan.config.model.name}, "
@@ -172,6 +211,35 @@ def _report_duplicates(prompts: PromptCollection, progress: Progress) -> None:
         progress.warn(f"left out {len(dropped)} repeated prompts ({shown})")
 
 
+def _report_foreign_preset(request: RunRequest, plan: _Plan, progress: Progress) -> None:
+    """Say what a model gets from the built-in task, which nobody would choose for any but the built-in one."""
+    if plan.preset != BUILT_IN_PRESET or plan.location is None:
+        return
+    train = plan.config.train
+    words = {
+        "prompts.source": "prompts",
+        "label.oracle": "rule",
+        "train.learning_rate": f"learning rate {train.learning_rate:g}",
+        "train.beta": f"β {train.beta:g}",
+    }
+    inherited = [word for key, word in words.items() if key not in request.given]
+    if inherited:
+        advice = "leave --preset out" if "prompts.source" in request.given else "give --prompts FILE for your own"
+        progress.warn(
+            f"preset `{plan.preset}` is the built-in toy task, and model `{plan.config.model.name}` gets its "
+            f"{', '.join(inherited)}; {advice}"
+        )
+
+
 def discard(run: Run) -> None:
-    """Remove a run that was made by a command which then failed before any work began."""
-    shutil.rmtree(run.path)
+    """Remove a run that this process has made, unless anything has begun in it, here or in another process."""
+    try:
+        # Nothing can begin before this stage does, so nobody works in the run while this lock is held.
+        with exclusive(run.lock_path("iter-001-generate"), str(run.path)):
+            if run.iterations():
+                return
+            condemned = run.path.with_name(f".{run.path.name}.{os.getpid()}.tmp")
+            files.move(run.path, condemned)
+            shutil.rmtree(condemned)
+    except BusyError:
+        return

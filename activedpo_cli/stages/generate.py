@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli import discovery
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import flat
 from activedpo_cli.errors import InvalidDataError
@@ -60,8 +61,8 @@ def work(context: Context) -> dict[str, Any]:
 
 def _from_pool(context: Context) -> dict[str, Any]:
     pool.ensure(context)
-    counts = pool.usable_responses_by_prompt(context.run)
-    prompts = [prompt for prompt in context.run.prompts("train") if counts.get(prompt.prompt_id, 0) > 1]
+    counts = pool.pairable_prompts(context.run, context.config)
+    prompts = [prompt for prompt in context.run.prompts("train") if prompt.prompt_id in counts]
     drawn = draw_prompts(context, prompts, lambda prompt: True)
     context.folder.write_json("prompts.json", {"source": "pool"} | drawn.as_json())
     return {"prompts": len(drawn.prompts), "responses": sum(counts[prompt.prompt_id] for prompt in drawn.prompts)}
@@ -73,6 +74,7 @@ def _from_policy(context: Context) -> dict[str, Any]:
 
     run, config, iteration = context.run, context.config, context.iteration
     policy, tokenizer = _current_policy(context)
+    _check_sampling(context, policy, tokenizer)
     context_tokens = context_length(policy)
     encoded: dict[str, list[int]] = {}
 
@@ -93,6 +95,16 @@ def _from_policy(context: Context) -> dict[str, Any]:
         seed_of_unit=lambda unit: derive_seed(config.seed, "generate", iteration, unit),
     )
     return _summary(units) | {"prompts": len(drawn.prompts), "prompts_too_long": len(drawn.too_long)}
+
+
+def _check_sampling(
+    context: Context, policy: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase"
+) -> None:
+    """Raise UsageError for settings that only the model can judge, while nothing is written that would pin them."""
+    from activedpo_cli.models.encoding import stop_token_ids
+
+    stop_token_ids(tokenizer, policy.generation_config, context.config.generate.stop_token_ids)
+    discovery.load("generation", context.config.generate.backend)
 
 
 def _current_policy(context: Context) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":

@@ -115,12 +115,15 @@ def _ensure_rewards(context: Context, responses: Sequence[Response], scorer: str
     folder, config = context.run.initial_evaluation, context.config
     identity = {"scorer": scorer, "inputs": oracle_inputs(scorer, config), **scorer_settings(config)}
     name = f"rewards-{digest_of(identity).removeprefix('sha256:')[:12]}.jsonl"
-    if not folder.has(name):
-        rewards = score_responses(context, responses, scorer)
+    rows = folder.read_rows(name, ResponseReward) if folder.has(name) else []
+    is_redo = context.folder.path != context.run.stage("evaluate", context.iteration).path
+    if is_redo or not rows:  # --force: what a scorer imports may have changed, and no digest covers that
+        kept, rewards = rows, score_responses(context, responses, scorer)
         rows = [
             ResponseReward(response_id=response.response_id, scorer=scorer, reward=reward)
             for response, reward in zip(responses, rewards, strict=True)
         ]
-        folder.write_rows(name, rows)
-    by_id = {row.response_id: row.reward for row in folder.read_rows(name, ResponseReward)}
+        if rows != kept:
+            folder.write_rows(name, rows)
+    by_id = {row.response_id: row.reward for row in rows}
     return [by_id[response.response_id] for response in responses]

@@ -1,20 +1,25 @@
 """The whole loop in one process: every stage that is not done, iteration after iteration."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from activedpo_cli.artifacts import jsonl
+from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import STAGES, Run, run_path
 from activedpo_cli.config import with_changes
+from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages.base import Execution, StageResult
-from activedpo_cli.stages.command import load_stage, ridge_setting
-from activedpo_cli.stages.create import RunRequest, discard, ensure_run
-from activedpo_cli.stages.differences import all_settings, is_fixed
+from activedpo_cli.stages.command import changeable, load_stage, ridge_setting
+from activedpo_cli.stages.create import RunRequest, discard, find_run
+from activedpo_cli.stages.differences import all_settings, given_differences, refuse
 from activedpo_cli.stages.names import with_known_names
 from activedpo_cli.stages.runner import run_stage
 
 DEFAULT_ITERATIONS = 5
+LOOP_NAME = "loop.json"
+"""Holds the number of iterations that was asked for, so that the same command, typed shorter, goes on to it."""
 
 
 @dataclass(frozen=True)
@@ -31,37 +36,91 @@ class LoopRequest:
 
 
 def do_loop(request: LoopRequest, progress: Progress, on_stage: Callable[[StageResult], None]) -> Run:
-    """Do all stages of all iterations; those that are done already cost next to nothing."""
-    path = run_path(request.run)
+    """Do all stages of all iterations; those that are done already cost next to nothing.
+
+    A given setting concerns all stages that have not begun. Raises RefusedError, before anything is written, where it
+    contradicts a stage that has.
+    """
     request = replace(request, given=with_known_names(request.given))
-    if (path / "run.json").is_file():
-        run, made = Run.open(path), False
-    else:
-        run, made = ensure_run(RunRequest(path, request.preset, request.given, request.command), progress)
+    run, made = find_run(RunRequest(run_path(request.run), request.preset, request.given, request.command), progress)
     try:
-        given = {} if made else dict(request.given)
+        given = {} if made else changeable(run, request.given)
         given |= ridge_setting(request.ridge, given.get("select.method", run.config.select.method), progress)
-        last = request.iterations or max([*run.iterations(), 0]) or DEFAULT_ITERATIONS
-        for iteration in range(1, last + 1):
-            for name in STAGES:
-                on_stage(_do_stage(run, name, iteration, given, request.device, progress))
+        last = _last_iteration(run, request.iterations)
+        _check(run, last, given)
+        if request.iterations is not None and request.iterations != _asked_before(run):
+            jsonl.write_json(run.path / LOOP_NAME, {"iterations": request.iterations})
+        for iteration, name in _stages(last):
+            on_stage(_do_stage(run, name, iteration, given, request.device, progress))
     except BaseException:
-        if made and not run.iterations():
+        if made:
             discard(run)
         raise
     return run
 
 
+def _last_iteration(run: Run, asked: int | None) -> int:
+    """The number asked for now; else the one asked for before, or 5, and never fewer than there are."""
+    return asked or max(_asked_before(run) or DEFAULT_ITERATIONS, *run.iterations(), 1)
+
+
+def _asked_before(run: Run) -> int | None:
+    path = run.path / LOOP_NAME
+    if not path.is_file():
+        return None
+    content = jsonl.read_json(path)
+    asked = content.get("iterations") if isinstance(content, dict) else None
+    if not isinstance(asked, int) or asked < 1:
+        raise InvalidDataError(f"`{path}` is damaged: it holds no number of iterations", hint=f"rm {path}")
+    return asked
+
+
+def _stages(last: int) -> Iterator[tuple[int, str]]:
+    return ((iteration, name) for iteration in range(1, last + 1) for name in STAGES)
+
+
+def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
+    """Refuse what begun or finished stages contradict, and wrong settings of the method before anything is computed."""
+    config = with_changes(run.config, given)
+    is_select_missing = False
+    for iteration, name in _stages(last):
+        record = _record(run, name, iteration)
+        is_select_missing |= record is None and name == "select"
+        differences = given_differences(run, record, _comparable(record, given)) if record else []
+        if differences:
+            refuse(run, name, iteration, differences)
+    if is_select_missing:
+        from activedpo_cli.stages.select import method_settings
+
+        method_settings(config)
+
+
+def _record(run: Run, name: str, iteration: int) -> Started | None:
+    folder = run.stage(name, iteration)
+    return folder.manifest or folder.started
+
+
+def _comparable(record: Started, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given settings that a record has; in `select` not the oracle, which may be named for `label` alone."""
+    return {
+        key: value
+        for key, value in given.items()
+        if key in record.settings and not (record.stage == "select" and key.startswith("label."))
+    }
+
+
 def _do_stage(
     run: Run, name: str, iteration: int, given: Mapping[str, Any], device: str, progress: Progress
 ) -> StageResult:
-    """One stage with the given settings that concern it; those of other stages are theirs to check and to write."""
-    stage = load_stage(name)
-    mine = {key: value for key, value in given.items() if is_fixed(key) or key in _concerning(run, stage, given)}
-    return run_stage(run, stage, iteration, mine, force=False, execution=Execution(device), progress=progress)
+    """One stage; the first that has not begun writes all given settings to `config.yaml`, once its checks have passed.
 
-
-def _concerning(run: Run, stage: Any, given: Mapping[str, Any]) -> set[str]:
-    sections = {"featurize": ("featurize.", "adapter."), "train": ("train.", "adapter.")}
-    prefixes = sections.get(stage.name, (f"{stage.name}.",))
-    return {key for key in all_settings(with_changes(run.config, given), given) if key.startswith(prefixes)}
+    Where a begun one comes first they are written before it goes on: its own checks have passed, and it may take long.
+    """
+    record = _record(run, name, iteration)
+    if record is not None:
+        if not run.stage(name, iteration).manifest:
+            run.change_config(all_settings(with_changes(run.config, given), given))
+        given = _comparable(record, given)
+    return run_stage(
+        run, load_stage(name), iteration, given, force=False, execution=Execution(device), progress=progress
+    )

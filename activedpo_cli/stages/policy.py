@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.manifest import MANIFEST_NAME, Started
 from activedpo_cli.artifacts.run import Run
+from activedpo_cli.artifacts.stage_folder import set_aside
 from activedpo_cli.config import flat
 from activedpo_cli.errors import RefusedError
 from activedpo_cli.settings import Config
@@ -77,15 +78,9 @@ def load_policy(
 
 
 def check_adapter_settings(run: Run, config: Config) -> None:
-    """Raise RefusedError when the run's adapter was made with other settings than these."""
-    manifest = run.initial_adapter.manifest
-    if manifest is None:
-        return
-    wanted = flat(config, "adapter")
-    differences = [
-        f"{key}  {manifest.settings[key]} → {value}" for key, value in wanted.items() if manifest.settings[key] != value
-    ]
-    if differences:
+    """Raise RefusedError when the run's adapter was made with other settings than these, and something with it."""
+    differences = _adapter_differences(run, config)
+    if differences and _adapter_is_in_use(run):
         raise RefusedError(
             "the run's adapter was made with other settings, which are fixed once it is made",
             details=differences,
@@ -93,14 +88,38 @@ def check_adapter_settings(run: Run, config: Config) -> None:
         )
 
 
+def _adapter_differences(run: Run, config: Config) -> list[str]:
+    manifest = run.initial_adapter.manifest
+    if manifest is None:
+        return []
+    made_with = manifest.settings
+    return [
+        f"{key}  {made_with[key]} → {value}"
+        for key, value in flat(config, "adapter").items()
+        if made_with[key] != value
+    ]
+
+
+def _adapter_is_in_use(run: Run) -> bool:
+    """Whether a stage was finished with the adapter; one that a failed command left behind binds nobody."""
+    stages = (run.stage(name, iteration) for iteration in run.iterations() for name in ("featurize", "train"))
+    return any(stage.has(MANIFEST_NAME) for stage in stages)
+
+
 def ensure_initial_adapter(run: Run, config: Config, base_model: "PreTrainedModel") -> None:
-    """Make the seeded initial adapter (B = 0) if it is not there yet; featurize and train both start from it."""
+    """Make the seeded initial adapter (B = 0) if it is not there yet; featurize and train both start from it.
+
+    One with other settings, with which nothing was finished, is moved to `.stale/`.
+    """
     from activedpo_cli.models.adapters import create_initial_adapter
     from activedpo_cli.seeds import derive_seed
 
     folder = run.initial_adapter
     if folder.manifest:
-        return
+        if not _adapter_differences(run, config):
+            return
+        check_adapter_settings(run, config)
+        set_aside(folder, run.stale)
     started = Started(
         stage="initial-adapter",
         stage_version=ADAPTER_VERSION,

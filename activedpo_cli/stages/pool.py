@@ -1,6 +1,7 @@
 """Responses made elsewhere: turned into tokens once, stored once, used by every iteration."""
 
-from collections import Counter
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from activedpo_cli.artifacts.files import sha256_of
 from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import Run
+from activedpo_cli.artifacts.stage_folder import set_aside
+from activedpo_cli.core.pairing import usable_indices
 from activedpo_cli.errors import InvalidDataError, RefusedError
 from activedpo_cli.records import Prompt, Response
 from activedpo_cli.settings import Config
@@ -15,64 +18,106 @@ from activedpo_cli.stages.base import Context, environment
 from activedpo_cli.stages.policy import load_tokenizer_of, model_location, reference_digest
 
 POOL_VERSION = 1
+FILE = "responses file"
+"""The name of the file among the inputs."""
 
 
 def file_digest(run: Run, config: Config) -> str:
-    """The identity of the responses file: as recorded with the pool, or of the file itself before there is one."""
-    manifest = run.pool.manifest
-    if manifest and manifest.settings["generate.responses"] == config.generate.responses:
-        return manifest.inputs["responses file"]
+    """The identity of the responses file: as recorded with a pool that was drawn from, else of the file itself."""
     assert config.generate.responses is not None
-    path = Path(config.generate.responses)
+    path, manifest = Path(config.generate.responses), run.pool.manifest
+    is_recorded = manifest is not None and manifest.settings["generate.responses"] == config.generate.responses
+    if manifest and is_recorded and (_is_drawn_from(run) or not path.is_file()):
+        return manifest.inputs[FILE]
     if not path.is_file():
         raise InvalidDataError(f"the responses file `{path}` does not exist")
     return f"sha256:{sha256_of(path)}"
 
 
 def check(run: Run, config: Config) -> None:
-    """Refuse another file, or another way to read it, than the run's pool was made with."""
-    manifest = run.pool.manifest
-    digest = file_digest(run, config)
-    if manifest is None:
-        return
-    recorded = {**manifest.settings, "responses file": manifest.inputs["responses file"]}
-    wanted = {**_settings(config), "responses file": digest}
-    if recorded["responses file"] == digest:
-        recorded["generate.responses"] = wanted["generate.responses"]  # the same file under another path
-    differences = [f"{key}  {recorded[key]} → {value}" for key, value in wanted.items() if recorded[key] != value]
-    if differences:
-        raise RefusedError(
-            "the run has a pool of responses already, made otherwise",
-            details=differences,
-            hint="make another run with `activedpo init --run OTHER_NAME …`",
-        )
+    """Refuse another file, or another way to read it, than the pool was made with that iterations were drawn from."""
+    if run.pool.manifest and _is_drawn_from(run):
+        _refuse(_differences(run.pool.manifest, _settings(config), file_digest(run, config)))
+
+
+def with_known_file(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Given settings in which the file of the run's pool goes by the path under which the pool knows it.
+
+    Raises RefusedError when iterations were drawn from the pool and the content of the file given now is another.
+    """
+    manifest, given = run.pool.manifest, dict(given)
+    if manifest is None or not given.get("generate.responses"):
+        return given
+    path, known = Path(given["generate.responses"]), manifest.settings["generate.responses"]
+    if path.is_file():
+        digest = f"sha256:{sha256_of(path)}"
+        if digest != manifest.inputs[FILE]:
+            if _is_drawn_from(run):
+                _refuse(_differences(manifest, {**manifest.settings, "generate.responses": str(path)}, digest))
+            return given
+    elif path.absolute() != Path(known).absolute():
+        return given
+    return given | {"generate.responses": known}
 
 
 def ensure(context: Context) -> None:
-    """Make the pool if it is not there yet."""
-    run, config = context.run, context.config
+    """Make the pool if it is not there yet; one made otherwise, from which nothing was drawn, is moved to `.stale/`."""
+    run, config, stage = context.run, context.config, context.folder.started
+    assert stage is not None
     with exclusive(run.lock_path("pool"), str(run.pool.path)):
+        digest = stage.inputs[FILE]
         if run.pool.manifest:
-            return
+            if not _differences(run.pool.manifest, _settings(config), digest):
+                return
+            set_aside(run.pool, run.stale)
         started = Started(
             stage="pool",
             stage_version=POOL_VERSION,
             iteration=0,
             settings=_settings(config),
-            inputs={
-                "responses file": file_digest(run, config),
-                "prompts": run.facts["prompts_digest"],
-                "reference": reference_digest(run),
-            },
+            inputs={FILE: digest, "prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
         )
         run.pool.begin(started)
         summary = _fill(context)
         run.pool.finish(started, logs=(), summary=summary, execution={}, environment=environment())
 
 
-def usable_responses_by_prompt(run: Run) -> Counter[str]:
-    """How many responses of the pool each prompt has."""
-    return Counter(response.prompt_id for response in run.pool_responses())
+def pairable_prompts(run: Run, config: Config) -> dict[str, int]:
+    """The prompts whose responses in the pool form at least one pair, and how many responses each has."""
+    found: dict[str, int] = {}
+    for prompt_id, group in groupby(run.pool_responses(), key=lambda response: response.prompt_id):
+        responses = list(group)
+        usable = usable_indices(
+            [response.text for response in responses],
+            [response.finish_reason == "length" for response in responses],
+            config.generate.truncated == "drop",
+        )
+        if len(usable) > 1:
+            found[prompt_id] = len(responses)
+    return found
+
+
+def _is_drawn_from(run: Run) -> bool:
+    """Whether an iteration has begun with the pool; one that only a failed command made binds nobody."""
+    folders = [run.stage("generate", iteration) for iteration in run.iterations()]
+    records = [folder.manifest or folder.started for folder in folders]
+    return any(record is not None and record.settings.get("generate.responses") for record in records)
+
+
+def _differences(made: Started, settings: Mapping[str, Any], digest: str) -> list[str]:
+    recorded, wanted = {**made.settings, FILE: made.inputs[FILE]}, {**settings, FILE: digest}
+    if recorded[FILE] == digest:
+        recorded["generate.responses"] = wanted["generate.responses"]  # the same file under another path
+    return [f"{key}  {recorded[key]} → {value}" for key, value in wanted.items() if recorded[key] != value]
+
+
+def _refuse(differences: list[str]) -> None:
+    if differences:
+        raise RefusedError(
+            "the run has a pool of responses already, made otherwise",
+            details=differences,
+            hint="make another run with `activedpo init --run OTHER_NAME …`",
+        )
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -125,7 +170,10 @@ def _encode(context: Context, prompts: list[Prompt], pool: list[Any]) -> tuple[l
     rows: list[Response] = []
     too_long = 0
     for recorded in pool:
-        ended = config.generate.recorded_eos or recorded.finish_reason == "stop"
+        # An answer that was cut off did not end, so its model is not taught that it did.
+        ended = recorded.finish_reason == "stop" or (
+            config.generate.recorded_eos and recorded.finish_reason != "length"
+        )
         tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended)
         if longest is not None and len(prompt_tokens[recorded.prompt_id]) + len(tokens) > longest:
             too_long += 1

@@ -1,6 +1,7 @@
 """Runs over responses made elsewhere: scores are bought from a file, and what is bought is not bought again."""
 
 import json
+import shutil
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -9,6 +10,7 @@ import honest_policy as honest
 import numpy as np
 import pytest
 from command_line import done, manifest, on, refused, rows, snapshot
+from small_models import EOS
 from small_runs import SMALL
 
 NUM_PROMPTS, EVAL_PROMPTS = 14, 5
@@ -156,6 +158,124 @@ def test_another_file_is_refused(pool_run: Path, tmp_path: Path) -> None:
     assert "generate.responses" in refused(3, *on(pool_run, "generate", iteration=3), "--responses", other)
     assert "responses file" in refused(3, *on(pool_run, "generate", iteration=4), "--responses", other)
     assert snapshot(pool_run) == before
+
+
+def copy_of(pool_run: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The run with its file beside it, both free to be changed."""
+    shutil.copytree(pool_run.parent, tmp_path / "pool")
+    return tmp_path / "pool" / "run", tmp_path / "pool" / "responses.jsonl"
+
+
+def test_the_same_file_by_another_path_is_the_same(
+    pool_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, file = copy_of(pool_run, tmp_path)
+    before = snapshot(run)
+    monkeypatch.chdir(file.parent)
+    for path in (file, "responses.jsonl", "./responses.jsonl", pool_run.parent / "responses.jsonl"):
+        assert "up to date" in done(*on(run, "generate", iteration=3), "--responses", path).stderr
+        assert snapshot(run) == before
+    done(*on(run, "generate", iteration=4), "--responses", "responses.jsonl")
+    known = manifest(run, 1, "generate")["settings"]["generate.responses"]
+    assert manifest(run, 4, "generate")["settings"]["generate.responses"] == known
+
+
+def test_a_file_edited_in_place_is_noticed_when_it_is_given_again(pool_run: Path, tmp_path: Path) -> None:
+    run, _ = copy_of(pool_run, tmp_path)
+    file = pool_run.parent / "responses.jsonl"
+    good = file.read_text()
+    before = snapshot(run)
+    try:
+        file.write_text(good.replace("answer 7 ", "Answer 7 "))
+        for t in (3, 4):
+            assert "responses file  sha256:" in refused(3, *on(run, "generate", iteration=t), "--responses", file)
+        assert "responses file  sha256:" in refused(3, *on(run, "run"), "--responses", file)
+        done(*on(run, "generate", iteration=3))
+        assert snapshot(run) == before
+        file.unlink()
+        done(*on(run, "generate", iteration=3), "--responses", file)
+        assert snapshot(run) == before
+        done(*on(run, "generate", iteration=4), "--responses", file)
+        assert "does not exist" in refused(4, *on(run, "generate", iteration=5), "--responses", tmp_path / "none.jsonl")
+    finally:
+        file.write_text(good)
+
+
+def test_another_way_to_read_the_file_is_refused(pool_run: Path) -> None:
+    before = snapshot(pool_run)
+    message = refused(3, *on(pool_run, "generate", iteration=4), "--recorded-eos")
+    assert "generate.recorded_eos  False → True" in message
+    assert snapshot(pool_run) == before
+
+
+def test_only_prompts_that_form_a_pair_are_drawn(tmp_path: Path, small_model: Path) -> None:
+    """Neither one response, nor one and an empty one, nor, where these are dropped, one and a cut-off one is a pair."""
+    pairs = [
+        ["one alone"],
+        ["one", " "],
+        [{"text": "whole", "finish_reason": "stop"}, {"text": "cut o", "finish_reason": "length"}],
+        ["one", "two"],
+        ["one", " ", "three"],
+    ]
+    path = tmp_path / "responses.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"prompt": f"{kind} of {number}", "responses": responses}) + "\n"
+            for number in range(6)
+            for kind, responses in enumerate(pairs)
+        )
+    )
+    run = tmp_path / "run"
+    done(*on(run, "init"), "--model", small_model, "--prompts", path, "--eval-prompts", 5)
+    prompts = {row["prompt_id"]: row["prompt"] for row in rows(run / "prompts.jsonl") if row["split"] == "train"}
+
+    def possible(*kinds: int) -> list[str]:
+        return sorted(name for name, prompt in prompts.items() if int(prompt.split()[0]) in kinds)
+
+    for truncated, kinds in (("keep", (2, 3, 4)), ("drop", (3, 4))):
+        count = len(possible(*kinds))
+        words = (*on(run, "generate"), "--responses", path, "--truncated", truncated, "--force")
+        assert f"--num-prompts {count}" in refused(4, *words, "--num-prompts", count + 1)
+        done(*words, "--num-prompts", count)
+        drawn = json.loads((run / "iter-001" / "generate" / "prompts.json").read_bytes())["prompt_ids"]
+        assert sorted(drawn) == possible(*kinds)
+        held = [row for row in rows(run / "pool" / "responses.jsonl") if row["prompt_id"] in drawn]
+        assert manifest(run, 1, "generate")["summary"] == {"prompts": count, "responses": len(held)}
+
+
+@pytest.mark.parametrize("recorded_eos", [False, True])
+def test_an_end_of_text_token_is_never_put_after_a_response_that_was_cut_off(
+    tmp_path: Path, small_model: Path, recorded_eos: bool
+) -> None:
+    reasons = {"cut off": "length", "ended": "stop", "unknown": None}
+    responses = [{"text": text} | ({"finish_reason": why} if why else {}) for text, why in reasons.items()]
+    path = tmp_path / "responses.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"P {n}", "responses": responses}) + "\n" for n in range(4)))
+    run = tmp_path / "run"
+    done(*on(run, "init"), "--model", small_model, "--prompts", path, "--eval-prompts", 2)
+    flag = "--recorded-eos" if recorded_eos else "--no-recorded-eos"
+    done(*on(run, "generate"), "--responses", path, "--num-prompts", 2, flag)
+    stored = rows(run / "pool" / "responses.jsonl")
+    ends = {row["text"]: row["token_ids"][-1] == EOS for row in stored}
+    assert ends == {"cut off": False, "ended": True, "unknown": recorded_eos}
+
+
+def test_the_loop_tells_select_what_the_recorded_oracle_can_answer(tmp_path: Path, small_model: Path) -> None:
+    """Half of the responses have the score; without knowing it, select would choose pairs that nobody can answer."""
+    path = tmp_path / "responses.jsonl"
+    with path.open("w") as stream:
+        for number in range(10):
+            responses = [{"text": text(number, i)} | ({"rm": float(number * i % 7)} if i < 2 else {}) for i in range(4)]
+            stream.write(json.dumps({"prompt": f"Pool question {number}", "responses": responses}) + "\n")
+    small = {key: value for key, value in SMALL.items() if not key.startswith(("generate.", "label."))}
+    assignments = [word for key, value in small.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    run = tmp_path / "run"
+    done(*on(run, "init"), "--model", small_model, "--prompts", path, "--eval-prompts", 3, *assignments)
+    pool = ("--responses", path, "--num-prompts", 7, "--oracle", "recorded", "--score-field", "rm")
+    done(*on(run, "run"), "--iterations", 1, *pool, "--set", "evaluate.max_new_tokens=4", "--quiet")
+    selected = manifest(run, 1, "select")
+    assert selected["settings"]["label.score_field"] == "rm"
+    assert selected["summary"]["candidates"] == 7
 
 
 def test_preferences_in_trls_columns(tmp_path: Path, small_model: Path) -> None:
