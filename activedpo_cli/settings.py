@@ -175,7 +175,7 @@ class TrainSettings(Section):
 
 
 class EvaluateSettings(Section):
-    """Measurement on held-out prompts; fixed for a run, so that iterations compare."""
+    """Measurement on held-out prompts; how they are sampled is fixed for a run, so that iterations compare."""
 
     num_responses: PositiveInt = setting(3, "responses to each held-out prompt")
     max_new_tokens: PositiveInt | None = setting(None, "longest response; null takes generate's", "--max-new-tokens")

@@ -63,6 +63,6 @@ def test_every_file_of_a_run_is_described(finished_original: Path) -> None:
     described = (Path(__file__).parent.parent / "docs" / "artifacts.md").read_text(encoding="utf-8")
     files = [path for path in finished_original.rglob("*") if path.is_file()]
     files = [path for path in files if path.suffix != ".lock" and not path.name.startswith("tokenizer")]
-    names = {re.sub(r"-\d{5}", "", path.name) for path in files}
-    silent = [name for name in names if name not in re.sub(r"-(\d{5}|N+|\*|NNNNN)(?=\.)", "", described)]
+    names = {re.sub(r"-(\d{5}|[0-9a-f]{12})(?=\.)", "", path.name) for path in files}
+    silent = [name for name in names if name not in re.sub(r"-(\d{5}|[0-9a-f]{12}|N+|\*|NNNNN)(?=\.)", "", described)]
     assert not silent

@@ -7,6 +7,7 @@ from typing import Any
 
 from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import waiting
+from activedpo_cli.artifacts.run_record import read_base, read_facts
 from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.config import CONFIG_NAME, changed_text, parse_config, with_changes
 from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
@@ -80,12 +81,12 @@ class Run:
     @property
     def facts(self) -> dict[str, Any]:
         """`run.json`: when, by which version and command the run was made, and the digests of what it was made from."""
-        return jsonl.read_json(self.path / "run.json")
+        return read_facts(self.path)
 
     @property
     def base(self) -> dict[str, Any]:
         """`reference/base.json`: which weights π_ref is."""
-        return jsonl.read_json(self.path / "reference" / "base.json")
+        return read_base(self.path)
 
     def prompts(self, split: str | None = None) -> list[Prompt]:
         """The prompts of the run, of one split or of both."""

@@ -53,7 +53,9 @@ def refuse_changed_fixed_settings(run: Run) -> None:
     """Raise RefusedError when `config.yaml` was edited where it may not be: in what is fixed when the run is made."""
     made_with: Mapping[str, Any] = run.facts.get("fixed", {})
     now = all_settings(run.config, made_with)
-    changed = [f"{key}  {made_with[key]} → {value}" for key, value in now.items() if made_with[key] != value]
+    changed = [
+        f"{key}  {made_with[key]} → {value}" for key, value in now.items() if not _same(key, made_with[key], value)
+    ]
     if changed:
         raise RefusedError(
             f"`{run.path}/config.yaml` changes settings that are fixed for a run",

@@ -53,9 +53,12 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse another adapter than the run's, and features for which there is no space."""
+    from activedpo_cli.gradients.projection import make_projection
+
     check_adapter_settings(context.run, context.config)
     if "features" not in columns(context.config):
         return
+    make_projection(context.config.featurize.projection, context.config.featurize.proj_dim, seed=0)
     pool = len(usable_responses(context.run, context.iteration, context.config))
     history = 2 * sum(1 for _ in labelled_pairs(context.run, range(1, context.iteration)))
     needed = (pool + history) * (context.config.featurize.proj_dim + 4) * 4 + SPARE_BYTES

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from command_line import done, manifest, on, rows
-from small_runs import SMALL
 from safetensors.torch import load_file
+from small_runs import SMALL
 
 
 def features_of(run: Path, iteration: int) -> tuple[list[dict], dict[str, torch.Tensor]]:
