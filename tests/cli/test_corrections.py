@@ -13,10 +13,18 @@ def digests(run: Path) -> dict[str, str]:
     return {name: digest for name, (digest, _) in snapshot(run).items()}
 
 
-def test_a_failed_featurize_does_not_fix_the_adapter(new_run: Path) -> None:
+def test_a_failed_featurize_does_not_fix_the_adapter(new_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from activedpo_cli.errors import ActiveDPOError
+    from activedpo_cli.stages import featurize
+
+    def out_of_memory(self: object, responses: object) -> None:
+        raise ActiveDPOError("out of memory")
+
     done(*on(new_run, "generate"))
     config = (new_run / "config.yaml").read_bytes()
-    refused(2, *on(new_run, "featurize"), "--lora-r", 4, "--set", "featurize.projection=foo")
+    with monkeypatch.context() as patched:
+        patched.setattr(featurize._Engine, "tensors", out_of_memory)
+        refused(1, *on(new_run, "featurize"), "--lora-r", 4)
     assert (new_run / "config.yaml").read_bytes() == config
     adapter = new_run / "reference" / "initial-adapter"
     assert json.loads((adapter / "manifest.json").read_bytes())["settings"]["adapter.r"] == 4
