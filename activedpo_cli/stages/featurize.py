@@ -76,10 +76,15 @@ def work(context: Context) -> dict[str, Any]:
     responses = usable_responses(context.run, context.iteration, context.config)
     rows = [FeatureRow(row=i, response_id=r.response_id, prompt_id=r.prompt_id) for i, r in enumerate(responses)]
     summary = {"responses": len(responses), "columns": columns(context.config)}
-    engine = _Engine(context) if columns(context.config) else None
-    context.folder.write_rows("rows.jsonl", rows)
-    if engine is None:
-        return summary
+    if columns(context.config):
+        summary["labelled"] = _compute(context, responses)
+    context.folder.write_rows("rows.jsonl", rows)  # last, so that a failure before the first unit leaves nothing behind
+    return summary
+
+
+def _compute(context: Context, responses: Sequence[Response]) -> int:
+    """The columns of all responses, unit by unit, and of the pairs labelled earlier, whose number is returned."""
+    engine = _Engine(context)
     size = context.config.featurize.unit_size
     units = [responses[start : start + size] for start in range(0, len(responses), size)]
     names = [f"features-{unit:05d}.safetensors" for unit in range(len(units))]
@@ -90,7 +95,7 @@ def work(context: Context) -> dict[str, Any]:
         context.folder.write_tensors(name, engine.tensors(unit), engine.header(unit))
         context.progress.advance(len(unit))
     context.progress.stop()
-    return summary | {"labelled": _featurize_labelled(context, engine)}
+    return _featurize_labelled(context, engine)
 
 
 def headline(summary: Mapping[str, Any]) -> str:
