@@ -5,14 +5,12 @@ Prompts, not responses, are the independent observations: average over a prompt'
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
-import numpy as np
-
 Number = int | float
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _BISECTIONS = 100
 
 
@@ -87,9 +85,20 @@ def win_rate_interval(rates_per_prompt: Sequence[Number], confidence: float = 0.
     return MeanInterval(mean, max(0.0, centre - half_width), min(1.0, centre + half_width))
 
 
+@cache
+def _quadrature() -> tuple[list[float], list[float]]:
+    """Gauss–Legendre nodes and weights on [−1, 1]."""
+    import numpy as np  # here, since commands that only look need no numbers
+
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    return nodes.tolist(), weights.tolist()
+
+
 def _probability_between_zero_and(angle: float, degrees_of_freedom: Number) -> float:
     """P(0 < t < √ν tan angle)."""
     log_scale = math.lgamma((degrees_of_freedom + 1) / 2) - math.lgamma(degrees_of_freedom / 2) - math.log(math.pi) / 2
-    angles = angle / 2 * (_NODES + 1)
-    integral = angle / 2 * float(_WEIGHTS @ np.cos(angles) ** (degrees_of_freedom - 1))
+    nodes, weights = _quadrature()
+    angles = (angle / 2 * (node + 1) for node in nodes)
+    powers = (math.cos(place) ** (degrees_of_freedom - 1) for place in angles)
+    integral = angle / 2 * math.fsum(weight * power for weight, power in zip(weights, powers, strict=True))
     return math.exp(log_scale) * integral
