@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,12 @@ class Run:
     @property
     def config(self) -> Config:
         """The settings in `config.yaml`, checked."""
-        return parse_config(self.config_text)
+        try:
+            return parse_config(self.config_text)
+        except UsageError as error:
+            raise UsageError(
+                f"`{self.path / CONFIG_NAME}`: {error.message}", details=error.details, hint=error.hint
+            ) from error
 
     @property
     def config_text(self) -> str:
@@ -169,4 +175,4 @@ class Run:
 
     def next_command(self, stage: str, iteration: int) -> str:
         """The command that does a stage, as it can be pasted."""
-        return f"activedpo {stage} --run {self.path} --iteration {iteration}"
+        return f"activedpo {stage} --run {shlex.quote(str(self.path))} --iteration {iteration}"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from activedpo_cli.cli.loop_output import COLUMNS, evaluation_row
+from activedpo_cli.cli.loop_output import print_evaluations
 from activedpo_cli.cli.render import print_result, print_table
 
 SIGNS = {"complete": "✓", "partial": "◐", "stale": "!", "damaged": "✗", "missing": "·"}
@@ -18,7 +18,7 @@ def print_status(found: dict[str, Any]) -> None:
     print_table(["stage", *(f"iter-{row['iteration']:03d}" for row in iterations)], rows)
     if found["evaluations"]:
         print_result("")
-        print_table(COLUMNS, [evaluation_row(row) for row in found["evaluations"]])
+        print_evaluations(found["evaluations"])
     for row in iterations:
         for name, status in row["stages"].items():
             for reason in status["reasons"]:

@@ -67,7 +67,9 @@ def resolve_model(name: str, revision: str | None = None) -> ModelLocation:
             )
         return ModelLocation(name=name, path=str(folder.resolve()), hub_id=None, revision=None)
     if not _may_be_hub_id(target):
-        raise ActiveDPOError(f"there is no model folder `{name}`", hint="check the path, or pass a hub id or an alias")
+        raise InvalidDataError(
+            f"there is no model folder `{name}`", hint="check the path, or pass a hub id or an alias"
+        )
     return ModelLocation(name=name, path=None, hub_id=target, revision=_hub_commit(name, target, revision))
 
 

@@ -3,6 +3,7 @@
 import getpass
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from activedpo_cli.artifacts.files import write_bytes
@@ -31,7 +32,9 @@ def _import(context: Context, path: Path, comparisons: list[Comparison], log: La
     except OSError as error:
         raise InvalidDataError(f"`{path}` can't be read: {error.strerror}") from error
     standing = log.labels()
+    annotator = context.execution.options.get("annotator")
     answers = [label_from_answer(answer) for answer in import_answers(data, path.name, comparisons)]
+    answers = [replace(label, annotator=label.annotator or annotator) for label in answers]
     clashing = [
         label.pair_id
         for label in answers

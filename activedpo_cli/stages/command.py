@@ -63,8 +63,8 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
             progress=progress,
         )
     except BaseException:
-        if made:
-            discard(run)
+        if made and discard(run):
+            progress.note(f"took `{run.path}` away again, since nothing was made in it")
         raise
 
 

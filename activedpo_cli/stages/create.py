@@ -231,15 +231,19 @@ def _report_foreign_preset(request: RunRequest, plan: _Plan, progress: Progress)
         )
 
 
-def discard(run: Run) -> None:
-    """Remove a run that this process has made, unless anything has begun in it, here or in another process."""
+def discard(run: Run) -> bool:
+    """Remove a run that this process has made, unless anything has begun in it, here or in another process.
+
+    Returns whether it was removed.
+    """
     try:
         # Nothing can begin before this stage does, so nobody works in the run while this lock is held.
         with exclusive(run.lock_path("iter-001-generate"), str(run.path)):
             if run.iterations():
-                return
+                return False
             condemned = run.path.with_name(f".{run.path.name}.{os.getpid()}.tmp")
             files.move(run.path, condemned)
             shutil.rmtree(condemned)
     except BusyError:
-        return
+        return False
+    return True

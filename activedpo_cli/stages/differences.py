@@ -1,5 +1,7 @@
 """Where given flags and present inputs differ from what a piece of work was made with."""
 
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,13 +76,20 @@ def input_differences(record: Started, inputs: Mapping[str, str]) -> list[str]:
     ]
 
 
-def refuse(run: Run, stage: str, iteration: int, differences: list[str]) -> NoReturn:
-    """Say what differs and how to go on."""
+def refuse(run: Run, stage: str, iteration: int, differences: list[str], given: Mapping[str, Any]) -> NoReturn:
+    """Say what differs, and by which command the given settings would replace what is there."""
+    differing = {line.partition("  ")[0] for line in differences}
+    words = [shlex.quote(f"{key}={_as_typed(given[key])}") for key in given if key in differing]
+    command = " ".join([run.next_command(stage, iteration), *(f"--set {word}" for word in words), "--force"])
     raise RefusedError(
         f"`{run.stage(stage, iteration).path}` was made with other settings or inputs",
         details=differences,
-        hint=f"to replace it, keeping the old one in `{run.stale}`: `{run.next_command(stage, iteration)} --force`",
+        hint=f"to make it again, keeping the old one in `{run.stale}` (what was made from it then is stale): `{command}`",
     )
+
+
+def _as_typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def is_fixed(key: str) -> bool:

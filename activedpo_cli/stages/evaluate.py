@@ -115,6 +115,11 @@ def headline(summary: Mapping[str, Any]) -> str:
             f"reward {summary['reward_mean']:.3f}{interval}, initially {summary['reward_mean_initial']:.3f}, "
             f"win rate {100 * summary['win_rate']:.1f} %"
         )
+    if summary.get("second_reward_mean") is not None:
+        parts.append(
+            f"by the second scorer {summary['second_reward_mean']:.3f}, initially "
+            f"{summary['second_reward_mean_initial']:.3f}, win rate {100 * summary['second_win_rate']:.1f} %"
+        )
     if summary["preference_accuracy"] is not None:
         parts.append(f"preference accuracy {100 * summary['preference_accuracy']:.1f} %")
     return "; ".join(parts) or f"{summary['n']} prompts, nothing scored"

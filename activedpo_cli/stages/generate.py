@@ -61,11 +61,23 @@ def work(context: Context) -> dict[str, Any]:
 
 def _from_pool(context: Context) -> dict[str, Any]:
     pool.ensure(context)
+    _check_score_field(context)
     counts = pool.pairable_prompts(context.run, context.config)
     prompts = [prompt for prompt in context.run.prompts("train") if prompt.prompt_id in counts]
     drawn = draw_prompts(context, prompts, lambda prompt: True)
     context.folder.write_json("prompts.json", {"source": "pool"} | drawn.as_json())
     return {"prompts": len(drawn.prompts), "responses": sum(counts[prompt.prompt_id] for prompt in drawn.prompts)}
+
+
+def _check_score_field(context: Context) -> None:
+    field = context.config.label.score_field
+    present = {name for response in context.run.pool_responses() for name in response.scores or {}}
+    if field is not None and field not in present:
+        raise InvalidDataError(
+            f"no response has the recorded score `{field}`",
+            details=[f"scores there are: {', '.join(sorted(present)) or 'none'}"],
+            hint="--score-field NAME",
+        )
 
 
 def _from_policy(context: Context) -> dict[str, Any]:

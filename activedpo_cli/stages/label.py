@@ -134,7 +134,7 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
     standing = log.labels()
     answered = [comparison for comparison in comparisons if comparison.pair_id in standing]
     pending = len(comparisons) - len(answered)
-    if pending and not context.execution.options.get("accept_partial"):
+    if pending and not (answered and context.execution.options.get("accept_partial")):
         command = context.command("label")
         raise LabelsPendingError(
             f"{pending} of {len(comparisons)} pairs still wait for an answer",

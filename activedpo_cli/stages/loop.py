@@ -9,6 +9,7 @@ from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import STAGES, Run, run_path
 from activedpo_cli.config import with_changes
 from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.oracles.base import oracle_identity
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages.base import Execution, StageResult
 from activedpo_cli.stages.command import changeable, load_stage, ridge_setting
@@ -16,6 +17,7 @@ from activedpo_cli.stages.create import RunRequest, discard, find_run
 from activedpo_cli.stages.differences import all_settings, given_differences, refuse
 from activedpo_cli.stages.names import with_known_names
 from activedpo_cli.stages.runner import run_stage
+from activedpo_cli.stages.scoring import scorers_of
 
 DEFAULT_ITERATIONS = 5
 LOOP_NAME = "loop.json"
@@ -53,8 +55,8 @@ def do_loop(request: LoopRequest, progress: Progress, on_stage: Callable[[StageR
         for iteration, name in _stages(last):
             on_stage(_do_stage(run, name, iteration, given, request.device, progress))
     except BaseException:
-        if made:
-            discard(run)
+        if made and discard(run):
+            progress.note(f"took `{run.path}` away again, since nothing was made in it")
         raise
     return run
 
@@ -82,17 +84,21 @@ def _stages(last: int) -> Iterator[tuple[int, str]]:
 def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
     """Refuse what begun or finished stages contradict, and wrong settings of the method before anything is computed."""
     config = with_changes(run.config, given)
-    is_select_missing = False
+    is_select_missing = is_label_missing = False
     for iteration, name in _stages(last):
         record = _record(run, name, iteration)
         is_select_missing |= record is None and name == "select"
+        is_label_missing |= record is None and name == "label"
         differences = given_differences(run, record, _comparable(record, given)) if record else []
         if differences:
-            refuse(run, name, iteration, differences)
+            refuse(run, name, iteration, differences, given)
     if is_select_missing:
         from activedpo_cli.stages.select import method_settings
 
         method_settings(config)
+    specs = {config.label.oracle, *scorers_of(config)} if is_label_missing else set()
+    for spec in sorted(spec for spec in specs if spec):
+        oracle_identity(spec, config.label)  # raises for code that is not there, before hours of work
 
 
 def _record(run: Run, name: str, iteration: int) -> Started | None:

@@ -165,7 +165,7 @@ def _refuse_differences(
         progress.warn(f"whether the oracle has changed can't be told from here: {error.message}")
         differences = given_differences(run, record, given)
     if differences:
-        refuse(run, stage.name, iteration, differences)
+        refuse(run, stage.name, iteration, differences, given)
 
 
 def _do(

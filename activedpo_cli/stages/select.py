@@ -81,11 +81,30 @@ def check(context: Context) -> None:
         )
     pairs = candidate_pairs(context.run, context.iteration, context.config)
     available = capacity(_prompt_index(pairs), context.config.select.max_per_prompt)
+    if available == 0:
+        raise _nothing_to_choose(context)
     if context.config.select.budget > available:
         raise InvalidDataError(
             f"select.budget is {context.config.select.budget}, but only {available} pairs can be chosen",
-            hint=f"--budget {available}, or generate more with --num-prompts or --num-responses",
+            hint=f"choose fewer with `{context.command('select')} --budget {available}`, or generate for more prompts",
         )
+
+
+def _nothing_to_choose(context: Context) -> InvalidDataError:
+    """Why no pair is a candidate: no two responses to a prompt differ, all are answered, or none has the score."""
+    field = context.config.label.score_field
+    present = sorted({name for row in context.run.responses(context.iteration) for name in row.scores or {}})
+    if field is not None and field not in present:
+        return InvalidDataError(
+            f"no response of iteration {context.iteration} has the recorded score `{field}`",
+            details=[f"scores there are: {', '.join(present) or 'none'}"],
+            hint=f"{context.command('select')} --score-field NAME",
+        )
+    return InvalidDataError(
+        f"iteration {context.iteration} has no pair left to choose",
+        details=["a pair needs two different responses to one prompt, and an answered one is not asked about again"],
+        hint="generate for other prompts",
+    )
 
 
 def work(context: Context) -> dict[str, Any]:

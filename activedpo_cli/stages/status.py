@@ -7,7 +7,7 @@ from activedpo_cli.artifacts.manifest import Manifest, Started
 from activedpo_cli.artifacts.run import STAGES, Run
 from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.config import with_changes
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError, NotReadyError
+from activedpo_cli.errors import ActiveDPOError, InvalidDataError, NotReadyError, OracleNotFoundError
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import recorded_config
 from activedpo_cli.stages.command import load_stage
@@ -84,6 +84,8 @@ def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> lis
         return input_differences(record, stage.inputs(run, iteration, recorded_config(run, record, {})))
     except NotReadyError as error:
         return [error.message]
+    except OracleNotFoundError:
+        return []  # it may be found from another folder; a finished stage is not stale for that
     except ActiveDPOError as error:
         return [f"its inputs can't be checked: {error.message}"]
 
@@ -125,7 +127,8 @@ def _intact_manifest(folder: StageFolder) -> Manifest | None:
 def _next(run: Run, iterations: list[dict[str, Any]]) -> str:
     for row in iterations:
         for name, status in row["stages"].items():
-            if status["state"] in ("stale", "damaged"):
+            is_being_redone = run.redone_stage(name, row["iteration"]).path.exists()
+            if status["state"] in ("stale", "damaged") or is_being_redone:
                 return run.next_command(name, row["iteration"]) + " --force"
             if status["state"] != "complete":
                 return run.next_command(name, row["iteration"])

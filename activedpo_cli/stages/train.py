@@ -10,7 +10,7 @@ from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, Stage, require
-from activedpo_cli.stages.candidates import LabelledPair, label_inputs, labelled_pairs
+from activedpo_cli.stages.candidates import LabelledPair, label_inputs, labelled_pairs, outcomes
 from activedpo_cli.stages.policy import base_name, check_adapter_settings, load_policy, reference_digest
 
 if TYPE_CHECKING:
@@ -37,9 +37,15 @@ def check(context: Context) -> None:
     """Refuse another adapter than the run's, and to train on nothing."""
     check_adapter_settings(context.run, context.config)
     if not _examples(context):
+        again = f"`{context.run.next_command('label', context.iteration)} --force`"
+        ways = [f"ask again with {again}"]
+        if any(row.outcome == "tie" for row in outcomes(context.run, context.iteration)):
+            ways.append("train on ties too with --include-ties")
+        if context.iteration > 1 and context.config.train.labels == "new":
+            ways.append("train on earlier labels with --labels all")
         raise InvalidDataError(
             f"none of the answers of iteration {context.iteration} can be trained on: no response was preferred",
-            hint="train on ties too with `--set train.include_ties=true`, or on earlier labels with `--labels all`",
+            hint=", or ".join(ways),
         )
 
 

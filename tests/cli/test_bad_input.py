@@ -64,7 +64,7 @@ def test_prompts_too_long_for_the_model(tmp_path: Path, small_model: Path) -> No
 
 
 def test_a_model_that_is_not_there(tmp_path: Path, prompts_file: Path) -> None:
-    message = refused(1, *on(tmp_path / "run", "init"), "--model", tmp_path / "nowhere", "--prompts", prompts_file)
+    message = refused(4, *on(tmp_path / "run", "init"), "--model", tmp_path / "nowhere", "--prompts", prompts_file)
     assert f"there is no model folder `{tmp_path}/nowhere`" in message
     (tmp_path / "empty").mkdir()
     message = refused(4, *on(tmp_path / "run", "init"), "--model", tmp_path / "empty", "--prompts", prompts_file)

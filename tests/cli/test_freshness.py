@@ -138,3 +138,51 @@ def test_a_newer_version_of_a_stage_does_not_continue_partial_work(finished: Pat
     done(*on(finished, "generate", iteration=2), "--force")
     assert manifest(finished, 2, "generate")["stage_version"] == 1
     assert all_outputs(finished)["iter-002/generate"]
+
+
+def test_status_does_not_call_a_stage_stale_because_its_scorer_is_elsewhere(
+    tmp_path: Path, small_model: Path, prompts_file: Path, monkeypatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "scorer_for_status.py").write_text(
+        "def score(prompts, responses):\n    return [len(r) for r in responses]\n"
+    )
+    monkeypatch.chdir(home)
+    run = small_run(tmp_path / "run", small_model, prompts_file, oracle="python:scorer_for_status:score")
+    for stage in STAGES[:4]:
+        done(*on(run, stage))
+    monkeypatch.chdir(tmp_path)
+    found = json.loads(done(*on(run, "status"), "--json").stdout)
+    assert found["iterations"][0]["stages"]["label"]["state"] == "complete"
+    assert found["next"] == f"activedpo train --run {run} --iteration 1"
+
+
+def test_a_scorer_that_is_not_there_is_found_before_any_work(new_run: Path) -> None:
+    assert "no module `nowhere`" in refused(2, *on(new_run, "run"), "--oracle", "python:nowhere:score")
+    assert not (new_run / "iter-001").exists()
+
+
+def test_a_score_that_nobody_recorded_is_found_before_any_work(tmp_path: Path, small_model: Path) -> None:
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text(
+        "".join(
+            json.dumps(
+                {"prompt": f"Question {n}?", "responses": [{"text": f"a{n}", "rm": 1}, {"text": f"b{n}", "rm": 2}]}
+            )
+            + "\n"
+            for n in range(12)
+        )
+    )
+    run = small_run(tmp_path / "run", small_model, pool, oracle="recorded")
+    said = refused(4, *on(run, "generate"), "--responses", pool, "--score-field", "rmm")
+    assert "`rmm`" in said
+    assert "scores there are: rm" in said
+    assert not (run / "iter-001").exists()
+    done(*on(run, "generate"), "--responses", pool, "--score-field", "rm")
+
+
+def test_no_answer_at_all_is_not_a_partial_labelling(finished: Path) -> None:
+    shutil.rmtree(finished / "iter-002" / "label")
+    words = (*on(finished, "label", iteration=2), "--oracle", "human", "--accept-partial")
+    assert "4 of 4 pairs still wait" in refused(5, *words)

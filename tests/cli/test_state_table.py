@@ -1,5 +1,6 @@
 """What a stage command does with what it finds: every row of the state table."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -84,8 +85,16 @@ def test_another_setting_is_refused(finished: Path, stage: str, state: str) -> N
     key = f"{stage}.{flag.removeprefix('--').replace('-', '_')}"
     old = manifest(finished, 1, stage)["settings"][key]
     assert f"{key}  {old} → {value}" in message
-    assert f"activedpo {stage} --run {finished} --iteration 2 --force" in message
+    assert f"activedpo {stage} --run {finished} --iteration 2 --set {key}={value} --force" in message
     assert snapshot(finished) == before
+
+
+def test_the_hint_of_a_refusal_does_what_was_asked_for(finished: Path) -> None:
+    message = refused(3, *on(finished, "select", iteration=2), "--budget", 3)
+    command = re.search(r"`(activedpo select .*--force)`", message)
+    assert command is not None
+    done(*shlex.split(command[1])[1:])
+    assert manifest(finished, 2, "select")["settings"]["select.budget"] == 3
 
 
 def test_the_same_setting_given_again_is_up_to_date(finished: Path) -> None:
