@@ -54,6 +54,9 @@ def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTr
 
     The interval is Wilson's, over prompts. None where there are no held-out preferences.
     """
+    import torch
+
+    from activedpo_cli.core.implicit_reward import implicit_reward
     from activedpo_cli.models.adapters import reference_mode
 
     preferences = [*_from_pool(context), *_from_file(context, tokenizer, policy)]
@@ -65,8 +68,12 @@ def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTr
     logps = logps_of(context, policy, tokenizer, unique, "log π of held-out responses")
     with reference_mode(policy):
         ref_logps = logps_of(context, policy, tokenizer, unique, "log π_ref of held-out responses")
-    beta = context.config.train.beta
-    rewards = {row.response_id: beta * (own - ref) for row, own, ref in zip(unique, logps, ref_logps, strict=True)}
+    values = implicit_reward(
+        torch.tensor(logps, dtype=torch.float64),
+        torch.tensor(ref_logps, dtype=torch.float64),
+        context.config.train.beta,
+    )
+    rewards = dict(zip(responses, values.tolist(), strict=True))
     margins = [rewards[pair.chosen.response_id] - rewards[pair.rejected.response_id] for pair in preferences]
     correct: dict[str, list[float]] = {}
     for pair, margin in zip(preferences, margins, strict=True):
