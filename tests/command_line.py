@@ -9,7 +9,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 STAGES = ("generate", "featurize", "select", "label", "train", "evaluate")
-RULE = "python:activedpo_cli.tiny.rule:score"
+RULE = "python:letter_rule:score"
 
 
 def activedpo(*words: object, typed: str | None = None) -> Result:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.errors import ActiveDPOError, InvalidDataError, RefusedError
+from activedpo_cli.models.built_in import BUILT_IN_MODEL, LANGUAGE_MODEL, is_built_in
 
 ALIASES = {
     "gemma-2b": "google/gemma-2b",
@@ -52,12 +53,12 @@ class ModelLocation:
 
 
 def resolve_model(name: str, revision: str | None = None) -> ModelLocation:
-    """Find a model by alias, local folder or hub id; reads at most one small answer from the hub.
+    """Find a model by the built-in one's name, alias, local folder or hub id; reads at most one small answer from the hub.
 
     Raises InvalidDataError for a folder that holds no model, and ActiveDPOError when the name is neither a folder, nor
     cached, nor reachable.
     """
-    target = ALIASES.get(name, name)
+    target = str(LANGUAGE_MODEL) if is_built_in(name) else ALIASES.get(name, name)
     folder = Path(target).expanduser()
     if folder.is_dir():
         if not ((folder / "config.json").is_file() or is_adapter_folder(folder)):
@@ -172,7 +173,7 @@ def _cached_commit(hub_id: str, revision: str | None) -> str | None:
 
 
 def _not_found(name: str, hub_id: str, error: Exception) -> ActiveDPOError:
-    close = difflib.get_close_matches(name, [*ALIASES, "tiny"], n=1) if name not in ALIASES else []
+    close = difflib.get_close_matches(name, [*ALIASES, BUILT_IN_MODEL], n=1) if name not in ALIASES else []
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return ActiveDPOError(
         f"`{name}` is neither a local folder, nor a cached model, nor reachable on the hub"

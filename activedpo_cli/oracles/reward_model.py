@@ -1,5 +1,6 @@
-"""A reward model rates the responses: `reward-model:FOLDER`, or `reward-model:ORG/NAME[@REVISION]` on the hub.
+"""A reward model rates the responses: `reward-model:FOLDER`, `reward-model:ORG/NAME[@REVISION]`, or `reward-model:tiny`.
 
+The last is built in and judges the built-in model's stories.
 Any sequence classifier with one output works, such as OpenAssistant/reward-model-deberta-v3-large-v2. Weights have to
 be in the safetensors format and no code that comes with a model is run. Scores are computed in float32.
 """
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activedpo_cli.errors import UsageError
+from activedpo_cli.models.built_in import REWARD_MODEL, is_built_in
 from activedpo_cli.models.quick_digest import quick_digest
 from activedpo_cli.records import RecordedPreference
 from activedpo_cli.settings import LabelSettings
@@ -47,7 +49,7 @@ def _parse(argument: str | None) -> tuple[str, str | None]:
     """Folder or hub id, and revision."""
     if argument is None:
         raise UsageError("`reward-model` does not say which model", hint="write `reward-model:FOLDER_OR_HUB_ID`")
-    folder = Path(argument).expanduser()
+    folder = REWARD_MODEL if is_built_in(argument) else Path(argument).expanduser()
     if folder.is_dir():
         return str(folder), None
     name, _, revision = argument.partition("@")

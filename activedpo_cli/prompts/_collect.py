@@ -44,10 +44,10 @@ def collect_prompts(settings: PromptSettings, seed: int) -> PromptCollection:
     """
     path = source_path(settings.source)
     kept, dropped = _without_duplicates(_read_source(settings, path), settings.duplicates)
-    if settings.limit is not None and settings.limit < len(kept):
-        positions = random.Random(derive_seed(seed, "limit")).sample(range(len(kept)), settings.limit)
-        kept = [kept[position] for position in sorted(positions)]
-    prompts = _split(kept, settings.eval_prompts, seed)
+    if kept and kept[0].split is not None:
+        prompts = _with_given_splits(kept, settings, seed)
+    else:
+        prompts = _split(_drawn(kept, settings.limit, seed, "limit"), settings.eval_prompts, seed)
     return PromptCollection(prompts=prompts, dropped_duplicates=dropped, source_digest=_digest(path) if path else None)
 
 
@@ -102,6 +102,33 @@ def _without_duplicates(found: Iterable[SourcePrompt], rule: str) -> tuple[list[
     return list(first.values()), dropped
 
 
+def _drawn(items: list[SourcePrompt], number: int | None, seed: int, purpose: str) -> list[SourcePrompt]:
+    """That many of the items, in their order; all where there are no more."""
+    if number is None or number >= len(items):
+        return items
+    positions = random.Random(derive_seed(seed, purpose)).sample(range(len(items)), number)
+    return [items[position] for position in sorted(positions)]
+
+
+def _with_given_splits(kept: list[SourcePrompt], settings: PromptSettings, seed: int) -> list[Prompt]:
+    """Held-out prompts are drawn from those meant for it; the rest of these is not used."""
+    meant = [item for item in kept if item.split == "eval"]
+    pool = [item for item in kept if item.split == "train"]
+    if len(meant) < settings.eval_prompts:
+        raise InvalidDataError(
+            f"`{settings.source}` has {len(meant)} prompts for evaluation, fewer than {settings.eval_prompts}",
+            hint=f"--eval-prompts {len(meant)}",
+        )
+    if settings.limit is not None and settings.limit <= settings.eval_prompts:
+        raise InvalidDataError(
+            f"a limit of {settings.limit} prompts leaves none beside {settings.eval_prompts} held-out ones",
+            hint=f"--set prompts.limit={settings.eval_prompts + 1}",
+        )
+    pool = _drawn(pool, None if settings.limit is None else settings.limit - settings.eval_prompts, seed, "limit")
+    used = [*pool, *_drawn(meant, settings.eval_prompts, seed, "split")]
+    return [_prompt(position, item, item.split == "eval") for position, item in enumerate(used)]
+
+
 def _split(kept: list[SourcePrompt], eval_prompts: int, seed: int) -> list[Prompt]:
     if len(kept) <= eval_prompts:
         raise InvalidDataError(
@@ -109,14 +136,11 @@ def _split(kept: list[SourcePrompt], eval_prompts: int, seed: int) -> list[Promp
             hint=f"--eval-prompts {max(1, len(kept) // 5)}" if len(kept) > 1 else "--prompts FILE.jsonl",
         )
     held_out = set(random.Random(derive_seed(seed, "split")).sample(range(len(kept)), eval_prompts))
-    return [
-        Prompt(
-            prompt_id=f"p{position:06d}",
-            split="eval" if position in held_out else "train",
-            prompt=item.prompt,
-        )
-        for position, item in enumerate(kept)
-    ]
+    return [_prompt(position, item, position in held_out) for position, item in enumerate(kept)]
+
+
+def _prompt(position: int, item: SourcePrompt, is_held_out: bool) -> Prompt:
+    return Prompt(prompt_id=f"p{position:06d}", split="eval" if is_held_out else "train", prompt=item.prompt)
 
 
 def _digest(path: Path) -> str:

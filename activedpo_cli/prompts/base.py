@@ -8,7 +8,7 @@ It yields prompts in an order that does not change from call to call. What it yi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from activedpo_cli.records import PromptText
 from activedpo_cli.settings import PromptSettings
@@ -16,10 +16,14 @@ from activedpo_cli.settings import PromptSettings
 
 @dataclass(frozen=True, kw_only=True)
 class SourcePrompt:
-    """A prompt and where it stands, in words such as `prompts.jsonl line 12`."""
+    """A prompt and where it stands, in words such as `prompts.jsonl line 12`.
+
+    `split` is None where the source leaves it to the run which prompts are held out; a source says it for all or for none.
+    """
 
     prompt: PromptText
     origin: str
+    split: Literal["train", "eval"] | None = None
 
 
 class PromptSource(Protocol):

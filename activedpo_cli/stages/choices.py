@@ -2,10 +2,11 @@
 
 from activedpo_cli import discovery
 from activedpo_cli.errors import UsageError
+from activedpo_cli.models.built_in import BUILT_IN_MODEL
 from activedpo_cli.models.resolve import ALIASES
 from activedpo_cli.presets import available_presets
 
-BUILT_IN = {"tiny": "the built-in model, made on this machine"}
+BUILT_IN = {BUILT_IN_MODEL: "the built-in model: 1.5 million parameters, writes very short stories"}
 FOLDERS = {"methods": "acquisition", "oracles": "oracles", "prompts": "prompts", "datasets": "prompts"}
 
 

@@ -15,15 +15,14 @@ from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.run_record import RUN_SCHEMA, read_base, read_facts
 from activedpo_cli.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
 from activedpo_cli.errors import BusyError, RefusedError, UsageError
+from activedpo_cli.models.built_in import LANGUAGE_MODEL, is_built_in
 from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, model_digest, resolve_model
 from activedpo_cli.presets import read_preset
 from activedpo_cli.progress import Progress
 from activedpo_cli.prompts._collect import PromptCollection, collect_prompts, source_path
-from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.differences import all_settings, given_differences, is_fixed
 
-BUILT_IN_MODEL = "tiny"
 BUILT_IN_PRESET = "tiny"
 LOCKS = ".locks"
 
@@ -120,12 +119,12 @@ def _refuse(run: Run, differences: list[str]) -> None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a new run will be made from; `location` is None for the built-in model."""
+    """What a new run will be made from."""
 
     preset: str
     config: Config
     prompts: PromptCollection
-    location: ModelLocation | None
+    location: ModelLocation
 
 
 def _plan(request: RunRequest) -> _Plan:
@@ -138,8 +137,7 @@ def _plan(request: RunRequest) -> _Plan:
     config = build_config(nested(request.given, read_preset(preset)))
     if preset == "paper" and "model.name" not in request.given:
         raise UsageError("a run with your own prompts needs a model", hint="add `--model NAME_OR_FOLDER`")
-    built_in = config.model.name == BUILT_IN_MODEL and not Path(BUILT_IN_MODEL).is_dir()
-    location = None if built_in else resolve_model(config.model.name, config.model.revision)
+    location = resolve_model(config.model.name, config.model.revision)
     return _Plan(preset, config, collect_prompts(config.prompts, config.seed), location)
 
 
@@ -190,10 +188,8 @@ def _prepare_reference(folder: Path, plan: _Plan) -> dict[str, Any]:
     """Point to π_SFT, or store it: the built-in model, and an adapter merged into its base."""
     stored = folder / "model"
     folder.mkdir(parents=True)
-    if plan.location is None:
-        from activedpo_cli.tiny.model import build_tiny_model
-
-        build_tiny_model(stored, derive_seed(plan.config.seed, "tiny-model"))
+    if is_built_in(plan.config.model.name):
+        shutil.copytree(LANGUAGE_MODEL, stored)
     elif plan.location.path is not None and is_adapter_folder(plan.location.path):
         from activedpo_cli.models.merging import merge_adapter_model
 
@@ -213,20 +209,19 @@ def _report_duplicates(prompts: PromptCollection, progress: Progress) -> None:
 
 def _report_foreign_preset(request: RunRequest, plan: _Plan, progress: Progress) -> None:
     """Say what a model gets from the built-in task, which nobody would choose for any but the built-in one."""
-    if plan.preset != BUILT_IN_PRESET or plan.location is None:
+    if plan.preset != BUILT_IN_PRESET or is_built_in(plan.config.model.name):
         return
-    train = plan.config.train
     words = {
         "prompts.source": "prompts",
-        "label.oracle": "rule",
-        "train.learning_rate": f"learning rate {train.learning_rate:g}",
-        "train.beta": f"β {train.beta:g}",
+        "label.oracle": "reward model",
+        "evaluate.second_scorer": "second scorer",
+        "train.learning_rate": f"learning rate {plan.config.train.learning_rate:g}",
     }
     inherited = [word for key, word in words.items() if key not in request.given]
     if inherited:
         advice = "leave --preset out" if "prompts.source" in request.given else "give --prompts FILE for your own"
         progress.warn(
-            f"preset `{plan.preset}` is the built-in toy task, and model `{plan.config.model.name}` gets its "
+            f"preset `{plan.preset}` is for the built-in task, and model `{plan.config.model.name}` gets its "
             f"{', '.join(inherited)}; {advice}"
         )
 

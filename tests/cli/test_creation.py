@@ -11,6 +11,7 @@ from command_line import activedpo, done, manifest, on, refused, snapshot
 from small_runs import SMALL
 
 from activedpo_cli.artifacts.run import Run
+from activedpo_cli.presets import read_preset
 from activedpo_cli.stages import create
 
 HOLD = (
@@ -165,14 +166,17 @@ def test_a_base_that_lies_nowhere(new_run: Path) -> None:
 def test_the_toy_task_with_another_model_warns(tmp_path: Path, small_model: Path) -> None:
     small = ("--num-prompts", 2, "--max-new-tokens", 3, "--eval-prompts", 3)
     result = done(*on(tmp_path / "toy", "generate"), "--model", small_model, *small)
-    assert "prompts, rule, learning rate 0.003, β 0.5; give --prompts FILE for your own" in result.stderr
+    rate = read_preset("tiny")["train"]["learning_rate"]
+    inherited = f"prompts, reward model, second scorer, learning rate {rate:g}"
+    assert f"{inherited}; give --prompts FILE for your own" in result.stderr
     assert manifest(tmp_path / "toy", 1, "generate")["settings"]["generate.num_prompts"] == 2
 
 
 def test_what_was_given_is_not_warned_about(tmp_path: Path, small_model: Path, prompts_file: Path) -> None:
     started = ("--model", small_model, "--prompts", prompts_file, "--eval-prompts", 4)
     result = done(*on(tmp_path / "a", "init"), *started, "--preset", "tiny", "--set", "label.oracle=human")
-    assert "gets its learning rate 0.003, β 0.5; leave --preset out" in result.stderr
+    rate = read_preset("tiny")["train"]["learning_rate"]
+    assert f"gets its second scorer, learning rate {rate:g}; leave --preset out" in result.stderr
     for words in (started, ("--eval-prompts", 3), ("--preset", "tiny", "--model", "tiny")):
         result = activedpo(*on(tmp_path / f"b{len(words)}", "init"), *words)
         assert result.exit_code == 0

@@ -75,8 +75,8 @@ def test_a_failed_command_leaves_nothing_behind(new_run: Path, words: tuple[str,
 @pytest.mark.parametrize(
     ("stage", "wrong", "right"),
     [
-        ("label", ("--oracle", "python:activedpo_cli.tiny.rule:scor"), ("--oracle", RULE)),
-        ("evaluate", ("--scorer", "python:activedpo_cli.tiny.rule:scor"), ("--scorer", RULE)),
+        ("label", ("--oracle", "python:letter_rule:scor"), ("--oracle", RULE)),
+        ("evaluate", ("--scorer", "python:letter_rule:scor"), ("--scorer", RULE)),
         ("train", ("--learning-rate", "1e30"), ("--learning-rate", "1e-3")),
     ],
 )

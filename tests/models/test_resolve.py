@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from activedpo_cli.errors import ActiveDPOError, InvalidDataError, RefusedError
 from activedpo_cli.models import resolve
+from activedpo_cli.models.built_in import LANGUAGE_MODEL
 from activedpo_cli.models.resolve import check_unchanged, model_digest, resolve_model
 
 
@@ -97,3 +99,11 @@ def test_resolving_does_not_import_torch(model_folder):
         "model_digest(resolve_model(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(model_folder())], check=True)
+
+
+def test_the_built_in_model_and_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Path(resolve_model("tiny").path) == LANGUAGE_MODEL
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.json").write_text("{}")
+    assert resolve_model("tiny").path == str(tmp_path / "tiny")

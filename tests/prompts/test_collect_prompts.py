@@ -12,6 +12,7 @@ from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.prompts import _collect
 from activedpo_cli.prompts._collect import collect_prompts, source_path
 from activedpo_cli.prompts.base import SourcePrompt
+from activedpo_cli.prompts.tiny import ASSETS
 from activedpo_cli.settings import PromptSettings
 
 
@@ -116,13 +117,36 @@ def test_a_missing_column_suggests_the_nearest(tmp_path):
     assert texts(collected(path, column="promt")) == ["a", "b"]
 
 
-def test_built_in_prompts():
+def built_in(split):
+    return (ASSETS / f"prompts-{split}.txt").read_text().splitlines()
+
+
+def test_built_in_prompts_are_held_out_from_their_own_part():
     found = collected("tiny", eval_prompts=40)
-    prompts = texts(found)
-    assert len(prompts) == len(set(prompts)) == 400
+    held_out = [row.prompt for row in found.prompts if row.split == "eval"]
+    pool = [row.prompt for row in found.prompts if row.split == "train"]
+    assert pool == built_in("train")
+    assert len(held_out) == 40
+    assert set(held_out) <= set(built_in("eval"))
+    assert [row.prompt_id for row in found.prompts] == [f"p{number:06d}" for number in range(1040)]
     assert found.dropped_duplicates == []
     assert found.source_digest is None
-    assert all(prompt.isascii() and 10 < len(prompt) < 80 for prompt in prompts)
+    other = [row.prompt for row in collected("tiny", eval_prompts=40, seed=1).prompts if row.split == "eval"]
+    assert set(other) != set(held_out)
+
+
+def test_a_limit_leaves_the_held_out_part_whole():
+    found = collected("tiny", eval_prompts=40, limit=50)
+    assert len(found.prompts) == 50
+    assert sum(row.split == "eval" for row in found.prompts) == 40
+    assert {row.prompt for row in found.prompts if row.split == "train"} < set(built_in("train"))
+    with pytest.raises(InvalidDataError, match="a limit of 40 prompts leaves none beside 40"):
+        collected("tiny", eval_prompts=40, limit=40)
+
+
+def test_more_held_out_prompts_than_were_meant_for_it():
+    with pytest.raises(InvalidDataError, match="`tiny` has 200 prompts for evaluation, fewer than 201"):
+        collected("tiny", eval_prompts=201)
 
 
 def test_what_a_source_means(tmp_path, monkeypatch):
