@@ -150,6 +150,15 @@ class ResponseReward:
     reward: float
 
 
+def prompt_as_text(prompt: PromptText) -> str:
+    """The prompt as one text: itself, the content of a single user message, else `role: content` paragraphs."""
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1 and prompt[0]["role"] == "user":
+        return prompt[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
+
 def response_id(prompt_id: str, iteration: int | None, index: int) -> str:
     """`p000123/i001/r2`, or `p000123/pool/r2` for a response made elsewhere (`iteration` None)."""
     origin = "pool" if iteration is None else f"i{iteration:03d}"

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from activedpo_cli.core.normalisation import unit_rows
+from activedpo_cli.core.pair_features import difference_features
 from activedpo_cli.settings import Section
 
 
@@ -82,19 +82,6 @@ class Method(Protocol):
         max_per_prompt: int | None = None,
     ) -> Selection:
         """Choose exactly `budget` pairs; raises ValueError where so many can not be taken."""
-
-
-def difference_features(
-    features: Float[Tensor, "responses proj_dim"],
-    row_a: Int[Tensor, " pairs"],
-    row_b: Int[Tensor, " pairs"],
-    *,
-    normalise: bool = False,
-) -> Float[Tensor, "pairs proj_dim"]:
-    """φ of pairs given as two rows each, in float64; for candidates and for pairs labelled earlier alike."""
-    difference = features[row_a].to(torch.float64)
-    difference -= features[row_b]
-    return unit_rows(difference) if normalise else difference
 
 
 def capacity(prompt_index: Int[Tensor, " pairs"], max_per_prompt: int | None = None) -> int:

@@ -1,17 +1,18 @@
 """Commands that only look: where a run stands, why a pair was picked, what there is to choose from."""
 
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from activedpo_cli.cli.options import IterationOption, JsonOption, RunOption
+from activedpo_cli.cli.options import IterationOption, JsonOption, QuietOption, RunOption
 
 PANEL = "Look"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, show):
+    for command in (status, show, report):
         app.command(rich_help_panel=PANEL)(command)
     app.command("ls", rich_help_panel=PANEL)(list_choices)
 
@@ -62,6 +63,33 @@ def show(
     else:
         details = pair_details(opened, pair, iteration, tokens=tokens)
         print_json(details) if json else print_pair(details)
+
+
+def report(
+    runs: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[RUN]...", help="Names or paths. \\[default: $ACTIVEDPO_RUN, else runs/default]"),
+    ] = None,
+    output: Annotated[
+        Optional[Path],
+        typer.Option("--output", metavar="FOLDER", help="Where it goes. \\[default: report/ in the first run]"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Make it again, also where nothing has changed.")] = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """A page with figures about a run, or about several beside each other: rewards, selection, labels, training, cost.
+
+    Writes   index.html, figures/NAME.png and .svg, report.json      Several runs: in report-SECOND-THIRD/ of the first
+
+    Example:   activedpo report tldr tldr-random
+    """
+    from activedpo_cli.artifacts.run import Run, run_path
+    from activedpo_cli.cli.report_output import print_report
+    from activedpo_cli.reports.build import build_report
+
+    opened = [Run.open(run_path(name)) for name in runs] if runs else [Run.open(run_path(None))]
+    print_report(build_report(opened, output, force=force), json=json, quiet=quiet)
 
 
 def list_choices(

@@ -13,8 +13,8 @@ from typing import Any
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.labelling.exchange_files import parse_rows, render_rows, without_surrogates
 from activedpo_cli.labelling.sides import shown_sides
-from activedpo_cli.oracles.base import Comparison, prompt_as_text
-from activedpo_cli.records import Label, Outcome
+from activedpo_cli.oracles.base import Comparison
+from activedpo_cli.records import Label, Outcome, prompt_as_text
 
 OUTCOMES: dict[str, Outcome] = {"a": "chosen", "b": "chosen", "tie": "tie", "both_bad": "both_bad", "skip": "skip"}
 REQUIRED = ("pair_id", "preference", "response_a_id", "response_b_id")

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from activedpo_cli.display import display_text
 from activedpo_cli.errors import Terminated
 from activedpo_cli.labelling.sides import shown_sides
-from activedpo_cli.oracles.base import Comparison, prompt_as_text
-from activedpo_cli.records import Label, Outcome, Response
+from activedpo_cli.oracles.base import Comparison
+from activedpo_cli.records import Label, Outcome, Response, prompt_as_text
 
 ORACLE = "human"
 HELP = """\

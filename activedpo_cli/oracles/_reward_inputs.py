@@ -7,8 +7,7 @@ from jinja2.exceptions import TemplateError
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from activedpo_cli.errors import InvalidDataError, UsageError
-from activedpo_cli.oracles.base import prompt_as_text
-from activedpo_cli.records import PromptText
+from activedpo_cli.records import PromptText, prompt_as_text
 from activedpo_cli.settings import LabelSettings
 
 NO_LIMIT = 1_000_000

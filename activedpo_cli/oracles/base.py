@@ -186,15 +186,6 @@ def label_from_verdict(comparison: Comparison, verdict: Verdict, oracle: str) ->
     )
 
 
-def prompt_as_text(prompt: PromptText) -> str:
-    """The prompt as one text: itself, the content of a single user message, else `role: content` paragraphs."""
-    if isinstance(prompt, str):
-        return prompt
-    if len(prompt) == 1 and prompt[0]["role"] == "user":
-        return prompt[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
-
-
 def _higher(score_a: float, score_b: float) -> Preferred:
     return "tie" if score_a == score_b else "a" if score_a > score_b else "b"
 

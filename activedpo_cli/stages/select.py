@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from activedpo_cli import discovery
+from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
-from activedpo_cli.records import LabelledPairRow, SelectedPair
+from activedpo_cli.records import SelectedPair
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, Stage, require
@@ -156,7 +157,7 @@ def _candidates(context: Context, pairs: list[CandidatePair]) -> "Candidates":
     from activedpo_cli.acquisition.base import Candidates
 
     folder = context.run.stage("featurize", context.iteration)
-    columns = _read_columns(folder)
+    columns = read_columns(folder)
     features, normalise = columns.get("features"), context.config.select.normalise
     labelled = _labelled_pair_features(folder, normalise) if features is not None else None
     return Candidates(
@@ -189,14 +190,6 @@ def _prompt_index(pairs: list[CandidatePair]) -> "Tensor":
     return torch.tensor([numbers[pair.prompt_id] for pair in pairs], dtype=torch.int64)
 
 
-def _read_columns(folder: StageFolder) -> "dict[str, Tensor]":
-    import torch
-
-    names = sorted(path.name for path in folder.path.glob("features-*.safetensors"))
-    units = [folder.read_tensors(name) for name in names]
-    return {name: torch.cat([unit[name] for unit in units]) for name in (units[0] if units else ())}
-
-
 def _normalised(features: "Tensor | None", normalise: str) -> "Tensor | None":
     from activedpo_cli.core.normalisation import unit_rows
 
@@ -205,17 +198,14 @@ def _normalised(features: "Tensor | None", normalise: str) -> "Tensor | None":
 
 def _labelled_pair_features(folder: StageFolder, normalise: str) -> "Tensor | None":
     """φ of the pairs labelled earlier, normalised as the candidates are."""
-    import torch
+    from activedpo_cli.core.pair_features import difference_features
 
-    from activedpo_cli.acquisition.base import difference_features
-
-    if not folder.has("labelled.safetensors"):
+    labelled = read_labelled(folder)
+    if labelled is None:
         return None
-    features = _normalised(folder.read_tensors("labelled.safetensors")["features"], normalise)
+    features = _normalised(labelled.features, normalise)
     assert features is not None
-    rows = folder.read_rows("labelled.jsonl", LabelledPairRow)
-    row_a, row_b = torch.tensor([row.row_a for row in rows]), torch.tensor([row.row_b for row in rows])
-    return difference_features(features, row_a, row_b, normalise=normalise == "pair")
+    return difference_features(features, labelled.row_a, labelled.row_b, normalise=normalise == "pair")
 
 
 STAGE = Stage("select", 1, settings, inputs, work, headline, check)

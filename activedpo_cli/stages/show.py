@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.errors import InvalidDataError, UsageError
-from activedpo_cli.oracles.base import prompt_as_text
-from activedpo_cli.records import Label, Response, SelectedPair
+from activedpo_cli.records import Label, Response, SelectedPair, prompt_as_text
 from activedpo_cli.stages.policy import load_tokenizer_of
 
 if TYPE_CHECKING:

@@ -13,11 +13,10 @@ from activedpo_cli.oracles.base import (
     compare_by_score,
     label_from_verdict,
     parse_spec,
-    prompt_as_text,
     require_finite,
     verdicts_from_scores,
 )
-from activedpo_cli.records import Label
+from activedpo_cli.records import Label, prompt_as_text
 from activedpo_cli.settings import LabelSettings
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

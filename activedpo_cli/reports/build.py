@@ -1,0 +1,124 @@
+"""Makes a report: page, figures and `report.json`, all at once or not at all, and only where something has changed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli import __version__
+from activedpo_cli.artifacts import files
+from activedpo_cli.artifacts.lock import exclusive
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.errors import NotReadyError, UsageError
+from activedpo_cli.reports.report_folder import (
+    FACTS_NAME,
+    FIGURES_NAME,
+    PAGE_NAME,
+    SCHEMA,
+    Inputs,
+    check_replaceable,
+    default_output,
+    describe,
+    inputs_of,
+    run_names,
+    standing_facts,
+)
+from activedpo_cli.reports.sources import finished_stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportResult:
+    """A report that stands.
+
+    Attributes:
+        page: The page.
+        figures: The PNG of each figure by name; `reward` is there wherever somebody scored.
+        made: Whether it was made now; it was up to date otherwise.
+        summaries: Each run in a sentence.
+
+    """
+
+    page: Path
+    figures: dict[str, Path]
+    made: bool
+    summaries: list[str]
+
+
+def build_report(runs: Sequence[Run], output: Path | None = None, *, force: bool = False) -> ReportResult:
+    """Make the report about some runs, in the first one's folder unless `output` says where; quick where it stands.
+
+    Raises UsageError for a run named twice, NotReadyError for one without a finished stage, RefusedError where `output`
+    holds something else, InvalidDataError for damaged files and BusyError while another process makes it.
+    """
+    _check_runs(runs)
+    names = run_names(runs)
+    folder = output or default_output(runs)
+    inputs = inputs_of(runs, names)
+    if not force and (facts := standing_facts(folder, inputs)):
+        return _result(folder, facts, made=False)
+    check_replaceable(folder)
+    with exclusive(folder.parent / ".locks" / f"{folder.name}.lock", str(folder)):
+        facts, contents = _contents(runs, names, inputs)
+        files.write_folder_with(folder, lambda temporary: _write(temporary, contents))
+    return _result(folder, facts, made=True)
+
+
+def _check_runs(runs: Sequence[Run]) -> None:
+    paths = [run.path.resolve() for run in runs]
+    for run, path in zip(runs, paths, strict=True):
+        if paths.count(path) > 1:
+            raise UsageError(f"`{run.path}` is named twice")
+        if not any(manifest.iteration for manifest in finished_stages(run).values()):
+            raise NotReadyError(
+                f"no stage of `{run.path}` is finished, so there is nothing to report",
+                hint=run.next_command("generate", (run.iterations() or [1])[0]),
+            )
+
+
+def _contents(runs: Sequence[Run], names: Sequence[str], inputs: Inputs) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The facts of the report and the bytes of all its files, by name."""
+    from activedpo_cli.reports.drawing import draw
+    from activedpo_cli.reports.overlap_data import overlaps
+    from activedpo_cli.reports.page import render_page
+    from activedpo_cli.reports.run_data import read_run
+    from activedpo_cli.reports.sections import all_sections
+    from activedpo_cli.reports.summary import summary_sentence
+
+    found = [read_run(run, name) for run, name in zip(runs, names, strict=True)]
+    sections = all_sections(found)
+    summaries = [summary_sentence(run) for run in found]
+    plots = [plot for section in sections for plot in section.plots]
+    drawn = {plot.name: draw(plot) for plot in plots}
+    page = render_page(
+        f"activedpo report: {', '.join(names)}",
+        summaries,
+        sections,
+        {name: kinds["svg"] for name, kinds in drawn.items()},
+    )
+    contents = {f"{FIGURES_NAME}/{name}.{kind}": data for name, kinds in drawn.items() for kind, data in kinds.items()}
+    contents[PAGE_NAME] = page.encode()
+    facts = {
+        "schema": SCHEMA,
+        "activedpo_cli": __version__,
+        "summaries": summaries,
+        "figures": {plot.name: asdict(plot) for plot in plots},
+        "overlaps": [asdict(row) for row in overlaps(found)],
+        "runs": [asdict(run) for run in found],
+        "inputs": inputs,
+        "outputs": describe(contents),
+    }
+    contents[FACTS_NAME] = json.dumps(facts, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+    return facts, contents
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> None:
+    for name, data in contents.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+
+
+def _result(folder: Path, facts: dict[str, Any], *, made: bool) -> ReportResult:
+    figures = {name: folder / FIGURES_NAME / f"{name}.png" for name in facts["figures"]}
+    return ReportResult(page=folder / PAGE_NAME, figures=figures, made=made, summaries=list(facts["summaries"]))

@@ -1,0 +1,75 @@
+"""The seconds that each stage took."""
+
+from collections.abc import Sequence
+
+from activedpo_cli.artifacts.run import STAGES
+from activedpo_cli.reports.plot import Panel, Plot, Series
+from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.reports.section import Section, Table, table
+from activedpo_cli.reports.wording import number, share
+
+SELECTING = ("featurize", "select")
+
+
+def cost_section(runs: Sequence[RunData]) -> Section | None:
+    """Seconds by stage and iteration; None where no stage recorded any."""
+    panels = [panel for run in runs if (panel := _panel(run)).series]
+    if not panels:
+        return None
+    plot = Plot(
+        name="cost",
+        title="Seconds by stage",
+        caption="Time of each stage as its manifest records it, on the machine it ran on. People's time for labels is not "
+        "in it, stages that were resumed count their last attempt only, and the initial model is evaluated within the first "
+        "evaluate.",
+        alternative="Stacked bars of seconds by stage, one for each iteration.",
+        has_one_scale=True,
+        panels=panels,
+    )
+    return Section(anchor="cost", title="Cost", sentences=_sentences(runs), plots=[plot], tables=[_table(runs)])
+
+
+def _sentences(runs: Sequence[RunData]) -> list[str]:
+    sentences = []
+    for run in runs:
+        seconds = [_seconds(run, stage) for stage in STAGES]
+        total = sum(map(sum, seconds))
+        if total:
+            part = sum(sum(_seconds(run, stage)) for stage in SELECTING) / total
+            sentences.append(f"{run.name}: {total:.1f} s in all, {share(part)} of them in featurize and select.")
+        resumed = [fact.name for fact in run.stages if fact.was_resumed]
+        if resumed:
+            sentences.append(f"{run.name}: only the last attempt is counted of {', '.join(resumed)}.")
+    return sentences
+
+
+def _panel(run: RunData) -> Panel:
+    series = []
+    for place, stage in enumerate(STAGES):
+        facts = [fact for fact in run.stages if fact.stage == stage and fact.seconds is not None]
+        if facts:
+            series.append(
+                Series(
+                    label=stage,
+                    x=[float(fact.iteration) for fact in facts],
+                    y=[fact.seconds for fact in facts],
+                    sources=[f"{run.name}/{fact.name}" for fact in facts],
+                    colour=place,
+                )
+            )
+    return Panel(title=run.name, x_label="iteration", y_label="seconds", kind="bars", series=series)
+
+
+def _seconds(run: RunData, stage: str) -> list[float]:
+    return [fact.seconds for fact in run.stages if fact.stage == stage and fact.seconds is not None]
+
+
+def _table(runs: Sequence[RunData]) -> Table:
+    rows = []
+    for run in runs:
+        for iteration in sorted({fact.iteration for fact in run.stages if fact.iteration}):
+            by_stage = {fact.stage: fact.seconds for fact in run.stages if fact.iteration == iteration}
+            total = sum(value for stage in STAGES if (value := by_stage.get(stage)) is not None)
+            cells = [number(by_stage.get(stage), 2) for stage in STAGES]
+            rows.append([run.name, str(iteration), *cells, number(total, 2)])
+    return table("Seconds by stage and iteration", ["run", "iteration", *STAGES, "in all"], rows, is_folded=True)

@@ -1,0 +1,212 @@
+"""Draws a plot with matplotlib's objects alone: no global state, no window, the same bytes for the same numbers.
+
+Texts are drawn as they are: dollar signs begin no formula, and what could steer a reader's screen is written out.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.display import display_text
+from activedpo_cli.reports.plot import Panel, Plot, Series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart; yellow is too pale on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.6)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+    (0, (9, 3)),
+    (0, (3, 3)),
+    (0, (2, 3)),
+)
+BACKGROUND = "#8a8a8a"
+COLUMNS = 2
+BOX_WIDTH = 0.7
+FEW_PLACES = 9
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.use_mathtext": False,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.5,
+    "savefig.dpi": 150,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "activedpo",
+    "text.parse_math": False,
+}
+
+
+def draw(plot: Plot) -> dict[str, bytes]:
+    """The plot as a `png` and an `svg` file."""
+    import io
+
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    written = {}
+    settings: Any = _defaults() | STYLE
+    with matplotlib.rc_context(settings):
+        rows = -(-len(plot.panels) // COLUMNS)
+        columns = min(COLUMNS, len(plot.panels))
+        figure = Figure(figsize=(4.6 * columns if columns > 1 else 6.4, 3.1 * rows + 0.5), layout="constrained")
+        for place, panel in enumerate(plot.panels, start=1):
+            _draw_panel(figure.add_subplot(rows, columns, place), panel)
+        if plot.has_one_scale:
+            _set_one_scale(figure)
+        _draw_legend(figure)
+        for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+            stream = io.BytesIO()
+            figure.savefig(stream, format=kind, metadata=metadata, facecolor="white")
+            figure.set_layout_engine("none")  # both files have the layout of the first
+            written[kind] = stream.getvalue()
+    return written
+
+
+def _defaults() -> dict[str, Any]:
+    """The library's own settings, so that a person's `matplotlibrc` changes nothing."""
+    import matplotlib
+
+    return {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+
+
+def _draw_panel(axes: "Axes", panel: Panel) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_title(display_text(panel.title))
+    axes.set_xlabel(display_text(panel.x_label))
+    axes.set_ylabel(display_text(panel.y_label))
+    if panel.level is not None:
+        axes.axhline(panel.level, color="#444444", linewidth=1, linestyle=":")
+    {"lines": _draw_lines, "boxes": _draw_boxes, "bars": _draw_bars}[panel.kind](axes, panel.series)
+    _set_ticks(axes, panel)
+    if panel.is_share:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    if panel.x_from_zero:
+        axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # room for half a marker
+    if panel.y_from_zero:
+        axes.set_ylim(bottom=0)
+
+
+def _set_ticks(axes: "Axes", panel: Panel) -> None:
+    """Ticks where the points are, if they are few."""
+    from matplotlib.ticker import MaxNLocator
+
+    places = sorted({x for series in panel.series for x in series.x} | ({0.0} if panel.x_from_zero else set()))
+    if len(places) <= FEW_PLACES:
+        axes.set_xticks(places, [f"{place:.0f}" for place in places])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+
+
+def _set_one_scale(figure: "Figure") -> None:
+    limits = [axes.get_ylim() for axes in figure.axes]
+    for axes in figure.axes:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def _draw_lines(axes: "Axes", rows: list[Series]) -> None:
+    for series in rows:
+        look = _look(series)
+        y = _numbers(series.y)
+        axes.plot(series.x, y, label=display_text(series.label), markevery=series.marked, **look)
+        if series.low is not None and series.high is not None:
+            axes.fill_between(
+                series.x, _numbers(series.low), _numbers(series.high), color=look["color"], alpha=0.16, linewidth=0
+            )
+
+
+def _draw_boxes(axes: "Axes", rows: list[Series]) -> None:
+    """Boxes from quartile to quartile with the median as a bar; whiskers from `low` to `high`."""
+    width = BOX_WIDTH / len(rows)
+    for place, series in enumerate(rows):
+        shift = (place - (len(rows) - 1) / 2) * width
+        color = _look(series)["color"]
+        parts = (series.low, series.lower_quartile, series.y, series.upper_quartile, series.high)
+        names = ("whislo", "q1", "med", "q3", "whishi")
+        columns = zip(*(part or [] for part in parts), strict=True)
+        boxes = [dict(zip(names, column, strict=True)) for column in columns]
+        axes.bxp(
+            boxes,
+            positions=[x + shift for x in series.x],
+            widths=0.8 * width,
+            showfliers=False,
+            showcaps=False,
+            patch_artist=True,
+            manage_ticks=False,
+            boxprops={"facecolor": color, "alpha": 0.3, "edgecolor": color, "linewidth": 1},
+            medianprops={"color": color, "linewidth": 2.2},
+            whiskerprops={"color": color, "linewidth": 1},
+        )
+        axes.plot([], [], color=color, linewidth=5, alpha=0.6, label=display_text(series.label))
+
+
+def _draw_bars(axes: "Axes", rows: list[Series]) -> None:
+    """Bars on top of each other."""
+    floors: dict[float, float] = {}
+    for series in rows:
+        heights = [value or 0.0 for value in series.y]
+        bottoms = [floors.get(x, 0.0) for x in series.x]
+        axes.bar(
+            series.x,
+            heights,
+            bottom=bottoms,
+            width=0.7,
+            color=_look(series)["color"],
+            edgecolor="white",
+            linewidth=0.6,
+            hatch=("", "//", "..", "\\\\", "xx", "--", "oo")[series.colour % len(PALETTE)],
+            label=display_text(series.label),
+        )
+        floors |= {x: bottom + height for x, bottom, height in zip(series.x, bottoms, heights, strict=True)}
+
+
+def _look(series: Series) -> dict[str, Any]:
+    place = series.colour % len(PALETTE)
+    look: dict[str, Any] = {"color": PALETTE[place], "marker": MARKERS[place], "linestyle": DASHES[place]}
+    if series.is_faint:
+        look |= {"alpha": 0.55, "linewidth": 1.1, "markerfacecolor": "white", "linestyle": DASHES[2]}
+    if series.is_background:
+        look = {"color": BACKGROUND, "marker": "x", "linestyle": DASHES[1]}
+    if series.shade is not None:
+        import matplotlib
+
+        # The palest end of the map can't be seen on white.
+        look = {
+            "color": matplotlib.colormaps["viridis"](0.9 * series.shade),
+            "marker": MARKERS[place],
+            "linestyle": "-",
+        }
+    if series.marked is not None and not series.marked:
+        look["marker"] = ""
+    return look
+
+
+def _draw_legend(figure: "Figure") -> None:
+    """One legend for all panels, each name once; a single name needs none."""
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if len(entries) > 1:
+        entry_width = 0.75 + 0.075 * max(map(len, entries))  # inches of the handle and of the letters
+        columns = max(1, min(len(entries), int(figure.get_figwidth() / entry_width)))
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]

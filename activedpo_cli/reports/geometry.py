@@ -1,0 +1,123 @@
+"""What the features say about a batch: how alike its pairs are, and how many directions have been labelled."""
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
+from activedpo_cli.artifacts.manifest import Manifest
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.core.distribution import FiveNumbers, five_numbers
+from activedpo_cli.reports.sources import is_outdated
+from activedpo_cli.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+COSINE_SAMPLE = 400
+"""Pairs between which cosines are computed; from more candidates so many are drawn at random."""
+
+RANDOM_BATCHES = 5
+"""Random batches over which the effective rank is averaged."""
+
+NOT_COMPUTED = "the method needs no features and none were computed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Facts about φ, normalised as the method saw it.
+
+    Attributes:
+        picked_cosines: |cos| between every two picked pairs; None for a single pair.
+        pool_cosines: |cos| between every two of `pool_sample` candidates.
+        labelled_pairs: Pairs in V with this batch: those labelled earlier and those picked.
+        effective_rank: Of Σ φφᵀ over these.
+        random_effective_rank: The same with batches of equal size drawn at random from the candidates, on average.
+
+    """
+
+    picked_cosines: FiveNumbers | None
+    pool_cosines: FiveNumbers | None
+    pool_sample: int
+    labelled_pairs: int
+    effective_rank: float
+    random_effective_rank: float
+
+
+def read_geometry(run: Run, iteration: int, manifests: dict[str, Manifest]) -> tuple[Geometry | None, str | None]:
+    """The geometry of an iteration's batch, or the reason why there is none."""
+    stem = f"iter-{iteration:03d}"
+    manifest, featurize = manifests[f"{stem}/select"], manifests.get(f"{stem}/featurize")
+    if featurize is None or is_outdated(manifest, f"{stem}/featurize", manifests):
+        return None, "featurize was deleted or made anew since"
+    if "features" not in featurize.settings.get("featurize.compute", ()):
+        return None, NOT_COMPUTED
+    folder = run.stage("featurize", iteration)
+    if folder.missing_outputs():
+        return None, "the feature files were deleted"
+    normalise = str(manifest.settings.get("select.normalise"))
+    features = _normalised(read_columns(folder)["features"], normalise)
+    if not features.isfinite().all():
+        return None, "the features are not finite"
+    tensors = run.stage("select", iteration).read_tensors("scores.safetensors")
+    generator_seed = derive_seed(int(manifest.settings.get("seed", 0)), "report", iteration)
+    history = _history(run, iteration, normalise, features)
+    return _geometry(features, tensors["candidate_rows"], tensors["rank"], history, normalise, generator_seed), None
+
+
+def _geometry(
+    features: "Tensor", candidates: "Tensor", rank: "Tensor", history: "Tensor", normalise: str, seed: int
+) -> Geometry:
+    import torch
+
+    from activedpo_cli.core.effective_rank import effective_rank
+    from activedpo_cli.core.pair_features import difference_features
+    from activedpo_cli.core.similarity import absolute_cosines
+
+    def phi(rows: "Tensor") -> "Tensor":
+        couples = candidates[rows]
+        return difference_features(features, couples[:, 0], couples[:, 1], normalise=normalise == "pair")
+
+    def in_v(rows: "Tensor") -> float:
+        return effective_rank(torch.cat([history, phi(rows)]))
+
+    generator = torch.Generator().manual_seed(seed)
+    picked = torch.nonzero(rank > 0).flatten()
+    sample = _drawn(len(candidates), COSINE_SAMPLE, generator)
+    of_picked = picked[_drawn(len(picked), COSINE_SAMPLE, generator)]
+    batches = [_drawn(len(candidates), len(picked), generator) for _ in range(RANDOM_BATCHES)]
+    return Geometry(
+        picked_cosines=five_numbers(absolute_cosines(phi(of_picked)).tolist()),
+        pool_cosines=five_numbers(absolute_cosines(phi(sample)).tolist()),
+        pool_sample=len(sample),
+        labelled_pairs=len(history) + len(picked),
+        effective_rank=in_v(picked),
+        random_effective_rank=fmean(in_v(rows) for rows in batches),
+    )
+
+
+def _drawn(count: int, wanted: int, generator: "torch.Generator") -> "Tensor":
+    """Rows drawn at random without repetition, at most all, in ascending order."""
+    import torch
+
+    return torch.randperm(count, generator=generator)[:wanted].sort().values
+
+
+def _normalised(features: "Tensor", normalise: str) -> "Tensor":
+    from activedpo_cli.core.normalisation import unit_rows
+
+    return unit_rows(features) if normalise == "response" else features
+
+
+def _history(run: Run, iteration: int, normalise: str, like: "Tensor") -> "Tensor":
+    """φ of the pairs labelled earlier, under the policy of this iteration."""
+    import torch
+
+    from activedpo_cli.core.pair_features import difference_features
+
+    labelled = read_labelled(run.stage("featurize", iteration))
+    if labelled is None:
+        return like.new_zeros(0, like.shape[1], dtype=torch.float64)
+    features = _normalised(labelled.features, normalise)
+    return difference_features(features, labelled.row_a, labelled.row_b, normalise=normalise == "pair")

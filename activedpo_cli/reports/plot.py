@@ -1,0 +1,75 @@
+"""What a figure shows, as plain numbers: the same that are drawn stand in `report.json`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["lines", "boxes", "bars"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One line, row of boxes or layer of bars.
+
+    Attributes:
+        label: Its name in the legend.
+        x: Where its points stand.
+        y: Their values, the median for boxes; None leaves a gap.
+        sources: The finished stage, as `RUN/iter-001/evaluate`, that each point comes from; a single one goes for all.
+        low: Lower end of the band around each point, or of a box's whisker.
+        high: Upper end.
+        lower_quartile: Lower end of each box.
+        upper_quartile: Upper end of each box.
+        colour: Place in the palette; every place has its own marker and dashes too.
+        shade: Place between the first (0) and the last (1) of an ordered sequence, in place of a colour.
+        is_background: Drawn in grey, as what the others are compared with.
+        is_faint: Drawn thin in its colour, as what the series of that colour is compared with.
+        marked: Places of the points that get a marker; None marks all.
+
+    """
+
+    label: str
+    x: list[float]
+    y: list[float | None]
+    sources: list[str]
+    low: list[float | None] | None = None
+    high: list[float | None] | None = None
+    lower_quartile: list[float | None] | None = None
+    upper_quartile: list[float | None] | None = None
+    colour: int = 0
+    shade: float | None = None
+    is_background: bool = False
+    is_faint: bool = False
+    marked: list[int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One pair of axes; `level` is a horizontal line to compare with, `is_share` writes the values as per cent.
+
+    `x_from_zero` and `y_from_zero` begin the axis there.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: list[Series]
+    kind: Kind = "lines"
+    level: float | None = None
+    is_share: bool = False
+    x_from_zero: bool = False
+    y_from_zero: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A figure: `name` is that of its files, `caption` says how to read it, `alternative` what it shows in words.
+
+    With `has_one_scale` all panels have the same range of values, so that they can be compared.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alternative: str
+    panels: list[Panel] = field(default_factory=list)
+    has_one_scale: bool = False

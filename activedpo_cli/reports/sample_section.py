@@ -1,0 +1,54 @@
+"""What the models write, before and after."""
+
+from collections.abc import Sequence
+
+from activedpo_cli.records import prompt_as_text
+from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.reports.sample_data import Answered, SampledText, shortened
+from activedpo_cli.reports.section import Sample, Section
+from activedpo_cli.reports.wording import number
+
+
+def sample_section(runs: Sequence[RunData]) -> Section | None:
+    """Responses to a few held-out prompts, runs beside each other where they share them; None without an evaluation."""
+    groups: dict[tuple[str, str, SampledText], list[tuple[RunData, Answered]]] = {}
+    for run in runs:
+        for answered in run.samples:
+            key = (answered.prompt_id, prompt_as_text(answered.prompt), answered.initial)
+            groups.setdefault(key, []).append((run, answered))
+    if not groups:
+        return None
+    sentence = (
+        "The first held-out prompts by id and the first response to each, not picked by hand. This is text that models "
+        "wrote: characters that could steer a screen are written out, such as \\u202e."
+    )
+    samples = [
+        _sample(prompt, initial, members, is_named=len(runs) > 1) for (_, prompt, initial), members in groups.items()
+    ]
+    return Section(anchor="samples", title="Sample responses", sentences=[sentence], samples=samples)
+
+
+def _sample(
+    prompt: str, initial: SampledText, members: Sequence[tuple[RunData, Answered]], *, is_named: bool
+) -> Sample:
+    texts = [(_heading("initial model", initial), _with_rest(initial.text, initial.left_out))]
+    for run, answered in members:
+        who = f"{run.name}, " if is_named else ""
+        who += f"iteration {answered.iteration}, {answered.labels_spent} labels"
+        texts.append((_heading(who, answered.last), _with_rest(answered.last.text, answered.last.left_out)))
+    is_shared = not is_named or len(members) > 1
+    title = members[0][1].prompt_id if is_shared else f"{members[0][0].name}: {members[0][1].prompt_id}"
+    return Sample(title=title, prompt=_with_rest(*shortened(prompt)), texts=texts)
+
+
+def _heading(who: str, shown: SampledText) -> str:
+    facts = [who]
+    if shown.reward is not None:
+        facts.append(f"reward {number(shown.reward)}")
+    if shown.was_cut_off:
+        facts.append("cut off by the length limit")
+    return " · ".join(facts)
+
+
+def _with_rest(text: str, left_out: int) -> str:
+    return text + (f"\n… {left_out} more characters" if left_out else "")

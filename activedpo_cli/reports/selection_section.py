@@ -1,0 +1,206 @@
+"""What the methods picked: scores, likeness, lengths, directions covered, and what runs have in common."""
+
+from collections.abc import Sequence
+
+from activedpo_cli.core.distribution import FiveNumbers
+from activedpo_cli.reports.boxes import box_series
+from activedpo_cli.reports.geometry import COSINE_SAMPLE, NOT_COMPUTED, RANDOM_BATCHES
+from activedpo_cli.reports.overlap_data import overlaps
+from activedpo_cli.reports.plot import Panel, Plot, Series
+from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.reports.section import Section, Table, table
+from activedpo_cli.reports.selection_data import Batch
+from activedpo_cli.reports.wording import listed, median_and_range, number, share
+
+
+def selection_section(runs: Sequence[RunData]) -> Section | None:
+    """Diagnostics of every batch; None where nothing was selected."""
+    if not any(run.batches for run in runs):
+        return None
+    plots = [_score_plot(runs), _cosine_plot(runs), _rank_plot(runs), _length_plot(runs)]
+    tables = [_table(runs), _overlap_table(runs)]
+    return Section(
+        anchor="selection",
+        title="What was selected",
+        sentences=_sentences(runs),
+        plots=[plot for plot in plots if plot.panels],
+        tables=[found for found in tables if found.rows],
+    )
+
+
+def _sentences(runs: Sequence[RunData]) -> list[str]:
+    sentences = []
+    reasons: dict[str, list[str]] = {}
+    for run in runs:
+        for batch in run.batches:
+            if batch.no_geometry:
+                reasons.setdefault(batch.no_geometry, []).append(f"{run.name} iteration {batch.iteration}")
+    for reason, where in reasons.items():
+        names = listed(where) if reason != NOT_COMPUTED else listed(list(dict.fromkeys(w.split(" ")[0] for w in where)))
+        sentences.append(f"No likeness and no effective rank for {names}: {reason}.")
+    scoreless = [run.name for run in runs if run.batches and not any(batch.scores for batch in run.batches)]
+    if scoreless:
+        sentences.append(f"No scores for {listed(scoreless)}: the method gives none.")
+    return sentences
+
+
+def _score_plot(runs: Sequence[RunData]) -> Plot:
+    panels = [
+        Panel(
+            title=run.name,
+            x_label="rank within the batch",
+            y_label="score when picked",
+            series=[
+                Series(
+                    label=f"iteration {batch.iteration}",
+                    x=[float(rank) for rank in range(1, len(batch.scores) + 1)],
+                    y=list(batch.scores),
+                    sources=[f"{run.name}/{batch.source}"],
+                    shade=_shade(batch, run.batches),
+                    marked=[],
+                )
+                for batch in run.batches
+                if batch.scores
+            ],
+        )
+        for run in runs
+    ]
+    return Plot(
+        name="score-decay",
+        title="Score by rank",
+        caption="The method's value of each pair at the moment it was picked, best first; early iterations dark, late ones "
+        "bright. A curve that stays level says that the batch could have been larger, a steep one that the last labels "
+        "bought little. Levels of different methods do not compare.",
+        alternative="Score against rank, a line for each iteration.",
+        panels=[panel for panel in panels if panel.series],
+    )
+
+
+def _cosine_plot(runs: Sequence[RunData]) -> Plot:
+    panels = [
+        _picked_and_pool(
+            run,
+            "|cos| between two pairs",
+            [(b, b.geometry.picked_cosines, b.geometry.pool_cosines) for b in run.batches if b.geometry],
+        )
+        for run in runs
+    ]
+    return Plot(
+        name="similarity",
+        title="Likeness of picked pairs",
+        caption="Absolute cosine between φ of every two picked pairs, beside that of every two candidates (of "
+        f"{COSINE_SAMPLE} drawn with the run's seed where there are more). Boxes hold the middle half, bars are medians, "
+        "whiskers go from 5 % to 95 %. Lower than the pool means that the batch repeats itself less than chance would.",
+        alternative="Boxes of cosines among picked pairs and among candidates, by iteration.",
+        has_one_scale=True,
+        panels=[panel for panel in panels if panel.series],
+    )
+
+
+def _length_plot(runs: Sequence[RunData]) -> Plot:
+    panels = [
+        _picked_and_pool(run, "tokens of a response", [(b, b.picked_tokens, b.pool_tokens) for b in run.batches])
+        for run in runs
+    ]
+    return Plot(
+        name="lengths",
+        title="Lengths of picked responses",
+        caption="Tokens of the responses in picked pairs, beside those in all candidates; a response counts once for each "
+        "of its pairs. Boxes as above. A method that prefers one length shows here.",
+        alternative="Boxes of response lengths in picked pairs and in all candidates, by iteration.",
+        has_one_scale=True,
+        panels=[panel for panel in panels if panel.series],
+    )
+
+
+def _picked_and_pool(
+    run: RunData, label: str, rows: Sequence[tuple[Batch, FiveNumbers | None, FiveNumbers | None]]
+) -> Panel:
+    both = [(batch, picked, pool) for batch, picked, pool in rows if picked and pool]
+    x = [float(batch.iteration) for batch, _, _ in both]
+    sources = [f"{run.name}/{batch.source}" for batch, _, _ in both]
+    series = [
+        box_series("picked", x, [picked for _, picked, _ in both], sources),
+        box_series("candidates", x, [pool for _, _, pool in both], sources, is_background=True),
+    ]
+    return Panel(title=run.name, x_label="iteration", y_label=label, kind="boxes", series=series if both else [])
+
+
+def _rank_plot(runs: Sequence[RunData]) -> Plot:
+    series = []
+    for place, run in enumerate(runs):
+        known = [(batch, batch.geometry) for batch in run.batches if batch.geometry]
+        x = [float(geometry.labelled_pairs) for _, geometry in known]
+        sources = [f"{run.name}/{batch.source}" for batch, _ in known]
+        ranks = [geometry.effective_rank for _, geometry in known]
+        by_chance = [geometry.random_effective_rank for _, geometry in known]
+        name = f"{run.name}, random last batch"
+        if known:
+            series.append(Series(label=run.name, x=x, y=list(ranks), sources=sources, colour=place))
+            series.append(Series(label=name, x=x, y=list(by_chance), sources=sources, colour=place, is_faint=True))
+    panel = Panel(title="effective rank of V", x_label="pairs in V", y_label="directions", series=series)
+    return Plot(
+        name="effective-rank",
+        title="Directions covered by labels",
+        caption="The effective rank of V without its ridge: e^H(p), p being the eigenvalues of Σ φφᵀ divided by their sum "
+        "and H the entropy, over all pairs labelled earlier and those just picked, φ under the policy of that iteration. "
+        "It is the number of pairs if all are at right angles, and 1 if all point one way. The thin line is the same "
+        f"with the last batch drawn at random ({RANDOM_BATCHES} draws with the run's seed, averaged).",
+        alternative="Effective rank against the number of labelled pairs.",
+        panels=[panel] if series else [],
+    )
+
+
+def _shade(batch: Batch, batches: Sequence[Batch]) -> float:
+    return batches.index(batch) / max(1, len(batches) - 1)
+
+
+def _table(runs: Sequence[RunData]) -> Table:
+    columns = ["run", "iteration", "method", "picked", "candidates", "first score", "last score", "|cos| of picked"]
+    columns += [
+        "|cos| of candidates",
+        "effective rank",
+        "with a random batch",
+        "tokens of picked",
+        "tokens of candidates",
+    ]
+    return table(
+        "Every batch; medians with the middle half in brackets",
+        columns,
+        [[run.name, *_cells(batch)] for run in runs for batch in run.batches],
+        is_folded=True,
+    )
+
+
+def _cells(batch: Batch) -> list[str]:
+    geometry = batch.geometry
+    return [
+        str(batch.iteration),
+        batch.method,
+        str(len(batch.picked)),
+        str(batch.candidates),
+        number(batch.scores[0]) if batch.scores else "",
+        number(batch.scores[-1]) if batch.scores else "",
+        median_and_range(geometry.picked_cosines, 3) if geometry else "",
+        median_and_range(geometry.pool_cosines, 3) if geometry else "",
+        f"{geometry.effective_rank:.1f} of {geometry.labelled_pairs}" if geometry else "",
+        number(geometry.random_effective_rank, 1) if geometry else "",
+        median_and_range(batch.picked_tokens, 1),
+        median_and_range(batch.pool_tokens, 1),
+    ]
+
+
+def _overlap_table(runs: Sequence[RunData]) -> Table:
+    rows = [
+        [
+            f"{row.runs[0]} and {row.runs[1]}",
+            str(row.iteration),
+            str(row.candidates),
+            str(row.in_both),
+            share(row.share),
+            share(row.by_chance),
+        ]
+        for row in overlaps(runs)
+    ]
+    columns = ["runs", "iteration", "candidates", "picked by both", "share of the smaller batch", "by chance"]
+    return table("Pairs that two runs picked from the same candidates", columns, rows)

@@ -1,0 +1,85 @@
+"""What a report was made from: the files that identify a run's finished stages, and their digests."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli.artifacts.files import sha256_of
+from activedpo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
+from activedpo_cli.artifacts.run import STAGES, Run
+from activedpo_cli.artifacts.stage_folder import StageFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageFact:
+    """One finished stage: `digest` identifies what it made, `outdated` names inputs that have changed since."""
+
+    name: str
+    stage: str
+    iteration: int
+    manifest: str
+    digest: str
+    seconds: float | None
+    was_resumed: bool
+    outdated: list[str]
+
+
+def stage_folders(run: Run) -> dict[str, StageFolder]:
+    """Every place of a run where a finished stage may be, by its name in inputs: `pool`, `iter-001/select`."""
+    shared = {"pool": run.pool, "initial-adapter": run.initial_adapter, "initial-evaluation": run.initial_evaluation}
+    return shared | {
+        f"iter-{iteration:03d}/{stage}": run.stage(stage, iteration)
+        for iteration in run.iterations()
+        for stage in STAGES
+    }
+
+
+def finished_stages(run: Run) -> dict[str, Manifest]:
+    """The manifests of all finished stages, by name."""
+    found = {name: folder.manifest for name, folder in stage_folders(run).items()}
+    return {name: manifest for name, manifest in found.items() if manifest is not None}
+
+
+def stage_facts(run: Run, manifests: dict[str, Manifest]) -> list[StageFact]:
+    """The finished stages in order, each with its digest, the file that says so and the seconds it took."""
+    folders = stage_folders(run)
+    return [
+        StageFact(
+            name=name,
+            stage=manifest.stage,
+            iteration=manifest.iteration,
+            manifest=(folders[name].path / MANIFEST_NAME).relative_to(run.path).as_posix(),
+            digest=manifest.digest,
+            seconds=_seconds(manifest.execution),
+            was_resumed=bool(manifest.execution.get("resumed")),
+            outdated=[key for key in manifest.inputs if is_outdated(manifest, key, manifests)],
+        )
+        for name, manifest in manifests.items()
+    ]
+
+
+def is_outdated(manifest: Manifest, name: str, manifests: dict[str, Manifest]) -> bool:
+    """Whether an input that a stage read has been made anew since; one that was deleted to save space has not."""
+    return name in manifests and manifest.inputs.get(name) not in (None, manifests[name].digest)
+
+
+def file_digests(run: Run) -> dict[str, str]:
+    """The sha256 of every file by which a change of the run shows, by path in the run; quick, whatever its size.
+
+    Manifests hold the digests of what stages made and of their logs; what the evaluation of the initial model adds
+    later stands in no manifest.
+    """
+    return {path.relative_to(run.path).as_posix(): sha256_of(path) for path in _identifying_files(run)}
+
+
+def _identifying_files(run: Run) -> Iterator[Path]:
+    folder = run.initial_evaluation.path
+    yield from (run.path / name for name in ("run.json", "reference/base.json"))
+    yield from filter(Path.is_file, [folder / "metrics.json", *sorted(folder.glob("rewards-*.jsonl"))])
+    yield from filter(Path.is_file, (place.path / MANIFEST_NAME for place in stage_folders(run).values()))
+
+
+def _seconds(execution: dict[str, Any]) -> float | None:
+    seconds = execution.get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else None

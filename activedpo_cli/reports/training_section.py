@@ -1,0 +1,73 @@
+"""The training curves of all iterations, one after the other."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from activedpo_cli.reports.plot import Panel, Plot, Series
+from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.reports.section import Section
+from activedpo_cli.reports.training_data import COLUMNS
+
+LEVELS = {"rewards/margins": 0.0, "rewards/accuracies": 0.5}
+
+
+def training_section(runs: Sequence[RunData]) -> Section | None:
+    """Loss, margin, accuracy, log-probabilities and gradient norm, update by update; None where nothing was trained."""
+    panels = [panel for column in COLUMNS if (panel := _panel(runs, column)).series]
+    if not panels:
+        return None
+    plot = Plot(
+        name="training",
+        title="Training, update by update",
+        caption="TRL's metrics of each batch before its update, iterations one after the other; a marker stands at the "
+        "first update of each iteration. The margin is β times the difference of the log-ratios to the initial model "
+        "between chosen and rejected. A log π of chosen that falls together with that of rejected is common in DPO; "
+        "one that falls without end is not. The policy is trained on these batches: they say nothing about new prompts.",
+        alternative="Training curves by update.",
+        panels=panels,
+    )
+    return Section(anchor="training", title="Training", sentences=_sentences(runs), plots=[plot])
+
+
+def _sentences(runs: Sequence[RunData]) -> list[str]:
+    return [
+        f"{run.name}: {sum(row.updates for row in run.trainings)} updates in {len(run.trainings)} iterations, "
+        f"β {_last(run, 'train.beta')}, labels {_last(run, 'train.labels')}, start {_last(run, 'train.start')}."
+        for run in runs
+        if run.trainings
+    ]
+
+
+def _last(run: RunData, key: str) -> object:
+    return run.settings.get(key, ["unknown"])[-1]
+
+
+def _panel(runs: Sequence[RunData], column: str) -> Panel:
+    series = [
+        line
+        for place, run in enumerate(runs)
+        if (line := _series(run, place, column)) and any(v is not None for v in line.y)
+    ]
+    return Panel(
+        title=COLUMNS[column],
+        x_label="update",
+        y_label="",
+        series=series,
+        level=LEVELS.get(column),
+        is_share=column == "rewards/accuracies",
+    )
+
+
+def _series(run: RunData, place: int, column: str) -> Series | None:
+    if not run.trainings:
+        return None
+    starts = list(accumulate((row.updates for row in run.trainings), initial=0))
+    values = [value for row in run.trainings for value in row.columns[column]]
+    return Series(
+        label=run.name,
+        x=[float(update) for update in range(1, len(values) + 1)],
+        y=values,
+        sources=[f"{run.name}/{row.source}" for row in run.trainings for _ in range(row.updates)],
+        colour=place,
+        marked=starts[:-1],
+    )
