@@ -1,5 +1,6 @@
 """How work reports that it advances, without knowing who listens."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
@@ -21,6 +22,9 @@ class Progress(Protocol):
     def warn(self, message: str) -> None:
         """Pass on one sentence that the user must not miss."""
 
+    def handed_over(self) -> AbstractContextManager[None]:
+        """While it lasts, leave the terminal to a person who answers there."""
+
 
 class SilentProgress:
     """A listener that ignores everything, for tests and library use."""
@@ -39,3 +43,7 @@ class SilentProgress:
 
     def warn(self, message: str) -> None:
         """Ignore."""
+
+    def handed_over(self) -> AbstractContextManager[None]:
+        """Nothing to leave."""
+        return nullcontext()

@@ -22,10 +22,24 @@ class Zygote:
             env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
 
-    def start(self, words: tuple[Any, ...], folder: Path) -> int:
-        """Run a command in a folder; returns the process id at once."""
+    def start(
+        self,
+        words: tuple[Any, ...],
+        folder: Path,
+        terminal: str | None = None,
+        stdout: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> int:
+        """Run a command in a folder, silently or at a terminal (of that name); returns the process id at once."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"words": [str(word) for word in words], "folder": str(folder)}) + "\n")
+        request = {
+            "words": [str(word) for word in words],
+            "folder": str(folder),
+            "terminal": terminal,
+            "stdout": str(stdout) if stdout else None,
+            "environment": environment or {},
+        }
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return int(self._line())
 
@@ -53,11 +67,16 @@ class Zygote:
         return self.process.stdout.readline()
 
 
-def _run(words: list[str], folder: str) -> None:
+def _run(words: list[str], folder: str, terminal: str | None, stdout: str | None, environment: dict[str, str]) -> None:
     os.chdir(folder)
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.environ.update(environment)
+    os.setsid()  # the terminal opened next is then the one whose Ctrl-C this process hears
+    streams = os.open(terminal or os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
+        os.dup2(streams, descriptor)
+    if stdout:
+        os.dup2(os.open(stdout, os.O_CREAT | os.O_WRONLY), 1)
+    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")  # buffered as befits a terminal
     sys.argv = ["activedpo", *words]
     from activedpo_cli.cli.app import main
 
@@ -79,7 +98,7 @@ def _serve() -> None:
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _run(request["words"], request["folder"])
+            _run(**request)
         print(pid, flush=True)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

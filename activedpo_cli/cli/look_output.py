@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from activedpo_cli.cli.loop_output import print_evaluations
+from activedpo_cli.cli.evaluation_output import print_evaluations
 from activedpo_cli.cli.render import print_result, print_table
 
 SIGNS = {"complete": "✓", "partial": "◐", "stale": "!", "damaged": "✗", "missing": "·"}

@@ -1,62 +1,81 @@
-"""What `run` prints when all is done: the evaluations, iteration by iteration."""
+"""What `run` prints: stages as they are done, and at the end the evaluations as table and chart, and where things are."""
 
+import os
+import shlex
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.cli.render import print_json, print_result, print_table
+from activedpo_cli.cli.evaluation_output import print_charts, print_evaluations
+from activedpo_cli.cli.live_view import LiveView
+from activedpo_cli.cli.render import can_redraw, make_progress, passing_message, print_json, print_message, print_result
+from activedpo_cli.cli.stage_output import print_stage
+from activedpo_cli.errors import ActiveDPOError
+from activedpo_cli.progress import Progress
+from activedpo_cli.stages.base import StageResult
+from activedpo_cli.stages.loop import LoopRequest, do_loop
 from activedpo_cli.stages.status import evaluations
 
-COLUMNS = (
-    "iteration",
-    "labels",
-    "reward",
-    "95 % interval",
-    "win rate",
-    "second reward",
-    "second win rate",
-    "KL",
-    "tokens",
-    "preference accuracy",
-)
-NOTHING = "\N{EN DASH}"
+
+class LoopPrinter:
+    """Hears a loop where nothing can be drawn over: a line for every stage."""
+
+    def __init__(self, *, is_silent: bool) -> None:
+        self._is_silent = is_silent
+
+    def opened(self, run: Run, iterations: int) -> None:
+        """Nothing to say."""
+
+    def began(self, iteration: int, stage: str) -> None:
+        """Nothing to say; progress speaks for itself."""
+
+    def finished(self, result: StageResult) -> None:
+        """Say what was done."""
+        if not self._is_silent:
+            print_stage(result)
 
 
-def print_loop(run: Run, *, json: bool) -> None:
-    """A row per evaluation, iteration 0 being the initial model, and the folder of the run."""
+def show_loop(request: LoopRequest, *, quiet: bool, json: bool) -> Run:
+    """Do the loop, with the live view in a terminal and plain lines elsewhere."""
+    view: AbstractContextManager[Any] = nullcontext()
+    progress: Progress
+    listener: LoopPrinter | LiveView
+    if can_redraw() and not quiet:
+        view = progress = listener = LiveView(prints_folders=not json and not sys.stdout.isatty())
+    else:
+        progress, listener = make_progress(quiet), LoopPrinter(is_silent=quiet or json)
+    with view:
+        return do_loop(request, progress, listener)
+
+
+def print_ending(run: Run, *, quiet: bool, json: bool, with_report: bool) -> None:
+    """The evaluations, and where the run and its report are; the report is made last, so that nobody waits for it."""
     rows = evaluations(run)
+    if not quiet and not json:
+        print_evaluations(rows)
+        print_charts(rows)
+        print_result(f"\nrun: {run.path}")
+        sys.stdout.flush()
+    with passing_message("making the report page") if with_report and not quiet else nullcontext():
+        page, reason = make_report(run) if with_report else (None, None)
+    if reason:
+        print_message(f"warning: the report was not made: {reason}", style="warning")
+        print_message(f"  the run is finished; to try again: `activedpo report {shlex.quote(str(run.path))}`")
     if json:
-        print_json({"run": str(run.path), "evaluations": rows})
-        return
-    print_evaluations(rows)
-    print_result(str(run.path))
+        print_json({"run": str(run.path), "evaluations": rows, "report": None if page is None else str(page)})
+    elif page is not None and not quiet:
+        print_result(f"report: {page}")
 
 
-def print_evaluations(rows: list[dict[str, Any]]) -> None:
-    """A table of evaluations, without the columns in which nothing was measured."""
-    cells = [_row(row) for row in rows]
-    kept = [place for place in range(len(COLUMNS)) if any(row[place] != NOTHING for row in cells)]
-    print_table([COLUMNS[place] for place in kept], [[row[place] for place in kept] for row in cells])
+def make_report(run: Run) -> tuple[Path | None, str | None]:
+    """The report page of a run, or why there is none: a failure must not make a finished run fail."""
+    try:
+        from activedpo_cli.reports.build import build_report
 
-
-def _row(metrics: dict[str, Any]) -> list[str]:
-    low, high = metrics.get("reward_ci_low"), metrics.get("reward_ci_high")
-    return [
-        str(metrics["iteration"]),
-        str(metrics["labels_spent"]),
-        _number(metrics.get("reward_mean")),
-        NOTHING if low is None else f"{low:.3f} … {high:.3f}",
-        _percent(metrics.get("win_rate")) if metrics["iteration"] else NOTHING,
-        _number(metrics.get("second_reward_mean")),
-        _percent(metrics.get("second_win_rate")) if metrics["iteration"] else NOTHING,
-        _number(metrics.get("kl_to_reference")),
-        _number(metrics.get("response_tokens_mean"), 1),
-        _percent(metrics.get("preference_accuracy")),
-    ]
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return NOTHING if value is None else f"{value:.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:.1f} %"
+        return build_report([run]).page, None
+    except Exception as error:
+        if os.environ.get("ACTIVEDPO_DEBUG"):
+            raise
+        return None, error.message if isinstance(error, ActiveDPOError) else f"{type(error).__name__}: {error}"

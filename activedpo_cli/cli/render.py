@@ -3,14 +3,19 @@
 import json
 import os
 import sys
+import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TextIO
 
+from activedpo_cli.cli.symbols import encodable
 from activedpo_cli.display import display_text
 from activedpo_cli.errors import ActiveDPOError
 
 STYLES = {"error": "31;1", "hint": "36", "ok": "32", "warning": "33"}
 PLAIN_INTERVAL = 30.0
+PIPE_TABLE_WIDTH = 200
 
 
 def print_error(error: ActiveDPOError) -> None:
@@ -27,9 +32,22 @@ def print_message(text: str, *, style: str | None = None) -> None:
     _line(_styled(display_text(text), style) if style else display_text(text))
 
 
+@contextmanager
+def passing_message(text: str) -> Iterator[None]:
+    """One line on a terminal's stderr that is gone when the work is done; nothing elsewhere."""
+    if not can_redraw():
+        yield
+        return
+    print(display_text(text), end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
 def print_result(text: str) -> None:
     """A result, on stdout."""
-    sys.stdout.write(display_text(text) + "\n")
+    sys.stdout.write(encodable(display_text(text), sys.stdout) + "\n")
 
 
 def print_json(value: Any) -> None:
@@ -38,24 +56,49 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout."""
+    """A table on stdout; headings are folded, and else cells, where the terminal is too narrow for it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(display_text(cell)) for cell in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPE_TABLE_WIDTH, highlight=False)
+    shown = [[encodable(display_text(cell), sys.stdout) for cell in row] for row in rows]
+    headings = _folded_headings(columns, shown, console.width)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0) if headings else (0, 1))
+    for column in headings or columns:
+        table.add_column(column, overflow="fold", no_wrap=bool(headings), vertical="bottom")
+    for row in shown:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _folded_headings(columns: list[str], rows: list[list[str]], width: int) -> list[str] | None:
+    """Headings no wider than what stands below them, None where they need not be folded or where that is not enough."""
+    from rich.cells import cell_len
+
+    widest = [
+        max((cell_len(line) for row in rows for line in row[place].split("\n")), default=0)
+        for place in range(len(columns))
+    ]
+    gaps = len(columns) - 1
+    if sum(max(cells, len(column)) for cells, column in zip(widest, columns, strict=True)) + 2 * gaps <= width:
+        return None
+    least = [max(cells, *map(len, column.split())) for cells, column in zip(widest, columns, strict=True)]
+    if sum(least) + gaps > width:
+        return None
+    return [textwrap.fill(column, cells) for column, cells in zip(columns, least, strict=True)]
 
 
 def make_progress(quiet: bool) -> "QuietProgress | PlainProgress | BarProgress":
     """A bar with rate and time left in a terminal, a line now and then elsewhere."""
     if quiet:
         return QuietProgress()
-    return BarProgress() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else PlainProgress()
+    return BarProgress() if can_redraw() else PlainProgress()
+
+
+def can_redraw() -> bool:
+    """Whether stderr is a terminal on which lines can be drawn over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 class QuietProgress:
@@ -76,6 +119,10 @@ class QuietProgress:
     def warn(self, message: str) -> None:
         """Print, also when quiet."""
         print_message(f"warning: {message}", style="warning")
+
+    def handed_over(self) -> AbstractContextManager[None]:
+        """Nothing to leave: no bar is shown while a person answers."""
+        return nullcontext()
 
 
 class PlainProgress(QuietProgress):
@@ -150,6 +197,6 @@ def _line(text: str, stream: TextIO | None = None) -> None:
 
 
 def _styled(text: str, style: str | None) -> str:
-    if style is None or not sys.stderr.isatty() or "NO_COLOR" in os.environ:
+    if style is None or not can_redraw() or "NO_COLOR" in os.environ:
         return text
     return f"\x1b[{STYLES[style]}m{text}\x1b[0m"

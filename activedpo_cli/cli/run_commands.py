@@ -78,23 +78,23 @@ def run_loop(
     preset: PresetOption = None,
     set_: SetOption = None,
     device: DeviceOption = "auto",
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Make the report page at the end.")] = True,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Do every stage that is not done, for as many iterations as asked, in one process.
 
-    The same as the six commands in a loop; stop it at any time and run it again. Ends with a table of the evaluations.
+    The same as the six commands in a loop; stop it at any time and run it again. Ends with the evaluations as table and
+    chart, and the report page.
 
     Example:   activedpo run --iterations 5 --method activedpo --budget 50
     """
-    from activedpo_cli.cli.loop_output import print_loop
-    from activedpo_cli.cli.render import make_progress
-    from activedpo_cli.cli.stage_output import print_stage
-    from activedpo_cli.stages.loop import LoopRequest, do_loop
+    from activedpo_cli.cli.loop_output import print_ending, show_loop
+    from activedpo_cli.stages.loop import LoopRequest
 
     request = LoopRequest(run, preset, all_given(given, set_), ridge, iterations, device, _typed())
-    done = do_loop(request, make_progress(quiet), (lambda result: None) if quiet or json else print_stage)
-    print_loop(done, json=json)
+    done = show_loop(request, quiet=quiet, json=json)
+    print_ending(done, quiet=quiet, json=json, with_report=report)
 
 
 def _typed() -> list[str]:

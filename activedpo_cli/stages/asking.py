@@ -78,14 +78,15 @@ def _session(context: Context, comparisons: list[Comparison], log: LabelLog) -> 
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    label_session(
-        comparisons,
-        log.labels(),
-        annotator=options.get("annotator") or _user(),
-        seed=context.config.seed,
-        desk=Desk(read_line=read_line, write=write, record=log.append, retract=log.retract, clock=time.monotonic),
-        guidelines=_text_of(Path(guidelines)) if guidelines else None,
-    )
+    with context.progress.handed_over():
+        label_session(
+            comparisons,
+            log.labels(),
+            annotator=options.get("annotator") or _user(),
+            seed=context.config.seed,
+            desk=Desk(read_line=read_line, write=write, record=log.append, retract=log.retract, clock=time.monotonic),
+            guidelines=_text_of(Path(guidelines)) if guidelines else None,
+        )
 
 
 def _text_of(path: Path) -> str:

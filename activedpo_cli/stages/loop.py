@@ -1,11 +1,11 @@
 """The whole loop in one process: every stage that is not done, iteration after iteration."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from activedpo_cli.artifacts import jsonl
-from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.manifest import Manifest, Started
 from activedpo_cli.artifacts.run import STAGES, Run, run_path
 from activedpo_cli.config import with_changes
 from activedpo_cli.errors import InvalidDataError
@@ -37,7 +37,20 @@ class LoopRequest:
     command: Sequence[str] = ()
 
 
-def do_loop(request: LoopRequest, progress: Progress, on_stage: Callable[[StageResult], None]) -> Run:
+class LoopListener(Protocol):
+    """Hears how a loop advances from stage to stage."""
+
+    def opened(self, run: Run, iterations: int) -> None:
+        """The run is there and goes to so many iterations; nothing was refused."""
+
+    def began(self, iteration: int, stage: str) -> None:
+        """A stage that is not finished is taken up."""
+
+    def finished(self, result: StageResult) -> None:
+        """A stage is finished, or had been before."""
+
+
+def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) -> Run:
     """Do all stages of all iterations; those that are done already cost next to nothing.
 
     A given setting concerns all stages that have not begun. Raises RefusedError, before anything is written, where it
@@ -52,8 +65,12 @@ def do_loop(request: LoopRequest, progress: Progress, on_stage: Callable[[StageR
         _check(run, last, given)
         if request.iterations is not None and request.iterations != _asked_before(run):
             jsonl.write_json(run.path / LOOP_NAME, {"iterations": request.iterations})
+        listener.opened(run, last)
         for iteration, name in _stages(last):
-            on_stage(_do_stage(run, name, iteration, given, request.device, progress))
+            record = _record(run, name, iteration)
+            if not isinstance(record, Manifest):
+                listener.began(iteration, name)
+            listener.finished(_do_stage(run, name, iteration, record, given, request.device, progress))
     except BaseException:
         if made and discard(run):
             progress.note(f"took `{run.path}` away again, since nothing was made in it")
@@ -116,15 +133,20 @@ def _comparable(record: Started, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _do_stage(
-    run: Run, name: str, iteration: int, given: Mapping[str, Any], device: str, progress: Progress
+    run: Run,
+    name: str,
+    iteration: int,
+    record: Started | None,
+    given: Mapping[str, Any],
+    device: str,
+    progress: Progress,
 ) -> StageResult:
     """One stage; the first that has not begun writes all given settings to `config.yaml`, once its checks have passed.
 
     Where a begun one comes first they are written before it goes on: its own checks have passed, and it may take long.
     """
-    record = _record(run, name, iteration)
     if record is not None:
-        if not run.stage(name, iteration).manifest:
+        if not isinstance(record, Manifest):
             run.change_config(all_settings(with_changes(run.config, given), given))
         given = _comparable(record, given)
     return run_stage(

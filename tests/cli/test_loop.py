@@ -62,18 +62,23 @@ def test_typed_again_after_an_interruption_it_goes_on_to_the_same_end(
     new_run: Path, stages_done: Any, asked: tuple, expected: int
 ) -> None:
     stages_done.stop_after = 8  # in iteration 2
-    assert activedpo(*on(new_run, "run"), *asked, "--quiet").exit_code == 130
+    assert activedpo(*on(new_run, "run"), *asked, "--quiet", "--no-report").exit_code == 130
     assert stages_done[-1] == (2, "featurize")
     stages_done.clear()
     stages_done.stop_after = None
-    done(*on(new_run, "run"), "--quiet")
+    done(*on(new_run, "run"), "--quiet", "--no-report")
     assert list(stages_done) == [(t, name) for t in range(1, expected + 1) for name in STAGES]
 
 
 def test_the_number_asked_for_last_counts_and_what_is_there_is_finished(new_run: Path, stages_done: Any) -> None:
     for asked, expected in (((2,), 2), ((), 2), ((4,), 4), ((), 4), ((1,), 1), ((), 4)):
         stages_done.clear()
-        done(*on(new_run, "run"), *(word for number in asked for word in ("--iterations", number)), "--quiet")
+        done(
+            *on(new_run, "run"),
+            *(word for number in asked for word in ("--iterations", number)),
+            "--quiet",
+            "--no-report",
+        )
         assert stages_done[-1] == (expected, "evaluate")
 
 
@@ -87,7 +92,7 @@ def test_a_damaged_memory_is_named(new_run: Path, stages_done: Any, content: str
 def test_a_method_given_to_the_loop_concerns_featurize(tmp_path: Path, small_model: Path, prompts_file: Path) -> None:
     """The run is configured for a method that needs no features."""
     run = small_run(tmp_path / "run", small_model, prompts_file, select__method="random")
-    done(*on(run, "run"), "--iterations", 1, "--method", "activedpo", "--ridge", "0.5", "--quiet")
+    done(*on(run, "run"), "--iterations", 1, "--method", "activedpo", "--ridge", "0.5", "--quiet", "--no-report")
     assert manifest(run, 1, "featurize")["settings"]["featurize.compute"] == ["features"]
     settings = manifest(run, 1, "select")["settings"]
     assert (settings["select.method"], settings["select.activedpo.ridge"]) == ("activedpo", 0.5)
@@ -122,7 +127,7 @@ def test_an_oracle_may_be_named_after_select(new_run: Path, monkeypatch: pytest.
     for stage in STAGES[:3]:
         done(*on(new_run, stage))
     before = snapshot(new_run / "iter-001" / "select")
-    done(*on(new_run, "run"), "--iterations", 1, "--oracle", "python:longest:score", "--quiet")
+    done(*on(new_run, "run"), "--iterations", 1, "--oracle", "python:longest:score", "--quiet", "--no-report")
     assert manifest(new_run, 1, "label")["settings"]["label.oracle"] == "python:longest:score"
     assert snapshot(new_run / "iter-001" / "select") == before
 
@@ -168,7 +173,7 @@ def test_the_same_flags_again_are_up_to_date(finished: Path) -> None:
     before = snapshot(finished)
     given = ("--temperature", 1, "--lora-r", 2, "--proj-dim", 64, "--budget", 4, "--beta", "0.1", "--epochs", 1)
     expected = all_outputs(finished)
-    done(*on(finished, "run"), "--iterations", 2, *given, "--ridge", "0.1", "--eval-num-responses", 2)
+    done(*on(finished, "run"), "--iterations", 2, *given, "--ridge", "0.1", "--eval-num-responses", 2, "--no-report")
     after = snapshot(finished)
     assert json.loads((finished / "loop.json").read_bytes()) == {"iterations": 2}
     assert {name: facts for name, facts in after.items() if name != "loop.json"} == {
@@ -208,5 +213,5 @@ def test_the_cost_of_a_finished_loop_does_not_grow_with_its_flags(
         ("--labels", "new"),
         ("--seed", 0),
     ]
-    done(*on(finished, "run"), "--iterations", 2, *(word for flag in flags for word in flag), "--quiet")
+    done(*on(finished, "run"), "--iterations", 2, *(word for flag in flags for word in flag), "--quiet", "--no-report")
     assert checked <= 5 * 2 * len(STAGES)

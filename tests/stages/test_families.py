@@ -26,7 +26,7 @@ def test_one_iteration(
     if oracle == "reward-model":
         oracle = f"reward-model:{save_small_reward_model(tmp_path / 'judge')}"
     run = small_run(tmp_path / "run", model, prompts_file, oracle)
-    result = done(*on(run, "run"), "--iterations", 1, "--quiet")
+    result = done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
     assert result.stderr == "", "libraries are kept quiet too"
     status = json.loads(done(*on(run, "status"), "--json").stdout)
     assert {stage["state"] for stage in status["iterations"][0]["stages"].values()} == {"complete"}
@@ -50,7 +50,7 @@ def test_messages_through_a_chat_template(tmp_path: Path) -> None:
     prompts = tmp_path / "messages.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": messages}) + "\n" for messages in MESSAGES))
     run = small_run(tmp_path / "run", model, prompts)
-    done(*on(run, "run"), "--iterations", 1, "--quiet")
+    done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
     tokenizer = byte_tokenizer("bytes-chat-bos")
     contents = {row["prompt_id"]: row["prompt"] for row in rows(run / "prompts.jsonl")}
     for row in rows(run / "iter-001" / "generate" / "responses-00000.jsonl"):

@@ -47,7 +47,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, small_model: Path, p
             train__num_train_epochs=12,
             evaluate__unit_size=1,
         )
-        done(*on(run, "run"), "--iterations", 1, "--quiet")
+        done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
     return folder
 
 
@@ -101,7 +101,7 @@ def test_killed_and_run_again(workplace: Path, zygote: Zygote, stage: str, sign:
     if stage == "label":
         assert (folder / "labels.jsonl").read_bytes().startswith(paid)
         assert len(rows(folder / "labels.jsonl")) == 12, "no answer is bought twice"
-    done(*on(run, "run"), "--iterations", 1, "--quiet")
+    done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
     assert all_outputs(run) == expected
     assert not list(run.rglob(".*.tmp*"))
 

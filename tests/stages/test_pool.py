@@ -272,7 +272,7 @@ def test_the_loop_tells_select_what_the_recorded_oracle_can_answer(tmp_path: Pat
     run = tmp_path / "run"
     done(*on(run, "init"), "--model", small_model, "--prompts", path, "--eval-prompts", 3, *assignments)
     pool = ("--responses", path, "--num-prompts", 7, "--oracle", "recorded", "--score-field", "rm")
-    done(*on(run, "run"), "--iterations", 1, *pool, "--set", "evaluate.max_new_tokens=4", "--quiet")
+    done(*on(run, "run"), "--iterations", 1, *pool, "--set", "evaluate.max_new_tokens=4", "--quiet", "--no-report")
     selected = manifest(run, 1, "select")
     assert selected["settings"]["label.score_field"] == "rm"
     assert selected["summary"]["candidates"] == 7

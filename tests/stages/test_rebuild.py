@@ -13,7 +13,7 @@ def test_a_deleted_stage_is_rebuilt(finished: Path, stage: str, iteration: int) 
     expected, before = all_outputs(finished), snapshot(finished)
     folder = f"iter-{iteration:03d}/{stage}/"
     shutil.rmtree(finished / folder)
-    done(*on(finished, "run"), "--iterations", 2, "--quiet")
+    done(*on(finished, "run"), "--iterations", 2, "--quiet", "--no-report")
     assert all_outputs(finished) == expected
     assert without(snapshot(finished), folder) == without(before, folder)
 
@@ -24,5 +24,5 @@ def test_the_reference_is_rebuilt_with_what_needs_it(finished: Path) -> None:
     shutil.rmtree(finished / "reference" / "initial-adapter")
     shutil.rmtree(finished / "reference" / "evaluate")
     shutil.rmtree(finished / "iter-001")
-    done(*on(finished, "run"), "--iterations", 2, "--quiet")
+    done(*on(finished, "run"), "--iterations", 2, "--quiet", "--no-report")
     assert all_outputs(finished) == expected
