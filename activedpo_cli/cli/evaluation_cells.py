@@ -1,6 +1,6 @@
 """An evaluation as the words of a table; the tables of results and the live view share them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from activedpo_cli.cli.symbols import Symbols
@@ -17,6 +17,12 @@ COLUMNS = (
     "tokens",
     "preference accuracy",
 )
+
+
+def comparable(rows: Sequence[Mapping[str, Any]], prefix: str = "") -> list[Mapping[str, Any]]:
+    """The evaluations whose rewards have the unit of the newest: those by its scorer, whom iteration 0 is scored by too."""
+    names = [row.get(f"{prefix}scorer") for row in rows if row.get(f"{prefix}scorer")]
+    return [row for row in rows if row.get(f"{prefix}scorer") in (None, *names[-1:])]
 
 
 def evaluation_cells(metrics: Mapping[str, Any], symbols: Symbols) -> dict[str, str]:

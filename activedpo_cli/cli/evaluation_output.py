@@ -3,10 +3,11 @@
 import math
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from activedpo_cli.cli.chart import Point, draw_chart
-from activedpo_cli.cli.evaluation_cells import evaluation_cells, measured_columns
+from activedpo_cli.cli.evaluation_cells import comparable, evaluation_cells, measured_columns
 from activedpo_cli.cli.live_layout import one_line
 from activedpo_cli.cli.render import print_result, print_table
 from activedpo_cli.cli.symbols import Symbols, symbols_for
@@ -28,13 +29,17 @@ def print_charts(rows: list[dict[str, Any]]) -> None:
     """The mean reward against the labels it cost; the second scorer has a unit, and so a chart, of its own."""
     symbols, width = symbols_for(sys.stdout), _width()
     for prefix, mark, height in (("", symbols.point, 13), ("second_", symbols.second_point, 7)):
-        lines = draw_chart(_points(rows, prefix), width=width, height=height, mark=mark, symbols=symbols)
+        points = _points(comparable(rows, prefix), prefix)
+        lines = draw_chart(points, width=width, height=height, mark=mark, symbols=symbols)
         if lines:
             print_result("\n" + "\n".join([_title(rows, prefix, mark, symbols, width), *lines]))
             print_result(f"{AXIS_TITLE:^{max(map(len, lines))}}".rstrip())
+            left_out = len(_points(rows, prefix)) - len(points)
+            if left_out:
+                print_result(f"{left_out} evaluation{'s' * (left_out > 1)} by another scorer not drawn: no common unit")
 
 
-def _points(rows: list[dict[str, Any]], prefix: str) -> list[Point]:
+def _points(rows: Sequence[Mapping[str, Any]], prefix: str) -> list[Point]:
     return [
         Point(
             labels=row["labels_spent"],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.run import STAGES
 from activedpo_cli.cli.chart import sparkline
-from activedpo_cli.cli.evaluation_cells import evaluation_cells, measured_columns
+from activedpo_cli.cli.evaluation_cells import comparable, evaluation_cells, measured_columns
 from activedpo_cli.cli.loop_state import LoopState, duration
 from activedpo_cli.cli.symbols import Symbols
 from activedpo_cli.display import display_text
@@ -86,7 +86,7 @@ def _evaluations(state: LoopState, width: int, room: int, symbols: Symbols) -> "
         return []
     cells = [evaluation_cells(row, symbols) for row in state.evaluations]
     columns = _fitting(cells, width, symbols)
-    rewards = [row["reward_mean"] for row in state.evaluations if _is_number(row.get("reward_mean"))]
+    rewards = [row["reward_mean"] for row in comparable(state.evaluations) if _is_number(row.get("reward_mean"))]
     has_sparkline = len(rewards) > 1 and room >= 5
     most = room - 2 - has_sparkline
     shown = cells if len(cells) <= most else [cells[0], *cells[len(cells) - most + 1 :]]

@@ -11,5 +11,6 @@ REWARD_MODEL = ASSETS / "reward-model"
 
 
 def is_built_in(name: str) -> bool:
-    """Whether a name means a built-in model; a folder of that name here goes before it."""
-    return name == BUILT_IN_MODEL and not Path(name).is_dir()
+    """Whether a name means a built-in model; a model of that name in the working directory goes before it."""
+    own = Path(name)
+    return name == BUILT_IN_MODEL and not any((own / file).is_file() for file in ("config.json", "adapter_config.json"))

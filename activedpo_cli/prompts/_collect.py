@@ -44,7 +44,7 @@ def collect_prompts(settings: PromptSettings, seed: int) -> PromptCollection:
     """
     path = source_path(settings.source)
     kept, dropped = _without_duplicates(_read_source(settings, path), settings.duplicates)
-    if kept and kept[0].split is not None:
+    if any(item.split for item in kept):
         prompts = _with_given_splits(kept, settings, seed)
     else:
         prompts = _split(_drawn(kept, settings.limit, seed, "limit"), settings.eval_prompts, seed)
@@ -114,6 +114,11 @@ def _with_given_splits(kept: list[SourcePrompt], settings: PromptSettings, seed:
     """Held-out prompts are drawn from those meant for it; the rest of these is not used."""
     meant = [item for item in kept if item.split == "eval"]
     pool = [item for item in kept if item.split == "train"]
+    if len(meant) + len(pool) < len(kept) or not pool or not meant:
+        raise InvalidDataError(
+            f"`{settings.source}` marks {len(pool)} prompts for the pool and {len(meant)} for evaluation, of {len(kept)}",
+            details=["a source marks every prompt or none, and both parts need some"],
+        )
     if len(meant) < settings.eval_prompts:
         raise InvalidDataError(
             f"`{settings.source}` has {len(meant)} prompts for evaluation, fewer than {settings.eval_prompts}",

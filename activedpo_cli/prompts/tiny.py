@@ -1,7 +1,7 @@
 """Beginnings of very short stories for the built-in model; ship with the package, no network needed.
 
-1,000 for the pool and 200 that are only for evaluation, all different and none seen by the built-in reward model. No
-setting changes them.
+1,000 for the pool and 200 that are only for evaluation, all different. The reward model was trained on other prompts; a few
+of these begin a story that the language model has learnt from, as chance would have it. No setting changes them.
 """
 
 from collections.abc import Iterator

@@ -1,20 +1,22 @@
 """Make the built-in task's files anew: `python -m activedpo_cli.tiny.build --text STORIES.txt --work FOLDER`.
 
 Tokenizer, language model, responses, reward model, prompts and card are made one after the other below the work folder;
-what is there is kept, and the trainings go on at their newest checkpoint. At the end everything that ships stands in
-`WORK/assets`. One seed decides everything; the floats differ between machines.
+what is there is kept, and the trainings go on at their newest checkpoint; a folder begun with other options is refused. At
+the end everything that ships stands in `WORK/assets`. One seed decides everything; the floats differ between machines.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from activedpo_cli.errors import ActiveDPOError, UsageError
 from activedpo_cli.tiny.card import Measurements, card, measure
 from activedpo_cli.tiny.corpus import Corpus
 from activedpo_cli.tiny.language_model import LanguageModelPlan, train_language_model
@@ -48,6 +50,7 @@ class BuildPlan:
 def build(plan: BuildPlan, say: Callable[[str], None]) -> Path:
     """Make what is missing and return the folder with the files that ship."""
     plan.work.mkdir(parents=True, exist_ok=True)
+    _check_plan(plan)
     corpus = Corpus(plan.text, plan.seed)
     _made(plan.work / "tokenizer", say, lambda folder: _save_tokenizer(corpus, plan, folder))
     _made(plan.work / "language-model", say, lambda folder: _save_language_model(corpus, plan, folder))
@@ -66,7 +69,22 @@ def main(
 ) -> None:
     """Make the built-in task's models, prompts and card."""
     plan = BuildPlan(work, tuple(text), dictionary, note, seed, LanguageModelPlan(steps=steps))
-    typer.echo(build(plan, lambda line: typer.echo(line, err=True)))
+    try:
+        typer.echo(build(plan, lambda line: typer.echo(line, err=True)))
+    except ActiveDPOError as error:
+        typer.echo(f"error: {error.message}\n\nhint: {error.hint}", err=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _check_plan(plan: BuildPlan) -> None:
+    """Refuse to mix what two plans made; the text files count by their content."""
+    facts = asdict(plan) | {"work": None, "text": [hashlib.sha256(path.read_bytes()).hexdigest() for path in plan.text]}
+    written = json.dumps(facts, indent=1, default=str)
+    path = plan.work / "plan.json"
+    if not path.exists():
+        path.write_text(written)
+    elif path.read_text() != written:
+        raise UsageError(f"`{plan.work}` was begun with other options", hint="use another --work folder")
 
 
 def _made(folder: Path, say: Callable[[str], None], make: Callable[[Path], None]) -> Path:

@@ -179,6 +179,7 @@ A Llama of {found.parameters:,} parameters ({language.layers} layers, width {lan
 The language model's lowest {reward.layers} layers and one output, {found.reward_parameters:,} parameters, trained for
 {reward.steps} updates of {reward.batch} preferences between the language model's own responses. The preferences were drawn
 from Bradley and Terry's model with the score of `activedpo_cli/tiny/rule.py` divided by {reward.noise}.
+None of the prompts that ship is among them; a few of these begin a story that the language model learnt from, by chance.
 
 | measured on the same responses | |
 |---|---|

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.tiny.checkpoints import newest_whole_checkpoint
 from activedpo_cli.tiny.corpus import Corpus
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ def train_language_model(
     """The trained model in float32; goes on at the newest checkpoint in `work`."""
     import torch
     from transformers import LlamaForCausalLM, Trainer, TrainingArguments
-    from transformers.trainer_utils import get_last_checkpoint
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -59,8 +59,7 @@ def train_language_model(
         disable_tqdm=True,
     )
     trainer = Trainer(model, arguments, train_dataset=_Rows(corpus, tokenizer, plan))
-    newest = get_last_checkpoint(str(work)) if work.is_dir() else None
-    trainer.train(resume_from_checkpoint=newest)
+    trainer.train(resume_from_checkpoint=newest_whole_checkpoint(work))
     return model
 
 

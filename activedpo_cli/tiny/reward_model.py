@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.tiny.checkpoints import newest_whole_checkpoint
 from activedpo_cli.tiny.rule import score
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ def train_reward_model(
 ) -> "LlamaForSequenceClassification":
     """Least −log σ(r(chosen) − r(rejected)); goes on at the newest checkpoint in `work`. `tokenizer` ends texts by EOS."""
     from transformers import TrainingArguments
-    from transformers.trainer_utils import get_last_checkpoint
 
     model = _lower_layers(language_model, plan.layers, seed)
     arguments = TrainingArguments(
@@ -85,7 +85,7 @@ def train_reward_model(
         train_dataset=list(preferences),
         data_collator=lambda batch: _encoded(tokenizer, batch),
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    trainer.train(resume_from_checkpoint=newest_whole_checkpoint(work))
     return model
 
 

@@ -1,4 +1,4 @@
-"""Draw texts from the built-in model while it is being made, in batches that can be stopped and gone on with."""
+"""Draw texts from the built-in model while it is being made."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

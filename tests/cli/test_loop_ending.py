@@ -14,6 +14,7 @@ import pytest
 from command_line import STAGES, activedpo, done, on
 from drawn_chart import Drawn
 
+from activedpo_cli.cli.evaluation_cells import comparable
 from activedpo_cli.cli.evaluation_output import print_charts, print_evaluations
 from activedpo_cli.cli.symbols import ASCII, UNICODE
 from activedpo_cli.errors import BusyError
@@ -224,3 +225,18 @@ def test_a_whole_table_fits_80_columns(monkeypatch: pytest.MonkeyPatch, width: i
     assert max(map(len, lines)) <= width
     words = "1 8 0.573 -0.254 … 0.324 56.3 % 0.500 55.3 % 27.985 38.5"
     assert lines[-1].split() == words.split()
+
+
+def test_rewards_by_another_scorer_are_not_drawn_with_the_newest(capsys):
+    def row(iteration, reward, scorer):
+        return {"iteration": iteration, "labels_spent": 10 * iteration, "reward_mean": reward, "scorer": scorer}
+
+    rows = [row(0, 4.5, "B"), row(1, 0.6, "A"), row(2, 5.5, "B")]
+    assert [found["iteration"] for found in comparable(rows)] == [0, 2]
+    assert comparable([row(0, 1.0, None)]) == [row(0, 1.0, None)]
+    print_charts(rows)
+    printed = capsys.readouterr().out
+    assert "1 evaluation by another scorer not drawn" in printed
+    assert printed.count("●") == 3  # the title's and two points
+    print_charts([rows[0], rows[2]])
+    assert "not drawn" not in capsys.readouterr().out

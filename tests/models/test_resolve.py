@@ -105,5 +105,6 @@ def test_the_built_in_model_and_a_folder_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Path(resolve_model("tiny").path) == LANGUAGE_MODEL
     (tmp_path / "tiny").mkdir()
+    assert Path(resolve_model("tiny").path) == LANGUAGE_MODEL  # a folder of that name need not be a model
     (tmp_path / "tiny" / "config.json").write_text("{}")
     assert resolve_model("tiny").path == str(tmp_path / "tiny")

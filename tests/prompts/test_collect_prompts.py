@@ -149,6 +149,16 @@ def test_more_held_out_prompts_than_were_meant_for_it():
         collected("tiny", eval_prompts=201)
 
 
+@pytest.mark.parametrize("splits", [["eval", "eval"], ["train", "train"], ["eval", None, "train"], [None, "train"]])
+def test_splits_that_do_not_make_a_pool_and_a_held_out_part(monkeypatch, splits):
+    def read(source, path):
+        return iter([SourcePrompt(prompt=str(n), origin="here", split=split) for n, split in enumerate(splits)])
+
+    monkeypatch.setattr(_collect, "_read_source", read)
+    with pytest.raises(InvalidDataError, match="prompts for the pool and"):
+        collected("tiny")
+
+
 def test_what_a_source_means(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").touch()

@@ -4,11 +4,14 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from activedpo_cli.errors import UsageError
 from activedpo_cli.tiny import build as build_module
 from activedpo_cli.tiny.build import BuildPlan, build
+from activedpo_cli.tiny.checkpoints import newest_whole_checkpoint
 from activedpo_cli.tiny.corpus import Corpus
 from activedpo_cli.tiny.language_model import LanguageModelPlan
 from activedpo_cli.tiny.reward_model import RewardModelPlan
@@ -119,6 +122,37 @@ def test_an_interrupted_build_ends_with_the_same_bytes(built, tmp_path, monkeypa
     ours, uninterrupted = contents(plan.work / "assets"), contents(built)
     assert {name for name in uninterrupted if uninterrupted[name] != ours.get(name)} == set()
     assert set(ours) == set(uninterrupted)
+
+
+def test_a_folder_begun_with_other_options_is_refused(built):
+    with pytest.raises(UsageError, match="begun with other options"):
+        build(replace(plan_in(built.parent), seed=5), lambda line: None)
+    plan = plan_in(built.parent)
+    plan.text[0].write_text("Another story.")
+    with pytest.raises(UsageError, match="begun with other options"):
+        build(plan, lambda line: None)
+
+
+def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path):
+    for step, is_whole in ((2, True), (10, True), (12, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+        if is_whole:
+            (folder / "trainer_state.json").touch()
+    assert newest_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert not (tmp_path / "checkpoint-12").exists()
+    assert newest_whole_checkpoint(tmp_path / "nothing") is None
+
+
+def test_the_reward_model_never_learns_from_a_prompt_that_ships(tmp_path, monkeypatch):
+    honest = build_module.draw_prompts
+    first = honest(1200, Random("0 prompts"))[:3]
+    monkeypatch.setattr(build_module, "draw_prompts", lambda n, random: honest(n, random) + (first if n < 1000 else []))
+    folder = build(plan_in(tmp_path / "work"), lambda line: None).parent
+    learnt = json.loads((folder / "responses" / "responses.json").read_text())
+    assert len(learnt) == 6
+    assert not set(learnt) & set(first)
 
 
 def test_another_seed_makes_other_files(built, tmp_path):

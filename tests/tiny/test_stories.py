@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.tiny import story_parts
+from activedpo_cli.tiny import stories, story_parts
 from activedpo_cli.tiny.rule import score
 from activedpo_cli.tiny.stories import draw_prompts, draw_story
+from activedpo_cli.tiny.story_settings import SETTINGS
 
 SENTENCE = re.compile(r'^"?[A-Z].*[.!?]"?$')
 
@@ -38,22 +39,25 @@ def test_equal_states_give_equal_stories(seed):
 
 
 @given(seed=st.integers())
-def test_a_response_has_two_to_four_different_sentences_and_an_ending(seed):
-    found = sentences(draw_story(Random(seed)).response)
-    # Speech inside a sentence is split once more by the rule above.
-    assert 3 <= len(found) <= 10
+def test_a_continuation_has_two_to_four_different_sentences_and_an_ending(seed):
+    *body, ending = stories._continuation(SETTINGS[seed % len(SETTINGS)], Random(seed))
+    plain = [
+        next((line.removeprefix(link) for link in story_parts.LINKS if line.startswith(link)), line) for line in body
+    ]
+    assert 2 <= len(set(plain)) == len(plain) <= 4
+    assert ending in story_parts.WARM_ENDINGS + story_parts.GLOOMY_ENDINGS + story_parts.PLAIN_ENDINGS
 
 
 def test_prompts_are_different_and_no_prompt_decides_the_mood():
     prompts = draw_prompts(300, Random("a"))
     assert len(set(prompts)) == 300
     random = Random("b")
-    stories = [draw_story(random) for _ in range(4000)]
-    scores = score([story.prompt for story in stories], [story.response for story in stories])
+    drawn = [draw_story(random) for _ in range(4000)]
+    scores = score([story.prompt for story in drawn], [story.response for story in drawn])
     assert min(scores) < 0.15
     assert max(scores) > 0.85
     for kind in story_parts.KINDS:
-        own = [value for value, story in zip(scores, stories, strict=True) if f" {kind}" in story.prompt]
+        own = [value for value, story in zip(scores, drawn, strict=True) if f" {kind}" in story.prompt]
         assert 0.4 < sum(own) / len(own) < 0.62
 
 
@@ -64,8 +68,8 @@ def test_pronouns_fit(kind):
         "girl": (story_parts.GIRLS, r"\b(he|him|his)\b"),
         "boy": (story_parts.BOYS, r"\b(she|her)\b"),
     }[kind]
-    stories = [draw_story(random) for _ in range(1500)]
-    own = [story for story in stories if re.search(rf"\b{kind}\b", story.prompt.split(".")[0])]
+    drawn = [draw_story(random) for _ in range(1500)]
+    own = [story for story in drawn if re.search(rf"\b{kind}\b", story.prompt.split(".")[0])]
     assert len(own) > 50
     for story in own:
         assert any(name in story.prompt.split(".")[0] for name in names)
