@@ -69,6 +69,9 @@ class Zygote:
 
 def _run(words: list[str], folder: str, terminal: str | None, stdout: str | None, environment: dict[str, str]) -> None:
     os.chdir(folder)
+    if terminal:
+        for name in ("COLUMNS", "LINES"):  # the size is the terminal's, not that of whoever runs the tests
+            os.environ.pop(name, None)
     os.environ.update(environment)
     os.setsid()  # the terminal opened next is then the one whose Ctrl-C this process hears
     streams = os.open(terminal or os.devnull, os.O_RDWR)

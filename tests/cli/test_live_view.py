@@ -111,7 +111,7 @@ def test_from_the_first_stage_to_the_table(workplace: Path, zygote: Zygote) -> N
         assert table[1 + number].split()[:3] == [str(number), str(12 * number), f"{metrics['reward_mean']:.3f}"]
         seen = f"{12 * number:>8}  {metrics['reward_mean']:>6.3f}"
         assert number == 2 or with_line(second, seen[:16]), seen
-    assert table[-1].startswith("run: ")
+    assert any(line.startswith("run: ") for line in table[-3:]), "a long path takes more than a line"
     assert sum(line.count("●") for line in table) == 4, "three evaluations and the title"
 
 
