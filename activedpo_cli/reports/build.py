@@ -26,6 +26,9 @@ from activedpo_cli.reports.report_folder import (
 )
 from activedpo_cli.reports.sources import finished_stages
 
+MOST_NAMES = 6
+"""Runs that a title names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportResult:
@@ -54,13 +57,14 @@ def build_report(runs: Sequence[Run], output: Path | None = None, *, force: bool
     _check_runs(runs)
     names = run_names(runs)
     folder = output or default_output(runs)
+    place = folder.absolute() if folder.name.strip(".") else folder.resolve()  # `.` and `..` are no names
     inputs = inputs_of(runs, names)
     if not force and (facts := standing_facts(folder, inputs)):
         return _result(folder, facts, made=False)
     check_replaceable(folder)
-    with exclusive(folder.parent / ".locks" / f"{folder.name}.lock", str(folder)):
+    with exclusive(place.parent / ".locks" / f"{place.name}.lock", str(folder)):
         facts, contents = _contents(runs, names, inputs)
-        files.write_folder_with(folder, lambda temporary: _write(temporary, contents))
+        files.write_folder_with(place, lambda temporary: _write(temporary, contents))
     return _result(folder, facts, made=True)
 
 
@@ -91,7 +95,7 @@ def _contents(runs: Sequence[Run], names: Sequence[str], inputs: Inputs) -> tupl
     plots = [plot for section in sections for plot in section.plots]
     drawn = {plot.name: draw(plot) for plot in plots}
     page = render_page(
-        f"activedpo report: {', '.join(names)}",
+        f"activedpo report: {_listed(names)}",
         summaries,
         sections,
         {name: kinds["svg"] for name, kinds in drawn.items()},
@@ -110,6 +114,11 @@ def _contents(runs: Sequence[Run], names: Sequence[str], inputs: Inputs) -> tupl
     }
     contents[FACTS_NAME] = json.dumps(facts, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
     return facts, contents
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The runs in a title: all of a few, else the first and how many there are."""
+    return ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]} and {len(names) - 1} other runs"
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> None:

@@ -26,10 +26,10 @@ def cost_section(runs: Sequence[RunData]) -> Section | None:
         has_one_scale=True,
         panels=panels,
     )
-    return Section(anchor="cost", title="Cost", sentences=_sentences(runs), plots=[plot], tables=[_table(runs)])
+    return Section(anchor="cost", title="Cost", run_sentences=_run_sentences(runs), plots=[plot], tables=[_table(runs)])
 
 
-def _sentences(runs: Sequence[RunData]) -> list[str]:
+def _run_sentences(runs: Sequence[RunData]) -> list[str]:
     sentences = []
     for run in runs:
         seconds = [_seconds(run, stage) for stage in STAGES]

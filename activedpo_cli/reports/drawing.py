@@ -28,6 +28,8 @@ BACKGROUND = "#8a8a8a"
 COLUMNS = 2
 BOX_WIDTH = 0.7
 FEW_PLACES = 9
+DENSE_POINTS = 40
+GROUP_WIDTH = 1.0
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -123,8 +125,8 @@ def _draw_lines(axes: "Axes", rows: list[Series]) -> None:
     for series in rows:
         look = _look(series)
         y = _numbers(series.y)
-        axes.plot(series.x, y, label=display_text(series.label), markevery=series.marked, **look)
-        if series.low is not None and series.high is not None:
+        axes.plot(series.x, y, label=display_text(series.group or series.label), markevery=series.marked, **look)
+        if series.low is not None and series.high is not None and series.group is None:
             axes.fill_between(
                 series.x, _numbers(series.low), _numbers(series.high), color=look["color"], alpha=0.16, linewidth=0
             )
@@ -191,13 +193,17 @@ def _look(series: Series) -> dict[str, Any]:
             "marker": MARKERS[place],
             "linestyle": "-",
         }
-    if series.marked is not None and not series.marked:
+    if series.group is not None:
+        look |= {"linewidth": GROUP_WIDTH, "alpha": 0.4 if series.is_faint or len(series.x) > DENSE_POINTS else 0.75}
+    if series.group is not None or series.marked == []:
         look["marker"] = ""
     return look
 
 
 def _draw_legend(figure: "Figure") -> None:
     """One legend for all panels, each name once; a single name needs none."""
+    from matplotlib.lines import Line2D
+
     entries: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -205,7 +211,10 @@ def _draw_legend(figure: "Figure") -> None:
     if len(entries) > 1:
         entry_width = 0.75 + 0.075 * max(map(len, entries))  # inches of the handle and of the letters
         columns = max(1, min(len(entries), int(figure.get_figwidth() / entry_width)))
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+        legend = figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+        for sign in legend.legend_handles:
+            if isinstance(sign, Line2D) and sign.get_linewidth() == GROUP_WIDTH:
+                sign.set(alpha=1, linewidth=1.5)  # a short line so thin and pale shows no colour
 
 
 def _numbers(values: list[float | None]) -> list[float]:

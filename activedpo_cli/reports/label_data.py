@@ -9,7 +9,9 @@ from activedpo_cli.core.distribution import FiveNumbers, five_numbers
 from activedpo_cli.core.statistics import MeanInterval, win_rate_interval
 from activedpo_cli.records import SPENT_OUTCOMES, OutcomeRow, Response
 from activedpo_cli.reports.selection_data import Couple
+from activedpo_cli.reports.sources import is_outdated
 
+RECORDED = "recorded"
 OUTCOMES = ("chosen", "tie", "both_bad", "skip")
 
 
@@ -22,7 +24,8 @@ class Labels:
         gaps: |score a − score b| of the answered pairs, where the oracle gave scores.
         scored_pairs: Pairs with both scores.
         pool_gaps: The same over all candidates, where the score that the oracle reads came with the responses.
-        longer_won: Share of chosen responses that were the longer one, with Wilson's 95 % interval over pairs.
+        longer_won: Share of chosen responses that were the longer one, with Wilson's 95 % interval over pairs; None too
+            where the responses that were answered about are gone.
         unequal_pairs: Pairs that it is a share of: one chosen, lengths unequal.
         seconds: Seconds for each answer, where people gave them.
         timed_answers: Answers with a time.
@@ -51,11 +54,16 @@ def read_labels(
     responses: Sequence[Response] | None,
     couples: Sequence[Couple] | None,
 ) -> Labels | None:
-    """The answers of an iteration, None where *label* is not finished."""
+    """The answers of an iteration, None where *label* is not finished.
+
+    Responses and candidates are left out where the answers are about others that had the same ids.
+    """
     name = f"iter-{iteration:03d}/label"
     manifest = manifests.get(name)
     if manifest is None:
         return None
+    if any(is_outdated(manifest, f"iter-{iteration:03d}/{stage}", manifests) for stage in ("generate", "select")):
+        responses = couples = None
     folder = run.stage("label", iteration)
     rows = folder.read_rows("outcomes.jsonl", OutcomeRow)
     gaps = [abs(row.score_a - row.score_b) for row in rows if row.score_a is not None and row.score_b is not None]
@@ -70,7 +78,7 @@ def read_labels(
         labels_spent=sum(row.outcome in SPENT_OUTCOMES for row in rows),
         gaps=five_numbers(gaps),
         scored_pairs=len(gaps),
-        pool_gaps=five_numbers(_pool_gaps(manifest.settings.get("label.score_field"), responses or (), couples or ())),
+        pool_gaps=five_numbers(_pool_gaps(_score_field(manifest), responses or (), couples or ())),
         longer_won=win_rate_interval(wins) if wins else None,
         unequal_pairs=len(wins),
         seconds=five_numbers(times),
@@ -86,6 +94,12 @@ def _longer_wins(rows: Sequence[OutcomeRow], lengths: dict[str, int]) -> list[fl
         if row.preferred_id is not None and a is not None and b is not None and a != b:
             wins.append(float((row.preferred_id == row.response_a_id) == (a > b)))
     return wins
+
+
+def _score_field(manifest: Manifest) -> str | None:
+    """The score that the oracle read; other oracles than `recorded` read none, whatever the setting says."""
+    is_recorded = manifest.settings.get("label.oracle") == RECORDED
+    return manifest.settings.get("label.score_field") if is_recorded else None
 
 
 def _pool_gaps(field: str | None, responses: Sequence[Response], couples: Sequence[Couple]) -> list[float]:

@@ -6,6 +6,7 @@ from activedpo_cli.reports.boxes import box_series
 from activedpo_cli.reports.label_data import Labels
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.reports.run_looks import look_note, run_looks
 from activedpo_cli.reports.section import Section, Table, table
 from activedpo_cli.reports.wording import median_and_range, share_with_interval
 
@@ -18,13 +19,18 @@ def label_section(runs: Sequence[RunData]) -> Section | None:
     return Section(
         anchor="labels",
         title="Labels",
-        sentences=_sentences(runs),
+        sentences=[] if _has_gaps(runs) else ["The oracle gave no scores, so there are no score gaps."],
+        run_sentences=_run_sentences(runs),
         plots=[plot for plot in plots if plot.panels],
         tables=[_table(runs)],
     )
 
 
-def _sentences(runs: Sequence[RunData]) -> list[str]:
+def _has_gaps(runs: Sequence[RunData]) -> bool:
+    return any(row.gaps for run in runs for row in run.labels)
+
+
+def _run_sentences(runs: Sequence[RunData]) -> list[str]:
     sentences = []
     for run in runs:
         spent = sum(row.labels_spent for row in run.labels)
@@ -34,8 +40,6 @@ def _sentences(runs: Sequence[RunData]) -> list[str]:
             sentences.append(
                 f"{run.name}: {spent} labels spent, of which {chosen} name a better response; given by {oracles}."
             )
-    if not any(row.gaps for run in runs for row in run.labels):
-        sentences.append("The oracle gave no scores, so there are no score gaps.")
     return sentences
 
 
@@ -83,7 +87,8 @@ def _sources(run: RunData, rows: Sequence[tuple[Labels, object]]) -> list[str]:
 
 def _length_plot(runs: Sequence[RunData]) -> Plot:
     series = []
-    for place, run in enumerate(runs):
+    looks = run_looks(runs)
+    for run, look in zip(runs, looks, strict=True):
         rows = [(row, row.longer_won) for row in run.labels if row.longer_won]
         if rows:
             series.append(
@@ -94,7 +99,8 @@ def _length_plot(runs: Sequence[RunData]) -> Plot:
                     low=[won.low for _, won in rows],
                     high=[won.high for _, won in rows],
                     sources=_sources(run, rows),
-                    colour=place,
+                    colour=look.colour,
+                    group=look.group,
                 )
             )
     panel = Panel(
@@ -109,7 +115,8 @@ def _length_plot(runs: Sequence[RunData]) -> Plot:
         name="length-preference",
         title="Do the labels prefer length?",
         caption="Share of labels whose chosen response has more tokens than the rejected one; pairs of equal length are "
-        "left out. At the dotted line length says nothing. The band is Wilson's 95 % interval over labels.",
+        "left out. At the dotted line length says nothing. The band is Wilson's 95 % interval over labels."
+        + look_note(looks),
         alternative="Share of labels won by the longer response, by iteration.",
         panels=[panel] if series else [],
     )

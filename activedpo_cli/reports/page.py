@@ -10,6 +10,9 @@ from typing import Any
 from activedpo_cli.display import display_text
 from activedpo_cli.reports.section import Section
 
+MOST_OPEN = 8
+"""Panels of a figure, or sentences about one run each; more of them are folded away."""
+
 
 def render_page(title: str, summaries: Sequence[str], sections: Sequence[Section], figures: Mapping[str, bytes]) -> str:
     """The page with its figures, given as SVG by name, inside."""
@@ -26,7 +29,7 @@ def render_page(title: str, summaries: Sequence[str], sections: Sequence[Section
     )
     images = {name: "data:image/svg+xml;base64," + base64.b64encode(svg).decode() for name, svg in figures.items()}
     template = environment.get_template("page.html.jinja")
-    return template.render(title=title, summaries=summaries, sections=sections, images=images)
+    return template.render(title=title, summaries=summaries, sections=sections, images=images, most_open=MOST_OPEN)
 
 
 def _harmless(value: Any) -> Any:

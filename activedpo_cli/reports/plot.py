@@ -24,6 +24,7 @@ class Series:
         is_background: Drawn in grey, as what the others are compared with.
         is_faint: Drawn thin in its colour, as what the series of that colour is compared with.
         marked: Places of the points that get a marker; None marks all.
+        group: The name that it shares in the legend with others, all drawn thin in one colour and without bands.
 
     """
 
@@ -40,6 +41,7 @@ class Series:
     is_background: bool = False
     is_faint: bool = False
     marked: list[int] | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

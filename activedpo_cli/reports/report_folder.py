@@ -12,7 +12,7 @@ from activedpo_cli.artifacts.jsonl import read_json
 from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.errors import InvalidDataError, RefusedError
-from activedpo_cli.reports.sources import file_digests
+from activedpo_cli.reports.sources import identity_of
 
 SCHEMA = 1
 FACTS_NAME = "report.json"
@@ -44,7 +44,7 @@ def default_output(runs: Sequence[Run]) -> Path:
 
 def inputs_of(runs: Sequence[Run], names: Sequence[str]) -> Inputs:
     """The digests of everything that a report about these runs depends on, by run and file."""
-    return {name: file_digests(run) for name, run in zip(names, runs, strict=True)}
+    return {name: identity_of(run) for name, run in zip(names, runs, strict=True)}
 
 
 def standing_facts(output: Path, inputs: Inputs) -> dict[str, Any] | None:
@@ -62,7 +62,15 @@ def standing_facts(output: Path, inputs: Inputs) -> dict[str, Any] | None:
 
 
 def check_replaceable(output: Path) -> None:
-    """Raise RefusedError where something stands that is not a report, or more than one: it would be lost."""
+    """Raise RefusedError where something stands that is not a report, or more than one: it would be lost.
+
+    The folder that a person is in is refused too: it is replaced as a whole, and their shell would stay in a deleted one.
+    """
+    if Path.cwd().is_relative_to(output.resolve()):
+        raise RefusedError(
+            f"`{output}` is the folder you are in or one that it lies in, and a report would take its place",
+            hint="name another folder with --output FOLDER, or go to another one first",
+        )
     is_folder = output.is_dir() and not output.is_symlink()
     names = (
         [path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir()] if is_folder else []

@@ -7,6 +7,7 @@ from activedpo_cli.reports.evaluation_data import Evaluation
 from activedpo_cli.reports.evaluation_table import evaluation_tables
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.reports.run_looks import RunLook, look_note, run_looks
 from activedpo_cli.reports.scorers import ROLES, Role, scored, scorers, titles
 from activedpo_cli.reports.section import Section
 from activedpo_cli.reports.wording import listed
@@ -33,8 +34,7 @@ def _sentences(runs: Sequence[RunData]) -> list[str]:
     seeds = sorted({run.seed for run in runs if run.seed is not None})
     sentences = [
         f"Measured on {listed([str(count) for count in counts])} held-out prompts. Intervals say how far another draw of "
-        "prompts could move a number, not another seed: "
-        + ("every run here has its own seed." if len(seeds) > 1 else "all of this is one seed.")
+        "prompts could move a number, not another seed: " + _seeds(len(seeds), len(runs))
     ]
     if len({run.prompts_digest for run in runs if run.evaluations}) > 1:
         sentences.append("The runs have different held-out prompts, so that their levels do not compare exactly.")
@@ -51,7 +51,14 @@ def _sentences(runs: Sequence[RunData]) -> list[str]:
     return sentences
 
 
+def _seeds(seeds: int, runs: int) -> str:
+    if seeds <= 1:
+        return "all of this is one seed."
+    return "every run here has its own seed." if seeds == runs else f"the runs have {seeds} seeds."
+
+
 def _reward_plot(runs: Sequence[RunData]) -> Plot:
+    looks = run_looks(runs)
     panels = [
         Panel(
             title=title,
@@ -59,8 +66,8 @@ def _reward_plot(runs: Sequence[RunData]) -> Plot:
             x_from_zero=True,
             y_label="mean reward",
             series=[
-                _reward_series(run, place, rows, role)
-                for place, run in enumerate(runs)
+                _reward_series(run, look, rows, role)
+                for run, look in zip(runs, looks, strict=True)
                 if (rows := scored(run, role, scorer))
             ],
         )
@@ -71,13 +78,15 @@ def _reward_plot(runs: Sequence[RunData]) -> Plot:
         name="reward",
         title="Mean reward on held-out prompts",
         caption="Mean reward over held-out prompts, in the scorer's own unit, higher is better. At 0 labels stands the "
-        "initial model. The band is a 95 % interval (Student's t) over prompts, one mean for each prompt.",
+        "initial model. The band is a 95 % interval (Student's t) over prompts, one mean for each prompt."
+        + look_note(looks),
         alternative=f"Mean reward against labels spent for {listed([run.name for run in runs])}.",
         panels=panels,
     )
 
 
 def _win_rate_plot(runs: Sequence[RunData]) -> Plot:
+    looks = run_looks(runs)
     panels = [
         Panel(
             title=title,
@@ -87,8 +96,8 @@ def _win_rate_plot(runs: Sequence[RunData]) -> Plot:
             level=0.5,
             is_share=True,
             series=[
-                _series(run, place, rows, f"{role}win_rate", f"{role}win_rate_ci")
-                for place, run in enumerate(runs)
+                _series(run, look, rows, f"{role}win_rate", f"{role}win_rate_ci")
+                for run, look in zip(runs, looks, strict=True)
                 if (rows := [row for row in scored(run, role, scorer) if row.iteration])
             ],
         )
@@ -100,7 +109,7 @@ def _win_rate_plot(runs: Sequence[RunData]) -> Plot:
         title="Win rate against the initial model",
         caption="Share of responses with a higher reward than the initial model's response to the same prompt with the "
         "same seed; equal rewards count half. Above the dotted line at 50 % the policy is the better one. The band is "
-        "Wilson's 95 % interval over prompts.",
+        "Wilson's 95 % interval over prompts." + look_note(looks),
         alternative=f"Win rate against labels spent for {listed([run.name for run in runs])}.",
         panels=[panel for panel in panels if panel.series],
     )
@@ -113,7 +122,7 @@ def _accuracy_plot(runs: Sequence[RunData]) -> Plot:
         title="Held-out preferences ordered rightly",
         caption="Share of held-out preferences whose chosen response has the larger implicit reward, averaged within a "
         "prompt and then over prompts. The dotted line at 50 % is guessing. The band is Wilson's 95 % interval over "
-        "prompts.",
+        "prompts." + look_note(run_looks(runs)),
         alternative="Preference accuracy against labels spent.",
         panels=[panel] if panel.series else [],
     )
@@ -129,7 +138,7 @@ def _distance_plot(runs: Sequence[RunData]) -> Plot:
         title="Distance from the initial model, and length",
         caption="The KL says how far the policy has moved: the mean log-ratio to the initial model on the policy's own "
         "samples, with a 95 % interval over prompts. Reward that grows with length or with distance alone deserves a "
-        "second look.",
+        "second look." + look_note(run_looks(runs)),
         alternative="KL to the initial model and mean response length against labels spent.",
         panels=[panel for panel in panels if panel.series],
     )
@@ -139,8 +148,8 @@ def _measured(
     runs: Sequence[RunData], field: str, interval: str | None, label: str, *, is_share: bool = False
 ) -> Panel:
     series = [
-        _series(run, place, rows, field, interval)
-        for place, run in enumerate(runs)
+        _series(run, look, rows, field, interval)
+        for run, look in zip(runs, run_looks(runs), strict=True)
         if (rows := [row for row in run.evaluations if row.metrics.get(field) is not None])
     ]
     return Panel(
@@ -154,9 +163,9 @@ def _measured(
     )
 
 
-def _reward_series(run: RunData, place: int, rows: Sequence[Evaluation], role: Role) -> Series:
+def _reward_series(run: RunData, look: RunLook, rows: Sequence[Evaluation], role: Role) -> Series:
     """The mean rewards; the initial model's is taken from the newest comparison with it where it has no record."""
-    series = _series(run, place, rows, f"{role}reward_mean", f"{role}reward_ci")
+    series = _series(run, look, rows, f"{role}reward_mean", f"{role}reward_ci")
     if rows[0].iteration == 0:
         return series
     return replace(
@@ -169,7 +178,7 @@ def _reward_series(run: RunData, place: int, rows: Sequence[Evaluation], role: R
     )
 
 
-def _series(run: RunData, place: int, rows: Sequence[Evaluation], field: str, interval: str | None) -> Series:
+def _series(run: RunData, look: RunLook, rows: Sequence[Evaluation], field: str, interval: str | None) -> Series:
     ends = (
         None
         if interval is None
@@ -182,5 +191,6 @@ def _series(run: RunData, place: int, rows: Sequence[Evaluation], field: str, in
         low=ends[0] if ends else None,
         high=ends[1] if ends else None,
         sources=[f"{run.name}/{row.source}" for row in rows],
-        colour=place,
+        colour=look.colour,
+        group=look.group,
     )

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from activedpo_cli.artifacts.manifest import Manifest
-from activedpo_cli.artifacts.run import STAGES, Run
+from activedpo_cli.artifacts.run import Run
 from activedpo_cli.records import Response
 from activedpo_cli.reports.evaluation_data import Evaluation, read_evaluations
 from activedpo_cli.reports.label_data import Labels, read_labels
 from activedpo_cli.reports.sample_data import Answered, read_samples
 from activedpo_cli.reports.selection_data import Batch, candidate_couples, read_batch
-from activedpo_cli.reports.sources import StageFact, finished_stages, is_outdated, stage_facts
+from activedpo_cli.reports.sources import StageFact, finished_stages, is_outdated, stage_facts, unfinished_stages
 from activedpo_cli.reports.training_data import Training, read_training
 
 
@@ -61,19 +61,13 @@ def read_run(run: Run, name: str) -> RunData:
         methods=list(dict.fromkeys(batch.method for batch in batches)),
         settings=_settings(facts.get("fixed", {}), manifests),
         stages=stage_facts(run, manifests),
-        unfinished=[
-            f"iter-{t:03d}/{stage}" for t in run.iterations() for stage in STAGES if _lacks(manifests, t, stage)
-        ],
+        unfinished=unfinished_stages(run),
         evaluations=read_evaluations(run, manifests),
         batches=batches,
         labels=labels,
         trainings=[row for row in trainings if row],
         samples=read_samples(run, manifests),
     )
-
-
-def _lacks(manifests: dict[str, Manifest], iteration: int, stage: str) -> bool:
-    return f"iter-{iteration:03d}/{stage}" not in manifests
 
 
 def _batches_and_labels(run: Run, manifests: dict[str, Manifest]) -> tuple[list[Batch], list[Labels]]:

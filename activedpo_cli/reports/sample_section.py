@@ -1,31 +1,53 @@
 """What the models write, before and after."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from activedpo_cli.records import prompt_as_text
 from activedpo_cli.reports.run_data import RunData
 from activedpo_cli.reports.sample_data import Answered, SampledText, shortened
 from activedpo_cli.reports.section import Sample, Section
-from activedpo_cli.reports.wording import number
+from activedpo_cli.reports.seed_groups import seed_groups, ungrouped
+from activedpo_cli.reports.wording import listed, number
+
+MOST_RUNS = 4
+"""Runs whose responses are shown."""
 
 
 def sample_section(runs: Sequence[RunData]) -> Section | None:
-    """Responses to a few held-out prompts, runs beside each other where they share them; None without an evaluation."""
+    """Responses to a few held-out prompts, runs beside each other where they share them; None without an evaluation.
+
+    Of many runs a few are shown, from every group of seeds in turn.
+    """
+    sampled = [run for run in runs if run.samples]
+    shown = _few(sampled)
     groups: dict[tuple[str, str, SampledText], list[tuple[RunData, Answered]]] = {}
-    for run in runs:
+    for run in shown:
         for answered in run.samples:
             key = (answered.prompt_id, prompt_as_text(answered.prompt), answered.initial)
             groups.setdefault(key, []).append((run, answered))
     if not groups:
         return None
-    sentence = (
+    sentences = [
         "The first held-out prompts by id and the first response to each, not picked by hand. This is text that models "
         "wrote: characters that could steer a screen are written out, such as \\u202e."
-    )
+    ]
+    if len(shown) < len(sampled):
+        sentences.append(
+            f"Only {listed([run.name for run in shown])} are shown; `report.json` has the texts of all runs."
+        )
     samples = [
         _sample(prompt, initial, members, is_named=len(runs) > 1) for (_, prompt, initial), members in groups.items()
     ]
-    return Section(anchor="samples", title="Sample responses", sentences=[sentence], samples=samples)
+    return Section(anchor="samples", title="Sample responses", sentences=sentences, samples=samples)
+
+
+def _few(runs: Sequence[RunData]) -> list[RunData]:
+    """At most `MOST_RUNS`: the first seed of every group, then the second, and runs of no group last."""
+    groups = seed_groups(runs)
+    in_turn = [run for rank in zip_longest(*(group.runs.values() for group in groups)) for run in rank if run]
+    wanted = {run.name for run in [*in_turn, *ungrouped(runs, groups)][:MOST_RUNS]}
+    return [run for run in runs if run.name in wanted]
 
 
 def _sample(

@@ -1,36 +1,25 @@
-"""Runs that differ in nothing but the seed, as one group whose mean curve has an interval over seeds."""
+"""Runs that differ in nothing but the seed, as one group."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from activedpo_cli.reports.evaluation_data import Scorer
 from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.scorers import Role, scored
 
 BASELINE = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedGroup:
-    """At least two runs with equal settings and different seeds; `label` tells the group from the others."""
+    """At least two runs with equal settings and different seeds, in the order of the seeds.
 
-    label: str
-    methods: list[str]
-    runs: dict[int, RunData]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedCurves:
-    """Rewards of a group's runs by one scorer, at numbers of labels that all of them have; in the order of the seeds.
-
-    `sources` are the evaluations of each point, of all runs.
+    `label` tells the group from the others, `place` is its place among them and its colour.
     """
 
-    group: SeedGroup
-    labels: list[int]
-    rewards: dict[int, list[float]]
-    sources: list[str]
+    label: str
+    place: int
+    methods: list[str]
+    runs: dict[int, RunData]
 
 
 def seed_groups(runs: Sequence[RunData]) -> list[SeedGroup]:
@@ -40,50 +29,18 @@ def seed_groups(runs: Sequence[RunData]) -> list[SeedGroup]:
         if run.seed is not None and run.evaluations:
             found.setdefault(_key(run), {}).setdefault(run.seed, run)
     members = [dict(sorted(group.items())) for group in found.values() if len(group) > 1]
-    labels = _labels([next(iter(group.values())) for group in members])
+    firsts = [next(iter(group.values())) for group in members]
+    labels = _labels(firsts)
     return [
-        SeedGroup(label=label, methods=next(iter(group.values())).methods, runs=group)
-        for label, group in zip(labels, members, strict=True)
+        SeedGroup(label=label, place=place, methods=first.methods, runs=group)
+        for place, (label, first, group) in enumerate(zip(labels, firsts, members, strict=True))
     ]
 
 
-def seed_curves(groups: Sequence[SeedGroup], role: Role, scorer: Scorer) -> list[SeedCurves]:
-    """The curves of the groups by one scorer; groups whose runs share fewer than two numbers of labels are left out."""
-    found = [_curves(group, role, scorer) for group in groups]
-    return [curves for curves in found if len(curves.labels) > 1]
-
-
-def shared(first: SeedCurves, second: SeedCurves) -> tuple[SeedCurves, SeedCurves]:
-    """Both at the seeds and the numbers of labels that both have."""
-    labels = [spent for spent in first.labels if spent in second.labels]
-    seeds = [seed for seed in first.rewards if seed in second.rewards]
-    return _restricted(first, seeds, labels), _restricted(second, seeds, labels)
-
-
-def _restricted(curves: SeedCurves, seeds: Sequence[int], labels: list[int]) -> SeedCurves:
-    places = [curves.labels.index(spent) for spent in labels]
-    return replace(
-        curves,
-        labels=labels,
-        rewards={seed: [curves.rewards[seed][place] for place in places] for seed in seeds},
-        sources=[curves.sources[place] for place in places],
-    )
-
-
-def _curves(group: SeedGroup, role: Role, scorer: Scorer) -> SeedCurves:
-    points = {seed: {row.labels_spent: row for row in scored(run, role, scorer)} for seed, run in group.runs.items()}
-    labels = sorted(set.intersection(*(set(rows) for rows in points.values())))
-    return SeedCurves(
-        group=group,
-        labels=labels,
-        rewards={
-            seed: [rows[spent].metrics[f"{role}reward_mean"] for spent in labels] for seed, rows in points.items()
-        },
-        sources=[
-            ", ".join(f"{run.name}/{points[seed][spent].source}" for seed, run in group.runs.items())
-            for spent in labels
-        ],
-    )
+def ungrouped(runs: Sequence[RunData], groups: Sequence[SeedGroup]) -> list[RunData]:
+    """The runs that are in none of the groups."""
+    names = {run.name for group in groups for run in group.runs.values()}
+    return [run for run in runs if run.name not in names]
 
 
 def baseline(groups: Sequence[SeedGroup]) -> SeedGroup:
@@ -97,17 +54,27 @@ def _key(run: RunData) -> str:
 
 
 def _labels(runs: Sequence[RunData]) -> list[str]:
-    """The methods, with the settings that differ where several groups have the same methods."""
+    """The methods, with the model and the settings that differ where several groups have the same methods."""
     names = [" then ".join(run.methods) or "no method" for run in runs]
     return [_told_apart(place, runs, names) for place in range(len(runs))]
 
 
 def _told_apart(place: int, runs: Sequence[RunData], names: Sequence[str]) -> str:
+    own = runs[place]
     rivals = [run for run, name in zip(runs, names, strict=True) if name == names[place]]
-    own = runs[place].settings
     differing = [
-        f"{key}={' then '.join(str(value) for value in own.get(key, ['not set']))}"
+        f"{key}={' then '.join(str(value) for value in own.settings.get(key, ['not set']))}"
         for key in sorted({key for run in rivals for key in run.settings} - {"seed"})
-        if any(run.settings.get(key) != own.get(key) for run in rivals)
+        if any(run.settings.get(key) != own.settings.get(key) for run in rivals)
     ]
+    differing += _model(own, [run for run in rivals if run.model_digest != own.model_digest])
     return names[place] + (f" ({', '.join(differing)})" if differing else "")
+
+
+def _model(own: RunData, others: Sequence[RunData]) -> list[str]:
+    """The model's name where other models have other names, else the first digits of its digest."""
+    if not others:
+        return []
+    if all(run.model != own.model for run in others):
+        return [f"model {own.model}"]
+    return [f"model {own.model_digest.removeprefix('sha256:')[:8]}"]

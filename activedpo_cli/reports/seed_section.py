@@ -2,43 +2,40 @@
 
 from collections.abc import Sequence
 
-from activedpo_cli.core.learning_curves import area_under_curve, labels_to_reach, mean_curve, paired_differences
-from activedpo_cli.core.statistics import MeanInterval, mean_interval
+from activedpo_cli.core.learning_curves import mean_curve
+from activedpo_cli.core.statistics import MeanInterval
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
 from activedpo_cli.reports.scorers import ROLES, scorers, titles
-from activedpo_cli.reports.section import Section, Table, table
-from activedpo_cli.reports.seed_groups import SeedCurves, SeedGroup, baseline, seed_curves, seed_groups, shared
-from activedpo_cli.reports.wording import listed, number, with_interval
+from activedpo_cli.reports.section import Section
+from activedpo_cli.reports.seed_curves import SeedCurves, point_sources, seed_curves, shared
+from activedpo_cli.reports.seed_groups import SeedGroup, baseline, seed_groups, ungrouped
+from activedpo_cli.reports.seed_tables import curves_of, differences, seed_tables
+from activedpo_cli.reports.wording import listed
 
 LABELS = "labels spent"
+
+ByScorer = Sequence[tuple[str, list[SeedCurves]]]
+"""The title of each scorer with the curves of the groups that it scored."""
 
 
 def seed_section(runs: Sequence[RunData]) -> Section | None:
     """What several seeds of the same settings say together; None where no two runs differ in the seed alone."""
     groups = seed_groups(runs)
-    if not groups:
-        return None
-    by_scorer = [
-        (title, curves)
-        for role in ROLES
-        for scorer, title in titles(scorers(runs, role))
-        if (curves := seed_curves(groups, role, scorer))
+    scored = [
+        (title, seed_curves(groups, role, scorer)) for role in ROLES for scorer, title in titles(scorers(runs, role))
     ]
-    if not by_scorer:
+    if not any(curves for _, curves in scored):
         return None
     compared = baseline(groups)
-    plots = [_mean_plot(by_scorer), _difference_plot(by_scorer, compared)]
+    drawn = [(title, [row for row in curves if row.has_mean_curve]) for title, curves in scored]
+    plots = [_mean_plot(drawn), _difference_plot(drawn, compared)]
     return Section(
         anchor="seeds",
         title="Over seeds",
-        sentences=_sentences(groups, compared),
+        sentences=[*_sentences(groups, compared), *_gaps(scored), *_alone(ungrouped(runs, groups))],
         plots=[plot for plot in plots if plot.panels],
-        tables=[
-            made
-            for title, curves in by_scorer
-            for made in (_curve_table(title, curves, compared), _total_table(title, curves, compared))
-        ],
+        tables=[table for title, curves in drawn for table in seed_tables(title, curves, compared)],
     )
 
 
@@ -56,28 +53,55 @@ def _sentences(groups: Sequence[SeedGroup], compared: SeedGroup) -> list[str]:
     return sentences
 
 
-def _mean_plot(by_scorer: Sequence[tuple[str, list[SeedCurves]]]) -> Plot:
+def _gaps(scored: ByScorer) -> list[str]:
+    """Which runs are missing in a curve, and which groups have none."""
+    titles_by_fact: dict[str, list[str]] = {}
+    for title, curves in scored:
+        for row in curves:
+            if row.left_out:
+                fact = (
+                    f"the curve of {row.group.label} leaves out {listed(row.left_out)} for lack of evaluations "
+                    "that at least half of the group's runs have"
+                )
+                titles_by_fact.setdefault(fact, []).append(title)
+            if not row.has_mean_curve:
+                fact = (
+                    f"{row.group.label} has no curve, which takes two runs evaluated at the same two numbers of labels"
+                )
+                titles_by_fact.setdefault(fact, []).append(title)
+    return [f"Rewards {listed(found)}: {fact}." for fact, found in titles_by_fact.items()]
+
+
+def _alone(runs: Sequence[RunData]) -> list[str]:
+    if not runs:
+        return []
+    return [
+        "In no group, because no other run differs from it in the seed alone, one of the same seed stands before it, or "
+        f"it was never evaluated: {listed([run.name for run in runs])}."
+    ]
+
+
+def _mean_plot(drawn: ByScorer) -> Plot:
+    panels = [
+        Panel(
+            title=title,
+            x_label=LABELS,
+            x_from_zero=True,
+            y_label="mean reward",
+            series=[_series(row, mean_curve(list(row.rewards.values())), point_sources(row)) for row in curves],
+        )
+        for title, curves in drawn
+    ]
     return Plot(
         name="seeds",
         title="Mean reward over seeds",
         caption="Mean over runs that differ in the seed alone; the band is a 95 % interval (Student's t) over seeds.",
         alternative="Mean reward over seeds against labels spent, for each group of runs.",
-        panels=[
-            Panel(
-                title=title,
-                x_label=LABELS,
-                x_from_zero=True,
-                y_label="mean reward",
-                series=[
-                    _series(place, row, mean_curve(list(row.rewards.values()))) for place, row in enumerate(curves)
-                ],
-            )
-            for title, curves in by_scorer
-        ],
+        panels=[panel for panel in panels if panel.series],
     )
 
 
-def _difference_plot(by_scorer: Sequence[tuple[str, list[SeedCurves]]], compared: SeedGroup) -> Plot:
+def _difference_plot(drawn: ByScorer, compared: SeedGroup) -> Plot:
     panels = [
         Panel(
             title=title,
@@ -87,7 +111,7 @@ def _difference_plot(by_scorer: Sequence[tuple[str, list[SeedCurves]]], compared
             level=0.0,
             series=_difference_series(curves, compared),
         )
-        for title, curves in by_scorer
+        for title, curves in drawn
     ]
     return Plot(
         name="seed-differences",
@@ -100,93 +124,24 @@ def _difference_plot(by_scorer: Sequence[tuple[str, list[SeedCurves]]], compared
 
 
 def _difference_series(curves: Sequence[SeedCurves], compared: SeedGroup) -> list[Series]:
-    base = _of(compared, curves)
+    base = curves_of(compared, curves)
     found = []
-    for place, row in enumerate(curves):
+    for row in curves:
         if base is None or row is base:
             continue
         ours, theirs = shared(row, base)
         if len(ours.rewards) > 1 and ours.labels:
-            found.append(_series(place, ours, _differences(ours, theirs)))
+            found.append(_series(ours, differences(ours, theirs), point_sources(ours, theirs)))
     return found
 
 
-def _series(place: int, row: SeedCurves, points: Sequence[MeanInterval]) -> Series:
+def _series(row: SeedCurves, points: Sequence[MeanInterval], sources: list[str]) -> Series:
     return Series(
         label=f"{row.group.label} ({len(row.rewards)} seeds)",
         x=list(row.labels),
         y=[point.mean for point in points],
         low=[point.low for point in points],
         high=[point.high for point in points],
-        sources=row.sources,
-        colour=place,
+        sources=sources,
+        colour=row.group.place,
     )
-
-
-def _of(group: SeedGroup, curves: Sequence[SeedCurves]) -> SeedCurves | None:
-    return next((row for row in curves if row.group is group), None)
-
-
-def _differences(ours: SeedCurves, theirs: SeedCurves) -> list[MeanInterval]:
-    """At each number of labels; both have the same seeds, at least two, in the same order."""
-    return paired_differences([ours.rewards[seed] for seed in theirs.rewards], list(theirs.rewards.values()))
-
-
-def _curve_table(title: str, curves: Sequence[SeedCurves], compared: SeedGroup) -> Table:
-    """A row for each group and number of labels."""
-    base = _of(compared, curves)
-    rows = []
-    for row in curves:
-        differences = _differences_by_labels(row, base)
-        for spent, mean in zip(row.labels, mean_curve(list(row.rewards.values())), strict=True):
-            difference = with_interval(*differences[spent]) if spent in differences else ""
-            rows.append([row.group.label, str(len(row.rewards)), str(spent), with_interval(*mean), difference])
-    return table(
-        f"Mean reward over seeds, {title}, with 95 % intervals",
-        ["group", "seeds", "labels", "mean reward", f"minus {compared.label}"],
-        rows,
-    )
-
-
-def _differences_by_labels(row: SeedCurves, base: SeedCurves | None) -> dict[int, MeanInterval]:
-    if base is None or row is base:
-        return {}
-    ours, theirs = shared(row, base)
-    return dict(zip(ours.labels, _differences(ours, theirs), strict=True)) if len(ours.rewards) > 1 else {}
-
-
-def _total_table(title: str, curves: Sequence[SeedCurves], compared: SeedGroup) -> Table:
-    """What each group's whole curve comes to."""
-    base = _of(compared, curves)
-    target = mean_curve(list(base.rewards.values()))[-1].mean if base else None
-    return table(
-        f"The whole curve, {title}",
-        [
-            "group",
-            "mean height of the curve",
-            f"minus {compared.label}",
-            f"labels to the mean reward that {compared.label} ends with" + (f" ({number(target)})" if target else ""),
-        ],
-        [_total(row, base, target) for row in curves],
-    )
-
-
-def _total(row: SeedCurves, base: SeedCurves | None, target: float | None) -> list[str]:
-    areas = [area_under_curve(row.labels, rewards) for rewards in row.rewards.values()]
-    means = [point.mean for point in mean_curve(list(row.rewards.values()))]
-    reached = None if target is None else labels_to_reach(row.labels, means, target)
-    against = [] if base is None or row is base else _area_differences(*shared(row, base))
-    return [
-        row.group.label,
-        with_interval(*mean_interval(areas)),
-        with_interval(*mean_interval(against)) if len(against) > 1 else "",
-        "" if target is None else "not reached" if reached is None else number(reached, 0),
-    ]
-
-
-def _area_differences(ours: SeedCurves, theirs: SeedCurves) -> list[float]:
-    """For each seed, over the labels that both curves have; empty where these are fewer than two."""
-    if len(ours.labels) < 2:
-        return []
-    areas = [{s: area_under_curve(row.labels, rewards) for s, rewards in row.rewards.items()} for row in (ours, theirs)]
-    return [areas[0][seed] - areas[1][seed] for seed in areas[0]]

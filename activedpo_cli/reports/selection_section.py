@@ -1,6 +1,7 @@
 """What the methods picked: scores, likeness, lengths, directions covered, and what runs have in common."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from activedpo_cli.core.distribution import FiveNumbers
 from activedpo_cli.reports.boxes import box_series
@@ -8,6 +9,7 @@ from activedpo_cli.reports.geometry import COSINE_SAMPLE, NOT_COMPUTED, RANDOM_B
 from activedpo_cli.reports.overlap_data import overlaps
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.reports.run_looks import look_note, run_looks
 from activedpo_cli.reports.section import Section, Table, table
 from activedpo_cli.reports.selection_data import Batch
 from activedpo_cli.reports.wording import listed, median_and_range, number, share
@@ -128,7 +130,8 @@ def _picked_and_pool(
 
 def _rank_plot(runs: Sequence[RunData]) -> Plot:
     series = []
-    for place, run in enumerate(runs):
+    looks = run_looks(runs)
+    for run, look in zip(runs, looks, strict=True):
         known = [(batch, batch.geometry) for batch in run.batches if batch.geometry]
         x = [float(geometry.labelled_pairs) for _, geometry in known]
         sources = [f"{run.name}/{batch.source}" for batch, _ in known]
@@ -136,16 +139,20 @@ def _rank_plot(runs: Sequence[RunData]) -> Plot:
         by_chance = [geometry.random_effective_rank for _, geometry in known]
         name = f"{run.name}, random last batch"
         if known:
-            series.append(Series(label=run.name, x=x, y=list(ranks), sources=sources, colour=place))
-            series.append(Series(label=name, x=x, y=list(by_chance), sources=sources, colour=place, is_faint=True))
+            line = Series(label=run.name, x=x, y=list(ranks), sources=sources, colour=look.colour, group=look.group)
+            faint = replace(
+                line, label=name, y=list(by_chance), is_faint=True, group=look.group_with(", random last batch")
+            )
+            series += [line, faint]
     panel = Panel(title="effective rank of V", x_label="pairs in V", y_label="directions", series=series)
     return Plot(
         name="effective-rank",
         title="Directions covered by labels",
         caption="The effective rank of V without its ridge: e^H(p), p being the eigenvalues of Σ φφᵀ divided by their sum "
         "and H the entropy, over all pairs labelled earlier and those just picked, φ under the policy of that iteration. "
-        "It is the number of pairs if all are at right angles, and 1 if all point one way. The thin line is the same "
-        f"with the last batch drawn at random ({RANDOM_BATCHES} draws with the run's seed, averaged).",
+        "It is the number of pairs if all are at right angles, and 1 if all point one way. The thin dotted line is the "
+        f"same with the last batch drawn at random ({RANDOM_BATCHES} draws with the run's seed, averaged)."
+        + look_note(looks),
         alternative="Effective rank against the number of labelled pairs.",
         panels=[panel] if series else [],
     )

@@ -41,6 +41,12 @@ def finished_stages(run: Run) -> dict[str, Manifest]:
     return {name: manifest for name, manifest in found.items() if manifest is not None}
 
 
+def unfinished_stages(run: Run) -> list[str]:
+    """Stages of begun iterations that are not finished, by name."""
+    folders = [(f"iter-{t:03d}/{stage}", run.stage(stage, t)) for t in run.iterations() for stage in STAGES]
+    return [name for name, folder in folders if folder.manifest is None]
+
+
 def stage_facts(run: Run, manifests: dict[str, Manifest]) -> list[StageFact]:
     """The finished stages in order, each with its digest, the file that says so and the seconds it took."""
     folders = stage_folders(run)
@@ -64,13 +70,14 @@ def is_outdated(manifest: Manifest, name: str, manifests: dict[str, Manifest]) -
     return name in manifests and manifest.inputs.get(name) not in (None, manifests[name].digest)
 
 
-def file_digests(run: Run) -> dict[str, str]:
+def identity_of(run: Run) -> dict[str, str]:
     """The sha256 of every file by which a change of the run shows, by path in the run; quick, whatever its size.
 
     Manifests hold the digests of what stages made and of their logs; what the evaluation of the initial model adds
-    later stands in no manifest.
+    later stands in no manifest. Stages that are not finished are named, since a report names them too.
     """
-    return {path.relative_to(run.path).as_posix(): sha256_of(path) for path in _identifying_files(run)}
+    digests = {path.relative_to(run.path).as_posix(): sha256_of(path) for path in _identifying_files(run)}
+    return digests | dict.fromkeys(unfinished_stages(run), "not finished")
 
 
 def _identifying_files(run: Run) -> Iterator[Path]:

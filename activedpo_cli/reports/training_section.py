@@ -5,6 +5,7 @@ from itertools import accumulate
 
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.reports.run_looks import RunLook, look_note, run_looks
 from activedpo_cli.reports.section import Section
 from activedpo_cli.reports.training_data import COLUMNS
 
@@ -22,14 +23,15 @@ def training_section(runs: Sequence[RunData]) -> Section | None:
         caption="TRL's metrics of each batch before its update, iterations one after the other; a marker stands at the "
         "first update of each iteration. The margin is β times the difference of the log-ratios to the initial model "
         "between chosen and rejected. A log π of chosen that falls together with that of rejected is common in DPO; "
-        "one that falls without end is not. The policy is trained on these batches: they say nothing about new prompts.",
+        "one that falls without end is not. The policy is trained on these batches: they say nothing about new prompts."
+        + look_note(run_looks(runs)),
         alternative="Training curves by update.",
         panels=panels,
     )
-    return Section(anchor="training", title="Training", sentences=_sentences(runs), plots=[plot])
+    return Section(anchor="training", title="Training", run_sentences=_run_sentences(runs), plots=[plot])
 
 
-def _sentences(runs: Sequence[RunData]) -> list[str]:
+def _run_sentences(runs: Sequence[RunData]) -> list[str]:
     return [
         f"{run.name}: {sum(row.updates for row in run.trainings)} updates in {len(run.trainings)} iterations, "
         f"β {_last(run, 'train.beta')}, labels {_last(run, 'train.labels')}, start {_last(run, 'train.start')}."
@@ -45,8 +47,8 @@ def _last(run: RunData, key: str) -> object:
 def _panel(runs: Sequence[RunData], column: str) -> Panel:
     series = [
         line
-        for place, run in enumerate(runs)
-        if (line := _series(run, place, column)) and any(v is not None for v in line.y)
+        for run, look in zip(runs, run_looks(runs), strict=True)
+        if (line := _series(run, look, column)) and any(v is not None for v in line.y)
     ]
     return Panel(
         title=COLUMNS[column],
@@ -58,7 +60,7 @@ def _panel(runs: Sequence[RunData], column: str) -> Panel:
     )
 
 
-def _series(run: RunData, place: int, column: str) -> Series | None:
+def _series(run: RunData, look: RunLook, column: str) -> Series | None:
     if not run.trainings:
         return None
     starts = list(accumulate((row.updates for row in run.trainings), initial=0))
@@ -68,6 +70,7 @@ def _series(run: RunData, place: int, column: str) -> Series | None:
         x=[float(update) for update in range(1, len(values) + 1)],
         y=values,
         sources=[f"{run.name}/{row.source}" for row in run.trainings for _ in range(row.updates)],
-        colour=place,
+        colour=look.colour,
+        group=look.group,
         marked=starts[:-1],
     )
