@@ -82,3 +82,14 @@ def test_several_runs_lie_beside_each_other_in_the_first(finished: Path, new_run
 
 def test_a_run_is_named_once(finished: Path) -> None:
     assert "named twice" in refused(2, "report", finished, finished.parent / "." / finished.name)
+
+
+def test_the_folder_one_is_in_is_not_replaced(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "outer" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    for output in (".", "..", here):
+        assert "--output FOLDER" in refused(3, "report", finished, "--output", output)
+    assert [path.name for path in here.parent.rglob("*")] == ["here"]
+    assert Path.cwd() == here
+    assert done("report", finished, "--output", "new").stdout == "new/index.html\n"

@@ -1,6 +1,8 @@
 """When a report is made, what it is made from, and what it leaves alone."""
 
+import ast
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from command_line import done, make_partial, on, refused, rows, snapshot, without
 from report_page import Page, draw_quickly, facts, panels, series
 
+from activedpo_cli import reports
 from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.reports.build import build_report
@@ -172,6 +175,32 @@ def test_what_was_made_from_other_inputs_is_named(finished: Path) -> None:
     assert "for finished iteration 1: featurize was deleted or made anew since" in text(finished)
 
 
+def test_answers_about_other_responses_are_not_mixed_with_the_new_ones(finished: Path) -> None:
+    """Up to the selection iteration 1 is made anew, under the same ids; its labels are still those of before."""
+    done("report", finished)
+    assert facts(finished / "report")["runs"][0]["labels"][0]["unequal_pairs"] > 0
+    done(*on(finished, "generate", iteration=1), "--temperature", "0.7", "--force")
+    for stage in ("featurize", "select"):
+        done(*on(finished, stage, iteration=1), "--force")
+    done("report", finished)
+    run = facts(finished / "report")["runs"][0]
+    assert run["batches"][0]["picked_tokens"] is not None
+    first, second = run["labels"]
+    assert (first["unequal_pairs"], first["longer_won"]) == (0, None)
+    assert first["counts"]["chosen"] == 4
+    assert second["unequal_pairs"] > 0
+
+
+def test_a_stage_that_has_begun_makes_it_stale(finished: Path) -> None:
+    build_report([Run.open(finished)])
+    shutil.copytree(finished / "iter-002" / "generate", finished / "iter-003" / "generate")
+    make_partial(finished, 3, "generate")
+    assert build_report([Run.open(finished)]).made
+    assert "iter-003/generate" in text(finished)
+    assert facts(finished / "report")["inputs"]["finished"]["iter-003/generate"] == "not finished"
+    assert not build_report([Run.open(finished)]).made
+
+
 def test_settings_that_differ_are_shown(report_original: Path) -> None:
     found = {row[0]: row[1:] for row in Page(report_original / "index.html").rows if row}
     assert found["select.method"] == ['"activedpo"', '"random"']
@@ -180,10 +209,21 @@ def test_settings_that_differ_are_shown(report_original: Path) -> None:
 
 
 def test_every_figure_is_described(report_original: Path) -> None:
-    described = (Path(__file__).parents[2] / "docs" / "artifacts.md").read_text(encoding="utf-8")
-    names = {path.stem for path in (report_original / "figures").iterdir()}
-    assert {"reward", "cost"} <= names
-    assert not [name for name in names if f"`{name}`" not in described]
+    """Figures that these runs lack are found in the code that makes them."""
+    package = Path(reports.__file__).parent
+    names = {
+        str(word.value.value)
+        for path in package.glob("*_section.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Plot"
+        for word in call.keywords
+        if word.arg == "name" and isinstance(word.value, ast.Constant)
+    }
+    assert {path.stem for path in (report_original / "figures").iterdir()} <= names
+    assert {"seeds", "seed-differences"} <= names
+    document = (Path(__file__).parents[2] / "docs" / "artifacts.md").read_text(encoding="utf-8")
+    described = document.partition("**`figures/NAME.svg`**")[2].partition("- **`report.json`**")[0]
+    assert set(re.findall(r"`([a-z-]+)`", described)) == names
 
 
 def test_runs_of_one_name_are_told_apart(finished: Path, tmp_path: Path) -> None:
@@ -201,6 +241,27 @@ def test_runs_measured_on_other_prompts_do_not_compare_exactly(finished: Path, t
     page = Page(tmp_path / "page" / "index.html").text
     assert "different held-out prompts" in page
     assert "every run here has its own seed" in page
+    assert "all of this is one seed" not in page
+    third = Path(shutil.copytree(other, tmp_path / "third"))
+    build_report([Run.open(path) for path in (finished, other, third)], tmp_path / "three")
+    page = Page(tmp_path / "three" / "index.html").text
+    assert "the runs have 2 seeds" in page
+    assert "its own seed" not in page
+    assert "all of this is one seed" in Page(build_report([Run.open(finished)]).page).text
+
+
+def test_runs_of_two_seeds_have_figures_over_seeds(finished: Path, random_original: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(finished, tmp_path / "other"))
+    change_json(other / "run.json", fixed=json.loads((other / "run.json").read_bytes())["fixed"] | {"seed": 7})
+    for path in other.rglob("manifest.json"):
+        record = json.loads(path.read_bytes())
+        change_json(path, settings=record["settings"] | ({"seed": 7} if "seed" in record["settings"] else {}))
+    build_report([Run.open(path) for path in (finished, random_original, other)], tmp_path / "page")
+    (found,) = series(tmp_path / "page", "seeds").values()
+    single = series(tmp_path / "page", "reward")["finished"]
+    assert found["label"] == "activedpo (2 seeds)"
+    assert (found["x"], found["y"]) == ([0, 4, 8], pytest.approx(single["y"]))
+    assert "it was never evaluated: by-chance." in Page(tmp_path / "page" / "index.html").text
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])

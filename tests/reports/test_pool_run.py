@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from command_line import done, on, rows
+from command_line import RULE, done, manifest, on, rows
 from report_page import Page, draw_quickly, facts, panels, series
 from small_runs import SMALL
 
@@ -55,6 +55,18 @@ def test_score_gaps_of_all_candidates(pool_run: Path, report: Path) -> None:
     found = series(report, "score-gap")["candidates"]
     quartiles = statistics.quantiles(gaps, n=4, method="inclusive")
     assert [found[part][0] for part in ("lower_quartile", "y", "upper_quartile")] == quartiles
+
+
+def test_candidates_have_no_gaps_by_an_oracle_that_reads_no_scores(
+    pool_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting that names the scores stays, but another judge answered, in a unit of its own."""
+    draw_quickly(monkeypatch)
+    other = Path(shutil.copytree(pool_run, tmp_path / "judged"))
+    done(*on(other, "label", iteration=1), "--oracle", RULE, "--force")
+    assert manifest(other, 1, "label")["settings"]["label.score_field"] == "rm"
+    done("report", other, "--output", tmp_path / "page")
+    assert list(series(tmp_path / "page", "score-gap")) == ["labelled pairs"]
 
 
 def test_accuracy_stands_where_rewards_can_not(pool_run: Path, report: Path) -> None:
