@@ -22,6 +22,7 @@ def run(method: str, seed: int, name: str | None = None, **settings: object) -> 
     """A run with two evaluations and a sample; the initial model's response depends on the seed alone."""
     scorer = Scorer("judge")
     numbers = {"n": 4, "reward_mean": 0.5, "reward_mean_initial": 0.5, "reward_ci_low": 0.4, "reward_ci_high": 0.6}
+    numbers |= {"win_rate": 0.5, "win_rate_ci_low": 0.3, "win_rate_ci_high": 0.7}
     texts = [SampledText(response_id="r", text=text, left_out=0, was_cut_off=False, reward=None) for text in ("a", "b")]
     return RunData(
         name=name or f"{method}-{seed}",
