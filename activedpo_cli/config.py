@@ -1,7 +1,6 @@
-"""`config.yaml` as text: read, checked as a whole, changed without losing its comments. Opens no files."""
+"""`config.yaml` as settings: read, checked as a whole, written with their meanings. Opens no files."""
 
 import difflib
-import io
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from activedpo_cli.errors import UsageError
 from activedpo_cli.settings import SECTIONS, Config
+from activedpo_cli.yaml_text import one_line, read_yaml
 
 CONFIG_NAME = "config.yaml"
 
@@ -18,7 +18,7 @@ CONFIG_NAME = "config.yaml"
 @lru_cache(maxsize=8)
 def parse_config(text: str) -> Config:
     """The settings in a `config.yaml`; raises UsageError that lists every problem at once."""
-    return build_config(_load_yaml(text))
+    return build_config(read_yaml(text))
 
 
 def build_config(values: Mapping[str, Any]) -> Config:
@@ -59,7 +59,7 @@ def flat(config: Config, *sections: str) -> dict[str, Any]:
 def read_value(text: str) -> Any:
     """The value meant by the text after `--set key=`: a YAML scalar or list."""
     try:
-        return _load_yaml(text)
+        return read_yaml(text)
     except UsageError:
         return text
 
@@ -86,49 +86,6 @@ def render_config(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-def changed_text(text: str, changes: Mapping[str, Any]) -> str:
-    """The text of a `config.yaml` with dotted keys replaced or added; comments and order stay."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.width = 4096
-    yaml.representer.add_representer(
-        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    document = yaml.load(text) or {}
-    for key, value in changes.items():
-        *path, leaf = key.split(".")
-        target = document
-        for part in path:
-            target = target.setdefault(part, {})
-        target[leaf] = _in_one_line(value)
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    return stream.getvalue()
-
-
-def _in_one_line(value: Any) -> Any:
-    from ruamel.yaml.comments import CommentedSeq
-
-    if not isinstance(value, list):
-        return value
-    sequence = CommentedSeq(value)
-    sequence.fa.set_flow_style()
-    return sequence
-
-
-def _load_yaml(text: str) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError) as error:  # ValueError: dates that are none, such as 2024-13-45
-        raise UsageError(
-            f"not valid YAML: {str(error).splitlines()[0]}", details=str(error).splitlines()[1:]
-        ) from error
-
-
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for key, value in values.items():
@@ -137,15 +94,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
 
 
 def _render_field(section: type[BaseModel], field: str, value: Any) -> str:
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = True
-    yaml.width = 4096
-    stream = io.StringIO()
-    yaml.dump({field: value}, stream)
-    body = stream.getvalue().strip()[1:-1]  # the braces of the flow mapping
-    return f"  {body}" + (f"  # {_help(section, field)}" if field in section.model_fields else "")
+    return f"  {one_line(field, value)}" + (f"  # {_help(section, field)}" if field in section.model_fields else "")
 
 
 def _help(section: type[BaseModel], field: str) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from activedpo_cli.core.pair_features import difference_features
 from activedpo_cli.settings import Section
+from activedpo_cli.shapes import Float, Int
 
 
 @dataclass(frozen=True)

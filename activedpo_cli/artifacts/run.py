@@ -10,10 +10,11 @@ from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import waiting
 from activedpo_cli.artifacts.run_record import read_base, read_facts
 from activedpo_cli.artifacts.stage_folder import StageFolder
-from activedpo_cli.config import CONFIG_NAME, changed_text, parse_config, with_changes
+from activedpo_cli.config import CONFIG_NAME, parse_config, with_changes
 from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.records import Prompt, RecordedPreference, Response
 from activedpo_cli.settings import Config
+from activedpo_cli.yaml_text import changed_yaml
 
 STAGES = ("generate", "featurize", "select", "label", "train", "evaluate")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -78,7 +79,7 @@ class Run:
         if not changes or with_changes(self.config, changes) == self.config:
             return
         with waiting(self.lock_path("config")):  # two stages at once must not lose each other's settings
-            self.write_config(changed_text(self.config_text, changes))
+            self.write_config(changed_yaml(self.config_text, changes))
 
     def write_config(self, text: str) -> None:
         """Replace `config.yaml` as a whole."""

@@ -4,8 +4,9 @@ Exact and slow: the truth that `greedy.py` is tested against, not what runs.
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from activedpo_cli.shapes import Float
 
 
 def design_matrix(

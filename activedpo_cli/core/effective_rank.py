@@ -1,8 +1,9 @@
 """How many directions a set of pairs covers."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from activedpo_cli.shapes import Float
 
 
 def effective_rank(pair_features: Float[Tensor, "pairs proj_dim"]) -> float:

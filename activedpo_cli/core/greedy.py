@@ -7,8 +7,9 @@ Taking a pair appends one row to W and lowers every residual, at O(pairs · proj
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from activedpo_cli.shapes import Bool, Float, Int
 
 TIE_TOLERANCE = 1e-9
 """Residuals this close to the largest, relatively, count as tied."""

@@ -1,8 +1,9 @@
 """The implicit reward of DPO, the preference model on top of it, and the loss; all natural logarithms."""
 
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
+from activedpo_cli.shapes import Float
 
 
 def implicit_reward(

@@ -1,8 +1,9 @@
 """Bring feature vectors to unit norm."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from activedpo_cli.shapes import Float
 
 
 def unit_rows(features: Float[Tensor, "rows proj_dim"]) -> Float[Tensor, "rows proj_dim"]:

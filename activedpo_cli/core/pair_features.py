@@ -1,10 +1,10 @@
 """φ of pairs: the difference of their two responses' features."""
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from activedpo_cli.core.normalisation import unit_rows
+from activedpo_cli.shapes import Float, Int
 
 
 def difference_features(

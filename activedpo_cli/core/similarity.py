@@ -1,10 +1,10 @@
 """How alike pairs are, as directions."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from activedpo_cli.core.normalisation import unit_rows
+from activedpo_cli.shapes import Float
 
 
 def absolute_cosines(pair_features: Float[Tensor, "pairs proj_dim"]) -> Float[Tensor, " couples"]:

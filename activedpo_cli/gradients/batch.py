@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import inspect
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor, nn
 
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.model_state import evaluation_mode
+from activedpo_cli.shapes import Float
 
 
 def response_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " examples"]:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from jaxtyping import Float
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.shapes import Float
 
 GradientSink = Callable[[str, Float[Tensor, "examples rows columns"]], None]
 

@@ -1,7 +1,6 @@
 """Projected LoRA gradients of each response, from one batched forward and one activation-only backward pass."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from activedpo_cli.errors import InvalidDataError
@@ -10,6 +9,7 @@ from activedpo_cli.gradients.logps import summed_logps
 from activedpo_cli.gradients.lora_hooks import active_lora_matrices, per_example_gradients
 from activedpo_cli.gradients.model_state import embeddings_as_leaf, evaluation_mode, frozen_parameters
 from activedpo_cli.gradients.projection import Projection
+from activedpo_cli.shapes import Float
 
 
 def response_gradients(model: nn.Module, batch: ResponseBatch, projection: Projection) -> GradientBatch:

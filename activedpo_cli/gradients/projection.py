@@ -4,11 +4,11 @@ import difflib
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from activedpo_cli.errors import UsageError
 from activedpo_cli.seeds import derive_seed
+from activedpo_cli.shapes import Float, Int
 
 
 class Projection(Protocol):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.yaml_text import read_yaml
 
 FOLDER = Path(__file__).parent
 
@@ -30,10 +31,8 @@ def read_preset(name: str) -> dict[str, Any]:
             details=[f"known: {', '.join(known)}"],
             hint="activedpo ls presets",
         )
-    from ruamel.yaml import YAML
-
     path = FOLDER / f"{name}.yaml"
-    settings = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    settings = read_yaml(path.read_text(encoding="utf-8"))
     if not isinstance(settings, dict | None):
         raise InvalidDataError(f"{path} does not hold settings by name")
     return settings or {}

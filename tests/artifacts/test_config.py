@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from activedpo_cli.config import (
     build_config,
-    changed_text,
     nested,
     parse_assignment,
     parse_config,
@@ -17,6 +16,7 @@ from activedpo_cli.config import (
 )
 from activedpo_cli.errors import UsageError
 from activedpo_cli.settings import Config
+from activedpo_cli.yaml_text import changed_yaml
 
 PLAIN = st.text(st.characters(max_codepoint=0x2FF, blacklist_categories=["Cc"]), min_size=1, max_size=20)
 SOME_SETTINGS = st.fixed_dictionaries(
@@ -49,16 +49,16 @@ def test_what_is_rendered_is_read_back(values: dict) -> None:
 @given(SOME_SETTINGS)
 def test_a_change_arrives_and_keeps_every_comment(values: dict) -> None:
     text = render_config(Config())
-    changed = changed_text(text, values)
+    changed = changed_yaml(text, values)
     assert parse_config(changed) == with_changes(Config(), values)
     written = re.findall(r" # .*", text)
     assert all(comment in changed for comment in written)
-    assert changed_text(changed, values) == changed
+    assert changed_yaml(changed, values) == changed
 
 
 def test_comments_and_order_of_people_stay() -> None:
     text = "# mine\nseed: 3   # three\ngenerate:\n  # about top_p\n  top_p: 0.5 # half\n\n  top_k: 2\n"
-    changed = changed_text(text, {"generate.top_p": 0.75, "select.budget": 9})
+    changed = changed_yaml(text, {"generate.top_p": 0.75, "select.budget": 9})
     assert changed.startswith("# mine\nseed: 3   # three\ngenerate:\n  # about top_p\n  top_p: 0.75")
     assert "# half" in changed
     assert changed.index("top_p") < changed.index("top_k")
