@@ -57,6 +57,14 @@ class FeatureRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExcludedResponse:
+    """A response that forms no pair, because what was computed for it is not finite; `columns` names what."""
+
+    response_id: str
+    columns: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelledPairRow:
     """A pair labelled earlier, as two rows of `labelled.safetensors`."""
 

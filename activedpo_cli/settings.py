@@ -98,11 +98,20 @@ class FeaturizeSettings(Section):
     """Random projections of the per-response gradients."""
 
     proj_dim: PositiveInt = setting(8192, "dimension d of the projected gradients (paper: 8192)")
-    projection: str = setting("count-sketch", "kind of random projection")
+    projection: str = setting("factored", "kind of random projection: factored, count-sketch or dense")
+    projection_width: PositiveInt = setting(
+        1, "how many times d a matrix's compressed gradient may be, with factored; more costs time and lowers the error"
+    )
+    exact_norms: Literal["auto", "always"] = setting(
+        "auto", "auto: the norm before projection where it comes free; always: also where it costs another product"
+    )
     compute: list[Literal["features", "logps"]] | None = setting(
         None, "what to compute; null takes what the run's method needs"
     )
-    batch_size: PositiveInt = setting(8, "responses per forward and backward pass", "--featurize-batch-size")
+    tokens_per_batch: PositiveInt = setting(
+        2048, "tokens of prompts and responses, padding included, per forward and backward pass", "--tokens-per-batch"
+    )
+    gradient_checkpointing: bool = setting(False, "trade time for memory", "--featurize-gradient-checkpointing")
     unit_size: PositiveInt = setting(64, "responses per file; also the unit of resume")
 
     @field_validator("compute")

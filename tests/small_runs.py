@@ -16,7 +16,7 @@ SMALL = {
     "adapter.lora_alpha": 8,
     "featurize.proj_dim": 64,
     "featurize.unit_size": 4,
-    "featurize.batch_size": 4,
+    "featurize.tokens_per_batch": 256,
     "select.budget": 4,
     "label.unit_size": 2,
     "train.per_device_train_batch_size": 2,

@@ -83,6 +83,10 @@ class StageFolder:
         """The tensors of one safetensors file."""
         return tensors.read_tensors(self.path / name)
 
+    def read_tensor_metadata(self, name: str) -> dict[str, str]:
+        """What one safetensors file says of its tensors."""
+        return tensors.read_metadata(self.path / name)
+
     def label_log(self) -> LabelLog:
         """The append-only log of answers."""
         return LabelLog(self.path / "labels.jsonl")

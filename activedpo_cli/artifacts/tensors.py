@@ -3,7 +3,7 @@
 import json
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.files import write_with
 from activedpo_cli.errors import InvalidDataError
@@ -50,11 +50,21 @@ def _order_metadata(path: Path) -> None:
         stream.write(ordered.ljust(length))
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the header of a file says of its tensors, read without torch."""
+    return dict(_header(path).get("__metadata__", {}))
+
+
 def count_tensor_rows(path: Path) -> int | None:
     """The first dimension shared by the tensors of a file, read from its header without torch; None where they differ."""
-    with open(path, "rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
+    header = _header(path)
     header.pop("__metadata__", None)
     sizes = {entry["shape"][0] if entry["shape"] else 1 for entry in header.values()}
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header: dict[str, Any] = json.loads(stream.read(length))
+    return header

@@ -13,7 +13,7 @@ from activedpo_cli.shapes import Bool, Float, Int
 
 @dataclass(frozen=True)
 class ResponseBatch:
-    """Prompts with their responses, padded on one side.
+    """Prompts with their responses, padded on one `side`.
 
     `attention_mask` marks real tokens, `response_mask` those of the response, a generated end-of-text token included.
     """
@@ -21,18 +21,20 @@ class ResponseBatch:
     input_ids: Int[Tensor, "examples tokens"]
     attention_mask: Int[Tensor, "examples tokens"]
     response_mask: Bool[Tensor, "examples tokens"]
+    side: Literal["right", "left"]
 
 
 @dataclass(frozen=True)
 class GradientBatch:
     """What one backward pass says about each response.
 
-    `features` are projected gradients of `logps`, not normalised; `exact_norms` are the norms before projection;
-    `logps` is log π(y | x) summed over response tokens. float32, or float64 for a float64 model.
+    `features` are projected gradients of `logps`, not normalised; `exact_norms` are the norms before projection, None
+    where they were not to be had at once; `logps` is log π(y | x) summed over response tokens. float32, or float64 for a
+    float64 model.
     """
 
     features: Float[Tensor, "examples proj_dim"]
-    exact_norms: Float[Tensor, " examples"]
+    exact_norms: Float[Tensor, " examples"] | None
     logps: Float[Tensor, " examples"]
 
 
@@ -67,4 +69,4 @@ def pad_responses(
         input_ids[row, begin:end] = torch.tensor([*prompt, *response], dtype=torch.int64)
         attention_mask[row, begin:end] = 1
         response_mask[row, start:end] = True
-    return ResponseBatch(input_ids.to(device), attention_mask.to(device), response_mask.to(device))
+    return ResponseBatch(input_ids.to(device), attention_mask.to(device), response_mask.to(device), side)

@@ -1,14 +1,19 @@
 """Summed log-probabilities of responses."""
 
-import inspect
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.model_state import evaluation_mode
+from activedpo_cli.gradients.response_head import (
+    ResponseHead,
+    accepted_arguments,
+    last_hidden_states,
+    response_head,
+    without_wrapper,
+)
 from activedpo_cli.shapes import Float
 
 
@@ -24,30 +29,43 @@ def response_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " ex
 def summed_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " examples"]:
     """`response_logps` in whatever mode the model is, differentiable.
 
-    Positions count from the attention mask, so that the side of the padding does not matter. Logits are computed only
-    from the token before the earliest response token on.
+    Logits are computed for response tokens only, a chunk at a time, where the model's output layer allows it.
     """
+    head = response_head(model)
+    token_logps = _by_own_logits(model, batch) if head is None else _by_head(model, batch, head)
+    return token_logps.sum(dim=1)
+
+
+def _by_head(model: nn.Module, batch: ResponseBatch, head: ResponseHead) -> Float[Tensor, "examples targets"]:
+    is_target = batch.response_mask[:, 1:]
+    rows, positions = is_target.nonzero(as_tuple=True)
+    hidden = last_hidden_states(model, **_inputs(batch))[rows, positions]
+    logps = head.logps(hidden, batch.input_ids[rows, positions + 1])
+    return torch.zeros(is_target.shape, dtype=logps.dtype, device=logps.device).index_put((rows, positions), logps)
+
+
+def _by_own_logits(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, "examples targets"]:
+    """By the model's whole forward pass, with logits from the token before the earliest response token on."""
     is_target = batch.response_mask[:, 1:]
     columns = is_target.any(dim=0).nonzero()
     first = int(columns[0]) if len(columns) else is_target.shape[1]
-    logits = _logits_from(model, batch, first)
+    inputs = _inputs(batch) | {"logits_to_keep": batch.input_ids.shape[1] - first}
+    inputs = accepted_arguments(without_wrapper(model), inputs)
+    logits = model(**inputs).logits
+    logits = logits if "logits_to_keep" in inputs else logits[:, first:]
     targets, is_target = batch.input_ids[:, first + 1 :], is_target[:, first:]
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    logits = logits[:, :-1].to(dtype)
-    token_logps = logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)
-    return token_logps.where(is_target, 0).sum(dim=1)
+    logits = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
+    logps = logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)
+    return logps.where(is_target, 0)
 
 
-def _logits_from(model: nn.Module, batch: ResponseBatch, first: int) -> Float[Tensor, "examples kept vocabulary"]:
-    """Logits at position `first` and after."""
-    length = batch.input_ids.shape[1]
-    options: dict[str, Any] = {
-        "position_ids": (batch.attention_mask.cumsum(dim=1) - 1).clamp_min(0),
-        "logits_to_keep": length - first,
-        "use_cache": False,
-    }
-    base_model = model.get_base_model() if isinstance(model, PeftModel) else model
-    accepted = inspect.signature(base_model.forward).parameters
-    options = {name: value for name, value in options.items() if name in accepted}
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **options).logits
-    return logits if "logits_to_keep" in options else logits[:, first:]
+def _inputs(batch: ResponseBatch) -> dict[str, Any]:
+    """What the model is given; positions count from the attention mask, so that the side of the padding does not matter.
+
+    Behind right padding no real token can see a padded one, so no mask is needed, and attention runs its causal kernel.
+    """
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
+    if batch.side == "left":
+        inputs["attention_mask"] = batch.attention_mask
+        inputs["position_ids"] = (batch.attention_mask.cumsum(dim=1) - 1).clamp_min(0)
+    return inputs

@@ -1,57 +1,109 @@
 """Projected LoRA gradients of each response, from one batched forward and one activation-only backward pass."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.gradients.batch import GradientBatch, ResponseBatch
 from activedpo_cli.gradients.logps import summed_logps
-from activedpo_cli.gradients.lora_hooks import active_lora_matrices, per_example_gradients
+from activedpo_cli.gradients.lora_matrices import LoraMatrix, MatrixShape, active_lora_matrices
 from activedpo_cli.gradients.model_state import embeddings_as_leaf, evaluation_mode, frozen_parameters
-from activedpo_cli.gradients.projection import Projection
+from activedpo_cli.gradients.projections.base import Projection, add_squared_norms, outer_products
+from activedpo_cli.gradients.taps import GradientSink, tapped
 from activedpo_cli.shapes import Float
 
+ExactNorms = Literal["auto", "always"]
 
-def response_gradients(model: nn.Module, batch: ResponseBatch, projection: Projection) -> GradientBatch:
+
+def response_gradients(
+    model: nn.Module, batch: ResponseBatch, projection: Projection, *, exact_norms: ExactNorms = "auto"
+) -> GradientBatch:
     """∇ log π(y | x) of each response with respect to the active LoRA matrices, projected.
 
     The gradient of section 3.3, arXiv 2505.19241, taken of the summed log-probability; β and π_ref only scale or drop
-    out. At most one matrix's per-example gradients exist at a time. With B = 0, a fresh adapter, ∇_A is exactly zero.
+    out. No example's gradient exists as a whole. With B = 0, a fresh adapter, ∇_A is exactly zero and is left out.
+    `exact_norms` auto gives them where the projection forms every matrix's gradient anyway; always forms each for them.
     Dropout is off; the model's modes and `requires_grad` flags are the same afterwards, and no `.grad` is touched.
 
     Raises InvalidDataError where the model has no adapter whose gradient can be taken.
     """
-    matrices = active_lora_matrices(model)
-    accumulated = _Accumulator(projection, batch.input_ids, _working_dtype(matrices))
-    with (
-        torch.enable_grad(),
-        evaluation_mode(model),
-        frozen_parameters(model),
-        embeddings_as_leaf(model) as leaves,
-        per_example_gradients(matrices, accumulated.add, accumulated.dtype) as arrived,
-    ):
+    matrices = [matrix for matrix in active_lora_matrices(model) if matrix.has_gradient]
+    sink = FeatureSink(projection, batch, working_dtype(matrices), factor_dtype(model), exact_norms == "always")
+    logps = backward_pass(model, batch, matrices, sink)
+    is_known = exact_norms == "always" or all(projection.forms_gradient(matrix.shape) for matrix in matrices)
+    return GradientBatch(sink.features, sink.squared_norms.sqrt() if is_known else None, logps)
+
+
+def plain_pass(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " examples"]:
+    """The same forward and backward pass for the log-probabilities alone: the cost that features can't go below."""
+    return backward_pass(model, batch)
+
+
+def backward_pass(
+    model: nn.Module, batch: ResponseBatch, matrices: Sequence[LoraMatrix] = (), sink: GradientSink | None = None
+) -> Float[Tensor, " examples"]:
+    """Summed log-probabilities, and their backward pass down to the embeddings, shown to `sink` where there is one."""
+    with torch.enable_grad(), ExitStack() as stack:
+        stack.enter_context(evaluation_mode(model))
+        stack.enter_context(frozen_parameters(model))
+        leaves = stack.enter_context(embeddings_as_leaf(model))
+        arrived = stack.enter_context(tapped(matrices, sink)) if sink is not None else None
         logps = summed_logps(model, batch)
         if logps.requires_grad:
             torch.autograd.grad(logps.sum(), leaves, allow_unused=True)
-    if not arrived:
+    if arrived is not None and not arrived:
         raise InvalidDataError("no gradient reached the LoRA adapter")
-    return GradientBatch(accumulated.features, accumulated.squared_norms.sqrt(), logps.detach())
+    return logps.detach()
 
 
-def _working_dtype(matrices: dict[str, nn.Linear]) -> torch.dtype:
-    """float64 for a float64 adapter, else float32."""
-    return torch.promote_types(next(iter(matrices.values())).weight.dtype, torch.float32)
+def working_dtype(matrices: Sequence[LoraMatrix]) -> torch.dtype:
+    """What features are summed in: float64 for a float64 adapter, else float32."""
+    return torch.promote_types(matrices[0].module.weight.dtype, torch.float32)
 
 
-class _Accumulator:
+def factor_dtype(model: nn.Module) -> torch.dtype | None:
+    """What factors are multiplied in: the base's half precision, in which they were computed; None leaves them alone.
+
+    PEFT widens a half-precision input to float32 for its adapter, so narrowing it again loses nothing.
+    """
+    embeddings: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+    dtype = next(embeddings.parameters()).dtype
+    return dtype if dtype in (torch.bfloat16, torch.float16) else None
+
+
+class FeatureSink:
     """Sums of projected gradients and of squared norms over the matrices."""
 
-    def __init__(self, projection: Projection, input_ids: Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        projection: Projection,
+        batch: ResponseBatch,
+        dtype: torch.dtype,
+        factor_dtype: torch.dtype | None,
+        forms_gradients: bool,
+    ) -> None:
+        examples, device = len(batch.input_ids), batch.input_ids.device
         self.projection = projection
-        self.dtype = dtype
-        self.features = torch.zeros(len(input_ids), projection.proj_dim, dtype=dtype, device=input_ids.device)
-        self.squared_norms = torch.zeros(len(input_ids), dtype=dtype, device=input_ids.device)
+        self.features = torch.zeros(examples, projection.proj_dim, dtype=dtype, device=device)
+        self.squared_norms = torch.zeros(examples, dtype=dtype, device=device)
+        self._factor_dtype = factor_dtype
+        self._forms_gradients = forms_gradients
 
-    def add(self, name: str, gradients: Float[Tensor, "examples rows columns"]) -> None:
-        self.projection.add(name, gradients, into=self.features)
-        self.squared_norms += torch.linalg.vector_norm(gradients.flatten(1), dim=1).square().to(self.squared_norms)
+    def keep(self, shape: MatrixShape, long: Float[Tensor, "examples tokens width"]) -> Tensor:
+        """The long factor, compressed at once unless the gradient itself is wanted."""
+        long = long.to(self._factor_dtype or long.dtype)
+        return long if self._forms_gradients else self.projection.compress(shape, long)
+
+    def add(self, shape: MatrixShape, short: Float[Tensor, "examples tokens rank"], kept: Tensor) -> None:
+        """Add the image of one matrix's gradients."""
+        short = short.to(self._factor_dtype or short.dtype)
+        seen_by_projection = self.projection.forms_gradient(shape)
+        if self._forms_gradients:
+            if not seen_by_projection:
+                add_squared_norms(outer_products(short, kept), self.squared_norms)
+            kept = self.projection.compress(shape, kept)
+        self.projection.add(shape, short, kept, self.features, self.squared_norms if seen_by_projection else None)

@@ -4,8 +4,9 @@ Features are stored raw, with their norms; `select` normalises. The responses of
 are featurized again under the current policy (V in Proposition 1 carries φ of θ_{t−1}).
 """
 
-import hashlib
+import random
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli import discovery
@@ -13,17 +14,28 @@ from activedpo_cli.artifacts.files import free_bytes
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import flat
 from activedpo_cli.errors import ActiveDPOError
-from activedpo_cli.records import FeatureRow, LabelledPairRow, Response
+from activedpo_cli.records import ExcludedResponse, FeatureRow, LabelledPairRow, Response
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, Stage, require
-from activedpo_cli.stages.candidates import label_inputs, labelled_pairs, response_inputs, usable_responses
-from activedpo_cli.stages.policy import check_adapter_settings, load_policy, reference_digest
+from activedpo_cli.stages.candidates import (
+    LabelledPair,
+    label_inputs,
+    labelled_pairs,
+    response_inputs,
+    usable_responses,
+)
+from activedpo_cli.stages.exclusions import Exclusions
+from activedpo_cli.stages.feature_columns import FeatureColumns, read_excluded
+from activedpo_cli.stages.policy import check_adapter_settings, reference_digest
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from activedpo_cli.gradients.quality import ProjectionQuality
 
 SPARE_BYTES = 64 * 2**20
+QUALITY_SAMPLE = 16
+QUALITY_NAME = "projection.json"
+LABELLED_NAME = "labelled.safetensors"
 
 
 def columns(config: Config) -> list[str]:
@@ -53,7 +65,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse another adapter than the run's, and features for which there is no space."""
-    from activedpo_cli.gradients.projection import make_projection
+    from activedpo_cli.gradients.projections import make_projection
 
     check_adapter_settings(context.run, context.config)
     if "features" not in columns(context.config):
@@ -74,135 +86,135 @@ def check(context: Context) -> None:
 def work(context: Context) -> dict[str, Any]:
     """Featurize the pool unit by unit, then what was labelled before."""
     responses = usable_responses(context.run, context.iteration, context.config)
-    rows = [FeatureRow(row=i, response_id=r.response_id, prompt_id=r.prompt_id) for i, r in enumerate(responses)]
-    summary = {"responses": len(responses), "columns": columns(context.config)}
+    summary: dict[str, Any] = {"responses": len(responses), "columns": columns(context.config)}
+    excluded: list[ExcludedResponse] = []
     if columns(context.config):
-        summary["labelled"] = _compute(context, responses)
-    context.folder.write_rows("rows.jsonl", rows)  # last, so that a failure before the first unit leaves nothing behind
+        found = _compute(context, responses)
+        excluded = found.excluded
+        summary |= {"labelled": found.labelled, "excluded": len(excluded)}
+        if found.quality is not None:
+            summary["projection"] = found.quality
+    names = {row.response_id for row in excluded}
+    rows = [FeatureRow(row=i, response_id=r.response_id, prompt_id=r.prompt_id) for i, r in enumerate(responses)]
+    if excluded:
+        context.folder.write_rows("excluded.jsonl", sorted(excluded, key=lambda row: row.response_id))
+    # Last, so that a failure before the first unit leaves nothing behind.
+    context.folder.write_rows("rows.jsonl", [row for row in rows if row.response_id not in names])
     return summary
 
 
-def _compute(context: Context, responses: Sequence[Response]) -> int:
-    """The columns of all responses, unit by unit, and of the pairs labelled earlier, whose number is returned."""
-    engine = _Engine(context)
+@dataclass(frozen=True)
+class _Computed:
+    """Pairs labelled earlier, the responses left out, and how good the projection is where that was measured."""
+
+    labelled: int
+    excluded: list[ExcludedResponse]
+    quality: dict[str, Any] | None
+
+
+def _compute(context: Context, responses: Sequence[Response]) -> _Computed:
+    """The columns of all responses, unit by unit, and of the pairs labelled earlier."""
+    source = FeatureColumns(context, columns(context.config))
+    pairs = _labelled_before(context)
+    labelled = list({r.response_id: r for pair in pairs for r in (pair.response_a, pair.response_b)}.values())
+    quality = _quality(context, source, responses)
+    exclusions = Exclusions(context.progress, len(responses) + len(labelled))
     size = context.config.featurize.unit_size
-    units = [responses[start : start + size] for start in range(0, len(responses), size)]
-    names = [f"features-{unit:05d}.safetensors" for unit in range(len(units))]
-    missing = [(unit, name) for unit, name in zip(units, names, strict=True) if not context.folder.has(name)]
-    done = len(responses) - sum(len(unit) for unit, _ in missing)
+    starts = range(0, len(responses), size)
+    units = {f"features-{unit:05d}.safetensors": responses[s : s + size] for unit, s in enumerate(starts)}
+    missing = {name: unit for name, unit in units.items() if not context.folder.has(name)}
+    for name in (name for name in units if name not in missing):
+        exclusions.add(read_excluded(context.folder.read_tensor_metadata(name)))
+    done = len(responses) - sum(map(len, missing.values()))
     context.progress.start("gradients of responses", len(responses), "responses", done)
-    for unit, name in missing:
-        context.folder.write_tensors(name, engine.tensors(unit), engine.header(unit))
+    for name, unit in missing.items():
+        exclusions.add(_write(context, source, name, unit))
         context.progress.advance(len(unit))
     context.progress.stop()
-    return _featurize_labelled(context, engine)
+    if quality is not None and not context.folder.has(QUALITY_NAME):
+        context.folder.write_json(QUALITY_NAME, quality)  # behind the first unit, like all else
+    _featurize_labelled(context, source, pairs, labelled, exclusions)
+    return _Computed(len(pairs), exclusions.rows, quality)
+
+
+def _write(
+    context: Context, source: FeatureColumns, name: str, responses: Sequence[Response]
+) -> list[ExcludedResponse]:
+    found = source.of(responses)
+    context.folder.write_tensors(name, found.tensors, source.header(responses, found.excluded))
+    return found.excluded
+
+
+def _labelled_before(context: Context) -> list[LabelledPair]:
+    if "features" not in columns(context.config):
+        return []
+    return list(labelled_pairs(context.run, range(1, context.iteration)))
+
+
+def _featurize_labelled(
+    context: Context,
+    source: FeatureColumns,
+    pairs: Sequence[LabelledPair],
+    responses: Sequence[Response],
+    exclusions: Exclusions,
+) -> None:
+    """Features of what was labelled before; a pair of an excluded response has no row, and so no part in V."""
+    if not pairs:
+        return
+    if not context.folder.has(LABELLED_NAME):
+        context.progress.start("gradients of labelled responses", len(responses), "responses")
+        _write(context, source, LABELLED_NAME, responses)
+        context.progress.stop()
+    excluded = read_excluded(context.folder.read_tensor_metadata(LABELLED_NAME))
+    exclusions.add(excluded)
+    gone = {row.response_id for row in excluded}
+    row_of = {response.response_id: row for row, response in enumerate(responses) if response.response_id not in gone}
+    rows = [
+        LabelledPairRow(pair_id=p.outcome.pair_id, row_a=row_of[a], row_b=row_of[b])
+        for p in pairs
+        if (a := p.response_a.response_id) in row_of and (b := p.response_b.response_id) in row_of
+    ]
+    context.folder.write_rows("labelled.jsonl", rows)
+
+
+def _quality(context: Context, source: FeatureColumns, responses: Sequence[Response]) -> dict[str, Any] | None:
+    """How well the projection keeps angles, measured on a few responses before all others; warns where it does not."""
+    if "features" not in columns(context.config):
+        return None
+    if context.folder.has(QUALITY_NAME):
+        found: dict[str, Any] = context.folder.read_json(QUALITY_NAME)
+        return found
+    draw = random.Random(derive_seed(context.config.seed, "projection-quality", context.iteration))
+    quality = source.quality(draw.sample(responses, min(QUALITY_SAMPLE, len(responses))))
+    if quality is None:
+        return None
+    if not quality.is_good:
+        context.progress.warn(_advice(context.config, quality))
+    return asdict(quality)
+
+
+def _advice(config: Config, quality: "ProjectionQuality") -> str:
+    ratio = quality.cosine_rmse / quality.floor
+    if config.featurize.projection == "factored":
+        width = 2 * config.featurize.projection_width
+        wider = f"--projection-width {width}, --projection count-sketch, or a larger --proj-dim"
+    else:
+        wider = "a larger --proj-dim"
+    return (
+        f"angles between projected gradients are off by {quality.cosine_rmse:.4f}, {ratio:.1f} times what a dense "
+        f"projection would have; {wider} brings that down"
+    )
 
 
 def headline(summary: Mapping[str, Any]) -> str:
     """`744 responses, 60 of pairs labelled before`."""
     what = ", ".join(summary["columns"]) or "nothing computed, the method needs nothing"
-    return f"{summary['responses']} responses ({what})" + (
-        f", and {summary['labelled']} pairs labelled before" if summary.get("labelled") else ""
-    )
+    text = f"{summary['responses']} responses ({what})"
+    if summary.get("labelled"):
+        text += f", and {summary['labelled']} pairs labelled before"
+    if summary.get("excluded"):
+        text += f"; {summary['excluded']} left out, not finite"
+    return text
 
 
-def _featurize_labelled(context: Context, engine: "_Engine") -> int:
-    pairs = list(labelled_pairs(context.run, range(1, context.iteration)))
-    if not pairs or "features" not in columns(context.config):
-        return 0
-    responses = {r.response_id: r for pair in pairs for r in (pair.response_a, pair.response_b)}
-    row_of = {name: row for row, name in enumerate(responses)}
-    rows = [
-        LabelledPairRow(
-            pair_id=pair.outcome.pair_id,
-            row_a=row_of[pair.response_a.response_id],
-            row_b=row_of[pair.response_b.response_id],
-        )
-        for pair in pairs
-    ]
-    context.folder.write_rows("labelled.jsonl", rows)
-    if not context.folder.has("labelled.safetensors"):
-        unit = list(responses.values())
-        context.progress.start("gradients of labelled responses", len(unit), "responses")
-        context.folder.write_tensors("labelled.safetensors", engine.tensors(unit), engine.header(unit))
-        context.progress.stop()
-    return len(pairs)
-
-
-class _Engine:
-    """The policy in memory with a projection, turning responses into columns of tensors."""
-
-    def __init__(self, context: Context) -> None:
-        from activedpo_cli.gradients.projection import make_projection
-
-        self._context, settings = context, context.config.featurize
-        self._columns = columns(context.config)
-        self._policy, self._tokenizer, self._device = load_policy(
-            context.run, context.config, context.execution, context.iteration - 1
-        )
-        self._seed = derive_seed(context.config.seed, "projection")  # the same in every iteration
-        self._projection = make_projection(settings.projection, settings.proj_dim, self._seed)
-
-    def tensors(self, responses: Sequence[Response]) -> "dict[str, Tensor]":
-        """The columns of some responses, one row each."""
-        import torch
-
-        size = self._context.config.featurize.batch_size
-        batches = [self._batch(responses[start : start + size]) for start in range(0, len(responses), size)]
-        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-
-    def header(self, responses: Sequence[Response]) -> dict[str, str]:
-        """What the tensors are, for the safetensors header."""
-        ids = "\n".join(response.response_id for response in responses)
-        settings = self._context.config.featurize
-        return {
-            "row_ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
-            "projection": settings.projection,
-            "projection_seed": str(self._seed),
-            "proj_dim": str(settings.proj_dim),
-            "parameters": "lora_A and lora_B of the adapter",
-            "token_rule": "sum over response tokens, a generated end-of-text token included",
-        }
-
-    def _batch(self, responses: Sequence[Response]) -> "dict[str, Tensor]":
-        import torch
-
-        from activedpo_cli.gradients.batch import pad_responses
-        from activedpo_cli.gradients.logps import response_logps
-        from activedpo_cli.gradients.per_response import response_gradients
-
-        batch = pad_responses(
-            [response.prompt_token_ids for response in responses],
-            [response.token_ids for response in responses],
-            self._tokenizer.pad_token_id,
-            self._device,
-        )
-        counts = torch.tensor([len(response.token_ids) for response in responses], dtype=torch.int64)
-        if "features" not in self._columns:
-            found = {"logps": response_logps(self._policy, batch)}
-        else:
-            gradients = response_gradients(self._policy, batch, self._projection)
-            found = {
-                "features": gradients.features,
-                "norms": gradients.features.norm(dim=1),
-                "exact_norms": gradients.exact_norms,
-                "logps": gradients.logps,
-            }
-        _refuse_non_finite(found, responses)
-        return found | {"num_tokens": counts}
-
-
-def _refuse_non_finite(found: "dict[str, Tensor]", responses: Sequence[Response]) -> None:
-    import torch
-
-    for name, tensor in found.items():
-        bad = (~torch.isfinite(tensor.reshape(len(responses), -1)).all(dim=1)).nonzero()
-        if len(bad):
-            raise ActiveDPOError(
-                f"the {name} of response `{responses[int(bad[0])].response_id}` are not finite",
-                hint="the policy has probably diverged: look at `rewards/margins` and `grad_norm` in the metrics of "
-                "the last train stage, and train with a smaller --learning-rate",
-            )
-
-
-STAGE = Stage("featurize", 1, settings, inputs, work, headline, check)
+STAGE = Stage("featurize", 2, settings, inputs, work, headline, check)

@@ -15,7 +15,7 @@ def digests(run: Path) -> dict[str, str]:
 
 def test_a_failed_featurize_does_not_fix_the_adapter(new_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from activedpo_cli.errors import ActiveDPOError
-    from activedpo_cli.stages import featurize
+    from activedpo_cli.stages.feature_columns import FeatureColumns
 
     def out_of_memory(self: object, responses: object) -> None:
         raise ActiveDPOError("out of memory")
@@ -23,7 +23,7 @@ def test_a_failed_featurize_does_not_fix_the_adapter(new_run: Path, monkeypatch:
     done(*on(new_run, "generate"))
     config = (new_run / "config.yaml").read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr(featurize._Engine, "tensors", out_of_memory)
+        patched.setattr(FeatureColumns, "of", out_of_memory)
         refused(1, *on(new_run, "featurize"), "--lora-r", 4)
     assert (new_run / "config.yaml").read_bytes() == config
     adapter = new_run / "reference" / "initial-adapter"

@@ -7,6 +7,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from activedpo_cli.gradients.lora_matrices import MatrixShape
+
 VOCABULARY = 61
 SIZES = {
     "vocab_size": VOCABULARY,
@@ -78,3 +80,9 @@ def honest_gradients(model: nn.Module, prompt: list[int], response: list[int]) -
         for name in weights
     ]
     return total.item(), dict(zip(names, gradients, strict=True))
+
+
+def as_rank_rows(name: str, gradient: Tensor) -> tuple[MatrixShape, Tensor]:
+    """A gradient with its rank side first: A's as it is, B's transposed."""
+    gradient = gradient if name.endswith("lora_A") else gradient.T
+    return MatrixShape(name, *gradient.shape), gradient

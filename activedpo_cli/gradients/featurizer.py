@@ -1,0 +1,88 @@
+"""Features of any number of responses: packed into batches, in memory as far as it goes, back in their order."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from activedpo_cli.gradients.batch import GradientBatch, ResponseBatch, pad_responses
+from activedpo_cli.gradients.checkpointing import checkpointed_layers
+from activedpo_cli.gradients.logps import response_logps
+from activedpo_cli.gradients.memory import in_halves
+from activedpo_cli.gradients.packing import packed
+from activedpo_cli.gradients.per_response import ExactNorms, response_gradients
+from activedpo_cli.gradients.projections.base import Projection
+from activedpo_cli.gradients.quality import ProjectionQuality, cosine_errors
+from activedpo_cli.shapes import Float
+
+Result = TypeVar("Result")
+Row = tuple[Sequence[int], Sequence[int]]
+"""The token ids of a prompt and of its response."""
+
+
+@dataclass(frozen=True)
+class Featurizer:
+    """A policy with the way in which its responses are featurized.
+
+    Where memory runs out a batch is worked on in halves, as often as need be. Features do not depend on a response's
+    neighbours beyond rounding, so the result is the same. What does not fit alone raises TooLargeError with its place
+    in the list.
+    """
+
+    model: nn.Module
+    projection: Projection
+    pad_token_id: int
+    device: torch.device
+    tokens_per_batch: int
+    exact_norms: ExactNorms = "auto"
+    gradient_checkpointing: bool = False
+
+    def gradients(self, rows: Sequence[Row]) -> GradientBatch:
+        """Features, norms and log-probabilities of each row, in order, on the CPU."""
+        with checkpointed_layers(self.model, enabled=self.gradient_checkpointing):
+            batches, order = self._in_batches(
+                rows,
+                lambda batch: response_gradients(self.model, batch, self.projection, exact_norms=self.exact_norms),
+            )
+        norms = [batch.exact_norms for batch in batches]
+        return GradientBatch(
+            features=_ordered([batch.features for batch in batches], order),
+            exact_norms=None if norms[0] is None else _ordered([n for n in norms if n is not None], order),
+            logps=_ordered([batch.logps for batch in batches], order),
+        )
+
+    def logps(self, rows: Sequence[Row]) -> Float[Tensor, " responses"]:
+        """Log-probabilities alone, which need no backward pass."""
+        return _ordered(*self._in_batches(rows, lambda batch: response_logps(self.model, batch)))
+
+    def quality(self, rows: Sequence[Row]) -> ProjectionQuality | None:
+        """How well the projection keeps the angles between these rows' gradients; None for fewer than two in a batch."""
+        with checkpointed_layers(self.model, enabled=self.gradient_checkpointing):
+            errors, _ = self._in_batches(rows, lambda batch: cosine_errors(self.model, batch, self.projection))
+        return ProjectionQuality.of(torch.cat(errors), self.projection.proj_dim)
+
+    def _in_batches(
+        self, rows: Sequence[Row], work: Callable[[ResponseBatch], Result]
+    ) -> tuple[list[Result], list[int]]:
+        """The results of all batches, and the row in which each of their examples came."""
+        batches = packed([len(prompt) + len(response) for prompt, response in rows], self.tokens_per_batch)
+        results = [
+            result
+            for batch in batches
+            for result in in_halves(lambda part: work(self._padded([rows[index] for index in part])), batch)
+        ]
+        return results, [index for batch in batches for index in batch]
+
+    def _padded(self, rows: Sequence[Row]) -> ResponseBatch:
+        prompts, responses = zip(*rows, strict=True)
+        return pad_responses(prompts, responses, self.pad_token_id, self.device)
+
+
+def _ordered(parts: Sequence[Tensor], order: Sequence[int]) -> Tensor:
+    """Rows put back: the first of `parts` belongs at `order[0]`."""
+    together = torch.cat([part.cpu() for part in parts])
+    result = torch.empty_like(together)
+    result[torch.tensor(order)] = together
+    return result

@@ -1,0 +1,79 @@
+"""The LoRA matrices of a model's active adapter, and the shape in which their gradients are seen."""
+
+from dataclasses import dataclass
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from activedpo_cli.errors import InvalidDataError
+
+
+@dataclass(frozen=True)
+class MatrixShape:
+    """The gradient of A (rank × inputs) or B (outputs × rank, taken transposed) as `rank` rows of `width`.
+
+    `name` leaves out the adapter's name and PEFT's prefix, as in `model.layers.0.self_attn.q_proj/lora_A`, so that it
+    is the same however the model is wrapped.
+    """
+
+    name: str
+    rank: int
+    width: int
+
+    @property
+    def size(self) -> int:
+        """Entries of the gradient."""
+        return self.rank * self.width
+
+
+@dataclass(frozen=True)
+class LoraMatrix:
+    """One A or B: its shape and the module that multiplies by it; `has_gradient` is False for the A of a B = 0."""
+
+    shape: MatrixShape
+    module: nn.Linear
+    is_a: bool
+    has_gradient: bool
+
+
+def active_lora_matrices(model: nn.Module) -> list[LoraMatrix]:
+    """The A and B of every layer with an active adapter.
+
+    Raises InvalidDataError where there are none, or where one can't be measured: merged, switched off, several at once,
+    or another kind than LoRA on linear layers.
+    """
+    layers = {
+        name.removeprefix("base_model.model."): pair
+        for name, layer in model.named_modules()
+        if isinstance(layer, LoraLayer) and (pair := _active_pair(name, layer))
+    }
+    if not layers:
+        raise InvalidDataError(
+            "the model has no active LoRA adapter, so there is no gradient to take",
+            hint="check `adapter.target_modules`",
+        )
+    # One answer for all layers: on a GPU each would wait for the device by itself.
+    is_used = torch.stack([b.weight.any() for _, b in layers.values()]).tolist()
+    matrices: list[LoraMatrix] = []
+    for (name, (a, b)), used in zip(layers.items(), is_used, strict=True):
+        shape_a = MatrixShape(f"{name}/lora_A", a.out_features, a.in_features)
+        shape_b = MatrixShape(f"{name}/lora_B", b.in_features, b.out_features)
+        matrices += [LoraMatrix(shape_a, a, True, used), LoraMatrix(shape_b, b, False, True)]
+    return matrices
+
+
+def _active_pair(name: str, layer: LoraLayer) -> tuple[nn.Linear, nn.Linear] | None:
+    if layer.merged or layer.disable_adapters:
+        raise InvalidDataError(f"the adapter of {name} is merged or switched off")
+    if any(adapter in layer.lora_embedding_A for adapter in layer.active_adapters):
+        raise InvalidDataError(f"{name} is an adapted embedding, whose gradient can't be taken")
+    active = [adapter for adapter in layer.active_adapters if adapter in layer.lora_A]
+    if not active:
+        return None
+    if len(active) > 1:
+        raise InvalidDataError(f"{name} has {len(active)} active adapters, and only one can be measured")
+    a, b = layer.lora_A[active[0]], layer.lora_B[active[0]]
+    if active[0] in layer.lora_variant or not (isinstance(a, nn.Linear) and isinstance(b, nn.Linear)):
+        raise InvalidDataError(f"the adapter of {name} is not plain LoRA on a linear layer")
+    return a, b

@@ -1,0 +1,45 @@
+"""Going on with smaller batches when memory runs out."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+Row = TypeVar("Row")
+Result = TypeVar("Result")
+
+CPU_MESSAGES = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
+
+
+class TooLargeError(Exception):
+    """Memory does not suffice even for `row` alone."""
+
+    def __init__(self, row: Any) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+def in_halves(work: Callable[[Sequence[Row]], Result], rows: Sequence[Row]) -> list[Result]:
+    """The results of `work` on `rows`, whole or, as often as memory runs out, on either half; in order.
+
+    Raises TooLargeError where memory does not suffice for a single row.
+    """
+    try:
+        return [work(rows)]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(rows) == 1:
+            raise TooLargeError(rows[0]) from error
+    # Behind the handler: the traceback there would keep the failed attempt's tensors.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(rows) // 2
+    return in_halves(work, rows[:middle]) + in_halves(work, rows[middle:])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in CPU_MESSAGES)

@@ -1,0 +1,31 @@
+"""Seeded random projections of LoRA gradients to a fixed dimension."""
+
+import difflib
+
+from activedpo_cli.errors import UsageError
+from activedpo_cli.gradients.projections.base import Projection
+from activedpo_cli.gradients.projections.count_sketch import CountSketch
+from activedpo_cli.gradients.projections.dense import Dense
+from activedpo_cli.gradients.projections.factored import Factored
+
+PROJECTIONS = ("factored", "count-sketch", "dense")
+
+
+def make_projection(kind: str, proj_dim: int, seed: int, width: int = 1) -> Projection:
+    """The projection called `kind` (`featurize.projection`); raises UsageError with the nearest name when unknown.
+
+    `width` concerns `factored` alone.
+    """
+    match kind.replace("_", "-"):
+        case "factored":
+            return Factored(proj_dim, seed, width)
+        case "count-sketch":
+            return CountSketch(proj_dim, seed)
+        case "dense":
+            return Dense(proj_dim, seed)
+    close = difflib.get_close_matches(kind, PROJECTIONS, n=1)
+    raise UsageError(
+        f"`{kind}` is not a projection" + (f" — did you mean `{close[0]}`?" if close else ""),
+        details=[f"known: {', '.join(PROJECTIONS)}"],
+        hint=f"--set featurize.projection={close[0] if close else PROJECTIONS[0]}",
+    )

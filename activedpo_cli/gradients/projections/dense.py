@@ -1,0 +1,65 @@
+"""Multiplies each gradient with a dense matrix of random signs: the textbook projection, slow, as a check.
+
+The k × d matrix is never held: its columns are drawn again, a block at a time, for every batch.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.gradients.lora_matrices import MatrixShape
+from activedpo_cli.gradients.projections.base import add_squared_norms, drawing, outer_products, random_signs
+from activedpo_cli.shapes import Float
+
+ENTRIES_AT_ONCE = 2**24
+
+
+class Dense:
+    """P of independent ±1/√d; Achlioptas 2003. Var ‖Pg‖²/‖g‖⁴ ≤ 2/d."""
+
+    def __init__(self, proj_dim: int, seed: int) -> None:
+        self.proj_dim = proj_dim
+        self.seed = seed
+
+    def forms_gradient(self, shape: MatrixShape) -> bool:
+        """Always."""
+        return True
+
+    def compress(
+        self, shape: MatrixShape, long: Float[Tensor, "examples tokens width"]
+    ) -> Float[Tensor, "examples tokens width"]:
+        """The factor itself."""
+        return long
+
+    def add(
+        self,
+        shape: MatrixShape,
+        short: Float[Tensor, "examples tokens rank"],
+        compressed: Float[Tensor, "examples tokens width"],
+        into: Float[Tensor, "examples proj_dim"],
+        squared_norms: Float[Tensor, " examples"] | None = None,
+    ) -> None:
+        """Add the image of each example's gradient to `into`, in its dtype."""
+        gradients = outer_products(short, compressed)
+        add_squared_norms(gradients, squared_norms)
+        self.add_flat(shape, gradients.flatten(1), into)
+
+    def add_flat(
+        self, shape: MatrixShape, gradients: Float[Tensor, "examples size"], into: Float[Tensor, "examples proj_dim"]
+    ) -> None:
+        """The same for gradients that have been formed already."""
+        for start, block in self._blocks(shape):
+            into += gradients[:, start : start + len(block)].to(into) @ block.to(into)
+
+    def matrix(self, shape: MatrixShape) -> Float[Tensor, "proj_dim size"]:
+        """P for one matrix, in float64."""
+        return torch.cat([block for _, block in self._blocks(shape)]).double().T
+
+    def _blocks(self, shape: MatrixShape) -> Iterator[tuple[int, Float[Tensor, "entries proj_dim"]]]:
+        generator = drawing(self.seed, "dense", shape.name)
+        entries = max(1, ENTRIES_AT_ONCE // self.proj_dim)
+        for start in range(0, shape.size, entries):
+            count = min(entries, shape.size - start)
+            signs = random_signs(count * self.proj_dim, generator).view(count, self.proj_dim)
+            yield start, signs / self.proj_dim**0.5

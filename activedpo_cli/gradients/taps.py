@@ -1,0 +1,90 @@
+"""Taps on LoRA matrices: hand over each matrix's per-example gradient as two factors while the backward pass runs.
+
+For y = M x summed over tokens, an example's gradient with respect to M is Σ_t (∂ℓ/∂y_t) x_tᵀ. The input is seen in the
+forward pass, the output's gradient in the backward pass; PEFT's scaling lies outside both and needs no care. What is
+kept between the two is saved through autograd, so that gradient checkpointing makes it again instead of holding it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.gradients.lora_matrices import LoraMatrix, MatrixShape
+from activedpo_cli.shapes import Float
+
+
+class GradientSink(Protocol):
+    """Takes gradients as factors: an example's is Σ_t short_t long_tᵀ, `rank` × `width`."""
+
+    def keep(
+        self, shape: MatrixShape, long: Float[Tensor, "examples tokens width"]
+    ) -> Float[Tensor, "examples tokens kept"]:
+        """What of the long factor has to be held until the short one is known."""
+
+    def add(
+        self,
+        shape: MatrixShape,
+        short: Float[Tensor, "examples tokens rank"],
+        kept: Float[Tensor, "examples tokens kept"],
+    ) -> None:
+        """Receive one matrix's gradients; called once for each matrix."""
+
+
+@contextmanager
+def tapped(matrices: Sequence[LoraMatrix], sink: GradientSink) -> Iterator[set[str]]:
+    """While open, a forward and a backward pass hand `sink` the gradients of `matrices`.
+
+    The set yielded names the matrices whose gradients have arrived.
+    """
+    arrived: set[str] = set()
+    with ExitStack() as stack:
+        for matrix in matrices:
+            handle = matrix.module.register_forward_hook(_forward_hook(matrix, sink, arrived))
+            stack.callback(handle.remove)
+        yield arrived
+
+
+def _forward_hook(
+    matrix: LoraMatrix, sink: GradientSink, arrived: set[str]
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    shape = matrix.shape
+
+    def receive(kept: Tensor, output_gradient: Tensor) -> None:
+        if shape.name in arrived:
+            raise InvalidDataError(f"{shape.name} is used twice in one pass, so its gradient's norm is unknown")
+        arrived.add(shape.name)
+        if matrix.is_a:
+            sink.add(shape, short=output_gradient, kept=kept)
+        else:
+            sink.add(shape, short=kept, kept=sink.keep(shape, output_gradient))
+
+    def on_forward(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        tokens_in = inputs[0].detach()
+        if tokens_in.ndim != 3:
+            raise InvalidDataError(f"{shape.name} mixes the examples of a batch, so they can't be told apart")
+        if not output.requires_grad:
+            return output
+        kept = sink.keep(shape, tokens_in) if matrix.is_a else tokens_in
+        tapped_output: Tensor = _Tap.apply(output, kept, receive)
+        return tapped_output
+
+    return on_forward
+
+
+class _Tap(torch.autograd.Function):
+    """Passes a tensor on unchanged, and in the backward pass shows its gradient together with what was kept."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, kept: Tensor, receive: Callable[[Tensor, Tensor], None]) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.receive = receive
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        ctx.receive(ctx.saved_tensors[0], gradients[0])
+        return gradients[0], None, None

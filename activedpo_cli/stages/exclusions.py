@@ -1,0 +1,31 @@
+"""Responses that are left out because their gradient is not finite: named, counted, and too many stop the stage."""
+
+from collections.abc import Sequence
+
+from activedpo_cli.errors import ActiveDPOError
+from activedpo_cli.progress import Progress
+from activedpo_cli.records import ExcludedResponse
+
+TOLERATED_SHARE = 0.01
+
+
+class Exclusions:
+    """Collects what is left out of `total` responses."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.rows: list[ExcludedResponse] = []
+        self._progress = progress
+        self._total = total
+
+    def add(self, rows: Sequence[ExcludedResponse]) -> None:
+        """Note further responses; raises ActiveDPOError once they are more than one in a hundred."""
+        for row in rows:
+            self._progress.warn(f"`{row.response_id}` is left out: its {', '.join(row.columns)} are not finite")
+        self.rows += rows
+        if len(self.rows) > TOLERATED_SHARE * self._total:
+            raise ActiveDPOError(
+                f"{len(self.rows)} of {self._total} responses are not finite, more than {TOLERATED_SHARE:.0%}",
+                details=[f"{row.response_id}: {', '.join(row.columns)}" for row in self.rows[:5]],
+                hint="the policy has probably diverged: look at `rewards/margins` and `grad_norm` in the metrics of "
+                "the last train stage, and train with a smaller --learning-rate",
+            )
