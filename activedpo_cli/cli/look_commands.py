@@ -37,7 +37,9 @@ def status(run: RunOption = None, json: JsonOption = False) -> None:
 def show(
     pair: Annotated[
         Optional[str],
-        typer.Argument(metavar="PAIR", help="A pair such as p000123/i001/r0-r2; none lists the selected."),
+        typer.Argument(
+            metavar="PAIR", help="A pair such as p000123/i001/r0-r2, or `features`; none lists the selected."
+        ),
     ] = None,
     run: RunOption = None,
     iteration: IterationOption = None,
@@ -48,18 +50,23 @@ def show(
 ) -> None:
     """A pair: its texts, score, rank and label, and the tokens and mask that the model saw.
 
+    `activedpo show features` says how the features were made, how good their projection is, and what was left out.
+
     Example:   activedpo show p000123/i001/r0-r2
     """
     from activedpo_cli.artifacts.run import Run, run_path
-    from activedpo_cli.cli.look_output import print_pair, print_selection
+    from activedpo_cli.cli.look_output import print_features, print_pair, print_selection
     from activedpo_cli.cli.render import print_json
-    from activedpo_cli.stages.show import pair_details, selected_pairs
+    from activedpo_cli.stages.show import feature_details, pair_details, selected_pairs
 
     opened = Run.open(run_path(run))
     number = iteration or (opened.iterations() or [1])[-1]
     if pair is None:
         found = selected_pairs(opened, number)
         print_json(found) if json else print_selection(found)
+    elif pair == "features":
+        made = feature_details(opened, number)
+        print_json(made) if json else print_features(made)
     else:
         details = pair_details(opened, pair, iteration, tokens=tokens)
         print_json(details) if json else print_pair(details)

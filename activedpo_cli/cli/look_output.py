@@ -56,6 +56,25 @@ def print_pair(details: dict[str, Any]) -> None:
             )
 
 
+def print_features(made: dict[str, Any]) -> None:
+    """How features were made, and how good they are."""
+    width = f", width {made['projection_width']}" if made["projection"] == "factored" else ""
+    print_result(
+        f"features of iteration {made['iteration']}: {made['responses']} responses"
+        + (f", and {made['labelled']} pairs labelled before" if made["labelled"] else "")
+    )
+    print_result(f"columns     {', '.join(made['columns']) or 'none'}")
+    print_result(f"projection  {made['projection']}, d {made['proj_dim']}{width}")
+    quality = made["quality"]
+    if quality is not None:
+        print_result(
+            f"its error   {quality['cosine_rmse']:.4f} root mean square, of cosines in {quality['pairs']} pairs; "
+            f"1/√d is {quality['floor']:.4f}"
+        )
+    for row in made["excluded"]:
+        print_result(f"left out    {row['response_id']}: {', '.join(row['columns'])} not finite")
+
+
 def _cell(status: dict[str, Any]) -> str:
     text = f"{SIGNS[status['state']]} {status['state']}"
     if status["state"] in ("complete", "stale", "partial"):

@@ -1,11 +1,12 @@
-"""Everything known about a pair: texts, score, rank, label, and the tokens and mask that the model saw."""
+"""Everything known about a pair: texts, score, rank, label, the tokens and mask that the model saw; and about features."""
 
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import InvalidDataError, UsageError
-from activedpo_cli.records import Label, Response, SelectedPair, prompt_as_text
+from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
+from activedpo_cli.records import ExcludedResponse, Label, Response, SelectedPair, prompt_as_text
 from activedpo_cli.stages.policy import load_tokenizer_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,31 @@ def pair_details(run: Run, pair: str, iteration: int | None, *, tokens: bool) ->
         "prompt": prompts[responses[names[0]].prompt_id],
         "response_a": sides[0],
         "response_b": sides[1],
+    }
+
+
+def feature_details(run: Run, iteration: int) -> dict[str, Any]:
+    """How an iteration's features were made, how good their projection is, and which responses were left out.
+
+    Raises NotReadyError where there are none.
+    """
+    folder = run.stage("featurize", iteration)
+    if folder.manifest is None:
+        raise NotReadyError(
+            f"`featurize` of iteration {iteration} is not finished", hint=run.next_command("featurize", iteration)
+        )
+    settings, summary = folder.manifest.settings, folder.manifest.summary
+    names = ("projection", "projection_width", "proj_dim", "exact_norms")
+    return {
+        "iteration": iteration,
+        **{name: settings[f"featurize.{name}"] for name in names},
+        "responses": summary["responses"],
+        "columns": summary["columns"],
+        "labelled": summary.get("labelled", 0),
+        "quality": summary.get("projection"),
+        "excluded": [asdict(row) for row in folder.read_rows("excluded.jsonl", ExcludedResponse)]
+        if folder.has("excluded.jsonl")
+        else [],
     }
 
 
