@@ -46,12 +46,10 @@ class SettingFlag:
         """The name of the function parameter that receives the flag."""
         return self.key.replace(".", "__")
 
-    def parameter(self) -> inspect.Parameter:
+    def parameter(self, panel: str) -> inspect.Parameter:
         """The parameter, None by default so that a flag left out can be told from one that was given."""
         field = _field(self.key)
-        option = typer.Option(
-            *self.flags, help=_help(field), show_default=False, rich_help_panel="Settings (written to config.yaml)"
-        )
+        option = typer.Option(*self.flags, help=_help(field), show_default=False, rich_help_panel=panel)
         return inspect.Parameter(
             self.parameter_name,
             inspect.Parameter.KEYWORD_ONLY,
@@ -84,7 +82,9 @@ def without_clashes(flags: Iterable[SettingFlag]) -> list[SettingFlag]:
     return kept
 
 
-def with_settings(flags: list[SettingFlag]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_settings(
+    flags: list[SettingFlag], panel: str = "Settings (written to config.yaml)"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command function these flags; it receives those that were typed as `given`, by dotted key."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,10 +99,9 @@ def with_settings(flags: list[SettingFlag]) -> Callable[[Callable[..., Any]], Ca
             return function(given=given, **arguments)
 
         keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*[f.parameter() for f in flags], *keyword_only]
-        )
-        command.__annotations__ = {p.name: p.annotation for p in (*[f.parameter() for f in flags], *keyword_only)}
+        parameters = [*(flag.parameter(panel) for flag in flags), *keyword_only]
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command
 
     return decorate

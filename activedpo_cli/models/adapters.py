@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.pytorch_utils import Conv1D
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.models.linear_layers import checked_targets
 from activedpo_cli.models.loading import require_finite
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
@@ -35,7 +35,7 @@ def create_initial_adapter(
         r=settings.r,
         lora_alpha=int(settings.lora_alpha) if settings.lora_alpha.is_integer() else settings.lora_alpha,  # type: ignore[arg-type]
         lora_dropout=settings.lora_dropout,
-        target_modules=_checked_targets(base_model, settings.target_modules),
+        target_modules=checked_targets(base_model, settings.target_modules),
         bias="none",
         task_type=TaskType.CAUSAL_LM,
     )
@@ -111,35 +111,6 @@ def reference_mode(policy: PeftModel) -> Iterator[PeftModel]:
         # PEFT unfreezes the active adapter here, even one that was frozen.
         for name, parameter in policy.named_parameters():
             parameter.requires_grad_(needed[name])
-
-
-def linear_layer_names(model: PreTrainedModel) -> list[str]:
-    """The names by which `adapter.target_modules` can call layers of this model, its output layer left out."""
-    return sorted({path.rpartition(".")[2] for path in _linear_layers(model)})
-
-
-def _linear_layers(model: PreTrainedModel) -> list[str]:
-    head = model.get_output_embeddings()
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head
-    ]
-
-
-def _checked_targets(model: PreTrainedModel, wanted: str | list[str]) -> str | list[str]:
-    if wanted == "all-linear":
-        return wanted
-    linear = _linear_layers(model)
-    names = [wanted] if isinstance(wanted, str) else wanted
-    unknown = [name for name in names if not any(f".{path}".endswith(f".{name}") for path in linear)]
-    if unknown:
-        raise UsageError(
-            f"adapter.target_modules: this model has no layer {', '.join(f'`{name}`' for name in unknown)}",
-            details=[f"its linear layers: {', '.join(linear_layer_names(model))}"],
-            hint="set adapter.target_modules to some of these, or to all-linear",
-        )
-    return names
 
 
 def _adapter_state(policy: PeftModel) -> dict[str, torch.Tensor]:

@@ -16,10 +16,10 @@ from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.models.adapters import (
     attach_adapter,
     create_initial_adapter,
-    linear_layer_names,
     reference_mode,
     save_adapter,
 )
+from activedpo_cli.models.linear_layers import linear_layer_names
 from activedpo_cli.settings import AdapterSettings
 
 PROBE = torch.tensor([[5, 17, 99, 200, 31]])

@@ -1,0 +1,102 @@
+"""Commands that measure on the user's own model and machine; none needs a run."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from activedpo_cli.cli.options import DeviceOption, JsonOption, all_given, flags_of, with_settings
+
+PANEL = "Look"
+DEFAULT_MODEL = "tiny-llama-15m"
+DEFAULT_MODEL_ADAPTER = {"adapter.r": 32, "adapter.lora_alpha": 128.0, "adapter.target_modules": "all-linear"}
+SETTINGS = flags_of(
+    *("adapter.r", "adapter.lora_alpha", "adapter.target_modules"),
+    *("featurize.proj_dim", "featurize.projection", "featurize.projection_width", "featurize.tokens_per_batch"),
+    *("model.dtype", "model.attn_implementation", "seed"),
+)
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Alias, hub id or folder, or random weights: tiny-llama-15m, random-gemma-2b, random-qwen3-4b, "
+        "random-llama-2-7b.",
+    ),
+]
+OneAtATimeOption = Annotated[
+    bool,
+    typer.Option(
+        "--one-at-a-time/--no-one-at-a-time",
+        help="Also time responses one by one, at most 16, with one dense projection of their gradients.",
+    ),
+]
+CheckpointingOption = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Trade time for memory, in both passes.")
+]
+
+bench = typer.Typer(no_args_is_help=True, help="Measure what a stage costs with your model on your machine.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    bench.command()(featurize)
+    app.add_typer(bench, name="bench", rich_help_panel=PANEL)
+
+
+@with_settings(SETTINGS, panel="As in a run's settings")
+def featurize(
+    given: Mapping[str, Any],
+    model: ModelOption = DEFAULT_MODEL,
+    responses: Annotated[int, typer.Option(min=1, help="Responses, of random tokens.")] = 64,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each prompt.")] = 64,
+    response_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each response.")] = 64,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions, of which the median counts.")] = 5,
+    one_at_a_time: OneAtATimeOption = True,
+    gradient_checkpointing: CheckpointingOption = False,
+    device: DeviceOption = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Time and memory of gradient features, beside a forward and backward pass without them.
+
+    The LoRA adapter is random, A and B; for tiny-llama-15m the defaults are --lora-r 32 --lora-alpha 128
+    --lora-modules all-linear. Reads and writes no run.
+
+    Example:   activedpo bench featurize --model gemma-2b --responses 32 --prompt-tokens 256 --response-tokens 256
+    """
+    from activedpo_cli.bench.featurize import FeaturizePlan, measure_featurize
+    from activedpo_cli.bench.policy import PolicyRequest, load_policy
+    from activedpo_cli.bench.workload import Workload
+    from activedpo_cli.cli.bench_output import print_featurize
+    from activedpo_cli.cli.render import make_progress
+    from activedpo_cli.config import with_changes
+    from activedpo_cli.settings import Config
+
+    defaults = DEFAULT_MODEL_ADAPTER if model == DEFAULT_MODEL else {}
+    config = with_changes(Config(), {**defaults, **all_given(given, None)})
+    how = config.featurize
+    workload = Workload(responses, prompt_tokens, response_tokens, how.tokens_per_batch, config.seed)
+    plan = FeaturizePlan(
+        workload=workload,
+        projection=how.projection,
+        proj_dim=how.proj_dim,
+        projection_width=how.projection_width,
+        repeats=repeats,
+        seed=config.seed,
+        gradient_checkpointing=gradient_checkpointing,
+        one_at_a_time=one_at_a_time,
+    )
+    request = PolicyRequest(
+        model=model,
+        device=device,
+        dtype=config.model.dtype,
+        attn_implementation=config.model.attn_implementation,
+        lora_r=config.adapter.r,
+        lora_alpha=config.adapter.lora_alpha,
+        lora_modules=config.adapter.target_modules,
+        seed=config.seed,
+    )
+    cost = measure_featurize(load_policy(request, workload), plan, make_progress(quiet or json))
+    print_featurize(request, plan, cost, json=json)

@@ -1,0 +1,164 @@
+"""What `bench` prints: a table and a verdict, or all numbers as JSON."""
+
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+import torch
+
+from activedpo_cli.bench.featurize import FeaturizeCost, FeaturizePlan
+from activedpo_cli.bench.policy import PolicyRequest
+from activedpo_cli.cli.render import print_json, print_result, print_table
+
+WIDER = 4
+
+
+def print_featurize(request: PolicyRequest, plan: FeaturizePlan, cost: FeaturizeCost, *, json: bool) -> None:
+    """The measurement, on stdout."""
+    if json:
+        print_json(featurize_as_json(request, plan, cost))
+        return
+    print_result(_setting(request, plan, cost) + "\n")
+    print_table(["", "seconds", "tokens/s", "peak memory"], _rows(cost))
+    print_result("")
+    for sentence in (_speed(cost), _one_at_a_time(cost), _projection(plan, cost), verdict(plan, cost)):
+        if sentence:
+            print_result(sentence)
+
+
+def featurize_as_json(request: PolicyRequest, plan: FeaturizePlan, cost: FeaturizeCost) -> dict[str, Any]:
+    """Seconds are of one pass over all responses; what was not measured is null."""
+    quality, loop = cost.quality, cost.one_at_a_time
+    return {
+        "ratio_to_plain": cost.ratio_to_plain,
+        "tokens_per_second": cost.tokens_per_second,
+        "peak_memory_bytes": cost.peak_memory_bytes,
+        "peak_memory_bytes_plain": cost.peak_memory_bytes_plain,
+        "cosine_rmse": quality and quality.cosine_rmse,
+        "cosine_rmse_floor": plan.proj_dim**-0.5,
+        "cosine_pairs": quality.pairs if quality else 0,
+        "ratio_to_one_at_a_time": cost.ratio_to_one_at_a_time,
+        "one_at_a_time": loop and asdict(loop) | {"seconds": loop.seconds_for(cost.responses)},
+        "plain_seconds": median(cost.plain_seconds),
+        "features_seconds": median(cost.features_seconds),
+        "all_plain_seconds": cost.plain_seconds,
+        "all_features_seconds": cost.features_seconds,
+        "tflops_plain": _tflops(cost),
+        "model": request.model,
+        "parameters": cost.parameters,
+        "lora_parameters": cost.lora_parameters,
+        "lora_r": request.lora_r,
+        "lora_alpha": request.lora_alpha,
+        "lora_modules": request.lora_modules,
+        "adapter": "random A and B",
+        "proj_dim": plan.proj_dim,
+        "projection": plan.projection,
+        "projection_width": plan.projection_width,
+        "responses": plan.workload.responses,
+        "prompt_tokens": plan.workload.prompt_tokens,
+        "response_tokens": plan.workload.response_tokens,
+        "tokens": cost.tokens,
+        "tokens_per_batch": plan.workload.tokens_per_batch,
+        "gradient_checkpointing": plan.gradient_checkpointing,
+        "attn_implementation": request.attn_implementation,
+        "seed": plan.seed,
+        "dtype": cost.dtype,
+        "device": cost.device,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def verdict(plan: FeaturizePlan, cost: FeaturizeCost) -> str:
+    """What follows, in one sentence."""
+    said = f"Features cost {cost.ratio_to_plain:.2f} × the plain pass"
+    if cost.ratio_to_one_at_a_time:
+        said += f", {_times(cost.ratio_to_one_at_a_time)} less than one response at a time with a dense projection"
+    if cost.quality is None:
+        return f"{said}."
+    if cost.quality.is_good:
+        return f"{said}; the projection is as good as a dense one."
+    if plan.projection == "factored":
+        return f"{said}; the projection needs more width: --projection-width {plan.projection_width * WIDER}."
+    return f"{said}; the projection is not as good as a dense one should be."
+
+
+def _setting(request: PolicyRequest, plan: FeaturizePlan, cost: FeaturizeCost) -> str:
+    modules = request.lora_modules if isinstance(request.lora_modules, str) else ", ".join(request.lora_modules)
+    workload = plan.workload
+    return "\n".join(
+        [
+            f"{request.model}, {_count(cost.parameters)} parameters in {cost.dtype}; LoRA with random A and B: "
+            f"r {request.lora_r}, alpha {request.lora_alpha:g}, {modules}, {_count(cost.lora_parameters)} parameters",
+            f"{workload.responses} responses of {workload.prompt_tokens} + {workload.response_tokens} random tokens, "
+            f"{workload.tokens_per_batch} tokens a batch; {cost.device}, {_threads()}",
+        ]
+    )
+
+
+def _rows(cost: FeaturizeCost) -> list[list[str]]:
+    plain, features = median(cost.plain_seconds), median(cost.features_seconds)
+    rows = [
+        ["plain pass", _seconds(plain), f"{cost.tokens / plain:.0f}", _bytes(cost.peak_memory_bytes_plain)],
+        ["features", _seconds(features), f"{cost.tokens_per_second:.0f}", _bytes(cost.peak_memory_bytes)],
+    ]
+    if cost.one_at_a_time:
+        taken = cost.one_at_a_time.seconds_for(cost.responses)
+        rows.append(["one at a time", _seconds(taken), f"{cost.tokens / taken:.0f}", ""])
+    return rows
+
+
+def _speed(cost: FeaturizeCost) -> str:
+    return f"The plain pass ran at {_tflops(cost):.0f} TFLOP/s." if cost.device.startswith("cuda") else ""
+
+
+def _one_at_a_time(cost: FeaturizeCost) -> str:
+    loop = cost.one_at_a_time
+    if loop is None:
+        return ""
+    text = f"One at a time, with a dense projection, was timed on {loop.responses} of {cost.responses} responses"
+    if loop.projected_share < 1:
+        text += f", the projection on {loop.projected_share:.2%} of the coordinates"
+    is_scaled = loop.responses < cost.responses or loop.projected_share < 1
+    return f"{text}, and scaled up." if is_scaled else f"{text}."
+
+
+def _projection(plan: FeaturizePlan, cost: FeaturizeCost) -> str:
+    name = f"{plan.projection}, width {plan.projection_width}" if plan.projection == "factored" else plan.projection
+    if cost.quality is None:
+        return f"Projection ({name}) to {plan.proj_dim}: no two responses share a batch, so its error is not known."
+    return (
+        f"Projection ({name}) to {plan.proj_dim}: cosines of {cost.quality.pairs} pairs are off by "
+        f"{cost.quality.cosine_rmse:.4f}, a dense one's by {cost.quality.floor:.4f}."
+    )
+
+
+def _tflops(cost: FeaturizeCost) -> float:
+    return cost.plain_flops / median(cost.plain_seconds) / 1e12
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return f"{count} threads" if count > 1 else "1 thread"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _count(number: int) -> str:
+    for size, name in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {name}"
+    return str(number)
+
+
+def _bytes(number: int) -> str:
+    for size, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= size:
+            return f"{number / size:.3g} {name}"
+    return f"{number} B"
