@@ -21,7 +21,7 @@ def checkpointed_layers(model: nn.Module, *, enabled: bool = True) -> Iterator[N
     if enabled and not layers:
         raise UsageError(
             "this model has no layers that can be checkpointed",
-            hint="--set featurize.gradient_checkpointing=false, with a smaller --tokens-per-batch where memory is short",
+            hint="leave gradient checkpointing off; where memory is short, a smaller --tokens-per-batch helps",
         )
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)

@@ -32,7 +32,7 @@ def response_gradients(
     Raises InvalidDataError where the model has no adapter whose gradient can be taken.
     """
     matrices = [matrix for matrix in active_lora_matrices(model) if matrix.has_gradient]
-    sink = FeatureSink(projection, batch, working_dtype(matrices), factor_dtype(model), exact_norms == "always")
+    sink = FeatureSink(projection, batch, working_dtype(matrices), exact_norms == "always")
     logps = backward_pass(model, batch, matrices, sink)
     is_known = exact_norms == "always" or all(projection.forms_gradient(matrix.shape) for matrix in matrices)
     return GradientBatch(sink.features, sink.squared_norms.sqrt() if is_known else None, logps)
@@ -51,7 +51,7 @@ def backward_pass(
         stack.enter_context(evaluation_mode(model))
         stack.enter_context(frozen_parameters(model))
         leaves = stack.enter_context(embeddings_as_leaf(model))
-        arrived = stack.enter_context(tapped(matrices, sink)) if sink is not None else None
+        arrived = stack.enter_context(tapped(matrices, sink, factor_dtype(model))) if sink is not None else None
         logps = summed_logps(model, batch)
         if logps.requires_grad:
             torch.autograd.grad(logps.sum(), leaves, allow_unused=True)
@@ -83,24 +83,20 @@ class FeatureSink:
         projection: Projection,
         batch: ResponseBatch,
         dtype: torch.dtype,
-        factor_dtype: torch.dtype | None,
         forms_gradients: bool,
     ) -> None:
         examples, device = len(batch.input_ids), batch.input_ids.device
         self.projection = projection
         self.features = torch.zeros(examples, projection.proj_dim, dtype=dtype, device=device)
         self.squared_norms = torch.zeros(examples, dtype=dtype, device=device)
-        self._factor_dtype = factor_dtype
         self._forms_gradients = forms_gradients
 
     def keep(self, shape: MatrixShape, long: Float[Tensor, "examples tokens width"]) -> Tensor:
         """The long factor, compressed at once unless the gradient itself is wanted."""
-        long = long.to(self._factor_dtype or long.dtype)
         return long if self._forms_gradients else self.projection.compress(shape, long)
 
     def add(self, shape: MatrixShape, short: Float[Tensor, "examples tokens rank"], kept: Tensor) -> None:
         """Add the image of one matrix's gradients."""
-        short = short.to(self._factor_dtype or short.dtype)
         seen_by_projection = self.projection.forms_gradient(shape)
         if self._forms_gradients:
             if not seen_by_projection:

@@ -12,8 +12,8 @@ from activedpo_cli.gradients.per_response import backward_pass, working_dtype
 from activedpo_cli.gradients.projections.base import Projection, outer_products
 from activedpo_cli.shapes import Float
 
-TOLERATED = 1.25
-"""Times 1/√d: above it a wider sketch is advised. The estimate's own error is about a tenth for 60 pairs."""
+TOLERATED = 1.15
+"""Times 1/√d: clearly above it a wider sketch is advised."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class ProjectionQuality:
 
     @property
     def is_good(self) -> bool:
-        """Whether the error is about as small as a dense projection's."""
-        return self.cosine_rmse <= TOLERATED * self.floor
+        """Whether the error may well be as small as a dense projection's: no more than two standard errors above 1.15/√d."""
+        return self.cosine_rmse <= (TOLERATED + 2 / sqrt(2 * self.pairs)) * self.floor
 
 
 def cosine_errors(model: nn.Module, batch: ResponseBatch, projection: Projection) -> Float[Tensor, " pairs"]:

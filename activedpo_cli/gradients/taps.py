@@ -35,21 +35,21 @@ class GradientSink(Protocol):
 
 
 @contextmanager
-def tapped(matrices: Sequence[LoraMatrix], sink: GradientSink) -> Iterator[set[str]]:
-    """While open, a forward and a backward pass hand `sink` the gradients of `matrices`.
+def tapped(matrices: Sequence[LoraMatrix], sink: GradientSink, dtype: torch.dtype | None = None) -> Iterator[set[str]]:
+    """While open, a forward and a backward pass hand `sink` the gradients of `matrices`, with factors in `dtype`.
 
     The set yielded names the matrices whose gradients have arrived.
     """
     arrived: set[str] = set()
     with ExitStack() as stack:
         for matrix in matrices:
-            handle = matrix.module.register_forward_hook(_forward_hook(matrix, sink, arrived))
+            handle = matrix.module.register_forward_hook(_forward_hook(matrix, sink, arrived, dtype))
             stack.callback(handle.remove)
         yield arrived
 
 
 def _forward_hook(
-    matrix: LoraMatrix, sink: GradientSink, arrived: set[str]
+    matrix: LoraMatrix, sink: GradientSink, arrived: set[str], dtype: torch.dtype | None
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     shape = matrix.shape
 
@@ -57,6 +57,7 @@ def _forward_hook(
         if shape.name in arrived:
             raise InvalidDataError(f"{shape.name} is used twice in one pass, so its gradient's norm is unknown")
         arrived.add(shape.name)
+        output_gradient = output_gradient.to(dtype or output_gradient.dtype)
         if matrix.is_a:
             sink.add(shape, short=output_gradient, kept=kept)
         else:
@@ -68,6 +69,7 @@ def _forward_hook(
             raise InvalidDataError(f"{shape.name} mixes the examples of a batch, so they can't be told apart")
         if not output.requires_grad:
             return output
+        tokens_in = tokens_in.to(dtype or tokens_in.dtype)
         kept = sink.keep(shape, tokens_in) if matrix.is_a else tokens_in
         tapped_output: Tensor = _Tap.apply(output, kept, receive)
         return tapped_output

@@ -12,6 +12,7 @@ from activedpo_cli.gradients import featurizer as module
 from activedpo_cli.gradients.featurizer import Featurizer
 from activedpo_cli.gradients.memory import TooLargeError
 from activedpo_cli.gradients.projections import make_projection
+from activedpo_cli.gradients.quality import ProjectionQuality
 
 CPU = torch.device("cpu")
 
@@ -116,7 +117,6 @@ def test_the_measured_error_of_cosines_is_the_honest_one(make_model: MakeModel, 
     assert found.pairs == len(errors) == 10
     assert found.cosine_rmse == pytest.approx(float(errors.square().mean().sqrt()), rel=1e-8)
     assert found.floor == pytest.approx(128**-0.5)
-    assert found.is_good == (found.cosine_rmse <= 1.25 * found.floor)
 
 
 def test_quality_compares_within_batches_and_leaves_out_empty_gradients(make_model: MakeModel, rows: Rows) -> None:
@@ -125,3 +125,10 @@ def test_quality_compares_within_batches_and_leaves_out_empty_gradients(make_mod
     with_empty = featurizer(model).quality([*rows[:2], ([1, 2], [])])
     assert with_empty is not None
     assert with_empty.pairs == 1
+
+
+def test_few_pairs_prove_no_fault() -> None:
+    assert ProjectionQuality(cosine_rmse=0.16, floor=0.1, pairs=6).is_good
+    assert not ProjectionQuality(cosine_rmse=0.16, floor=0.1, pairs=60).is_good
+    assert ProjectionQuality(cosine_rmse=0.115, floor=0.1, pairs=10**6).is_good
+    assert not ProjectionQuality(cosine_rmse=0.117, floor=0.1, pairs=10**6).is_good

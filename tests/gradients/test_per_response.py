@@ -302,3 +302,23 @@ def test_the_plain_pass_is_the_same_pass(make_model: MakeModel, rows: Rows) -> N
     model = make_model("llama")
     prompts, responses = zip(*rows, strict=True)
     assert torch.equal(plain_pass(model, pad_responses(prompts, responses, 0, "cpu")), batched(model, rows).logps)
+
+
+def test_a_half_precision_base_under_a_float32_adapter(make_model: MakeModel, rows: Rows) -> None:
+    """What PEFT makes of a bfloat16 checkpoint: factors are narrowed to what they were computed in, sums are float32."""
+    model, exact = make_model("llama", dtype=torch.bfloat16), make_model("llama")
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+    seen: list[torch.dtype] = []
+
+    class Looking(Recorder):
+        def add(self, shape: MatrixShape, short: Tensor, kept: Tensor) -> None:
+            seen.extend([short.dtype, kept.dtype])
+
+    record(model, rows, Looking())
+    assert set(seen) == {torch.bfloat16}
+    for sketch in (WHOLE, COMPRESSED):
+        found, expected = batched(model, rows, sketch=sketch), batched(exact, rows, sketch=sketch)
+        assert found.features.dtype == torch.float32
+        assert (torch.nn.functional.cosine_similarity(found.features, expected.features) > 0.95).all()

@@ -234,6 +234,6 @@ def test_factory_knows_what_it_lists() -> None:
 def test_factory_suggests_the_nearest_kind() -> None:
     with pytest.raises(UsageError, match="did you mean `count-sketch`") as caught:
         make_projection("count-skech", 5, 7)
-    assert caught.value.hint == "--set featurize.projection=count-sketch"
+    assert caught.value.hint == "--projection count-sketch"
     with pytest.raises(UsageError, match="`gaussian` is not a projection"):
         make_projection("gaussian", 5, 7)

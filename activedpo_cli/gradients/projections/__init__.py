@@ -27,5 +27,5 @@ def make_projection(kind: str, proj_dim: int, seed: int, width: int = 1) -> Proj
     raise UsageError(
         f"`{kind}` is not a projection" + (f" — did you mean `{close[0]}`?" if close else ""),
         details=[f"known: {', '.join(PROJECTIONS)}"],
-        hint=f"--set featurize.projection={close[0] if close else PROJECTIONS[0]}",
+        hint=f"--projection {close[0] if close else PROJECTIONS[0]}",
     )
