@@ -9,23 +9,50 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from activedpo_cli.core.implicit_reward import implicit_reward
 from activedpo_cli.core.pair_features import difference_features
 from activedpo_cli.settings import Section
 from activedpo_cli.shapes import Float, Int
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """Pairs labelled earlier, as two rows each of columns of their own, computed under the current policy.
+
+    `preferred` is +1 where response a was preferred, −1 for b, 0 for a tie or both bad. Columns are as in Candidates.
+    """
+
+    row_a: Int[Tensor, " labelled"]
+    row_b: Int[Tensor, " labelled"]
+    preferred: Int[Tensor, " labelled"]
+    features: Float[Tensor, "labelled_responses proj_dim"] | None = None
+    logps: Float[Tensor, " labelled_responses"] | None = None
+    ref_logps: Float[Tensor, " labelled_responses"] | None = None
+    hidden: Float[Tensor, "labelled_responses hidden_size"] | None = None
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.row_a)
+
+
+@dataclass(frozen=True)
 class Candidates:
     """Pairs that could be labelled now, and what is known about them.
 
+    Columns have a row for each response, and are None where nobody computed them.
+
     Attributes:
-        row_a: Row of the pair's first response in the per-response columns.
+        row_a: Row of the pair's first response in the columns.
         row_b: Row of its second response.
         prompt_index: Candidates of one prompt share a value.
         features: Projected gradients, normalised per response if `select.normalise` says so.
-        labelled_pair_features: φ of the pairs labelled earlier, under the current policy, normalised as the candidates.
         logps: Summed log π of each response under the current policy.
+        ref_logps: The same under π_ref.
+        hidden: Last hidden state of π_ref at the response's last token.
+        texts: The responses themselves.
+        labelled: Pairs labelled earlier, with the columns that the candidates have.
         normalise_pairs: Whether φ is brought to unit norm.
+        beta: β of the implicit reward, `train.beta`.
 
     """
 
@@ -33,30 +60,52 @@ class Candidates:
     row_b: Int[Tensor, " pairs"]
     prompt_index: Int[Tensor, " pairs"]
     features: Float[Tensor, "responses proj_dim"] | None = None
-    labelled_pair_features: Float[Tensor, "labelled proj_dim"] | None = None
     logps: Float[Tensor, " responses"] | None = None
+    ref_logps: Float[Tensor, " responses"] | None = None
+    hidden: Float[Tensor, "responses hidden_size"] | None = None
+    texts: tuple[str, ...] | None = None
+    labelled: Labelled | None = None
     normalise_pairs: bool = False
+    beta: float = 0.1
 
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.row_a)
 
     def pair_features(self) -> Float[Tensor, "pairs proj_dim"]:
-        """φ = features of a − features of b, in float64 so that equal norms stay equal after normalisation.
-
-        Raises ValueError where there are no features.
-        """
-        if self.features is None:
-            raise ValueError("these candidates have no features")
-        return difference_features(self.features, self.row_a, self.row_b, normalise=self.normalise_pairs)
+        """φ = features of a − features of b, in float64 so that equal norms stay equal after normalisation."""
+        features = column(self, "features")
+        return difference_features(features, self.row_a, self.row_b, normalise=self.normalise_pairs)
 
     def history(self) -> Float[Tensor, "labelled proj_dim"]:
-        """φ of the pairs labelled earlier; no rows where there are none."""
-        if self.labelled_pair_features is not None:
-            return self.labelled_pair_features
-        if self.features is None:
-            raise ValueError("these candidates have no features")
-        return self.features.new_zeros(0, self.features.shape[1])
+        """φ of the pairs labelled earlier, normalised as the candidates; no rows where there are none."""
+        if self.labelled is None:
+            return column(self, "features").new_zeros(0, column(self, "features").shape[1])
+        features = column(self.labelled, "features")
+        return difference_features(features, self.labelled.row_a, self.labelled.row_b, normalise=self.normalise_pairs)
+
+    def hidden_differences(self) -> Float[Tensor, "pairs hidden_size"]:
+        """Differences z = hidden of a − hidden of b, in float64, not normalised."""
+        return difference_features(column(self, "hidden"), self.row_a, self.row_b)
+
+    def labelled_hidden_differences(self) -> Float[Tensor, "labelled hidden_size"]:
+        """Differences z of the pairs labelled earlier; no rows where there are none."""
+        if self.labelled is None:
+            return column(self, "hidden").new_zeros(0, column(self, "hidden").shape[1], dtype=torch.float64)
+        return difference_features(column(self.labelled, "hidden"), self.labelled.row_a, self.labelled.row_b)
+
+    def margins(self) -> Float[Tensor, " pairs"]:
+        """Δr̂ = β (log π/π_ref of a − log π/π_ref of b), in float64; zero for a policy that is π_ref."""
+        rewards = implicit_reward(column(self, "logps").double(), column(self, "ref_logps").double(), self.beta)
+        return rewards[self.row_a] - rewards[self.row_b]
+
+
+def column(table: Candidates | Labelled, name: str) -> Tensor:
+    """A column that a method needs; raises ValueError where it was not computed."""
+    found: Tensor | None = getattr(table, name)
+    if found is None:
+        raise ValueError(f"these {type(table).__name__.lower()} have no {name}")
+    return found
 
 
 @dataclass(frozen=True)

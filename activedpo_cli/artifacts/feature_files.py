@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class LabelledFeatures(NamedTuple):
-    """Features of the responses labelled earlier, not normalised, and the two rows of each pair."""
+class LabelledColumns(NamedTuple):
+    """Columns of the responses labelled earlier, not normalised, and their pairs, each with its two rows."""
 
-    features: "Tensor"
+    columns: "dict[str, Tensor]"
+    pair_ids: list[str]
     row_a: "Tensor"
     row_b: "Tensor"
 
@@ -26,14 +27,13 @@ def read_columns(folder: StageFolder) -> "dict[str, Tensor]":
     return {name: torch.cat([unit[name] for unit in units]) for name in (units[0] if units else ())}
 
 
-def read_labelled(folder: StageFolder) -> LabelledFeatures | None:
-    """What was featurized again of the pairs labelled earlier; None where nothing was."""
+def read_labelled(folder: StageFolder) -> LabelledColumns | None:
+    """What was computed again of the pairs labelled earlier; None where nothing was."""
     import torch
 
     if not folder.has("labelled.safetensors"):
         return None
-    features = folder.read_tensors("labelled.safetensors")["features"]
     rows = folder.read_rows("labelled.jsonl", LabelledPairRow)
     row_a = torch.tensor([row.row_a for row in rows], dtype=torch.int64)
     row_b = torch.tensor([row.row_b for row in rows], dtype=torch.int64)
-    return LabelledFeatures(features, row_a, row_b)
+    return LabelledColumns(folder.read_tensors("labelled.safetensors"), [row.pair_id for row in rows], row_a, row_b)

@@ -119,5 +119,5 @@ def _history(run: Run, iteration: int, normalise: str, like: "Tensor") -> "Tenso
     labelled = read_labelled(run.stage("featurize", iteration))
     if labelled is None:
         return like.new_zeros(0, like.shape[1], dtype=torch.float64)
-    features = _normalised(labelled.features, normalise)
+    features = _normalised(labelled.columns["features"], normalise)
     return difference_features(features, labelled.row_a, labelled.row_b, normalise=normalise == "pair")

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from activedpo_cli import discovery
-from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.records import SelectedPair
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, Stage, require
-from activedpo_cli.stages.candidates import CandidatePair, candidate_pairs, label_inputs, response_inputs
+from activedpo_cli.stages.candidate_table import candidate_table, prompt_index
+from activedpo_cli.stages.candidates import candidate_pairs, label_inputs, response_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +80,7 @@ def check(context: Context) -> None:
             hint=f"{command} --force --set featurize.compute=[{','.join(needed)}]",
         )
     pairs = candidate_pairs(context.run, context.iteration, context.config)
-    available = capacity(_prompt_index(pairs), context.config.select.max_per_prompt)
+    available = capacity(prompt_index(pairs), context.config.select.max_per_prompt)
     if available == 0:
         raise _nothing_to_choose(context)
     if context.config.select.budget > available:
@@ -114,9 +113,9 @@ def work(context: Context) -> dict[str, Any]:
 
     config = context.config
     pairs = candidate_pairs(context.run, context.iteration, config)
-    candidates = _candidates(context, pairs)
-    generator = torch.Generator().manual_seed(derive_seed(config.seed, "select", context.iteration))
     method = discovery.load("acquisition", config.select.method)
+    candidates = candidate_table(context.run, context.iteration, config, pairs, with_texts="texts" in method.NEEDS)
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "select", context.iteration))
     chosen = method.choose(
         candidates, config.select.budget, method_settings(config), generator, config.select.max_per_prompt
     )
@@ -151,26 +150,6 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"{summary['selected']} of {summary['candidates']} pairs by {summary['method']}"
 
 
-def _candidates(context: Context, pairs: list[CandidatePair]) -> "Candidates":
-    import torch
-
-    from activedpo_cli.acquisition.base import Candidates
-
-    folder = context.run.stage("featurize", context.iteration)
-    columns = read_columns(folder)
-    features, normalise = columns.get("features"), context.config.select.normalise
-    labelled = _labelled_pair_features(folder, normalise) if features is not None else None
-    return Candidates(
-        row_a=torch.tensor([pair.row_a for pair in pairs], dtype=torch.int64),
-        row_b=torch.tensor([pair.row_b for pair in pairs], dtype=torch.int64),
-        prompt_index=_prompt_index(pairs),
-        features=_normalised(features, normalise),
-        labelled_pair_features=labelled,
-        logps=columns.get("logps"),
-        normalise_pairs=normalise == "pair",
-    )
-
-
 def _score_tensors(candidates: "Candidates", chosen: "Selection") -> "dict[str, Tensor]":
     """For every candidate its two feature rows, its rank (0: not picked) and its score when picked (NaN: not picked)."""
     import torch
@@ -181,31 +160,6 @@ def _score_tensors(candidates: "Candidates", chosen: "Selection") -> "dict[str, 
     scores[chosen.rows] = chosen.scores.to(torch.float64)
     rows = torch.stack([candidates.row_a, candidates.row_b], dim=1)
     return {"candidate_rows": rows, "rank": ranks, "score": scores}
-
-
-def _prompt_index(pairs: list[CandidatePair]) -> "Tensor":
-    import torch
-
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(pair.prompt_id for pair in pairs))}
-    return torch.tensor([numbers[pair.prompt_id] for pair in pairs], dtype=torch.int64)
-
-
-def _normalised(features: "Tensor | None", normalise: str) -> "Tensor | None":
-    from activedpo_cli.core.normalisation import unit_rows
-
-    return unit_rows(features) if features is not None and normalise == "response" else features
-
-
-def _labelled_pair_features(folder: StageFolder, normalise: str) -> "Tensor | None":
-    """φ of the pairs labelled earlier, normalised as the candidates are."""
-    from activedpo_cli.core.pair_features import difference_features
-
-    labelled = read_labelled(folder)
-    if labelled is None:
-        return None
-    features = _normalised(labelled.features, normalise)
-    assert features is not None
-    return difference_features(features, labelled.row_a, labelled.row_b, normalise=normalise == "pair")
 
 
 STAGE = Stage("select", 1, settings, inputs, work, headline, check)

@@ -4,19 +4,27 @@ import pytest
 import torch
 
 from activedpo_cli.acquisition import activedpo
-from activedpo_cli.acquisition.base import Candidates
+from activedpo_cli.acquisition.base import Candidates, Labelled
 from activedpo_cli.core.normalisation import unit_rows
 
 
 def random_candidates(*, normalise_pairs: bool = False, prompts: int = 10, labelled: int = 4) -> Candidates:
     """Two responses a prompt with unit features in six dimensions, float32 as they are stored."""
     generator = torch.Generator().manual_seed(5)
+    features = unit_rows(torch.randn(2 * prompts, 6, generator=generator))
+    rows = 2 * torch.arange(labelled)
+    earlier = Labelled(
+        row_a=rows,
+        row_b=rows + 1,
+        preferred=torch.ones(labelled, dtype=torch.int64),
+        features=torch.randn(2 * labelled, 6, generator=generator),
+    )
     return Candidates(
         row_a=2 * torch.arange(prompts),
         row_b=2 * torch.arange(prompts) + 1,
         prompt_index=torch.arange(prompts),
-        features=unit_rows(torch.randn(2 * prompts, 6, generator=generator)),
-        labelled_pair_features=torch.randn(labelled, 6, generator=generator),
+        features=features,
+        labelled=earlier,
         normalise_pairs=normalise_pairs,
     )
 

@@ -1,10 +1,20 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
-from activedpo_cli.acquisition.base import Candidates, capacity, check_budget, difference_features, take_in_order
+from activedpo_cli.acquisition.base import (
+    Candidates,
+    Labelled,
+    capacity,
+    check_budget,
+    difference_features,
+    take_in_order,
+)
 
 
-def candidates(**columns: object) -> Candidates:
+def candidates(**columns: Any) -> Candidates:
     return Candidates(
         row_a=torch.tensor([0, 0, 3]), row_b=torch.tensor([1, 2, 2]), prompt_index=torch.tensor([0, 0, 1]), **columns
     )
@@ -31,17 +41,51 @@ def test_float32_features_give_unit_norms_exact_enough_to_tie() -> None:
     assert (norms - 1).abs().max() < 1e-14
 
 
+def labelled(**columns: Any) -> Labelled:
+    rows = torch.tensor([0, 2])
+    return Labelled(row_a=rows, row_b=rows + 1, preferred=torch.tensor([1, 0]), **columns)
+
+
 def test_history_is_empty_where_nothing_is_labelled() -> None:
     assert candidates(features=FEATURES).history().shape == (0, 2)
-    labelled = torch.ones(2, 2)
-    assert torch.equal(candidates(features=FEATURES, labelled_pair_features=labelled).history(), labelled)
+    assert candidates(hidden=FEATURES).labelled_hidden_differences().shape == (0, 2)
 
 
-def test_missing_features_are_named() -> None:
-    with pytest.raises(ValueError, match="features"):
-        candidates().pair_features()
-    with pytest.raises(ValueError, match="features"):
-        candidates().history()
+def test_history_is_normalised_as_the_candidates_are() -> None:
+    earlier = labelled(features=FEATURES)
+    assert candidates(features=FEATURES, labelled=earlier).history().tolist() == [[3, 4], [0, -4]]
+    normalised = candidates(features=FEATURES, labelled=earlier, normalise_pairs=True).history()
+    assert torch.allclose(normalised, torch.tensor([[0.6, 0.8], [0, -1]], dtype=torch.float64))
+
+
+def test_hidden_differences_keep_their_length() -> None:
+    """Whatever `select.normalise` says, which is about gradients."""
+    table = candidates(hidden=FEATURES, labelled=labelled(hidden=FEATURES), normalise_pairs=True)
+    assert table.hidden_differences().tolist() == [[3, 4], [0, 0], [0, 4]]
+    assert table.labelled_hidden_differences().tolist() == [[3, 4], [0, -4]]
+
+
+def test_margins_are_differences_of_implicit_rewards() -> None:
+    """By hand: β (log π − log π_ref) is 0.5 times 1, 3, 0 and −2."""
+    logps, ref_logps = torch.tensor([-4.0, -4.0, -7.0, -9.0]), torch.tensor([-5.0, -7.0, -7.0, -7.0])
+    assert candidates(logps=logps, ref_logps=ref_logps, beta=0.5).margins().tolist() == [-1.0, 0.5, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [
+        ("features", Candidates.pair_features),
+        ("features", Candidates.history),
+        ("hidden", Candidates.hidden_differences),
+        ("hidden", Candidates.labelled_hidden_differences),
+        ("logps", Candidates.margins),
+    ],
+)
+def test_missing_columns_are_named(name: str, of: Callable[[Candidates], object]) -> None:
+    with pytest.raises(ValueError, match=f"candidates have no {name}"):
+        of(candidates())
+    with pytest.raises(ValueError, match="labelled have no features"):
+        candidates(features=FEATURES, labelled=labelled()).history()
 
 
 def test_capacity_counts_what_a_limit_leaves() -> None:

@@ -1,7 +1,8 @@
 """What every acquisition method keeps; a new file in the folder is tested by being there."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import ModuleType
+from typing import Any
 
 import pydantic
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from activedpo_cli import discovery
-from activedpo_cli.acquisition.base import Candidates, Selection
+from activedpo_cli.acquisition.base import Candidates, Labelled, Selection
 from activedpo_cli.settings import Section
 
 
@@ -18,14 +19,10 @@ def method(request: pytest.FixtureRequest) -> ModuleType:
     return discovery.load("acquisition", request.param)
 
 
-def make_candidates(
-    prompts: int = 8,
-    labelled: int = 0,
-    features: Tensor | None = None,
-    logps: Tensor | None = None,
-    *,
-    pair: bool = False,
-) -> Candidates:
+COLUMNS = ("features", "logps", "ref_logps", "hidden", "texts")
+
+
+def make_candidates(prompts: int = 8, labelled: int = 0, *, pair: bool = False, **columns: Any) -> Candidates:
     """Three responses and three pairs a prompt; columns are random where they are not given."""
     generator = torch.Generator().manual_seed(1)
     first = 3 * torch.arange(prompts).repeat_interleave(3)
@@ -34,11 +31,35 @@ def make_candidates(
         row_a=first + torch.tensor([0, 0, 1]).repeat(prompts),
         row_b=first + torch.tensor([1, 2, 2]).repeat(prompts),
         prompt_index=torch.arange(prompts).repeat_interleave(3),
-        features=torch.randn(responses, 6, generator=generator) if features is None else features,
-        labelled_pair_features=torch.randn(labelled, 6, generator=generator) if labelled else None,
-        logps=-10 * torch.rand(responses, generator=generator) if logps is None else logps,
+        labelled=make_labelled(labelled) if labelled else None,
         normalise_pairs=pair,
+        **(random_columns(responses, generator) | {"texts": random_texts(responses, generator)} | columns),
     )
+
+
+def make_labelled(pairs: int) -> Labelled:
+    """Pairs of responses of their own, with every answer there is."""
+    rows = 2 * torch.arange(pairs)
+    return Labelled(
+        row_a=rows,
+        row_b=rows + 1,
+        preferred=torch.tensor([1, -1, 0]).repeat(pairs)[:pairs],
+        **random_columns(2 * pairs, torch.Generator().manual_seed(2)),
+    )
+
+
+def random_columns(responses: int, generator: torch.Generator) -> dict[str, Tensor]:
+    return {
+        "features": torch.randn(responses, 6, generator=generator),
+        "logps": -10 * torch.rand(responses, generator=generator),
+        "ref_logps": -10 * torch.rand(responses, generator=generator),
+        "hidden": torch.randn(responses, 5, generator=generator),
+    }
+
+
+def random_texts(responses: int, generator: torch.Generator) -> tuple[str, ...]:
+    words = torch.randint(0, 9, (responses, 4), generator=generator).tolist()
+    return tuple(" ".join(f"word{number}" for number in row) for row in words)
 
 
 def choose(
@@ -72,8 +93,10 @@ def test_equal_seeds_choose_equally(method: ModuleType, labelled: int) -> None:
 
 
 def all_tied() -> Candidates:
-    """Every response has its own direction, of equal length, and every log-probability is equal."""
-    return make_candidates(prompts=8, features=torch.eye(24)[torch.arange(24)], logps=torch.full((24,), -5.0))
+    """Every response has its own direction, of equal length, and its own word; every log-probability is equal."""
+    logps = torch.full((24,), -5.0)
+    texts = tuple("abcdefghijklmnopqrstuvwx")
+    return make_candidates(features=torch.eye(24), logps=logps, ref_logps=logps, hidden=torch.eye(24), texts=texts)
 
 
 def test_ties_are_broken_by_the_seed_not_by_the_file_order(method: ModuleType) -> None:
@@ -101,17 +124,18 @@ def test_a_budget_that_can_not_be_met_is_an_error(method: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_zero_features_give_numbers(method: ModuleType, pair: bool) -> None:
-    candidates = make_candidates(features=torch.zeros(24, 6), labelled=2, pair=pair)
+def test_zeros_give_numbers(method: ModuleType, pair: bool) -> None:
+    zeros = {"features": torch.zeros(24, 6), "hidden": torch.zeros(24, 5), "logps": torch.zeros(24)}
+    zeros |= {"ref_logps": torch.zeros(24)}
+    candidates = make_candidates(labelled=2, pair=pair, texts=("",) * 24, **zeros)
     assert_sound(choose(method, candidates, 24), candidates, 24)
 
 
 def test_columns_not_needed_may_be_missing(method: ModuleType) -> None:
-    full = make_candidates()
-    columns = {"features", "logps"}
-    assert set(method.NEEDS) <= {field.name for field in fields(Candidates)}
-    missing = dict.fromkeys(columns - set(method.NEEDS))
-    candidates = Candidates(**{field.name: getattr(full, field.name) for field in fields(full)} | missing)
+    assert set(method.NEEDS) <= set(COLUMNS)
+    missing: dict[str, Any] = dict.fromkeys(set(COLUMNS) - set(method.NEEDS))
+    labelled = replace(make_labelled(4), **{name: None for name in missing if name != "texts"})
+    candidates = replace(make_candidates(), **missing, labelled=labelled)
     assert_sound(choose(method, candidates, 5), candidates, 5)
 
 
@@ -137,6 +161,15 @@ def test_settings_are_frozen_described_and_strict(method: ModuleType) -> None:
 def test_candidates_are_unchanged(method: ModuleType) -> None:
     candidates, same = make_candidates(labelled=3), make_candidates(labelled=3)
     choose(method, candidates, 6)
-    for field in fields(Candidates):
-        before, after = getattr(same, field.name), getattr(candidates, field.name)
-        assert torch.equal(before, after) if isinstance(before, Tensor) else before == after
+    assert_equal(candidates, same)
+    assert_equal(candidates.labelled, same.labelled)
+
+
+def assert_equal(table: Candidates | Labelled | None, other: Candidates | Labelled | None) -> None:
+    assert table is not None
+    for field in fields(table):
+        before, after = getattr(other, field.name), getattr(table, field.name)
+        if isinstance(before, Tensor):
+            assert torch.equal(before, after)
+        elif not isinstance(before, Labelled):
+            assert before == after

@@ -1,0 +1,87 @@
+"""What *select* hands to a method: the candidate pairs with every column that featurize computed."""
+
+from typing import TYPE_CHECKING
+
+from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.records import FeatureRow, OutcomeRow
+from activedpo_cli.settings import Config
+from activedpo_cli.stages.candidates import CandidatePair, outcomes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from activedpo_cli.acquisition.base import Candidates, Labelled
+
+
+def candidate_table(
+    run: Run, iteration: int, config: Config, pairs: list[CandidatePair], *, with_texts: bool
+) -> "Candidates":
+    """The pairs as a method sees them, features normalised as `select.normalise` says."""
+    import torch
+
+    from activedpo_cli.acquisition.base import Candidates
+
+    columns = read_columns(run.stage("featurize", iteration))
+    return Candidates(
+        row_a=torch.tensor([pair.row_a for pair in pairs], dtype=torch.int64),
+        row_b=torch.tensor([pair.row_b for pair in pairs], dtype=torch.int64),
+        prompt_index=prompt_index(pairs),
+        **_for_methods(columns, config.select.normalise),
+        texts=_texts(run, iteration, len(next(iter(columns.values()), ()))) if with_texts else None,
+        labelled=_labelled(run, iteration, config.select.normalise),
+        normalise_pairs=config.select.normalise == "pair",
+        beta=config.train.beta,
+    )
+
+
+def prompt_index(pairs: list[CandidatePair]) -> "Tensor":
+    """A number for each pair, equal for pairs of one prompt."""
+    import torch
+
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(pair.prompt_id for pair in pairs))}
+    return torch.tensor([numbers[pair.prompt_id] for pair in pairs], dtype=torch.int64)
+
+
+def _for_methods(columns: "dict[str, Tensor]", normalise: str) -> "dict[str, Tensor | None]":
+    from activedpo_cli.core.normalisation import unit_rows
+
+    found = {name: columns.get(name) for name in ("features", "logps", "ref_logps", "hidden")}
+    if found["features"] is not None and normalise == "response":
+        found["features"] = unit_rows(found["features"])
+    return found
+
+
+def _texts(run: Run, iteration: int, computed_rows: int) -> tuple[str, ...]:
+    """A text for each row of the columns; excluded responses have no entry in the list of rows, and none is needed."""
+    rows = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
+    text_of = {response.response_id: response.text for response in run.responses(iteration)}
+    texts = [""] * max([computed_rows, *(row.row + 1 for row in rows)])
+    for row in rows:
+        texts[row.row] = text_of[row.response_id]
+    return tuple(texts)
+
+
+def _labelled(run: Run, iteration: int, normalise: str) -> "Labelled | None":
+    """The pairs labelled earlier with what people or oracles said; None where nothing was computed for them."""
+    import torch
+
+    from activedpo_cli.acquisition.base import Labelled
+
+    found = read_labelled(run.stage("featurize", iteration))
+    if found is None:
+        return None
+    answers = {row.pair_id: row for earlier in range(1, iteration) for row in outcomes(run, earlier)}
+    preferred = [_preferred(answers[name]) for name in found.pair_ids]
+    return Labelled(
+        row_a=found.row_a,
+        row_b=found.row_b,
+        preferred=torch.tensor(preferred, dtype=torch.int64),
+        **_for_methods(found.columns, normalise),
+    )
+
+
+def _preferred(answer: OutcomeRow) -> int:
+    if answer.preferred_id is None:
+        return 0
+    return 1 if answer.preferred_id == answer.response_a_id else -1
