@@ -71,6 +71,47 @@ def test_float32_features_give_the_textbook_picks_at_a_larger_size(ridge: float)
     assert scores.tolist() == pytest.approx(expected_scores, rel=1e-9)
 
 
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, float, int]:
+    """Candidates and history with all that is unpleasant: scales, copies, zeros, candidates that are labelled already."""
+    seed = draw(st.integers(0, 2**31))
+    count, dim, labelled = draw(st.integers(1, 30)), draw(st.integers(1, 24)), draw(st.integers(0, 50))
+    features, history = random_features(count, dim, seed), random_features(labelled, dim, seed + 1)
+    if draw(st.booleans()):
+        features *= torch.logspace(-2, 1, count, dtype=torch.float64)[:, None]
+    if draw(st.booleans()):
+        sources = torch.randint(count, (count // 2,), generator=torch.Generator().manual_seed(seed))
+        features[: count // 2] = features[sources]
+    if draw(st.booleans()):
+        features[count // 2 :: 3] = 0
+    if draw(st.booleans()):
+        features[: min(count, labelled)] = history[: min(count, labelled)]
+    if draw(st.booleans()):
+        features = torch.nn.functional.normalize(features)
+    ridge = 10.0 ** draw(st.floats(-6, 3))
+    return features, history, ridge, draw(st.integers(1, count))
+
+
+@settings(max_examples=400, deadline=None)
+@given(problem=problems(), pool=st.sampled_from([1, 3, 8, 256]))
+def test_each_pick_is_the_best_by_an_inverse_from_scratch(
+    problem: tuple[Tensor, Tensor, float, int], pool: int
+) -> None:
+    """λ from 1e-6 to 1e3, also with pools so small that all pairs are read again and again."""
+    features, history, ridge, budget = problem
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("activedpo_cli.core.greedy.POOL", pool)
+        rows, scores = greedy_uncertainty(features, history, ridge, budget, torch.arange(len(features)))
+    assert len(set(rows.tolist())) == budget
+    for place, row in enumerate(rows.tolist()):
+        design = design_matrix(torch.cat([history, features[rows[:place]]]), ridge)
+        uncertainty = pair_uncertainty(features, torch.linalg.inv(design))
+        blurred = 1e-15 * float(torch.linalg.cond(design))  # of the inverse itself
+        uncertainty[rows[:place]] = 0
+        assert uncertainty[row] >= uncertainty.max() * (1 - 1e-9 - blurred)
+        assert float(scores[place]) == pytest.approx(float(uncertainty[row]), rel=1e-9 + blurred, abs=1e-300)
+
+
 def test_first_pick_is_the_longest_and_scores_are_worked_by_hand() -> None:
     """λ = 1; φ = (2, 0), (2, 0)·0.9, (0, 1). First: √4 = 2. Then V = diag(5, 1): 3.24/5 = 0.648 against 1."""
     features = torch.tensor([[1.8, 0.0], [2.0, 0.0], [0.0, 1.0]])

@@ -1,0 +1,235 @@
+"""Greedy choice of the most uncertain pairs where only some of them are in memory, exact nevertheless.
+
+What is left of a pair, λφᵀV⁻¹φ, only shrinks. So what was left when all pairs were last read bounds what is left now, and
+while the best of a small pool is above that bound for all others, nobody else needs to be looked at.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.core.coverage import Coverage
+from activedpo_cli.shapes import Float, Int
+
+TIE_TOLERANCE = 1e-9
+"""Pairs of which this close to the most is left, relatively, count as tied."""
+
+PRECISE = 1e-10
+"""Relative error of what is left up to which it is taken as it is; beyond, it is computed by `Coverage.left_of`."""
+
+AT_A_TIME = 256
+"""Pairs looked at exactly in one step."""
+
+
+@runtime_checkable
+class PairRows(Protocol):
+    """φ of all candidates, wherever they lie."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Pairs, and features of each."""
+
+    def read(self, start: int, stop: int) -> Float[Tensor, "pairs proj_dim"]:
+        """Consecutive pairs, for a reading of all from the first to the last; any float type."""
+
+    def take(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows proj_dim"]:
+        """Some pairs; `rows` rises."""
+
+
+@dataclass(frozen=True)
+class PoolSize:
+    """How many pairs are held: at first, and at most, the pool doubling whenever all pairs had to be read again."""
+
+    first: int
+    most: int
+    chunk: int
+    """Pairs read at once."""
+
+
+@dataclass
+class PooledChoice:
+    """The rows picked, in order, the uncertainty ‖φ‖ in V⁻¹ of each then, and how often all pairs were read for it."""
+
+    rows: list[int]
+    scores: list[float]
+    passes: int = 0
+
+
+def pooled_greedy(
+    candidates: PairRows,
+    labelled: Float[Tensor, "labelled proj_dim"],
+    ridge: float,
+    budget: int,
+    priority: Int[Tensor, " pairs"],
+    pool: PoolSize,
+    groups: Int[Tensor, " pairs"] | None = None,
+    max_per_group: int | None = None,
+    *,
+    picked: Sequence[tuple[int, float]] = (),
+    after_pick: Callable[[int, float], None] = lambda row, score: None,
+) -> PooledChoice:
+    """Pick `budget` pairs as `greedy_uncertainty` does, reading all of them as seldom as possible.
+
+    Args:
+        picked: Rows and scores of an interrupted choice, which goes on after them.
+        after_pick: Called with every further row and score.
+
+    Raises:
+        ValueError: as `greedy_uncertainty`.
+
+    """
+    if not ridge > 0:
+        raise ValueError(f"ridge must be positive, not {ridge}")
+    search = _Search(candidates, Coverage(labelled, ridge, budget), priority, pool, groups, max_per_group)
+    for row, score in picked:
+        search.repeat(row, score)
+    while len(search.choice.rows) < budget:
+        row = search.pick()
+        after_pick(row, search.choice.scores[-1])
+    return search.choice
+
+
+class _Search:
+    """The state between two picks: some numbers of every pair, and the features of those in the pool."""
+
+    def __init__(
+        self,
+        candidates: PairRows,
+        coverage: Coverage,
+        priority: Int[Tensor, " pairs"],
+        pool: PoolSize,
+        groups: Int[Tensor, " pairs"] | None,
+        max_per_group: int | None,
+    ) -> None:
+        count, proj_dim = candidates.shape
+        self._candidates, self._coverage, self._size = candidates, coverage, pool
+        self._priority, self._groups, self._max_per_group = priority, groups, max_per_group
+        device = priority.device
+        self._is_open = torch.ones(count, dtype=torch.bool, device=device)
+        self._left = torch.empty(count, dtype=torch.float64, device=device)
+        """‖φ‖² − ‖Wφ‖², up to `_slack`; current for the pairs of the pool, of the last reading for others."""
+        self._ceiling = torch.full_like(self._left, torch.inf)
+        """Never exceeded by what is left."""
+        self._slack = torch.zeros_like(self._left)
+        self._pool = torch.zeros(0, dtype=torch.int64, device=device)
+        self._pool_features = torch.empty(0, proj_dim, dtype=torch.float64, device=device)
+        self._is_in_pool = torch.zeros_like(self._is_open)
+        self._pool_size = pool.first
+        self._applied = 0
+        self.choice = PooledChoice([], [])
+
+    def pick(self) -> int:
+        """Take the pair of which the most is left."""
+        if not self._is_open.any():
+            raise ValueError("fewer pairs can be taken than the budget asks for")
+        if not self.choice.passes:
+            self._read_all()
+        contenders = self._contenders()
+        if self._is_stale and not self._is_in_pool[contenders].all():
+            self._read_all()
+            contenders = self._contenders()
+        left = self._left[contenders]
+        vague = self._slack[contenders] > PRECISE * left
+        if vague.any():
+            left[vague] = self._exactly(contenders[vague])
+        tied = contenders[left >= left.max() * (1 - TIE_TOLERANCE)]
+        place = int(self._priority[tied].argmin())
+        row = int(tied[place])
+        best = max(0.0, float(left[contenders == row]))
+        self._take(row, best, exactly=bool(vague[contenders == row]))
+        return row
+
+    def repeat(self, row: int, score: float) -> None:
+        """Take a pair that an interrupted choice took."""
+        self._take(row, score**2 * self._coverage.ridge, exactly=True)
+
+    @property
+    def _is_stale(self) -> bool:
+        return self._applied < self._coverage.count
+
+    def _take(self, row: int, left: float, *, exactly: bool) -> None:
+        feature = self._feature_of(row)
+        self._coverage.add(feature, left, exactly=exactly)
+        if len(self._pool):
+            covered = self._coverage.covered_since(self._pool_features, self._coverage.count - 1)
+            self._left[self._pool] = (self._left[self._pool] - covered).clamp_min_(0)
+        self.choice.rows.append(row)
+        self.choice.scores.append(math.sqrt(left / self._coverage.ridge))
+        self._is_open[row] = False
+        if self._groups is not None and self._max_per_group is not None:
+            members = self._groups == self._groups[row]
+            if int(members[self.choice.rows].sum()) >= self._max_per_group:
+                self._is_open[members] = False
+
+    def _contenders(self) -> Int[Tensor, " contenders"]:
+        """Open pairs of which as much may be left as of any; never none."""
+        floor = self._floor()
+        return (self._upper() >= floor * (1 - TIE_TOLERANCE)).nonzero().flatten()
+
+    def _upper(self) -> Float[Tensor, " pairs"]:
+        return torch.minimum(self._left + self._slack, self._ceiling).where(self._is_open, -1.0)
+
+    def _floor(self) -> float:
+        """So much is left of some open pair for certain."""
+        is_current = self._is_open & self._is_in_pool if self._is_stale else self._is_open
+        if not is_current.any():
+            return 0.0
+        best = int(self._left.where(is_current, -1.0).argmax())
+        if self._slack[best] <= PRECISE * self._left[best]:
+            return float(self._left[best] - self._slack[best])
+        upper = self._upper().where(is_current, -1.0)
+        top = upper.topk(min(AT_A_TIME, int(is_current.sum()))).indices.sort().values
+        return float(self._exactly(top).max())
+
+    def _exactly(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+        """What is left of some pairs, without the rounding; remembered as a bound."""
+        parts = [self._coverage.left_of(self._features_of(part)) for part in rows.split(AT_A_TIME)]
+        left = torch.cat(parts)
+        self._ceiling[rows] = left * (1 + PRECISE)
+        return left
+
+    def _feature_of(self, row: int) -> Float[Tensor, " proj_dim"]:
+        if self._is_in_pool[row]:
+            return self._pool_features[int(torch.searchsorted(self._pool, row))]
+        return self._candidates.take(torch.tensor([row], device=self._left.device))[0].to(self._pool_features)
+
+    def _features_of(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows proj_dim"]:
+        if self._is_in_pool[rows].all():
+            return self._pool_features[torch.searchsorted(self._pool, rows)]
+        return self._candidates.take(rows).to(self._pool_features)
+
+    def _read_all(self) -> None:
+        """Apply all picks to all pairs, and fill the pool with those of which the most may be left."""
+        is_first = not self.choice.passes
+        for start in range(0, len(self._left), self._size.chunk):
+            part = slice(start, start + self._size.chunk)
+            features = self._candidates.read(start, min(part.stop, len(self._left))).to(self._pool_features)
+            if is_first:
+                squared_norms = torch.linalg.vector_norm(features, dim=1).square()
+                if not squared_norms.isfinite().all():
+                    raise ValueError("pair features are not finite")
+                self._left[part], self._slack[part] = squared_norms, squared_norms
+                if self._coverage.has_history:
+                    self._left[part] -= self._coverage.covered_by_history(features)
+            if self._is_stale:
+                stale = self._left[part] - self._coverage.covered_since(features, self._applied)
+                self._left[part] = self._left[part].where(self._is_in_pool[part], stale)
+            self._left[part].clamp_min_(0)
+        if is_first:
+            self._slack *= self._coverage.rounding(float(self._slack.max()))
+        self._applied = self._coverage.count
+        self.choice.passes += 1
+        self._fill()
+
+    def _fill(self) -> None:
+        size = min(self._pool_size, self._size.most, int(self._is_open.sum()))
+        self._pool = self._upper().topk(size).indices.sort().values
+        self._pool_features = self._pool_features[:0]  # two pools at once would take twice the memory
+        self._pool_features = self._candidates.take(self._pool).to(self._pool_features)
+        self._is_in_pool.zero_()
+        self._is_in_pool[self._pool] = True
+        self._pool_size *= 2
