@@ -94,6 +94,10 @@ class GenerateSettings(Section):
     unit_size: PositiveInt = setting(64, "prompts sampled as one batch; also the unit of resume")
 
 
+Column = Literal["features", "logps", "ref_logps", "hidden"]
+"""What *featurize* can compute of a response."""
+
+
 class FeaturizeSettings(Section):
     """Random projections of the per-response gradients."""
 
@@ -105,8 +109,8 @@ class FeaturizeSettings(Section):
     exact_norms: Literal["auto", "always"] = setting(
         "auto", "auto: the norm before projection where it comes free; always: also where it costs another product"
     )
-    compute: list[Literal["features", "logps"]] | None = setting(
-        None, "what to compute; null takes what the run's method needs"
+    compute: list[Column] | None = setting(
+        None, "what to compute: features, logps, ref_logps, hidden; null takes what the run's method needs"
     )
     tokens_per_batch: PositiveInt = setting(
         2048, "tokens of prompts and responses, padding included, per forward and backward pass", "--tokens-per-batch"

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from activedpo_cli.gradients.batch import GradientBatch, ResponseBatch, pad_responses
 from activedpo_cli.gradients.checkpointing import checkpointed_layers
-from activedpo_cli.gradients.logps import response_logps
+from activedpo_cli.gradients.forward_columns import ForwardBatch, forward_columns
 from activedpo_cli.gradients.memory import in_halves
 from activedpo_cli.gradients.packing import packed
 from activedpo_cli.gradients.per_response import ExactNorms, response_gradients
 from activedpo_cli.gradients.projections.base import Projection
 from activedpo_cli.gradients.quality import ProjectionQuality, cosine_errors
-from activedpo_cli.shapes import Float
 
 Result = TypeVar("Result")
 Row = tuple[Sequence[int], Sequence[int]]
@@ -53,9 +52,15 @@ class Featurizer:
             logps=_ordered([batch.logps for batch in batches], order),
         )
 
-    def logps(self, rows: Sequence[Row]) -> Float[Tensor, " responses"]:
-        """Log-probabilities alone, which need no backward pass."""
-        return _ordered(*self._in_batches(rows, lambda batch: response_logps(self.model, batch)))
+    def forward(self, rows: Sequence[Row], *, logps: bool = False, hidden: bool = False) -> ForwardBatch:
+        """Log-probabilities, last hidden states, or both by one pass; neither needs a backward pass."""
+        batches, order = self._in_batches(
+            rows, lambda batch: forward_columns(self.model, batch, logps=logps, hidden=hidden)
+        )
+        return ForwardBatch(
+            logps=_ordered([batch.logps for batch in batches if batch.logps is not None], order) if logps else None,
+            hidden=_ordered([batch.hidden for batch in batches if batch.hidden is not None], order) if hidden else None,
+        )
 
     def quality(self, rows: Sequence[Row]) -> ProjectionQuality | None:
         """How well the projection keeps the angles between these rows' gradients; None for fewer than two in a batch."""

@@ -26,21 +26,32 @@ def response_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " ex
         return summed_logps(model, batch)
 
 
-def summed_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " examples"]:
+def summed_logps(
+    model: nn.Module, batch: ResponseBatch, states: Float[Tensor, "examples tokens hidden"] | None = None
+) -> Float[Tensor, " examples"]:
     """`response_logps` in whatever mode the model is, differentiable.
 
-    Logits are computed for response tokens only, a chunk at a time, where the model's output layer allows it.
+    Logits are computed for response tokens only, a chunk at a time, where the model's output layer allows it; from
+    `states`, the batch's `backbone_states`, where they are known already.
     """
     head = response_head(model)
-    token_logps = _by_own_logits(model, batch) if head is None else _by_head(model, batch, head)
-    return token_logps.sum(dim=1)
+    if head is None:
+        return _by_own_logits(model, batch).sum(dim=1)
+    states = backbone_states(model, batch) if states is None else states
+    return _by_head(states, batch, head).sum(dim=1)
 
 
-def _by_head(model: nn.Module, batch: ResponseBatch, head: ResponseHead) -> Float[Tensor, "examples targets"]:
+def backbone_states(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, "examples tokens hidden"]:
+    """The last hidden state of every token, in whatever mode the model is, differentiable."""
+    return last_hidden_states(model, **_inputs(batch))
+
+
+def _by_head(
+    states: Float[Tensor, "examples tokens hidden"], batch: ResponseBatch, head: ResponseHead
+) -> Float[Tensor, "examples targets"]:
     is_target = batch.response_mask[:, 1:]
     rows, positions = is_target.nonzero(as_tuple=True)
-    hidden = last_hidden_states(model, **_inputs(batch))[rows, positions]
-    logps = head.logps(hidden, batch.input_ids[rows, positions + 1])
+    logps = head.logps(states[rows, positions], batch.input_ids[rows, positions + 1])
     return torch.zeros(is_target.shape, dtype=logps.dtype, device=logps.device).index_put((rows, positions), logps)
 
 

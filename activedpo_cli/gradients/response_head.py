@@ -21,7 +21,7 @@ ENTRIES_AT_ONCE = 2**24
 PROBE_LENGTH = 4
 PROBE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
-_heads: "weakref.WeakKeyDictionary[nn.Module, ResponseHead | None]" = weakref.WeakKeyDictionary()
+_heads: "weakref.WeakKeyDictionary[nn.Module, tuple[nn.Module, ResponseHead | None]]" = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,22 @@ def response_head(model: nn.Module) -> ResponseHead | None:
     Found out once for each model, by comparing with the model's own logits of a few tokens.
     """
     base_model = without_wrapper(model)
-    if base_model not in _heads:
-        _heads[base_model] = _probed_head(base_model)
-    return _heads[base_model]
+    layer = base_model.get_output_embeddings()
+    known = _heads.get(base_model)
+    if known is None or known[0] is not layer:  # an adapter may have been put on it since
+        known = _heads[base_model] = (layer, _probed_head(base_model))
+    return known[1]
 
 
 def last_hidden_states(model: nn.Module, **inputs: Any) -> Float[Tensor, "examples tokens hidden"]:
     """What the backbone makes of a batch; arguments that its architecture does not know are left out."""
-    backbone = _backbone(without_wrapper(model))
-    assert backbone is not None
-    states: Tensor = backbone(**accepted_arguments(backbone, inputs)).last_hidden_state
+    base_model = without_wrapper(model)
+    backbone = _backbone(base_model)
+    if backbone is None:
+        inputs = accepted_arguments(base_model, inputs) | {"output_hidden_states": True}
+        states: Tensor = base_model(**inputs).hidden_states[-1]
+    else:
+        states = backbone(**accepted_arguments(backbone, inputs)).last_hidden_state
     return states
 
 
@@ -99,7 +105,8 @@ class _ChunkedLogps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: ResponseHead) -> Tensor:
         wants_gradient = ctx.needs_input_grad[0]
-        chunk = max(1, ENTRIES_AT_ONCE // len(head.weight))
+        # A GPU reads all weights for every chunk, so few large ones are better there.
+        chunk = max(1, (4 if hidden.is_cuda else 1) * ENTRIES_AT_ONCE // len(head.weight))
         logps = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         hidden_gradients = torch.empty_like(hidden) if wants_gradient else None
         for start in range(0, len(hidden), chunk):

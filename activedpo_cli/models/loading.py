@@ -112,6 +112,12 @@ def context_length_at(path_or_id: str, revision: str | None = None) -> int | Non
     return context_length(AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False))
 
 
+def hidden_size_at(path_or_id: str, revision: str | None = None) -> int:
+    """The width of the hidden states of a model that is not loaded."""
+    config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+    return int(config.get_text_config().hidden_size)
+
+
 def _require_complete(name: str, report: dict[str, Any]) -> None:
     mismatched = [key if isinstance(key, str) else key[0] for key in report.get("mismatched_keys", ())]
     for problem, keys in (("lacks", sorted(report["missing_keys"])), ("has another shape of", sorted(mismatched))):

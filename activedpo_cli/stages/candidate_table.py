@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from activedpo_cli.acquisition.base import Candidates, Labelled
 
+READ_BY_SELECT = frozenset({"texts"})
+"""What a method may need that featurize does not compute."""
+
 
 def candidate_table(
     run: Run, iteration: int, config: Config, pairs: list[CandidatePair], *, with_texts: bool

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from activedpo_cli.stages.policy import load_policy
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from activedpo_cli.gradients.batch import GradientBatch
     from activedpo_cli.gradients.featurizer import Row
     from activedpo_cli.gradients.quality import ProjectionQuality
 
@@ -29,15 +29,17 @@ class Columns:
 
 
 class FeatureColumns:
-    """Computes `features` with their norms, or `logps` alone, under θ of the iteration before."""
+    """Computes `features` with their norms and `logps` under θ of the iteration before, the other columns under π_ref."""
 
     def __init__(self, context: Context, columns: Sequence[str]) -> None:
         from activedpo_cli.gradients.featurizer import Featurizer
         from activedpo_cli.gradients.projections import make_projection
 
-        self._settings, self._columns = context.config.featurize, columns
+        self._settings, self._columns = context.config.featurize, set(columns)
+        self._is_reference = context.iteration == 1  # the initial adapter has B = 0
         policy, tokenizer, device = load_policy(context.run, context.config, context.execution, context.iteration - 1)
         self._seed = derive_seed(context.config.seed, "projection")  # the same in every iteration
+        self._policy = policy
         self._featurizer = Featurizer(
             model=policy,
             projection=make_projection(
@@ -54,13 +56,9 @@ class FeatureColumns:
         """The columns of some responses, one row each; a row that is not finite is zeroed and named."""
         import torch
 
-        if "features" not in self._columns:
-            found = {"logps": self._featurizer.logps(_rows(responses))}
-        else:
-            gradients = self._gradients(responses)
-            found = {"features": gradients.features, "norms": gradients.features.norm(dim=1), "logps": gradients.logps}
-            if gradients.exact_norms is not None:
-                found["exact_norms"] = gradients.exact_norms
+        with _naming_what_is_too_large(responses):
+            found = self._under_policy(responses)
+            found |= self._under_reference(responses, found.get("logps"))
         excluded = _excluded(found, responses)
         counts = torch.tensor([len(response.token_ids) for response in responses], dtype=torch.int64)
         return Columns(found | {"num_tokens": counts}, excluded)
@@ -83,24 +81,57 @@ class FeatureColumns:
             "excluded": json.dumps([asdict(row) for row in excluded]),
         }
 
-    def _gradients(self, responses: Sequence[Response]) -> "GradientBatch":
-        from activedpo_cli.gradients.memory import TooLargeError
+    def _under_policy(self, responses: Sequence[Response]) -> "dict[str, Tensor]":
+        if "features" in self._columns:
+            gradients = self._featurizer.gradients(_rows(responses))
+            found = {"features": gradients.features, "norms": gradients.features.norm(dim=1), "logps": gradients.logps}
+            return found if gradients.exact_norms is None else found | {"exact_norms": gradients.exact_norms}
+        if "logps" in self._columns:
+            return _computed(logps=self._featurizer.forward(_rows(responses), logps=True).logps)
+        return {}
 
-        try:
-            return self._featurizer.gradients(_rows(responses))
-        except TooLargeError as error:
-            response = responses[error.row]
-            tokens = len(response.prompt_token_ids) + len(response.token_ids)
-            raise ActiveDPOError(
-                f"memory does not suffice for the gradient of `{response.response_id}` alone, {tokens} tokens long",
-                hint="go on with `--featurize-gradient-checkpointing`, on a device with more memory, or generate "
-                "shorter responses",
-            ) from error
+    def _under_reference(self, responses: Sequence[Response], logps: "Tensor | None") -> "dict[str, Tensor]":
+        """With the adapters off; a policy that is π_ref has given its `logps` already, so that rewards are exactly 0."""
+        from activedpo_cli.models.adapters import reference_mode
+
+        known = logps if self._is_reference and "ref_logps" in self._columns else None
+        needs_logps, needs_hidden = "ref_logps" in self._columns and known is None, "hidden" in self._columns
+        if not needs_logps and not needs_hidden:
+            return _computed(ref_logps=known)
+        with reference_mode(self._policy):
+            found = self._featurizer.forward(_rows(responses), logps=needs_logps, hidden=needs_hidden)
+        return _computed(ref_logps=found.logps if known is None else known, hidden=found.hidden)
+
+
+def computed_columns(asked_for: Sequence[str]) -> set[str]:
+    """The columns that there are where some were asked for: whoever takes gradients has the log-probabilities too."""
+    return {*asked_for, "logps"} if "features" in asked_for else set(asked_for)
 
 
 def read_excluded(header: Mapping[str, str]) -> list[ExcludedResponse]:
     """The excluded responses that a header names."""
     return [ExcludedResponse(**row) for row in json.loads(header["excluded"])]
+
+
+@contextmanager
+def _naming_what_is_too_large(responses: Sequence[Response]) -> Iterator[None]:
+    from activedpo_cli.gradients.memory import TooLargeError
+
+    try:
+        yield
+    except TooLargeError as error:
+        response = responses[error.row]
+        tokens = len(response.prompt_token_ids) + len(response.token_ids)
+        raise ActiveDPOError(
+            f"memory does not suffice for the columns of `{response.response_id}` alone, {tokens} tokens long",
+            hint="go on with `--featurize-gradient-checkpointing`, on a device with more memory, or generate "
+            "shorter responses",
+        ) from error
+
+
+def _computed(**columns: "Tensor | None") -> "dict[str, Tensor]":
+    """Those that were, each with memory of its own, as safetensors files need it."""
+    return {name: tensor.clone() for name, tensor in columns.items() if tensor is not None}
 
 
 def _rows(responses: Sequence[Response]) -> "list[Row]":

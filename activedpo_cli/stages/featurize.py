@@ -1,13 +1,14 @@
 """Stage 2: the projected gradient of log π(y|x) for every response that can be part of a pair (paper §3.3).
 
-Features are stored raw, with their norms; `select` normalises. The responses of all pairs labelled in earlier iterations
-are featurized again under the current policy (V in Proposition 1 carries φ of θ_{t−1}).
+Or of what else a method needs: log-probabilities, and hidden states of π_ref. Features are stored raw, with their norms;
+`select` normalises. The responses of all pairs labelled in earlier iterations are treated again under the current policy
+(V in Proposition 1 carries φ of θ_{t−1}).
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from activedpo_cli import discovery
 from activedpo_cli.artifacts.files import free_bytes
@@ -16,7 +17,7 @@ from activedpo_cli.config import flat
 from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.records import ExcludedResponse, FeatureRow, LabelledPairRow, Response
 from activedpo_cli.seeds import derive_seed
-from activedpo_cli.settings import Config
+from activedpo_cli.settings import Column, Config
 from activedpo_cli.stages.base import Context, Stage, require
 from activedpo_cli.stages.candidates import (
     LabelledPair,
@@ -27,7 +28,7 @@ from activedpo_cli.stages.candidates import (
 )
 from activedpo_cli.stages.exclusions import Exclusions
 from activedpo_cli.stages.feature_columns import FeatureColumns, read_excluded
-from activedpo_cli.stages.policy import check_adapter_settings, reference_digest
+from activedpo_cli.stages.policy import check_adapter_settings, hidden_size, reference_digest
 
 if TYPE_CHECKING:
     from activedpo_cli.gradients.quality import ProjectionQuality
@@ -42,7 +43,8 @@ def columns(config: Config) -> list[str]:
     """The columns to compute: those asked for, else those that the run's method needs."""
     if config.featurize.compute is not None:
         return sorted(config.featurize.compute)
-    return sorted(discovery.load("acquisition", config.select.method).NEEDS)
+    needed = discovery.load("acquisition", config.select.method).NEEDS
+    return sorted(set(needed).intersection(get_args(Column)))
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -64,16 +66,24 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 
 def check(context: Context) -> None:
-    """Refuse another adapter than the run's, and features for which there is no space."""
+    """Refuse another adapter than the run's, and columns for which there is no space."""
     from activedpo_cli.gradients.projections import make_projection
 
     check_adapter_settings(context.run, context.config)
-    if "features" not in columns(context.config):
-        return
-    make_projection(context.config.featurize.projection, context.config.featurize.proj_dim, seed=0)
+    wanted = columns(context.config)
+    if "features" in wanted:
+        make_projection(context.config.featurize.projection, context.config.featurize.proj_dim, seed=0)
+    width = context.config.featurize.proj_dim if "features" in wanted else 0
+    width += hidden_size(context.run) if "hidden" in wanted else 0
+    if width:
+        _check_space(context, width)
+
+
+def _check_space(context: Context, width: int) -> None:
+    """Refuse columns of `width` numbers a response where the disk does not take them."""
     pool = len(usable_responses(context.run, context.iteration, context.config))
     history = 2 * sum(1 for _ in labelled_pairs(context.run, range(1, context.iteration)))
-    needed = (pool + history) * (context.config.featurize.proj_dim + 4) * 4 + SPARE_BYTES
+    needed = (pool + history) * (width + 5) * 4 + SPARE_BYTES
     free = free_bytes(context.run.path)
     if needed > free:
         raise ActiveDPOError(
@@ -115,7 +125,7 @@ class _Computed:
 def _compute(context: Context, responses: Sequence[Response]) -> _Computed:
     """The columns of all responses, unit by unit, and of the pairs labelled earlier."""
     source = FeatureColumns(context, columns(context.config))
-    pairs = _labelled_before(context)
+    pairs = list(labelled_pairs(context.run, range(1, context.iteration)))
     labelled = list({r.response_id: r for pair in pairs for r in (pair.response_a, pair.response_b)}.values())
     quality = _quality(context, source, responses)
     exclusions = Exclusions(context.progress, len(responses) + len(labelled))
@@ -126,7 +136,7 @@ def _compute(context: Context, responses: Sequence[Response]) -> _Computed:
     for name in (name for name in units if name not in missing):
         exclusions.add(read_excluded(context.folder.read_tensor_metadata(name)))
     done = len(responses) - sum(map(len, missing.values()))
-    context.progress.start("gradients of responses", len(responses), "responses", done)
+    context.progress.start(f"{_what(context.config)} of responses", len(responses), "responses", done)
     for name, unit in missing.items():
         exclusions.add(_write(context, source, name, unit))
         context.progress.advance(len(unit))
@@ -145,10 +155,8 @@ def _write(
     return found.excluded
 
 
-def _labelled_before(context: Context) -> list[LabelledPair]:
-    if "features" not in columns(context.config):
-        return []
-    return list(labelled_pairs(context.run, range(1, context.iteration)))
+def _what(config: Config) -> str:
+    return "gradients" if "features" in columns(config) else ", ".join(columns(config))
 
 
 def _featurize_labelled(
@@ -158,11 +166,11 @@ def _featurize_labelled(
     responses: Sequence[Response],
     exclusions: Exclusions,
 ) -> None:
-    """Features of what was labelled before; a pair of an excluded response has no row, and so no part in V."""
+    """Columns of what was labelled before; a pair of an excluded response has no row, and so no part in V."""
     if not pairs:
         return
     if not context.folder.has(LABELLED_NAME):
-        context.progress.start("gradients of labelled responses", len(responses), "responses")
+        context.progress.start(f"{_what(context.config)} of labelled responses", len(responses), "responses")
         _write(context, source, LABELLED_NAME, responses)
         context.progress.stop()
     excluded = read_excluded(context.folder.read_tensor_metadata(LABELLED_NAME))
@@ -217,4 +225,4 @@ def headline(summary: Mapping[str, Any]) -> str:
     return text
 
 
-STAGE = Stage("featurize", 2, settings, inputs, work, headline, check)
+STAGE = Stage("featurize", 3, settings, inputs, work, headline, check)

@@ -48,6 +48,13 @@ def load_tokenizer_of(run: Run) -> "PreTrainedTokenizerBase":
     return load_tokenizer(*model_location(run))
 
 
+def hidden_size(run: Run) -> int:
+    """The width of π_ref's hidden states, from its configuration alone."""
+    from activedpo_cli.models.loading import hidden_size_at
+
+    return hidden_size_at(*model_location(run))
+
+
 def load_reference(run: Run, config: Config, execution: Execution) -> BaseWeights:
     """Load π_ref, frozen."""
     from activedpo_cli.models import loading

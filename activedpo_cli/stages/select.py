@@ -12,8 +12,9 @@ from activedpo_cli.records import SelectedPair
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, Stage, require
-from activedpo_cli.stages.candidate_table import candidate_table, prompt_index
+from activedpo_cli.stages.candidate_table import READ_BY_SELECT, candidate_table, prompt_index
 from activedpo_cli.stages.candidates import candidate_pairs, label_inputs, response_inputs
+from activedpo_cli.stages.feature_columns import computed_columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,11 +46,14 @@ def settings(config: Config) -> dict[str, Any]:
     method = discovery.resolve("acquisition", config.select.method)
     general = {f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields}
     own = method_settings(config).model_dump(mode="json")
+    # Implicit rewards are β log π/π_ref.
+    beta = {"train.beta": config.train.beta} if "ref_logps" in discovery.load("acquisition", method).NEEDS else {}
     return {
         "seed": config.seed,
         **general,
         "select.method": method,
         **{f"select.{method_section(method)}.{key}": value for key, value in own.items()},
+        **beta,
         # The recorded oracle can answer only about pairs that have its score, so only those are candidates.
         "label.oracle": config.label.oracle,
         "label.score_field": config.label.score_field,
@@ -71,13 +75,15 @@ def check(context: Context) -> None:
     needed = discovery.load("acquisition", method).NEEDS
     manifest = context.run.stage("featurize", context.iteration).manifest
     assert manifest is not None
-    lacking = sorted(set(needed) - set(manifest.settings["featurize.compute"]))
+    there = computed_columns(manifest.settings["featurize.compute"])
+    lacking = sorted(set(needed) - there - READ_BY_SELECT)
     if lacking:
         command = context.run.next_command("featurize", context.iteration)
+        wanted = sorted({*manifest.settings["featurize.compute"], *lacking})
         raise NotReadyError(
             f"method `{method}` needs {', '.join(lacking)}, which featurize of iteration {context.iteration} did not "
             "compute",
-            hint=f"{command} --force --set featurize.compute=[{','.join(needed)}]",
+            hint=f"{command} --force --set featurize.compute=[{','.join(wanted)}]",
         )
     pairs = candidate_pairs(context.run, context.iteration, context.config)
     available = capacity(prompt_index(pairs), context.config.select.max_per_prompt)

@@ -35,7 +35,10 @@ def test_batches_do_not_show(tokens_per_batch: int, make_model: MakeModel, rows:
     assert together.exact_norms is not None
     assert apart.exact_norms is not None
     assert torch.allclose(apart.exact_norms, together.exact_norms, rtol=1e-5)
-    assert torch.allclose(featurizer(model, tokens_per_batch).logps(rows), together.logps, rtol=1e-5)
+    forward = featurizer(model, tokens_per_batch).forward(rows, logps=True)
+    assert forward.logps is not None
+    assert torch.allclose(forward.logps, together.logps, rtol=1e-5)
+    assert forward.hidden is None
 
 
 def test_rows_come_back_in_their_order(make_model: MakeModel, rows: Rows) -> None:
