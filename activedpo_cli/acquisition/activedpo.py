@@ -7,11 +7,16 @@ Source: arXiv 2505.19241, algorithm 1, Eqs. (3) and (4). Score: ‖φ‖ in V⁻
 Cost: O(n d B + n d s + d B²) for n candidates, d features, s pairs labelled earlier and budget B; no d × d matrix.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
+from torch import Tensor
 
 from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order
 from activedpo_cli.core.greedy import greedy_uncertainty
+from activedpo_cli.core.pooled_greedy import PairRows, PooledChoice, PoolSize, pooled_greedy
 from activedpo_cli.settings import Positive, Section, setting
+from activedpo_cli.shapes import Float, Int
 
 NEEDS: tuple[str, ...] = ("features",)
 
@@ -41,3 +46,31 @@ def choose(
         max_per_group=max_per_prompt,
     )
     return Selection(rows=rows, scores=scores)
+
+
+def choose_streamed(
+    pairs: PairRows,
+    labelled_pair_features: Float[Tensor, "labelled proj_dim"],
+    budget: int,
+    settings: Settings,
+    generator: torch.Generator,
+    pool: PoolSize,
+    *,
+    prompt_index: Int[Tensor, " pairs"] | None = None,
+    max_per_prompt: int | None = None,
+    picked: Sequence[tuple[int, float]] = (),
+    after_pick: Callable[[int, float], None] = lambda row, score: None,
+) -> PooledChoice:
+    """What `choose` chooses, where the candidates do not fit into memory; see `pooled_greedy`."""
+    return pooled_greedy(
+        pairs,
+        labelled_pair_features,
+        settings.ridge,
+        budget,
+        seeded_order(pairs.shape[0], generator),
+        pool,
+        prompt_index,
+        max_per_prompt,
+        picked=picked,
+        after_pick=after_pick,
+    )

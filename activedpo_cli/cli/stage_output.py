@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from activedpo_cli.cli.render import print_message, print_result
+from activedpo_cli.cli.render import print_json, print_message, print_result
 from activedpo_cli.stages.base import StageResult
+from activedpo_cli.stages.standalone import StandaloneResult
 
 
 def print_stage(result: StageResult) -> None:
@@ -28,3 +29,22 @@ def stage_as_json(result: StageResult) -> dict[str, Any]:
         "digest": result.manifest.digest,
         "summary": result.manifest.summary,
     }
+
+
+def print_choice(result: StandaloneResult, *, json: bool, quiet: bool) -> None:
+    """A choice among files: one line about it, and the file on stdout."""
+    summary = result.summary
+    if json:
+        state = "up to date" if result.was_done else "done"
+        print_json({"state": state, "output": str(result.output), "summary": summary})
+        return
+    if quiet:
+        return
+    said = f"{summary['selected']} of {summary['candidates']} pairs by {summary['method']}"
+    if summary["passes"] is not None:
+        said += f", read in {summary['passes']} passes"
+    if result.was_done:
+        print_message(f"✓ {result.output} is up to date: {said}")
+    else:
+        print_message(f"✓ {said}", style="ok")
+    print_result(str(result.output))

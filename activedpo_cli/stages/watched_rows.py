@@ -1,0 +1,49 @@
+"""Pairs that are read in passes, with a bar for each, and how many of them fit into memory."""
+
+from typing import TYPE_CHECKING
+
+from activedpo_cli.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from activedpo_cli.core.pair_rows import DifferenceRows
+    from activedpo_cli.core.pooled_greedy import PoolSize
+
+SHARE_OF_POOL = 3
+SHARE_OF_CHUNK = 8
+
+
+def pool_size(memory: int, pairs: int, proj_dim: int) -> "PoolSize":
+    """How many pairs are held and read at once within `memory` bytes, which reading and sorting take parts of too."""
+    from activedpo_cli.core.pooled_greedy import PoolSize
+
+    bytes_per_pair = 8 * max(1, proj_dim)
+    held = min(pairs, max(1, memory // SHARE_OF_POOL // bytes_per_pair))
+    return PoolSize(first=held, most=held, chunk=max(1, memory // SHARE_OF_CHUNK // bytes_per_pair))
+
+
+class WatchedRows:
+    """Pairs whose reading from the first to the last is shown as progress."""
+
+    def __init__(self, pairs: "DifferenceRows", budget: int, picked: int, progress: Progress) -> None:
+        self._pairs, self._budget, self._progress = pairs, budget, progress
+        self.shape = pairs.shape
+        self.passes = 0
+        self.picked = picked
+
+    def read(self, start: int, stop: int) -> "Tensor":
+        """Consecutive pairs."""
+        if start == 0:
+            self.passes += 1
+            label = f"pass {self.passes}, {self.picked} of {self._budget} picked"
+            self._progress.start(label, self.shape[0], "pairs")
+        features = self._pairs.read(start, stop)
+        self._progress.advance(stop - start)
+        if stop == self.shape[0]:
+            self._progress.stop()
+        return features
+
+    def take(self, rows: "Tensor") -> "Tensor":
+        """Some pairs."""
+        return self._pairs.take(rows)
