@@ -118,6 +118,11 @@ class FeaturizeSettings(Section):
     gradient_checkpointing: bool = setting(False, "trade time for memory", "--featurize-gradient-checkpointing")
     unit_size: PositiveInt = setting(64, "responses per file; also the unit of resume")
 
+    @field_validator("projection")
+    @classmethod
+    def _hyphens(cls, value: str) -> str:
+        return value.replace("_", "-")
+
     @field_validator("compute")
     @classmethod
     def _sorted_columns(cls, value: list[str] | None) -> list[str] | None:

@@ -21,7 +21,7 @@ from activedpo_cli.gradients.memory import is_out_of_memory
 from activedpo_cli.gradients.per_response import plain_pass, response_gradients
 from activedpo_cli.gradients.projections import make_projection
 from activedpo_cli.gradients.projections.base import Projection
-from activedpo_cli.gradients.quality import ProjectionQuality, cosine_errors
+from activedpo_cli.gradients.quality import ProjectionQuality, advice, cosine_errors
 from activedpo_cli.progress import Progress
 from activedpo_cli.seeds import derive_seed
 
@@ -56,6 +56,7 @@ class FeaturizeCost:
     """The measurement; seconds are of one pass over all responses, in the order of the repetitions.
 
     Peaks are bytes of tensors above the model, in the first pass over the first batch, the projection's draws included.
+    `advice` names the flags that bring the projection's error down.
     `quality` is None where no two responses share a batch, `one_at_a_time` where it was not asked for.
     """
 
@@ -64,6 +65,7 @@ class FeaturizeCost:
     peak_memory_bytes_plain: int
     peak_memory_bytes: int
     quality: ProjectionQuality | None
+    advice: str
     one_at_a_time: OneAtATime | None
     plain_flops: int
     responses: int
@@ -133,6 +135,7 @@ def _measure(
         peak_memory_bytes_plain=peak_plain,
         peak_memory_bytes=peak,
         quality=quality,
+        advice=advice(policy, projection),
         one_at_a_time=one_at_a_time,
         plain_flops=plain_flops(policy, plan.workload),
         responses=plan.workload.responses,

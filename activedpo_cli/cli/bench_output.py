@@ -10,8 +10,6 @@ from activedpo_cli.bench.featurize import FeaturizeCost, FeaturizePlan
 from activedpo_cli.bench.policy import PolicyRequest
 from activedpo_cli.cli.render import print_json, print_result, print_table
 
-WIDER = 4
-
 
 def print_featurize(request: PolicyRequest, plan: FeaturizePlan, cost: FeaturizeCost, *, json: bool) -> None:
     """The measurement, on stdout."""
@@ -21,7 +19,7 @@ def print_featurize(request: PolicyRequest, plan: FeaturizePlan, cost: Featurize
     print_result(_setting(request, plan, cost) + "\n")
     print_table(["", "seconds", "tokens/s", "peak memory"], _rows(cost))
     print_result("")
-    for sentence in (_speed(cost), _one_at_a_time(cost), _projection(plan, cost), verdict(plan, cost)):
+    for sentence in (_speed(cost), _one_at_a_time(cost), _projection(plan, cost), verdict(cost)):
         if sentence:
             print_result(sentence)
 
@@ -69,7 +67,7 @@ def featurize_as_json(request: PolicyRequest, plan: FeaturizePlan, cost: Featuri
     }
 
 
-def verdict(plan: FeaturizePlan, cost: FeaturizeCost) -> str:
+def verdict(cost: FeaturizeCost) -> str:
     """What follows, in one sentence."""
     said = f"Features cost {cost.ratio_to_plain:.2f} × the plain pass"
     if cost.ratio_to_one_at_a_time:
@@ -78,9 +76,7 @@ def verdict(plan: FeaturizePlan, cost: FeaturizeCost) -> str:
         return f"{said}."
     if cost.quality.is_good:
         return f"{said}; the projection is as good as a dense one."
-    if plan.projection == "factored":
-        return f"{said}; the projection needs more width: --projection-width {plan.projection_width * WIDER}."
-    return f"{said}; the projection is not as good as a dense one should be."
+    return f"{said}; the projection is not as good as a dense one: {cost.advice} brings its error down."
 
 
 def _setting(request: PolicyRequest, plan: FeaturizePlan, cost: FeaturizeCost) -> str:

@@ -1,7 +1,7 @@
 """Features of any number of responses: packed into batches, in memory as far as it goes, back in their order."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -63,9 +63,17 @@ class Featurizer:
         )
 
     def quality(self, rows: Sequence[Row]) -> ProjectionQuality | None:
-        """How well the projection keeps the angles between these rows' gradients; None for fewer than two in a batch."""
+        """How well the projection keeps the angles between these rows' gradients, from pairs that share a batch.
+
+        None where there is no such pair. A batch has room for two of the longest rows at least.
+        """
+        if len(rows) < 2:
+            return None
+        for_two = 2 * max(len(prompt) + len(response) for prompt, response in rows)
         with checkpointed_layers(self.model, enabled=self.gradient_checkpointing):
-            errors, _ = self._in_batches(rows, lambda batch: cosine_errors(self.model, batch, self.projection))
+            errors, _ = replace(self, tokens_per_batch=max(for_two, self.tokens_per_batch))._in_batches(
+                rows, lambda batch: cosine_errors(self.model, batch, self.projection)
+            )
         return ProjectionQuality.of(torch.cat(errors), self.projection.proj_dim)
 
     def _in_batches(

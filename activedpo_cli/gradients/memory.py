@@ -8,7 +8,13 @@ import torch
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
-CPU_MESSAGES = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
+MESSAGES = (
+    "DefaultCPUAllocator",
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 class TooLargeError(Exception):
@@ -42,4 +48,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in CPU_MESSAGES)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)

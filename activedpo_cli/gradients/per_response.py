@@ -68,7 +68,8 @@ def working_dtype(matrices: Sequence[LoraMatrix]) -> torch.dtype:
 def factor_dtype(model: nn.Module) -> torch.dtype | None:
     """What factors are multiplied in: the base's half precision, in which they were computed; None leaves them alone.
 
-    PEFT widens a half-precision input to float32 for its adapter, so narrowing it again loses nothing.
+    PEFT widens a half-precision input to float32 for its adapter, so narrowing it again loses nothing; what the adapter's
+    own matrices have made of it is rounded.
     """
     embeddings: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
     dtype = next(embeddings.parameters()).dtype

@@ -10,38 +10,52 @@ from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.lora_matrices import MatrixShape, active_lora_matrices
 from activedpo_cli.gradients.per_response import backward_pass, working_dtype
 from activedpo_cli.gradients.projections.base import Projection, outer_products
+from activedpo_cli.gradients.projections.factored import Factored
 from activedpo_cli.shapes import Float
 
 TOLERATED = 1.15
-"""Times 1/√d: clearly above it a wider sketch is advised."""
+"""Times a dense projection's error: clearly above it a wider sketch is advised."""
 
 
 @dataclass(frozen=True)
 class ProjectionQuality:
     """Root mean square error of the cosines between projected gradients, over pairs of a sample.
 
-    `floor` is 1/√d, what a dense random projection has for gradients at right angles.
+    `dense` is what a dense random projection would have for the same pairs, about (1 − cos²)/√d for each; `floor` is
+    1/√d, the same for gradients at right angles.
     """
 
     cosine_rmse: float
     floor: float
+    dense: float
     pairs: int
 
     @classmethod
-    def of(cls, errors: Float[Tensor, " pairs"], proj_dim: int) -> "ProjectionQuality | None":
+    def of(cls, found: Float[Tensor, "pairs 2"], proj_dim: int) -> "ProjectionQuality | None":
         """The summary of `cosine_errors`; None where there is no pair."""
-        if not len(errors):
+        if not len(found):
             return None
-        return cls(cosine_rmse=float(errors.square().mean().sqrt()), floor=1 / sqrt(proj_dim), pairs=len(errors))
+        errors, cosines = found.unbind(dim=1)
+        floor = 1 / sqrt(proj_dim)
+        dense = floor * float((1 - cosines.square()).square().mean().sqrt())
+        return cls(float(errors.square().mean().sqrt()), floor, dense, len(found))
 
     @property
     def is_good(self) -> bool:
-        """Whether the error may well be as small as a dense projection's: no more than two standard errors above 1.15/√d."""
-        return self.cosine_rmse <= (TOLERATED + 2 / sqrt(2 * self.pairs)) * self.floor
+        """Whether the error may be as small as a dense projection's: at most two standard errors above 1.15 times it."""
+        return self.cosine_rmse <= (TOLERATED + 2 / sqrt(2 * self.pairs)) * self.dense
 
 
-def cosine_errors(model: nn.Module, batch: ResponseBatch, projection: Projection) -> Float[Tensor, " pairs"]:
-    """Cosine of features minus cosine of exact gradients, for every pair in the batch, in float64.
+def advice(model: nn.Module, projection: Projection) -> str:
+    """The flags that bring a projection's error down; a wider sketch only where some matrix is compressed."""
+    shapes = [matrix.shape for matrix in active_lora_matrices(model)]
+    if isinstance(projection, Factored) and not all(projection.forms_gradient(shape) for shape in shapes):
+        return f"--projection-width {2 * projection.width}, --projection count-sketch, or a larger --proj-dim"
+    return "a larger --proj-dim"
+
+
+def cosine_errors(model: nn.Module, batch: ResponseBatch, projection: Projection) -> Float[Tensor, "pairs 2"]:
+    """Cosine of features minus cosine of exact gradients, and the latter, for every pair in the batch.
 
     Forms one matrix's exact gradients at a time, and never a whole one. Pairs with a gradient that is zero or not finite
     are left out.
@@ -49,10 +63,11 @@ def cosine_errors(model: nn.Module, batch: ResponseBatch, projection: Projection
     matrices = [matrix for matrix in active_lora_matrices(model) if matrix.has_gradient]
     sink = _GramSink(projection, batch, working_dtype(matrices))
     backward_pass(model, batch, matrices, sink)
-    exact, projected = _cosines(sink.gram), _cosines(sink.features @ sink.features.T)
+    features = sink.features.cpu().double()
+    exact, projected = _cosines(sink.gram), _cosines(features @ features.T)
     rows, columns = torch.triu_indices(len(exact), len(exact), offset=1)
-    errors = (projected - exact)[rows, columns]
-    return errors[errors.isfinite()].cpu()
+    found = torch.stack([(projected - exact)[rows, columns], exact[rows, columns]], dim=1)
+    return found[found.isfinite().all(dim=1)]
 
 
 class _GramSink:
@@ -61,7 +76,7 @@ class _GramSink:
     def __init__(self, projection: Projection, batch: ResponseBatch, dtype: torch.dtype) -> None:
         examples, device = len(batch.input_ids), batch.input_ids.device
         self.projection = projection
-        self.gram = torch.zeros(examples, examples, dtype=torch.float64, device=device)
+        self.gram = torch.zeros(examples, examples, dtype=torch.float64)  # on the CPU: not every device has float64
         self.features = torch.zeros(examples, projection.proj_dim, dtype=dtype, device=device)
 
     def keep(self, shape: MatrixShape, long: Tensor) -> Tensor:
@@ -69,11 +84,11 @@ class _GramSink:
 
     def add(self, shape: MatrixShape, short: Tensor, kept: Tensor) -> None:
         gradients = outer_products(short, kept).flatten(1)
-        self.gram += gradients @ gradients.T
+        self.gram += (gradients @ gradients.T).cpu()
         self.projection.add(shape, short, self.projection.compress(shape, kept), self.features)
 
 
 def _cosines(gram: Float[Tensor, "examples examples"]) -> Float[Tensor, "examples examples"]:
     """NaN for a row of zeros."""
-    norms = gram.double().diagonal().sqrt()
-    return gram.double() / norms[:, None] / norms[None, :]
+    norms = gram.diagonal().sqrt()
+    return gram / norms[:, None] / norms[None, :]

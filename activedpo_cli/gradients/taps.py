@@ -66,7 +66,10 @@ def _forward_hook(
     def on_forward(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         tokens_in = inputs[0].detach()
         if tokens_in.ndim != 3:
-            raise InvalidDataError(f"{shape.name} mixes the examples of a batch, so they can't be told apart")
+            raise InvalidDataError(
+                f"{shape.name} mixes the examples of a batch, so they can't be told apart",
+                hint="leave this layer out of adapter.target_modules (--lora-modules)",
+            )
         if not output.requires_grad:
             return output
         tokens_in = tokens_in.to(dtype or tokens_in.dtype)

@@ -83,7 +83,8 @@ def candidate_couples(run: Run, iteration: int, manifests: dict[str, Manifest]) 
         return None
     if is_outdated(manifest, f"{stem}/featurize", manifests):
         return None
-    ids = [row.response_id for row in run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)]
+    rows_of = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
+    ids = {row.row: row.response_id for row in rows_of}  # excluded responses leave holes
     rows = run.stage("select", iteration).read_tensors("scores.safetensors")["candidate_rows"].tolist()
     return [(ids[a], ids[b]) for a, b in rows]
 

@@ -121,8 +121,11 @@ def _require_fresh(run: Run, manifest: Manifest) -> None:
 
 
 def recorded_config(run: Run, record: Started | None, given: Mapping[str, Any]) -> Config:
-    """The settings of begun or finished work, or of work to come: `config.yaml` with the given flags."""
-    return with_changes(run.config, record.settings if record else given)
+    """The settings of begun or finished work, or of work to come: `config.yaml` with the given flags.
+
+    Flags that the record does not know, since the result does not depend on them, count in either case.
+    """
+    return with_changes(run.config, {**given, **(record.settings if record else {})})
 
 
 def environment() -> dict[str, str]:

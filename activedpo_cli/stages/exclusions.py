@@ -26,6 +26,7 @@ class Exclusions:
             raise ActiveDPOError(
                 f"{len(self.rows)} of {self._total} responses are not finite, more than {TOLERATED_SHARE:.0%}",
                 details=[f"{row.response_id}: {', '.join(row.columns)}" for row in self.rows[:5]],
-                hint="the policy has probably diverged: look at `rewards/margins` and `grad_norm` in the metrics of "
-                "the last train stage, and train with a smaller --learning-rate",
+                hint="after an iteration of training the policy has probably diverged: look at `rewards/margins` and "
+                "`grad_norm` in metrics.jsonl of train, and train with a smaller --learning-rate; before any, try "
+                "`--dtype float32` in a new run",
             )

@@ -64,8 +64,22 @@ class FeatureColumns:
         return Columns(found | {"num_tokens": counts}, excluded)
 
     def quality(self, responses: Sequence[Response]) -> "ProjectionQuality | None":
-        """How well the projection keeps the angles between these responses' gradients."""
-        return self._featurizer.quality(_rows(responses))
+        """How well the projection keeps the angles between these responses' gradients; None where it can't be told.
+
+        That takes more memory than features do, and must not stop what would fit without it.
+        """
+        from activedpo_cli.gradients.memory import TooLargeError
+
+        try:
+            return self._featurizer.quality(_rows(responses))
+        except TooLargeError:
+            return None
+
+    def advice(self) -> str:
+        """The flags that bring the projection's error down."""
+        from activedpo_cli.gradients.quality import advice
+
+        return advice(self._policy, self._featurizer.projection)
 
     def header(self, responses: Sequence[Response], excluded: Sequence[ExcludedResponse]) -> dict[str, str]:
         """What the tensors are, for the safetensors header."""

@@ -8,7 +8,7 @@ Or of what else a method needs: log-probabilities, and hidden states of π_ref. 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from activedpo_cli import discovery
 from activedpo_cli.artifacts.files import free_bytes
@@ -30,9 +30,6 @@ from activedpo_cli.stages.exclusions import Exclusions
 from activedpo_cli.stages.feature_columns import FeatureColumns, read_excluded
 from activedpo_cli.stages.policy import check_adapter_settings, hidden_size, reference_digest
 
-if TYPE_CHECKING:
-    from activedpo_cli.gradients.quality import ProjectionQuality
-
 SPARE_BYTES = 64 * 2**20
 QUALITY_SAMPLE = 16
 QUALITY_NAME = "projection.json"
@@ -48,8 +45,10 @@ def columns(config: Config) -> list[str]:
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """What the features depend on."""
-    return flat(config, "seed", "adapter", "featurize") | {
+    """What the features depend on; checkpointing changes how they are computed and not what they are."""
+    dependent = flat(config, "seed", "adapter", "featurize")
+    del dependent["featurize.gradient_checkpointing"]
+    return dependent | {
         "featurize.compute": columns(config),
         "generate.truncated": config.generate.truncated,
         "model.dtype": config.model.dtype,
@@ -143,8 +142,8 @@ def _compute(context: Context, responses: Sequence[Response]) -> _Computed:
     context.progress.stop()
     if quality is not None and not context.folder.has(QUALITY_NAME):
         context.folder.write_json(QUALITY_NAME, quality)  # behind the first unit, like all else
-    _featurize_labelled(context, source, pairs, labelled, exclusions)
-    return _Computed(len(pairs), exclusions.rows, quality)
+    kept = _featurize_labelled(context, source, pairs, labelled, exclusions)
+    return _Computed(kept, exclusions.rows, quality)
 
 
 def _write(
@@ -165,10 +164,13 @@ def _featurize_labelled(
     pairs: Sequence[LabelledPair],
     responses: Sequence[Response],
     exclusions: Exclusions,
-) -> None:
-    """Columns of what was labelled before; a pair of an excluded response has no row, and so no part in V."""
+) -> int:
+    """Columns of what was labelled before; a pair of an excluded response has no row, and so no part in V.
+
+    Returns the number of pairs that have one.
+    """
     if not pairs:
-        return
+        return 0
     if not context.folder.has(LABELLED_NAME):
         context.progress.start(f"{_what(context.config)} of labelled responses", len(responses), "responses")
         _write(context, source, LABELLED_NAME, responses)
@@ -183,6 +185,7 @@ def _featurize_labelled(
         if (a := p.response_a.response_id) in row_of and (b := p.response_b.response_id) in row_of
     ]
     context.folder.write_rows("labelled.jsonl", rows)
+    return len(rows)
 
 
 def _quality(context: Context, source: FeatureColumns, responses: Sequence[Response]) -> dict[str, Any] | None:
@@ -197,21 +200,12 @@ def _quality(context: Context, source: FeatureColumns, responses: Sequence[Respo
     if quality is None:
         return None
     if not quality.is_good:
-        context.progress.warn(_advice(context.config, quality))
+        context.progress.warn(
+            f"angles between projected gradients are off by {quality.cosine_rmse:.4f}, "
+            f"{quality.cosine_rmse / quality.dense:.1f} times what a dense projection would have; "
+            f"{source.advice()} brings that down"
+        )
     return asdict(quality)
-
-
-def _advice(config: Config, quality: "ProjectionQuality") -> str:
-    ratio = quality.cosine_rmse / quality.floor
-    if config.featurize.projection == "factored":
-        width = 2 * config.featurize.projection_width
-        wider = f"--projection-width {width}, --projection count-sketch, or a larger --proj-dim"
-    else:
-        wider = "a larger --proj-dim"
-    return (
-        f"angles between projected gradients are off by {quality.cosine_rmse:.4f}, {ratio:.1f} times what a dense "
-        f"projection would have; {wider} brings that down"
-    )
 
 
 def headline(summary: Mapping[str, Any]) -> str:

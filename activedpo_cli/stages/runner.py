@@ -191,7 +191,8 @@ def _do(
         refuse_changed_fixed_settings(run)
         given_differences(run, None, given)
         stage.check(context)
-    with _given_settings_kept(run, target, all_settings(config, given) if record is None else {}):
+    kept = {key: value for key, value in given.items() if key not in started.settings} if record else given
+    with _given_settings_kept(run, target, all_settings(config, kept)):
         target.begin(started)
         began, clock = datetime.now(UTC), time.monotonic()
         try:

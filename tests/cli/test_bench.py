@@ -133,16 +133,15 @@ def test_the_verdict_follows_from_the_error(small_model: Path) -> None:
 
     from activedpo_cli.gradients.quality import ProjectionQuality
 
-    def said(rmse: float, projection: str = "factored", width: int = 1) -> str:
+    def said(rmse: float) -> str:
+        quality = ProjectionQuality(rmse, floor=0.1, dense=0.1, pairs=90)
         cost = SimpleNamespace(
-            ratio_to_plain=1.123, ratio_to_one_at_a_time=None, quality=ProjectionQuality(rmse, 0.1, 9)
+            ratio_to_plain=1.123, ratio_to_one_at_a_time=None, quality=quality, advice="a larger --proj-dim"
         )
-        plan = SimpleNamespace(projection=projection, projection_width=width)
-        return verdict(plan, cost)  # type: ignore[arg-type]
+        return verdict(cost)  # type: ignore[arg-type]
 
     assert said(0.11) == "Features cost 1.12 × the plain pass; the projection is as good as a dense one."
-    assert said(0.2, width=2).endswith("; the projection needs more width: --projection-width 8.")
-    assert "--projection-width" not in said(0.2, projection="count-sketch")
+    assert said(0.2).endswith("not as good as a dense one: a larger --proj-dim brings its error down.")
 
 
 def test_an_unknown_name_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,14 +124,34 @@ def test_the_measured_error_of_cosines_is_the_honest_one(make_model: MakeModel, 
 
 def test_quality_compares_within_batches_and_leaves_out_empty_gradients(make_model: MakeModel, rows: Rows) -> None:
     model = make_model("llama")
-    assert featurizer(model, 1).quality(rows) is None
+    assert featurizer(model).quality(rows[:1]) is None
+    assert featurizer(model).quality([]) is None
+    in_twos = featurizer(model, 1).quality(rows)
+    assert in_twos is not None
+    assert in_twos.pairs < 10
     with_empty = featurizer(model).quality([*rows[:2], ([1, 2], [])])
     assert with_empty is not None
     assert with_empty.pairs == 1
 
 
 def test_few_pairs_prove_no_fault() -> None:
-    assert ProjectionQuality(cosine_rmse=0.16, floor=0.1, pairs=6).is_good
-    assert not ProjectionQuality(cosine_rmse=0.16, floor=0.1, pairs=60).is_good
-    assert ProjectionQuality(cosine_rmse=0.115, floor=0.1, pairs=10**6).is_good
-    assert not ProjectionQuality(cosine_rmse=0.117, floor=0.1, pairs=10**6).is_good
+    assert ProjectionQuality(cosine_rmse=0.16, floor=0.1, dense=0.1, pairs=6).is_good
+    assert not ProjectionQuality(cosine_rmse=0.16, floor=0.1, dense=0.1, pairs=60).is_good
+    assert ProjectionQuality(cosine_rmse=0.115, floor=0.1, dense=0.1, pairs=10**6).is_good
+    assert not ProjectionQuality(cosine_rmse=0.117, floor=0.1, dense=0.1, pairs=10**6).is_good
+
+
+def test_gradients_that_are_alike_are_judged_by_what_is_possible_for_them() -> None:
+    """A dense projection's error of a cosine of .9 is (1 − .81)/√d, as a simulation says, so 1/√d would be no test."""
+    generator = torch.Generator().manual_seed(0)
+    size, proj_dim, cosine = 400, 64, 0.9
+    a, b = torch.linalg.qr(torch.randn(size, 2, generator=generator, dtype=torch.float64))[0].T
+    b = cosine * a + (1 - cosine**2) ** 0.5 * b
+    signs = torch.randint(0, 2, (2000, proj_dim, size), generator=generator, dtype=torch.int8) * 2.0 - 1
+    projected = nn.functional.cosine_similarity(signs.double() @ a, signs.double() @ b, dim=1)
+    found = ProjectionQuality.of(torch.stack([projected - cosine, torch.full((2000,), cosine)], dim=1), proj_dim)
+    assert found is not None
+    assert found.dense == pytest.approx((1 - cosine**2) / 8)
+    assert found.cosine_rmse == pytest.approx(found.dense, rel=0.1)
+    assert found.is_good
+    assert found.cosine_rmse < 0.25 * found.floor

@@ -1,6 +1,10 @@
+from typing import Any
+
+import peft
 import pytest
 import torch
-from honest_lora import CONFIGS, MakeModel, Rows, honest_gradients
+import transformers
+from honest_lora import CONFIGS, HEADS, SIZES, MakeModel, Rows, honest_gradients
 
 from activedpo_cli.gradients.batch import pad_responses
 from activedpo_cli.gradients.logps import response_logps
@@ -53,13 +57,30 @@ def test_dropout_is_off_and_modes_are_restored(make_model: MakeModel, rows: Rows
     assert not response_logps(model, batch).requires_grad
 
 
-def test_a_model_that_knows_no_logits_to_keep_is_served_too(make_model: MakeModel, rows: Rows) -> None:
-    """Two prompts of several tokens, so that the first logits are not needed."""
-    model = make_model("llama")
+def test_a_model_that_knows_no_logits_to_keep_is_served_too(rows: Rows) -> None:
+    """Two prompts of several tokens, so that the first logits are not needed; a model measured by its own forward."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(
+        transformers.GraniteConfig(**SIZES, **HEADS, logits_scaling=7.0)
+    )
     prompts, responses = zip(*rows[:2], strict=True)
     batch = pad_responses(prompts, responses, 0, "cpu")
-    expected = response_logps(model, batch)
-    base_model = model.get_base_model()
-    forward = base_model.forward
-    base_model.forward = lambda input_ids, attention_mask, **_: forward(input_ids, attention_mask)
+    expected, calls, forward = response_logps(model, batch), [], model.forward
+
+    def without_choice(input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> Any:
+        calls.append(forward(input_ids, attention_mask))
+        return calls[-1]
+
+    model.forward = without_choice
     assert torch.allclose(response_logps(model, batch), expected, rtol=1e-6)
+    assert [found.logits.shape[1] for found in calls] == [batch.input_ids.shape[1]]
+
+
+def test_an_output_layer_that_is_adapted_later_is_seen(make_model: MakeModel, rows: Rows) -> None:
+    base_model = make_model("llama").unload()
+    prompts, responses = zip(*rows, strict=True)
+    batch = pad_responses(prompts, responses, 0, "cpu")
+    response_logps(base_model, batch)
+    model = peft.get_peft_model(base_model, peft.LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False))
+    expected = [honest_gradients(model, *row)[0] for row in rows]
+    assert response_logps(model, batch).tolist() == pytest.approx(expected, rel=1e-5)

@@ -21,7 +21,7 @@ COMPRESSED = Factored(proj_dim=12, seed=11)
 SKETCHES: dict[str, Projection] = {
     "whole": WHOLE,
     "compressed": COMPRESSED,
-    "wide": Factored(proj_dim=12, seed=11, width=2),
+    "compressed wide": Factored(proj_dim=6, seed=11, width=2),
     "count-sketch": make_projection("count-sketch", 96, 11),
     "dense": make_projection("dense", 96, 11),
 }
@@ -106,6 +106,7 @@ def test_the_test_sees_both_orders_of_work(make_model: MakeModel) -> None:
     shapes = [matrix.shape for matrix in active_lora_matrices(make_model("llama", target_modules="all-linear"))]
     assert all(WHOLE.forms_gradient(shape) for shape in shapes)
     assert not any(COMPRESSED.forms_gradient(shape) for shape in shapes)
+    assert not any(SKETCHES["compressed wide"].forms_gradient(shape) for shape in shapes)
 
 
 @pytest.mark.parametrize("kind", sorted(CONFIGS))

@@ -12,7 +12,9 @@ from command_line import done, manifest, on, outputs, refused, rows
 from safetensors.torch import load_file
 
 from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.run import Run
 from activedpo_cli.gradients.featurizer import Featurizer
+from activedpo_cli.reports.selection_data import candidate_couples
 from activedpo_cli.stages import exclusions
 
 Spoil = Callable[..., None]
@@ -139,3 +141,25 @@ def test_what_was_left_out_is_remembered_over_an_interruption(
 
 def first_unit(run: Path) -> list[str]:
     return (run / "iter-001" / "generate" / "responses-00000.jsonl").read_text().splitlines()
+
+
+def test_the_report_still_joins_scores_and_responses(
+    finished: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of features have a hole where a response was left out; what comes behind it keeps its row."""
+    monkeypatch.setattr(exclusions, "TOLERATED_SHARE", 0.2)
+    gone = featurized(finished, 2)[0]
+    spoil(finished, 2, [gone], float("nan"))
+    done(*on(finished, "featurize"), "--iteration", 2, "--force", "--quiet")
+    done(*on(finished, "select"), "--iteration", 2, "--force", "--quiet")
+    run = Run.open(finished)
+    manifests = {
+        f"iter-002/{stage}": found for stage in ("featurize", "select") if (found := run.stage(stage, 2).manifest)
+    }
+    couples = candidate_couples(run, 2, manifests)
+    assert couples is not None
+    named = {frozenset(couple) for couple in couples}
+    chosen = rows(finished / "iter-002" / "select" / "selection.jsonl")
+    assert {frozenset((row["response_a_id"], row["response_b_id"])) for row in chosen} <= named
+    assert all(a.rpartition("/")[0] == b.rpartition("/")[0] for a, b in couples)
+    assert gone not in {name for couple in couples for name in couple}

@@ -41,7 +41,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, small_model: Path, p
             generate__unit_size=1,
             generate__num_prompts=12,
             featurize__unit_size=2,
-            featurize__tokens_per_batch=1,
+            featurize__tokens_per_batch=128,
             select__budget=12,
             label__unit_size=1,
             train__num_train_epochs=12,

@@ -6,9 +6,9 @@ The cheaper one is taken, by shape alone. Its rows are then laid into R^d: as ma
 begins at a random place and goes round the end, and every entry gets the sign of its row times that of its column.
 
 E[PᵀP] = I and ‖Pe‖ = 1 for each unit vector e. Two different entries meet in a coordinate with probability at most 1/d
-and independent signs, so for one matrix Var ‖Pg‖²/‖g‖⁴ ≤ 2/d · (1 + ρ) with G, and 2/d · (1 + ρ · rank/c) with G R, where
-1/ρ is the effective rank of G; the excess is divided by the number of matrices that share the gradient's energy. A dense
-projection has 2/d.
+and independent signs, so for one matrix Var ‖Pg‖²/‖g‖⁴ ≤ 2/d · (1 + ρ) with G, and 2/d · (1 + ρ + ρ · rank/c) with G R,
+where 1/ρ is the effective rank of G; the excess over 2/d, what a dense projection has, is divided by the number of matrices
+that share the gradient's energy.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from activedpo_cli.gradients.lora_matrices import MatrixShape
 from activedpo_cli.gradients.projections.base import add_squared_norms, drawing, outer_products, random_signs
 from activedpo_cli.shapes import Float
 
-TILES_AT_ONCE = 4  # bounds what is held at a time by 4 d numbers an example, whatever the rank
+TILES_AT_ONCE = 4  # bounds what is held at a time by 4 d numbers an example, or 4 rows where these are longer than d
 
 
 @dataclass(frozen=True)
