@@ -42,6 +42,7 @@ bench = typer.Typer(no_args_is_help=True, help="Measure what a stage costs with 
 def register(app: typer.Typer) -> None:
     """Add the group."""
     bench.command()(featurize)
+    bench.command()(select)
     app.add_typer(bench, name="bench", rich_help_panel=PANEL)
 
 
@@ -100,3 +101,64 @@ def featurize(
     )
     cost = measure_featurize(load_policy(request, workload), plan, make_progress(quiet or json))
     print_featurize(request, plan, cost, json=json)
+
+
+def select(
+    pairs: Annotated[int, typer.Option(min=2, help="Candidates in memory, of random float32 features.")] = 3000,
+    proj_dim: Annotated[int, typer.Option(min=1, help="Features of each.")] = 8192,
+    budget: Annotated[int, typer.Option(min=1, help="Pairs to pick.")] = 50,
+    labelled: Annotated[int, typer.Option(min=0, help="Pairs labelled earlier.")] = 250,
+    ridge: Annotated[float, typer.Option(help="λ.")] = 0.1,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions, of which the median counts.")] = 5,
+    textbook_steps: Annotated[
+        int, typer.Option(min=1, help="Picks of the paper's step as written that are timed, and scaled.")
+    ] = 2,
+    streamed: Annotated[
+        bool, typer.Option("--streamed/--no-streamed", help="Also pick among float16 features in a temporary file.")
+    ] = True,
+    streamed_pairs: Annotated[int, typer.Option(min=2, help="Candidates there.")] = 1_000_000,
+    streamed_proj_dim: Annotated[int, typer.Option(min=1, help="Features of each.")] = 512,
+    memory: Annotated[float, typer.Option(min=0, metavar="GB", help="Features held at once there.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of the features.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Time and memory of the greedy choice, beside V⁻¹ kept in place and the paper's step as written.
+
+    On the CPU. Reads and writes no run; the temporary file of the streamed part takes 1 GB and goes away again.
+
+    Example:   activedpo bench select --pairs 1000 --proj-dim 1024 --no-streamed
+    """
+    from activedpo_cli.bench.select import SelectPlan, measure_select
+    from activedpo_cli.bench.select_streamed import StreamedPlan, measure_streamed
+    from activedpo_cli.cli.render import make_progress
+    from activedpo_cli.cli.select_bench_output import print_select
+    from activedpo_cli.errors import UsageError
+
+    if not ridge > 0:
+        raise UsageError(f"--ridge {ridge:g} is not a positive number", hint="--ridge 0.1")
+    if budget > min(pairs, streamed_pairs):
+        raise UsageError(f"--budget {budget} is more than there are candidates", hint=f"--budget {pairs}")
+    plan = SelectPlan(
+        pairs=pairs,
+        proj_dim=proj_dim,
+        budget=budget,
+        labelled=labelled,
+        ridge=ridge,
+        repeats=repeats,
+        textbook_steps=textbook_steps,
+        seed=seed,
+    )
+    larger = StreamedPlan(
+        pairs=streamed_pairs,
+        proj_dim=streamed_proj_dim,
+        budget=budget,
+        labelled=labelled,
+        ridge=ridge,
+        memory=int(memory * 1e9),
+        seed=seed,
+    )
+    progress = make_progress(quiet or json)
+    # First: a process inherits the peak of the one that starts it.
+    of_stream = measure_streamed(larger, progress) if streamed else None
+    print_select(plan, measure_select(plan, progress), larger, of_stream, json=json)

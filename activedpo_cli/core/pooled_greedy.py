@@ -21,6 +21,10 @@ TIE_TOLERANCE = 1e-9
 PRECISE = 1e-10
 """Relative error of what is left up to which it is taken as it is; beyond, it is computed by `Coverage.left_of`."""
 
+SHARE_OF_POOL = 3
+SHARE_OF_CHUNK = 8
+"""Of the memory for features: a third for the pool, an eighth for a chunk, beside which its responses and copies lie."""
+
 AT_A_TIME = 256
 """Pairs looked at exactly in one step."""
 
@@ -48,6 +52,13 @@ class PoolSize:
     most: int
     chunk: int
     """Pairs read at once."""
+
+    @classmethod
+    def within(cls, memory: int, pairs: int, proj_dim: int) -> "PoolSize":
+        """As many as `memory` bytes hold, less what reading and sorting them takes."""
+        bytes_per_pair = 8 * max(1, proj_dim)
+        held = min(pairs, max(1, memory // SHARE_OF_POOL // bytes_per_pair))
+        return cls(first=held, most=held, chunk=max(1, memory // SHARE_OF_CHUNK // bytes_per_pair))
 
 
 @dataclass

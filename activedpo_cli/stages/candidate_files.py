@@ -12,7 +12,7 @@ from activedpo_cli.settings import Config
 from activedpo_cli.stages.pair_list import PairList, read_pairs
 from activedpo_cli.stages.pick_log import PickLog
 from activedpo_cli.stages.select import method_settings
-from activedpo_cli.stages.watched_rows import WatchedRows, pool_size
+from activedpo_cli.stages.watched_rows import WatchedRows
 from activedpo_cli.tensor_rows import TensorRows
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def _choose_streamed(
 ) -> Choice:
     from activedpo_cli.core.normalisation import unit_rows
     from activedpo_cli.core.pair_rows import DifferenceRows
+    from activedpo_cli.core.pooled_greedy import PoolSize
 
     how, pairs = config.select, table.pairs
     differences = DifferenceRows(table.responses, pairs.row_a, pairs.row_b, how.normalise)
@@ -151,7 +152,7 @@ def _choose_streamed(
         how.budget,
         method_settings(config),
         _generator(config),
-        pool_size(memory, *rows.shape),
+        PoolSize.within(memory, *rows.shape),
         prompt_index=pairs.prompt_index,
         max_per_prompt=how.max_per_prompt,
         picked=picked,

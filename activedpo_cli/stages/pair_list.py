@@ -44,11 +44,12 @@ def read_pairs(path: Path, responses: int) -> PairList:
     id_digests, prompt_digests = array("q"), array("q")
     ids = bytearray()
     for row in read_table(path):
-        ids += _identifier(row, "pair_id")
+        identifier = _identifier(row, "pair_id")
+        ids += identifier
         columns["ends"].append(len(ids))
         columns["row_a"].append(_response(row, "response_a", responses))
         columns["row_b"].append(_response(row, "response_b", responses))
-        id_digests.append(_digest(_identifier(row, "pair_id")))
+        id_digests.append(_digest(identifier))
         if row.values.get("prompt_id") is not None:
             prompt_digests.append(_digest(_identifier(row, "prompt_id")))
         elif prompt_digests:

@@ -1,4 +1,4 @@
-"""Pairs that are read in passes, with a bar for each, and how many of them fit into memory."""
+"""Pairs that are read in passes, with a bar for each."""
 
 from typing import TYPE_CHECKING
 
@@ -8,19 +8,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from activedpo_cli.core.pair_rows import DifferenceRows
-    from activedpo_cli.core.pooled_greedy import PoolSize
-
-SHARE_OF_POOL = 3
-SHARE_OF_CHUNK = 8
-
-
-def pool_size(memory: int, pairs: int, proj_dim: int) -> "PoolSize":
-    """How many pairs are held and read at once within `memory` bytes, which reading and sorting take parts of too."""
-    from activedpo_cli.core.pooled_greedy import PoolSize
-
-    bytes_per_pair = 8 * max(1, proj_dim)
-    held = min(pairs, max(1, memory // SHARE_OF_POOL // bytes_per_pair))
-    return PoolSize(first=held, most=held, chunk=max(1, memory // SHARE_OF_CHUNK // bytes_per_pair))
 
 
 class WatchedRows:

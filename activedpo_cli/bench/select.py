@@ -1,0 +1,122 @@
+"""What a greedy choice among features in memory costs, beside V⁻¹ kept in place and the paper's step as written."""
+
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.bench.peak_memory import peak_memory
+from activedpo_cli.bench.select_baselines import inverse_design, scores_as_written, sherman_morrison, textbook
+from activedpo_cli.bench.timing import seconds
+from activedpo_cli.core.greedy import greedy_uncertainty
+from activedpo_cli.core.normalisation import unit_rows
+from activedpo_cli.progress import Progress
+from activedpo_cli.seeds import derive_seed
+
+CPU = torch.device("cpu")
+LARGEST_INVERTED = 1024
+"""Features up to which the picks are compared with an inverse from scratch for each; else with V⁻¹ kept in float64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectPlan:
+    """Candidates and labelled pairs of random features, φ = a − b of responses at unit norm, in float32."""
+
+    pairs: int
+    proj_dim: int
+    budget: int
+    labelled: int
+    ridge: float
+    repeats: int
+    textbook_steps: int
+    seed: int
+
+    def features(self, count: int, what: str) -> Tensor:
+        """φ of so many pairs."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "bench", what))
+        ends = [unit_rows(torch.randn(count, self.proj_dim, generator=generator)) for _ in "ab"]
+        return ends[0].sub_(ends[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectCost:
+    """The measurement; seconds are of all picks, history included; the paper's are scaled from a few steps."""
+
+    all_seconds: list[float]
+    sherman_morrison_seconds: list[float]
+    step_seconds: list[float]
+    textbook_seconds: float
+    same_picks: bool
+    compared_with: str
+    peak_memory_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Of the greedy choice: the median."""
+        return median(self.all_seconds)
+
+    @property
+    def ratio_to_sherman_morrison(self) -> float:
+        """How many times as long V⁻¹ in place takes, at its fastest."""
+        return min(self.sherman_morrison_seconds) / self.seconds
+
+    @property
+    def ratio_to_textbook(self) -> float:
+        """How many times as long scores from V⁻¹ at each pick take, V⁻¹ itself not counted."""
+        return self.textbook_seconds / self.seconds
+
+
+def measure_select(plan: SelectPlan, progress: Progress) -> SelectCost:
+    """Measure on the CPU."""
+    progress.start("measure", 2 * plan.repeats + plan.textbook_steps + 3, "choices")
+    try:
+        return _measure(plan, progress)
+    finally:
+        progress.stop()
+
+
+def _measure(plan: SelectPlan, progress: Progress) -> SelectCost:
+    features, labelled = plan.features(plan.pairs, "candidates"), plan.features(plan.labelled, "labelled")
+    priority = torch.arange(plan.pairs)
+    rows: list[int] = []
+
+    def choose() -> None:
+        rows[:] = greedy_uncertainty(features, labelled, plan.ridge, plan.budget, priority)[0].tolist()
+
+    choose()
+    progress.advance()
+    ours, others = [], []
+    for _ in range(plan.repeats):
+        ours.append(seconds(choose, CPU))
+        progress.advance()
+        others.append(seconds(lambda: sherman_morrison(features, labelled, plan.ridge, plan.budget), CPU))
+        progress.advance()
+    inverse = inverse_design(labelled, plan.ridge)
+    steps = []
+    for _ in range(plan.textbook_steps):
+        steps.append(seconds(partial(scores_as_written, features, inverse), CPU))
+        progress.advance()
+    del inverse
+    if plan.proj_dim <= LARGEST_INVERTED:
+        compared_with, expected = "an inverse from scratch for each pick, float64", textbook
+    else:
+        compared_with, expected = "V⁻¹ brought up to date, float64", _in_float64
+    same_picks = rows == expected(features, labelled, plan.ridge, plan.budget)
+    progress.advance()
+    peak = peak_memory(choose, CPU)
+    progress.advance()
+    return SelectCost(
+        all_seconds=ours,
+        sherman_morrison_seconds=others,
+        step_seconds=steps,
+        textbook_seconds=min(steps) * plan.budget,
+        same_picks=same_picks,
+        compared_with=compared_with,
+        peak_memory_bytes=peak,
+    )
+
+
+def _in_float64(features: Tensor, labelled: Tensor, ridge: float, budget: int) -> list[int]:
+    return sherman_morrison(features.double(), labelled.double(), ridge, budget)[0]
