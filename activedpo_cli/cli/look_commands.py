@@ -57,13 +57,13 @@ def show(
     from activedpo_cli.artifacts.run import Run, run_path
     from activedpo_cli.cli.look_output import print_features, print_pair, print_selection
     from activedpo_cli.cli.render import print_json
-    from activedpo_cli.stages.show import feature_details, pair_details, selected_pairs
+    from activedpo_cli.stages.show import design_details, feature_details, pair_details, selected_pairs
 
     opened = Run.open(run_path(run))
     number = iteration or (opened.iterations() or [1])[-1]
     if pair is None:
         found = selected_pairs(opened, number)
-        print_json(found) if json else print_selection(found)
+        print_json(found) if json else print_selection(found, design_details(opened, number))
     elif pair == "features":
         made = feature_details(opened, number)
         print_json(made) if json else print_features(made)

@@ -28,12 +28,14 @@ def print_status(found: dict[str, Any]) -> None:
     print_result(f"next: {found['next']}")
 
 
-def print_selection(found: list[dict[str, Any]]) -> None:
-    """The selected pairs, best first."""
+def print_selection(found: list[dict[str, Any]], design: dict[str, Any] | None) -> None:
+    """The selected pairs, best first, and what V was with them."""
     print_table(
         ["rank", "score", "pair", "label", "prompt"],
         [[str(r["rank"]), f"{r['score']:.4g}", r["pair_id"], r["label"], _short(r["prompt"])] for r in found],
     )
+    if design is not None:
+        print_result(f"\n{_design_text(design)}")
 
 
 def print_pair(details: dict[str, Any]) -> None:
@@ -71,6 +73,8 @@ def print_features(made: dict[str, Any]) -> None:
             f"its error   {quality['cosine_rmse']:.4f} root mean square, of cosines in {quality['pairs']} pairs; "
             f"1/√d is {quality['floor']:.4f}"
         )
+    if made["design"] is not None:
+        print_result(f"selection   {_design_text(made['design'])}")
     for row in made["excluded"]:
         print_result(f"left out    {row['response_id']}: {', '.join(row['columns'])} not finite")
 
@@ -79,6 +83,16 @@ def _cell(status: dict[str, Any]) -> str:
     text = f"{SIGNS[status['state']]} {status['state']}"
     if status["state"] in ("complete", "stale", "partial"):
         text += f", {status['headline']}" if status["state"] == "partial" else f"  {status['seconds']:.1f} s"
+    return text
+
+
+def _design_text(design: dict[str, Any]) -> str:
+    text = (
+        f"V of {design['pairs']} pairs, λ {design['ridge']:g}: condition {design['condition']:.4g}, "
+        f"effective dimension {design['effective_dimension']:.4g}"
+    )
+    if design["last_to_first"] is not None:
+        text += f"; the last pick scored {100 * design['last_to_first']:.4g} % of the first"
     return text
 
 

@@ -38,6 +38,15 @@ def candidate_table(
     )
 
 
+def features_of(candidates: "Candidates", rows: "Tensor") -> "Tensor":
+    """φ of some of the candidates, without computing it for all."""
+    from activedpo_cli.core.pair_features import difference_features
+
+    assert candidates.features is not None
+    couple = candidates.row_a[rows], candidates.row_b[rows]
+    return difference_features(candidates.features, *couple, normalise=candidates.normalise_pairs)
+
+
 def prompt_index(pairs: list[CandidatePair]) -> "Tensor":
     """A number for each pair, equal for pairs of one prompt."""
     import torch

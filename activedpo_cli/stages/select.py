@@ -1,6 +1,7 @@
 """Stage 3: choose the pairs to label (paper Eq. 3 and 4, or another method). Reads no model."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +13,7 @@ from activedpo_cli.records import SelectedPair
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, Stage, require
-from activedpo_cli.stages.candidate_table import READ_BY_SELECT, candidate_table, prompt_index
+from activedpo_cli.stages.candidate_table import READ_BY_SELECT, candidate_table, features_of, prompt_index
 from activedpo_cli.stages.candidates import candidate_pairs, label_inputs, response_inputs
 from activedpo_cli.stages.feature_columns import computed_columns
 
@@ -148,12 +149,28 @@ def work(context: Context) -> dict[str, Any]:
         "prompts": len({pair.prompt_id for pair in selected}),
         "first_score": scores[0],
         "last_score": scores[-1],
+        **_design(candidates, chosen, config),
     }
 
 
 def headline(summary: Mapping[str, Any]) -> str:
     """`30 of 744 pairs by activedpo`."""
     return f"{summary['selected']} of {summary['candidates']} pairs by {summary['method']}"
+
+
+def _design(candidates: "Candidates", chosen: "Selection", config: Config) -> dict[str, Any]:
+    """What λ and the batch did to V, where the method has one of projected gradients; for people, no part of the result."""
+    if config.select.method != "activedpo":
+        return {}
+    import torch
+
+    from activedpo_cli.core.design_diagnostics import design_diagnostics
+
+    ridge = method_settings(config).model_dump()["ridge"]
+    in_v = torch.cat([candidates.history(), features_of(candidates, chosen.rows)])
+    first, last = float(chosen.scores[0]), float(chosen.scores[-1])
+    found = asdict(design_diagnostics(in_v, ridge))
+    return {"design": {"ridge": ridge, "pairs": len(in_v), **found, "last_to_first": last / first if first else None}}
 
 
 def _score_tensors(candidates: "Candidates", chosen: "Selection") -> "dict[str, Tensor]":

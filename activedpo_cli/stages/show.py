@@ -83,10 +83,17 @@ def feature_details(run: Run, iteration: int) -> dict[str, Any]:
         "columns": summary["columns"],
         "labelled": summary.get("labelled", 0),
         "quality": summary.get("projection"),
+        "design": design_details(run, iteration),
         "excluded": [asdict(row) for row in folder.read_rows("excluded.jsonl", ExcludedResponse)]
         if folder.has("excluded.jsonl")
         else [],
     }
+
+
+def design_details(run: Run, iteration: int) -> dict[str, Any] | None:
+    """What V was with the batch of an iteration; None where nothing is selected, or by a method without it."""
+    record = run.stage("select", iteration).manifest
+    return record.summary.get("design") if record else None
 
 
 def _selection(run: Run, iteration: int) -> list[SelectedPair]:
