@@ -1,11 +1,14 @@
 """Commands that only look: where a run stands, why a pair was picked, what there is to choose from."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from activedpo_cli.cli.options import IterationOption, JsonOption, QuietOption, RunOption
+
+if TYPE_CHECKING:
+    from activedpo_cli.artifacts.run import Run
 
 PANEL = "Look"
 
@@ -46,13 +49,20 @@ def show(
     tokens: Annotated[
         bool, typer.Option("--tokens/--no-tokens", help="Show what the model saw, token by token.")
     ] = True,
+    why: Annotated[
+        bool, typer.Option("--why", help="Score, what the batch leaves of it, and the pairs most like it.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """A pair: its texts, score, rank and label, and the tokens and mask that the model saw.
 
+    With --why: what the pair brought when it was picked, what is left of it now, and the nearest labelled and chosen pairs.
+
     `activedpo show features` says how the features were made, how good their projection is, and what was left out.
 
     Example:   activedpo show p000123/i001/r0-r2
+
+    Example:   activedpo show --why p000123/i001/r0-r2
     """
     from activedpo_cli.artifacts.run import Run, run_path
     from activedpo_cli.cli.look_output import print_features, print_pair, print_selection
@@ -60,6 +70,9 @@ def show(
     from activedpo_cli.stages.show import design_details, feature_details, pair_details, selected_pairs
 
     opened = Run.open(run_path(run))
+    if why:
+        _show_why(opened, pair, iteration, json=json)
+        return
     number = iteration or (opened.iterations() or [1])[-1]
     if pair is None:
         found = selected_pairs(opened, number)
@@ -70,6 +83,18 @@ def show(
     else:
         details = pair_details(opened, pair, iteration, tokens=tokens)
         print_json(details) if json else print_pair(details)
+
+
+def _show_why(run: "Run", pair: str | None, iteration: int | None, *, json: bool) -> None:
+    from activedpo_cli.cli.render import print_json
+    from activedpo_cli.cli.why_output import print_why
+    from activedpo_cli.errors import UsageError
+    from activedpo_cli.stages.why import explain_pair
+
+    if pair is None:
+        raise UsageError("--why is about one pair", hint="activedpo show --why PAIR; `activedpo show` lists some")
+    explained = explain_pair(run, pair, iteration)
+    print_json(explained) if json else print_why(explained)
 
 
 def report(

@@ -42,14 +42,14 @@ def print_pair(details: dict[str, Any]) -> None:
     """Everything about one pair."""
     print_result(f"pair {details['pair_id']}  iteration {details['iteration']}")
     print_result(f"rank {details['rank'] or 'not selected'}  score {details['score']}  label {details['label']}")
-    print_result(f"\nprompt\n{_indented(details['prompt'])}")
+    print_result(f"\nprompt\n{indented(details['prompt'])}")
     for side in ("a", "b"):
         response = details[f"response_{side}"]
         marks = [response["finish_reason"], f"{response['num_tokens']} tokens"]
         marks += [f"{name} {value:.4g}" for name, value in (response["scores"] or {}).items()]
         marks += ["preferred"] if response["preferred"] else []
         print_result(
-            f"\nresponse {side}  {response['response_id']}  ({', '.join(marks)})\n{_indented(response['text'])}"
+            f"\nresponse {side}  {response['response_id']}  ({', '.join(marks)})\n{indented(response['text'])}"
         )
         if "tokens" in response:
             print_result("\n  tokens (● counts for log π, · does not)")
@@ -101,5 +101,6 @@ def _short(text: str) -> str:
     return line if len(line) <= 80 else line[:79] + "…"
 
 
-def _indented(text: str) -> str:
+def indented(text: str) -> str:
+    """A text as a block of its own."""
     return "\n".join(f"  {line}" for line in text.split("\n"))

@@ -35,7 +35,9 @@ def design_diagnostics(pair_features: Float[Tensor, "pairs proj_dim"], ridge: fl
     count, proj_dim = features.shape
     eigenvalues = features.new_zeros(proj_dim)
     if count and proj_dim:
-        values = torch.linalg.svdvals(features).square()  # of V − λI; those of a product would lose the small ones
+        tall = features if count > proj_dim else features.T
+        triangle = torch.linalg.qr(tall, mode="r").R  # faster than the singular values of all rows
+        values = torch.linalg.svdvals(triangle).square()  # of V − λI; those of a product would lose the small ones
         eigenvalues[: len(values)] = values
     return DesignDiagnostics(
         condition=float((eigenvalues.max() + ridge) / (eigenvalues.min() + ridge)) if proj_dim else 1.0,

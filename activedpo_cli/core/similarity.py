@@ -16,3 +16,11 @@ def absolute_cosines(pair_features: Float[Tensor, "pairs proj_dim"]) -> Float[Te
     unit = unit_rows(pair_features)
     first, second = torch.triu_indices(len(unit), len(unit), offset=1)
     return (unit @ unit.T)[first, second].abs().clamp_max(1)
+
+
+def absolute_cosines_to(
+    pair_feature: Float[Tensor, " proj_dim"], pair_features: Float[Tensor, "pairs proj_dim"]
+) -> Float[Tensor, " pairs"]:
+    """|cos| of the angle between one pair's φ and each of some others, in float64; 0 for pairs of zeros."""
+    unit = unit_rows(pair_features.to(torch.float64))
+    return (unit @ unit_rows(pair_feature[None].to(torch.float64))[0]).abs().clamp_max(1)

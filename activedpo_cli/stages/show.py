@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
-from activedpo_cli.records import ExcludedResponse, Label, Response, SelectedPair, prompt_as_text
+from activedpo_cli.records import ExcludedResponse, Label, OutcomeRow, Response, SelectedPair, prompt_as_text
 from activedpo_cli.stages.policy import load_tokenizer_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def selected_pairs(run: Run, iteration: int) -> list[dict[str, Any]]:
             "rank": pair.rank,
             "score": pair.score,
             "pair_id": pair.pair_id,
-            "label": _label_text(labels.get(pair.pair_id)),
+            "label": label_text(labels.get(pair.pair_id)),
             "prompt": prompts[pair.prompt_id],
         }
         for pair in _selection(run, iteration)
@@ -36,14 +36,8 @@ def pair_details(run: Run, pair: str, iteration: int | None, *, tokens: bool) ->
 
     Raises UsageError for a malformed id and InvalidDataError for a pair that is not there.
     """
-    match = _PAIR.fullmatch(pair)
-    if match is None:
-        raise UsageError(
-            f"`{pair}` is not a pair", hint="pairs look like p000123/i001/r0-r2; `activedpo show` lists some"
-        )
-    number = iteration or (int(match["iteration"]) if match["iteration"] else _newest_with(run, pair))
+    number, names = pair_place(run, pair, iteration)
     responses = {row.response_id: row for row in run.responses(number)}
-    names = [f"{match['stem']}/{match[side]}" for side in ("a", "b")]
     missing = [name for name in names if name not in responses]
     if missing:
         raise InvalidDataError(f"there is no response `{missing[0]}` in iteration {number}")
@@ -57,11 +51,22 @@ def pair_details(run: Run, pair: str, iteration: int | None, *, tokens: bool) ->
         "iteration": number,
         "rank": selected.rank if selected else None,
         "score": selected.score if selected else None,
-        "label": _label_text(label),
+        "label": label_text(label),
         "prompt": prompts[responses[names[0]].prompt_id],
         "response_a": sides[0],
         "response_b": sides[1],
     }
+
+
+def pair_place(run: Run, pair: str, iteration: int | None) -> tuple[int, list[str]]:
+    """The iteration that is meant by a pair, and the ids of its two responses; raises UsageError for a malformed id."""
+    match = _PAIR.fullmatch(pair)
+    if match is None:
+        raise UsageError(
+            f"`{pair}` is not a pair", hint="pairs look like p000123/i001/r0-r2; `activedpo show` lists some"
+        )
+    number = iteration or (int(match["iteration"]) if match["iteration"] else _newest_with(run, pair))
+    return number, [f"{match['stem']}/{match[side]}" for side in ("a", "b")]
 
 
 def feature_details(run: Run, iteration: int) -> dict[str, Any]:
@@ -96,6 +101,13 @@ def design_details(run: Run, iteration: int) -> dict[str, Any] | None:
     return record.summary.get("design") if record else None
 
 
+def label_text(label: Label | OutcomeRow | None) -> str:
+    """An answer in a few words."""
+    if label is None:
+        return "none"
+    return f"{label.preferred_id} preferred" if label.preferred_id else label.outcome
+
+
 def _selection(run: Run, iteration: int) -> list[SelectedPair]:
     folder = run.stage("select", iteration)
     return folder.read_rows("selection.jsonl", SelectedPair) if folder.manifest else []
@@ -123,9 +135,3 @@ def _response(response: Response, label: Label | None, tokenizer: "PreTrainedTok
         start = len(response.prompt_token_ids)
         shown["tokens"] = [{"id": i, "piece": piece, "mask": place >= start} for place, (i, piece) in enumerate(pieces)]
     return shown
-
-
-def _label_text(label: Label | None) -> str:
-    if label is None:
-        return "none"
-    return f"{label.preferred_id} preferred" if label.preferred_id else label.outcome

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from activedpo_cli.core.similarity import absolute_cosines
+from activedpo_cli.core.similarity import absolute_cosines, absolute_cosines_to
 
 
 def test_angles_known_by_hand() -> None:
@@ -30,3 +30,10 @@ def test_zeros_and_single_pairs() -> None:
     assert absolute_cosines(torch.tensor([[1.0, 0.0], [0.0, 0.0]])).tolist() == [0]
     assert absolute_cosines(torch.ones(1, 3)).tolist() == []
     assert absolute_cosines(torch.ones(0, 3)).tolist() == []
+
+
+def test_to_one_pair_as_between_every_two() -> None:
+    rows = torch.randn(5, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    rows[3] = 0
+    assert absolute_cosines_to(rows[0], rows[1:]).tolist() == pytest.approx(absolute_cosines(rows)[:4].tolist())
+    assert absolute_cosines_to(torch.ones(3), torch.ones(0, 3)).tolist() == []
