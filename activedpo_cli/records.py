@@ -48,6 +48,16 @@ class RecordedPreference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GivenPair:
+    """Two responses that a row of the responses file holds as a pair; `line` is where the first such row begins."""
+
+    prompt_id: str
+    response_a_id: str
+    response_b_id: str
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureRow:
     """Which response a row of the feature matrix belongs to; rows count from 0 over all units."""
 

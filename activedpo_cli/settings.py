@@ -44,7 +44,9 @@ class PromptSettings(Section):
     source: str = setting("tiny", "file, hub dataset id, or named source (see `activedpo ls prompts`)", "--prompts")
     dataset_split: str = setting("train", "split to read of a hub dataset")
     column: str = setting("prompt", "column that holds the prompt", "--prompt-column")
-    eval_prompts: PositiveInt = setting(100, "prompts held out for evaluation, never in the pool", "--eval-prompts")
+    eval_prompts: Annotated[int, Field(ge=0)] = setting(
+        100, "prompts held out for evaluation, never in the pool; with 0 nothing can be evaluated", "--eval-prompts"
+    )
     limit: PositiveInt | None = setting(None, "use only this many prompts, drawn with the run's seed")
     duplicates: Literal["drop", "error"] = setting("drop", "what happens to repeated prompts; dropping is reported")
     chat_template: Literal["auto", "never"] = setting(
@@ -80,7 +82,9 @@ class AdapterSettings(Section):
 class GenerateSettings(Section):
     """Sampling of responses to the prompts of one iteration."""
 
-    num_prompts: PositiveInt = setting(1000, "prompts drawn for this iteration (paper: 1000)")
+    num_prompts: PositiveInt | None = setting(
+        1000, "prompts drawn for this iteration (paper: 1000); null takes all that can be used"
+    )
     num_responses: Annotated[int, Field(ge=2)] = setting(3, "responses to each prompt (paper: 3)")
     max_new_tokens: PositiveInt = setting(128, "longest response, in tokens")
     temperature: Positive = setting(1.0, "sampling temperature")
@@ -91,6 +95,9 @@ class GenerateSettings(Section):
     backend: str = setting("transformers", "what samples: a module of activedpo_cli/generation/, or an entry point")
     responses: str | None = setting(None, "take the responses from this file instead of sampling", "--responses")
     recorded_eos: bool = setting(False, "append the end-of-text token to responses from a file")
+    recorded_pairs: Literal["all", "given"] = setting(
+        "all", "which responses from a file form pairs: all to one prompt, or those that one row holds as a pair"
+    )
     unit_size: PositiveInt = setting(64, "prompts sampled as one batch; also the unit of resume")
 
 

@@ -12,7 +12,7 @@ from activedpo_cli.artifacts.run_record import read_base, read_facts
 from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.config import CONFIG_NAME, parse_config, with_changes
 from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
-from activedpo_cli.records import Prompt, RecordedPreference, Response
+from activedpo_cli.records import GivenPair, Prompt, RecordedPreference, Response
 from activedpo_cli.settings import Config
 from activedpo_cli.yaml_text import changed_yaml
 
@@ -173,6 +173,10 @@ class Run:
     def pool_preferences(self) -> list[RecordedPreference]:
         """Preferences that came with the pool."""
         return self.pool.read_rows("preferences.jsonl", RecordedPreference) if self.pool.manifest else []
+
+    def given_pairs(self) -> list[GivenPair]:
+        """The pairs that the pool was given as such, each once, where it was made with `recorded_pairs: given`."""
+        return self.pool.read_rows("pairs.jsonl", GivenPair)
 
     def next_command(self, stage: str, iteration: int) -> str:
         """The command that does a stage, as it can be pasted."""

@@ -19,45 +19,19 @@ from activedpo_cli.cli.options import (
     flags_of,
     with_settings,
 )
+from activedpo_cli.cli.select_forms import (
+    FeaturesOption,
+    LabelledOption,
+    MemoryOption,
+    ModelOption,
+    OutputOption,
+    PairsOption,
+    PoolOption,
+    refuse_beside_pool,
+    select_from_files,
+    select_from_pool,
+)
 from activedpo_cli.errors import UsageError
-
-FILES_PANEL = "Without a run"
-FeaturesOption = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--features",
-        help="Safetensors with `features` (responses × d), used as they are; or a folder of such files.",
-        rich_help_panel=FILES_PANEL,
-    ),
-]
-PairsOption = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--pairs",
-        help="A table with `pair_id`, `response_a`, `response_b` (rows of `features`), and perhaps `prompt_id`.",
-        rich_help_panel=FILES_PANEL,
-    ),
-]
-LabelledOption = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--labelled", help="Safetensors with `pair_features` of pairs labelled earlier.", rich_help_panel=FILES_PANEL
-    ),
-]
-OutputOption = Annotated[
-    Optional[Path],
-    typer.Option("--output", help="JSON lines of `pair_id`, `rank`, `score`.", rich_help_panel=FILES_PANEL),
-]
-MemoryOption = Annotated[
-    float,
-    typer.Option(
-        "--memory",
-        min=0,
-        metavar="GB",
-        help="Features held at once; where all take more, they are read in passes. Changes no pick.",
-        rich_help_panel=FILES_PANEL,
-    ),
-]
 
 PANEL = "Stages"
 RUN_SETTINGS = ("model", "prompts", "seed")
@@ -126,6 +100,8 @@ def select(
     labelled: LabelledOption = None,
     output: OutputOption = None,
     memory: MemoryOption = 0.5,
+    pool: PoolOption = None,
+    model: ModelOption = None,
     run: RunOption = None,
     iteration: IterationOption = None,
     set_: SetOption = None,
@@ -136,16 +112,28 @@ def select(
 ) -> None:
     """Pick the pairs to label.
 
-    Scores every pair of responses to one prompt and keeps the best. Needs no model; with --features no run either.
+    In a run: scores every pair of responses to one prompt and keeps the best; needs no model. With --features: the same
+    among features and pairs of your own, without a run. With --pool: makes a run of the pairs in a file, featurizes them
+    with --model, and picks; the pairs in the file are the only candidates. Typed again, each goes on where it stopped.
 
     Reads   iter-N/featurize/, earlier labels      Writes   iter-N/select/selection.jsonl, scores.safetensors
 
     Example:   activedpo select --method activedpo --budget 50
 
     Example:   activedpo select --features F.safetensors --pairs P.jsonl --budget 50 --output picked.jsonl
+
+    Example:   activedpo select --pool pairs.jsonl --model gemma-2b --budget 50 --output picked.jsonl
     """
+    if pool is not None:
+        others = {"--features": features, "--pairs": pairs, "--labelled": labelled, "--iteration": iteration}
+        refuse_beside_pool(others)
+        typed = all_given(given, set_) | ({} if model is None else {"model.name": model})
+        select_from_pool(pool, output, typed, ridge, run, force, device, quiet, json)
+        return
+    if model is not None:
+        raise UsageError("--model goes with --pool; a run has its model, and features need none")
     if any(path is not None for path in (features, pairs, labelled, output)):
-        _select_from_files(
+        select_from_files(
             features, pairs, labelled, output, memory, all_given(given, set_), ridge, run, iteration, force, quiet, json
         )
         return
@@ -228,37 +216,6 @@ def evaluate(
     Example:   activedpo evaluate --num-responses 3
     """
     _stage("evaluate", run, iteration, all_given(given, set_), force, device, quiet, json)
-
-
-def _select_from_files(
-    features: Path | None,
-    pairs: Path | None,
-    labelled: Path | None,
-    output: Path | None,
-    memory: float,
-    given: dict[str, Any],
-    ridge: float | None,
-    run: str | None,
-    iteration: int | None,
-    force: bool,
-    quiet: bool,
-    json: bool,
-) -> None:
-    from activedpo_cli.cli.render import make_progress
-    from activedpo_cli.cli.stage_output import print_choice
-    from activedpo_cli.stages.standalone import StandaloneRequest, do_standalone
-
-    if features is None or pairs is None or output is None:
-        flags = {"--features": features, "--pairs": pairs, "--output": output}
-        missing = [flag for flag, path in flags.items() if path is None]
-        raise UsageError(
-            f"a choice among files needs {' and '.join(missing)} too",
-            hint="activedpo select --features F.safetensors --pairs P.jsonl --output picked.jsonl",
-        )
-    if run is not None or iteration is not None:
-        raise UsageError("--features takes no run, so it goes with neither --run nor --iteration")
-    request = StandaloneRequest(features, pairs, labelled, output, given, ridge, int(memory * 1e9), force)
-    print_choice(do_standalone(request, make_progress(quiet)), json=json, quiet=quiet)
 
 
 def _stage(

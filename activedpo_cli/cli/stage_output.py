@@ -4,6 +4,7 @@ from typing import Any
 
 from activedpo_cli.cli.render import print_json, print_message, print_result
 from activedpo_cli.stages.base import StageResult
+from activedpo_cli.stages.pool_choice import PoolChoice
 from activedpo_cli.stages.standalone import StandaloneResult
 
 
@@ -29,6 +30,24 @@ def stage_as_json(result: StageResult) -> dict[str, Any]:
         "digest": result.manifest.digest,
         "summary": result.manifest.summary,
     }
+
+
+def print_pool_choice(choice: PoolChoice, *, json: bool, quiet: bool) -> None:
+    """A choice among the pairs of a file: one line about it; on stdout the output, or the folder of the selection."""
+    result = choice.result
+    place = choice.output or result.folder
+    if json:
+        state = {"state": "up to date" if choice.was_done else "done"}
+        print_json(stage_as_json(result) | state | {"output": None if choice.output is None else str(choice.output)})
+        return
+    if quiet:
+        return
+    said = result.stage.headline(result.manifest.summary)
+    if choice.was_done:
+        print_message(f"✓ {place} is up to date: {said}")
+    else:
+        print_message(f"✓ {said}", style="ok")
+    print_result(str(place))
 
 
 def print_choice(result: StandaloneResult, *, json: bool, quiet: bool) -> None:

@@ -9,44 +9,26 @@ the means of the values recorded for them.
     {prompt, response_a, response_b, preference: a | b | tie | null}
 """
 
-import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from activedpo_cli.errors import InvalidDataError
-from activedpo_cli.generation._recorded_rows import RowPreference, RowResponse, parse_row, repeats_prompt
-from activedpo_cli.records import Prompt, PromptText, RecordedPreference, response_id
-from activedpo_cli.tables import excerpt, read_table
+from activedpo_cli.generation._gathering import Gathering, RecordedPrompt, gather, prompt_key
+from activedpo_cli.generation._recorded_rows import (
+    RowPreference,
+    RowResponse,
+    is_pair,
+    parse_row,
+    repeats_prompt,
+    without_verdict_in_order,
+)
+from activedpo_cli.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
+from activedpo_cli.tables import Row, excerpt, read_table
 
 FinishReason = Literal["stop", "length", "recorded"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedResponse:
-    """A response made elsewhere; `finish_reason` is None where the file does not say `stop` or `length`."""
-
-    text: str
-    scores: dict[str, float]
-    finish_reason: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedPrompt:
-    """Everything a file says about one prompt.
-
-    `preferences` holds (index a, index b, index preferred or None for a tie), one entry for every verdict, so that
-    repeated and contradictory verdicts stay visible; verdicts between two equal texts say nothing and are only counted,
-    in `identical_preferences`. `origin` is the row where the prompt first stands.
-    """
-
-    prompt: PromptText
-    responses: list[RecordedResponse]
-    preferences: list[tuple[int, int, int | None]]
-    identical_preferences: int
-    origin: str
+ONE_PAIR = "it needs `prompt` with `chosen` and `rejected`, or with `response_a` and `response_b`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +56,7 @@ class PoolMatch:
     prompts_without_responses: int
     unmatched: int
     identical_preferences: int
+    pairs: list[GivenPair]
 
 
 class HeldOutPreference(NamedTuple):
@@ -94,12 +77,34 @@ def read_recorded(path: Path) -> list[RecordedPrompt]:
         InvalidDataError: a row has no known shape, an unusable text or a score that is not finite; names the row.
 
     """
-    gathered: dict[str, _Gathering] = {}
-    for prompt, responses, preferences, origin in _parsed_rows(path):
-        gathering = gathered.setdefault(_prompt_key(prompt), _Gathering(prompt, origin))
-        indices = [gathering.add(response) for response in responses]
-        for preference in preferences:
-            gathering.add_preference(preference, indices)
+    gathered: dict[str, Gathering] = {}
+    for prompt, responses, preferences, row in _parsed_rows(path):
+        gather(gathered, prompt, responses, preferences, row.origin)
+    return [gathering.result() for gathering in gathered.values()]
+
+
+def read_recorded_pairs(path: Path) -> list[RecordedPrompt]:
+    """The same for a file whose rows are pairs, which are kept as such; which response was chosen shapes no order.
+
+    Raises InvalidDataError as `read_recorded` does, where a row is no pair, and where a row holds the same text twice.
+    """
+    gathered: dict[str, Gathering] = {}
+    identical = []
+    for prompt, responses, preferences, row in _parsed_rows(path):
+        if not is_pair(row):
+            raise InvalidDataError(f"{row.origin} holds no pair of responses", details=[ONE_PAIR])
+        if "chosen" in row.values:
+            prompt, responses, preferences = without_verdict_in_order((prompt, responses, preferences))
+        gathering, (index_a, index_b) = gather(gathered, prompt, responses, preferences, row.origin)
+        if index_a == index_b:
+            identical.append(row.origin)
+        gathering.add_pair(index_a, index_b, row.line)
+    if identical:
+        raise InvalidDataError(
+            f"{len(identical)} rows of {path} hold the same response twice, so there is nothing to choose between",
+            details=identical[:5],
+            hint="leave these rows out",
+        )
     return [gathering.result() for gathering in gathered.values()]
 
 
@@ -113,9 +118,9 @@ def read_preferences(path: Path) -> list[HeldOutPreference]:
             prompt,
             responses[preference.preferred].text,
             responses[preference.other].text,
-            origin,
+            row.origin,
         )
-        for prompt, responses, preferences, origin in _parsed_rows(path)
+        for prompt, responses, preferences, row in _parsed_rows(path)
         for preference in preferences
         if preference.preferred is not None
     ]
@@ -131,9 +136,9 @@ def match_to_prompts(recorded: Iterable[RecordedPrompt], prompts: Iterable[Promp
 
     Raises InvalidDataError where not a single prompt matches.
     """
-    by_key = {_prompt_key(item.prompt): item for item in recorded}
+    by_key = {prompt_key(item.prompt): item for item in recorded}
     wanted = list(prompts)
-    matched = [(prompt.prompt_id, by_key[key]) for prompt in wanted if (key := _prompt_key(prompt.prompt)) in by_key]
+    matched = [(prompt.prompt_id, by_key[key]) for prompt in wanted if (key := prompt_key(prompt.prompt)) in by_key]
     if not matched:
         raise _nothing_matched(by_key.values(), wanted)
     return PoolMatch(
@@ -142,71 +147,26 @@ def match_to_prompts(recorded: Iterable[RecordedPrompt], prompts: Iterable[Promp
         prompts_without_responses=len(wanted) - len(matched),
         unmatched=len(by_key) - len(matched),
         identical_preferences=sum(item.identical_preferences for _, item in matched),
+        pairs=[
+            GivenPair(
+                prompt_id=prompt_id,
+                response_a_id=response_id(prompt_id, None, index_a),
+                response_b_id=response_id(prompt_id, None, index_b),
+                line=line,
+            )
+            for prompt_id, item in matched
+            for index_a, index_b, line in item.pairs
+        ],
     )
 
 
-class _Gathering:
-    """One prompt while its rows are read."""
-
-    def __init__(self, prompt: PromptText, origin: str) -> None:
-        self.prompt = prompt
-        self.origin = origin
-        self.found: dict[str, list[RowResponse]] = {}
-        self.index_of: dict[str, int] = {}
-        self.preferences: list[tuple[int, int, int | None]] = []
-        self.identical_preferences = 0
-
-    def add(self, response: RowResponse) -> int:
-        """Take in a response; returns its index among the distinct texts of this prompt."""
-        self.found.setdefault(response.text, []).append(response)
-        return self.index_of.setdefault(response.text, len(self.index_of))
-
-    def add_preference(self, preference: RowPreference, indices: list[int]) -> None:
-        """Take in a verdict on two of the responses of a row, which stand at `indices`."""
-        index_a, index_b = indices[preference.index_a], indices[preference.index_b]
-        if index_a == index_b:
-            self.identical_preferences += 1
-            return
-        preferred = None if preference.preferred is None else indices[preference.preferred]
-        self.preferences.append((index_a, index_b, preferred))
-
-    def result(self) -> RecordedPrompt:
-        return RecordedPrompt(
-            prompt=self.prompt,
-            origin=self.origin,
-            responses=[_merged(same_text) for same_text in self.found.values()],
-            preferences=self.preferences,
-            identical_preferences=self.identical_preferences,
-        )
-
-
-def _merged(same_text: list[RowResponse]) -> RecordedResponse:
-    names = dict.fromkeys(name for response in same_text for name in response.scores)
-    reasons = [response.finish_reason for response in same_text if response.finish_reason]
-    return RecordedResponse(
-        text=same_text[0].text,
-        scores={name: _mean([r.scores[name] for r in same_text if name in r.scores]) for name in names},
-        finish_reason=reasons[0] if reasons else None,
-    )
-
-
-def _mean(values: list[float]) -> float:
-    if min(values) == max(values):  # dividing could round a value that nothing disagrees with
-        return values[0]
-    return math.fsum(value / len(values) for value in values)
-
-
-def _parsed_rows(path: Path) -> Iterator[tuple[PromptText, list[RowResponse], list[RowPreference], str]]:
+def _parsed_rows(path: Path) -> Iterator[tuple[PromptText, list[RowResponse], list[RowPreference], Row]]:
     rows = list(read_table(path))
     values_are_text = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
     cut_prompt = repeats_prompt(rows)
     for row in rows:
         prompt, responses, preferences = parse_row(row, cut_prompt=cut_prompt, numbers_in_text=values_are_text)
-        yield prompt, responses, preferences, row.origin
-
-
-def _prompt_key(prompt: PromptText) -> str:
-    return json.dumps(prompt, ensure_ascii=False, sort_keys=True)
+        yield prompt, responses, preferences, row
 
 
 def _pool_responses(prompt_id: str, item: RecordedPrompt) -> Iterator[PoolResponse]:

@@ -87,6 +87,27 @@ def repeats_prompt(rows: list[Row]) -> bool:
     )
 
 
+def is_pair(row: Row) -> bool:
+    """Whether the row holds two responses as a pair, and not a list of responses or a single one."""
+    values = row.values
+    named = "response_a" in values and "response_b" in values and "responses" not in values
+    return "chosen" in values or "rejected" in values or named
+
+
+def without_verdict_in_order(parsed: ParsedRow) -> ParsedRow:
+    """The row with its two responses in the order of their texts, so that their places do not tell which was chosen."""
+    prompt, responses, preferences = parsed
+    if responses[0].text <= responses[1].text:
+        return parsed
+    turned = [
+        RowPreference(
+            index_a=1 - p.index_a, index_b=1 - p.index_b, preferred=None if p.preferred is None else 1 - p.preferred
+        )
+        for p in preferences
+    ]
+    return prompt, responses[::-1], turned
+
+
 def _parse_list(items: Any, origin: str) -> list[RowResponse]:
     if not isinstance(items, list):
         raise InvalidDataError(f"{origin}: `responses` is a list, not {excerpt(items)}")

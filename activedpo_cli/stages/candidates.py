@@ -1,13 +1,13 @@
 """Which responses may form pairs, and which pairs have been labelled: shared by featurize, select and train."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.core.pairing import all_pairs, usable_indices
 from activedpo_cli.errors import NotReadyError
-from activedpo_cli.records import SPENT_OUTCOMES, FeatureRow, OutcomeRow, Response, pair_id
+from activedpo_cli.records import SPENT_OUTCOMES, FeatureRow, GivenPair, OutcomeRow, Response, pair_id
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import require
 
@@ -51,17 +51,43 @@ def usable_responses(run: Run, iteration: int, config: Config) -> list[Response]
     Empty responses, repetitions of a response to the same prompt and, with `generate.truncated: drop`, cut-off ones are
     left out; so is the only usable response to a prompt.
     """
-    usable: list[Response] = []
-    for _, group in groupby(run.responses(iteration), key=lambda response: response.prompt_id):
-        responses = list(group)
-        indices = usable_indices(
-            [response.text for response in responses],
-            [response.finish_reason == "length" for response in responses],
-            config.generate.truncated == "drop",
-        )
-        if len(indices) > 1:
-            usable += [responses[index] for index in indices]
-    return usable
+    given = given_pairs(run, iteration)
+    return [
+        response
+        for _, group in groupby(run.responses(iteration), key=lambda response: response.prompt_id)
+        for response in pairable(list(group), config, given)
+    ]
+
+
+def pairable(
+    responses: Sequence[Response], config: Config, given: Mapping[str, Sequence[GivenPair]] | None
+) -> list[Response]:
+    """Of the responses to ONE prompt those that can be part of a pair; where pairs were `given`, of one of these."""
+    indices = usable_indices(
+        [response.text for response in responses],
+        [response.finish_reason == "length" for response in responses],
+        config.generate.truncated == "drop",
+    )
+    usable = [responses[index] for index in indices]
+    if given is None:
+        return usable if len(usable) > 1 else []
+    names = {response.response_id for response in usable}
+    pairs = [{pair.response_a_id, pair.response_b_id} for pair in given.get(responses[0].prompt_id, ())]
+    paired = {name for pair in pairs if pair <= names for name in pair}
+    return [response for response in usable if response.response_id in paired]
+
+
+def given_pairs(run: Run, iteration: int) -> dict[str, list[GivenPair]] | None:
+    """By prompt, the only pairs that an iteration's responses form; None where all responses to one prompt form pairs."""
+    return pairs_by_prompt(run) if run.drawn_prompts(iteration).get("pairs") == "given" else None
+
+
+def pairs_by_prompt(run: Run) -> dict[str, list[GivenPair]]:
+    """The pairs that the pool was given as such, by prompt."""
+    found: dict[str, list[GivenPair]] = {}
+    for pair in run.given_pairs():
+        found.setdefault(pair.prompt_id, []).append(pair)
+    return found
 
 
 def outcomes(run: Run, iteration: int) -> list[OutcomeRow]:
@@ -91,7 +117,7 @@ class CandidatePair:
 
 
 def candidate_pairs(run: Run, iteration: int, config: Config) -> list[CandidatePair]:
-    """All pairs of featurized responses to one prompt, less those that nobody could or should answer.
+    """All pairs of featurized responses to one prompt, or those given as pairs, less those not to be answered.
 
     Left out are pairs that were answered or skipped in an earlier iteration, and those that the recorded oracle could
     not answer: pairs without the score `label.score_field` where one is named, without a recorded preference otherwise.
@@ -99,10 +125,19 @@ def candidate_pairs(run: Run, iteration: int, config: Config) -> list[CandidateP
     rows = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
     gone = {row.pair_id for earlier in range(1, iteration) for row in outcomes(run, earlier)}
     answerable = _recorded_about(run, iteration, config)
+    given = given_pairs(run, iteration)
     pairs: list[CandidatePair] = []
-    for _, group in groupby(rows, key=lambda row: row.prompt_id):
-        members = list(group)
-        for a, b in all_pairs(list(range(len(members)))):
+    for prompt_id, group in groupby(rows, key=lambda row: row.prompt_id):
+        members = {row.response_id: row for row in group}
+        names = list(members)
+        pairs_of_prompt = (
+            [(names[a], names[b]) for a, b in all_pairs(range(len(names)))]
+            if given is None
+            else [(pair.response_a_id, pair.response_b_id) for pair in given.get(prompt_id, ())]
+        )
+        for a, b in pairs_of_prompt:
+            if a not in members or b not in members:
+                continue
             pair = _pair(members[a], members[b])
             if pair.pair_id not in gone and answerable(pair):
                 pairs.append(pair)

@@ -147,7 +147,8 @@ def _is_occupied(path: Path) -> bool:
 
 
 def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
-    _report_duplicates(plan.prompts, progress)
+    if plan.config.generate.recorded_pairs == "all":  # else a prompt has a row for each pair, and none is lost
+        _report_duplicates(plan.prompts, progress)
     _report_foreign_preset(request, plan, progress)
 
     def save(folder: Path) -> None:

@@ -24,7 +24,7 @@ class DrawnPrompts:
 
 
 def draw_prompts(context: Context, prompts: Sequence[Prompt], fits: Callable[[Prompt], bool]) -> DrawnPrompts:
-    """The first `generate.num_prompts` that fit, in an order shuffled by the run's seed and the iteration.
+    """The first `generate.num_prompts` that fit, or all of them, in an order shuffled by the run's seed and the iteration.
 
     Raises InvalidDataError, naming one that does not fit, when too few do: a label bought for a prompt that training
     would have to cut or drop is lost.
@@ -41,13 +41,15 @@ def draw_prompts(context: Context, prompts: Sequence[Prompt], fits: Callable[[Pr
             drawn.append(prompt)
         else:
             too_long.append(prompt.prompt_id)
-    if len(drawn) < wanted:
+    if len(drawn) < (wanted or 1):
         raise InvalidDataError(
-            f"only {len(drawn)} of {len(prompts)} prompts can be used, and generate.num_prompts is {wanted}",
+            f"only {len(drawn)} of {len(prompts)} prompts can be used"
+            + (f", and generate.num_prompts is {wanted}" if wanted else ""),
             details=[f"prompt and response together exceed the model's context, first at `{too_long[0]}`"]
             if too_long
             else [],
-            hint=f"--num-prompts {len(drawn)}" + (" or a smaller --max-new-tokens" if too_long else ""),
+            hint=(f"--num-prompts {len(drawn)}" if drawn else "use a model with a longer context")
+            + (" or a smaller --max-new-tokens" if too_long else ""),
         )
     if too_long:
         context.progress.warn(

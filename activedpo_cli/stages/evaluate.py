@@ -59,6 +59,11 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse what could not be measured, or not be compared with π_SFT's responses, before anything is sampled."""
+    if context.config.prompts.eval_prompts == 0:
+        raise InvalidDataError(
+            "the run holds out no prompts, so there is nothing to evaluate on",
+            hint="make another run, with `--eval-prompts 100`",
+        )
     for spec in filter(None, scorers_of(context.config)):
         if not discovery.load("oracles", parse_spec(spec)[0]).SCORES_TEXT:
             raise UsageError(

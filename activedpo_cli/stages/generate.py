@@ -45,7 +45,7 @@ def check(context: Context) -> None:
     if context.iteration > 1:
         require(context.run, "train", context.iteration - 1)
     wanted, present = context.config.generate.num_prompts, len(context.run.prompts("train"))
-    if wanted > present:
+    if wanted is not None and wanted > present:
         raise InvalidDataError(
             f"generate.num_prompts is {wanted}, but the run has {present} prompts to draw from",
             hint=f"--num-prompts {present}",
@@ -65,7 +65,8 @@ def _from_pool(context: Context) -> dict[str, Any]:
     counts = pool.pairable_prompts(context.run, context.config)
     prompts = [prompt for prompt in context.run.prompts("train") if prompt.prompt_id in counts]
     drawn = draw_prompts(context, prompts, lambda prompt: True)
-    context.folder.write_json("prompts.json", {"source": "pool"} | drawn.as_json())
+    pairs = {"pairs": "given"} if context.config.generate.recorded_pairs == "given" else {}
+    context.folder.write_json("prompts.json", {"source": "pool"} | pairs | drawn.as_json())
     return {"prompts": len(drawn.prompts), "responses": sum(counts[prompt.prompt_id] for prompt in drawn.prompts)}
 
 

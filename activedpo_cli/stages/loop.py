@@ -8,7 +8,7 @@ from activedpo_cli.artifacts import jsonl
 from activedpo_cli.artifacts.manifest import Manifest, Started
 from activedpo_cli.artifacts.run import STAGES, Run, run_path
 from activedpo_cli.config import with_changes
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.oracles.base import oracle_identity
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages.base import Execution, StageResult
@@ -101,6 +101,11 @@ def _stages(last: int) -> Iterator[tuple[int, str]]:
 def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
     """Refuse what begun or finished stages contradict, and wrong settings of the method before anything is computed."""
     config = with_changes(run.config, given)
+    if config.prompts.eval_prompts == 0:
+        raise UsageError(
+            f"`{run.path}` holds out no prompts, and every iteration of the loop ends with an evaluation",
+            hint="make another run with `--eval-prompts 100`, or use the stage commands up to *train*",
+        )
     is_select_missing = is_label_missing = False
     for iteration, name in _stages(last):
         record = _record(run, name, iteration)

@@ -10,11 +10,11 @@ from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.stage_folder import set_aside
-from activedpo_cli.core.pairing import usable_indices
 from activedpo_cli.errors import InvalidDataError, RefusedError
 from activedpo_cli.records import Prompt, Response
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, environment
+from activedpo_cli.stages.candidates import pairable, pairs_by_prompt
 from activedpo_cli.stages.policy import load_tokenizer_of, model_location, reference_digest
 
 POOL_VERSION = 1
@@ -85,14 +85,10 @@ def ensure(context: Context) -> None:
 def pairable_prompts(run: Run, config: Config) -> dict[str, int]:
     """The prompts whose responses in the pool form at least one pair, and how many responses each has."""
     found: dict[str, int] = {}
+    given = pairs_by_prompt(run) if config.generate.recorded_pairs == "given" else None
     for prompt_id, group in groupby(run.pool_responses(), key=lambda response: response.prompt_id):
         responses = list(group)
-        usable = usable_indices(
-            [response.text for response in responses],
-            [response.finish_reason == "length" for response in responses],
-            config.generate.truncated == "drop",
-        )
-        if len(usable) > 1:
+        if pairable(responses, config, given):
             found[prompt_id] = len(responses)
     return found
 
@@ -105,7 +101,8 @@ def _is_drawn_from(run: Run) -> bool:
 
 
 def _differences(made: Started, settings: Mapping[str, Any], digest: str) -> list[str]:
-    recorded, wanted = {**made.settings, FILE: made.inputs[FILE]}, {**settings, FILE: digest}
+    as_before = {"generate.recorded_pairs": "all"}  # what a pool was made with that says nothing about it
+    recorded, wanted = {**as_before, **made.settings, FILE: made.inputs[FILE]}, {**settings, FILE: digest}
     if recorded[FILE] == digest:
         recorded["generate.responses"] = wanted["generate.responses"]  # the same file under another path
     return [f"{key}  {recorded[key]} → {value}" for key, value in wanted.items() if recorded[key] != value]
@@ -124,16 +121,19 @@ def _settings(config: Config) -> dict[str, Any]:
     return {
         "generate.responses": config.generate.responses,
         "generate.recorded_eos": config.generate.recorded_eos,
+        "generate.recorded_pairs": config.generate.recorded_pairs,
         "prompts.chat_template": config.prompts.chat_template,
     }
 
 
 def _fill(context: Context) -> dict[str, Any]:
-    from activedpo_cli.generation._recorded import match_to_prompts, read_recorded
+    from activedpo_cli.generation._recorded import match_to_prompts, read_recorded, read_recorded_pairs
 
     assert context.config.generate.responses is not None
     prompts = context.run.prompts()
-    match = match_to_prompts(list(read_recorded(Path(context.config.generate.responses))), prompts)
+    are_pairs = context.config.generate.recorded_pairs == "given"
+    read = read_recorded_pairs if are_pairs else read_recorded
+    match = match_to_prompts(read(Path(context.config.generate.responses)), prompts)
     responses, too_long = _encode(context, prompts, match.pool)
     kept = {response.response_id for response in responses}
     preferences = [
@@ -143,6 +143,10 @@ def _fill(context: Context) -> dict[str, Any]:
     ]
     context.run.pool.write_rows("responses.jsonl", responses)
     context.run.pool.write_rows("preferences.jsonl", preferences)
+    if are_pairs:
+        context.run.pool.write_rows(
+            "pairs.jsonl", [pair for pair in match.pairs if {pair.response_a_id, pair.response_b_id} <= kept]
+        )
     facts = {
         "responses": len(responses),
         "too_long": too_long,

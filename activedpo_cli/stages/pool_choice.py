@@ -1,0 +1,222 @@
+"""`select --pool`: a run over pairs that exist already, from their file to the picked ones by one command."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli.artifacts.files import write_bytes
+from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.run import Run, run_path
+from activedpo_cli.config import build_config, nested
+from activedpo_cli.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
+from activedpo_cli.progress import Progress, SilentProgress
+from activedpo_cli.records import SelectedPair
+from activedpo_cli.settings import Config
+from activedpo_cli.stages.base import Execution, StageResult
+from activedpo_cli.stages.command import changeable, load_stage, ridge_setting
+from activedpo_cli.stages.create import RunRequest, discard, find_run
+from activedpo_cli.stages.differences import given_differences, refuse
+from activedpo_cli.stages.names import with_known_names
+from activedpo_cli.stages.runner import run_stage
+
+STAGES = ("generate", "featurize", "select")
+SECTIONS = frozenset({"seed", "model", "adapter", "featurize", "select"})
+FURTHER = frozenset(
+    {"label.oracle", "label.score_field", "train.beta", "generate.recorded_eos", "generate.truncated"}
+    | {"prompts.chat_template"}
+)
+"""What may be set beside the sections; anything else `--pool` decides, or it has no part in a choice."""
+
+
+@dataclass(frozen=True)
+class PoolRequest:
+    """The command as it was typed."""
+
+    pool: Path
+    run: str | None
+    given: Mapping[str, Any]
+    ridge: float | None = None
+    output: Path | None = None
+    force: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class PoolChoice:
+    """The finished selection, and whether nothing was left to do; `output` holds the picked pairs where it was asked for."""
+
+    result: StageResult
+    output: Path | None
+    was_done: bool
+
+
+def do_pool_choice(request: PoolRequest, progress: Progress) -> PoolChoice:
+    """Make or go on with the run, do *generate*, *featurize* and *select* of iteration 1, and write down what was picked.
+
+    `force` makes the selection again, and replaces the output; not the features.
+
+    Raises:
+        UsageError: a setting that has no meaning here, an output that is no place for one, or no model for a new run.
+        RefusedError: the run, one of its stages or the output was made from something else.
+        InvalidDataError: the file holds anything but pairs, or fewer than the budget; nothing is left behind.
+
+    """
+    given = _settings(request)
+    path = run_path(request.run)
+    _check_output(request, path)
+    if not _is_begun(path):
+        _check_new(request, given)
+    run, made = find_run(RunRequest(path, None, given), progress)
+    try:
+        changes = changeable(run, given)
+        changes |= ridge_setting(request.ridge, changes.get("select.method", run.config.select.method), progress)
+        _refuse_differences(run, changes, request.force)
+        results = [_do(run, name, changes, request, progress) for name in STAGES]
+    except BaseException:
+        if made and discard(run):
+            progress.note(f"took `{run.path}` away again, since nothing was made in it")
+        raise
+    was_written = request.output is None or _write(request, picked_pairs(run))
+    return PoolChoice(results[-1], request.output, was_written and all(result.was_done for result in results))
+
+
+def picked_pairs(run: Run) -> list[dict[str, Any]]:
+    """The picked pairs, best first, with their texts and the row of the file where each stands first."""
+    prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
+    texts = {response.response_id: response.text for response in run.pool_responses()}
+    rows = {(pair.response_a_id, pair.response_b_id): pair.line for pair in run.given_pairs()}
+    return [
+        {
+            "pair_id": pair.pair_id,
+            "rank": pair.rank,
+            "score": pair.score,
+            "row": rows[pair.response_a_id, pair.response_b_id],
+            "prompt": prompts[pair.prompt_id],
+            "response_a": texts[pair.response_a_id],
+            "response_b": texts[pair.response_b_id],
+        }
+        for pair in run.stage("select", 1).read_rows("selection.jsonl", SelectedPair)
+    ]
+
+
+def _settings(request: PoolRequest) -> dict[str, Any]:
+    given = with_known_names(request.given)
+    foreign = [key for key in given if key not in FURTHER and key.partition(".")[0] not in SECTIONS]
+    if foreign:
+        raise UsageError(
+            f"`{foreign[0]}` is not for a choice among the pairs of a file",
+            details=[f"settings: those of {', '.join(sorted(SECTIONS))}, and {', '.join(sorted(FURTHER))}"],
+        )
+    return {
+        "prompts.source": str(request.pool),
+        "prompts.eval_prompts": 0,
+        "generate.responses": str(request.pool),
+        "generate.num_prompts": None,
+        "generate.recorded_pairs": "given",
+        **given,
+    }
+
+
+def _is_begun(path: Path) -> bool:
+    try:
+        return _record(Run.open(path), "generate") is not None
+    except NotReadyError:
+        return False
+
+
+def _record(run: Run, name: str) -> Started | None:
+    folder = run.stage(name, 1)
+    return folder.manifest or folder.started
+
+
+def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
+    """Refuse, before anything is made, wrong settings of the method, and a file of no pairs or too few."""
+    from activedpo_cli.generation._recorded import read_recorded_pairs
+    from activedpo_cli.stages.select import method_settings
+
+    config = build_config(nested(given))
+    ridge_setting(request.ridge, config.select.method, SilentProgress())
+    method_settings(config)
+    most = config.select.max_per_prompt
+    counts = []
+    for item in read_recorded_pairs(request.pool):
+        usable = [bool(response.text.strip()) for response in item.responses]
+        count = sum(usable[a] and usable[b] for a, b, _ in item.pairs)
+        counts.append(count if most is None else min(count, most))
+    _check_budget(config, request.pool, sum(counts))
+
+
+def _check_budget(config: Config, pool: Path, available: int) -> None:
+    if available == 0:
+        raise InvalidDataError(f"{pool} holds no pair of two responses that have text")
+    if config.select.budget > available:
+        raise InvalidDataError(
+            f"select.budget is {config.select.budget}, but only {available} pairs of {pool} can be chosen",
+            hint=f"--budget {available}",
+        )
+
+
+def _refuse_differences(run: Run, given: Mapping[str, Any], force: bool) -> None:
+    """Compare all stages before any of them writes something; a selection that is made again may differ."""
+    for name in STAGES:
+        record = _record(run, name)
+        if record is None or (force and name == "select"):
+            continue
+        differences = given_differences(run, record, _known(record, given))
+        if differences:
+            refuse(run, name, 1, differences, given)
+
+
+def _known(record: Started, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if key in record.settings}
+
+
+def _do(run: Run, name: str, given: Mapping[str, Any], request: PoolRequest, progress: Progress) -> StageResult:
+    """One stage; settings of those to come are not written to `config.yaml` by one that was begun before."""
+    record = _record(run, name)
+    force = request.force and name == "select"
+    return run_stage(
+        run,
+        load_stage(name),
+        1,
+        given if record is None or force else _known(record, given),
+        force=force,
+        execution=Execution(request.device),
+        progress=progress,
+    )
+
+
+def _check_output(request: PoolRequest, run: Path) -> None:
+    output = request.output
+    if output is None:
+        return
+    if output.resolve() == request.pool.resolve():
+        raise UsageError(f"--output {output} is the file of the pairs itself")
+    if output.is_dir():
+        raise UsageError(f"--output {output} is a folder", hint=f"--output {output / 'picked.jsonl'}")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output {output}: there is no folder {output.parent}")
+    is_selected = _is_begun(run) and Run.open(run).stage("select", 1).manifest is not None
+    if output.exists() and not is_selected and not request.force:
+        raise _foreign(output)
+
+
+def _foreign(output: Path) -> RefusedError:
+    return RefusedError(
+        f"{output} is there, and was not made by this command", hint="--force replaces it; or another --output"
+    )
+
+
+def _write(request: PoolRequest, lines: list[dict[str, Any]]) -> bool:
+    """Write the output; returns whether it was there already, from the same choice."""
+    assert request.output is not None
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+    if request.output.exists():
+        if request.output.read_bytes() == text:
+            return True
+        if not request.force:
+            raise _foreign(request.output)
+    write_bytes(request.output, text)
+    return False

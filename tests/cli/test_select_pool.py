@@ -1,0 +1,239 @@
+"""`activedpo select --pool`: pairs that exist already, from their file to the picked ones by one command."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import activedpo, all_outputs, done, manifest, on, refused, rows, snapshot
+from zygote import Zygote
+
+SMALL = {"adapter.r": 2, "featurize.proj_dim": 64, "featurize.unit_size": 4, "featurize.tokens_per_batch": 256}
+
+
+def preferences(swapped: bool = False) -> list[dict[str, Any]]:
+    """20 pairs, two of each prompt; `swapped` turns every verdict round."""
+    pairs = [(f"answer {n * 37 % 11} of {n}", f"reply {n * 5 % 7} " + "so " * (n % 4) + f"to {n}") for n in range(20)]
+    turn = -1 if swapped else 1
+    return [
+        {"prompt": f"Question {n // 2}", **dict(zip(("chosen", "rejected")[::turn], pair, strict=True))}
+        for n, pair in enumerate(pairs)
+    ]
+
+
+def unlabelled() -> list[dict[str, Any]]:
+    """The same pairs without a verdict."""
+    return [
+        {"prompt": row["prompt"], "response_a": row["chosen"], "response_b": row["rejected"]} for row in preferences()
+    ]
+
+
+def write(lines: list[dict[str, Any]], path: Path = Path("pairs.jsonl")) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def words(model: Path, *others: object, budget: int = 5, run: str = "run") -> tuple[object, ...]:
+    assignments = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    return (
+        "select",
+        "--pool",
+        "pairs.jsonl",
+        "--model",
+        model,
+        "--budget",
+        budget,
+        "--run",
+        Path(run).absolute(),
+        *assignments,
+    ) + (others)
+
+
+def texts(row: dict[str, Any]) -> tuple[str, frozenset[str]]:
+    sides = ("chosen", "rejected") if "chosen" in row else ("response_a", "response_b")
+    return row["prompt"], frozenset(row[side] for side in sides)
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("given", [preferences(), unlabelled()], ids=["chosen-rejected", "response_a-response_b"])
+def test_only_the_pairs_of_the_file_are_candidates(small_model: Path, given: list[dict[str, Any]]) -> None:
+    write(given)
+    result = done(*words(small_model, "--output", "picked.jsonl", budget=20))
+    assert result.stdout.split() == ["picked.jsonl"]
+    picked = rows(Path("picked.jsonl"))
+    assert [row["rank"] for row in picked] == list(range(1, 21))
+    assert [row["score"] for row in picked] == sorted((row["score"] for row in picked), reverse=True)
+    for row in picked:
+        assert texts(given[row["row"] - 1]) == texts(row)
+    assert sorted(row["row"] for row in picked) == list(range(1, 21))
+    selection = rows(Path("run/iter-001/select/selection.jsonl"))
+    assert [(row["pair_id"], row["score"]) for row in picked] == [(row["pair_id"], row["score"]) for row in selection]
+    assert manifest(Path("run"), 1, "select")["summary"]["candidates"] == 20
+    assert manifest(Path("run"), 1, "generate")["summary"] == {"prompts": 10, "responses": 40}
+
+
+def test_the_sides_stay_as_the_file_names_them(small_model: Path) -> None:
+    given = unlabelled()
+    given.append({"prompt": "Question 0", "response_a": given[1]["response_b"], "response_b": given[0]["response_a"]})
+    given.append({"prompt": "Question 0", "response_a": given[0]["response_b"], "response_b": given[0]["response_a"]})
+    write(given)
+    done(*words(small_model, "--output", "picked.jsonl", budget=21))
+    for row in rows(Path("picked.jsonl")):
+        assert {key: row[key] for key in ("prompt", "response_a", "response_b")} == given[row["row"] - 1]
+    assert "only 21 pairs" in refused(4, *words(small_model, budget=22, run="other"))
+
+
+@pytest.mark.parametrize("method", ["activedpo", "k-center"])
+def test_a_recorded_preference_has_no_influence(small_model: Path, method: str) -> None:
+    found = []
+    for run, swapped in (("as-it-is", False), ("swapped", True)):
+        write(preferences(swapped))
+        done(*words(small_model, "--method", method, "--output", f"{run}.jsonl", run=run))
+        assert rows(Path(f"{run}/pool/preferences.jsonl"))
+        found.append(Path(f"{run}.jsonl").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_the_picked_pairs_go_on_to_label_and_train(small_model: Path) -> None:
+    given = preferences()
+    write(given)
+    done(*words(small_model))
+    run = Path("run").absolute()
+    done(*on(run, "label"), "--oracle", "recorded")
+    learned = rows(run / "iter-001/label/preferences.jsonl")
+    assert len(learned) == 5
+    for row in learned:
+        assert {key: row[key] for key in ("prompt", "chosen", "rejected")} in given
+    done(*on(run, "train"), "--epochs", 1)
+    assert "holds out no prompts" in refused(4, *on(run, "evaluate"))
+    before = snapshot(run)
+    assert "holds out no prompts" in refused(2, *on(run, "run"))
+    assert snapshot(run) == before
+
+
+def test_typed_again_it_is_up_to_date_and_other_work_is_refused(small_model: Path) -> None:
+    write(preferences())
+    again = words(small_model, "--output", "picked.jsonl")
+    done(*again)
+    before, picked = snapshot(Path("run")), Path("picked.jsonl").read_bytes()
+    clock = time.monotonic()
+    assert "picked.jsonl is up to date: 5 of 20 pairs" in done(*again).stderr
+    assert time.monotonic() - clock < 2
+    shown = json.loads(done(*again, "--json").stdout)
+    assert (shown["state"], shown["output"], shown["summary"]["selected"]) == ("up to date", "picked.jsonl", 5)
+    for other, difference in (
+        (("--budget", 6), "select.budget  5 → 6"),
+        (("--method", "random"), "select.method  activedpo → random"),
+        (("--set", "featurize.proj_dim=32"), "featurize.proj_dim  64 → 32"),
+        (("--oracle", "recorded"), "label.oracle  human → recorded"),
+    ):
+        assert difference in refused(3, *again, *other)
+    write(preferences()[:-1])
+    assert "has changed" in refused(3, *again)
+    write(preferences())
+    assert snapshot(Path("run")) == before
+
+    features = {name: facts for name, facts in before.items() if "featurize/" in name}
+    Path("picked.jsonl").write_text("mine\n")
+    assert "was not made by this command" in refused(3, *again)
+    assert Path("picked.jsonl").read_text() == "mine\n"
+    done(*again, "--force")
+    assert Path("picked.jsonl").read_bytes() == picked
+    done(*again, "--budget", 6, "--force")
+    assert len(rows(Path("picked.jsonl"))) == 6
+    assert {name: facts for name, facts in snapshot(Path("run")).items() if "featurize/" in name} == features
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    process = Zygote()
+    yield process
+    process.close()
+
+
+def test_killed_among_the_features_it_goes_on(small_model: Path, zygote: Zygote, workplace: Path) -> None:
+    write(preferences())
+    done(*words(small_model, "--output", "whole.jsonl", run="whole"))
+    again = words(small_model, "--output", "picked.jsonl")
+    unit = Path("run/iter-001/featurize/features-00000.safetensors")
+    status = zygote.stop_when(again, workplace, unit.exists, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert not Path("run/iter-001/featurize/manifest.json").exists(), "it was killed too late to prove anything"
+    assert not Path("picked.jsonl").exists()
+    kept = unit.stat().st_mtime_ns
+    done(*again)
+    assert unit.stat().st_mtime_ns == kept
+    assert Path("picked.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+    assert all_outputs(Path("run")) == all_outputs(Path("whole"))
+
+
+FINE = preferences()[:6]
+BAD_FILES = [
+    ([], "holds no rows"),
+    ([*FINE, {"prompt": "Q", "chosen": "x"}], "line 7 has only one of"),
+    ([*FINE, {"chosen": "x", "rejected": "y"}], "line 7 has no"),
+    ([*FINE, {"prompt": "Q", "response": "x"}], "line 7 holds no pair"),
+    ([*FINE, {"prompt": "Q", "responses": ["x", "y"]}], "line 7 holds no pair"),
+    ([*FINE, {"prompt": "Q", "response_a": "x"}], "line 7 has no responses"),
+    ([*FINE, {"prompt": "Q", "response_a": "x", "response_b": "x"}], "1 rows of pairs.jsonl hold the same"),
+    ([*FINE, {"prompt": "Q", "chosen": "x", "rejected": "x"}], "1 rows of pairs.jsonl hold the same"),
+    ([{"prompt": "Q", "response_a": "x", "response_b": " "}], "no pair of two responses"),
+    (FINE[:4], "only 4 pairs of pairs.jsonl"),
+]
+
+
+@pytest.mark.parametrize(("lines", "message"), BAD_FILES)
+def test_a_bad_file_is_refused_and_nothing_is_left(small_model: Path, lines: list, message: str) -> None:
+    write(lines)
+    assert message in refused(4, *words(small_model, "--output", "picked.jsonl"))
+    assert [path.name for path in Path().iterdir()] == ["pairs.jsonl"]
+
+
+def test_bad_words_are_refused_and_nothing_is_left(small_model: Path) -> None:
+    write(preferences())
+    pool = words(small_model)
+    for others in (
+        ("--features", "F.safetensors"),
+        ("--iteration", 1),
+        ("--set", "generate.num_prompts=3"),
+        ("--set", "prompts.eval_prompts=3"),
+        ("--set", "train.learning_rate=0.1"),
+        ("--set", "select.activedpo.rigde=1"),
+        ("--method", "no-such-method"),
+        ("--output", "pairs.jsonl"),
+        ("--output", "."),
+        ("--output", "nowhere/picked.jsonl"),
+        ("--ridge", 0),
+    ):
+        refused(2, *pool, *others)
+        assert [path.name for path in Path().iterdir()] == ["pairs.jsonl"], others
+    assert "needs a model" in refused(
+        2, "select", "--pool", "pairs.jsonl", "--run", Path("run").absolute(), "--budget", 5
+    )
+    assert "--model goes with --pool" in refused(2, "select", "--model", small_model)
+    Path("picked.jsonl").write_text("mine\n")
+    refused(3, *pool, "--output", "picked.jsonl")
+    assert sorted(path.name for path in Path().iterdir()) == ["pairs.jsonl", "picked.jsonl"]
+
+
+def test_without_a_run_it_is_the_default_one(small_model: Path) -> None:
+    write(preferences())
+    typed = [str(word) for word in words(small_model)]
+    place = typed.index("--run")
+    done(*typed[:place], *typed[place + 2 :])
+    assert Path("runs/default/iter-001/select/selection.jsonl").is_file()
+
+
+def test_help_tells_the_forms_apart() -> None:
+    shown = " ".join(activedpo("select", "--help").stdout.split())
+    for words_of_form in ("In a run", "With --features", "With --pool"):
+        assert words_of_form in shown
