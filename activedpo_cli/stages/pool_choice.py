@@ -1,7 +1,8 @@
 """`select --pool`: a run over pairs that exist already, from their file to the picked ones by one command."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 from activedpo_cli.artifacts.files import write_bytes
 from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import Run, run_path
-from activedpo_cli.config import build_config, nested
+from activedpo_cli.config import build_config, nested, with_changes
 from activedpo_cli.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
 from activedpo_cli.progress import Progress, SilentProgress
 from activedpo_cli.records import SelectedPair
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Execution, StageResult
+from activedpo_cli.stages.candidates import usable_responses
 from activedpo_cli.stages.command import changeable, load_stage, ridge_setting
 from activedpo_cli.stages.create import RunRequest, discard, find_run
 from activedpo_cli.stages.differences import given_differences, refuse
@@ -139,16 +141,23 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
     config = build_config(nested(given))
     ridge_setting(request.ridge, config.select.method, SilentProgress())
     method_settings(config)
-    most = config.select.max_per_prompt
     counts = []
     for item in read_recorded_pairs(request.pool):
         usable = [bool(response.text.strip()) for response in item.responses]
-        count = sum(usable[a] and usable[b] for a, b, _ in item.pairs)
-        counts.append(count if most is None else min(count, most))
-    _check_budget(config, request.pool, sum(counts))
+        counts.append(sum(usable[a] and usable[b] for a, b, _ in item.pairs))
+    _check_budget(config, request.pool, counts)
 
 
-def _check_budget(config: Config, pool: Path, available: int) -> None:
+def _check_enough_left(run: Run, config: Config, pool: Path) -> None:
+    """Refuse, before features are computed, a budget that responses beyond the model's context leave too few pairs for."""
+    usable = {response.response_id for response in usable_responses(run, 1, config)}
+    left = (pair for pair in run.given_pairs() if {pair.response_a_id, pair.response_b_id} <= usable)
+    _check_budget(config, pool, Counter(pair.prompt_id for pair in left).values())
+
+
+def _check_budget(config: Config, pool: Path, pairs_of_prompts: Iterable[int]) -> None:
+    most = config.select.max_per_prompt
+    available = sum(count if most is None else min(count, most) for count in pairs_of_prompts)
     if available == 0:
         raise InvalidDataError(f"{pool} holds no pair of two responses that have text")
     if config.select.budget > available:
@@ -176,6 +185,8 @@ def _known(record: Started, given: Mapping[str, Any]) -> dict[str, Any]:
 def _do(run: Run, name: str, given: Mapping[str, Any], request: PoolRequest, progress: Progress) -> StageResult:
     """One stage; settings of those to come are not written to `config.yaml` by one that was begun before."""
     record = _record(run, name)
+    if name == "featurize" and record is None:
+        _check_enough_left(run, with_changes(run.config, given), request.pool)
     force = request.force and name == "select"
     return run_stage(
         run,

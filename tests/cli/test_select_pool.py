@@ -198,6 +198,16 @@ def test_a_bad_file_is_refused_and_nothing_is_left(small_model: Path, lines: lis
     assert [path.name for path in Path().iterdir()] == ["pairs.jsonl"]
 
 
+def test_too_few_pairs_within_the_context_are_noticed_before_features_are_computed(small_model: Path) -> None:
+    given = preferences()
+    given[3]["rejected"] = "long " * 60
+    write(given)
+    assert "only 19 pairs" in refused(4, *words(small_model, budget=20))
+    assert not Path("run/iter-001/featurize").exists()
+    done(*words(small_model, "--output", "picked.jsonl", budget=19))
+    assert sorted({*range(1, 21)} - {row["row"] for row in rows(Path("picked.jsonl"))}) == [4]
+
+
 def test_bad_words_are_refused_and_nothing_is_left(small_model: Path) -> None:
     write(preferences())
     pool = words(small_model)
