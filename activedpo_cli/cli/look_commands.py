@@ -15,7 +15,7 @@ PANEL = "Look"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, show, report):
+    for command in (status, show, compare, report):
         app.command(rich_help_panel=PANEL)(command)
     app.command("ls", rich_help_panel=PANEL)(list_choices)
 
@@ -95,6 +95,51 @@ def _show_why(run: "Run", pair: str | None, iteration: int | None, *, json: bool
         raise UsageError("--why is about one pair", hint="activedpo show --why PAIR; `activedpo show` lists some")
     explained = explain_pair(run, pair, iteration)
     print_json(explained) if json else print_why(explained)
+
+
+def compare(
+    methods: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[METHOD]...", help="Methods. \\[default: all whose columns are there]"),
+    ] = None,
+    run: RunOption = None,
+    iteration: IterationOption = None,
+    budget: Annotated[
+        Optional[int],
+        typer.Option("--budget", min=1, metavar="N", help="Pairs that each chooses. \\[default: select.budget]"),
+    ] = None,
+    seed: Annotated[
+        Optional[int], typer.Option("--seed", metavar="N", help="Decides ties. \\[default: the run's]")
+    ] = None,
+    output: Annotated[
+        Optional[Path],
+        typer.Option("--output", metavar="FOLDER", help="Where it goes. \\[default: compare/iter-NNN/ in the run]"),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """What several methods would choose from one iteration's candidates: overlap, lengths, diversity, prompts, seconds.
+
+    Reads stored columns and no model; no stage of the run is changed. The settings are those of config.yaml.
+
+    Writes   overlap.png, compare.json
+
+    Example:   activedpo compare activedpo random k-center --iteration 2
+    """
+    from activedpo_cli.artifacts.run import Run, run_path
+    from activedpo_cli.cli.compare_output import print_comparison
+    from activedpo_cli.cli.render import passing_message, print_json
+    from activedpo_cli.reports.comparison import check_place, default_place, write_comparison
+    from activedpo_cli.stages.compare import compare_methods
+
+    opened = Run.open(run_path(run))
+    number = iteration or (opened.iterations() or [1])[-1]
+    place = output or default_place(opened, number)
+    check_place(place)
+    with passing_message("comparing …"):
+        found = compare_methods(opened, number, methods or [], budget=budget, seed=seed)
+        picture = write_comparison(place, found)
+    told = {**found, "picture": str(picture)}
+    print_json(told) if json else print_comparison(told)
 
 
 def report(

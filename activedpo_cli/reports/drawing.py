@@ -30,6 +30,8 @@ BOX_WIDTH = 0.7
 FEW_PLACES = 9
 DENSE_POINTS = 40
 GROUP_WIDTH = 1.0
+CELL_WIDTH, CELL_HEIGHT = 0.62, 0.42
+DARK_SHARE = 0.55
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -65,7 +67,7 @@ def draw(plot: Plot) -> dict[str, bytes]:
     with matplotlib.rc_context(settings):
         rows = -(-len(plot.panels) // COLUMNS)
         columns = min(COLUMNS, len(plot.panels))
-        figure = Figure(figsize=(4.6 * columns if columns > 1 else 6.4, 3.1 * rows + 0.5), layout="constrained")
+        figure = Figure(figsize=_size(plot, rows, columns), layout="constrained")
         for place, panel in enumerate(plot.panels, start=1):
             _draw_panel(figure.add_subplot(rows, columns, place), panel)
         if plot.has_one_scale:
@@ -77,6 +79,14 @@ def draw(plot: Plot) -> dict[str, bytes]:
             figure.set_layout_engine("none")  # both files have the layout of the first
             written[kind] = stream.getvalue()
     return written
+
+
+def _size(plot: Plot, rows: int, columns: int) -> tuple[float, float]:
+    """Width and height in inches; a matrix grows with its rows."""
+    if any(panel.kind == "matrix" for panel in plot.panels):
+        most = max(len(panel.series) for panel in plot.panels)
+        return columns * (2.6 + CELL_WIDTH * most), rows * (2.2 + CELL_HEIGHT * most)
+    return 4.6 * columns if columns > 1 else 6.4, 3.1 * rows + 0.5
 
 
 def _defaults() -> dict[str, Any]:
@@ -92,6 +102,9 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
     axes.set_title(display_text(panel.title))
     axes.set_xlabel(display_text(panel.x_label))
     axes.set_ylabel(display_text(panel.y_label))
+    if panel.kind == "matrix":
+        _draw_matrix(axes, panel.series)
+        return
     if panel.level is not None:
         axes.axhline(panel.level, color="#444444", linewidth=1, linestyle=":")
     {"lines": _draw_lines, "boxes": _draw_boxes, "bars": _draw_bars}[panel.kind](axes, panel.series)
@@ -175,6 +188,20 @@ def _draw_bars(axes: "Axes", rows: list[Series]) -> None:
             label=display_text(series.label),
         )
         floors |= {x: bottom + height for x, bottom, height in zip(series.x, bottoms, heights, strict=True)}
+
+
+def _draw_matrix(axes: "Axes", rows: list[Series]) -> None:
+    """A square for each share, darker for more, with the share written into it as per cent."""
+    axes.imshow([_numbers(series.y) for series in rows], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    names = [display_text(series.label) for series in rows]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(visible=False)
+    for place, series in enumerate(rows):
+        for x, value in zip(series.x, series.y, strict=True):
+            if value is not None:
+                color = "white" if value > DARK_SHARE else "black"
+                axes.text(x, place, f"{100 * value:.0f}", ha="center", va="center", color=color)
 
 
 def _look(series: Series) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["lines", "boxes", "bars"]
+Kind = Literal["lines", "boxes", "bars", "matrix"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line, row of boxes or layer of bars.
+    """One line, row of boxes, layer of bars or row of a matrix.
 
     Attributes:
         label: Its name in the legend.
@@ -48,7 +48,7 @@ class Series:
 class Panel:
     """One pair of axes; `level` is a horizontal line to compare with, `is_share` writes the values as per cent.
 
-    `x_from_zero` and `y_from_zero` begin the axis there.
+    `x_from_zero` and `y_from_zero` begin the axis there. A matrix holds shares; its columns have the labels of its rows.
     """
 
     title: str

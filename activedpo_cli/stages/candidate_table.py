@@ -1,12 +1,16 @@
 """What *select* hands to a method: the candidate pairs with every column that featurize computed."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
 from activedpo_cli.artifacts.run import Run
+from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.records import FeatureRow, OutcomeRow
 from activedpo_cli.settings import Config
+from activedpo_cli.stages.base import require
 from activedpo_cli.stages.candidates import CandidatePair, outcomes
+from activedpo_cli.stages.feature_columns import computed_columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +19,28 @@ if TYPE_CHECKING:
 
 READ_BY_SELECT = frozenset({"texts"})
 """What a method may need that featurize does not compute."""
+
+
+def stored_columns(run: Run, iteration: int) -> set[str]:
+    """The columns that *featurize* left; raises where it is not finished or stale, or where its files are gone."""
+    require(run, "featurize", iteration)
+    folder = run.stage("featurize", iteration)
+    assert folder.manifest is not None
+    if missing := folder.missing_outputs():
+        raise InvalidDataError(
+            f"`{folder.path / missing[0]}` is gone or of another size",
+            hint=f"{run.next_command('featurize', iteration)} --force",
+        )
+    return computed_columns(folder.manifest.settings["featurize.compute"])
+
+
+def command_for_columns(run: Run, iteration: int, lacking: Iterable[str]) -> str:
+    """The command that computes some columns besides those that are there."""
+    manifest = run.stage("featurize", iteration).manifest
+    assert manifest is not None
+    wanted = sorted({*manifest.settings["featurize.compute"], *lacking})
+    command = run.next_command("featurize", iteration)
+    return f"{command} --force --set featurize.compute=[{','.join(wanted)}]"
 
 
 def candidate_table(

@@ -13,7 +13,13 @@ from activedpo_cli.records import SelectedPair
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, Stage, require
-from activedpo_cli.stages.candidate_table import READ_BY_SELECT, candidate_table, features_of, prompt_index
+from activedpo_cli.stages.candidate_table import (
+    READ_BY_SELECT,
+    candidate_table,
+    command_for_columns,
+    features_of,
+    prompt_index,
+)
 from activedpo_cli.stages.candidates import candidate_pairs, label_inputs, response_inputs
 from activedpo_cli.stages.feature_columns import computed_columns
 
@@ -79,12 +85,10 @@ def check(context: Context) -> None:
     there = computed_columns(manifest.settings["featurize.compute"])
     lacking = sorted(set(needed) - there - READ_BY_SELECT)
     if lacking:
-        command = context.run.next_command("featurize", context.iteration)
-        wanted = sorted({*manifest.settings["featurize.compute"], *lacking})
         raise NotReadyError(
             f"method `{method}` needs {', '.join(lacking)}, which featurize of iteration {context.iteration} did not "
             "compute",
-            hint=f"{command} --force --set featurize.compute=[{','.join(wanted)}]",
+            hint=command_for_columns(context.run, context.iteration, lacking),
         )
     pairs = candidate_pairs(context.run, context.iteration, context.config)
     available = capacity(prompt_index(pairs), context.config.select.max_per_prompt)

@@ -11,7 +11,7 @@ from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.records import FeatureRow, LabelledPairRow, Response, SelectedPair, pair_id, prompt_as_text
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import recorded_config, require
-from activedpo_cli.stages.candidate_table import candidate_table, features_of
+from activedpo_cli.stages.candidate_table import candidate_table, command_for_columns, features_of, stored_columns
 from activedpo_cli.stages.candidates import CandidatePair, label_inputs, labelled_pairs
 from activedpo_cli.stages.select import method_settings
 from activedpo_cli.stages.show import label_text, pair_place
@@ -77,19 +77,13 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
 
 def _require_features(run: Run, iteration: int) -> None:
     """Raise unless there are features, and the batch, if any, was chosen by these."""
-    require(run, "featurize", iteration)
+    columns = stored_columns(run, iteration)
     label_inputs(run, range(1, iteration))
-    folder = run.stage("featurize", iteration)
-    assert folder.manifest is not None
-    computed = folder.manifest.settings["featurize.compute"]
-    command = f"{run.next_command('featurize', iteration)} --force"
-    if "features" not in computed:
+    if "features" not in columns:
         raise NotReadyError(
             f"featurize of iteration {iteration} computed no features, and without them no pair is like another",
-            hint=f"{command} --set featurize.compute=[{','.join(sorted({*computed, 'features'}))}]",
+            hint=command_for_columns(run, iteration, ["features"]),
         )
-    if missing := folder.missing_outputs():
-        raise InvalidDataError(f"`{folder.path / missing[0]}` is gone or of another size", hint=command)
     if run.stage("select", iteration).manifest is not None:
         require(run, "select", iteration)
 

@@ -1,0 +1,144 @@
+"""Several methods on the candidates of one iteration: what each would choose, from stored columns alone."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli import discovery
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.core.overlap import chance_share, shared_share
+from activedpo_cli.errors import InvalidDataError, NotReadyError
+from activedpo_cli.seeds import derive_seed
+from activedpo_cli.settings import Config
+from activedpo_cli.stages.candidate_table import (
+    READ_BY_SELECT,
+    candidate_table,
+    command_for_columns,
+    features_of,
+    stored_columns,
+)
+from activedpo_cli.stages.candidates import CandidatePair, candidate_pairs
+from activedpo_cli.stages.select import inputs, method_settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from activedpo_cli.acquisition.base import Candidates
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is needed to choose and to describe a choice."""
+
+    config: Config
+    pairs: list[CandidatePair]
+    table: "Candidates"
+    lengths: dict[str, int]
+    seed: int
+
+
+def compare_methods(
+    run: Run, iteration: int, names: Sequence[str], *, budget: int | None = None, seed: int | None = None
+) -> dict[str, Any]:
+    """What each method chooses with the settings of `config.yaml`, and how their choices differ.
+
+    Without names all methods whose columns are there; those whose are not are listed in `left_out` with what they lack.
+    `overlaps` are shares of the batch in common. With the run's seed and budget the picks are those of *select*.
+
+    Raises UsageError for an unknown method or wrong settings of one, NotReadyError where no method has its columns or
+    an earlier stage is missing or stale, and InvalidDataError where so many pairs can not be chosen.
+    """
+    asked = list(dict.fromkeys(discovery.resolve("acquisition", name) for name in names))
+    config = run.config
+    inputs(run, iteration, config)
+    methods = {name: discovery.load("acquisition", name) for name in asked or discovery.available("acquisition")}
+    there = stored_columns(run, iteration) | READ_BY_SELECT
+    left_out = {name: sorted(set(method.NEEDS) - there) for name, method in methods.items()}
+    left_out = {name: lacking for name, lacking in left_out.items() if lacking}
+    command = command_for_columns(run, iteration, {column for lacking in left_out.values() for column in lacking})
+    able = {name: method for name, method in methods.items() if name not in left_out}
+    if not able:
+        details = [f"{name} needs {', '.join(lacking)}" for name, lacking in left_out.items()]
+        raise NotReadyError("none of these methods has the columns that it needs", details=details, hint=command)
+    count = config.select.budget if budget is None else budget
+    choice = _prepared(run, iteration, config, able, count, config.seed if seed is None else seed)
+    generator_seed = derive_seed(choice.seed, "select", iteration)
+    rows = {name: _described(choice, name, method, count, generator_seed) for name, method in able.items()}
+    picked = {name: set(row["picked"]) for name, row in rows.items()}
+    return {
+        "run": run.path.absolute().name,
+        "iteration": iteration,
+        "budget": count,
+        "seed": choice.seed,
+        "candidates": {
+            "pairs": len(choice.pairs),
+            "prompts": len({pair.prompt_id for pair in choice.pairs}),
+            "mean_tokens": _mean_tokens(choice, choice.pairs),
+        },
+        "methods": rows,
+        "overlaps": {a: {b: shared_share(picked[a], picked[b]) for b in picked} for a in picked},
+        "chance_overlap": chance_share(count, count, len(choice.pairs)),
+        "left_out": left_out,
+        "command_for_left_out": command if left_out else None,
+    }
+
+
+def _prepared(
+    run: Run, iteration: int, config: Config, methods: dict[str, ModuleType], budget: int, seed: int
+) -> _Choice:
+    from activedpo_cli.acquisition.base import capacity
+
+    pairs = candidate_pairs(run, iteration, config)
+    with_texts = any("texts" in method.NEEDS for method in methods.values())
+    table = candidate_table(run, iteration, config, pairs, with_texts=with_texts)
+    possible = capacity(table.prompt_index, config.select.max_per_prompt)
+    if budget > possible:
+        raise InvalidDataError(
+            f"the budget is {budget}, but only {possible} pairs of iteration {iteration} can be chosen",
+            hint=f"compare with --budget {possible}" if possible else "generate for other prompts",
+        )
+    lengths = {response.response_id: len(response.token_ids) for response in run.responses(iteration)}
+    return _Choice(config, pairs, table, lengths, seed)
+
+
+def _described(choice: _Choice, name: str, method: ModuleType, budget: int, generator_seed: int) -> dict[str, Any]:
+    """The picks of one method, the time it took to choose them, and what they are like."""
+    import torch
+
+    select = choice.config.select.model_copy(update={"method": name})
+    settings = method_settings(choice.config.model_copy(update={"select": select}))
+    generator = torch.Generator().manual_seed(generator_seed)
+    began = time.perf_counter()
+    chosen = method.choose(choice.table, budget, settings, generator, select.max_per_prompt)
+    seconds = time.perf_counter() - began
+    picked = [choice.pairs[row] for row in chosen.rows.tolist()]
+    return {
+        "picked": [pair.pair_id for pair in picked],
+        "mean_tokens": _mean_tokens(choice, picked),
+        **_diversity(choice.table, chosen.rows),
+        "prompts": len({pair.prompt_id for pair in picked}),
+        "seconds": seconds,
+    }
+
+
+def _diversity(table: "Candidates", rows: "Tensor") -> dict[str, float | None]:
+    """Mean |cos| between the φ of every two picks, and the directions that they cover; None without features."""
+    from activedpo_cli.core.effective_rank import effective_rank
+    from activedpo_cli.core.similarity import absolute_cosines
+
+    if table.features is None:
+        return {"mean_abs_cosine": None, "effective_rank": None}
+    features = features_of(table, rows)
+    cosines = absolute_cosines(features)
+    return {
+        "mean_abs_cosine": float(cosines.mean()) if len(cosines) else None,
+        "effective_rank": effective_rank(features),
+    }
+
+
+def _mean_tokens(choice: _Choice, pairs: Sequence[CandidatePair]) -> float:
+    """Tokens of a response, on average over both of every pair."""
+    return fmean(choice.lengths[name] for pair in pairs for name in (pair.response_a_id, pair.response_b_id))
