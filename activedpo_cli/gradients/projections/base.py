@@ -1,5 +1,6 @@
 """What a random projection of LoRA gradients is, and how its parts are drawn."""
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import torch
@@ -43,6 +44,43 @@ class Projection(Protocol):
 
     def matrix(self, shape: MatrixShape) -> Float[Tensor, "proj_dim size"]:
         """The map for one matrix, written out in float64; for tests and diagnostics."""
+
+
+class OfFormedGradients(ABC):
+    """A projection that forms each matrix's gradient as a whole and maps that."""
+
+    def __init__(self, proj_dim: int, seed: int) -> None:
+        self.proj_dim = proj_dim
+        self.seed = seed
+
+    def forms_gradient(self, shape: MatrixShape) -> bool:
+        """Always."""
+        return True
+
+    def compress(
+        self, shape: MatrixShape, long: Float[Tensor, "examples tokens width"]
+    ) -> Float[Tensor, "examples tokens width"]:
+        """The factor itself."""
+        return long
+
+    def add(
+        self,
+        shape: MatrixShape,
+        short: Float[Tensor, "examples tokens rank"],
+        compressed: Float[Tensor, "examples tokens width"],
+        into: Float[Tensor, "examples proj_dim"],
+        squared_norms: Float[Tensor, " examples"] | None = None,
+    ) -> None:
+        """Add the image of each example's gradient to `into`, in its dtype; exactly linear."""
+        gradients = outer_products(short, compressed)
+        add_squared_norms(gradients, squared_norms)
+        self.add_flat(shape, gradients.flatten(1), into)
+
+    @abstractmethod
+    def add_flat(
+        self, shape: MatrixShape, gradients: Float[Tensor, "examples size"], into: Float[Tensor, "examples proj_dim"]
+    ) -> None:
+        """The same for gradients that have been formed already."""
 
 
 def outer_products(

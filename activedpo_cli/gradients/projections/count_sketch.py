@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.gradients.lora_matrices import MatrixShape
-from activedpo_cli.gradients.projections.base import add_squared_norms, drawing, outer_products, random_signs
+from activedpo_cli.gradients.projections.base import OfFormedGradients, drawing, random_signs
 from activedpo_cli.shapes import Float, Int
 
 
-class CountSketch:
+class CountSketch(OfFormedGradients):
     """Every entry has a random sign and one of `proj_dim` buckets; a bucket sums what falls into it.
 
     Buckets are balanced: a random permutation deals the entries out evenly, which never adds variance. They are summed
@@ -22,33 +22,15 @@ class CountSketch:
     """
 
     def __init__(self, proj_dim: int, seed: int) -> None:
-        self.proj_dim = proj_dim
-        self.seed = seed
+        super().__init__(proj_dim, seed)
         self._hashes: dict[MatrixShape, tuple[Int[Tensor, " slots"], Int[Tensor, " slots"]]] = {}
 
-    def forms_gradient(self, shape: MatrixShape) -> bool:
-        """Always."""
-        return True
-
-    def compress(
-        self, shape: MatrixShape, long: Float[Tensor, "examples tokens width"]
-    ) -> Float[Tensor, "examples tokens width"]:
-        """The factor itself."""
-        return long
-
-    def add(
-        self,
-        shape: MatrixShape,
-        short: Float[Tensor, "examples tokens rank"],
-        compressed: Float[Tensor, "examples tokens width"],
-        into: Float[Tensor, "examples proj_dim"],
-        squared_norms: Float[Tensor, " examples"] | None = None,
+    def add_flat(
+        self, shape: MatrixShape, gradients: Float[Tensor, "examples size"], into: Float[Tensor, "examples proj_dim"]
     ) -> None:
-        """Add the sketch of each example's gradient to `into`, in its dtype; exactly linear."""
-        gradients = outer_products(short, compressed)
-        add_squared_norms(gradients, squared_norms)
+        """Add the sketch of each flat gradient to `into`, in its dtype."""
         coordinates, signs = self._hash(shape, into.device)
-        dealt = gradients.flatten(1).to(into).index_select(1, coordinates).mul_(signs)
+        dealt = gradients.to(into).index_select(1, coordinates).mul_(signs)
         into += dealt.view(len(dealt), -1, self.proj_dim).sum(dim=1)
 
     def matrix(self, shape: MatrixShape) -> Float[Tensor, "proj_dim size"]:

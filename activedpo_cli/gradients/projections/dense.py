@@ -9,46 +9,19 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.gradients.lora_matrices import MatrixShape
-from activedpo_cli.gradients.projections.base import add_squared_norms, drawing, outer_products, random_signs
+from activedpo_cli.gradients.projections.base import OfFormedGradients, drawing, random_signs
 from activedpo_cli.shapes import Float
 
 ENTRIES_AT_ONCE = 2**24
 
 
-class Dense:
+class Dense(OfFormedGradients):
     """P of independent ±1/√d; Achlioptas 2003. Var ‖Pg‖²/‖g‖⁴ ≤ 2/d."""
-
-    def __init__(self, proj_dim: int, seed: int) -> None:
-        self.proj_dim = proj_dim
-        self.seed = seed
-
-    def forms_gradient(self, shape: MatrixShape) -> bool:
-        """Always."""
-        return True
-
-    def compress(
-        self, shape: MatrixShape, long: Float[Tensor, "examples tokens width"]
-    ) -> Float[Tensor, "examples tokens width"]:
-        """The factor itself."""
-        return long
-
-    def add(
-        self,
-        shape: MatrixShape,
-        short: Float[Tensor, "examples tokens rank"],
-        compressed: Float[Tensor, "examples tokens width"],
-        into: Float[Tensor, "examples proj_dim"],
-        squared_norms: Float[Tensor, " examples"] | None = None,
-    ) -> None:
-        """Add the image of each example's gradient to `into`, in its dtype."""
-        gradients = outer_products(short, compressed)
-        add_squared_norms(gradients, squared_norms)
-        self.add_flat(shape, gradients.flatten(1), into)
 
     def add_flat(
         self, shape: MatrixShape, gradients: Float[Tensor, "examples size"], into: Float[Tensor, "examples proj_dim"]
     ) -> None:
-        """The same for gradients that have been formed already."""
+        """Add the image of each flat gradient to `into`, in its dtype."""
         for start, block in self._blocks(shape):
             into += gradients[:, start : start + len(block)].to(into) @ block.to(into)
 
