@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 
 from activedpo_cli.cli.axis import place, round_ticks, tick_labels
 from activedpo_cli.cli.symbols import Symbols
@@ -53,12 +54,11 @@ def draw_chart(points: Sequence[Point], *, width: int, height: int, mark: str, s
 
 def sparkline(values: Sequence[float], symbols: Symbols) -> str:
     """A sign for each value, the lowest for the least and the highest for the greatest; middling where all are equal."""
-    low, high = min(values), max(values)
-    extent = high / 2 - low / 2  # halves, so that the difference of two huge numbers is a number
+    # Fractions, since floats overflow between two huge numbers and lose the difference of two tiny ones.
+    heights = [Fraction(value) - Fraction(min(values)) for value in values]
+    extent = max(heights)
     top = len(symbols.levels) - 1
-    return "".join(
-        symbols.levels[round((value / 2 - low / 2) / extent * top) if extent else top // 2] for value in values
-    )
+    return "".join(symbols.levels[round(height / extent * top) if extent else top // 2] for height in heights)
 
 
 def _ends(point: Point) -> list[float]:

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 from drawn_chart import Drawn
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from activedpo_cli.cli.axis import round_ticks, tick_labels
@@ -102,6 +102,8 @@ def test_ticks_are_round_even_and_reach_over_the_numbers(one: float, other: floa
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=30), st.sampled_from([UNICODE, ASCII]))
+@example([0.0, 5e-324], UNICODE)
+@example([-1.7e308, 1.7e308], UNICODE)
 def test_a_sparkline_rises_where_the_numbers_do(values: list[float], symbols: Symbols) -> None:
     levels = [symbols.levels.index(sign) for sign in sparkline(values, symbols)]
     assert len(levels) == len(values)
