@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.core.coverage import Coverage
-from activedpo_cli.shapes import Float, Int
+from activedpo_cli.shapes import Bool, Float, Int
 
 TIE_TOLERANCE = 1e-9
 """Pairs of which this close to the most is left, relatively, count as tied."""
@@ -25,8 +25,9 @@ SHARE_OF_POOL = 3
 SHARE_OF_CHUNK = 8
 """Of the memory for features: a third for the pool, an eighth for a chunk, beside which its responses and copies lie."""
 
+AT_FIRST = 4
 AT_A_TIME = 256
-"""Pairs looked at exactly in one step."""
+"""Pairs looked at exactly in one step: few at first, which as a rule shows that no other can have as much left."""
 
 
 @runtime_checkable
@@ -123,8 +124,10 @@ class _Search:
         self._is_open = torch.ones(count, dtype=torch.bool, device=device)
         self._left = torch.empty(count, dtype=torch.float64, device=device)
         """‖φ‖² − ‖Wφ‖², up to `_slack`; current for the pairs of the pool, of the last reading for others."""
-        self._ceiling = torch.full_like(self._left, torch.inf)
-        """Never exceeded by what is left."""
+        self._exact = torch.full_like(self._left, torch.inf)
+        """What was left when it was last computed without the rounding: never exceeded since."""
+        self._exact_at = torch.full((count,), -1, dtype=torch.int32, device=device)
+        """How many pairs were taken then."""
         self._slack = torch.zeros_like(self._left)
         self._pool = torch.zeros(0, dtype=torch.int64, device=device)
         self._pool_features = torch.empty(0, proj_dim, dtype=torch.float64, device=device)
@@ -182,7 +185,7 @@ class _Search:
         return (self._upper() >= floor * (1 - TIE_TOLERANCE)).nonzero().flatten()
 
     def _upper(self) -> Float[Tensor, " pairs"]:
-        return torch.minimum(self._left + self._slack, self._ceiling).where(self._is_open, -1.0)
+        return torch.minimum(self._left + self._slack, self._exact * (1 + PRECISE)).where(self._is_open, -1.0)
 
     def _floor(self) -> float:
         """So much is left of some open pair for certain."""
@@ -192,16 +195,29 @@ class _Search:
         best = int(self._left.where(is_current, -1.0).argmax())
         if self._slack[best] <= PRECISE * self._left[best]:
             return float(self._left[best] - self._slack[best])
-        upper = self._upper().where(is_current, -1.0)
-        top = upper.topk(min(AT_A_TIME, int(is_current.sum()))).indices.sort().values
-        return float(self._exactly(top).max())
+        return self._floor_by_looking(is_current)
+
+    def _floor_by_looking(self, is_current: Bool[Tensor, " pairs"]) -> float:
+        """The same by exact values, of more and more pairs as long as too many of the others may have as much left."""
+        looked, unknown = AT_FIRST, is_current & (self._exact_at < self._coverage.count)
+        while True:
+            upper = self._upper()
+            top = upper.where(unknown, -1.0).topk(min(looked, int(unknown.sum()))).indices.sort().values
+            self._exactly(top)
+            is_known = is_current & (self._exact_at == self._coverage.count)
+            floor = float(self._exact.where(is_known, -1.0).max())
+            unknown = is_current & ~is_known & (upper >= floor * (1 - TIE_TOLERANCE))
+            if int(unknown.sum()) <= looked:
+                return floor
+            looked = min(looked * 4, AT_A_TIME)
 
     def _exactly(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-        """What is left of some pairs, without the rounding; remembered as a bound."""
-        parts = [self._coverage.left_of(self._features_of(part)) for part in rows.split(AT_A_TIME)]
-        left = torch.cat(parts)
-        self._ceiling[rows] = left * (1 + PRECISE)
-        return left
+        """What is left of some pairs, without the rounding; computed once between two picks."""
+        unknown = rows[self._exact_at[rows] < self._coverage.count]
+        for part in unknown.split(AT_A_TIME):
+            self._exact[part] = self._coverage.left_of(self._features_of(part))
+        self._exact_at[unknown] = self._coverage.count
+        return self._exact[rows]
 
     def _feature_of(self, row: int) -> Float[Tensor, " proj_dim"]:
         if self._is_in_pool[row]:

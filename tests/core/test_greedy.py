@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from activedpo_cli.core.coverage import Coverage
 from activedpo_cli.core.design_matrix import design_matrix, pair_uncertainty
 from activedpo_cli.core.greedy import greedy_uncertainty
 
@@ -93,14 +94,21 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, float, int]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(problem=problems(), pool=st.sampled_from([1, 3, 8, 256]))
+@given(
+    problem=problems(),
+    pool=st.sampled_from([1, 3, 8, 256]),
+    at_first=st.sampled_from([1, 4]),
+    most=st.sampled_from([2, 256]),
+)
 def test_each_pick_is_the_best_by_an_inverse_from_scratch(
-    problem: tuple[Tensor, Tensor, float, int], pool: int
+    problem: tuple[Tensor, Tensor, float, int], pool: int, at_first: int, most: int
 ) -> None:
-    """λ from 1e-6 to 1e3, also with pools so small that all pairs are read again and again."""
+    """λ from 1e-6 to 1e3, also with pools so small that all pairs are read again and again, and few looked at at once."""
     features, history, ridge, budget = problem
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("activedpo_cli.core.greedy.POOL", pool)
+        patch.setattr("activedpo_cli.core.pooled_greedy.AT_FIRST", at_first)
+        patch.setattr("activedpo_cli.core.pooled_greedy.AT_A_TIME", most)
         rows, scores = greedy_uncertainty(features, history, ridge, budget, torch.arange(len(features)))
     assert len(set(rows.tolist())) == budget
     for place, row in enumerate(rows.tolist()):
@@ -110,6 +118,55 @@ def test_each_pick_is_the_best_by_an_inverse_from_scratch(
         uncertainty[rows[:place]] = 0
         assert uncertainty[row] >= uncertainty.max() * (1 - 1e-9 - blurred)
         assert float(scores[place]) == pytest.approx(float(uncertainty[row]), rel=1e-9 + blurred, abs=1e-300)
+
+
+def well_covered(count: int, dim: int, labelled: int) -> tuple[Tensor, Tensor]:
+    """As hidden states: a few coordinates far larger than the rest, pairs of pairs that add up to a third."""
+    scales = torch.ones(dim, dtype=torch.float64)
+    scales[:3] = 40.0
+    hidden = random_features(count, dim, 5) * scales
+    differences = torch.cat([hidden - hidden.roll(1, 0), hidden - hidden.roll(2, 0)])
+    return differences[labelled:], differences[:labelled]
+
+
+@pytest.mark.parametrize(("dim", "labelled"), [(96, 60), (96, 90), (48, 90)])
+def test_a_ridge_far_below_the_features_gives_the_textbook_picks(dim: int, labelled: int) -> None:
+    """λ = 1e-5 as published for last hidden states, where V spans ten digits: exact values decide every pick."""
+    features, history = well_covered(120, dim, labelled)
+    priority = torch.randperm(len(features), generator=torch.Generator().manual_seed(2))
+    rows, scores = greedy_uncertainty(features, history, 1e-5, 40, priority)
+    expected_rows, expected_scores = textbook(features, history, 1e-5, 40, priority)
+    assert rows.tolist() == expected_rows
+    assert scores.tolist() == pytest.approx(expected_scores, rel=1e-4)  # of the inverse: condition × 1e-16
+
+
+def test_few_pairs_are_looked_at_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exact look costs a product with all that is covered, so a pick needs it for those that may be the best alone."""
+    looked_at = 0
+    left_of = Coverage.left_of
+
+    def counted(self: Coverage, features: Tensor) -> Tensor:
+        nonlocal looked_at
+        looked_at += len(features)
+        return left_of(self, features)
+
+    monkeypatch.setattr(Coverage, "left_of", counted)
+    features, history = random_features(500, 120, 0), random_features(100, 120, 1)
+    greedy_uncertainty(features, history, 1e-7, 30, torch.arange(500))
+    assert 30 <= looked_at <= 30 * 8
+
+
+def test_hundreds_of_ties_that_need_an_exact_look_are_all_found() -> None:
+    """3 orthogonal pairs, all labelled, 200 copies of each: a pick ties with more than are looked at at once."""
+    features = torch.eye(3, dtype=torch.float64).repeat(200, 1)
+    priority = torch.randperm(600, generator=torch.Generator().manual_seed(4))
+    rows, _ = greedy_uncertainty(features, torch.eye(3, dtype=torch.float64), 1e-9, 6, priority)
+    remaining, expected = priority.argsort().tolist(), []
+    for place in range(6):  # one of each direction, then again
+        covered = [row % 3 for row in expected[place // 3 * 3 :]]
+        row = next(row for row in remaining if row % 3 not in covered and row not in expected)
+        expected.append(row)
+    assert rows.tolist() == expected
 
 
 def test_first_pick_is_the_longest_and_scores_are_worked_by_hand() -> None:
