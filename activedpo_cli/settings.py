@@ -101,8 +101,8 @@ class GenerateSettings(Section):
     unit_size: PositiveInt = setting(64, "prompts sampled as one batch; also the unit of resume")
 
 
-Column = Literal["features", "logps", "ref_logps", "hidden"]
-"""What *featurize* can compute of a response."""
+Column = Literal["features", "logps", "ref_logps", "hidden", "mean_hidden", "scores"]
+"""What *featurize* can compute of a response; `scores` asks the oracle about every candidate, for a ceiling."""
 
 
 class FeaturizeSettings(Section):
@@ -117,7 +117,7 @@ class FeaturizeSettings(Section):
         "auto", "auto: the norm before projection where it comes free; always: also where it costs another product"
     )
     compute: list[Column] | None = setting(
-        None, "what to compute: features, logps, ref_logps, hidden; null takes what the run's method needs"
+        None, "what to compute: features, logps, ref_logps, hidden, mean_hidden, scores; null takes what the method needs"
     )
     tokens_per_batch: PositiveInt = setting(
         2048, "tokens of prompts and responses, padding included, per forward and backward pass", "--tokens-per-batch"

@@ -38,6 +38,8 @@ def random_columns(responses: int, generator: torch.Generator) -> dict[str, Tens
     return {
         "features": torch.randn(responses, 9, generator=generator),
         "hidden": torch.randn(responses, 8, generator=generator),
+        "mean_hidden": torch.randn(responses, 8, generator=generator),
+        "scores": torch.randn(responses, generator=generator),
         "logps": ref_logps + 10 * torch.randn(responses, generator=generator),
         "ref_logps": ref_logps,
     }

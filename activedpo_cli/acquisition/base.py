@@ -29,6 +29,8 @@ class Labelled:
     logps: Float[Tensor, " labelled_responses"] | None = None
     ref_logps: Float[Tensor, " labelled_responses"] | None = None
     hidden: Float[Tensor, "labelled_responses hidden_size"] | None = None
+    mean_hidden: Float[Tensor, "labelled_responses hidden_size"] | None = None
+    scores: Float[Tensor, " labelled_responses"] | None = None
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -49,6 +51,8 @@ class Candidates:
         logps: Summed log π of each response under the current policy.
         ref_logps: The same under π_ref.
         hidden: Last hidden state of π_ref at the response's last token.
+        mean_hidden: Last hidden states of π_ref averaged over the response's tokens.
+        scores: What the oracle would say of each response; only a ceiling reads the answers before it buys them.
         texts: The responses themselves.
         labelled: Pairs labelled earlier, with the columns that the candidates have.
         normalise_pairs: Whether φ is brought to unit norm.
@@ -63,6 +67,8 @@ class Candidates:
     logps: Float[Tensor, " responses"] | None = None
     ref_logps: Float[Tensor, " responses"] | None = None
     hidden: Float[Tensor, "responses hidden_size"] | None = None
+    mean_hidden: Float[Tensor, "responses hidden_size"] | None = None
+    scores: Float[Tensor, " responses"] | None = None
     texts: tuple[str, ...] | None = None
     labelled: Labelled | None = None
     normalise_pairs: bool = False
@@ -96,8 +102,11 @@ class Candidates:
 
     def margins(self) -> Float[Tensor, " pairs"]:
         """Δr̂ = β (log π/π_ref of a − log π/π_ref of b), in float64; zero for a policy that is π_ref."""
-        rewards = implicit_reward(column(self, "logps").double(), column(self, "ref_logps").double(), self.beta)
-        return rewards[self.row_a] - rewards[self.row_b]
+        return _margins(self, self.beta)
+
+    def labelled_margins(self) -> Float[Tensor, " labelled"]:
+        """Δr̂ of the pairs labelled earlier, under the current policy too; none where there are none."""
+        return torch.zeros(0, dtype=torch.float64) if self.labelled is None else _margins(self.labelled, self.beta)
 
 
 def column(table: Candidates | Labelled, name: str) -> Tensor:
@@ -106,6 +115,11 @@ def column(table: Candidates | Labelled, name: str) -> Tensor:
     if found is None:
         raise ValueError(f"these {type(table).__name__.lower()} have no {name}")
     return found
+
+
+def _margins(table: Candidates | Labelled, beta: float) -> Float[Tensor, " pairs"]:
+    rewards = implicit_reward(column(table, "logps").double(), column(table, "ref_logps").double(), beta)
+    return rewards[table.row_a] - rewards[table.row_b]
 
 
 @dataclass(frozen=True)

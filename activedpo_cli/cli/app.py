@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from activedpo_cli import __version__
-from activedpo_cli.cli import bench_commands, look_commands, run_commands, stage_commands
+from activedpo_cli.cli import bench_commands, experiment_commands, look_commands, run_commands, stage_commands
 from activedpo_cli.cli.render import print_error, print_message
 from activedpo_cli.errors import ActiveDPOError, InterruptedByUserError, Terminated
 
@@ -67,6 +67,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 run_commands.register(app)
+experiment_commands.register(app)
 stage_commands.register(app)
 look_commands.register(app)
 bench_commands.register(app)

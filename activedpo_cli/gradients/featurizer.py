@@ -52,14 +52,23 @@ class Featurizer:
             logps=_ordered([batch.logps for batch in batches], order),
         )
 
-    def forward(self, rows: Sequence[Row], *, logps: bool = False, hidden: bool = False) -> ForwardBatch:
-        """Log-probabilities, last hidden states, or both by one pass; neither needs a backward pass."""
+    def forward(
+        self, rows: Sequence[Row], *, logps: bool = False, hidden: bool = False, mean_hidden: bool = False
+    ) -> ForwardBatch:
+        """Log-probabilities and hidden states, those asked for by one pass; none needs a backward pass."""
         batches, order = self._in_batches(
-            rows, lambda batch: forward_columns(self.model, batch, logps=logps, hidden=hidden)
+            rows,
+            lambda batch: forward_columns(self.model, batch, logps=logps, hidden=hidden, mean_hidden=mean_hidden),
         )
+
+        def together(parts: list[Tensor | None]) -> Tensor | None:
+            computed = [part for part in parts if part is not None]
+            return _ordered(computed, order) if computed else None
+
         return ForwardBatch(
-            logps=_ordered([batch.logps for batch in batches if batch.logps is not None], order) if logps else None,
-            hidden=_ordered([batch.hidden for batch in batches if batch.hidden is not None], order) if hidden else None,
+            logps=together([batch.logps for batch in batches]),
+            hidden=together([batch.hidden for batch in batches]),
+            mean_hidden=together([batch.mean_hidden for batch in batches]),
         )
 
     def quality(self, rows: Sequence[Row]) -> ProjectionQuality | None:

@@ -110,7 +110,8 @@ def _find_module(module_name: str) -> Path:
     parts = module_name.split(".")
     spec = None
     for depth in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:depth]), search) if search else None
+        # By its last name alone: a folder without `__init__.py` is looked up through its parent if it is loaded, else not.
+        spec = PathFinder.find_spec(parts[depth - 1], list(search)) if search else None
         if spec is None and depth == 1:  # an editable install is found by a hook, not through sys.path
             specs = (finder.find_spec(parts[0], None) for finder in sys.meta_path)
             spec = next((found for found in specs if found is not None), None)

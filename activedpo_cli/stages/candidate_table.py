@@ -1,13 +1,13 @@
 """What *select* hands to a method: the candidate pairs with every column that featurize computed."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.records import FeatureRow, OutcomeRow
-from activedpo_cli.settings import Config
+from activedpo_cli.settings import Column, Config
 from activedpo_cli.stages.base import require
 from activedpo_cli.stages.candidates import CandidatePair, outcomes
 from activedpo_cli.stages.feature_columns import computed_columns
@@ -84,7 +84,7 @@ def prompt_index(pairs: list[CandidatePair]) -> "Tensor":
 def _for_methods(columns: "dict[str, Tensor]", normalise: str) -> "dict[str, Tensor | None]":
     from activedpo_cli.core.normalisation import unit_rows
 
-    found = {name: columns.get(name) for name in ("features", "logps", "ref_logps", "hidden")}
+    found = {name: columns.get(name) for name in get_args(Column)}
     if found["features"] is not None and normalise == "response":
         found["features"] = unit_rows(found["features"])
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.records import ExcludedResponse, Response
 from activedpo_cli.seeds import derive_seed
+from activedpo_cli.stages.answers import scores
 from activedpo_cli.stages.base import Context
 from activedpo_cli.stages.policy import load_policy
 
@@ -35,7 +36,7 @@ class FeatureColumns:
         from activedpo_cli.gradients.featurizer import Featurizer
         from activedpo_cli.gradients.projections import make_projection
 
-        self._settings, self._columns = context.config.featurize, set(columns)
+        self._context, self._settings, self._columns = context, context.config.featurize, set(columns)
         self._is_reference = context.iteration == 1  # the initial adapter has B = 0
         policy, tokenizer, device = load_policy(context.run, context.config, context.execution, context.iteration - 1)
         self._seed = derive_seed(context.config.seed, "projection")  # the same in every iteration
@@ -59,6 +60,8 @@ class FeatureColumns:
         with _naming_what_is_too_large(responses):
             found = self._under_policy(responses)
             found |= self._under_reference(responses, found.get("logps"))
+        if "scores" in self._columns:
+            found["scores"] = scores(self._context, responses)
         excluded = _excluded(found, responses)
         counts = torch.tensor([len(response.token_ids) for response in responses], dtype=torch.int64)
         return Columns(found | {"num_tokens": counts}, excluded)
@@ -109,12 +112,16 @@ class FeatureColumns:
         from activedpo_cli.models.adapters import reference_mode
 
         known = logps if self._is_reference and "ref_logps" in self._columns else None
-        needs_logps, needs_hidden = "ref_logps" in self._columns and known is None, "hidden" in self._columns
-        if not needs_logps and not needs_hidden:
+        needs_logps = "ref_logps" in self._columns and known is None
+        needs_hidden, needs_mean = "hidden" in self._columns, "mean_hidden" in self._columns
+        if not (needs_logps or needs_hidden or needs_mean):
             return _computed(ref_logps=known)
         with reference_mode(self._policy):
-            found = self._featurizer.forward(_rows(responses), logps=needs_logps, hidden=needs_hidden)
-        return _computed(ref_logps=found.logps if known is None else known, hidden=found.hidden)
+            found = self._featurizer.forward(
+                _rows(responses), logps=needs_logps, hidden=needs_hidden, mean_hidden=needs_mean
+            )
+        ref_logps = found.logps if known is None else known
+        return _computed(ref_logps=ref_logps, hidden=found.hidden, mean_hidden=found.mean_hidden)
 
 
 def computed_columns(asked_for: Sequence[str]) -> set[str]:

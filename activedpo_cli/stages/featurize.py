@@ -18,6 +18,7 @@ from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.records import ExcludedResponse, FeatureRow, LabelledPairRow, Response
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Column, Config
+from activedpo_cli.stages.answers import check_scores, scores_settings
 from activedpo_cli.stages.base import Context, Stage, require
 from activedpo_cli.stages.candidates import (
     LabelledPair,
@@ -28,6 +29,7 @@ from activedpo_cli.stages.candidates import (
 )
 from activedpo_cli.stages.exclusions import Exclusions
 from activedpo_cli.stages.feature_columns import FeatureColumns, read_excluded
+from activedpo_cli.stages.label import oracle_inputs
 from activedpo_cli.stages.policy import check_adapter_settings, hidden_size, reference_digest
 
 SPARE_BYTES = 64 * 2**20
@@ -48,12 +50,17 @@ def settings(config: Config) -> dict[str, Any]:
     """What the features depend on; checkpointing changes how they are computed and not what they are."""
     dependent = flat(config, "seed", "adapter", "featurize")
     del dependent["featurize.gradient_checkpointing"]
-    return dependent | {
-        "featurize.compute": columns(config),
-        "generate.truncated": config.generate.truncated,
-        "model.dtype": config.model.dtype,
-        "model.attn_implementation": config.model.attn_implementation,
-    }
+    asked = scores_settings(config) if "scores" in columns(config) else {}
+    return (
+        dependent
+        | asked
+        | {
+            "featurize.compute": columns(config),
+            "generate.truncated": config.generate.truncated,
+            "model.dtype": config.model.dtype,
+            "model.attn_implementation": config.model.attn_implementation,
+        }
+    )
 
 
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
@@ -61,6 +68,8 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     digests = {"reference": reference_digest(run)} | response_inputs(run, iteration)
     if iteration > 1:
         digests[f"iter-{iteration - 1:03d}/train"] = require(run, "train", iteration - 1)
+    if "scores" in columns(config):
+        digests |= oracle_inputs(config.label.oracle, config)
     return digests | label_inputs(run, range(1, iteration))
 
 
@@ -73,7 +82,9 @@ def check(context: Context) -> None:
     if "features" in wanted:
         make_projection(context.config.featurize.projection, context.config.featurize.proj_dim, seed=0)
     width = context.config.featurize.proj_dim if "features" in wanted else 0
-    width += hidden_size(context.run) if "hidden" in wanted else 0
+    width += hidden_size(context.run) * len({"hidden", "mean_hidden"}.intersection(wanted))
+    if "scores" in wanted:
+        check_scores(context)
     if width:
         _check_space(context, width)
 

@@ -46,6 +46,17 @@ def sampling_settings(config: Config) -> dict[str, Any]:
     }
 
 
+def initial_record(run: Run, config: Config) -> Started:
+    """What identifies π_SFT's responses to the held-out prompts of a run."""
+    return Started(
+        stage="initial-evaluation",
+        stage_version=INITIAL_VERSION,
+        iteration=0,
+        settings=sampling_settings(config),
+        inputs={"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
+    )
+
+
 def check_same_sampling(run: Run, config: Config) -> None:
     """Raise RefusedError when π_SFT's responses were sampled with other settings: iterations would not compare."""
     record = run.initial_evaluation.manifest
@@ -94,13 +105,7 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
     if folder.manifest:
         check_same_sampling(run, context.config)  # a resumed evaluation, or another that was faster
         return [row for name in folder.manifest.outputs for row in folder.read_rows(name, Response)]
-    started = Started(
-        stage="initial-evaluation",
-        stage_version=INITIAL_VERSION,
-        iteration=0,
-        settings=sampling_settings(context.config),
-        inputs={"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
-    )
+    started = initial_record(run, context.config)
     if folder.started != started:  # begun with other settings, by an evaluation that failed
         set_aside(folder, run.stale)
     folder.begin(started)

@@ -19,7 +19,7 @@ def method(request: pytest.FixtureRequest) -> ModuleType:
     return discovery.load("acquisition", request.param)
 
 
-COLUMNS = ("features", "logps", "ref_logps", "hidden", "texts")
+COLUMNS = ("features", "logps", "ref_logps", "hidden", "mean_hidden", "scores", "texts")
 
 
 def make_candidates(prompts: int = 8, labelled: int = 0, *, pair: bool = False, **columns: Any) -> Candidates:
@@ -54,6 +54,8 @@ def random_columns(responses: int, generator: torch.Generator) -> dict[str, Tens
         "logps": -10 * torch.rand(responses, generator=generator),
         "ref_logps": -10 * torch.rand(responses, generator=generator),
         "hidden": torch.randn(responses, 5, generator=generator),
+        "mean_hidden": torch.randn(responses, 5, generator=generator),
+        "scores": torch.randn(responses, generator=generator),
     }
 
 
@@ -96,7 +98,10 @@ def all_tied() -> Candidates:
     """Every response has its own direction, of equal length, and its own word; every log-probability is equal."""
     logps = torch.full((24,), -5.0)
     texts = tuple("abcdefghijklmnopqrstuvwx")
-    return make_candidates(features=torch.eye(24), logps=logps, ref_logps=logps, hidden=torch.eye(24), texts=texts)
+    eye, scores = torch.eye(24), torch.zeros(24)
+    return make_candidates(
+        features=eye, logps=logps, ref_logps=logps, hidden=eye, mean_hidden=eye, scores=scores, texts=texts
+    )
 
 
 def test_ties_are_broken_by_the_seed_not_by_the_file_order(method: ModuleType) -> None:
@@ -126,7 +131,7 @@ def test_a_budget_that_can_not_be_met_is_an_error(method: ModuleType) -> None:
 @pytest.mark.parametrize("pair", [False, True])
 def test_zeros_give_numbers(method: ModuleType, pair: bool) -> None:
     zeros = {"features": torch.zeros(24, 6), "hidden": torch.zeros(24, 5), "logps": torch.zeros(24)}
-    zeros |= {"ref_logps": torch.zeros(24)}
+    zeros |= {"ref_logps": torch.zeros(24), "mean_hidden": torch.zeros(24, 5), "scores": torch.zeros(24)}
     candidates = make_candidates(labelled=2, pair=pair, texts=("",) * 24, **zeros)
     assert_sound(choose(method, candidates, 24), candidates, 24)
 

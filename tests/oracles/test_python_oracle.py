@@ -142,6 +142,12 @@ def test_modules_in_packages(write):
     assert build(module="rewards_for_test_package.inner").score(["p"], ["r"]) == [2.0]
 
 
+def test_modules_in_folders_without_an_init_file(write):
+    """Nested folders, as a project's `docs/experiments/scorers.py` has them."""
+    write("def score(prompts, responses): return [3.0]\n", "rewards_for_test_folder.deeper.inner")
+    assert build(module="rewards_for_test_folder.deeper.inner").score(["p"], ["r"]) == [3.0]
+
+
 def test_the_identity_is_the_file_as_it_is_and_so_is_the_function(write):
     for value in (1.0, 2.0):
         file = write(f"def score(prompts, responses): return [{value}]\n")

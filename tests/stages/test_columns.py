@@ -24,7 +24,7 @@ COARSE_ORACLE = """
 def score(prompts, responses):
     return [float(len(response) > 4) for response in responses]
 """
-NEEDS = ("logps", "ref_logps", "hidden", "texts")
+NEEDS = ("logps", "ref_logps", "hidden", "mean_hidden", "scores", "texts")
 ADAPTERS = {1: "reference/initial-adapter/adapter", 2: "iter-001/train/adapter"}
 
 
@@ -89,14 +89,18 @@ def tensors_of(run: Path, iteration: int) -> dict[str, torch.Tensor]:
 def honest_hidden(reference: Any, response: dict[str, Any]) -> torch.Tensor:
     tokens = torch.tensor([response["prompt_token_ids"] + response["token_ids"]])
     with torch.no_grad():
-        return reference(input_ids=tokens, output_hidden_states=True).hidden_states[-1][0, -1]
+        return reference(input_ids=tokens, output_hidden_states=True).hidden_states[-1][0]
 
 
 def assert_honest(run: Path, policy: Any, response: dict[str, Any], columns: dict[str, torch.Tensor], row: int) -> None:
     reference = honest.load(run, None)
     assert float(columns["logps"][row]) == pytest.approx(honest.logps(policy, [response])[0], abs=1e-4)
     assert float(columns["ref_logps"][row]) == pytest.approx(honest.logps(reference, [response])[0], abs=1e-4)
-    assert torch.allclose(columns["hidden"][row], honest_hidden(reference, response), rtol=1e-4, atol=1e-4)
+    states = honest_hidden(reference, response)
+    assert torch.allclose(columns["hidden"][row], states[-1], rtol=1e-4, atol=1e-4)
+    mean = states[len(response["prompt_token_ids"]) :].mean(dim=0)
+    assert torch.allclose(columns["mean_hidden"][row], mean, rtol=1e-4, atol=1e-4)
+    assert float(columns["scores"][row]) == float(len(response["text"]) > 4), "what the oracle says"
     assert int(columns["num_tokens"][row]) == len(response["token_ids"])
 
 
@@ -104,7 +108,7 @@ def assert_honest(run: Path, policy: Any, response: dict[str, Any], columns: dic
 def test_columns_of_the_pool_are_transformers_own(made: Path, iteration: int) -> None:
     policy = honest.load(made, made / ADAPTERS[iteration])
     responses, columns = honest.responses_of(made, iteration), tensors_of(made, iteration)
-    assert set(columns) == {"logps", "ref_logps", "hidden", "num_tokens"}
+    assert set(columns) == {"logps", "ref_logps", "hidden", "mean_hidden", "scores", "num_tokens"}
     assert {tensor.dtype for name, tensor in columns.items() if name != "num_tokens"} == {torch.float32}
     index = rows(made / f"iter-{iteration:03d}" / "featurize" / "rows.jsonl")
     for row in index[::3]:
@@ -205,7 +209,9 @@ def test_nothing_is_computed_twice(columns_run: Path, monkeypatch: pytest.Monkey
         done(*on(columns_run, "featurize", iteration=iteration), *wanted)
         folder = columns_run / f"iter-{iteration:03d}" / "featurize"
         files = [*folder.glob("features-*.safetensors"), *folder.glob("labelled.safetensors")]
-        assert calls == [("gradients", {}), ("forward", {"logps": logps, "hidden": True})] * len(files)
+        assert calls == [("gradients", {}), ("forward", {"logps": logps, "hidden": True, "mean_hidden": False})] * len(
+            files
+        )
         assert set(load_file(files[0])) >= {"features", "norms", "logps", "ref_logps", "hidden", "num_tokens"}
 
 
@@ -247,6 +253,6 @@ def test_a_method_that_needs_texts_alone_loads_no_model(
     assert set(outputs(new_run, 1, "featurize")) == {"rows.jsonl"}
     given = seen(new_run, 1)
     columns = {field.name for field in fields(Candidates) if getattr(given, field.name) is None}
-    assert columns == {"features", "logps", "ref_logps", "hidden", "labelled"}
+    assert columns == {"features", "logps", "ref_logps", "hidden", "mean_hidden", "scores", "labelled"}
     assert given.texts is not None
     assert all(given.texts)

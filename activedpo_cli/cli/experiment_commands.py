@@ -1,0 +1,61 @@
+"""The command that runs a whole comparison: arms × seeds, and what they say together."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from activedpo_cli.cli.options import DeviceOption, JsonOption, QuietOption
+
+PANEL = "Start"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("experiment", rich_help_panel=PANEL)(experiment)
+
+
+def experiment(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A YAML file, or a name from `activedpo ls experiments`.")
+    ],
+    output: Annotated[
+        Optional[Path], typer.Option("--output", metavar="FOLDER", help="Where it goes. \\[default: runs/SPEC]")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes, a run at a time each.")] = 1,
+    arms: Annotated[
+        Optional[str], typer.Option("--arms", metavar="A,B", help="Only some of the arms. \\[default: all]")
+    ] = None,
+    seeds: Annotated[
+        Optional[str], typer.Option("--seeds", metavar="0-4,7", help="Only some of the seeds. \\[default: all]")
+    ] = None,
+    device: DeviceOption = "auto",
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write what the finished runs say together at the end.")
+    ] = True,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare methods or settings over seeds: a run for each arm and seed, and one report of what they say together.
+
+    Runs of one seed share prompts, held-out prompts and everything else that comes out the same. Stop it at any time; the
+    same command goes on. Several processes or machines may work on one folder: each takes runs that nobody works on.
+
+    Writes   runs/NAME/      results.jsonl, summary.json, tables.md, index.html, figures/
+
+    Example:   activedpo experiment figure-1-tiny --jobs 2
+    """
+    from activedpo_cli.cli.experiment_output import print_experiment
+    from activedpo_cli.cli.render import make_progress
+    from activedpo_cli.experiments.conduct import ExperimentRequest, conduct
+
+    request = ExperimentRequest(
+        spec=spec,
+        output=output,
+        jobs=jobs,
+        arms=arms.split(",") if arms else [],
+        seeds=seeds,
+        device=device,
+        with_report=report,
+    )
+    print_experiment(conduct(request, make_progress(quiet)), quiet=quiet, json=json)

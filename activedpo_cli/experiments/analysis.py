@@ -1,0 +1,153 @@
+"""What the rows of an experiment say: curves over labels, their height, and paired differences to the baseline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from activedpo_cli.core.learning_curves import area_under_curve, labels_to_reach, mean_curve, paired_differences
+from activedpo_cli.core.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
+from activedpo_cli.core.statistics import MeanInterval, mean_interval
+from activedpo_cli.experiments.results import ResultRow
+
+REWARD, SECOND_REWARD = "reward_mean", "second_reward_mean"
+NO_INTERVAL = MeanInterval(0.0, None, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An arm minus the baseline at equal seeds: mean with its 95 % interval, and p by sign flips, as is and by Holm."""
+
+    interval: MeanInterval
+    p_value: float
+    adjusted: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmCurve:
+    """One arm's values of one measure over the labels spent.
+
+    Attributes:
+        seeds: The seeds, ascending.
+        labels: Labels spent at each evaluation, averaged over seeds.
+        curves: For each seed its values.
+        mean: At each evaluation the mean over seeds with its 95 % interval.
+        height: Mean height of the curve (area under it by its width) over seeds.
+        height_difference: Height minus that of the baseline; None for the baseline, or with fewer than two seeds in common.
+        differences: The same at each evaluation.
+        labels_to_target: Labels at which the mean curve reaches the baseline's last mean; None where it does not.
+        share: How far of the way from the baseline to the ceiling the height gets.
+
+    """
+
+    arm: str
+    seeds: list[int]
+    labels: list[float]
+    curves: list[list[float]]
+    mean: list[MeanInterval]
+    height: MeanInterval
+    height_difference: Difference | None
+    differences: list[MeanInterval] | None
+    labels_to_target: float | None
+    share: MeanInterval | None
+
+
+def arms_in(rows: Sequence[ResultRow]) -> list[str]:
+    """The arms in the order of their first rows."""
+    return list(dict.fromkeys(row.arm for row in rows))
+
+
+def measured(rows: Sequence[ResultRow], measure: str) -> bool:
+    """Whether all rows have the measure."""
+    return bool(rows) and all(row.measures[measure] is not None for row in rows)
+
+
+def analyse(
+    rows: Sequence[ResultRow], measure: str, baseline: str | None = None, ceiling: str | None = None
+) -> list[ArmCurve]:
+    """The curve of every arm in one measure, compared with the baseline at equal seeds."""
+    by_arm = {arm: _curves(rows, arm, measure) for arm in arms_in(rows)}
+    labels = {arm: _labels(rows, arm) for arm in by_arm}
+    heights = {arm: _heights(labels[arm], curves) for arm, curves in by_arm.items()}
+    target = None
+    if baseline in by_arm:
+        target = fmean(curve[-1] for curve in by_arm[baseline].values())
+    differences = _height_differences(heights, baseline)
+    return [
+        ArmCurve(
+            arm=arm,
+            seeds=list(curves),
+            labels=labels[arm],
+            curves=list(curves.values()),
+            mean=mean_curve(list(curves.values())),
+            height=mean_interval(list(heights[arm].values())),
+            height_difference=differences.get(arm),
+            differences=_differences(curves, by_arm.get(baseline or "", {})) if arm in differences else None,
+            labels_to_target=None
+            if target is None
+            else labels_to_reach(labels[arm], [point.mean for point in mean_curve(list(curves.values()))], target),
+            share=_share(heights, arm, baseline, ceiling),
+        )
+        for arm, curves in by_arm.items()
+    ]
+
+
+def _curves(rows: Sequence[ResultRow], arm: str, measure: str) -> dict[int, list[float]]:
+    found: dict[int, dict[int, float]] = {}
+    for row in rows:
+        value = row.measures[measure]
+        if row.arm == arm and value is not None:
+            found.setdefault(row.seed, {})[row.iteration] = value
+    longest = max((len(values) for values in found.values()), default=0)
+    return {
+        seed: [values[iteration] for iteration in sorted(values)]
+        for seed, values in sorted(found.items())
+        if len(values) == longest
+    }
+
+
+def _labels(rows: Sequence[ResultRow], arm: str) -> list[float]:
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        spent = row.measures["labels_spent"]
+        if row.arm == arm and spent is not None:
+            found.setdefault(row.iteration, []).append(spent)
+    return [fmean(found[iteration]) for iteration in sorted(found)]
+
+
+def _heights(labels: Sequence[float], curves: dict[int, list[float]]) -> dict[int, float]:
+    return {seed: area_under_curve(labels, curve) for seed, curve in curves.items()}
+
+
+def _height_differences(heights: dict[str, dict[int, float]], baseline: str | None) -> dict[str, Difference]:
+    """Of every arm but the baseline; Holm's correction is over all of them."""
+    if baseline not in heights:
+        return {}
+    base = heights[baseline]
+    pairs = {
+        arm: [value - base[seed] for seed, value in own.items() if seed in base]
+        for arm, own in heights.items()
+        if arm != baseline
+    }
+    pairs = {arm: values for arm, values in pairs.items() if len(values) > 1}
+    p_values = [sign_flip_p_value(values) for values in pairs.values()]
+    return {
+        arm: Difference(interval=mean_interval(values), p_value=p_value, adjusted=adjusted)
+        for (arm, values), p_value, adjusted in zip(pairs.items(), p_values, holm(p_values), strict=True)
+    }
+
+
+def _differences(curves: dict[int, list[float]], base: dict[int, list[float]]) -> list[MeanInterval]:
+    shared = [seed for seed in curves if seed in base]
+    return paired_differences([curves[seed] for seed in shared], [base[seed] for seed in shared])
+
+
+def _share(
+    heights: dict[str, dict[int, float]], arm: str, baseline: str | None, ceiling: str | None
+) -> MeanInterval | None:
+    if baseline not in heights or ceiling not in heights or arm == baseline:
+        return None
+    seeds = [seed for seed in heights[arm] if seed in heights[baseline] and seed in heights[ceiling]]
+    if not seeds:
+        return None
+    values, base, top = ([heights[name][seed] for seed in seeds] for name in (arm, baseline, ceiling))
+    return share_of_the_way(values, base, top)

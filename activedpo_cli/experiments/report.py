@@ -1,0 +1,148 @@
+"""What the finished runs of an experiment say together, as files: numbers, tables, figures and a page."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli import __version__
+from activedpo_cli.artifacts import files, jsonl
+from activedpo_cli.artifacts.lock import exclusive
+from activedpo_cli.artifacts.manifest import digest_of
+from activedpo_cli.experiments.analysis import REWARD, SECOND_REWARD, ArmCurve, analyse, arms_in, measured
+from activedpo_cli.experiments.figures import curve_plot, difference_plot
+from activedpo_cli.experiments.folder import RESULTS_NAME, ExperimentFolder
+from activedpo_cli.experiments.results import ResultRow, as_json, read_results
+from activedpo_cli.experiments.spec import ExperimentSpec
+from activedpo_cli.experiments.tables import cost_table, curve_table, markdown, other_table, point_table
+from activedpo_cli.reports.plot import Plot
+from activedpo_cli.reports.section import Section, Table
+from activedpo_cli.reports.wording import listed
+
+SUMMARY_NAME = "summary.json"
+TABLES_NAME = "tables.md"
+PAGE_NAME = "index.html"
+FIGURES_NAME = "figures"
+TITLES = {
+    REWARD: "Reward by the scorer that answers",
+    SECOND_REWARD: "Reward by the second scorer",
+    "preference_accuracy": "Accuracy on held-out preferences",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentReport:
+    """A report that stands: its page, its first table, its numbers."""
+
+    page: Path
+    tables: list[Table]
+    summary: dict[str, Any]
+
+
+def build_experiment_report(folder: ExperimentFolder) -> ExperimentReport:
+    """Report on every finished run, and write nothing where that is what the files say already."""
+    rows = read_results(folder, folder.jobs())
+    summary = summarise(rows, folder.spec)
+    tables = all_tables(rows, folder.spec)
+    page = folder.path / PAGE_NAME
+    if not (page.is_file() and (standing := _standing(folder.path)) is not None and standing == summary):
+        with exclusive(folder.path / ".locks" / "report.lock", str(page)):
+            _write(folder.path, rows, folder.spec, summary, tables)
+    return ExperimentReport(page=page, tables=tables[:1], summary=summary)
+
+
+def summarise(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, Any]:
+    """All numbers of the report, and what they were read from."""
+    return {
+        "activedpo_cli": __version__,
+        "title": spec.title,
+        "baseline": spec.baseline,
+        "ceiling": spec.ceiling,
+        "seeds": {arm: sorted({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)},
+        "evaluations_digest": digest_of([[row.arm, row.seed, row.iteration, row.digest] for row in rows]),
+        "measures": {
+            name: [_as_json(curve) for curve in analyse(rows, name, spec.baseline, spec.ceiling)]
+            for name in TITLES
+            if measured([row for row in rows if row.iteration], name)
+        },
+    }
+
+
+def all_tables(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Table]:
+    """The tables of the page and of `tables.md`, the most telling first."""
+    found = _measured(rows, spec)
+    arms = arms_in(rows)
+    return [
+        *(curve_table(title, curves, spec.baseline) for title, curves in found),
+        *(point_table(f"{title}, after each iteration", curves) for title, curves in found),
+        other_table(rows, arms),
+        cost_table(rows, arms),
+    ]
+
+
+def all_plots(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Plot]:
+    """The figures."""
+    found = _measured(rows, spec)
+    plots = [curve_plot(found)]
+    return [*plots, difference_plot(found, spec.baseline)] if spec.baseline in arms_in(rows) else plots
+
+
+def _measured(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[tuple[str, list[ArmCurve]]]:
+    """The curves in every measure that all evaluations have; iteration 0 is left out where only later ones have it."""
+    found = []
+    for name, title in TITLES.items():
+        later = [row for row in rows if row.iteration]
+        if measured(later, name):
+            used = list(rows) if measured(rows, name) else later
+            found.append((title, analyse(used, name, spec.baseline, spec.ceiling)))
+    return found
+
+
+def _as_json(curve: ArmCurve) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(asdict(curve)))
+    return found
+
+
+def _standing(folder: Path) -> dict[str, Any] | None:
+    path = folder / SUMMARY_NAME
+    return jsonl.read_json(path) if path.is_file() else None
+
+
+def _write(
+    folder: Path, rows: Sequence[ResultRow], spec: ExperimentSpec, summary: dict[str, Any], tables: Sequence[Table]
+) -> None:
+    from activedpo_cli.reports.drawing import draw
+    from activedpo_cli.reports.page import render_page
+
+    plots = all_plots(rows, spec)
+    drawn = {plot.name: draw(plot) for plot in plots}
+    for name, kinds in drawn.items():
+        for kind, data in kinds.items():
+            files.write_bytes(folder / FIGURES_NAME / f"{name}.{kind}", data)
+    section = Section(
+        anchor="results", title=spec.title, sentences=_sentences(rows, spec), plots=plots, tables=list(tables)
+    )
+    page = render_page(
+        f"activedpo experiment: {spec.title}", [spec.question], [section], {n: k["svg"] for n, k in drawn.items()}
+    )
+    files.write_bytes(folder / PAGE_NAME, page.encode())
+    files.write_bytes(folder / TABLES_NAME, markdown(tables).encode())
+    lines = [jsonl.encode_json(as_json(row)) + b"\n" for row in rows]
+    files.write_bytes(folder / RESULTS_NAME, b"".join(lines))
+    jsonl.write_json(folder / SUMMARY_NAME, summary)  # last: it says that the others stand
+
+
+def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
+    counts = {arm: len({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)}
+    sentences = [
+        f"Finished runs: {listed([f'{arm} with {count} seeds' for arm, count in counts.items()])}. Runs of one seed begin "
+        "with the same prompts, held-out prompts, adapter and pool.",
+        "Every interval covers 95 % for its number alone. p is that of a two-sided sign-flip test over seeds of the mean "
+        f"height of the curve; in brackets by Holm for the {max(0, len(counts) - 1)} comparisons in the table. Differences "
+        "at single numbers of labels are not corrected for looking at several.",
+        "The scorer that answers is the one that the labels come from, so its reward is circular; the second scorer is not.",
+    ]
+    if spec.ceiling in counts:
+        sentences.append(f"{spec.ceiling} reads the answers before it buys them: it is a ceiling, not a method.")
+    return sentences

@@ -1,0 +1,143 @@
+"""What the runs of an experiment came to: a row for each arm, seed and iteration, read from their manifests."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from activedpo_cli.artifacts.run import STAGES, Run
+from activedpo_cli.experiments.folder import ExperimentFolder, Job
+from activedpo_cli.records import EvaluatedResponse, OutcomeRow
+
+MEASURES = (
+    "labels_spent",
+    "reward_mean",
+    "second_reward_mean",
+    "win_rate",
+    "second_win_rate",
+    "kl_to_reference",
+    "response_tokens_mean",
+    "length_controlled_reward",
+    "preference_accuracy",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One evaluation of one run; iteration 0 is the initial model, which costs nothing and has no pairs.
+
+    Attributes:
+        measures: Numbers of `metrics.json`, None where one was not measured.
+        seconds: Time of each stage, in seconds, as its manifest says.
+        score_gap: Mean |difference of the oracle's scores| within the pairs bought in this iteration.
+        bytes_of_features: Size of the columns that featurize wrote.
+        digest: What identifies the evaluation, as `sha256:…`.
+
+    """
+
+    arm: str
+    seed: int
+    iteration: int
+    measures: dict[str, float | None]
+    seconds: dict[str, float]
+    score_gap: float | None
+    bytes_of_features: int | None
+    digest: str
+
+
+def read_results(folder: ExperimentFolder, jobs: Sequence[Job]) -> list[ResultRow]:
+    """The rows of all finished runs, in the order of the jobs."""
+    return [row for job in jobs if folder.is_done(job) for row in _of_job(folder, job)]
+
+
+def row_of(values: dict[str, Any]) -> ResultRow:
+    """A row as it stands in `results.jsonl`."""
+    return ResultRow(**values)
+
+
+def as_json(row: ResultRow) -> dict[str, Any]:
+    """What stands of a row in `results.jsonl`."""
+    return dataclasses.asdict(row)
+
+
+def _of_job(folder: ExperimentFolder, job: Job) -> list[ResultRow]:
+    run = job.run
+    assert run is not None
+    initial = run.initial_evaluation
+    assert initial.manifest is not None
+    first = ResultRow(
+        arm=job.arm,
+        seed=job.seed,
+        iteration=0,
+        measures=_initial_measures(run),
+        seconds={},
+        score_gap=None,
+        bytes_of_features=None,
+        digest=initial.manifest.digest,
+    )
+    return [first] + [_of_iteration(job, run, iteration) for iteration in range(1, folder.spec.iterations + 1)]
+
+
+def _of_iteration(job: Job, run: Run, iteration: int) -> ResultRow:
+    manifests = {name: run.stage(name, iteration).manifest for name in STAGES}
+    evaluation = manifests["evaluate"]
+    assert evaluation is not None
+    featurized = manifests["featurize"]
+    return ResultRow(
+        arm=job.arm,
+        seed=job.seed,
+        iteration=iteration,
+        measures=_measures(run, iteration),
+        seconds={name: row.execution["seconds"] for name, row in manifests.items() if row is not None},
+        score_gap=_score_gap(run, iteration),
+        bytes_of_features=None
+        if featurized is None
+        else sum(file.bytes for name, file in featurized.outputs.items() if name.endswith(".safetensors")),
+        digest=evaluation.digest,
+    )
+
+
+def _initial_measures(run: Run) -> dict[str, float | None]:
+    """What the first iteration says of the initial model, by the scorers that this run's evaluations use."""
+    metrics = run.stage("evaluate", 1).read_json("metrics.json")
+    return dict.fromkeys(MEASURES) | {
+        "labels_spent": 0,
+        "reward_mean": metrics["reward_mean_initial"],
+        "second_reward_mean": metrics.get("second_reward_mean_initial"),
+        "win_rate": 0.5,
+        "second_win_rate": 0.5 if metrics.get("second_win_rate") is not None else None,
+        "kl_to_reference": 0.0,
+        "response_tokens_mean": metrics["response_tokens_mean_initial"],
+    }
+
+
+def _measures(run: Run, iteration: int) -> dict[str, float | None]:
+    folder = run.stage("evaluate", iteration)
+    metrics = folder.read_json("metrics.json")
+    rows: list[EvaluatedResponse] = folder.read_rows("samples.jsonl", EvaluatedResponse)
+    found = {name: metrics.get(name) for name in MEASURES}
+    return found | {"length_controlled_reward": _at_initial_length(metrics, rows)}
+
+
+def _at_initial_length(metrics: dict[str, Any], rows: Sequence[EvaluatedResponse]) -> float | None:
+    """The mean reward less what goes with length: its slope on tokens among responses to one prompt, times the change."""
+    if metrics["reward_mean"] is None:
+        return None
+    groups: dict[str, list[EvaluatedResponse]] = {}
+    for row in rows:
+        groups.setdefault(row.prompt_id, []).append(row)
+    products, squares = 0.0, 0.0
+    for group in groups.values():
+        middle = fmean(row.num_tokens for row in group)
+        products += sum((row.num_tokens - middle) * (row.reward or 0.0) for row in group)
+        squares += sum((row.num_tokens - middle) ** 2 for row in group)
+    slope = products / squares if squares else 0.0
+    change = metrics["response_tokens_mean"] - metrics["response_tokens_mean_initial"]
+    return float(metrics["reward_mean"] - slope * change)
+
+
+def _score_gap(run: Run, iteration: int) -> float | None:
+    rows: list[OutcomeRow] = run.stage("label", iteration).read_rows("outcomes.jsonl", OutcomeRow)
+    gaps = [abs(row.score_a - row.score_b) for row in rows if row.score_a is not None and row.score_b is not None]
+    return fmean(gaps) if gaps else None

@@ -1,0 +1,62 @@
+"""Take from a sibling run what would come out the same: equal settings and inputs make equal outputs."""
+
+import shutil
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from activedpo_cli.artifacts import files
+from activedpo_cli.artifacts.lock import exclusive
+from activedpo_cli.artifacts.manifest import Started
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.artifacts.stage_folder import StageFolder
+from activedpo_cli.stages.base import Stage
+
+
+def borrow_stage(run: Run, stage: Stage, iteration: int, siblings: Iterable[Run]) -> bool:
+    """Copy a stage that a sibling finished with the same version, settings and inputs; says whether there was one."""
+    run.forget_digests()
+    config = run.config
+    wanted = Started(
+        stage=stage.name,
+        stage_version=stage.version,
+        iteration=iteration,
+        settings=stage.settings(config),
+        inputs=stage.inputs(run, iteration, config),
+    )
+    folder = run.stage(stage.name, iteration)
+    if folder.started is not None:
+        return False
+    lock = run.lock_path(f"{folder.path.parent.name}-{stage.name}")
+    return _borrow(folder, wanted, [sibling.stage(stage.name, iteration) for sibling in siblings], lock)
+
+
+def borrow_initial_evaluation(run: Run, wanted: Started, siblings: Iterable[Run]) -> bool:
+    """The same for π_SFT's responses to the held-out prompts, with the rewards that scorers gave them."""
+    folder = run.initial_evaluation
+    others = [sibling.initial_evaluation for sibling in siblings]
+    return _borrow(folder, wanted, others, run.lock_path("initial-evaluation"))
+
+
+def _borrow(folder: StageFolder, wanted: Started, others: Iterable[StageFolder], lock: Path) -> bool:
+    for other in others:
+        manifest = other.manifest
+        if manifest is None or not _is_same(manifest, wanted) or other.missing_outputs():
+            continue
+        with exclusive(lock, str(folder.path)):
+            if folder.path.exists():
+                return False
+            files.write_folder_with(folder.path, partial(_copy, other.path))
+        return True
+    return False
+
+
+def _is_same(manifest: Started, wanted: Started) -> bool:
+    return all(
+        getattr(manifest, name) == getattr(wanted, name)
+        for name in ("stage", "stage_version", "iteration", "settings", "inputs")
+    )
+
+
+def _copy(source: Path, destination: Path) -> None:
+    shutil.copytree(source, destination, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))

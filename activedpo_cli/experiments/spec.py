@@ -1,0 +1,164 @@
+"""What an experiment compares: a YAML file with settings for all runs, the arms that differ, and the seeds."""
+
+import itertools
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.settings import PositiveInt
+from activedpo_cli.yaml_text import read_yaml
+
+BUILT_IN = Path(__file__).parent / "specs"
+_RANGE = re.compile(r"(\d+)-(\d+)")
+_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,47}")
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+class ExperimentSpec(BaseModel):
+    """An experiment as it was written down.
+
+    Attributes:
+        title: What it is, in a few words.
+        question: What it asks, in a sentence or two.
+        preset: Settings that all runs begin with; null takes what `activedpo run` would take.
+        settings: Settings of all runs, with dotted keys; `${NAME}` stands for an environment variable.
+        arms: What is compared: a name, and the settings in which it differs.
+        grid: Dotted settings with several values each; every arm is run with every combination.
+        seeds: Seeds of the runs, as a list or a range such as `0-9`.
+        iterations: Iterations of each run.
+        baseline: The arm that the others are compared with.
+        ceiling: An arm that reads the answers: how far from the baseline to it an arm gets is reported.
+        keep_features: Keep the gradient features of finished runs, which take nearly all of the space.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    question: str = ""
+    preset: str | None = None
+    settings: dict[str, Any] = {}
+    arms: dict[str, dict[str, Any]] = Field(min_length=1)
+    grid: dict[str, list[Any]] = {}
+    seeds: list[int] = Field(min_length=1)
+    iterations: PositiveInt = 5
+    baseline: str | None = None
+    ceiling: str | None = None
+    keep_features: bool = False
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _from_names(cls, value: Any) -> Any:
+        """A list of methods is short for arms of that name."""
+        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            return {name: {"select.method": name} for name in value}
+        if isinstance(value, dict):
+            return {name: settings or {} for name, settings in value.items()}
+        return value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _from_ranges(cls, value: Any) -> Any:
+        return parse_seeds(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ExperimentSpec":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed stands twice in seeds")
+        for name in self.arms:
+            if not _ARM_NAME.fullmatch(name):
+                raise ValueError(f"`{name}` can't name an arm: letters, digits and . _ = + - only, at most 48")
+        for role in ("baseline", "ceiling"):
+            name = getattr(self, role)
+            if name is not None and name not in self.arms:
+                raise ValueError(f"{role} `{name}` is none of the arms: {', '.join(self.arms)}")
+        for place in (self.settings, self.grid, *self.arms.values()):
+            if "seed" in place:
+                raise ValueError("`seed` is set by seeds")
+        return self
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-9,20` as numbers; raises ValueError where it is something else."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        found += range(int(match[1]), int(match[2]) + 1) if match else [int(part)]
+    return found
+
+
+def read_spec(name_or_path: str) -> ExperimentSpec:
+    """The specification in a file, or a built-in one by its name.
+
+    Raises:
+        UsageError: there is no such file or name, or a variable it uses is not set.
+        InvalidDataError: it is no experiment; says what is wrong with it.
+
+    """
+    path = spec_path(name_or_path)
+    values = read_yaml(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise InvalidDataError(f"`{path}` does not hold an experiment: it needs title, arms and seeds by name")
+    try:
+        return ExperimentSpec.model_validate(_with_variables(values, path))
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, row['loc'])) or 'spec'}  {row['msg']}" for row in error.errors()]
+        raise InvalidDataError(f"`{path}` is not an experiment", details=problems) from error
+
+
+def spec_path(name_or_path: str) -> Path:
+    """The file of a specification; raises UsageError where there is none."""
+    path = Path(name_or_path)
+    built_in = BUILT_IN / f"{name_or_path}.yaml"
+    if path.is_file():
+        return path
+    if built_in.is_file():
+        return built_in
+    raise UsageError(
+        f"`{name_or_path}` is neither a file nor an experiment that comes with the package",
+        details=[f"known: {', '.join(built_in_specs())}"],
+        hint="activedpo ls experiments",
+    )
+
+
+def built_in_specs() -> dict[str, str]:
+    """Name → one line of help of the experiments in the package."""
+    return {path.stem: _first_line(path) for path in sorted(BUILT_IN.glob("*.yaml"))}
+
+
+def arms_of(spec: ExperimentSpec) -> dict[str, dict[str, Any]]:
+    """Every arm with every combination of the grid: name → its settings with dotted keys."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, settings in spec.arms.items():
+        for values in itertools.product(*spec.grid.values()):
+            point = dict(zip(spec.grid, values, strict=True))
+            suffix = "".join(f"+{key.rpartition('.')[2]}={_short(value)}" for key, value in point.items())
+            found[name + suffix] = {**spec.settings, **settings, **point}
+    return found
+
+
+def _short(value: Any) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _with_variables(value: Any, path: Path) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_variables(entry, path) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_variables(entry, path) for entry in value]
+    return _VARIABLE.sub(lambda match: _variable(match[1], path), value) if isinstance(value, str) else value
+
+
+def _variable(name: str, path: Path) -> str:
+    if name not in os.environ:
+        raise UsageError(f"`{path}` uses the environment variable {name}, which is not set", hint=f"export {name}=…")
+    return os.environ[name]
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip().rstrip(".")

@@ -1,0 +1,126 @@
+"""Do the runs of an experiment in this process, one after the other, each under its lock."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from activedpo_cli.artifacts.lock import exclusive
+from activedpo_cli.artifacts.run import STAGES, Run
+from activedpo_cli.errors import ActiveDPOError, BusyError, LabelsPendingError, UsageError
+from activedpo_cli.experiments.folder import ExperimentFolder, Job
+from activedpo_cli.experiments.sharing import borrow_initial_evaluation, borrow_stage
+from activedpo_cli.progress import Progress, SilentProgress
+from activedpo_cli.stages.base import Execution
+from activedpo_cli.stages.command import load_stage
+from activedpo_cli.stages.create import RunRequest, ensure_run
+from activedpo_cli.stages.initial_evaluation import initial_record
+from activedpo_cli.stages.runner import run_stage
+
+
+@dataclass
+class WorkResult:
+    """What became of the runs that were not done: finished here, at work elsewhere, or failed with a message."""
+
+    finished: int
+    busy: list[Job]
+    failed: dict[str, str]
+
+
+class _Quiet(SilentProgress):
+    """Passes warnings on, each once: what one run warns of, all its siblings do."""
+
+    def __init__(self, listener: Progress, said: set[str]) -> None:
+        self._listener, self._said = listener, said
+
+    def warn(self, message: str) -> None:
+        """Say it unless it was said."""
+        if message not in self._said:
+            self._said.add(message)
+            self._listener.warn(message)
+
+
+def do_jobs(
+    folder: ExperimentFolder,
+    jobs: Sequence[Job],
+    execution: Execution,
+    progress: Progress,
+    on_done: Callable[[Job], None] = lambda job: None,
+) -> WorkResult:
+    """Do every run that is not done and that nobody else works on; one that fails leaves the others alone.
+
+    A setting that contradicts a run which stands raises RefusedError at once, since the whole experiment would be another.
+    """
+    result = WorkResult(0, [], {})
+    said: set[str] = set()
+    for job in jobs:
+        if folder.is_done(job):
+            continue
+        try:
+            with exclusive(folder.lock_path(job), str(job.path)):
+                if not folder.is_done(job):  # another process may have done it since
+                    _do_job(folder, job, execution, _Quiet(progress, said))
+                    result.finished += 1
+            folder.note_failure(job, None)
+        except BusyError:
+            result.busy.append(job)
+            continue
+        except (UsageError, LabelsPendingError):
+            raise
+        except ActiveDPOError as error:
+            folder.note_failure(job, error.message)
+            result.failed[job.path.name] = error.message
+        on_done(job)
+    return result
+
+
+def check_settings(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
+    """Raise RefusedError where a run stands that was made with other settings than the specification gives it now."""
+    for job in jobs:
+        if job.run is not None:
+            ensure_run(_request(folder, job), SilentProgress())
+
+
+def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
+    """Delete the featurize folders of finished runs, those of the first iteration when all arms of a seed are done.
+
+    Siblings take the first iteration's features from each other. Later stages pass over a stage deleted to save space.
+    """
+    unfinished = {job.seed for job in jobs if not folder.is_done(job)}
+    for job in jobs:
+        run = job.run
+        if run is None or not folder.is_done(job):
+            continue
+        for iteration in run.iterations():
+            path = run.stage("featurize", iteration).path
+            if path.is_dir() and (iteration > 1 or job.seed not in unfinished):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _do_job(folder: ExperimentFolder, job: Job, execution: Execution, progress: Progress) -> None:
+    run, _ = ensure_run(_request(folder, job), progress)
+    siblings = _siblings(folder, job)
+    for iteration in range(1, folder.spec.iterations + 1):
+        for name in STAGES:
+            if run.stage(name, iteration).manifest is None:
+                _do_stage(run, name, iteration, siblings, execution, progress)
+
+
+def _do_stage(
+    run: Run, name: str, iteration: int, siblings: Sequence[Run], execution: Execution, progress: Progress
+) -> None:
+    stage = load_stage(name)
+    if name == "evaluate":
+        borrow_initial_evaluation(run, initial_record(run, run.config), siblings)
+    is_from_pool = name == "generate" and run.config.generate.responses is not None  # it fills pool/ on its way
+    if not is_from_pool and borrow_stage(run, stage, iteration, siblings):
+        return
+    run_stage(run, stage, iteration, {}, force=False, execution=execution, progress=progress)
+
+
+def _siblings(folder: ExperimentFolder, job: Job) -> list[Run]:
+    runs = [other.run for other in folder.jobs(seeds=[job.seed]) if other.path != job.path]
+    return [run for run in runs if run is not None]
+
+
+def _request(folder: ExperimentFolder, job: Job) -> RunRequest:
+    return RunRequest(job.path, folder.spec.preset, job.settings, ["activedpo", "experiment"])

@@ -1,0 +1,61 @@
+"""Do the runs of an experiment in several processes, which take runs by their locks; other machines may join in."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from activedpo_cli.experiments.folder import ExperimentFolder, Job
+from activedpo_cli.progress import Progress
+
+POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 20.0
+
+
+def run_workers(
+    folder: ExperimentFolder, jobs: Sequence[Job], command: Sequence[str], count: int, progress: Progress
+) -> None:
+    """Start `count` processes of `command` and wait for them, showing how many runs are done.
+
+    Each says what it has to say into a log of its own. All end with this process.
+    """
+    done = sum(folder.is_done(job) for job in jobs)
+    progress.start("runs", len(jobs), "runs", done)
+    with ExitStack() as stack:
+        workers = [_start(folder, command, number, count, stack) for number in range(1, count + 1)]
+        try:
+            while any(worker.poll() is None for worker in workers):
+                time.sleep(POLL_SECONDS)
+                now = sum(folder.is_done(job) for job in jobs)
+                progress.advance(now - done)
+                done = now
+        finally:
+            _end(workers)
+            progress.stop()
+
+
+def _start(
+    folder: ExperimentFolder, command: Sequence[str], number: int, count: int, stack: ExitStack
+) -> "subprocess.Popen[bytes]":
+    path = folder.log_path(number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = stack.enter_context(path.open("ab"))
+    threads = max(1, (os.cpu_count() or 1) // count)
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    return subprocess.Popen(
+        [sys.executable, *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
+    )
+
+
+def _end(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Let the workers finish as after a signal, then make them."""
+    alive = [worker for worker in workers if worker.poll() is None]
+    for worker in alive:
+        worker.terminate()
+    for worker in alive:
+        try:
+            worker.wait(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            worker.kill()

@@ -1,0 +1,54 @@
+"""What the oracle says of every candidate before any is bought: a column for ceilings in experiments."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli import discovery
+from activedpo_cli.errors import UsageError
+from activedpo_cli.oracles.base import parse_spec
+from activedpo_cli.records import Response
+from activedpo_cli.settings import Config
+from activedpo_cli.stages.base import Context
+from activedpo_cli.stages.scoring import score_responses, scorer_settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RECORDED = "recorded"
+
+
+def scores_settings(config: Config) -> dict[str, Any]:
+    """What the column depends on beside the responses."""
+    return scorer_settings(config) | {
+        "label.oracle": config.label.oracle,
+        "label.score_field": config.label.score_field,
+    }
+
+
+def check_scores(context: Context) -> None:
+    """Raise UsageError where the oracle can't score responses, as people can't."""
+    name, _ = parse_spec(context.config.label.oracle)
+    if name != RECORDED and not discovery.load("oracles", name).SCORES_TEXT:
+        raise UsageError(
+            f"the oracle `{context.config.label.oracle}` has no scores to read, which the column `scores` needs",
+            hint="use an oracle that scores text, or a method that does not read the answers",
+        )
+    context.progress.warn(
+        "every candidate is scored by the oracle: this is a ceiling for experiments, and saves no label"
+    )
+
+
+def scores(context: Context, responses: Sequence[Response]) -> "Tensor":
+    """The oracle's score of each response; of a recorded oracle those that came with the responses."""
+    import torch
+
+    config = context.config.label
+    if parse_spec(config.oracle)[0] != RECORDED:
+        return torch.tensor(score_responses(context, responses, config.oracle), dtype=torch.float32)
+    if config.score_field is None:
+        raise UsageError(
+            "the recorded oracle has no score to read, which the column `scores` needs", hint="--score-field NAME"
+        )
+    # Where there is no score, the pair is no candidate, and its number is never read.
+    found = [(response.scores or {}).get(config.score_field, 0.0) for response in responses]
+    return torch.tensor(found, dtype=torch.float32)
