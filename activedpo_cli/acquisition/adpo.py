@@ -14,10 +14,9 @@ Cost: O(n d B + n d s + d B²) for n candidates, d the hidden size, s pairs labe
 import torch
 from torch import Tensor
 
-from activedpo_cli.acquisition.base import Candidates, Labelled, Selection, check_budget, column, seeded_order
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order
 from activedpo_cli.core.bradley_terry import preference_variance
 from activedpo_cli.core.greedy import greedy_uncertainty
-from activedpo_cli.core.implicit_reward import implicit_reward
 from activedpo_cli.settings import Positive, Section, setting
 from activedpo_cli.shapes import Float
 
@@ -39,10 +38,9 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    labelled_margins = _labelled_margins(candidates.labelled, candidates.beta)
     rows, scores = greedy_uncertainty(
         _weighted(candidates.hidden_differences(), candidates.margins(), candidates.beta),
-        _weighted(candidates.labelled_hidden_differences(), labelled_margins, candidates.beta),
+        _weighted(candidates.labelled_hidden_differences(), candidates.labelled_margins(), candidates.beta),
         settings.ridge,
         budget,
         priority=seeded_order(len(candidates), generator),
@@ -57,11 +55,3 @@ def _weighted(
 ) -> Float[Tensor, "pairs hidden_size"]:
     """The v of each pair."""
     return differences * (beta * preference_variance(margins).sqrt())[:, None].to(differences)
-
-
-def _labelled_margins(labelled: Labelled | None, beta: float) -> Float[Tensor, " labelled"]:
-    """Δr̂ of the pairs labelled earlier, under the current policy; none where there are none."""
-    if labelled is None:
-        return torch.zeros(0, dtype=torch.float64)
-    rewards = implicit_reward(column(labelled, "logps").double(), column(labelled, "ref_logps").double(), beta)
-    return rewards[labelled.row_a] - rewards[labelled.row_b]

@@ -65,6 +65,18 @@ def test_hidden_differences_keep_their_length() -> None:
     assert table.labelled_hidden_differences().tolist() == [[3, 4], [0, -4]]
 
 
+def test_margins_of_labelled_pairs_are_their_own() -> None:
+    assert candidates().labelled_margins().tolist() == []
+    given = labelled(logps=torch.tensor([1.0, 4.0, 0.0, 0.5]), ref_logps=torch.tensor([0.0, 1.0, 0.0, 0.25]))
+    assert given.logps is not None
+    assert given.ref_logps is not None
+    expected = [
+        0.5 * float((given.logps[a] - given.ref_logps[a]) - (given.logps[b] - given.ref_logps[b]))
+        for a, b in zip(given.row_a.tolist(), given.row_b.tolist(), strict=True)
+    ]
+    assert candidates(labelled=given, beta=0.5).labelled_margins().tolist() == expected
+
+
 def test_margins_are_differences_of_implicit_rewards() -> None:
     """By hand: β (log π − log π_ref) is 0.5 times 1, 3, 0 and −2."""
     logps, ref_logps = torch.tensor([-4.0, -4.0, -7.0, -9.0]), torch.tensor([-5.0, -7.0, -7.0, -7.0])
