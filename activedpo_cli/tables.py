@@ -91,6 +91,22 @@ def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
     return [{"role": message["role"], "content": message["content"]} for message in value]
 
 
+def parse_shared_messages(chosen: Any, rejected: Any, origin: str) -> list[dict[str, str]]:
+    """The prompt of a preference without one, TRL's implicit prompt: the messages before the last, equal in both.
+
+    Raises InvalidDataError, naming `origin`, where these are no messages, differ, or hold no text.
+    """
+    if not isinstance(chosen, list) or not isinstance(rejected, list):
+        raise InvalidDataError(
+            f"{origin} has no `prompt`", details=["only messages can hold the prompt inside `chosen` and `rejected`"]
+        )
+    if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
+        raise InvalidDataError(f"{origin}: `chosen` and `rejected` differ before their last message")
+    prompt = parse_prompt(chosen[:-1], origin)
+    assert not isinstance(prompt, str)
+    return prompt
+
+
 def excerpt(value: Any) -> str:
     """A short form of a foreign value, however large or deep, that is safe to print."""
     return EXCERPTS.repr(value)

@@ -44,7 +44,7 @@ PoolOption = Annotated[
     Optional[Path],
     typer.Option(
         "--pool",
-        help="A table of pairs: `prompt` with `chosen`, `rejected` or `response_a`, `response_b`.",
+        help="A table of pairs: `prompt` with `chosen`, `rejected` or `response_a`, `response_b`, as TRL has them.",
         rich_help_panel=POOL_PANEL,
     ),
 ]

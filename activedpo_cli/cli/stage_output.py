@@ -38,7 +38,8 @@ def print_pool_choice(choice: PoolChoice, *, json: bool, quiet: bool) -> None:
     place = choice.output or result.folder
     if json:
         state = {"state": "up to date" if choice.was_done else "done"}
-        print_json(stage_as_json(result) | state | {"output": None if choice.output is None else str(choice.output)})
+        output = None if choice.output is None else str(choice.output)
+        print_json(stage_as_json(result) | state | {"output": output, "left_out_rows": choice.left_out_rows})
         return
     if quiet:
         return

@@ -59,6 +59,37 @@ class PoolMatch:
     pairs: list[GivenPair]
 
 
+class LeftOutRows(NamedTuple):
+    """Rows of pairs that nobody could answer, by the line where each begins."""
+
+    equal: list[int]
+    """Both responses are the same text."""
+    empty: list[int]
+    """A response has no text."""
+
+    def counts(self) -> dict[str, int]:
+        """How many of each kind, for a summary."""
+        return {"equal_responses": len(self.equal), "empty_response": len(self.empty)}
+
+    def in_words(self) -> list[str]:
+        """A phrase for each kind that there is, with the first lines."""
+        kinds = (("whose two responses are the same", self.equal), ("with an empty response", self.empty))
+        return [_rows_in_words(what, lines) for what, lines in kinds if lines]
+
+
+def _rows_in_words(what: str, lines: list[int]) -> str:
+    s = "" if len(lines) == 1 else "s"
+    shown = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
+    return f"{len(lines)} row{s} {what} (line{s} {shown})"
+
+
+class RecordedPairs(NamedTuple):
+    """Pairs of a file, by prompt, and the rows left out."""
+
+    prompts: list[RecordedPrompt]
+    left_out: LeftOutRows
+
+
 class HeldOutPreference(NamedTuple):
     """One preference read for evaluation; `chosen` and `rejected` can be equal, as in real data."""
 
@@ -83,29 +114,33 @@ def read_recorded(path: Path) -> list[RecordedPrompt]:
     return [gathering.result() for gathering in gathered.values()]
 
 
-def read_recorded_pairs(path: Path) -> list[RecordedPrompt]:
+def read_recorded_pairs(path: Path) -> RecordedPairs:
     """The same for a file whose rows are pairs, which are kept as such; which response was chosen shapes no order.
 
-    Raises InvalidDataError as `read_recorded` does, where a row is no pair, and where a row holds the same text twice.
+    Rows between whose responses there is nothing to choose are left out, and named.
+
+    Raises InvalidDataError as `read_recorded` does, where a row is no pair, and where no row is left.
     """
     gathered: dict[str, Gathering] = {}
-    identical = []
+    left_out = LeftOutRows([], [])
     for prompt, responses, preferences, row in _parsed_rows(path):
         if not is_pair(row):
             raise InvalidDataError(f"{row.origin} holds no pair of responses", details=[ONE_PAIR])
+        if not all(response.text.strip() for response in responses):
+            left_out.empty.append(row.line)
+            continue
+        if responses[0].text == responses[1].text:
+            left_out.equal.append(row.line)
+            continue
         if "chosen" in row.values:
             prompt, responses, preferences = without_verdict_in_order((prompt, responses, preferences))
         gathering, (index_a, index_b) = gather(gathered, prompt, responses, preferences, row.origin)
-        if index_a == index_b:
-            identical.append(row.origin)
         gathering.add_pair(index_a, index_b, row.line)
-    if identical:
+    if not gathered:
         raise InvalidDataError(
-            f"{len(identical)} rows of {path} hold the same response twice, so there is nothing to choose between",
-            details=identical[:5],
-            hint="leave these rows out",
+            f"{path} holds no pair of two different responses with text", details=left_out.in_words()
         )
-    return [gathering.result() for gathering in gathered.values()]
+    return RecordedPairs([gathering.result() for gathering in gathered.values()], left_out)
 
 
 def read_preferences(path: Path) -> list[HeldOutPreference]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.records import PromptText
-from activedpo_cli.tables import Row, excerpt, parse_messages, parse_prompt
+from activedpo_cli.tables import Row, excerpt, parse_messages, parse_prompt, parse_shared_messages
 
 TEXT_FIELDS = ("text", "response", "completion")
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
@@ -182,14 +182,7 @@ def _parse_preference(row: Row, cut_prompt: bool) -> ParsedRow:
 
 
 def _implicit_prompt(chosen: Any, rejected: Any, origin: str) -> tuple[PromptText, str, str]:
-    """TRL's form without `prompt`: the messages before the last are the prompt, and equal in both."""
-    if not isinstance(chosen, list) or not isinstance(rejected, list):
-        raise InvalidDataError(
-            f"{origin} has no `prompt`", details=["only messages can hold the prompt inside `chosen` and `rejected`"]
-        )
-    if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
-        raise InvalidDataError(f"{origin}: `chosen` and `rejected` differ before their last message")
-    prompt = parse_prompt(chosen[:-1], origin)
+    prompt = parse_shared_messages(chosen, rejected, origin)
     return prompt, _response_text(chosen[-1:], origin), _response_text(rejected[-1:], origin)
 
 

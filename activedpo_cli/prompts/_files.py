@@ -6,20 +6,28 @@ from pathlib import Path
 
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.prompts.base import SourcePrompt
-from activedpo_cli.tables import Row, parse_prompt, read_table
+from activedpo_cli.records import PromptText
+from activedpo_cli.tables import Row, parse_prompt, parse_shared_messages, read_table
 
 
 def read_file(path: Path, column: str) -> Iterator[SourcePrompt]:
-    """The prompts in `column` of a table, in file order.
+    """The prompts in `column` of a table, in file order; of preferences without one, the messages that both share.
 
     Raises:
         InvalidDataError: the file cannot be read (see `read_table`), or a row has no usable prompt; names the row.
 
     """
     for row in read_table(path):
-        if column not in row.values:
-            raise _no_column(row, column)
-        yield SourcePrompt(prompt=parse_prompt(row.values[column], row.origin), origin=row.origin)
+        yield SourcePrompt(prompt=_prompt(row, column), origin=row.origin)
+
+
+def _prompt(row: Row, column: str) -> PromptText:
+    values = row.values
+    if column in values:
+        return parse_prompt(values[column], row.origin)
+    if column == "prompt" and isinstance(values.get("chosen"), list) and isinstance(values.get("rejected"), list):
+        return parse_shared_messages(values["chosen"], values["rejected"], row.origin)
+    raise _no_column(row, column)
 
 
 def _no_column(row: Row, column: str) -> InvalidDataError:

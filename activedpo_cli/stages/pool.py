@@ -132,8 +132,14 @@ def _fill(context: Context) -> dict[str, Any]:
     assert context.config.generate.responses is not None
     prompts = context.run.prompts()
     are_pairs = context.config.generate.recorded_pairs == "given"
-    read = read_recorded_pairs if are_pairs else read_recorded
-    match = match_to_prompts(read(Path(context.config.generate.responses)), prompts)
+    path, left_out = Path(context.config.generate.responses), None
+    if are_pairs:
+        recorded, left_out = read_recorded_pairs(path)
+        if left_out.in_words():
+            context.progress.warn(f"left out of {path}: {' and '.join(left_out.in_words())}")
+    else:
+        recorded = read_recorded(path)
+    match = match_to_prompts(recorded, prompts)
     responses, too_long = _encode(context, prompts, match.pool)
     kept = {response.response_id for response in responses}
     preferences = [
@@ -152,6 +158,7 @@ def _fill(context: Context) -> dict[str, Any]:
         "too_long": too_long,
         "prompts_without_responses": match.prompts_without_responses,
         "unmatched_prompts_in_file": match.unmatched,
+        **({} if left_out is None else {"left_out_rows": left_out.counts()}),
     }
     context.progress.note(
         f"pool: {len(responses)} responses; left out: {too_long} responses longer than the model's context, "

@@ -47,11 +47,15 @@ class PoolRequest:
 
 @dataclass(frozen=True)
 class PoolChoice:
-    """The finished selection, and whether nothing was left to do; `output` holds the picked pairs where it was asked for."""
+    """The finished selection, and whether nothing was left to do; `output` holds the picked pairs where it was asked for.
+
+    `left_out_rows` counts rows of the file between whose responses there is nothing to choose, by reason.
+    """
 
     result: StageResult
     output: Path | None
     was_done: bool
+    left_out_rows: dict[str, int]
 
 
 def do_pool_choice(request: PoolRequest, progress: Progress) -> PoolChoice:
@@ -81,7 +85,9 @@ def do_pool_choice(request: PoolRequest, progress: Progress) -> PoolChoice:
             progress.note(f"took `{run.path}` away again, since nothing was made in it")
         raise
     was_written = request.output is None or _write(request, picked_pairs(run))
-    return PoolChoice(results[-1], request.output, was_written and all(result.was_done for result in results))
+    was_done = was_written and all(result.was_done for result in results)
+    pool = run.pool.manifest
+    return PoolChoice(results[-1], request.output, was_done, pool.summary.get("left_out_rows", {}) if pool else {})
 
 
 def picked_pairs(run: Run) -> list[dict[str, Any]]:
@@ -141,11 +147,7 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
     config = build_config(nested(given))
     ridge_setting(request.ridge, config.select.method, SilentProgress())
     method_settings(config)
-    counts = []
-    for item in read_recorded_pairs(request.pool):
-        usable = [bool(response.text.strip()) for response in item.responses]
-        counts.append(sum(usable[a] and usable[b] for a, b, _ in item.pairs))
-    _check_budget(config, request.pool, counts)
+    _check_budget(config, request.pool, [len(item.pairs) for item in read_recorded_pairs(request.pool).prompts])
 
 
 def _check_enough_left(run: Run, config: Config, pool: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import activedpo, all_outputs, done, manifest, on, refused, rows, snapshot
+from small_models import save_small_model
 from zygote import Zygote
 
 SMALL = {"adapter.r": 2, "featurize.proj_dim": 64, "featurize.unit_size": 4, "featurize.tokens_per_batch": 256}
@@ -176,6 +177,58 @@ def test_killed_among_the_features_it_goes_on(small_model: Path, zygote: Zygote,
     assert all_outputs(Path("run")) == all_outputs(Path("whole"))
 
 
+def turns(*contents: str) -> list[dict[str, str]]:
+    """Messages, the user's first."""
+    return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(contents)]
+
+
+def test_rows_without_a_choice_are_left_out_and_counted(small_model: Path) -> None:
+    """Equal or empty responses, as real data has; the picks are those of the file without these rows."""
+    given = preferences()
+    write(given)
+    done(*words(small_model, "--output", "without.jsonl", run="without"))
+    given.insert(2, {"prompt": "Question 0", "chosen": "the same", "rejected": "the same"})
+    given.insert(5, {"prompt": "Of its own", "chosen": "words", "rejected": " \n"})
+    given.append({"prompt": "Question 1", "chosen": "", "rejected": ""})
+    write(given)
+    again = words(small_model, "--output", "picked.jsonl", "--json")
+    result = done(*again)
+    assert (
+        "1 row whose two responses are the same (line 3) and 2 rows with an empty response (lines 6, 23)"
+        in result.stderr
+    )
+    counts = {"equal_responses": 1, "empty_response": 2}
+    assert json.loads(result.stdout)["left_out_rows"] == counts
+    assert json.loads((Path("run/pool/manifest.json")).read_text())["summary"]["left_out_rows"] == counts
+    assert json.loads(done(*again).stdout)["left_out_rows"] == counts
+    picked, without = rows(Path("picked.jsonl")), rows(Path("without.jsonl"))
+    assert [texts(row) for row in picked] == [texts(row) for row in without]
+    for row in picked:
+        assert texts(given[row["row"] - 1]) == texts(row)
+
+
+def test_messages_that_hold_their_prompt_are_accepted(
+    workplace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """TRL's conversational form without `prompt`: the shared leading messages are the prompt."""
+    model = save_small_model(tmp_path_factory.mktemp("chat") / "llama", tokenizer="bytes-chat")
+    explicit = [
+        {
+            "prompt": [*turns("Hello", "Hi"), *turns(row["prompt"])],
+            **{side: [{"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")},
+        }
+        for row in preferences()
+    ]
+    write(explicit)
+    picked = []
+    for run in ("explicit", "implicit"):
+        done(*words(model, "--output", f"{run}.jsonl", run=run))
+        picked.append(rows(Path(f"{run}.jsonl")))
+        write([{side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in explicit])
+    assert picked[0] == picked[1]
+    assert picked[0][0]["prompt"][:2] == turns("Hello", "Hi")
+
+
 FINE = preferences()[:6]
 BAD_FILES = [
     ([], "holds no rows"),
@@ -184,10 +237,14 @@ BAD_FILES = [
     ([*FINE, {"prompt": "Q", "response": "x"}], "line 7 holds no pair"),
     ([*FINE, {"prompt": "Q", "responses": ["x", "y"]}], "line 7 holds no pair"),
     ([*FINE, {"prompt": "Q", "response_a": "x"}], "line 7 has no responses"),
-    ([*FINE, {"prompt": "Q", "response_a": "x", "response_b": "x"}], "1 rows of pairs.jsonl hold the same"),
-    ([*FINE, {"prompt": "Q", "chosen": "x", "rejected": "x"}], "1 rows of pairs.jsonl hold the same"),
-    ([{"prompt": "Q", "response_a": "x", "response_b": " "}], "no pair of two responses"),
+    ([{"prompt": "Q", "response_a": "x", "response_b": " "}], "no pair of two different responses with text"),
+    (
+        [{"prompt": "Q", "chosen": "x", "rejected": "x"}] * 7,
+        "7 rows whose two responses are the same (lines 1, 2,",
+    ),
     (FINE[:4], "only 4 pairs of pairs.jsonl"),
+    ([*FINE[:4], {"prompt": "Q", "chosen": "x", "rejected": "x"}], "only 4 pairs of pairs.jsonl"),
+    ([*FINE, {"chosen": turns("Q", "x"), "rejected": turns("R", "y")}], "line 7: `chosen` and `rejected` differ"),
 ]
 
 
