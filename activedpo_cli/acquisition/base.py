@@ -92,13 +92,24 @@ class Candidates:
 
     def hidden_differences(self) -> Float[Tensor, "pairs hidden_size"]:
         """Differences z = hidden of a − hidden of b, in float64, not normalised."""
-        return difference_features(column(self, "hidden"), self.row_a, self.row_b)
+        return _differences(self, "hidden")
 
     def labelled_hidden_differences(self) -> Float[Tensor, "labelled hidden_size"]:
         """Differences z of the pairs labelled earlier; no rows where there are none."""
+        return self._labelled_differences("hidden")
+
+    def mean_hidden_differences(self) -> Float[Tensor, "pairs hidden_size"]:
+        """Differences of states averaged over the response, in float64, not normalised."""
+        return _differences(self, "mean_hidden")
+
+    def labelled_mean_hidden_differences(self) -> Float[Tensor, "labelled hidden_size"]:
+        """The same of the pairs labelled earlier; no rows where there are none."""
+        return self._labelled_differences("mean_hidden")
+
+    def _labelled_differences(self, name: str) -> Float[Tensor, "labelled hidden_size"]:
         if self.labelled is None:
-            return column(self, "hidden").new_zeros(0, column(self, "hidden").shape[1], dtype=torch.float64)
-        return difference_features(column(self.labelled, "hidden"), self.labelled.row_a, self.labelled.row_b)
+            return column(self, name).new_zeros(0, column(self, name).shape[1], dtype=torch.float64)
+        return _differences(self.labelled, name)
 
     def margins(self) -> Float[Tensor, " pairs"]:
         """Δr̂ = β (log π/π_ref of a − log π/π_ref of b), in float64; zero for a policy that is π_ref."""
@@ -115,6 +126,10 @@ def column(table: Candidates | Labelled, name: str) -> Tensor:
     if found is None:
         raise ValueError(f"these {type(table).__name__.lower()} have no {name}")
     return found
+
+
+def _differences(table: Candidates | Labelled, name: str) -> Float[Tensor, "pairs hidden_size"]:
+    return difference_features(column(table, name), table.row_a, table.row_b)
 
 
 def _margins(table: Candidates | Labelled, beta: float) -> Float[Tensor, " pairs"]:

@@ -27,6 +27,13 @@ def ranked(
     return shuffled[places.argsort(stable=True)]
 
 
+def standardised(values: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    """Less their mean and in units of their standard deviation; zeros where all are equal or there is one."""
+    centred = values - values.mean()
+    deviation = centred.square().mean().sqrt()
+    return centred / deviation if deviation > 1e-12 * values.abs().amax() else torch.zeros_like(values)
+
+
 def grouped(shuffled: Int[Tensor, " rows"], groups: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
     """`shuffled`, a permutation, with all rows of a group moved up to the first of them."""
     group_of_row = groups.cpu().unique(return_inverse=True)[1][shuffled]
