@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from activedpo_cli.cli.options import IterationOption, JsonOption, QuietOption, RunOption
+from activedpo_cli.cli.options import IterationOption, JsonOption, QuietOption, RunOption, all_given
 
 if TYPE_CHECKING:
     from activedpo_cli.artifacts.run import Run
@@ -109,7 +109,11 @@ def compare(
         typer.Option("--budget", min=1, metavar="N", help="Pairs that each chooses. \\[default: select.budget]"),
     ] = None,
     seed: Annotated[
-        Optional[int], typer.Option("--seed", metavar="N", help="Decides ties. \\[default: the run's]")
+        Optional[int], typer.Option("--seed", metavar="N", help="Decides ties and draws. \\[default: the run's]")
+    ] = None,
+    set_: Annotated[
+        Optional[list[str]],
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of select or of a method, for once; repeatable."),
     ] = None,
     output: Annotated[
         Optional[Path],
@@ -119,11 +123,15 @@ def compare(
 ) -> None:
     """What several methods would choose from one iteration's candidates: overlap, lengths, diversity, prompts, seconds.
 
-    Reads stored columns and no model; no stage of the run is changed. The settings are those of config.yaml.
+    Reads stored columns and no model; no stage of the run is changed. The settings are those of config.yaml, unless --set
+    gives others. The method that the run selects by has the seed of select and so its picks; each other one has a seed made
+    of that and its name, so that methods which must break ties do not agree by chance.
 
     Writes   overlap.png, compare.json
 
     Example:   activedpo compare activedpo random k-center --iteration 2
+
+    Example:   activedpo compare --set select.activedpo.ridge=10 --set select.apo.greedy=true
     """
     from activedpo_cli.artifacts.run import Run, run_path
     from activedpo_cli.cli.compare_output import print_comparison
@@ -136,7 +144,7 @@ def compare(
     place = output or default_place(opened, number)
     check_place(place)
     with passing_message("comparing …"):
-        found = compare_methods(opened, number, methods or [], budget=budget, seed=seed)
+        found = compare_methods(opened, number, methods or [], budget=budget, seed=seed, given=all_given({}, set_))
         picture = write_comparison(place, found)
     told = {**found, "picture": str(picture)}
     print_json(told) if json else print_comparison(told)

@@ -1,7 +1,7 @@
 """Several methods on the candidates of one iteration: what each would choose, from stored columns alone."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from types import ModuleType
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli import discovery
 from activedpo_cli.artifacts.run import Run
+from activedpo_cli.config import with_changes
 from activedpo_cli.core.overlap import chance_share, shared_share
-from activedpo_cli.errors import InvalidDataError, NotReadyError
+from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.seeds import derive_seed
-from activedpo_cli.settings import Config
+from activedpo_cli.settings import Config, SelectSettings
 from activedpo_cli.stages.candidate_table import (
     READ_BY_SELECT,
     candidate_table,
@@ -21,12 +22,16 @@ from activedpo_cli.stages.candidate_table import (
     stored_columns,
 )
 from activedpo_cli.stages.candidates import CandidatePair, candidate_pairs
-from activedpo_cli.stages.select import inputs, method_settings
+from activedpo_cli.stages.select import inputs, method_section, method_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from activedpo_cli.acquisition.base import Candidates
+
+
+ALSO_SETTABLE = frozenset({"train.beta", "label.oracle", "label.score_field"})
+"""Beside those of `select`: β of implicit rewards, and what decides which pairs are candidates."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +46,31 @@ class _Choice:
 
 
 def compare_methods(
-    run: Run, iteration: int, names: Sequence[str], *, budget: int | None = None, seed: int | None = None
+    run: Run,
+    iteration: int,
+    names: Sequence[str],
+    *,
+    budget: int | None = None,
+    seed: int | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What each method chooses with the settings of `config.yaml`, and how their choices differ.
+    """What each method chooses with the settings of `config.yaml`, and those given instead, and how their choices differ.
 
     Without names all methods whose columns are there; those whose are not are listed in `left_out` with what they lack.
-    `overlaps` are shares of the batch in common. With the run's seed and budget the picks are those of *select*.
+    `overlaps` are shares of the batch in common. The method that the run selects by has the seed of *select*, hence its
+    picks where nothing is given; each other one has a seed of its own, from the run's and its name, since methods that fall
+    back on the order of ties would have all in common by chance alone.
 
-    Raises UsageError for an unknown method or wrong settings of one, NotReadyError where no method has its columns or
-    an earlier stage is missing or stale, and InvalidDataError where so many pairs can not be chosen.
+    Raises UsageError for an unknown method, wrong settings of one, or a setting of none of them, NotReadyError where no
+    method has its columns or an earlier stage is missing or stale, and InvalidDataError where so many pairs can not be
+    chosen.
     """
     asked = list(dict.fromkeys(discovery.resolve("acquisition", name) for name in names))
-    config = run.config
-    inputs(run, iteration, config)
+    given = dict(given or {})
     methods = {name: discovery.load("acquisition", name) for name in asked or discovery.available("acquisition")}
+    _check_settings(given, methods)
+    config = with_changes(run.config, given)
+    inputs(run, iteration, config)
     there = stored_columns(run, iteration) | READ_BY_SELECT
     left_out = {name: sorted(set(method.NEEDS) - there) for name, method in methods.items()}
     left_out = {name: lacking for name, lacking in left_out.items() if lacking}
@@ -65,14 +81,20 @@ def compare_methods(
         raise NotReadyError("none of these methods has the columns that it needs", details=details, hint=command)
     count = config.select.budget if budget is None else budget
     choice = _prepared(run, iteration, config, able, count, config.seed if seed is None else seed)
-    generator_seed = derive_seed(choice.seed, "select", iteration)
-    rows = {name: _described(choice, name, method, count, generator_seed) for name, method in able.items()}
+    selects_by = discovery.resolve("acquisition", config.select.method)
+    rows = {
+        name: _described(
+            choice, name, method, count, derive_seed(choice.seed, "select", iteration, *_own(name, selects_by))
+        )
+        for name, method in able.items()
+    }
     picked = {name: set(row["picked"]) for name, row in rows.items()}
     return {
         "run": run.path.absolute().name,
         "iteration": iteration,
         "budget": count,
         "seed": choice.seed,
+        "given": given,
         "candidates": {
             "pairs": len(choice.pairs),
             "prompts": len({pair.prompt_id for pair in choice.pairs}),
@@ -84,6 +106,25 @@ def compare_methods(
         "left_out": left_out,
         "command_for_left_out": command if left_out else None,
     }
+
+
+def _check_settings(given: Mapping[str, Any], methods: Iterable[str]) -> None:
+    """Raise UsageError for what decides nothing here, as a setting of a method that is not compared."""
+    ours = {f"select.{name}" for name in SelectSettings.model_fields} - {"select.method", "select.budget"}
+    for key in given:
+        parts = key.split(".")
+        is_methods = len(parts) == 3 and parts[0] == "select" and parts[1] in map(method_section, methods)
+        if key not in ours | ALSO_SETTABLE and not is_methods:
+            raise UsageError(
+                f"`{key}` is no setting of a comparison of {', '.join(methods)}",
+                details=[f"settings: select.METHOD.… of these, {', '.join(sorted(ours | ALSO_SETTABLE))}"],
+                hint="activedpo compare METHOD… --budget N --seed N --set select.METHOD.KEY=VALUE",
+            )
+
+
+def _own(name: str, selects_by: str) -> tuple[str, ...]:
+    """What tells a method's seed from that of *select*."""
+    return () if name == selects_by else (name,)
 
 
 def _prepared(
@@ -121,6 +162,7 @@ def _described(choice: _Choice, name: str, method: ModuleType, budget: int, gene
         **_diversity(choice.table, chosen.rows),
         "prompts": len({pair.prompt_id for pair in picked}),
         "seconds": seconds,
+        "settings": settings.model_dump(mode="json"),
     }
 
 

@@ -45,15 +45,61 @@ def responses_of(pair: str) -> list[str]:
     return [f"{stem}/{name}" for name in couple.split("-")]
 
 
+def selected(run: Path) -> list[str]:
+    return [row["pair_id"] for row in rows(run / "iter-002" / "select" / "selection.jsonl")]
+
+
 def test_the_picks_are_those_of_select(finished: Path) -> None:
+    """Of the method that the run selects by, ties and draws included; of others where neither matters."""
     found = compared(finished, "activedpo", "random", "k-center")
-    chosen = rows(finished / "iter-002" / "select" / "selection.jsonl")
     assert found["iteration"] == 2
-    assert found["methods"]["activedpo"]["picked"] == [row["pair_id"] for row in chosen]
-    for method in ("random", "k-center"):
-        done(*on(finished, "select"), "--iteration", 2, "--method", method, "--force")
-        again = rows(finished / "iter-002" / "select" / "selection.jsonl")
-        assert found["methods"][method]["picked"] == [row["pair_id"] for row in again]
+    assert found["methods"]["activedpo"]["picked"] == selected(finished)
+    done(*on(finished, "select"), "--iteration", 2, "--method", "k-center", "--force")
+    assert found["methods"]["k-center"]["picked"] == selected(finished)
+    done(*on(finished, "select"), "--iteration", 2, "--method", "random", "--force")
+    assert found["methods"]["random"]["picked"] != selected(finished)
+    again = compared(finished, "activedpo", "random")
+    assert again["methods"]["random"]["picked"] == selected(finished)
+    assert again["methods"]["activedpo"] == found["methods"]["activedpo"] | {
+        "seconds": again["methods"]["activedpo"]["seconds"]
+    }
+
+
+def test_methods_that_break_ties_do_not_agree_by_that(finished: Path) -> None:
+    """At t = 1 all margins are zero: with one seed, three methods would choose the very same pairs."""
+    columns = "featurize.compute=[features,ref_logps]"
+    done(*on(finished, "featurize"), "--iteration", 1, "--set", columns, "--force")
+    names = ("random", "small-margin", "aplp-certainty")
+    found = compared(finished, *names, "--iteration", 1, "--budget", 8)
+    assert all(found["overlaps"][a][b] < 1 for a in names for b in names if a != b)
+    picks = [found["methods"][name]["picked"] for name in names]
+    again = compared(finished, *names[::-1], "--iteration", 1, "--budget", 8)
+    assert [again["methods"][name]["picked"] for name in names] == picks
+
+
+def test_settings_given_for_once(finished: Path) -> None:
+    before = snapshot(finished)
+    plain = compared(finished, "activedpo", "largest-norm")
+    words = ("--set", "select.activedpo.ridge=1e9", "--set", "select.normalise=none")
+    found = compared(finished, "activedpo", "largest-norm", *words)
+    assert found["given"] == {"select.activedpo.ridge": 1e9, "select.normalise": "none"}
+    assert found["methods"]["activedpo"]["settings"] == {"ridge": 1e9}
+    assert plain["methods"]["activedpo"]["settings"] == {"ridge": 0.1}
+    assert found["overlaps"]["activedpo"]["largest-norm"] == 1, "without V only the norm is left"
+    assert plain["overlaps"]["activedpo"]["largest-norm"] < 1
+    assert without(snapshot(finished), "compare/") == before
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "select.method=random", "select.budget=3", "select.apo.greedy=true", "select.activedpo.rigde=1",
+        "select.activedpo.ridge=-1", "select.activedpo=1", "train.learning_rate=1", "seed=3", "ridge",
+    ],
+)  # fmt: skip
+def test_settings_that_mean_nothing_here_are_refused(finished: Path, word: str) -> None:
+    refused(2, *on(finished, "compare"), "activedpo", "random", "--set", word)
+    assert not (finished / "compare").exists()
 
 
 def test_numbers_by_hand(finished: Path) -> None:
