@@ -1,6 +1,7 @@
 """How work reports that it advances, without knowing who listens."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 
@@ -47,3 +48,13 @@ class SilentProgress:
     def handed_over(self) -> AbstractContextManager[None]:
         """Nothing to leave."""
         return nullcontext()
+
+
+@contextmanager
+def shown(progress: Progress, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A piece of work that ends also where it fails; yields what advances it."""
+    progress.start(label, total, unit)
+    try:
+        yield progress.advance
+    finally:
+        progress.stop()

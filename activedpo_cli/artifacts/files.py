@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
+BYTES_HASHED_AT_ONCE = 2**20
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -86,10 +87,16 @@ def sweep_temporaries(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def sha256_of(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file's bytes."""
+def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """The hexadecimal SHA-256 of a file's bytes; `on_bytes` is told how many more were read, for files that are large."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        if on_bytes is None:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while part := stream.read(BYTES_HASHED_AT_ONCE):
+            digest.update(part)
+            on_bytes(len(part))
+        return digest.hexdigest()
 
 
 def free_bytes(path: Path) -> int:

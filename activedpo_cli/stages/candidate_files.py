@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli import discovery
 from activedpo_cli.errors import InvalidDataError
-from activedpo_cli.progress import Progress
+from activedpo_cli.progress import Progress, shown
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.pair_list import PairList, read_pairs
@@ -47,7 +47,9 @@ class Choice:
     passes: int | None = None
 
 
-def read_candidate_files(features: Path, pairs: Path, labelled_pairs: Path | None) -> CandidateFiles:
+def read_candidate_files(
+    features: Path, pairs: Path, labelled_pairs: Path | None, progress: Progress
+) -> CandidateFiles:
     """The three files; raises InvalidDataError, naming the file and what is wrong in it."""
     import torch
 
@@ -65,8 +67,8 @@ def read_candidate_files(features: Path, pairs: Path, labelled_pairs: Path | Non
             )
         labelled = rows.read(0, rows.shape[0]).double()
         _check_finite(labelled, 0, f"`pair_features` of {labelled_pairs}")
-    _check_all_finite(responses)
-    return CandidateFiles(responses, labelled, read_pairs(pairs, responses.shape[0]))
+    _check_all_finite(responses, progress)
+    return CandidateFiles(responses, labelled, read_pairs(pairs, responses.shape[0], progress))
 
 
 def check_budget(config: Config, table: CandidateFiles, path: Path) -> None:
@@ -167,12 +169,14 @@ def _generator(config: Config) -> "torch.Generator":
     return torch.Generator().manual_seed(derive_seed(config.seed, "select", "files"))
 
 
-def _check_all_finite(responses: TensorRows) -> None:
+def _check_all_finite(responses: TensorRows, progress: Progress) -> None:
     count, proj_dim = responses.shape
     step = max(1, NUMBERS_READ_AT_ONCE // proj_dim)
-    for start in range(0, count, step):
-        part = responses.read(start, min(start + step, count))
-        _check_finite(part, start, f"`features` of {responses.path}")
+    with shown(progress, f"checking {responses.path.name}", count, "responses") as advance:
+        for start in range(0, count, step):
+            part = responses.read(start, min(start + step, count))
+            _check_finite(part, start, f"`features` of {responses.path}")
+            advance(len(part))
 
 
 def _check_finite(features: "Tensor", first: int, name: str) -> None:

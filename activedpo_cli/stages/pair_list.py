@@ -2,17 +2,23 @@
 
 import json
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.progress import Progress, shown
 from activedpo_cli.tables import Row, excerpt, read_table
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+LINE_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
+LINES_SAID_AT_ONCE = 10_000
+BYTES_COUNTED_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class PairList:
         return json.loads(self._ids[start : int(self._ends[row])])
 
 
-def read_pairs(path: Path, responses: int) -> PairList:
+def read_pairs(path: Path, responses: int, progress: Progress) -> PairList:
     """The pairs of a table with `pair_id`, `response_a` and `response_b`, rows of `responses` responses.
 
     Raises InvalidDataError, naming the line, for what is missing, out of range or there twice.
@@ -43,7 +49,7 @@ def read_pairs(path: Path, responses: int) -> PairList:
     columns = {name: array("q") for name in ("row_a", "row_b", "ends")}
     id_digests, prompt_digests = array("q"), array("q")
     ids = bytearray()
-    for row in read_table(path):
+    for row in _watched(path, progress):
         identifier = _identifier(row, "pair_id")
         ids += identifier
         columns["ends"].append(len(ids))
@@ -60,6 +66,30 @@ def read_pairs(path: Path, responses: int) -> PairList:
     prompts = _tensor(prompt_digests).unique(return_inverse=True)[1] if prompt_digests else None
     row_a, row_b, ends = (_tensor(values) for values in columns.values())
     return PairList(row_a, row_b, prompts, bytes(ids), ends)
+
+
+def _watched(path: Path, progress: Progress) -> Iterator[Row]:
+    """The rows of a table, shown as they are read where its lines can be counted first, which takes next to nothing."""
+    if path.suffix.lower() not in LINE_SUFFIXES or not path.is_file():
+        yield from read_table(path)
+        return
+    total, said = _lines(path), 0
+    with shown(progress, f"reading {path.name}", total, "lines") as advance:
+        for row in read_table(path):
+            if row.line - said >= LINES_SAID_AT_ONCE:
+                advance(row.line - said)
+                said = row.line
+            yield row
+        advance(total - said)
+
+
+def _lines(path: Path) -> int:
+    """Lines of a file, a last one without its end included."""
+    count, part = 0, b"\n"
+    with open(path, "rb") as stream:
+        while more := stream.read(BYTES_COUNTED_AT_ONCE):
+            count, part = count + more.count(b"\n"), more
+    return count + (not part.endswith(b"\n"))
 
 
 def _identifier(row: Row, name: str) -> bytes:

@@ -10,7 +10,7 @@ from activedpo_cli import discovery
 from activedpo_cli.artifacts.files import sha256_of, write_bytes
 from activedpo_cli.config import build_config, nested
 from activedpo_cli.errors import InvalidDataError, RefusedError, UsageError
-from activedpo_cli.progress import Progress
+from activedpo_cli.progress import Progress, shown
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.candidate_files import check_budget, choose, read_candidate_files
 from activedpo_cli.stages.command import ridge_setting
@@ -20,6 +20,7 @@ from activedpo_cli.stages.select import method_section, method_settings
 from activedpo_cli.tensor_rows import TensorRows
 
 SCHEMA = 1
+MEGABYTE = 10**6
 OFFERED = {"features"}
 """What a method may need here."""
 
@@ -58,11 +59,11 @@ def do_standalone(request: StandaloneRequest, progress: Progress) -> StandaloneR
     """
     config = _config(request, progress)
     _refuse_outputs_that_are_inputs(request)
-    record = _record(request, config)
+    record = _record(request, config, progress)
     found = _finished(request, record)
     if found is not None:
         return found
-    table = read_candidate_files(request.features, request.pairs, request.labelled)
+    table = read_candidate_files(request.features, request.pairs, request.labelled, progress)
     check_budget(config, table, request.pairs)
     log = PickLog(_log_path(request.output), record)
     chosen = choose(config, table, request.memory, log, progress)
@@ -126,7 +127,7 @@ def _refuse_outputs_that_are_inputs(request: StandaloneRequest) -> None:
         raise UsageError(f"--output {request.output} is a folder", hint=f"--output {request.output / 'picked.jsonl'}")
 
 
-def _record(request: StandaloneRequest, config: Config) -> dict[str, Any]:
+def _record(request: StandaloneRequest, config: Config, progress: Progress) -> dict[str, Any]:
     """What the choice depends on: settings with their defaults, and digests of the files."""
     method = config.select.method
     general = {f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields}
@@ -134,16 +135,33 @@ def _record(request: StandaloneRequest, config: Config) -> dict[str, Any]:
     settings = {"seed": config.seed, **general}
     settings |= {f"select.{method_section(method)}.{key}": value for key, value in own.items()}
     paths = {"features": request.features, "pairs": request.pairs, "labelled": request.labelled}
-    inputs = {name: None if path is None else _digest(path) for name, path in paths.items()}
+    inputs = {name: None if path is None else _digest(path, progress) for name, path in paths.items()}
     return {"schema": SCHEMA, "settings": settings, "inputs": inputs}
 
 
-def _digest(path: Path) -> str | dict[str, str]:
+def _digest(path: Path, progress: Progress) -> str | dict[str, str]:
     if path.is_dir():
-        return {file.name: sha256_of(file) for file in TensorRows(path, "features").files}
+        return {file.name: _file_digest(file, progress) for file in TensorRows(path, "features").files}
     if not path.exists():
         raise InvalidDataError(f"there is no file {path}")
-    return sha256_of(path)
+    return _file_digest(path, progress)
+
+
+def _file_digest(path: Path, progress: Progress) -> str:
+    """Its SHA-256; the bar is in whole megabytes, begun ones included."""
+    read = 0
+    with shown(progress, f"identifying {path.name}", _megabytes(path.stat().st_size), "MB") as advance:
+
+        def tell(count: int) -> None:
+            nonlocal read
+            advance(_megabytes(read + count) - _megabytes(read))
+            read += count
+
+        return sha256_of(path, tell)
+
+
+def _megabytes(size: int) -> int:
+    return -(-size // MEGABYTE)
 
 
 def _finished(request: StandaloneRequest, record: Mapping[str, Any]) -> StandaloneResult | None:
