@@ -15,6 +15,13 @@ from activedpo_cli.cli import bench_commands, experiment_commands, look_commands
 from activedpo_cli.cli.render import print_error, print_message
 from activedpo_cli.errors import ActiveDPOError, InterruptedByUserError, Terminated
 
+DISTRIBUTIONS = {"ruamel": "ruamel.yaml"}
+"""What installs a package, where it is called otherwise."""
+OWN_PACKAGES = frozenset(
+    {"accelerate", "datasets", "filelock", "huggingface_hub", "jaxtyping", "jinja2", "matplotlib", "numpy", "peft"}
+    | {"pydantic", "rich", "ruamel", "safetensors", "torch", "transformers", "trl", "typer"}
+)
+"""Imported names of the dependencies: one installation brings all of them, in versions that fit."""
 READER_GONE_EXIT_CODE = 128 + signal.SIGPIPE
 
 
@@ -42,8 +49,9 @@ class ErrorBoundary(TyperGroup):
         except Exception as error:
             if _is_click(error) or os.environ.get("ACTIVEDPO_DEBUG"):
                 raise
-            _say_bug(error)
-            raise typer.Exit(1) from error
+            missing = _missing_package(error)
+            print_error(missing or _bug(error))
+            raise typer.Exit(ActiveDPOError.exit_code) from error
 
 
 app = typer.Typer(
@@ -131,14 +139,23 @@ def _explained(error: OSError) -> ActiveDPOError:
     )
 
 
-def _say_bug(error: Exception) -> None:
+def _missing_package(error: Exception) -> ActiveDPOError | None:
+    """What to say where a package is not installed, as in an environment that was made for features alone."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if not package or package == __name__.partition(".")[0]:
+        return None
+    return ActiveDPOError(
+        f"this command needs the package `{DISTRIBUTIONS.get(package, package)}`, which is not installed",
+        hint="pip install activedpo-cli" if package in OWN_PACKAGES else f"pip install {package}",
+    )
+
+
+def _bug(error: Exception) -> ActiveDPOError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    print_error(
-        ActiveDPOError(
-            f"unexpected {type(error).__name__}: {error}",
-            details=[f"in {frame.filename}:{frame.lineno}", f"activedpo {__version__}; this is a bug"],
-            hint="set ACTIVEDPO_DEBUG=1 and run the command again to see the traceback",
-        )
+    return ActiveDPOError(
+        f"unexpected {type(error).__name__}: {error}",
+        details=[f"in {frame.filename}:{frame.lineno}", f"activedpo {__version__}; this is a bug"],
+        hint="set ACTIVEDPO_DEBUG=1 and run the command again to see the traceback",
     )
 
 

@@ -1,0 +1,90 @@
+"""Where only some of the dependencies were installed, a command names what it lacks, and keeps what there is."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from command_line import manifest, on, refused, snapshot
+
+from activedpo_cli.cli.app import DISTRIBUTIONS, OWN_PACKAGES
+
+ROOT = Path(__file__).parents[2]
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {packages!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from activedpo_cli.cli.app import app
+app({words!r})
+"""
+
+
+def without_packages(packages: tuple[str, ...], *words: object) -> subprocess.CompletedProcess:
+    probe = WITHOUT.format(packages=packages, words=[str(word) for word in words])
+    return subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("packages", "named", "words"),
+    [
+        (("trl", "datasets"), "datasets", ("train", "--iteration", 2, "--force")),
+        (("trl",), "trl", ("train", "--iteration", 2, "--force")),
+        (("matplotlib",), "matplotlib", ("compare", "random")),
+        (("matplotlib",), "matplotlib", ("report",)),
+    ],
+)
+def test_a_dependency_that_is_not_installed(finished: Path, packages: tuple, named: str, words: tuple) -> None:
+    before = snapshot(finished)
+    placed = (words[0], finished, *words[1:]) if words[0] == "report" else on(finished, *words)
+    ended = without_packages(packages, *placed)
+    assert ended.returncode == 1
+    assert f"needs the package `{named}`, which is not installed" in ended.stderr
+    assert "hint: pip install activedpo-cli" in ended.stderr
+    assert "bug" not in ended.stderr
+    assert snapshot(finished) == before
+
+
+def test_stages_of_the_thin_environment_need_no_more_than_it_has(finished: Path) -> None:
+    """torch, transformers and peft, with what these bring."""
+    missing = ("trl", "datasets", "jaxtyping", "ruamel", "matplotlib")
+    for stage in ("featurize", "select"):
+        ended = without_packages(missing, *on(finished, stage), "--iteration", 2, "--force")
+        assert ended.returncode == 0, ended.stderr
+    assert manifest(finished, 2, "select")
+
+
+def test_another_missing_package_is_named_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def needy(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'vllm.engine'", name="vllm.engine")
+
+    monkeypatch.setattr("activedpo_cli.stages.choices.choices", needy)
+    message = refused(1, "ls")
+    assert "needs the package `vllm`" in message
+    assert "pip install vllm" in message
+
+
+@pytest.mark.parametrize("name", ["activedpo_cli.nowhere", None])
+def test_a_missing_module_of_our_own_is_a_bug(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
+    from command_line import CliRunner
+
+    from activedpo_cli.cli.app import app
+
+    def broken(*_: object) -> None:
+        raise ModuleNotFoundError("No module", name=name)
+
+    monkeypatch.setattr("activedpo_cli.stages.choices.choices", broken)
+    result = CliRunner().invoke(app, ["ls"])
+    assert result.exit_code == 1
+    assert "this is a bug" in result.stderr
+
+
+def test_the_list_of_packages_is_that_of_the_dependencies() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {name for line in declared if (name := line.partition(">")[0])}
+    assert {DISTRIBUTIONS.get(package, package) for package in OWN_PACKAGES} == names
