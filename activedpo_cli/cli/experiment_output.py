@@ -23,6 +23,8 @@ def print_experiment(result: ExperimentResult, *, quiet: bool, json: bool) -> No
         )
     elif not quiet:
         _print_for_people(result)
+    for name, message in {} if json else result.failed.items():
+        print_message(f"✗ {name}: {message}", style="bad")
     if result.failed:
         raise typer.Exit(ActiveDPOError.exit_code)
     if result.busy:
@@ -33,8 +35,6 @@ def _print_for_people(result: ExperimentResult) -> None:
     for table in result.tables:
         print_message(table.title)
         print_table(table.columns, table.rows)
-    for name, message in result.failed.items():
-        print_message(f"✗ {name}: {message}", style="bad")
     if result.busy:
         print_message(
             f"{len(result.busy)} runs are being done by other processes; run the command again when they are done"

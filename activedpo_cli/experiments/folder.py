@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.artifacts import files, jsonl
+from activedpo_cli.artifacts.lock import waiting
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.errors import UsageError
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of
@@ -60,9 +61,9 @@ class ExperimentFolder:
         """Keep the specification beside what was made by it."""
         content = self.spec.model_dump(mode="json")
         path = self.path / SPEC_NAME
-        if not path.is_file() or jsonl.read_json(path) != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            jsonl.write_json(path, content)
+        with waiting(self.path / ".locks" / "spec.lock"):  # processes on one experiment often begin at the same time
+            if not path.is_file() or jsonl.read_json(path) != content:
+                jsonl.write_json(path, content)
 
     def lock_path(self, job: Job) -> Path:
         """Held by who works on a run."""

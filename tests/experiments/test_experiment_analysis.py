@@ -1,0 +1,112 @@
+"""The statistics of an experiment against numbers worked out another way."""
+
+import itertools
+import math
+from statistics import fmean
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from activedpo_cli.core.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
+from activedpo_cli.core.statistics import mean_interval
+from activedpo_cli.experiments.analysis import analyse
+from activedpo_cli.experiments.results import ResultRow
+
+DIFFERENCES = st.lists(st.integers(-20, 20), min_size=1, max_size=9)
+
+
+def row(arm: str, seed: int, iteration: int, reward: float) -> ResultRow:
+    return ResultRow(
+        arm=arm,
+        seed=seed,
+        iteration=iteration,
+        measures={"labels_spent": 10 * iteration, "reward_mean": reward},
+        seconds={},
+        score_gap=None,
+        bytes_of_features=None,
+        digest="sha256:0",
+    )
+
+
+@given(DIFFERENCES)
+def test_sign_flips_are_all_counted(differences: list[int]) -> None:
+    """Integers, so that sums are exact: the share of sign choices with a sum as far from 0."""
+    sums = [abs(sum(signs)) for signs in itertools.product(*((value, -value) for value in differences))]
+    assert sign_flip_p_value(differences) == pytest.approx(fmean(s >= abs(sum(differences)) for s in sums))
+
+
+def test_equal_signs_give_the_smallest_p() -> None:
+    assert sign_flip_p_value([0.1, 0.2, 0.30000000000000004, 0.1]) == 2 / 2**4
+    assert sign_flip_p_value([0.0, 0.0]) == 1
+
+
+def test_many_differences_are_sampled_near_the_normal_limit() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1, 60)
+    z = values.sum() / math.sqrt((values**2).sum())
+    assert sign_flip_p_value(values.tolist()) == pytest.approx(math.erfc(abs(z) / math.sqrt(2)), abs=0.01)
+    assert sign_flip_p_value(values.tolist()) == sign_flip_p_value(values.tolist())
+
+
+def test_holm_on_a_textbook_example() -> None:
+    """Holm (1979) by hand: 4 · 0.005, 3 · 0.01, then the largest so far."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for alpha in (0.01, 0.05, 0.2):
+        rejected: set[int] = set()
+        for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+            if (len(p_values) - rank) * p_values[place] > alpha:
+                break
+            rejected.add(place)
+        assert {place for place, p in enumerate(adjusted) if p <= alpha} == rejected
+
+
+def test_the_share_of_the_way() -> None:
+    found = share_of_the_way([1.5, 2.5, 3.5], [1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
+    assert found == pytest.approx((0.5, 0.5, 0.5))
+    assert share_of_the_way([1.0], [1.0], [0.5]) is None, "a ceiling below the baseline is none"
+    unclear = share_of_the_way([1.0, 2.0], [0.0, 0.0], [2.0, -1.0])
+    assert unclear is not None
+    assert unclear.low is None
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 6), st.integers(0, 1000))
+def test_heights_and_differences_are_those_of_numpy(seeds: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    rewards = {arm: draw.normal(size=(seeds, 4)) for arm in ("random", "ours")}
+    rows = [
+        row(arm, number, iteration, float(values[number, iteration]))
+        for arm, values in rewards.items()
+        for number in range(seeds)
+        for iteration in range(4)
+    ]
+    base, ours = analyse(rows, "reward_mean", "random")
+    heights = {arm: np.trapezoid(values, dx=10, axis=1) / 30 for arm, values in rewards.items()}
+    assert ours.labels == [0, 10, 20, 30]
+    assert ours.height.mean == pytest.approx(heights["ours"].mean())
+    assert base.height_difference is None
+    assert ours.height_difference is not None
+    expected = mean_interval((heights["ours"] - heights["random"]).tolist())
+    assert ours.height_difference.interval == pytest.approx(expected)
+    assert ours.differences is not None
+    assert [point.mean for point in ours.differences] == pytest.approx(
+        (rewards["ours"] - rewards["random"]).mean(axis=0).tolist()
+    )
+
+
+def test_only_seeds_of_both_are_compared_and_unequal_curves_left_out() -> None:
+    rows = [row("random", seed, t, 1.0 * t) for seed in (0, 1, 2) for t in (0, 1)]
+    rows += [row("ours", seed, t, 2.0 * t) for seed in (1, 2, 3) for t in (0, 1)] + [row("ours", 9, 0, 5.0)]
+    base, ours = analyse(rows, "reward_mean", "random")
+    assert ours.seeds == [1, 2, 3]
+    assert ours.height_difference is not None
+    assert ours.height_difference.interval.mean == pytest.approx(0.5)
+    assert ours.labels_to_target == pytest.approx(5)

@@ -1,0 +1,84 @@
+"""What can be written in a specification, and what is said about what can't."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activedpo_cli.artifacts.run import run_path
+from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.experiments.folder import ExperimentFolder
+from activedpo_cli.experiments.spec import arms_of, built_in_specs, parse_seeds, read_spec
+
+LEAST = {"title": "x", "arms": ["random"], "seeds": [0]}
+
+
+def read(tmp_path: Path, **values: object) -> object:
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(LEAST | values, sort_keys=False))
+    return read_spec(str(tmp_path / "spec.yaml"))
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=8, unique=True))
+def test_seeds_are_lists_and_ranges(seeds: list[int]) -> None:
+    assert parse_seeds(",".join(map(str, seeds))) == seeds
+    low, high = min(seeds), max(seeds)
+    assert parse_seeds(f"{low}-{high}, 77") == [*range(low, high + 1), 77]
+
+
+def test_a_list_of_methods_is_short_for_arms(tmp_path: Path) -> None:
+    assert read(tmp_path, arms=["random", "activedpo"]) == read(
+        tmp_path, arms={"random": {"select.method": "random"}, "activedpo": {"select.method": "activedpo"}}
+    )
+
+
+def test_every_arm_meets_every_point_of_the_grid(tmp_path: Path) -> None:
+    grid = {"select.activedpo.ridge": [0.1, 1], "featurize.proj_dim": [64, 128]}
+    spec = read(tmp_path, arms=["activedpo"], grid=grid, settings={"select.budget": 5})
+    found = arms_of(spec)
+    assert list(found) == [f"activedpo+ridge={ridge}+proj_dim={dim}" for ridge in ("0.1", "1") for dim in (64, 128)]
+    assert found["activedpo+ridge=1+proj_dim=64"] == {
+        "select.budget": 5,
+        "select.method": "activedpo",
+        "select.activedpo.ridge": 1,
+        "featurize.proj_dim": 64,
+    }
+    for job in ExperimentFolder(Path("runs/x"), spec).jobs():
+        assert run_path(str(job.path)) == job.path, "a valid name of a run"
+
+
+def test_variables_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_PLACE", "/there")
+    assert read(tmp_path, settings={"model.name": "${SOME_PLACE}/model"}).settings == {"model.name": "/there/model"}
+    monkeypatch.delenv("SOME_PLACE")
+    with pytest.raises(UsageError, match="SOME_PLACE, which is not set"):
+        read(tmp_path, settings={"model.name": "${SOME_PLACE}/model"})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seeds": []}, "seeds"),
+        ({"seeds": "0-x"}, "seeds"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"arms": {}}, "arms"),
+        ({"arms": {"a/b": {}}}, "can't name an arm"),
+        ({"baseline": "rando"}, "`rando` is none of the arms"),
+        ({"ceiling": "top"}, "`top` is none of the arms"),
+        ({"settings": {"seed": 3}}, "`seed` is set by seeds"),
+        ({"iterations": 0}, "iterations"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, values: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        read(tmp_path, **values)
+    assert message in " ".join([caught.value.message, *caught.value.details])
+
+
+def test_a_name_that_is_none_lists_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither a file nor an experiment") as caught:
+        read_spec("no-such-thing")
+    assert caught.value.hint == "activedpo ls experiments"
+    assert all(name in " ".join(caught.value.details) for name in built_in_specs())
