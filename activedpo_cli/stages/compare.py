@@ -58,8 +58,8 @@ def compare_methods(
 
     Without names all methods whose columns are there; those whose are not are listed in `left_out` with what they lack.
     `overlaps` are shares of the batch in common. The method that the run selects by has the seed of *select*, hence its
-    picks where nothing is given; each other one has a seed of its own, from the run's and its name, since methods that fall
-    back on the order of ties would have all in common by chance alone.
+    picks where nothing is given; each other one has a seed of its own, since methods that fall back on the order of ties
+    would agree by that alone.
 
     Raises UsageError for an unknown method, wrong settings of one, or a setting of none of them, NotReadyError where no
     method has its columns or an earlier stage is missing or stale, and InvalidDataError where so many pairs can not be
@@ -71,9 +71,7 @@ def compare_methods(
     _check_settings(given, methods)
     config = with_changes(run.config, given)
     inputs(run, iteration, config)
-    there = stored_columns(run, iteration) | READ_BY_SELECT
-    left_out = {name: sorted(set(method.NEEDS) - there) for name, method in methods.items()}
-    left_out = {name: lacking for name, lacking in left_out.items() if lacking}
+    left_out = _lacking(run, iteration, methods)
     command = command_for_columns(run, iteration, {column for lacking in left_out.values() for column in lacking})
     able = {name: method for name, method in methods.items() if name not in left_out}
     if not able:
@@ -81,11 +79,8 @@ def compare_methods(
         raise NotReadyError("none of these methods has the columns that it needs", details=details, hint=command)
     count = config.select.budget if budget is None else budget
     choice = _prepared(run, iteration, config, able, count, config.seed if seed is None else seed)
-    selects_by = discovery.resolve("acquisition", config.select.method)
     rows = {
-        name: _described(
-            choice, name, method, count, derive_seed(choice.seed, "select", iteration, *_own(name, selects_by))
-        )
+        name: _described(choice, name, method, count, _seed_of(name, choice, iteration))
         for name, method in able.items()
     }
     picked = {name: set(row["picked"]) for name, row in rows.items()}
@@ -122,9 +117,17 @@ def _check_settings(given: Mapping[str, Any], methods: Iterable[str]) -> None:
             )
 
 
-def _own(name: str, selects_by: str) -> tuple[str, ...]:
-    """What tells a method's seed from that of *select*."""
-    return () if name == selects_by else (name,)
+def _lacking(run: Run, iteration: int, methods: Mapping[str, ModuleType]) -> dict[str, list[str]]:
+    """The methods that need columns which nobody computed, and which these are."""
+    there = stored_columns(run, iteration) | READ_BY_SELECT
+    lacking = {name: sorted(set(method.NEEDS) - there) for name, method in methods.items()}
+    return {name: columns for name, columns in lacking.items() if columns}
+
+
+def _seed_of(name: str, choice: _Choice, iteration: int) -> int:
+    """That of *select* for the method that the run selects by; one of its own for any other."""
+    selects_by = discovery.resolve("acquisition", choice.config.select.method)
+    return derive_seed(choice.seed, "select", iteration, *(() if name == selects_by else (name,)))
 
 
 def _prepared(
