@@ -100,9 +100,12 @@ def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[J
         command += ["--seeds", request.seeds] if request.seeds else []
         run_workers(folder, jobs, command, request.jobs, progress)
         return [job.path.name for job in jobs if not folder.is_done(job) and not folder.failure(job)]
+    from activedpo_cli.models.kept_base import KeptBase
+
+    execution = Execution(request.device, kept=KeptBase())
     progress.start("runs", len(jobs), "runs")
     try:
-        result = do_jobs(folder, jobs, Execution(request.device), progress, lambda job: progress.advance())
+        result = do_jobs(folder, jobs, execution, progress, lambda job: progress.advance())
     finally:
         progress.stop()
     return [job.path.name for job in result.busy]

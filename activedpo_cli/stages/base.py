@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.manifest import Manifest, Started
 from activedpo_cli.artifacts.run import Run
@@ -21,16 +21,20 @@ from activedpo_cli.errors import NotReadyError
 from activedpo_cli.progress import Progress
 from activedpo_cli.settings import Config
 
+if TYPE_CHECKING:
+    from activedpo_cli.models.kept_base import KeptBase
+
 PACKAGES = ("activedpo-cli", "torch", "transformers", "peft", "trl", "safetensors", "numpy")
 STAGE_INPUT = re.compile(r"iter-(?P<iteration>\d+)/(?P<stage>\w+)")
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How to work, without effect on the result."""
+    """How to work, without effect on the result; `kept` holds base weights for the stages that follow."""
 
     device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
+    kept: "KeptBase | None" = None
 
 
 @dataclass(frozen=True)
