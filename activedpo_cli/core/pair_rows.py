@@ -53,7 +53,9 @@ class DifferenceRows:
 def normalised_responses(
     features: Float[Tensor, "responses proj_dim"], normalise: str
 ) -> Float[Tensor, "responses proj_dim"]:
-    """Each response at unit norm where `select.normalise` is `response`, in float32 at least; else as it is."""
-    if normalise != "response":
-        return features
-    return unit_rows(features if features.dtype == torch.float64 else features.float())
+    """Each response at unit norm where `select.normalise` is `response`, in float64; else as it is.
+
+    The difference of two nearly parallel responses is small beside them, so that float32's rounding of each would decide
+    between pairs that tie.
+    """
+    return unit_rows(features.double()) if normalise == "response" else features

@@ -47,6 +47,8 @@ class Geometry:
 
 def read_geometry(run: Run, iteration: int, manifests: dict[str, Manifest]) -> tuple[Geometry | None, str | None]:
     """The geometry of an iteration's batch, or the reason why there is none."""
+    from activedpo_cli.core.pair_rows import normalised_responses
+
     stem = f"iter-{iteration:03d}"
     manifest, featurize = manifests[f"{stem}/select"], manifests.get(f"{stem}/featurize")
     if featurize is None or is_outdated(manifest, f"{stem}/featurize", manifests):
@@ -57,7 +59,7 @@ def read_geometry(run: Run, iteration: int, manifests: dict[str, Manifest]) -> t
     if folder.missing_outputs():
         return None, "the feature files were deleted"
     normalise = str(manifest.settings.get("select.normalise"))
-    features = _normalised(read_columns(folder)["features"], normalise)
+    features = normalised_responses(read_columns(folder)["features"], normalise)
     if not features.isfinite().all():
         return None, "the features are not finite"
     tensors = run.stage("select", iteration).read_tensors("scores.safetensors")
@@ -104,20 +106,15 @@ def _drawn(count: int, wanted: int, generator: "torch.Generator") -> "Tensor":
     return torch.randperm(count, generator=generator)[:wanted].sort().values
 
 
-def _normalised(features: "Tensor", normalise: str) -> "Tensor":
-    from activedpo_cli.core.normalisation import unit_rows
-
-    return unit_rows(features) if normalise == "response" else features
-
-
 def _history(run: Run, iteration: int, normalise: str, like: "Tensor") -> "Tensor":
     """φ of the pairs labelled earlier, under the policy of this iteration."""
     import torch
 
     from activedpo_cli.core.pair_features import difference_features
+    from activedpo_cli.core.pair_rows import normalised_responses
 
     labelled = read_labelled(run.stage("featurize", iteration))
     if labelled is None:
         return like.new_zeros(0, like.shape[1], dtype=torch.float64)
-    features = _normalised(labelled.columns["features"], normalise)
+    features = normalised_responses(labelled.columns["features"], normalise)
     return difference_features(features, labelled.row_a, labelled.row_b, normalise=normalise == "pair")

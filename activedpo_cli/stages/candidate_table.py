@@ -82,11 +82,11 @@ def prompt_index(pairs: list[CandidatePair]) -> "Tensor":
 
 
 def _for_methods(columns: "dict[str, Tensor]", normalise: str) -> "dict[str, Tensor | None]":
-    from activedpo_cli.core.normalisation import unit_rows
+    from activedpo_cli.core.pair_rows import normalised_responses
 
     found = {name: columns.get(name) for name in get_args(Column)}
-    if found["features"] is not None and normalise == "response":
-        found["features"] = unit_rows(found["features"])
+    if found["features"] is not None:
+        found["features"] = normalised_responses(found["features"], normalise)
     return found
 
 

@@ -52,7 +52,7 @@ def by_hand(labelled: bool, ridge: float, budget: int, *, unit: str = "none") ->
 
     features = load_file("F.safetensors")["features"].double()
     if unit == "response":
-        features = torch.nn.functional.normalize(features.float()).double()
+        features = torch.nn.functional.normalize(features)
     pairs = [(line["pair_id"], line["response_a"], line["response_b"]) for line in rows(Path("P.jsonl"))]
     phi = torch.stack([features[a] - features[b] for _, a, b in pairs])
     history = load_file("L.safetensors")["pair_features"].double() if labelled else phi[:0]
@@ -88,6 +88,24 @@ def test_picks_are_those_by_hand(files: Path, labelled: bool, memory: float, uni
         return
     assert [line["pair_id"] for line in picked] == [name for name, _ in expected]
     assert [line["score"] for line in picked] == pytest.approx([score for _, score in expected])
+
+
+@pytest.mark.parametrize("memory", [1, 1e-5])
+def test_responses_that_hardly_differ_are_normalised_exactly(files: Path, memory: float) -> None:
+    """Cosines of 1 − 5e-9: rounded to float32 at unit norm, a thousandth of their difference is noise."""
+    generator = torch.Generator().manual_seed(4)
+    base = torch.randn(RESPONSES // 2, 64, generator=generator)
+    features = torch.cat([base, base + 1e-4 * torch.randn(base.shape, generator=generator)])
+    unit = torch.nn.functional.normalize(features.double())
+    assert 1 - float(unit[0] @ unit[RESPONSES // 2]) < 1e-8
+    save_file({"features": features}, "F.safetensors")
+    write_pairs([(row, row + RESPONSES // 2) for row in range(RESPONSES // 2)])
+    ridge = 1e-8  # as ‖φ‖², so that what was picked counts
+    done(*select("--set", "select.normalise=response", "--ridge", ridge, "--memory", memory))
+    expected = by_hand(False, ridge, 7, unit="response")
+    found = rows(files / "picked.jsonl")
+    assert [line["pair_id"] for line in found] == [name for name, _ in expected]
+    assert [line["score"] for line in found] == pytest.approx([score for _, score in expected], rel=1e-8)
 
 
 @pytest.mark.parametrize("memory", [1, 1e-5])
