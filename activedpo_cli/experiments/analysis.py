@@ -1,6 +1,6 @@
 """What the rows of an experiment say: curves over labels, their height, and paired differences to the baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -10,7 +10,6 @@ from activedpo_cli.core.statistics import MeanInterval, mean_interval
 from activedpo_cli.experiments.results import ResultRow
 
 REWARD, SECOND_REWARD = "reward_mean", "second_reward_mean"
-NO_INTERVAL = MeanInterval(0.0, None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +61,21 @@ def measured(rows: Sequence[ResultRow], measure: str) -> bool:
 
 
 def analyse(
-    rows: Sequence[ResultRow], measure: str, baseline: str | None = None, ceiling: str | None = None
+    rows: Sequence[ResultRow], measure: str, baselines: Mapping[str, str], ceilings: Mapping[str, str]
 ) -> list[ArmCurve]:
-    """The curve of every arm in one measure, compared with the baseline at equal seeds."""
+    """The curve of every arm in one measure, compared at equal seeds.
+
+    Args:
+        rows: All evaluations.
+        measure: Which of their numbers.
+        baselines: For each arm the one that it is compared with.
+        ceilings: For each arm the one that reads the answers.
+
+    """
     by_arm = {arm: _curves(rows, arm, measure) for arm in arms_in(rows)}
     labels = {arm: _labels(rows, arm) for arm in by_arm}
     heights = {arm: _heights(labels[arm], curves) for arm, curves in by_arm.items()}
-    target = None
-    if baseline in by_arm:
-        target = fmean(curve[-1] for curve in by_arm[baseline].values())
-    differences = _height_differences(heights, baseline)
+    differences = _height_differences(heights, baselines)
     return [
         ArmCurve(
             arm=arm,
@@ -81,11 +85,9 @@ def analyse(
             mean=mean_curve(list(curves.values())),
             height=mean_interval(list(heights[arm].values())),
             height_difference=differences.get(arm),
-            differences=_differences(curves, by_arm.get(baseline or "", {})) if arm in differences else None,
-            labels_to_target=None
-            if target is None
-            else labels_to_reach(labels[arm], [point.mean for point in mean_curve(list(curves.values()))], target),
-            share=_share(heights, arm, baseline, ceiling),
+            differences=_differences(curves, by_arm[baselines[arm]]) if arm in differences else None,
+            labels_to_target=_labels_to_target(labels[arm], curves, by_arm.get(baselines.get(arm, ""))),
+            share=_share(heights, arm, baselines.get(arm), ceilings.get(arm)),
         )
         for arm, curves in by_arm.items()
     ]
@@ -115,20 +117,29 @@ def _labels(rows: Sequence[ResultRow], arm: str) -> list[float]:
 
 
 def _heights(labels: Sequence[float], curves: dict[int, list[float]]) -> dict[int, float]:
-    return {seed: area_under_curve(labels, curve) for seed, curve in curves.items()}
+    """A single evaluation is its own height."""
+    return {seed: area_under_curve(labels, curve) if len(curve) > 1 else curve[0] for seed, curve in curves.items()}
 
 
-def _height_differences(heights: dict[str, dict[int, float]], baseline: str | None) -> dict[str, Difference]:
-    """Of every arm but the baseline; Holm's correction is over all of them."""
-    if baseline not in heights:
-        return {}
-    base = heights[baseline]
-    pairs = {
-        arm: [value - base[seed] for seed, value in own.items() if seed in base]
-        for arm, own in heights.items()
-        if arm != baseline
-    }
-    pairs = {arm: values for arm, values in pairs.items() if len(values) > 1}
+def _labels_to_target(
+    labels: Sequence[float], curves: Mapping[int, list[float]], base: Mapping[int, list[float]] | None
+) -> float | None:
+    if not base or len(labels) < 2:
+        return None
+    target = fmean(curve[-1] for curve in base.values())
+    return labels_to_reach(labels, [point.mean for point in mean_curve(list(curves.values()))], target)
+
+
+def _height_differences(
+    heights: Mapping[str, Mapping[int, float]], baselines: Mapping[str, str]
+) -> dict[str, Difference]:
+    """Of every arm but the baselines; Holm's correction is over all of them."""
+    pairs = {}
+    for arm, own in heights.items():
+        base = heights.get(baselines.get(arm, arm), {})
+        shared = [value - base[seed] for seed, value in own.items() if seed in base]
+        if arm != baselines.get(arm, arm) and len(shared) > 1:
+            pairs[arm] = shared
     p_values = [sign_flip_p_value(values) for values in pairs.values()]
     return {
         arm: Difference(interval=mean_interval(values), p_value=p_value, adjusted=adjusted)
@@ -136,15 +147,15 @@ def _height_differences(heights: dict[str, dict[int, float]], baseline: str | No
     }
 
 
-def _differences(curves: dict[int, list[float]], base: dict[int, list[float]]) -> list[MeanInterval]:
+def _differences(curves: Mapping[int, list[float]], base: Mapping[int, list[float]]) -> list[MeanInterval]:
     shared = [seed for seed in curves if seed in base]
     return paired_differences([curves[seed] for seed in shared], [base[seed] for seed in shared])
 
 
 def _share(
-    heights: dict[str, dict[int, float]], arm: str, baseline: str | None, ceiling: str | None
+    heights: Mapping[str, Mapping[int, float]], arm: str, baseline: str | None, ceiling: str | None
 ) -> MeanInterval | None:
-    if baseline not in heights or ceiling not in heights or arm == baseline:
+    if baseline is None or ceiling is None or arm == baseline or not {baseline, ceiling} <= heights.keys():
         return None
     seeds = [seed for seed in heights[arm] if seed in heights[baseline] and seed in heights[ceiling]]
     if not seeds:

@@ -14,7 +14,7 @@ from activedpo_cli.experiments.analysis import REWARD, SECOND_REWARD, ArmCurve, 
 from activedpo_cli.experiments.figures import curve_plot, difference_plot
 from activedpo_cli.experiments.folder import RESULTS_NAME, ExperimentFolder
 from activedpo_cli.experiments.results import ResultRow, as_json, read_results
-from activedpo_cli.experiments.spec import ExperimentSpec
+from activedpo_cli.experiments.spec import ExperimentSpec, counterparts
 from activedpo_cli.experiments.tables import cost_table, curve_table, markdown, other_table, point_table
 from activedpo_cli.reports.plot import Plot
 from activedpo_cli.reports.section import Section, Table
@@ -62,7 +62,7 @@ def summarise(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, Any]
         "seeds": {arm: sorted({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)},
         "evaluations_digest": digest_of([[row.arm, row.seed, row.iteration, row.digest] for row in rows]),
         "measures": {
-            name: [_as_json(curve) for curve in analyse(rows, name, spec.baseline, spec.ceiling)]
+            name: [_as_json(curve) for curve in _analysed(rows, name, spec)]
             for name in TITLES
             if measured([row for row in rows if row.iteration], name)
         },
@@ -85,7 +85,9 @@ def all_plots(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Plot]:
     """The figures."""
     found = _measured(rows, spec)
     plots = [curve_plot(found)]
-    return [*plots, difference_plot(found, spec.baseline)] if spec.baseline in arms_in(rows) else plots
+    if spec.baseline is None or not any(row.differences for _, curves in found for row in curves):
+        return plots
+    return [*plots, difference_plot(found, spec.baseline)]
 
 
 def _measured(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[tuple[str, list[ArmCurve]]]:
@@ -95,8 +97,12 @@ def _measured(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[tuple[str
         later = [row for row in rows if row.iteration]
         if measured(later, name):
             used = list(rows) if measured(rows, name) else later
-            found.append((title, analyse(used, name, spec.baseline, spec.ceiling)))
+            found.append((title, _analysed(used, name, spec)))
     return found
+
+
+def _analysed(rows: Sequence[ResultRow], measure: str, spec: ExperimentSpec) -> list[ArmCurve]:
+    return analyse(rows, measure, counterparts(spec, spec.baseline), counterparts(spec, spec.ceiling))
 
 
 def _as_json(curve: ArmCurve) -> dict[str, Any]:
@@ -143,6 +149,6 @@ def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
         "at single numbers of labels are not corrected for looking at several.",
         "The scorer that answers is the one that the labels come from, so its reward is circular; the second scorer is not.",
     ]
-    if spec.ceiling in counts:
+    if spec.ceiling is not None:
         sentences.append(f"{spec.ceiling} reads the answers before it buys them: it is a ceiling, not a method.")
     return sentences

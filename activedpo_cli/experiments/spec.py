@@ -133,13 +133,27 @@ def built_in_specs() -> dict[str, str]:
 
 def arms_of(spec: ExperimentSpec) -> dict[str, dict[str, Any]]:
     """Every arm with every combination of the grid: name → its settings with dotted keys."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, settings in spec.arms.items():
-        for values in itertools.product(*spec.grid.values()):
-            point = dict(zip(spec.grid, values, strict=True))
-            suffix = "".join(f"+{key.rpartition('.')[2]}={_short(value)}" for key, value in point.items())
-            found[name + suffix] = {**spec.settings, **settings, **point}
-    return found
+    return {
+        name + suffix: {**spec.settings, **settings, **point}
+        for name, settings in spec.arms.items()
+        for suffix, point in _points(spec)
+    }
+
+
+def counterparts(spec: ExperimentSpec, role: str | None) -> dict[str, str]:
+    """For every arm the baseline's (or the ceiling's) arm at the same point of the grid; empty without such a role."""
+    if role is None:
+        return {}
+    return {name + suffix: role + suffix for name in spec.arms for suffix, _ in _points(spec)}
+
+
+def _points(spec: ExperimentSpec) -> list[tuple[str, dict[str, Any]]]:
+    """Each combination of the grid, with what it adds to an arm's name."""
+    points = [dict(zip(spec.grid, values, strict=True)) for values in itertools.product(*spec.grid.values())]
+    return [
+        ("".join(f"+{key.rpartition('.')[2]}={_short(value)}" for key, value in point.items()), point)
+        for point in points
+    ]
 
 
 def _short(value: Any) -> str:

@@ -24,7 +24,7 @@ def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) ->
             _p_value(row.height_difference),
             with_interval(*row.mean[-1]),
             "" if row.differences is None else with_interval(*row.differences[-1]),
-            _labels(row, curves, baseline),
+            "" if baseline is None else _labels(row),
             "" if row.share is None else share_with_interval(*row.share),
         ]
         for row in ordered
@@ -124,9 +124,7 @@ def _p_value(difference: Difference | None) -> str:
     return "" if difference is None else f"{difference.p_value:.3f} ({difference.adjusted:.3f})"
 
 
-def _labels(row: ArmCurve, curves: Sequence[ArmCurve], baseline: str | None) -> str:
-    if baseline is None or all(other.arm != baseline for other in curves):
-        return ""
+def _labels(row: ArmCurve) -> str:
     return "not reached" if row.labels_to_target is None else number(row.labels_to_target, 0)
 
 

@@ -1,6 +1,7 @@
 """Base weights that stay in memory while one process does stage after stage, so that they are loaded once."""
 
 from collections.abc import Callable, Hashable
+from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel
@@ -29,7 +30,7 @@ class KeptBase:
     def _take_adapter_off(self) -> None:
         if self._policy is None:
             return
-        self._policy.unload()
-        if hasattr(self._model, "peft_config"):
-            del self._model.peft_config
+        base: Any = self._policy.unload()
+        if hasattr(base, "peft_config"):
+            del base.peft_config
         self._policy = None

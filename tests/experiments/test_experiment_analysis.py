@@ -88,7 +88,7 @@ def test_heights_and_differences_are_those_of_numpy(seeds: int, seed: int) -> No
         for number in range(seeds)
         for iteration in range(4)
     ]
-    base, ours = analyse(rows, "reward_mean", "random")
+    base, ours = analyse(rows, "reward_mean", {"random": "random", "ours": "random"}, {})
     heights = {arm: np.trapezoid(values, dx=10, axis=1) / 30 for arm, values in rewards.items()}
     assert ours.labels == [0, 10, 20, 30]
     assert ours.height.mean == pytest.approx(heights["ours"].mean())
@@ -105,8 +105,26 @@ def test_heights_and_differences_are_those_of_numpy(seeds: int, seed: int) -> No
 def test_only_seeds_of_both_are_compared_and_unequal_curves_left_out() -> None:
     rows = [row("random", seed, t, 1.0 * t) for seed in (0, 1, 2) for t in (0, 1)]
     rows += [row("ours", seed, t, 2.0 * t) for seed in (1, 2, 3) for t in (0, 1)] + [row("ours", 9, 0, 5.0)]
-    base, ours = analyse(rows, "reward_mean", "random")
+    base, ours = analyse(rows, "reward_mean", {"random": "random", "ours": "random"}, {})
     assert ours.seeds == [1, 2, 3]
     assert ours.height_difference is not None
     assert ours.height_difference.interval.mean == pytest.approx(0.5)
     assert ours.labels_to_target == pytest.approx(5)
+
+
+def test_each_point_of_a_grid_has_its_own_baseline() -> None:
+    arms = {"random+r=2": 1.0, "ours+r=2": 2.0, "random+r=4": 10.0, "ours+r=4": 13.0}
+    rows = [row(arm, seed, t, value * t) for arm, value in arms.items() for seed in (0, 1) for t in (0, 1)]
+    baselines = {arm: "random+" + arm.partition("+")[2] for arm in arms}
+    found = {curve.arm: curve for curve in analyse(rows, "reward_mean", baselines, {})}
+    assert {arm: curve.height_difference and curve.height_difference.interval.mean for arm, curve in found.items()} == {
+        "random+r=2": None,
+        "ours+r=2": pytest.approx(0.5),
+        "random+r=4": None,
+        "ours+r=4": pytest.approx(1.5),
+    }
+
+
+def test_one_evaluation_is_a_height_of_its_own() -> None:
+    rows = [row("random", seed, 1, 3.0 + seed) for seed in (0, 1)]
+    assert analyse(rows, "reward_mean", {}, {})[0].height.mean == pytest.approx(3.5)

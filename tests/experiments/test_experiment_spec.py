@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from activedpo_cli.artifacts.run import run_path
 from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.experiments.folder import ExperimentFolder
-from activedpo_cli.experiments.spec import arms_of, built_in_specs, parse_seeds, read_spec
+from activedpo_cli.experiments.spec import arms_of, built_in_specs, counterparts, parse_seeds, read_spec
 
 LEAST = {"title": "x", "arms": ["random"], "seeds": [0]}
 
@@ -38,6 +38,8 @@ def test_every_arm_meets_every_point_of_the_grid(tmp_path: Path) -> None:
     spec = read(tmp_path, arms=["activedpo"], grid=grid, settings={"select.budget": 5})
     found = arms_of(spec)
     assert list(found) == [f"activedpo+ridge={ridge}+proj_dim={dim}" for ridge in ("0.1", "1") for dim in (64, 128)]
+    assert counterparts(spec, "activedpo") == {name: name for name in found}
+    assert counterparts(spec, None) == {}
     assert found["activedpo+ridge=1+proj_dim=64"] == {
         "select.budget": 5,
         "select.method": "activedpo",
