@@ -134,9 +134,9 @@ def select(
     from activedpo_cli.cli.render import make_progress
     from activedpo_cli.cli.select_bench_output import print_select
     from activedpo_cli.errors import UsageError
+    from activedpo_cli.stages.method_settings import check_ridge
 
-    if not ridge > 0:
-        raise UsageError(f"--ridge {ridge:g} is not a positive number", hint="--ridge 0.1")
+    check_ridge(ridge, "--ridge 0.1")
     if budget > min(pairs, streamed_pairs):
         raise UsageError(f"--budget {budget} is more than there are candidates", hint=f"--budget {pairs}")
     plan = SelectPlan(

@@ -70,7 +70,7 @@ def init(
 @with_settings(LOOP_SETTINGS)
 def run_loop(
     given: Mapping[str, Any],
-    ridge: Annotated[float | None, typer.Option("--ridge", min=0, help="λ of V, for methods that have it.")] = None,
+    ridge: Annotated[float | None, typer.Option("--ridge", help="λ of V, for methods that have it.")] = None,
     iterations: Annotated[
         int | None, typer.Option(min=1, metavar="T", help="Iterations in all. \\[default: as asked before, else 5]")
     ] = None,

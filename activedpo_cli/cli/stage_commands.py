@@ -93,7 +93,7 @@ def select(
     given: Mapping[str, Any],
     ridge: Annotated[
         Optional[float],
-        typer.Option("--ridge", min=0, help="λ of V = λI + Σφφᵀ, for methods that have it. \\[default: the method's]"),
+        typer.Option("--ridge", help="λ of V = λI + Σφφᵀ, for methods that have it. \\[default: the method's]"),
     ] = None,
     features: FeaturesOption = None,
     pairs: PairsOption = None,

@@ -9,9 +9,9 @@ from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.progress import Progress, shown
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
+from activedpo_cli.stages.method_settings import method_settings
 from activedpo_cli.stages.pair_list import PairList, read_pairs
 from activedpo_cli.stages.pick_log import PickLog
-from activedpo_cli.stages.select import method_settings
 from activedpo_cli.stages.watched_rows import WatchedRows
 from activedpo_cli.tensor_rows import TensorRows
 

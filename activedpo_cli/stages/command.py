@@ -1,12 +1,10 @@
 """From what was typed to a finished stage: find or make the run, settle the iteration, run the stage."""
 
 import importlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from activedpo_cli import discovery
 from activedpo_cli.artifacts.run import Run, run_path
 from activedpo_cli.errors import UsageError
 from activedpo_cli.progress import Progress
@@ -14,6 +12,7 @@ from activedpo_cli.stages import pool
 from activedpo_cli.stages.base import Execution, Stage, StageResult
 from activedpo_cli.stages.create import RunRequest, discard, find_run
 from activedpo_cli.stages.differences import is_fixed
+from activedpo_cli.stages.method_settings import selection_settings
 from activedpo_cli.stages.names import with_known_names
 from activedpo_cli.stages.runner import run_stage
 
@@ -51,7 +50,9 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
     try:
         given = {} if made else changeable(run, request.given)
         iteration = request.iteration or (run.iterations() or [1])[-1]
-        given |= ridge_setting(request.ridge, _method(request, run, iteration), progress)
+        if request.stage == "select":
+            method = _method(request, run, iteration)
+            given |= selection_settings(request.given, request.ridge, method, progress)
         execution = Execution(request.device, request.options)
         return run_stage(
             run,
@@ -71,22 +72,6 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
 def changeable(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     """The given settings of stages to come; those that are fixed for the run were compared when it was found."""
     return {key: value for key, value in pool.with_known_file(run, given).items() if not is_fixed(key)}
-
-
-def ridge_setting(ridge: float | None, method: str, progress: Progress) -> dict[str, Any]:
-    """The method's own ridge as a setting; a method without one ignores the flag, and says so.
-
-    Raises UsageError for a ridge that is not positive: V would have no inverse.
-    """
-    if ridge is None:
-        return {}
-    method = discovery.resolve("acquisition", method)
-    if "ridge" in discovery.setting_names("acquisition", method):
-        if not (ridge > 0 and math.isfinite(ridge)):
-            raise UsageError(f"--ridge {ridge:g} is not a positive number", hint="--ridge 0.1")
-        return {f"select.{method.replace('-', '_')}.ridge": ridge}
-    progress.warn(f"--ridge is ignored: method `{method}` has no ridge")
-    return {}
 
 
 def _method(request: StageRequest, run: Run, iteration: int) -> str:

@@ -22,7 +22,8 @@ from activedpo_cli.stages.candidate_table import (
     stored_columns,
 )
 from activedpo_cli.stages.candidates import CandidatePair, candidate_pairs
-from activedpo_cli.stages.select import inputs, method_section, method_settings
+from activedpo_cli.stages.method_settings import method_section, method_settings
+from activedpo_cli.stages.select import inputs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,9 +12,10 @@ from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.oracles.base import oracle_identity
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages.base import Execution, StageResult
-from activedpo_cli.stages.command import changeable, load_stage, ridge_setting
+from activedpo_cli.stages.command import changeable, load_stage
 from activedpo_cli.stages.create import RunRequest, discard, find_run
 from activedpo_cli.stages.differences import all_settings, given_differences, refuse
+from activedpo_cli.stages.method_settings import method_settings, selection_settings
 from activedpo_cli.stages.names import with_known_names
 from activedpo_cli.stages.runner import run_stage
 from activedpo_cli.stages.scoring import scorers_of
@@ -60,7 +61,8 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) ->
     run, made = find_run(RunRequest(run_path(request.run), request.preset, request.given, request.command), progress)
     try:
         given = {} if made else changeable(run, request.given)
-        given |= ridge_setting(request.ridge, given.get("select.method", run.config.select.method), progress)
+        method = given.get("select.method", run.config.select.method)
+        given |= selection_settings(request.given, request.ridge, method, progress)
         last = _last_iteration(run, request.iterations)
         _check(run, last, given)
         if request.iterations is not None and request.iterations != _asked_before(run):
@@ -115,8 +117,6 @@ def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
         if differences:
             refuse(run, name, iteration, differences, given)
     if is_select_missing:
-        from activedpo_cli.stages.select import method_settings
-
         method_settings(config)
     specs = {config.label.oracle, *scorers_of(config)} if is_label_missing else set()
     for spec in sorted(spec for spec in specs if spec):

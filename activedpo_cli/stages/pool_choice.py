@@ -17,9 +17,10 @@ from activedpo_cli.records import SelectedPair
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Execution, StageResult
 from activedpo_cli.stages.candidates import usable_responses
-from activedpo_cli.stages.command import changeable, load_stage, ridge_setting
+from activedpo_cli.stages.command import changeable, load_stage
 from activedpo_cli.stages.create import RunRequest, discard, find_run
 from activedpo_cli.stages.differences import given_differences, refuse
+from activedpo_cli.stages.method_settings import method_settings, selection_settings
 from activedpo_cli.stages.names import with_known_names
 from activedpo_cli.stages.runner import run_stage
 
@@ -77,7 +78,8 @@ def do_pool_choice(request: PoolRequest, progress: Progress) -> PoolChoice:
     run, made = find_run(RunRequest(path, None, given), progress)
     try:
         changes = changeable(run, given)
-        changes |= ridge_setting(request.ridge, changes.get("select.method", run.config.select.method), progress)
+        method = changes.get("select.method", run.config.select.method)
+        changes |= selection_settings(request.given, request.ridge, method, progress)
         _refuse_differences(run, changes, request.force)
         results = [_do(run, name, changes, request, progress) for name in STAGES]
     except BaseException:
@@ -142,10 +144,9 @@ def _record(run: Run, name: str) -> Started | None:
 def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
     """Refuse, before anything is made, wrong settings of the method, and a file of no pairs or too few."""
     from activedpo_cli.generation._recorded import read_recorded_pairs
-    from activedpo_cli.stages.select import method_settings
 
     config = build_config(nested(given))
-    ridge_setting(request.ridge, config.select.method, SilentProgress())
+    selection_settings(given, request.ridge, config.select.method, SilentProgress())
     method_settings(config)
     _check_budget(config, request.pool, [len(item.pairs) for item in read_recorded_pairs(request.pool).prompts])
 

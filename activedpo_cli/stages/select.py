@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
-
 from activedpo_cli import discovery
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
+from activedpo_cli.errors import InvalidDataError, NotReadyError
 from activedpo_cli.records import SelectedPair
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
@@ -22,30 +20,12 @@ from activedpo_cli.stages.candidate_table import (
 )
 from activedpo_cli.stages.candidates import candidate_pairs, label_inputs, response_inputs
 from activedpo_cli.stages.feature_columns import computed_columns
+from activedpo_cli.stages.method_settings import method_section, method_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from activedpo_cli.acquisition.base import Candidates, Selection
-
-
-def method_section(method: str) -> str:
-    """The name of a method's own settings under `select`."""
-    return method.replace("-", "_")
-
-
-def method_settings(config: Config) -> BaseModel:
-    """The chosen method's own settings, checked; raises UsageError naming what is wrong with them."""
-    method = discovery.resolve("acquisition", config.select.method)
-    section = method_section(method)
-    values = (config.select.model_extra or {}).get(section, {})
-    try:
-        return discovery.load("acquisition", method).Settings.model_validate(values)
-    except ValidationError as error:
-        problems = [
-            f"select.{section}.{'.'.join(map(str, problem['loc']))}  {problem['msg']}" for problem in error.errors()
-        ]
-        raise UsageError(f"the settings of method `{method}` are wrong", details=problems) from error
 
 
 def settings(config: Config) -> dict[str, Any]:

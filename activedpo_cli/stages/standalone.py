@@ -13,10 +13,9 @@ from activedpo_cli.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.progress import Progress, shown
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.candidate_files import check_budget, choose, read_candidate_files
-from activedpo_cli.stages.command import ridge_setting
+from activedpo_cli.stages.method_settings import method_section, method_settings, selection_settings
 from activedpo_cli.stages.names import with_known_names
 from activedpo_cli.stages.pick_log import PickLog
-from activedpo_cli.stages.select import method_section, method_settings
 from activedpo_cli.tensor_rows import TensorRows
 
 SCHEMA = 1
@@ -101,13 +100,7 @@ def _config(request: StandaloneRequest, progress: Progress) -> Config:
             f"`{foreign[0]}` has no meaning for pairs that come from files", details=["settings: seed and select.…"]
         )
     method = discovery.resolve("acquisition", given.get("select.method", Config().select.method))
-    ridge = given.get(f"select.{method_section(method)}.ridge", request.ridge)
-    if isinstance(ridge, int | float) and not ridge > 0:
-        raise InvalidDataError(
-            f"λ must be positive, not {ridge:g}: V = λI + Σφφᵀ would have no inverse",
-            hint=f"--set select.{method_section(method)}.ridge=0.1",
-        )
-    given = {"select.normalise": "none", **given, **ridge_setting(request.ridge, method, progress)}
+    given = {"select.normalise": "none", **given, **selection_settings(given, request.ridge, method, progress)}
     config = build_config(nested(given))
     method_settings(config)
     lacking = sorted(set(discovery.load("acquisition", method).NEEDS) - OFFERED)

@@ -13,7 +13,7 @@ from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import recorded_config, require
 from activedpo_cli.stages.candidate_table import candidate_table, command_for_columns, features_of, stored_columns
 from activedpo_cli.stages.candidates import CandidatePair, label_inputs, labelled_pairs
-from activedpo_cli.stages.select import method_settings
+from activedpo_cli.stages.method_settings import method_settings
 from activedpo_cli.stages.show import label_text, pair_place
 
 if TYPE_CHECKING:

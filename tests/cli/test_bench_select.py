@@ -54,7 +54,7 @@ def test_text_is_a_table_with_its_conditions() -> None:
 
 
 def test_wrong_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "--ridge" in refused(2, *bench("--ridge", 0))
+    assert "--ridge" in refused(4, *bench("--ridge", 0))
     assert "--budget 61" in refused(2, *bench("--budget", 61))
     monkeypatch.setattr(select_streamed.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     assert "--no-streamed" in refused(1, *bench())

@@ -94,11 +94,17 @@ def test_settings_given_for_once(finished: Path) -> None:
     "word",
     [
         "select.method=random", "select.budget=3", "select.apo.greedy=true", "select.activedpo.rigde=1",
-        "select.activedpo.ridge=-1", "select.activedpo=1", "train.learning_rate=1", "seed=3", "ridge",
+        "select.activedpo=1", "train.learning_rate=1", "seed=3", "ridge",
     ],
 )  # fmt: skip
 def test_settings_that_mean_nothing_here_are_refused(finished: Path, word: str) -> None:
     refused(2, *on(finished, "compare"), "activedpo", "random", "--set", word)
+    assert not (finished / "compare").exists()
+
+
+def test_a_ridge_that_is_not_positive_is_refused(finished: Path) -> None:
+    said = refused(4, *on(finished, "compare"), "activedpo", "--set", "select.activedpo.ridge=-1")
+    assert "λ must be a positive number, not -1" in said
     assert not (finished / "compare").exists()
 
 

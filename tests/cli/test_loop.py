@@ -144,14 +144,19 @@ def test_an_interrupted_loop_has_kept_all_its_flags(
     assert (setting(new_run, "beta"), setting(new_run, "max_per_prompt")) == ("0.3", "2")
 
 
+NO_RIDGES = ("0", "-0.5", "nan", ".nan", ".inf", "1e400", "false", "null", "much")
+
+
 @pytest.mark.parametrize(
     ("code", "flags"),
     [
         (4, ("--num-prompts", 1000, "--beta", "0.3")),
         (2, ("--beta", -1)),
-        (2, ("--ridge", 0)),
-        (2, ("--ridge", "inf")),
-        (2, ("--set", "select.activedpo.ridge=0")),
+        (4, ("--ridge", 0)),
+        (4, ("--ridge", -1)),
+        (4, ("--ridge", "inf")),
+        *((4, ("--set", f"select.activedpo.ridge={value}")) for value in NO_RIDGES),
+        (4, ("--method", "adpo", "--set", "select.adpo.ridge=0")),
         (2, ("--set", "select.activedpo.rigde=1")),
         (2, ("--method", "activdpo")),
     ],
@@ -165,7 +170,8 @@ def test_a_loop_that_fails_at_once_leaves_nothing(new_run: Path, code: int, flag
 
 def test_a_ridge_of_zero_is_refused_by_select_too(finished: Path) -> None:
     before = snapshot(finished)
-    assert "not a positive number" in refused(2, *on(finished, "select", iteration=2), "--force", "--ridge", 0)
+    for words in (("--force", "--ridge", 0), ("--ridge", -1), ("--set", "select.activedpo.ridge=false")):
+        assert "λ must be a positive number, not" in refused(4, *on(finished, "select", iteration=2), *words)
     assert snapshot(finished) == before
 
 

@@ -90,6 +90,15 @@ def test_picks_are_those_by_hand(files: Path, labelled: bool, memory: float, uni
     assert [line["score"] for line in picked] == pytest.approx([score for _, score in expected])
 
 
+def test_a_ridge_is_ignored_by_methods_without_one(files: Path) -> None:
+    assert (
+        "--ridge is ignored: method `k-center` has no ridge"
+        in done(*select("--method", "k-center", "--ridge", 0)).stderr
+    )
+    said = done(*select("--method", "random", "--set", "select.activedpo.ridge=5", output="other.jsonl")).stderr
+    assert "`select.activedpo.ridge` is not used: the method is `random`" in said
+
+
 @pytest.mark.parametrize("memory", [1, 1e-5])
 def test_responses_that_hardly_differ_are_normalised_exactly(files: Path, memory: float) -> None:
     """Cosines of 1 − 5e-9: rounded to float32 at unit norm, a thousandth of their difference is noise."""
@@ -214,9 +223,10 @@ BAD = {
     "empty": (lambda: Path("P.jsonl").write_text(""), (), "holds no rows"),
     "budget": (None, ("--budget", PAIRS + 1), "only 90 of P.jsonl can be chosen"),
     "prompts": (None, ("--budget", 31, "--max-per-prompt", 1), "only 30"),
-    "ridge": (None, ("--set", "select.activedpo.ridge=0"), "λ must be positive, not 0"),
-    "negative ridge": (None, ("--set", "select.activedpo.ridge=-0.1"), "λ must be positive, not -0.1"),
-    "ridge flag": (None, ("--ridge", 0), "λ must be positive"),
+    "ridge": (None, ("--set", "select.activedpo.ridge=0"), "λ must be a positive number, not 0"),
+    "negative ridge": (None, ("--set", "select.activedpo.ridge=-0.1"), "λ must be a positive number, not -0.1"),
+    "ridge flag": (None, ("--ridge", 0), "λ must be a positive number"),
+    "negative ridge flag": (None, ("--ridge", -1), "λ must be a positive number, not -1"),
 }
 
 

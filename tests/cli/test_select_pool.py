@@ -279,9 +279,11 @@ def test_bad_words_are_refused_and_nothing_is_left(small_model: Path) -> None:
         ("--output", "pairs.jsonl"),
         ("--output", "."),
         ("--output", "nowhere/picked.jsonl"),
-        ("--ridge", 0),
     ):
         refused(2, *pool, *others)
+        assert [path.name for path in Path().iterdir()] == ["pairs.jsonl"], others
+    for others in (("--ridge", 0), ("--ridge", -1), ("--set", "select.activedpo.ridge=nan")):
+        assert "λ must be a positive number" in refused(4, *pool, *others)
         assert [path.name for path in Path().iterdir()] == ["pairs.jsonl"], others
     assert "needs a model" in refused(
         2, "select", "--pool", "pairs.jsonl", "--run", Path("run").absolute(), "--budget", 5
