@@ -10,7 +10,7 @@ from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import waiting
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.errors import UsageError
-from activedpo_cli.experiments.spec import ExperimentSpec, arms_of
+from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, with_variables
 
 RESULTS_NAME = "results.jsonl"
 SPEC_NAME = "experiment.json"
@@ -46,7 +46,7 @@ class ExperimentFolder:
         _check_known("arm", arms, list(known))
         _check_known("seed", seeds, self.spec.seeds)
         return [
-            Job(arm, seed, {**settings, "seed": seed}, self.path / "runs" / f"{_slug(arm)}-s{seed}")
+            Job(arm, seed, {**with_variables(settings), "seed": seed}, self.path / "runs" / f"{_slug(arm)}-s{seed}")
             for seed in (seeds or self.spec.seeds)
             for arm, settings in known.items()
             if not arms or arm in arms

@@ -27,6 +27,7 @@ FIGURES_NAME = "figures"
 TITLES = {
     REWARD: "Reward by the scorer that answers",
     SECOND_REWARD: "Reward by the second scorer",
+    "win_rate": "Win rate against the initial model",
     "preference_accuracy": "Accuracy on held-out preferences",
 }
 

@@ -96,7 +96,7 @@ def read_spec(name_or_path: str) -> ExperimentSpec:
     """The specification in a file, or a built-in one by its name.
 
     Raises:
-        UsageError: there is no such file or name, or a variable it uses is not set.
+        UsageError: there is no such file or name.
         InvalidDataError: it is no experiment; says what is wrong with it.
 
     """
@@ -105,7 +105,7 @@ def read_spec(name_or_path: str) -> ExperimentSpec:
     if not isinstance(values, dict):
         raise InvalidDataError(f"`{path}` does not hold an experiment: it needs title, arms and seeds by name")
     try:
-        return ExperimentSpec.model_validate(_with_variables(values, path))
+        return ExperimentSpec.model_validate(values)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, row['loc'])) or 'spec'}  {row['msg']}" for row in error.errors()]
         raise InvalidDataError(f"`{path}` is not an experiment", details=problems) from error
@@ -160,17 +160,20 @@ def _short(value: Any) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", f"{value:g}" if isinstance(value, float) else str(value))
 
 
-def _with_variables(value: Any, path: Path) -> Any:
+def with_variables(value: Any) -> Any:
+    """Settings with `${NAME}` replaced by the environment variable; raises UsageError for one that is not set."""
     if isinstance(value, Mapping):
-        return {key: _with_variables(entry, path) for key, entry in value.items()}
+        return {key: with_variables(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_with_variables(entry, path) for entry in value]
-    return _VARIABLE.sub(lambda match: _variable(match[1], path), value) if isinstance(value, str) else value
+        return [with_variables(entry) for entry in value]
+    return _VARIABLE.sub(lambda match: _variable(match[1]), value) if isinstance(value, str) else value
 
 
-def _variable(name: str, path: Path) -> str:
+def _variable(name: str) -> str:
     if name not in os.environ:
-        raise UsageError(f"`{path}` uses the environment variable {name}, which is not set", hint=f"export {name}=…")
+        raise UsageError(
+            f"the experiment uses the environment variable {name}, which is not set", hint=f"export {name}=…"
+        )
     return os.environ[name]
 
 

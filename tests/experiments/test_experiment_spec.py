@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activedpo_cli.artifacts.run import run_path
+from activedpo_cli.config import build_config, nested
 from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.experiments.folder import ExperimentFolder
 from activedpo_cli.experiments.spec import arms_of, built_in_specs, counterparts, parse_seeds, read_spec
+from activedpo_cli.gradients.projections import make_projection
+from activedpo_cli.presets import read_preset
+from activedpo_cli.stages.select import method_settings
 
 LEAST = {"title": "x", "arms": ["random"], "seeds": [0]}
 
@@ -52,10 +56,15 @@ def test_every_arm_meets_every_point_of_the_grid(tmp_path: Path) -> None:
 
 def test_variables_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_PLACE", "/there")
-    assert read(tmp_path, settings={"model.name": "${SOME_PLACE}/model"}).settings == {"model.name": "/there/model"}
+    spec = read(tmp_path, settings={"model.name": "${SOME_PLACE}/model", "adapter.target_modules": ["${SOME_PLACE}"]})
+    folder = ExperimentFolder(tmp_path / "made", spec)
+    assert folder.jobs()[0].settings["model.name"] == "/there/model"
+    assert folder.jobs()[0].settings["adapter.target_modules"] == ["/there"]
+    folder.write_spec()
+    assert "/there" not in (tmp_path / "made" / "experiment.json").read_text(), "a place of one machine"
     monkeypatch.delenv("SOME_PLACE")
     with pytest.raises(UsageError, match="SOME_PLACE, which is not set"):
-        read(tmp_path, settings={"model.name": "${SOME_PLACE}/model"})
+        folder.jobs()
 
 
 @pytest.mark.parametrize(
@@ -77,6 +86,19 @@ def test_what_is_wrong_is_named(tmp_path: Path, values: dict[str, object], messa
     with pytest.raises(InvalidDataError) as caught:
         read(tmp_path, **values)
     assert message in " ".join([caught.value.message, *caught.value.details])
+
+
+@pytest.mark.parametrize("name", sorted(built_in_specs()))
+def test_a_built_in_experiment_has_settings_that_exist(name: str) -> None:
+    spec = read_spec(name)
+    assert len(built_in_specs()[name]) > 20
+    assert spec.preset is not None
+    for arm, settings in arms_of(spec).items():
+        config = build_config(nested(settings, read_preset(spec.preset)))
+        assert method_settings(config), arm
+        make_projection(config.featurize.projection, config.featurize.proj_dim, seed=0)
+        assert config.prompts.eval_prompts > 0
+        assert config.label.oracle.startswith("reward-model:")
 
 
 def test_a_name_that_is_none_lists_those_that_are(tmp_path: Path) -> None:

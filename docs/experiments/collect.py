@@ -1,0 +1,66 @@
+"""Keep what an experiment found beside the docs, and write its tables into the pages that show them.
+
+    python docs/experiments/collect.py runs/methods …     copies results, summary, tables and figures to docs/results/
+    python docs/experiments/collect.py                    only writes the tables of docs/results/ into the pages
+
+A page shows a table between `<!-- results NAME: TITLE -->` and `<!-- end of results -->`; what stands between is replaced.
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from activedpo_cli.experiments.report import all_tables
+from activedpo_cli.experiments.results import row_of
+from activedpo_cli.experiments.spec import ExperimentSpec
+from activedpo_cli.experiments.tables import markdown
+from activedpo_cli.reports.section import Table
+
+DOCS = Path(__file__).resolve().parents[1]
+RESULTS = DOCS / "results"
+KEPT = ("experiment.json", "results.jsonl", "summary.json", "figures/reward.svg", "figures/differences.svg")
+BLOCK = re.compile(r"(<!-- results (?P<name>[\w.-]+): (?P<title>[^\n]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+def tables_of(folder: Path) -> dict[str, Table]:
+    """The tables of an experiment, worked out anew from its rows, by title."""
+    spec = ExperimentSpec.model_validate(json.loads((folder / "experiment.json").read_text(encoding="utf-8")))
+    lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    return {table.title: table for table in all_tables([row_of(json.loads(line)) for line in lines], spec)}
+
+
+def filled(page: str) -> str:
+    """A page with every block as the results have it; raises KeyError for a name or title that there is not."""
+
+    def block(match: re.Match[str]) -> str:
+        table = tables_of(RESULTS / match["name"])[match["title"]]
+        body = markdown([table]).split("\n\n", 1)[1]
+        return f"{match[1]}\n{body}\n{match[4]}"
+
+    return BLOCK.sub(block, page)
+
+
+def pages() -> list[Path]:
+    """The pages that may show results."""
+    return [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def collect(source: Path) -> None:
+    """Copy what is kept of an experiment; its figures are there where it has them."""
+    for name in KEPT:
+        if (source / name).is_file():
+            destination = RESULTS / source.name / name
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, destination)
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        collect(Path(argument))
+    for path in pages():
+        before = path.read_text(encoding="utf-8")
+        if (after := filled(before)) != before:
+            path.write_text(after, encoding="utf-8")
+            print(f"wrote the tables of {path.relative_to(DOCS.parent)}")
