@@ -241,7 +241,7 @@ class _Search:
                     raise ValueError("pair features are not finite")
                 self._left[part], self._slack[part] = squared_norms, squared_norms
                 if self._coverage.has_history:
-                    self._left[part] -= self._coverage.covered_by_history(features)
+                    self._left[part] = self._coverage.left_by_history(features, squared_norms)
             if self._is_stale:
                 stale = self._left[part] - self._coverage.covered_since(features, self._applied)
                 self._left[part] = self._left[part].where(self._is_in_pool[part], stale)

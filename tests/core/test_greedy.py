@@ -99,9 +99,10 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, float, int]:
     pool=st.sampled_from([1, 3, 8, 256]),
     at_first=st.sampled_from([1, 4]),
     most=st.sampled_from([2, 256]),
+    entering=st.sampled_from([1, 3, 32]),
 )
 def test_each_pick_is_the_best_by_an_inverse_from_scratch(
-    problem: tuple[Tensor, Tensor, float, int], pool: int, at_first: int, most: int
+    problem: tuple[Tensor, Tensor, float, int], pool: int, at_first: int, most: int, entering: int
 ) -> None:
     """λ from 1e-6 to 1e3, also with pools so small that all pairs are read again and again, and few looked at at once."""
     features, history, ridge, budget = problem
@@ -109,6 +110,7 @@ def test_each_pick_is_the_best_by_an_inverse_from_scratch(
         patch.setattr("activedpo_cli.core.greedy.POOL", pool)
         patch.setattr("activedpo_cli.core.pooled_greedy.AT_FIRST", at_first)
         patch.setattr("activedpo_cli.core.pooled_greedy.AT_A_TIME", most)
+        patch.setattr("activedpo_cli.core.coverage.FEWEST_ENTERING", entering)
         rows, scores = greedy_uncertainty(features, history, ridge, budget, torch.arange(len(features)))
     assert len(set(rows.tolist())) == budget
     for place, row in enumerate(rows.tolist()):
@@ -138,6 +140,34 @@ def test_a_ridge_far_below_the_features_gives_the_textbook_picks(dim: int, label
     expected_rows, expected_scores = textbook(features, history, 1e-5, 40, priority)
     assert rows.tolist() == expected_rows
     assert scores.tolist() == pytest.approx(expected_scores, rel=1e-4)  # of the inverse: condition × 1e-16
+
+
+@pytest.mark.parametrize(("labelled", "ridge"), [(0, 0.1), (20, 0.1), (20, 1e-4), (60, 0.1), (60, 1e-4)])
+def test_more_picks_than_features_are_those_of_the_textbook(labelled: int, ridge: float) -> None:
+    """Norms of 170, of which all is covered long before the end."""
+    features = random_features(300, 40, 0) * 27
+    history, priority = random_features(labelled, 40, 1) * 27, torch.arange(300)
+    rows, scores = greedy_uncertainty(features, history, ridge, 200, priority)
+    expected_rows, expected_scores = textbook(features, history, ridge, 200, priority)
+    assert rows.tolist() == expected_rows
+    assert scores.tolist() == pytest.approx(expected_scores, rel=1e-6)
+
+
+def test_what_a_pick_costs_does_not_grow_with_the_picks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all is covered each pick takes an exact look; its decompositions stay of a size that d alone decides."""
+    work = []
+    qr = torch.linalg.qr
+
+    def counted(matrix: Tensor, mode: str = "reduced") -> Tensor:
+        work.append(max(matrix.shape) * min(matrix.shape) ** 2)
+        return qr(matrix, mode=mode)
+
+    monkeypatch.setattr(torch.linalg, "qr", counted)
+    features = random_features(600, 64, 0) * 170
+    greedy_uncertainty(features, random_features(30, 64, 1) * 170, 0.1, 400, torch.arange(600))
+    first, last = work[: len(work) // 2], work[len(work) // 2 :]
+    assert sum(last) <= 1.5 * sum(first)
+    assert max(work) <= 100 * 64**2
 
 
 def test_few_pairs_are_looked_at_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
