@@ -205,8 +205,10 @@ def _draw_matrix(axes: "Axes", rows: list[Series]) -> None:
 
 
 def _look(series: Series) -> dict[str, Any]:
-    place = series.colour % len(PALETTE)
-    look: dict[str, Any] = {"color": PALETTE[place], "marker": MARKERS[place], "linestyle": DASHES[place]}
+    turn, place = divmod(series.colour, len(PALETTE))
+    # A colour that comes again has another marker and other dashes.
+    marker, dashes = MARKERS[(place + turn) % len(MARKERS)], DASHES[(place + 3 * turn) % len(DASHES)]
+    look: dict[str, Any] = {"color": PALETTE[place], "marker": marker, "linestyle": dashes}
     if series.is_faint:
         look |= {"alpha": 0.55, "linewidth": 1.1, "markerfacecolor": "white", "linestyle": DASHES[2]}
     if series.is_background:
