@@ -7,7 +7,7 @@ is not the field's own name. Nothing here reads or writes files (`config.py` doe
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from activedpo_cli.discovery import available
 
@@ -19,6 +19,20 @@ Positive = Annotated[float, Field(gt=0)]
 def setting(default: Any, help_text: str, *flags: str) -> Any:
     """A field with its help, and the names of its command-line flags where they differ from the field's name."""
     return Field(default=default, description=help_text, json_schema_extra={"flags": list(flags)} if flags else None)
+
+
+def sorted_layer_names(value: str | list[str]) -> str | list[str]:
+    """Names of layers in order, given as a list or with commas between them; `all-linear` stays."""
+    if value == "all-linear":
+        return value
+    names = value.split(",") if isinstance(value, str) else value
+    cleaned = sorted({name.strip() for name in names} - {""})
+    if not cleaned:
+        raise ValueError("names at least one layer, or all-linear")
+    return cleaned
+
+
+LayerNames = Annotated[str | list[str], AfterValidator(sorted_layer_names)]
 
 
 class Section(BaseModel):
@@ -54,29 +68,59 @@ class PromptSettings(Section):
     )
 
 
+class SftSettings(Section):
+    """Supervised fine-tuning before iteration 1, which makes π_SFT; fixed once anything is made with it."""
+
+    data: str | None = setting(
+        None,
+        "file of examples: prompt and completion, prompt and chosen, messages, or text; null: the model is π_SFT already",
+        "--data",
+    )
+    num_train_epochs: Positive = setting(1, "passes over the examples (paper: 1)", "--epochs", "--num-train-epochs")
+    learning_rate: Positive = setting(2e-5, "peak learning rate (paper: 2e-5)")
+    per_device_train_batch_size: PositiveInt = setting(8, "examples per step and device", "--batch-size")
+    gradient_accumulation_steps: PositiveInt = setting(1, "steps summed before an update")
+    lora_r: PositiveInt | None = setting(
+        None, "LoRA rank, merged into the weights at the end; null trains all weights, in float32"
+    )
+    lora_alpha: Positive = setting(32, "LoRA alpha, where there is a rank")
+    lora_dropout: Probability = setting(0.0, "LoRA dropout, where there is a rank")
+    lora_modules: LayerNames = setting(
+        "all-linear", "names of the layers that LoRA adapts, or all-linear, where there is a rank"
+    )
+    eval_share: Annotated[float, Field(ge=0, lt=1)] = setting(
+        0.05, "share of the prompts (of the texts) kept out, on which the loss is measured before and after"
+    )
+    max_length: PositiveInt | None = setting(
+        None, "longest example in tokens, prompt included; null takes the model's context"
+    )
+    too_long: Literal["drop", "truncate"] = setting(
+        "drop", "leave examples that are too long out, or cut their end off; either is counted and reported"
+    )
+    append_eos: bool = setting(
+        True, "end each example with the end-of-text token (of a chat template: of the turn), which teaches to stop"
+    )
+    lr_scheduler_type: str = setting("linear", "learning-rate schedule of transformers")
+    warmup_steps: Annotated[int, Field(ge=0)] = setting(0, "steps of linear warm-up")
+    weight_decay: NonNegative = setting(0.0, "AdamW weight decay")
+    max_grad_norm: Positive = setting(1.0, "gradient clipping")
+    bf16: bool = setting(False, "compute in bfloat16 where that is safe; trained weights stay float32")
+    gradient_checkpointing: bool = setting(False, "trade time for memory")
+    save_steps: PositiveInt = setting(500, "steps between checkpoints, from which an interrupted SFT goes on")
+
+
 class AdapterSettings(Section):
     """The LoRA adapter that is trained and whose gradients are the features; fixed once it is made."""
 
     r: PositiveInt = setting(128, "LoRA rank (paper: 128)", "--lora-r")
     lora_alpha: Positive = setting(512, "LoRA alpha (paper: 512)", "--lora-alpha")
     lora_dropout: Probability = setting(0.0, "LoRA dropout in training; never active in featurize", "--lora-dropout")
-    target_modules: str | list[str] = setting(
+    target_modules: LayerNames = setting(
         ["q_proj", "k_proj", "v_proj", "o_proj"],
         "names of the adapted layers, or all-linear",
         "--lora-modules",
         "--lora-target-modules",
     )
-
-    @field_validator("target_modules")
-    @classmethod
-    def _sorted_names(cls, value: str | list[str]) -> str | list[str]:
-        if value == "all-linear":
-            return value
-        names = value.split(",") if isinstance(value, str) else value
-        cleaned = sorted({name.strip() for name in names} - {""})
-        if not cleaned:
-            raise ValueError("names at least one layer, or all-linear")
-        return cleaned
 
 
 class GenerateSettings(Section):
@@ -117,7 +161,8 @@ class FeaturizeSettings(Section):
         "auto", "auto: the norm before projection where it comes free; always: also where it costs another product"
     )
     compute: list[Column] | None = setting(
-        None, "what to compute: features, logps, ref_logps, hidden, mean_hidden, scores; null takes what the method needs"
+        None,
+        "what to compute: features, logps, ref_logps, hidden, mean_hidden, scores; null takes what the method needs",
     )
     tokens_per_batch: PositiveInt = setting(
         2048, "tokens of prompts and responses, padding included, per forward and backward pass", "--tokens-per-batch"
@@ -224,6 +269,7 @@ class Config(Section):
     seed: int = setting(0, "seed of everything random in the run")
     model: ModelSettings = ModelSettings()
     prompts: PromptSettings = PromptSettings()
+    sft: SftSettings = SftSettings()
     adapter: AdapterSettings = AdapterSettings()
     generate: GenerateSettings = GenerateSettings()
     featurize: FeaturizeSettings = FeaturizeSettings()
@@ -236,6 +282,7 @@ class Config(Section):
 SECTIONS: dict[str, type[BaseModel]] = {
     "model": ModelSettings,
     "prompts": PromptSettings,
+    "sft": SftSettings,
     "adapter": AdapterSettings,
     "generate": GenerateSettings,
     "featurize": FeaturizeSettings,

@@ -31,20 +31,36 @@ def create_initial_adapter(
     The bytes depend on the settings, the seed, and the base's shapes and number format alone (PEFT rounds A to the
     latter). `base_model` is left as it was. Raises UsageError for layers that the model does not have.
     """
+    policy = with_fresh_adapter(base_model, settings, seed=seed)
+    save_adapter(policy, destination, base_name=base_name)
+    policy.unload()
+    if hasattr(base_model, "peft_config"):
+        del base_model.peft_config
+
+
+def with_fresh_adapter(
+    base_model: PreTrainedModel,
+    settings: AdapterSettings,
+    *,
+    seed: int,
+    modules_setting: str = "adapter.target_modules",
+) -> PeftModel:
+    """The base with a new adapter in float32, trainable, A random from `seed` and B = 0.
+
+    Raises UsageError, naming `modules_setting`, for layers that the model does not have.
+    """
     config = LoraConfig(
         r=settings.r,
         lora_alpha=int(settings.lora_alpha) if settings.lora_alpha.is_integer() else settings.lora_alpha,  # type: ignore[arg-type]
         lora_dropout=settings.lora_dropout,
-        target_modules=checked_targets(base_model, settings.target_modules),
+        target_modules=checked_targets(base_model, settings.target_modules, modules_setting),
         bias="none",
         task_type=TaskType.CAUSAL_LM,
     )
     with quiet_libraries(), seeded_library_state(seed):
         policy = get_peft_model(base_model, config)  # type: ignore[arg-type]
-    save_adapter(policy, destination, base_name=base_name)
-    policy.unload()
-    if hasattr(base_model, "peft_config"):
-        del base_model.peft_config
+    assert isinstance(policy, PeftModel)
+    return policy
 
 
 def attach_adapter(base_model: PreTrainedModel, adapter_folder: Path, *, trainable: bool) -> PeftModel:

@@ -12,8 +12,10 @@ def linear_layer_names(model: PreTrainedModel) -> list[str]:
     return sorted({path.rpartition(".")[2] for path in _linear_layers(model)})
 
 
-def checked_targets(model: PreTrainedModel, wanted: str | list[str]) -> str | list[str]:
-    """The layers to adapt as PEFT takes them; raises UsageError for names that the model does not have."""
+def checked_targets(
+    model: PreTrainedModel, wanted: str | list[str], setting: str = "adapter.target_modules"
+) -> str | list[str]:
+    """The layers to adapt as PEFT takes them; raises UsageError, naming the setting, for names that are not there."""
     if wanted == "all-linear":
         return wanted
     linear = _linear_layers(model)
@@ -21,7 +23,7 @@ def checked_targets(model: PreTrainedModel, wanted: str | list[str]) -> str | li
     unknown = [name for name in names if not any(f".{path}".endswith(f".{name}") for path in linear)]
     if unknown:
         raise UsageError(
-            f"adapter.target_modules: this model has no layer {', '.join(f'`{name}`' for name in unknown)}",
+            f"{setting}: this model has no layer {', '.join(f'`{name}`' for name in unknown)}",
             details=[f"its linear layers: {', '.join(linear_layer_names(model))}"],
             hint="--lora-modules all-linear, or some of these with commas between them",
         )

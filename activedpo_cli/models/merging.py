@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.models.adapters import CONFIG_FILE, attach_adapter
@@ -27,12 +28,40 @@ def merge_adapter_model(folder: Path, destination: Path) -> None:
     base = resolve_model(base_name)
     model = load_base_model(base.source, revision=base.revision, dtype="auto", device=CPU, attn_implementation="sdpa")
     policy = attach_adapter(model, folder, trainable=False)
-    _untie_adapted_head(policy, model)
-    with quiet_libraries():
-        policy.merge_and_unload(safe_merge=True).save_pretrained(destination)
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(str(folder)) if has_tokenizer else load_tokenizer(base.source, base.revision)
+    write_full_weights(policy, tokenizer, destination)
+
+
+def write_full_weights(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, destination: Path
+) -> None:
+    """Write a model, its adapter merged in where it has one, as safetensors, and the tokenizer, into `destination`.
+
+    The model is not to be used afterwards. It is written in its own number format.
+    """
+    if isinstance(model, PeftModel):
+        base: Any = model.get_base_model()
+        _untie_adapted_head(model, base)
+        with quiet_libraries():
+            model = model.merge_and_unload(safe_merge=True)  # type: ignore[operator]
+    assert isinstance(model, PreTrainedModel)
+    _mend_generation_settings(model)
+    with quiet_libraries():
+        model.save_pretrained(destination)
     tokenizer.save_pretrained(destination)
+
+
+def _mend_generation_settings(model: PreTrainedModel) -> None:
+    """Some checkpoints name sampling settings without sampling, which the library loads and will not save."""
+    settings = model.generation_config
+    if settings is None:
+        return
+    try:
+        with quiet_libraries():
+            settings.validate(strict=True)
+    except ValueError:
+        settings.do_sample = True
 
 
 def _untie_adapted_head(policy: PeftModel, model: PreTrainedModel) -> None:

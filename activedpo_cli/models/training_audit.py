@@ -20,13 +20,63 @@ class DPOExample:
     rejected_ids: list[int]
 
 
-class TrainingAudit:
-    """Follows the batches of one training run, so that no row is dropped, cut or extended unnoticed."""
+class BatchAudit:
+    """Which rows a training saw, by the names that errors call them, and the conditions under which it must stop."""
 
-    def __init__(self, examples: Sequence[DPOExample]) -> None:
-        self.examples = examples
+    row = "row"
+    rows = "rows"
+    loss = "loss"
+    gradient = "a gradient"
+    hint = "look at these rows"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
         self.seen: set[int] = set()
         self.batch: list[int] = []
+
+    def check_loss(self, loss: Tensor) -> None:
+        """Stop on the first loss that is not finite."""
+        if not torch.isfinite(loss).all():
+            raise self._stopped(f"the {self.loss} became {loss.item()}")
+
+    def check_gradient(self, parameters: Sequence[torch.nn.Parameter], *, first_step: bool) -> None:
+        """Stop before an update on gradients that are not finite, or that are all zero at the first step."""
+        norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
+        norm = torch.stack(norms).norm().item() if norms else 0.0
+        if not math.isfinite(norm):
+            raise self._stopped(f"{self.gradient} is not finite")
+        if first_step and norm == 0:
+            raise self._stopped("the first gradient is zero, so nothing would be learnt")
+
+    def check_complete(self, seen: set[int]) -> None:
+        """Raise, naming them, when training ended without having seen every row."""
+        missed = [name for place, name in enumerate(self.names) if place not in seen]
+        if missed:
+            raise ActiveDPOError(
+                f"training left out {len(missed)} of {len(self.names)} {self.rows}", details=self._named(missed)
+            )
+
+    def _stopped(self, reason: str) -> ActiveDPOError:
+        return ActiveDPOError(
+            f"training stopped: {reason}",
+            details=self._named([self.names[place] for place in self.batch]),
+            hint=self.hint,
+        )
+
+    def _named(self, names: list[str]) -> list[str]:
+        shown = [f"{self.row} {name}".strip() for name in names[:8]]
+        return shown + ([f"and {len(names) - 8} more"] if len(names) > 8 else [])
+
+
+class TrainingAudit(BatchAudit):
+    """Follows the batches of one DPO training, so that no row is dropped, cut or extended unnoticed."""
+
+    row, rows, loss, gradient = "pair", "preferences", "DPO loss", "a gradient of the adapter"
+    hint = "look at these pairs; else try a smaller train.learning_rate, or `--dtype float32`"
+
+    def __init__(self, examples: Sequence[DPOExample]) -> None:
+        super().__init__([example.pair_id for example in examples])
+        self.examples = examples
 
     def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
         """Take note of a batch (chosen rows first, then rejected); raise when its tokens are not those given."""
@@ -42,38 +92,9 @@ class TrainingAudit:
                 raise ActiveDPOError(f"training got other tokens than were stored for pair `{example.pair_id}`")
         self.seen.update(self.batch)
 
-    def check_loss(self, loss: Tensor) -> None:
-        """Stop on the first loss that is not finite."""
-        if not torch.isfinite(loss).all():
-            raise self._stopped(f"the DPO loss became {loss.item()}")
-
-    def check_gradient(self, parameters: Sequence[torch.nn.Parameter], *, first_step: bool) -> None:
-        """Stop before an update on gradients that are not finite, or that are all zero at the first step."""
-        norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
-        norm = torch.stack(norms).norm().item() if norms else 0.0
-        if not math.isfinite(norm):
-            raise self._stopped("a gradient of the adapter is not finite")
-        if first_step and norm == 0:
-            raise self._stopped("the first gradient is zero, so nothing would be learnt")
-
     def tokens(self, rows: set[int]) -> int:
         """Response tokens (chosen and rejected) of these rows."""
         return sum(len(self.examples[row].chosen_ids) + len(self.examples[row].rejected_ids) for row in rows)
-
-    def check_complete(self, seen: set[int]) -> None:
-        """Raise, naming the pairs, when training ended without having seen every row."""
-        missed = [example.pair_id for row, example in enumerate(self.examples) if row not in seen]
-        if missed:
-            raise ActiveDPOError(
-                f"training left out {len(missed)} of {len(self.examples)} preferences", details=_named(missed)
-            )
-
-    def _stopped(self, reason: str) -> ActiveDPOError:
-        return ActiveDPOError(
-            f"training stopped: {reason}",
-            details=_named([self.examples[row].pair_id for row in self.batch]),
-            hint="look at these pairs; else try a smaller train.learning_rate, or `--dtype float32`",
-        )
 
 
 def check_examples(examples: Sequence[DPOExample]) -> None:
@@ -93,8 +114,3 @@ def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     if not parameters:
         raise ActiveDPOError("the policy has no trainable parameter: its adapter was attached frozen")
     return parameters
-
-
-def _named(pair_ids: list[str]) -> list[str]:
-    shown = [f"pair {pair_id}" for pair_id in pair_ids[:8]]
-    return shown + ([f"and {len(pair_ids) - 8} more"] if len(pair_ids) > 8 else [])
