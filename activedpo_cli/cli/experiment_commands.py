@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from activedpo_cli.cli.options import DeviceOption, JsonOption, QuietOption
+from activedpo_cli.cli.options import DeviceOption, JsonOption, QuietOption, SetOption
 
 PANEL = "Start"
 
@@ -29,6 +29,10 @@ def experiment(
     seeds: Annotated[
         Optional[str], typer.Option("--seeds", metavar="0-4,7", help="Only some of the seeds. \\[default: all]")
     ] = None,
+    iterations: Annotated[
+        Optional[int], typer.Option("--iterations", min=1, metavar="T", help="Of each run. \\[default: the spec's]")
+    ] = None,
+    set_: SetOption = None,
     device: DeviceOption = "auto",
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write what the finished runs say together at the end.")
@@ -37,6 +41,8 @@ def experiment(
     json: JsonOption = False,
 ) -> None:
     """Compare methods or settings over seeds: a run for each arm and seed, and one report of what they say together.
+
+    --set changes a setting of all runs; where it stands in the grid, `--set key=[a,b]` replaces its values there.
 
     Runs of one seed share prompts, held-out prompts and everything else that comes out the same. Stop it at any time; the
     same command goes on. Several processes or machines may work on one folder: each takes runs that nobody works on.
@@ -55,6 +61,8 @@ def experiment(
         jobs=jobs,
         arms=arms.split(",") if arms else [],
         seeds=seeds,
+        iterations=iterations,
+        set_=set_ or [],
         device=device,
         with_report=report,
     )

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.artifacts.run import run_path
+from activedpo_cli.config import parse_assignment
 from activedpo_cli.errors import UsageError
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
-from activedpo_cli.experiments.spec import parse_seeds, read_spec, spec_path
+from activedpo_cli.experiments.spec import parse_seeds, read_spec, spec_path, with_settings
 from activedpo_cli.experiments.work import check_settings, do_jobs, prune
 from activedpo_cli.progress import Progress
 from activedpo_cli.reports.section import Table
@@ -24,6 +25,8 @@ class ExperimentRequest:
     jobs: int = 1
     arms: Sequence[str] = ()
     seeds: str | None = None
+    iterations: int | None = None
+    set_: Sequence[str] = ()
     device: str = "auto"
     with_report: bool = True
 
@@ -59,7 +62,9 @@ def conduct(request: ExperimentRequest, progress: Progress) -> ExperimentResult:
     Raises UsageError for a specification, arm or seed that is not there, RefusedError where runs stand that were made with
     other settings.
     """
-    spec = read_spec(request.spec)
+    spec = with_settings(read_spec(request.spec), dict(map(parse_assignment, request.set_)))
+    if request.iterations is not None:
+        spec = spec.model_copy(update={"iterations": request.iterations})
     name = spec_path(request.spec).stem
     folder = ExperimentFolder(request.output or run_path(name), spec)
     jobs = folder.jobs(request.arms, _seeds(request.seeds))
@@ -98,6 +103,8 @@ def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[J
         command += ["--device", request.device, "--quiet"]
         command += ["--arms", ",".join(request.arms)] if request.arms else []
         command += ["--seeds", request.seeds] if request.seeds else []
+        command += ["--iterations", str(request.iterations)] if request.iterations else []
+        command += [word for text in request.set_ for word in ("--set", text)]
         run_workers(folder, jobs, command, request.jobs, progress)
         return [job.path.name for job in jobs if not folder.is_done(job) and not folder.failure(job)]
     from activedpo_cli.models.kept_base import KeptBase

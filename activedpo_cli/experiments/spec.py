@@ -111,6 +111,20 @@ def read_spec(name_or_path: str) -> ExperimentSpec:
         raise InvalidDataError(f"`{path}` is not an experiment", details=problems) from error
 
 
+def with_settings(spec: ExperimentSpec, changes: Mapping[str, Any]) -> ExperimentSpec:
+    """The experiment with settings of all runs replaced; one that stands in the grid gets these values there.
+
+    Raises UsageError for one in which arms differ.
+    """
+    for key in changes:
+        if any(key in settings for settings in spec.arms.values()):
+            raise UsageError(f"`{key}` is what arms of this experiment differ in", hint="leave arms out with --arms")
+    grid = {key: value if isinstance(value, list) else [value] for key, value in changes.items() if key in spec.grid}
+    settings = {key: value for key, value in changes.items() if key not in spec.grid}
+    values = spec.model_dump() | {"grid": {**spec.grid, **grid}, "settings": {**spec.settings, **settings}}
+    return ExperimentSpec.model_validate(values)
+
+
 def spec_path(name_or_path: str) -> Path:
     """The file of a specification; raises UsageError where there is none."""
     path = Path(name_or_path)
@@ -157,7 +171,9 @@ def _points(spec: ExperimentSpec) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _short(value: Any) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", f"{value:g}" if isinstance(value, float) else str(value))
+    """A value as part of a name; of a path or a hub id the last part."""
+    text = f"{value:g}" if isinstance(value, float) else str(value).rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 
 def with_variables(value: Any) -> Any:

@@ -11,7 +11,7 @@ from activedpo_cli.artifacts.run import run_path
 from activedpo_cli.config import build_config, nested
 from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.experiments.folder import ExperimentFolder
-from activedpo_cli.experiments.spec import arms_of, built_in_specs, counterparts, parse_seeds, read_spec
+from activedpo_cli.experiments.spec import arms_of, built_in_specs, counterparts, parse_seeds, read_spec, with_settings
 from activedpo_cli.gradients.projections import make_projection
 from activedpo_cli.presets import read_preset
 from activedpo_cli.stages.select import method_settings
@@ -52,6 +52,21 @@ def test_every_arm_meets_every_point_of_the_grid(tmp_path: Path) -> None:
     }
     for job in ExperimentFolder(Path("runs/x"), spec).jobs():
         assert run_path(str(job.path)) == job.path, "a valid name of a run"
+
+
+def test_settings_typed_with_the_command(tmp_path: Path) -> None:
+    spec = read(tmp_path, arms=["activedpo"], grid={"model.name": ["a", "b"]}, settings={"select.budget": 5})
+    found = with_settings(spec, {"model.name": ["/x/one", "org/two"], "select.budget": 7, "adapter.r": 4})
+    assert list(arms_of(found)) == ["activedpo+name=one", "activedpo+name=two"]
+    assert arms_of(found)["activedpo+name=two"] == {
+        "select.budget": 7,
+        "adapter.r": 4,
+        "select.method": "activedpo",
+        "model.name": "org/two",
+    }
+    assert list(arms_of(with_settings(spec, {"model.name": "c"}))) == ["activedpo+name=c"]
+    with pytest.raises(UsageError, match="is what arms of this experiment differ in"):
+        with_settings(spec, {"select.method": "random"})
 
 
 def test_variables_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
