@@ -58,6 +58,14 @@ class GivenPair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOutRow:
+    """A row of the responses file that is no candidate, by the line where it begins, and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureRow:
     """Which response a row of the feature matrix belongs to; rows count from 0 over all units."""
 

@@ -62,20 +62,27 @@ def is_table_path(name: str) -> bool:
     return _format_suffix(Path(name)) in READERS
 
 
+class EmptyPromptError(InvalidDataError):
+    """The prompt of a row has no text."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"{origin}: the prompt is empty", hint="leave the row out, or give it a prompt")
+
+
 def parse_prompt(value: Any, origin: str) -> PromptText:
     """A prompt as it may stand in a file: text that is not blank, or messages with `role` and `content`.
 
-    Raises InvalidDataError, naming `origin`, for anything else.
+    Raises InvalidDataError, naming `origin`, for anything else; EmptyPromptError where only the text is lacking.
     """
     if isinstance(value, str):
         if not value.strip():
-            raise InvalidDataError(f"{origin}: the prompt is empty")
+            raise EmptyPromptError(origin)
         return value
     if not isinstance(value, list):
         raise InvalidDataError(f"{origin}: a prompt is text or a list of messages, not {excerpt(value)}")
     messages = parse_messages(value, origin)
     if not any(message["content"].strip() for message in messages):
-        raise InvalidDataError(f"{origin}: the prompt is empty")
+        raise EmptyPromptError(origin)
     return messages
 
 
@@ -98,10 +105,15 @@ def parse_shared_messages(chosen: Any, rejected: Any, origin: str) -> list[dict[
     """
     if not isinstance(chosen, list) or not isinstance(rejected, list):
         raise InvalidDataError(
-            f"{origin} has no `prompt`", details=["only messages can hold the prompt inside `chosen` and `rejected`"]
+            f"{origin} has no `prompt`",
+            details=["only messages can hold the prompt inside `chosen` and `rejected`"],
+            hint="TRL splits texts that begin alike: `dataset.map(trl.extract_prompt)` gives them a `prompt`",
         )
     if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
-        raise InvalidDataError(f"{origin}: `chosen` and `rejected` differ before their last message")
+        raise InvalidDataError(
+            f"{origin}: `chosen` and `rejected` differ before their last message",
+            hint="give the row a `prompt` of its own, or leave it out: the two are no answers to one prompt",
+        )
     prompt = parse_prompt(chosen[:-1], origin)
     assert not isinstance(prompt, str)
     return prompt

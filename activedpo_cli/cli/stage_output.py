@@ -39,7 +39,9 @@ def print_pool_choice(choice: PoolChoice, *, json: bool, quiet: bool) -> None:
     if json:
         state = {"state": "up to date" if choice.was_done else "done"}
         output = None if choice.output is None else str(choice.output)
-        print_json(stage_as_json(result) | state | {"output": output, "left_out_rows": choice.left_out_rows})
+        left_out = {reason: len(lines) for reason, lines in choice.left_out.items()}
+        counted = {"rows": choice.rows, "left_out_rows": left_out, "left_out_lines": choice.left_out}
+        print_json(stage_as_json(result) | state | {"output": output} | counted)
         return
     if quiet:
         return

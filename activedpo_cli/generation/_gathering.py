@@ -61,9 +61,9 @@ class Gathering:
         preferred = None if preference.preferred is None else indices[preference.preferred]
         self.preferences.append((index_a, index_b, preferred))
 
-    def add_pair(self, index_a: int, index_b: int, line: int) -> None:
-        """Take in that two responses stand in one row; the first such row counts."""
-        self.pairs.setdefault(frozenset((index_a, index_b)), (index_a, index_b, line))
+    def add_pair(self, index_a: int, index_b: int, line: int) -> bool:
+        """Take in that two responses stand in one row; returns whether it is the first such row, which counts."""
+        return self.pairs.setdefault(frozenset((index_a, index_b)), (index_a, index_b, line))[2] == line
 
     def result(self) -> RecordedPrompt:
         return RecordedPrompt(

@@ -9,14 +9,16 @@ the means of the values recorded for them.
     {prompt, response_a, response_b, preference: a | b | tie | null}
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.generation._gathering import Gathering, RecordedPrompt, gather, prompt_key
 from activedpo_cli.generation._recorded_rows import (
+    ParsedRow,
     RowPreference,
     RowResponse,
     is_pair,
@@ -25,7 +27,7 @@ from activedpo_cli.generation._recorded_rows import (
     without_verdict_in_order,
 )
 from activedpo_cli.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
-from activedpo_cli.tables import Row, excerpt, read_table
+from activedpo_cli.tables import EmptyPromptError, Row, excerpt, read_table
 
 FinishReason = Literal["stop", "length", "recorded"]
 ONE_PAIR = "it needs `prompt` with `chosen` and `rejected`, or with `response_a` and `response_b`"
@@ -59,35 +61,47 @@ class PoolMatch:
     pairs: list[GivenPair]
 
 
-class LeftOutRows(NamedTuple):
-    """Rows of pairs that nobody could answer, by the line where each begins."""
+LEFT_OUT = {
+    "empty_prompt": "with an empty prompt",
+    "empty_response": "with an empty response",
+    "equal_responses": "with equal responses",
+    "repeated": "repeated",
+    "too_long": "longer than the model's context",
+}
+"""Why a row of pairs is no candidate: as it is stored, and in words."""
 
-    equal: list[int]
-    """Both responses are the same text."""
-    empty: list[int]
-    """A response has no text."""
+
+class LeftOutRows:
+    """Rows of pairs that are no candidates, each once, by the line where it begins."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[int]] = {reason: [] for reason in LEFT_OUT}
+
+    def add(self, reason: str, line: int) -> None:
+        """Take in a row, for a reason of `LEFT_OUT`."""
+        self.lines[reason].append(line)
 
     def counts(self) -> dict[str, int]:
         """How many of each kind, for a summary."""
-        return {"equal_responses": len(self.equal), "empty_response": len(self.empty)}
+        return {reason: len(lines) for reason, lines in self.lines.items()}
 
-    def in_words(self) -> list[str]:
-        """A phrase for each kind that there is, with the first lines."""
-        kinds = (("whose two responses are the same", self.equal), ("with an empty response", self.empty))
-        return [_rows_in_words(what, lines) for what, lines in kinds if lines]
+    def in_words(self) -> str:
+        """`left out 2 repeated (lines 5, 9), 1 with equal responses (line 3)`; nothing where there is nothing."""
+        kinds = [f"{len(lines)} {LEFT_OUT[why]} ({_in_words(lines)})" for why, lines in self.lines.items() if lines]
+        return f"left out {', '.join(kinds)}" if kinds else ""
 
 
-def _rows_in_words(what: str, lines: list[int]) -> str:
+def _in_words(lines: list[int]) -> str:
     s = "" if len(lines) == 1 else "s"
-    shown = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
-    return f"{len(lines)} row{s} {what} (line{s} {shown})"
+    return f"line{s} {', '.join(map(str, lines[:5]))}" + (", …" if len(lines) > 5 else "")
 
 
 class RecordedPairs(NamedTuple):
-    """Pairs of a file, by prompt, and the rows left out."""
+    """Pairs of a file, by prompt, the rows left out, and how many rows there are."""
 
     prompts: list[RecordedPrompt]
     left_out: LeftOutRows
+    rows: int
 
 
 class HeldOutPreference(NamedTuple):
@@ -117,30 +131,39 @@ def read_recorded(path: Path) -> list[RecordedPrompt]:
 def read_recorded_pairs(path: Path) -> RecordedPairs:
     """The same for a file whose rows are pairs, which are kept as such; which response was chosen shapes no order.
 
-    Rows between whose responses there is nothing to choose are left out, and named.
+    Rows that give nothing to choose between, and those that repeat a pair, are left out, and named.
 
     Raises InvalidDataError as `read_recorded` does, where a row is no pair, and where no row is left.
     """
     gathered: dict[str, Gathering] = {}
-    left_out = LeftOutRows([], [])
-    for prompt, responses, preferences, row in _parsed_rows(path):
-        if not is_pair(row):
-            raise InvalidDataError(f"{row.origin} holds no pair of responses", details=[ONE_PAIR])
-        if not all(response.text.strip() for response in responses):
-            left_out.empty.append(row.line)
-            continue
-        if responses[0].text == responses[1].text:
-            left_out.equal.append(row.line)
-            continue
-        if "chosen" in row.values:
-            prompt, responses, preferences = without_verdict_in_order((prompt, responses, preferences))
-        gathering, (index_a, index_b) = gather(gathered, prompt, responses, preferences, row.origin)
-        gathering.add_pair(index_a, index_b, row.line)
+    left_out = LeftOutRows()
+    rows, parse = _table(path)
+    for row in rows:
+        if reason := _take_pair(row, parse, gathered):
+            left_out.add(reason, row.line)
     if not gathered:
         raise InvalidDataError(
-            f"{path} holds no pair of two different responses with text", details=left_out.in_words()
+            f"{path} holds no pair of two different responses with text", details=[left_out.in_words()]
         )
-    return RecordedPairs([gathering.result() for gathering in gathered.values()], left_out)
+    return RecordedPairs([gathering.result() for gathering in gathered.values()], left_out, len(rows))
+
+
+def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, Gathering]) -> str | None:
+    """Gather the pair of a row; returns why it is left out instead."""
+    try:
+        prompt, responses, preferences = parse(row)
+    except EmptyPromptError:
+        return "empty_prompt"
+    if not is_pair(row):
+        raise InvalidDataError(f"{row.origin} holds no pair of responses", details=[ONE_PAIR])
+    if not all(response.text.strip() for response in responses):
+        return "empty_response"
+    if responses[0].text == responses[1].text:
+        return "equal_responses"
+    if "chosen" in row.values:
+        prompt, responses, preferences = without_verdict_in_order((prompt, responses, preferences))
+    gathering, (index_a, index_b) = gather(gathered, prompt, responses, preferences, row.origin)
+    return None if gathering.add_pair(index_a, index_b, row.line) else "repeated"
 
 
 def read_preferences(path: Path) -> list[HeldOutPreference]:
@@ -196,12 +219,16 @@ def match_to_prompts(recorded: Iterable[RecordedPrompt], prompts: Iterable[Promp
 
 
 def _parsed_rows(path: Path) -> Iterator[tuple[PromptText, list[RowResponse], list[RowPreference], Row]]:
+    rows, parse = _table(path)
+    for row in rows:
+        yield *parse(row), row
+
+
+def _table(path: Path) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
+    """The rows of a file, and how they are to be read."""
     rows = list(read_table(path))
     values_are_text = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
-    cut_prompt = repeats_prompt(rows)
-    for row in rows:
-        prompt, responses, preferences = parse_row(row, cut_prompt=cut_prompt, numbers_in_text=values_are_text)
-        yield prompt, responses, preferences, row
+    return rows, partial(parse_row, cut_prompt=repeats_prompt(rows), numbers_in_text=values_are_text)
 
 
 def _pool_responses(prompt_id: str, item: RecordedPrompt) -> Iterator[PoolResponse]:

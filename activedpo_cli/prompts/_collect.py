@@ -31,8 +31,10 @@ class PromptCollection:
     source_digest: str | None
 
 
-def collect_prompts(settings: PromptSettings, seed: int) -> PromptCollection:
+def collect_prompts(settings: PromptSettings, seed: int, *, skip_empty: bool = False) -> PromptCollection:
     """Read the source, drop repetitions, draw `limit` prompts, and hold out `eval_prompts` of them.
+
+    `skip_empty` passes over prompts of a file that have no text, for whoever counts its rows.
 
     Ids count the prompts kept, in source order: `p000000`, `p000001`, …. Equal settings, seed and source give an equal
     collection.
@@ -43,7 +45,7 @@ def collect_prompts(settings: PromptSettings, seed: int) -> PromptCollection:
 
     """
     path = source_path(settings.source)
-    kept, dropped = _without_duplicates(_read_source(settings, path), settings.duplicates)
+    kept, dropped = _without_duplicates(_read_source(settings, path, skip_empty), settings.duplicates)
     if any(item.split for item in kept):
         prompts = _with_given_splits(kept, settings, seed)
     else:
@@ -70,10 +72,10 @@ def prompt_key(prompt: PromptText) -> str:
     return json.dumps(prompt, ensure_ascii=False, sort_keys=True)
 
 
-def _read_source(settings: PromptSettings, path: Path | None) -> Iterator[SourcePrompt]:
+def _read_source(settings: PromptSettings, path: Path | None, skip_empty: bool) -> Iterator[SourcePrompt]:
     source = settings.source
     if path is not None:
-        return read_file(path, settings.column)
+        return read_file(path, settings.column, skip_empty=skip_empty)
     if "/" in source:
         return read_hub(source, settings.dataset_split, settings.column)
     return load("prompts", _named_source(source)).read(settings)

@@ -7,18 +7,26 @@ from pathlib import Path
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.prompts.base import SourcePrompt
 from activedpo_cli.records import PromptText
-from activedpo_cli.tables import Row, parse_prompt, parse_shared_messages, read_table
+from activedpo_cli.tables import EmptyPromptError, Row, parse_prompt, parse_shared_messages, read_table
 
 
-def read_file(path: Path, column: str) -> Iterator[SourcePrompt]:
+def read_file(path: Path, column: str, *, skip_empty: bool = False) -> Iterator[SourcePrompt]:
     """The prompts in `column` of a table, in file order; of preferences without one, the messages that both share.
+
+    `skip_empty` passes over prompts without text.
 
     Raises:
         InvalidDataError: the file cannot be read (see `read_table`), or a row has no usable prompt; names the row.
 
     """
     for row in read_table(path):
-        yield SourcePrompt(prompt=_prompt(row, column), origin=row.origin)
+        try:
+            prompt = _prompt(row, column)
+        except EmptyPromptError:
+            if skip_empty:
+                continue
+            raise
+        yield SourcePrompt(prompt=prompt, origin=row.origin)
 
 
 def _prompt(row: Row, column: str) -> PromptText:

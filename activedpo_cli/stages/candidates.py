@@ -124,7 +124,7 @@ def candidate_pairs(run: Run, iteration: int, config: Config) -> list[CandidateP
     """
     rows = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
     gone = {row.pair_id for earlier in range(1, iteration) for row in outcomes(run, earlier)}
-    answerable = _recorded_about(run, iteration, config)
+    is_answerable = answerable(run, iteration, config)
     given = given_pairs(run, iteration)
     pairs: list[CandidatePair] = []
     for prompt_id, group in groupby(rows, key=lambda row: row.prompt_id):
@@ -139,7 +139,7 @@ def candidate_pairs(run: Run, iteration: int, config: Config) -> list[CandidateP
             if a not in members or b not in members:
                 continue
             pair = _pair(members[a], members[b])
-            if pair.pair_id not in gone and answerable(pair):
+            if pair.pair_id not in gone and is_answerable(pair):
                 pairs.append(pair)
     return pairs
 
@@ -148,7 +148,8 @@ def _pair(a: FeatureRow, b: FeatureRow) -> CandidatePair:
     return CandidatePair(pair_id(a.response_id, b.response_id), a.prompt_id, a.response_id, b.response_id, a.row, b.row)
 
 
-def _recorded_about(run: Run, iteration: int, config: Config) -> Callable[[CandidatePair], bool]:
+def answerable(run: Run, iteration: int, config: Config) -> "Callable[[CandidatePair | GivenPair], bool]":
+    """Whether the oracle could answer about a pair: the recorded one only where it has a score or a preference."""
     field = config.label.score_field
     if field is None and config.label.oracle != "recorded":
         return lambda pair: True

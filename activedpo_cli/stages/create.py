@@ -138,7 +138,9 @@ def _plan(request: RunRequest) -> _Plan:
     if preset == "paper" and "model.name" not in request.given:
         raise UsageError("a run with your own prompts needs a model", hint="add `--model NAME_OR_FOLDER`")
     location = resolve_model(config.model.name, config.model.revision)
-    return _Plan(preset, config, collect_prompts(config.prompts, config.seed), location)
+    are_pairs = config.generate.recorded_pairs == "given"  # whose reader counts the rows without a prompt
+    prompts = collect_prompts(config.prompts, config.seed, skip_empty=are_pairs)
+    return _Plan(preset, config, prompts, location)
 
 
 def _is_occupied(path: Path) -> bool:

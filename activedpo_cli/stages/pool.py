@@ -1,9 +1,10 @@
 """Responses made elsewhere: turned into tokens once, stored once, used by every iteration."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.files import sha256_of
 from activedpo_cli.artifacts.lock import exclusive
@@ -11,11 +12,16 @@ from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.stage_folder import set_aside
 from activedpo_cli.errors import InvalidDataError, RefusedError
-from activedpo_cli.records import Prompt, Response
+from activedpo_cli.models.resolve import ModelLocation
+from activedpo_cli.records import GivenPair, LeftOutRow, Prompt, Response
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, environment
 from activedpo_cli.stages.candidates import pairable, pairs_by_prompt
-from activedpo_cli.stages.policy import load_tokenizer_of, model_location, reference_digest
+from activedpo_cli.stages.policy import model_location, reference_digest
+
+if TYPE_CHECKING:
+    from activedpo_cli.generation._gathering import RecordedPrompt
+    from activedpo_cli.generation._recorded import RecordedPairs
 
 POOL_VERSION = 1
 FILE = "responses file"
@@ -131,16 +137,10 @@ def _fill(context: Context) -> dict[str, Any]:
 
     assert context.config.generate.responses is not None
     prompts = context.run.prompts()
-    are_pairs = context.config.generate.recorded_pairs == "given"
-    path, left_out = Path(context.config.generate.responses), None
-    if are_pairs:
-        recorded, left_out = read_recorded_pairs(path)
-        if left_out.in_words():
-            context.progress.warn(f"left out of {path}: {' and '.join(left_out.in_words())}")
-    else:
-        recorded = read_recorded(path)
-    match = match_to_prompts(recorded, prompts)
-    responses, too_long = _encode(context, prompts, match.pool)
+    path = Path(context.config.generate.responses)
+    read = read_recorded_pairs(path) if context.config.generate.recorded_pairs == "given" else None
+    match = match_to_prompts(read_recorded(path) if read is None else read.prompts, prompts)
+    responses, too_long = _encode(context.config, model_location(context.run), prompts, match.pool)
     kept = {response.response_id for response in responses}
     preferences = [
         preference
@@ -149,55 +149,92 @@ def _fill(context: Context) -> dict[str, Any]:
     ]
     context.run.pool.write_rows("responses.jsonl", responses)
     context.run.pool.write_rows("preferences.jsonl", preferences)
-    if are_pairs:
-        context.run.pool.write_rows(
-            "pairs.jsonl", [pair for pair in match.pairs if {pair.response_a_id, pair.response_b_id} <= kept]
-        )
     facts = {
         "responses": len(responses),
         "too_long": too_long,
         "prompts_without_responses": match.prompts_without_responses,
         "unmatched_prompts_in_file": match.unmatched,
-        **({} if left_out is None else {"left_out_rows": left_out.counts()}),
     }
-    context.progress.note(
-        f"pool: {len(responses)} responses; left out: {too_long} responses longer than the model's context, "
-        f"{match.unmatched} prompts of the file that are not in the run"
-    )
+    if read is not None:
+        facts |= _keep_pairs(context, read, match.pairs, kept)
+    if read is None or match.unmatched:
+        _tell_of_responses(context, facts)
     return facts
 
 
-def _encode(context: Context, prompts: list[Prompt], pool: list[Any]) -> tuple[list[Response], int]:
-    from activedpo_cli.models.encoding import encode_prompt, encode_response_text
-    from activedpo_cli.models.loading import context_length_at
+def _keep_pairs(context: Context, read: "RecordedPairs", pairs: Sequence[GivenPair], kept: Set[str]) -> dict[str, Any]:
+    """Store the pairs both of whose responses were kept, and the rows that are none, and say how many there are."""
+    fitting = []
+    for pair in pairs:
+        if {pair.response_a_id, pair.response_b_id} <= kept:
+            fitting.append(pair)
+        else:
+            read.left_out.add("too_long", pair.line)
+    left_out = [LeftOutRow(line=line, reason=why) for why, lines in read.left_out.lines.items() for line in lines]
+    context.run.pool.write_rows("pairs.jsonl", fitting)
+    context.run.pool.write_rows("left-out.jsonl", sorted(left_out, key=lambda row: row.line))
+    s = "" if read.rows == 1 else "s"
+    said = f"{read.rows} row{s} of {context.config.generate.responses}: {len(fitting)} candidates"
+    if left_out:
+        context.progress.warn(f"{said}; {read.left_out.in_words()}")
+    else:
+        context.progress.note(said)
+    return {"rows": read.rows, "pairs": len(fitting), "left_out_rows": read.left_out.counts()}
 
-    config = context.config
-    tokenizer = load_tokenizer_of(context.run)
-    longest = context_length_at(*model_location(context.run))
-    prompt_tokens = {
-        prompt.prompt_id: encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
-        for prompt in prompts
-    }
-    rows: list[Response] = []
-    too_long = 0
-    for recorded in pool:
-        # An answer that was cut off did not end, so its model is not taught that it did.
-        ended = recorded.finish_reason == "stop" or (
-            config.generate.recorded_eos and recorded.finish_reason != "length"
-        )
-        tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended)
-        if longest is not None and len(prompt_tokens[recorded.prompt_id]) + len(tokens) > longest:
-            too_long += 1
-            continue
-        rows.append(
-            Response(
-                response_id=recorded.response_id,
-                prompt_id=recorded.prompt_id,
-                prompt_token_ids=prompt_tokens[recorded.prompt_id],
-                token_ids=tokens,
-                text=recorded.text,
-                finish_reason=recorded.finish_reason,
-                scores=recorded.scores,
+
+def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
+    context.progress.note(
+        f"pool: {facts['responses']} responses; left out: {facts['too_long']} responses longer than the model's "
+        f"context, {facts['unmatched_prompts_in_file']} prompts of the file that are not in the run"
+    )
+
+
+def fitting_pairs(recorded: "Sequence[RecordedPrompt]", config: Config, location: ModelLocation) -> list[int]:
+    """How many pairs of each prompt of a file are left, where responses beyond a model's context leave with theirs."""
+    from activedpo_cli.generation._recorded import match_to_prompts
+
+    prompts = [Prompt(prompt_id=str(n), split="train", prompt=item.prompt) for n, item in enumerate(recorded)]
+    match = match_to_prompts(recorded, prompts)
+    responses, _ = _encode(config, (location.source, location.revision), prompts, match.pool)
+    kept = {response.response_id for response in responses}
+    left = Counter(pair.prompt_id for pair in match.pairs if {pair.response_a_id, pair.response_b_id} <= kept)
+    return list(left.values())
+
+
+def _encode(
+    config: Config, model: tuple[str, str | None], prompts: list[Prompt], pool: list[Any]
+) -> tuple[list[Response], int]:
+    """The responses that fit into the model's context, in tokens, and how many do not."""
+    from activedpo_cli.models.encoding import encode_prompt, encode_response_text
+    from activedpo_cli.models.loading import context_length_at, load_tokenizer
+    from activedpo_cli.models.quiet import quiet_libraries
+
+    tokenizer, longest = load_tokenizer(*model), context_length_at(*model)
+    with quiet_libraries():  # they warn of texts beyond the context, which are counted here
+        prompt_tokens = {
+            prompt.prompt_id: encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
+            for prompt in prompts
+        }
+        rows: list[Response] = []
+        too_long = 0
+        for recorded in pool:
+            # An answer that was cut off did not end, so its model is not taught that it did.
+            ended = recorded.finish_reason == "stop" or (
+                config.generate.recorded_eos and recorded.finish_reason != "length"
             )
-        )
+            tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended)
+            if longest is not None and len(prompt_tokens[recorded.prompt_id]) + len(tokens) > longest:
+                too_long += 1
+                continue
+            rows.append(
+                Response(
+                    response_id=recorded.response_id,
+                    prompt_id=recorded.prompt_id,
+                    prompt_token_ids=prompt_tokens[recorded.prompt_id],
+                    token_ids=tokens,
+                    text=recorded.text,
+                    finish_reason=recorded.finish_reason,
+                    scores=recorded.scores,
+                )
+            )
     return rows, too_long

@@ -1,9 +1,12 @@
 """`select --pool`: a run over pairs that exist already, from their file to the picked ones by one command."""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,18 @@ from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import Run, run_path
 from activedpo_cli.config import build_config, nested, with_changes
 from activedpo_cli.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
+from activedpo_cli.models.resolve import is_adapter_folder, resolve_model
 from activedpo_cli.progress import Progress, SilentProgress
-from activedpo_cli.records import SelectedPair
+from activedpo_cli.records import LeftOutRow, SelectedPair
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Execution, StageResult
-from activedpo_cli.stages.candidates import usable_responses
+from activedpo_cli.stages.candidates import answerable, usable_responses
 from activedpo_cli.stages.command import changeable, load_stage
 from activedpo_cli.stages.create import RunRequest, discard, find_run
 from activedpo_cli.stages.differences import given_differences, refuse
 from activedpo_cli.stages.method_settings import method_settings, selection_settings
 from activedpo_cli.stages.names import with_known_names
+from activedpo_cli.stages.pool import fitting_pairs
 from activedpo_cli.stages.runner import run_stage
 
 STAGES = ("generate", "featurize", "select")
@@ -31,6 +36,10 @@ FURTHER = frozenset(
     | {"prompts.chat_template"}
 )
 """What may be set beside the sections; anything else `--pool` decides, or it has no part in a choice."""
+
+NEARLY_ALL = 2
+"""Where the pairs are fewer than so many budgets, those within the model's context are counted before a run is made; in a
+larger file they are so once, as the run's first stage, since a million pairs take minutes to turn into tokens."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,14 @@ class PoolRequest:
 class PoolChoice:
     """The finished selection, and whether nothing was left to do; `output` holds the picked pairs where it was asked for.
 
-    `left_out_rows` counts rows of the file between whose responses there is nothing to choose, by reason.
+    `rows` counts those of the file; `left_out` holds the lines of those that are no candidates, by reason.
     """
 
     result: StageResult
     output: Path | None
     was_done: bool
-    left_out_rows: dict[str, int]
+    rows: int
+    left_out: dict[str, list[int]]
 
 
 def do_pool_choice(request: PoolRequest, progress: Progress) -> PoolChoice:
@@ -75,9 +85,11 @@ def do_pool_choice(request: PoolRequest, progress: Progress) -> PoolChoice:
     _check_output(request, path)
     if not _is_begun(path):
         _check_new(request, given)
-    run, made = find_run(RunRequest(path, None, given), progress)
+    with _another_run_where_refused(request):
+        run, made = find_run(RunRequest(path, None, given), progress)
     try:
-        changes = changeable(run, given)
+        with _another_run_where_refused(request):
+            changes = changeable(run, given)
         method = changes.get("select.method", run.config.select.method)
         changes |= selection_settings(request.given, request.ridge, method, progress)
         _refuse_differences(run, changes, request.force)
@@ -86,10 +98,41 @@ def do_pool_choice(request: PoolRequest, progress: Progress) -> PoolChoice:
         if made and discard(run):
             progress.note(f"took `{run.path}` away again, since nothing was made in it")
         raise
-    was_written = request.output is None or _write(request, picked_pairs(run))
+    was_written = request.output is None or _write(request, run)
     was_done = was_written and all(result.was_done for result in results)
-    pool = run.pool.manifest
-    return PoolChoice(results[-1], request.output, was_done, pool.summary.get("left_out_rows", {}) if pool else {})
+    return PoolChoice(results[-1], request.output, was_done, _rows(run), _left_out(run))
+
+
+@contextmanager
+def _another_run_where_refused(request: PoolRequest) -> Iterator[None]:
+    """Where the run is of something else, the way out is this command on a run of its own."""
+    try:
+        yield
+    except RefusedError as error:
+        name = _free_name(request.pool)
+        hint = f"the same command with `--run {name}` makes a run of its own for these pairs"
+        raise RefusedError(error.message, details=error.details, hint=hint) from error
+
+
+def _free_name(pool: Path) -> str:
+    """A name for a run of the pairs in a file that no run has yet."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", pool.name.partition(".")[0]).strip("-_")[:48] or "pairs"
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    return next(name for name in names if not run_path(name).exists())
+
+
+def _rows(run: Run) -> int:
+    manifest = run.pool.manifest
+    return int(manifest.summary.get("rows", 0)) if manifest else 0
+
+
+def _left_out(run: Run) -> dict[str, list[int]]:
+    from activedpo_cli.generation._recorded import LEFT_OUT
+
+    found: dict[str, list[int]] = {reason: [] for reason in LEFT_OUT}
+    for row in run.pool.read_rows("left-out.jsonl", LeftOutRow) if run.pool.has("left-out.jsonl") else []:
+        found.setdefault(row.reason, []).append(row.line)
+    return found
 
 
 def picked_pairs(run: Run) -> list[dict[str, Any]]:
@@ -148,24 +191,39 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
     config = build_config(nested(given))
     selection_settings(given, request.ridge, config.select.method, SilentProgress())
     method_settings(config)
-    _check_budget(config, request.pool, [len(item.pairs) for item in read_recorded_pairs(request.pool).prompts])
+    prompts = read_recorded_pairs(request.pool).prompts
+    left = [len(item.pairs) for item in prompts]
+    if NEARLY_ALL * config.select.budget > _choosable(config, left) and "model.name" in given:
+        location = resolve_model(config.model.name, config.model.revision)
+        is_whole = location.path is None or not is_adapter_folder(location.path)  # an adapter may lack a tokenizer
+        _check_budget(config, request.pool, fitting_pairs(prompts, config, location) if is_whole else left)
 
 
 def _check_enough_left(run: Run, config: Config, pool: Path) -> None:
-    """Refuse, before features are computed, a budget that responses beyond the model's context leave too few pairs for."""
+    """Refuse, before features are computed, a budget that too few pairs are left for: too long ones, unanswerable ones."""
     usable = {response.response_id for response in usable_responses(run, 1, config)}
-    left = (pair for pair in run.given_pairs() if {pair.response_a_id, pair.response_b_id} <= usable)
-    _check_budget(config, pool, Counter(pair.prompt_id for pair in left).values())
+    is_answerable = answerable(run, 1, config)
+    left = Counter(
+        pair.prompt_id
+        for pair in run.given_pairs()
+        if {pair.response_a_id, pair.response_b_id} <= usable and is_answerable(pair)
+    )
+    _check_budget(config, pool, left.values())
+
+
+def _choosable(config: Config, pairs_of_prompts: Iterable[int]) -> int:
+    most = config.select.max_per_prompt
+    return sum(number if most is None else min(number, most) for number in pairs_of_prompts)
 
 
 def _check_budget(config: Config, pool: Path, pairs_of_prompts: Iterable[int]) -> None:
-    most = config.select.max_per_prompt
-    available = sum(count if most is None else min(count, most) for count in pairs_of_prompts)
+    available = _choosable(config, pairs_of_prompts)
     if available == 0:
-        raise InvalidDataError(f"{pool} holds no pair of two responses that have text")
+        raise InvalidDataError(f"{pool} holds no pair that can be chosen")
     if config.select.budget > available:
+        s = "" if available == 1 else "s"
         raise InvalidDataError(
-            f"select.budget is {config.select.budget}, but only {available} pairs of {pool} can be chosen",
+            f"select.budget is {config.select.budget}, but only {available} pair{s} of {pool} can be chosen",
             hint=f"--budget {available}",
         )
 
@@ -214,23 +272,27 @@ def _check_output(request: PoolRequest, run: Path) -> None:
         raise UsageError(f"--output {output}: there is no folder {output.parent}")
     is_selected = _is_begun(run) and Run.open(run).stage("select", 1).manifest is not None
     if output.exists() and not is_selected and not request.force:
-        raise _foreign(output)
+        raise _foreign(output, f"nothing says what it was made from: `{run}` has picked no pairs yet")
 
 
-def _foreign(output: Path) -> RefusedError:
+def _foreign(output: Path, reason: str) -> RefusedError:
     return RefusedError(
-        f"{output} is there, and was not made by this command", hint="--force replaces it; or another --output"
+        f"{output} is there, and was not made by this command",
+        details=[reason],
+        hint="--force replaces it; or another --output",
     )
 
 
-def _write(request: PoolRequest, lines: list[dict[str, Any]]) -> bool:
+def _write(request: PoolRequest, run: Run) -> bool:
     """Write the output; returns whether it was there already, from the same choice."""
     assert request.output is not None
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in picked_pairs(run)).encode()
     if request.output.exists():
         if request.output.read_bytes() == text:
             return True
         if not request.force:
-            raise _foreign(request.output)
+            raise _foreign(
+                request.output, f"it holds other lines than the picks of `{run.path}`: changed since, or older"
+            )
     write_bytes(request.output, text)
     return False

@@ -13,6 +13,8 @@ from activedpo_cli.stages.base import recorded_config
 from activedpo_cli.stages.command import load_stage
 from activedpo_cli.stages.differences import all_settings, input_differences
 
+NO_PART = "not part of this run"
+"""The state of *evaluate* where a run holds out no prompts."""
 FILLED_IN = ("featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens")
 """Settings that are null in `config.yaml` and that the stage fills in."""
 
@@ -20,8 +22,9 @@ FILLED_IN = ("featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens")
 def run_status(run: Run) -> dict[str, Any]:
     """The state of every stage of every iteration, and the next command.
 
-    A stage is `complete`, `partial`, `stale` (made from inputs that have changed since) or `missing`. `notes` says where
-    `config.yaml` now differs from what a stage was made with, which changes only stages to come.
+    A stage is `complete`, `partial`, `stale` (made from inputs that have changed since), `missing`, or, as *evaluate* of a
+    run that holds out no prompts, `not part of this run`. `notes` says where `config.yaml` now differs from what a stage
+    was made with, which changes only stages to come.
     """
     run.forget_digests()
     iterations = [
@@ -50,7 +53,8 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
     except ActiveDPOError as error:
         return {"state": "damaged", "reasons": [error.message], "notes": []}
     if record is None:
-        return {"state": "missing", "reasons": [], "notes": []}
+        is_absent = name == "evaluate" and run.config.prompts.eval_prompts == 0
+        return {"state": NO_PART if is_absent else "missing", "reasons": [], "notes": []}
     reasons = _stale_reasons(run, stage, iteration, record)
     if manifest and (gone := folder.missing_outputs()):
         return {"state": "damaged", "reasons": [f"{name} is missing or of another size" for name in gone], "notes": []}
@@ -130,6 +134,6 @@ def _next(run: Run, iterations: list[dict[str, Any]]) -> str:
             is_being_redone = run.redone_stage(name, row["iteration"]).path.exists()
             if status["state"] in ("stale", "damaged") or is_being_redone:
                 return run.next_command(name, row["iteration"]) + " --force"
-            if status["state"] != "complete":
+            if status["state"] not in ("complete", NO_PART):
                 return run.next_command(name, row["iteration"])
     return run.next_command("generate", iterations[-1]["iteration"] + 1)

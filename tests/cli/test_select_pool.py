@@ -145,7 +145,9 @@ def test_typed_again_it_is_up_to_date_and_other_work_is_refused(small_model: Pat
 
     features = {name: facts for name, facts in before.items() if "featurize/" in name}
     Path("picked.jsonl").write_text("mine\n")
-    assert "was not made by this command" in refused(3, *again)
+    said = refused(3, *again)
+    assert "was not made by this command" in said
+    assert "other lines than the picks of" in said
     assert Path("picked.jsonl").read_text() == "mine\n"
     done(*again, "--force")
     assert Path("picked.jsonl").read_bytes() == picked
@@ -183,24 +185,35 @@ def turns(*contents: str) -> list[dict[str, str]]:
 
 
 def test_rows_without_a_choice_are_left_out_and_counted(small_model: Path) -> None:
-    """Equal or empty responses, as real data has; the picks are those of the file without these rows."""
+    """As real data has them; the picks are those of the file without these rows."""
     given = preferences()
     write(given)
     done(*words(small_model, "--output", "without.jsonl", run="without"))
     given.insert(2, {"prompt": "Question 0", "chosen": "the same", "rejected": "the same"})
     given.insert(5, {"prompt": "Of its own", "chosen": "words", "rejected": " \n"})
     given.append({"prompt": "Question 1", "chosen": "", "rejected": ""})
+    given.append({"prompt": " ", "chosen": "x", "rejected": "y"})
+    given.append({"prompt": "Question 0", "chosen": given[0]["rejected"], "rejected": given[0]["chosen"]})
+    given.append({"prompt": "Question 0", "chosen": given[0]["chosen"], "rejected": "long " * 60})
     write(given)
     again = words(small_model, "--output", "picked.jsonl", "--json")
     result = done(*again)
     assert (
-        "1 row whose two responses are the same (line 3) and 2 rows with an empty response (lines 6, 23)"
-        in result.stderr
-    )
-    counts = {"equal_responses": 1, "empty_response": 2}
-    assert json.loads(result.stdout)["left_out_rows"] == counts
+        "26 rows of pairs.jsonl: 20 candidates; left out 1 with an empty prompt (line 24), 2 with an empty response "
+        "(lines 6, 23), 1 with equal responses (line 3), 1 repeated (line 25), 1 longer than the model's context (line 26)"
+    ) in " ".join(result.stderr.split())
+    lines = {
+        "empty_prompt": [24],
+        "empty_response": [6, 23],
+        "equal_responses": [3],
+        "repeated": [25],
+        "too_long": [26],
+    }
+    counts = {reason: len(found) for reason, found in lines.items()}
     assert json.loads((Path("run/pool/manifest.json")).read_text())["summary"]["left_out_rows"] == counts
-    assert json.loads(done(*again).stdout)["left_out_rows"] == counts
+    for told in (json.loads(result.stdout), json.loads(done(*again).stdout)):
+        assert (told["rows"], told["summary"]["candidates"]) == (26, 20)
+        assert (told["left_out_rows"], told["left_out_lines"]) == (counts, lines)
     picked, without = rows(Path("picked.jsonl")), rows(Path("without.jsonl"))
     assert [texts(row) for row in picked] == [texts(row) for row in without]
     for row in picked:
@@ -240,9 +253,13 @@ BAD_FILES = [
     ([{"prompt": "Q", "response_a": "x", "response_b": " "}], "no pair of two different responses with text"),
     (
         [{"prompt": "Q", "chosen": "x", "rejected": "x"}] * 7,
-        "7 rows whose two responses are the same (lines 1, 2,",
+        "7 with equal responses (lines 1, 2,",
     ),
+    ([{"prompt": "", "response_a": "x", "response_b": "y"}], "1 with an empty prompt (line 1)"),
     (FINE[:4], "only 4 pairs of pairs.jsonl"),
+    (FINE[:1], "only 1 pair of pairs.jsonl"),
+    ([*FINE[:4], {"prompt": "Q", "chosen": "x", "rejected": "long " * 60}], "only 4 pairs of pairs.jsonl"),
+    ([*FINE, {"chosen": "Q: x", "rejected": "Q: y"}], "trl.extract_prompt"),
     ([*FINE[:4], {"prompt": "Q", "chosen": "x", "rejected": "x"}], "only 4 pairs of pairs.jsonl"),
     ([*FINE, {"chosen": turns("Q", "x"), "rejected": turns("R", "y")}], "line 7: `chosen` and `rejected` differ"),
 ]
@@ -260,7 +277,8 @@ def test_too_few_pairs_within_the_context_are_noticed_before_features_are_comput
     given[3]["rejected"] = "long " * 60
     write(given)
     assert "only 19 pairs" in refused(4, *words(small_model, budget=20))
-    assert not Path("run/iter-001/featurize").exists()
+    assert "only 19 pairs" in refused(4, *words(small_model, budget=25))
+    assert not Path("run").exists()
     done(*words(small_model, "--output", "picked.jsonl", budget=19))
     assert sorted({*range(1, 21)} - {row["row"] for row in rows(Path("picked.jsonl"))}) == [4]
 
@@ -290,7 +308,7 @@ def test_bad_words_are_refused_and_nothing_is_left(small_model: Path) -> None:
     )
     assert "--model goes with --pool" in refused(2, "select", "--model", small_model)
     Path("picked.jsonl").write_text("mine\n")
-    refused(3, *pool, "--output", "picked.jsonl")
+    assert "nothing says what it was made from" in refused(3, *pool, "--output", "picked.jsonl")
     assert sorted(path.name for path in Path().iterdir()) == ["pairs.jsonl", "picked.jsonl"]
 
 
@@ -298,8 +316,37 @@ def test_without_a_run_it_is_the_default_one(small_model: Path) -> None:
     write(preferences())
     typed = [str(word) for word in words(small_model)]
     place = typed.index("--run")
-    done(*typed[:place], *typed[place + 2 :])
+    typed = [*typed[:place], *typed[place + 2 :]]
+    done(*typed)
     assert Path("runs/default/iter-001/select/selection.jsonl").is_file()
+    write(preferences()[:9], Path("more.jsonl"))
+    typed[typed.index("pairs.jsonl")] = "more.jsonl"
+    assert "the same command with `--run more`" in refused(3, *typed)
+    done(*typed, "--run", "more")
+    assert "the same command with `--run more-2`" in refused(3, *typed)
+
+
+def test_pairs_that_the_oracle_could_not_answer_are_not_counted_as_candidates(small_model: Path) -> None:
+    given = [
+        {**row, "preference": "a" if place < 6 else None} for place, row in enumerate({**row} for row in unlabelled())
+    ]
+    write(given)
+    assert "only 6 pairs" in refused(4, *words(small_model, "--oracle", "recorded", budget=7))
+    assert not Path("run/iter-001/featurize").exists()
+    done(*words(small_model, "--oracle", "recorded", budget=6))
+
+
+def test_status_says_that_nothing_is_evaluated(small_model: Path) -> None:
+    write(preferences())
+    done(*words(small_model))
+    run = Path("run").absolute()
+    done(*on(run, "label"), "--oracle", "recorded")
+    done(*on(run, "train"), "--epochs", 1)
+    assert "evaluate   – not part of this run" in done(*on(run, "status")).stdout
+    found = json.loads(done(*on(run, "status"), "--json").stdout)
+    assert found["iterations"][0]["stages"]["evaluate"]["state"] == "not part of this run"
+    assert "generate" in found["next"]
+    assert "--iteration 2" in found["next"]
 
 
 def test_help_tells_the_forms_apart() -> None:

@@ -151,7 +151,7 @@ def test_more_held_out_prompts_than_were_meant_for_it():
 
 @pytest.mark.parametrize("splits", [["eval", "eval"], ["train", "train"], ["eval", None, "train"], [None, "train"]])
 def test_splits_that_do_not_make_a_pool_and_a_held_out_part(monkeypatch, splits):
-    def read(source, path):
+    def read(settings, path, skip_empty):
         return iter([SourcePrompt(prompt=str(n), origin="here", split=split) for n, split in enumerate(splits)])
 
     monkeypatch.setattr(_collect, "_read_source", read)
