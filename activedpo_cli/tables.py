@@ -48,7 +48,7 @@ def read_table(path: Path) -> Iterator[Row]:
 
     """
     reader = READERS.get(_format_suffix(path))
-    _check_file(path)
+    check_file(path)
     if reader is None:
         raise InvalidDataError(
             f"{path} has no suffix that says how to read it",
@@ -124,7 +124,8 @@ def excerpt(value: Any) -> str:
     return EXCERPTS.repr(value)
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raise InvalidDataError, with the name that was probably meant, when there is no file at the path."""
     if path.is_dir():
         raise InvalidDataError(f"{path} is a folder, not a file")
     if path.exists():

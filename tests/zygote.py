@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ class Zygote:
         }
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        return int(self._line())
+        pid = int(self._line())
+        assert pid > 1, "an exit status that nobody read: a signal to it would go to whole groups of processes"
+        return pid
 
     def wait(self) -> int:
         """The exit status of the command, negative for the signal that ended it."""
@@ -54,7 +57,8 @@ class Zygote:
         while not sign():
             assert time.monotonic() < deadline, f"nothing of it came to pass: {words}"
             time.sleep(0.001)
-        os.kill(pid, signal)
+        with suppress(ProcessLookupError):  # it may have ended by itself just then
+            os.kill(pid, signal)
         return self.wait()
 
     def close(self) -> None:
@@ -94,6 +98,7 @@ def _run(words: list[str], folder: str, terminal: str | None, stdout: str | None
 
 def _serve() -> None:
     import activedpo_cli.models.dpo
+    import activedpo_cli.models.sft
     import activedpo_cli.stages.evaluate
     import activedpo_cli.stages.train  # noqa: F401
 

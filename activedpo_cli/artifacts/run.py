@@ -8,7 +8,7 @@ from typing import Any
 
 from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import waiting
-from activedpo_cli.artifacts.run_record import read_base, read_facts
+from activedpo_cli.artifacts.run_record import SFT_BASE_NAME, read_base, read_facts
 from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.config import CONFIG_NAME, parse_config, with_changes
 from activedpo_cli.errors import InvalidDataError, NotReadyError, UsageError
@@ -16,6 +16,8 @@ from activedpo_cli.records import GivenPair, Prompt, RecordedPreference, Respons
 from activedpo_cli.settings import Config
 from activedpo_cli.yaml_text import changed_yaml
 
+SFT = "sft"
+"""Stage 0, in no iteration."""
 STAGES = ("generate", "featurize", "select", "label", "train", "evaluate")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ITERATION = re.compile(r"iter-(\d{3,})")
@@ -92,7 +94,12 @@ class Run:
 
     @property
     def base(self) -> dict[str, Any]:
-        """`reference/base.json`: which weights π_ref is."""
+        """Which weights π_ref is: those that *sft* made, else those that the run was made with."""
+        return read_base(self.path, SFT_BASE_NAME) if self.stage(SFT, 0).manifest else self.given_base
+
+    @property
+    def given_base(self) -> dict[str, Any]:
+        """`reference/base.json`: the weights that the run was made with."""
         return read_base(self.path)
 
     def prompts(self, split: str | None = None) -> list[Prompt]:
@@ -101,12 +108,15 @@ class Run:
         return [row for row in rows if split in (None, row.split)]
 
     def stage(self, name: str, iteration: int) -> StageFolder:
-        """The folder of a stage of an iteration."""
-        return StageFolder(self.iteration_path(iteration) / name)
+        """The folder of a stage of an iteration; *sft* belongs to none, and stands in `reference/`."""
+        return StageFolder(self._home(name, iteration) / name)
 
     def redone_stage(self, name: str, iteration: int) -> StageFolder:
         """Where `--force` makes a stage again, beside the old one."""
-        return StageFolder(self.iteration_path(iteration) / f".{name}.redo")
+        return StageFolder(self._home(name, iteration) / f".{name}.redo")
+
+    def _home(self, name: str, iteration: int) -> Path:
+        return self.path / "reference" if name == SFT else self.iteration_path(iteration)
 
     def iteration_path(self, iteration: int) -> Path:
         """The folder of an iteration; they count from 1."""
@@ -180,4 +190,10 @@ class Run:
 
     def next_command(self, stage: str, iteration: int) -> str:
         """The command that does a stage, as it can be pasted."""
-        return f"activedpo {stage} --run {shlex.quote(str(self.path))} --iteration {iteration}"
+        which = "" if stage == SFT else f" --iteration {iteration}"
+        return f"activedpo {stage} --run {shlex.quote(str(self.path))}{which}"
+
+    def has_begun(self) -> bool:
+        """Whether anything was made, or begun, with π_ref, which *sft* can then no longer change."""
+        folders = (self.pool, self.initial_adapter, self.initial_evaluation)
+        return bool(self.iterations()) or any(folder.path.exists() for folder in folders)

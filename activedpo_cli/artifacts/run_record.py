@@ -1,4 +1,4 @@
-"""`run.json` and `reference/base.json`, checked when they are read."""
+"""`run.json`, `reference/base.json` and its like of *sft*, checked when they are read."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from activedpo_cli.errors import InvalidDataError
 RUN_SCHEMA = 1
 RUN_NAME = "run.json"
 BASE_NAME = "reference/base.json"
+SFT_BASE_NAME = "reference/sft/base.json"
 
 
 class _Facts(BaseModel):
@@ -66,9 +67,9 @@ def read_facts(run_path: Path) -> dict[str, Any]:
     return _checked(path, data, _Facts)
 
 
-def read_base(run_path: Path) -> dict[str, Any]:
-    """The content of `reference/base.json`; raises InvalidDataError that names the file when it is damaged."""
-    path = run_path / BASE_NAME
+def read_base(run_path: Path, name: str = BASE_NAME) -> dict[str, Any]:
+    """The record of weights in `reference/base.json`, or in `name`; raises InvalidDataError when it is damaged."""
+    path = run_path / name
     return _checked(path, read_json(path), _Base)
 
 

@@ -1,5 +1,6 @@
 """One stage's folder: what is there, and how its files appear."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -50,6 +51,30 @@ class StageFolder:
     def has(self, name: str) -> bool:
         """Whether a file or folder of that name is there, which means that it is whole."""
         return (self.path / name).exists()
+
+    def names(self, pattern: str) -> list[str]:
+        """The files and folders of such a name, in order; hidden ones are not looked at."""
+        return sorted(path.name for path in self.path.glob(pattern) if not path.name.startswith("."))
+
+    def remove(self, name: str) -> None:
+        """Take away a file or folder that is needed no more; a folder is gone as a whole or not at all."""
+        path = self.path / name
+        if path.is_dir():
+            condemned = path.with_name(f".{name}{files.TEMPORARY_SUFFIX}")
+            files.move(path, condemned)
+            shutil.rmtree(condemned)
+        else:
+            path.unlink(missing_ok=True)
+
+    def take_in(self, source: Path, name: str) -> None:
+        """Make a folder that a library has filled a part of this one; it appears when it is whole."""
+
+        def move_all(destination: Path) -> None:
+            for path in source.iterdir():
+                path.rename(destination / path.name)
+
+        files.write_folder_with(self.path / name, move_all)
+        source.rmdir()
 
     def write_rows(self, name: str, rows: Iterable[Any]) -> None:
         """Write records as one JSON Lines file."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.artifacts.run import STAGES
+from activedpo_cli.artifacts.run import SFT, STAGES
 from activedpo_cli.cli.chart import sparkline
 from activedpo_cli.cli.evaluation_cells import comparable, evaluation_cells, measured_columns
 from activedpo_cli.cli.loop_state import LoopState, duration
@@ -23,10 +23,11 @@ WIDEST_BAR = 40
 def live_lines(state: LoopState, now: float, *, width: int, height: int, symbols: Symbols) -> "list[Text]":
     """At most `height` lines of at most `width` cells; what matters least is left out where there is no room."""
     head, work, foot = _header(state, symbols), _work(state, now, width, symbols), _times(state, now, symbols)
-    stages = [_stage(state, name, now, symbols) for name in STAGES]
+    names = (SFT, *STAGES) if state.has_sft else STAGES
+    stages = [_stage(state, name, now, symbols) for name in names]
     room = height - len(stages) - 3
     if room < 0:
-        running = [line for line, name in zip(stages, STAGES, strict=True) if name == state.running]
+        running = [line for line, name in zip(stages, names, strict=True) if name == state.running]
         lines = [head, *running, work, foot][: max(height, 1)]
     else:
         lines = [head, *stages, work, *_evaluations(state, width, room, symbols), foot]
@@ -44,14 +45,14 @@ def one_line(text: str) -> str:
 def _header(state: LoopState, symbols: Symbols) -> "Text":
     from rich.text import Text
 
-    rest = [f"iteration {state.iteration} of {state.iterations}", one_line(state.method), one_line(state.model)]
+    rest = [f"iteration {max(state.iteration, 1)} of {state.iterations}", one_line(state.method), one_line(state.model)]
     return Text(one_line(state.name), style="bold") + Text(f" {symbols.between} ".join(["", *rest]), style="none")
 
 
 def _stage(state: LoopState, name: str, now: float, symbols: Symbols) -> "Text":
     from rich.text import Text
 
-    seconds = state.seconds.get((state.iteration, name))
+    seconds = state.seconds.get((0 if name == SFT else state.iteration, name))
     if seconds is not None:
         return Text(f"{symbols.done} {name:<10}{duration(seconds):>7}", style="green")
     if name != state.running:

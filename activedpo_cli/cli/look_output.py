@@ -15,16 +15,20 @@ def print_status(found: dict[str, Any]) -> None:
     names = list(iterations[0]["stages"])
     rows = [[name, *(_cell(row["stages"][name]) for row in iterations)] for name in names]
     print_result(title + "\n")
+    if found["sft"]:
+        print_result(_sft_line(found["sft"]) + "\n")
     print_table(["stage", *(f"iter-{row['iteration']:03d}" for row in iterations)], rows)
     if found["evaluations"]:
         print_result("")
         print_evaluations(found["evaluations"])
-    for row in iterations:
+    before = [{"iteration": 0, "stages": {"sft": found["sft"]}}] if found["sft"] else []
+    for row in before + iterations:
         for name, status in row["stages"].items():
+            where = f"{name} iter-{row['iteration']:03d}" if row["iteration"] else name
             for reason in status["reasons"]:
-                print_result(f"! {name} iter-{row['iteration']:03d} is {status['state']}: {reason}")
+                print_result(f"! {where} is {status['state']}: {reason}")
             for note in status["notes"]:
-                print_result(f"  {name} iter-{row['iteration']:03d}: {note}")
+                print_result(f"  {where}: {note}")
     print_result(f"next: {found['next']}")
 
 
@@ -77,6 +81,11 @@ def print_features(made: dict[str, Any]) -> None:
         print_result(f"selection   {_design_text(made['design'])}")
     for row in made["excluded"]:
         print_result(f"left out    {row['response_id']}: {', '.join(row['columns'])} not finite")
+
+
+def _sft_line(status: dict[str, Any]) -> str:
+    headline = f"  {status['headline']}" if status["state"] in ("complete", "stale") else ""
+    return f"sft  {_cell(status)}{headline}"
 
 
 def _cell(status: dict[str, Any]) -> str:

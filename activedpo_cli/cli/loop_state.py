@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-from activedpo_cli.artifacts.run import STAGES
+from activedpo_cli.artifacts.run import SFT, STAGES
 
 StageKey = tuple[int, str]
 """Iteration and stage."""
@@ -58,9 +58,16 @@ class LoopState:
     work: Work | None = None
     evaluations: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def has_sft(self) -> bool:
+        """Whether *sft* comes, or came, before iteration 1."""
+        return self.running == SFT or (0, SFT) in self.seconds
+
     def seconds_left(self, now: float) -> float | None:
         """Until the whole loop is done, from stages of the same kinds; None where a kind to come was never finished."""
         left = 0.0
+        if self.running == SFT:
+            return None
         for iteration in range(1, self.iterations + 1):
             for name in STAGES:
                 if (iteration, name) in self.seconds:

@@ -134,9 +134,10 @@ def _field(key: str) -> Any:
 def _flag_names(key: str, prefix: str) -> tuple[str, ...]:
     extra = _field(key).json_schema_extra or {}
     names = tuple(extra.get("flags", ())) or ("--" + key.rpartition(".")[2].replace("_", "-"),)
-    if _flag_type(_field(key).annotation) is bool and not prefix:
-        return tuple(f"{name}/--no-{name.removeprefix('--')}" for name in names)
-    return tuple("--" + prefix + name.removeprefix("--") for name in names)
+    stems = [prefix + name.removeprefix("--") for name in names]
+    if _flag_type(_field(key).annotation) is bool:
+        return tuple(f"--{stem}/--no-{stem}" for stem in stems)
+    return tuple(f"--{stem}" for stem in stems)
 
 
 def _help(field: Any) -> str:

@@ -24,6 +24,7 @@ LOOP_SETTINGS = without_clashes(
     [
         *flags_of("model", "prompts", "seed", "generate", "adapter", "featurize", "select", "label", "train"),
         *flags_of("evaluate", prefix="eval-"),
+        *flags_of("sft", prefix="sft-"),
     ]
 )
 
@@ -84,8 +85,8 @@ def run_loop(
 ) -> None:
     """Do every stage that is not done, for as many iterations as asked, in one process.
 
-    The same as the six commands in a loop; stop it at any time and run it again. Ends with the evaluations as table and
-    chart, and the report page.
+    The same as the six commands in a loop, with sft before them where --sft-data is given; stop it at any time and run it
+    again. Ends with the evaluations as table and chart, and the report page.
 
     Example:   activedpo run --iterations 5 --method activedpo --budget 50
     """

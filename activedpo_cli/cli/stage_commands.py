@@ -1,4 +1,4 @@
-"""The six stages as subcommands."""
+"""The stages as subcommands: the six of an iteration, and the one before the first."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +39,36 @@ RUN_SETTINGS = ("model", "prompts", "seed")
 
 def register(app: typer.Typer) -> None:
     """Add the commands in the order of the loop."""
-    for command in (generate, featurize, select, label, train, evaluate):
+    for command in (sft, generate, featurize, select, label, train, evaluate):
         app.command(rich_help_panel=PANEL)(command)
+
+
+@with_settings(flags_of("sft", *RUN_SETTINGS))
+def sft(
+    given: Mapping[str, Any],
+    run: RunOption = None,
+    preset: PresetOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Fine-tune the model on examples before iteration 1, as the paper does; what comes out is π_SFT.
+
+    Leave it out where your model is fine-tuned already. Makes the run if there is none. Once anything was made with the
+    reference it can not change any more. Interrupted, it goes on at its last checkpoint.
+
+    A row of --data (.jsonl, .jsonl.gz, .csv, .parquet, …) has prompt and completion, or prompt and chosen, or messages that
+    end with the assistant's: only the answer is learnt. Or it has text: all of it is learnt.
+
+    Reads   --data, the model      Writes   reference/sft/model/, held-out.jsonl, metrics.jsonl
+
+    Example:   activedpo sft --model gemma-2b --data examples.jsonl --prompts prompts.jsonl
+
+    Example:   activedpo sft --run small --data examples.jsonl.gz --lora-r 64 --learning-rate 2e-4
+    """
+    _stage("sft", run, None, all_given(given, set_), force, device, quiet, json, preset=preset, make=True)
 
 
 @with_settings(flags_of("generate", "label.oracle", "label.score_field", *RUN_SETTINGS))

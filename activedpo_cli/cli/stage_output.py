@@ -10,7 +10,7 @@ from activedpo_cli.stages.standalone import StandaloneResult
 
 def print_stage(result: StageResult) -> None:
     """One line about what was done, and the folder on stdout."""
-    name = f"{result.stage.name} iter-{result.iteration:03d}"
+    name = f"{result.stage.name} iter-{result.iteration:03d}" if result.iteration else result.stage.name
     headline = result.stage.headline(result.manifest.summary)
     if result.was_done:
         hint = f"; `--iteration {result.iteration + 1}` opens the next" if result.stage.name == "evaluate" else ""
@@ -64,7 +64,9 @@ def print_choice(result: StandaloneResult, *, json: bool, quiet: bool) -> None:
         return
     said = f"{summary['selected']} of {summary['candidates']} pairs by {summary['method']}"
     if summary["passes"] is not None:
-        said += f", read in {summary['passes']} passes"
+        beside = summary["pairs_read"] - summary["passes"] * summary["candidates"]
+        said += f", read in {summary['passes']} pass{'' if summary['passes'] == 1 else 'es'}"
+        said += f" and {beside} more reads of a pair" if beside else ""
     if result.was_done:
         print_message(f"✓ {result.output} is up to date: {said}")
     else:

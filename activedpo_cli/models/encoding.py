@@ -50,6 +50,30 @@ def encode_response_text(tokenizer: PreTrainedTokenizerBase, text: str, *, appen
     return token_ids
 
 
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The ids of a text that stands alone, with what the tokenizer puts before it and without an EOS that it adds."""
+    return _without_added_eos(tokenizer, text)
+
+
+def turn_end_id(
+    tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None, *, chat_template: str
+) -> int | None:
+    """The token that ends an answer: the chat template's end of a turn where sampling stops at it, else the EOS.
+
+    None where there is neither. `chat_template` is `never` where prompts are plain text.
+    """
+    if chat_template != "never" and tokenizer.chat_template:
+        turn = [{"role": "user", "content": ANCHORS[1]}, {"role": "assistant", "content": ANCHORS[2]}]
+        try:
+            shown = str(tokenizer.apply_chat_template(turn, tokenize=False))
+        except jinja2.TemplateError:
+            shown = ""
+        behind = _plain_ids(tokenizer, shown.rpartition(ANCHORS[2])[2])
+        stops = stop_token_ids(tokenizer, generation_config)
+        return next((token_id for token_id in behind if token_id in stops), tokenizer.eos_token_id)
+    return tokenizer.eos_token_id
+
+
 def decode_response(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
     """What a response adds to the text of its prompt, special tokens left out, a leading space kept."""
     return _continuation_text(tokenizer, token_ids, skip_special_tokens=True)

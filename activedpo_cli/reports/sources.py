@@ -7,7 +7,7 @@ from typing import Any
 
 from activedpo_cli.artifacts.files import sha256_of
 from activedpo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
-from activedpo_cli.artifacts.run import STAGES, Run
+from activedpo_cli.artifacts.run import SFT, STAGES, Run
 from activedpo_cli.artifacts.stage_folder import StageFolder
 
 
@@ -83,6 +83,7 @@ def identity_of(run: Run) -> dict[str, str]:
 def _identifying_files(run: Run) -> Iterator[Path]:
     folder = run.initial_evaluation.path
     yield from (run.path / name for name in ("run.json", "reference/base.json"))
+    yield from filter(Path.is_file, [run.stage(SFT, 0).path / MANIFEST_NAME])
     yield from filter(Path.is_file, [folder / "metrics.json", *sorted(folder.glob("rewards-*.jsonl"))])
     yield from filter(Path.is_file, (place.path / MANIFEST_NAME for place in stage_folders(run).values()))
 

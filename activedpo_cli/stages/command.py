@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from activedpo_cli.artifacts.run import Run, run_path
+from activedpo_cli.artifacts.run import SFT, Run, run_path
+from activedpo_cli.config import with_changes
 from activedpo_cli.errors import UsageError
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages import pool
@@ -15,6 +16,7 @@ from activedpo_cli.stages.differences import is_fixed
 from activedpo_cli.stages.method_settings import selection_settings
 from activedpo_cli.stages.names import with_known_names
 from activedpo_cli.stages.runner import run_stage
+from activedpo_cli.stages.sft import with_known_data
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
     run, made = find_run(wanted, progress, make=request.make_run)
     try:
         given = {} if made else changeable(run, request.given)
-        iteration = request.iteration or (run.iterations() or [1])[-1]
+        iteration = 0 if request.stage == SFT else request.iteration or (run.iterations() or [1])[-1]
+        refuse_foreign_sft(run, request.stage, given)
         if request.stage == "select":
             method = _method(request, run, iteration)
             given |= selection_settings(request.given, request.ridge, method, progress)
@@ -71,7 +74,15 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
 
 def changeable(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     """The given settings of stages to come; those that are fixed for the run were compared when it was found."""
-    return {key: value for key, value in pool.with_known_file(run, given).items() if not is_fixed(key)}
+    known = with_known_data(run, pool.with_known_file(run, given))
+    return {key: value for key, value in known.items() if not is_fixed(key)}
+
+
+def refuse_foreign_sft(run: Run, stage: str, given: Mapping[str, Any]) -> None:
+    """Raise UsageError where another stage is given settings of *sft*, which would stand in `config.yaml` unheeded."""
+    own = {key: value for key, value in given.items() if key.startswith(f"{SFT}.")}
+    if stage != SFT and own and with_changes(run.config, own) != run.config:
+        raise UsageError(f"`{next(iter(own))}` is a setting of `{SFT}`", hint=f"{run.next_command(SFT, 0)} --data FILE")
 
 
 def _method(request: StageRequest, run: Run, iteration: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from activedpo_cli import __version__
 from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import exclusive
-from activedpo_cli.artifacts.run import Run
+from activedpo_cli.artifacts.run import SFT, Run
 from activedpo_cli.artifacts.run_record import RUN_SCHEMA, read_base, read_facts
 from activedpo_cli.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
 from activedpo_cli.errors import BusyError, RefusedError, UsageError
@@ -235,9 +235,12 @@ def discard(run: Run) -> bool:
     Returns whether it was removed.
     """
     try:
-        # Nothing can begin before this stage does, so nobody works in the run while this lock is held.
-        with exclusive(run.lock_path("iter-001-generate"), str(run.path)):
-            if run.iterations():
+        # Nothing can begin before one of these stages does, so nobody works in the run while their locks are held.
+        with (
+            exclusive(run.lock_path("iter-001-generate"), str(run.path)),
+            exclusive(run.lock_path(f"reference-{SFT}"), str(run.path)),
+        ):
+            if run.iterations() or run.stage(SFT, 0).path.exists():
                 return False
             condemned = run.path.with_name(f".{run.path.name}.{os.getpid()}.tmp")
             files.move(run.path, condemned)

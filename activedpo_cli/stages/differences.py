@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from activedpo_cli.artifacts.manifest import Started
-from activedpo_cli.artifacts.run import Run
+from activedpo_cli.artifacts.run import SFT, Run
 from activedpo_cli.config import flat, with_changes
 from activedpo_cli.errors import RefusedError
 from activedpo_cli.settings import SECTIONS, Config
@@ -64,6 +64,11 @@ def refuse_changed_fixed_settings(run: Run) -> None:
             details=changed,
             hint="put them back, or make another run with `activedpo init --run OTHER_NAME …`",
         )
+    if run.config.sft.data and run.has_begun() and not run.stage(SFT, 0).manifest:
+        raise RefusedError(
+            f"`{run.path}/config.yaml` sets `sft.data`, and the run has begun with its reference as it is",
+            hint="set it back to null, or fine-tune in a run of its own: `activedpo sft --run OTHER_NAME …`",
+        )
 
 
 def input_differences(record: Started, inputs: Mapping[str, str]) -> list[str]:
@@ -99,7 +104,7 @@ def is_fixed(key: str) -> bool:
 
 def _same(key: str, old: Any, new: Any) -> bool:
     if (
-        key in ("model.name", "prompts.source", "generate.responses")
+        key in ("model.name", "prompts.source", "generate.responses", "sft.data")
         and Path(str(old)).exists()
         and Path(str(new)).exists()
     ):

@@ -6,19 +6,20 @@ from typing import Any, Protocol
 
 from activedpo_cli.artifacts import jsonl
 from activedpo_cli.artifacts.manifest import Manifest, Started
-from activedpo_cli.artifacts.run import STAGES, Run, run_path
+from activedpo_cli.artifacts.run import SFT, STAGES, Run, run_path
 from activedpo_cli.config import with_changes
 from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.oracles.base import oracle_identity
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages.base import Execution, StageResult
-from activedpo_cli.stages.command import changeable, load_stage
+from activedpo_cli.stages.command import changeable, load_stage, refuse_foreign_sft
 from activedpo_cli.stages.create import RunRequest, discard, find_run
 from activedpo_cli.stages.differences import all_settings, given_differences, refuse
 from activedpo_cli.stages.method_settings import method_settings, selection_settings
 from activedpo_cli.stages.names import with_known_names
 from activedpo_cli.stages.runner import run_stage
 from activedpo_cli.stages.scoring import scorers_of
+from activedpo_cli.stages.sft import refuse_late
 
 DEFAULT_ITERATIONS = 5
 LOOP_NAME = "loop.json"
@@ -68,7 +69,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) ->
         if request.iterations is not None and request.iterations != _asked_before(run):
             jsonl.write_json(run.path / LOOP_NAME, {"iterations": request.iterations})
         listener.opened(run, last)
-        for iteration, name in _stages(last):
+        for iteration, name in _stages(last, with_sft=_needs_sft(run, given)):
             record = _record(run, name, iteration)
             if not isinstance(record, Manifest):
                 listener.began(iteration, name)
@@ -96,8 +97,15 @@ def _asked_before(run: Run) -> int | None:
     return asked
 
 
-def _stages(last: int) -> Iterator[tuple[int, str]]:
-    return ((iteration, name) for iteration in range(1, last + 1) for name in STAGES)
+def _stages(last: int, *, with_sft: bool) -> Iterator[tuple[int, str]]:
+    if with_sft:
+        yield 0, SFT
+    yield from ((iteration, name) for iteration in range(1, last + 1) for name in STAGES)
+
+
+def _needs_sft(run: Run, given: Mapping[str, Any]) -> bool:
+    """Whether *sft* is done or begun, or asked for by `sft.data`."""
+    return _record(run, SFT, 0) is not None or with_changes(run.config, given).sft.data is not None
 
 
 def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
@@ -109,7 +117,12 @@ def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
             hint="make another run with `--eval-prompts 100`, or use the stage commands up to *train*",
         )
     is_select_missing = is_label_missing = False
-    for iteration, name in _stages(last):
+    with_sft = _needs_sft(run, given)
+    if not with_sft:
+        refuse_foreign_sft(run, "run", given)
+    elif _record(run, SFT, 0) is None:
+        refuse_late(run)
+    for iteration, name in _stages(last, with_sft=with_sft):
         record = _record(run, name, iteration)
         is_select_missing |= record is None and name == "select"
         is_label_missing |= record is None and name == "label"

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.manifest import MANIFEST_NAME, Started
-from activedpo_cli.artifacts.run import Run
+from activedpo_cli.artifacts.run import SFT, Run
 from activedpo_cli.artifacts.stage_folder import set_aside
 from activedpo_cli.config import flat
-from activedpo_cli.errors import RefusedError
+from activedpo_cli.errors import NotReadyError, RefusedError
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Execution, environment
 
@@ -31,13 +31,17 @@ class BaseWeights:
 
 
 def model_location(run: Run) -> tuple[str, str | None]:
-    """Folder or hub id of π_ref, and its revision; raises InvalidDataError when the weights are no longer the same."""
+    """Folder or hub id of π_ref, and its revision; raises RefusedError when the weights are no longer the same."""
+    return weights_location(run, run.base)
+
+
+def weights_location(run: Run, base: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Folder or hub id of recorded weights, and their revision; raises RefusedError when they are no longer the same."""
     from activedpo_cli.models.resolve import check_unchanged
 
-    base = run.base
     if base["stored_in_run"]:
         return str(run.path / base["path"]), None
-    check_unchanged(base)
+    check_unchanged(dict(base))
     return (base["path"], None) if base["path"] else (base["hub_id"], base["revision"])
 
 
@@ -57,17 +61,27 @@ def hidden_size(run: Run) -> int:
 
 def load_reference(run: Run, config: Config, execution: Execution) -> BaseWeights:
     """Load π_ref, frozen."""
+    return load_base(model_location(run), config, execution)
+
+
+def load_base(where: tuple[str, str | None], config: Config, execution: Execution) -> BaseWeights:
+    """Load the weights of a folder or hub id and revision, frozen, as every stage does."""
     from activedpo_cli.models import loading
 
-    location, revision = model_location(run)
+    location, revision = where
     device = loading.pick_device(execution.device)
-    model = loading.load_base_model(
-        location,
-        revision=revision,
-        dtype=config.model.dtype,
-        device=device,
-        attn_implementation=config.model.attn_implementation,
-    )
+
+    def load() -> "PreTrainedModel":
+        return loading.load_base_model(
+            location,
+            revision=revision,
+            dtype=config.model.dtype,
+            device=device,
+            attn_implementation=config.model.attn_implementation,
+        )
+
+    key = (location, revision, config.model.dtype, str(device), config.model.attn_implementation)
+    model = load() if execution.kept is None else execution.kept.model(key, load)
     return BaseWeights(model, loading.load_tokenizer(location, revision), device)
 
 
@@ -81,6 +95,8 @@ def load_policy(
     if after_iteration == 0:
         ensure_initial_adapter(run, config, reference.model)
     policy = attach_adapter(reference.model, run.adapter_path(after_iteration), trainable=trainable)
+    if execution.kept is not None:
+        execution.kept.attached(policy)
     return policy, reference.tokenizer, reference.device
 
 
@@ -145,7 +161,11 @@ def ensure_initial_adapter(run: Run, config: Config, base_model: "PreTrainedMode
 
 
 def reference_digest(run: Run) -> str:
-    """The identity of π_ref."""
+    """The identity of π_ref; raises NotReadyError while *sft* is to make it and has not."""
+    folder = run.stage(SFT, 0)
+    if not folder.manifest and (folder.started or (run.config.sft.data and not run.has_begun())):
+        state = "not finished" if folder.started else "missing, and `sft.data` is set"
+        raise NotReadyError(f"`{SFT}`, which makes the reference, is {state}", hint=run.next_command(SFT, 0))
     return run.base["digest"]
 
 

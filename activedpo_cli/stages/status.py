@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from activedpo_cli.artifacts.manifest import Manifest, Started
-from activedpo_cli.artifacts.run import STAGES, Run
+from activedpo_cli.artifacts.run import SFT, STAGES, Run
 from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.config import with_changes
 from activedpo_cli.errors import ActiveDPOError, InvalidDataError, NotReadyError, OracleNotFoundError
@@ -32,15 +32,17 @@ def run_status(run: Run) -> dict[str, Any]:
         for iteration in run.iterations() or [1]
     ]
     config = run.config
+    sft = stage_status(run, SFT, 0) if run.stage(SFT, 0).path.exists() or config.sft.data else None
     return {
         "run": str(run.path),
         "model": run.base["name"],
         "method": config.select.method,
         "budget": config.select.budget,
         "labels_spent": sum(_labels_spent(run, iteration) for iteration in run.iterations()),
+        "sft": sft,
         "iterations": iterations,
         "evaluations": evaluations(run),
-        "next": _next(run, iterations),
+        "next": _next(run, sft, iterations),
     }
 
 
@@ -63,7 +65,7 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
         "state": state,
         "reasons": reasons,
         "notes": _drift(run.config, record) + _redo_note(run, name, iteration),
-        "headline": stage.headline(manifest.summary) if manifest else f"{_units(folder)} files so far",
+        "headline": stage.headline(manifest.summary) if manifest else _so_far(folder),
         "summary": dict(manifest.summary) if manifest else {},
         "seconds": manifest.execution.get("seconds") if manifest else None,
         "digest": manifest.digest if manifest else None,
@@ -111,8 +113,11 @@ def _belongs_to_later(stage: str, key: str) -> bool:
     return stage == "select" and key.startswith("label.")
 
 
-def _units(folder: Any) -> int:
-    return sum(1 for path in folder.path.glob("*-[0-9]*") if path.is_file())
+def _so_far(folder: StageFolder) -> str:
+    checkpoints = folder.names("checkpoint-*")
+    if checkpoints:
+        return f"{int(checkpoints[-1].removeprefix('checkpoint-'))} steps so far"
+    return f"{sum(1 for path in folder.path.glob('*-[0-9]*') if path.is_file())} files so far"
 
 
 def _labels_spent(run: Run, iteration: int) -> int:
@@ -128,8 +133,9 @@ def _intact_manifest(folder: StageFolder) -> Manifest | None:
         return None
 
 
-def _next(run: Run, iterations: list[dict[str, Any]]) -> str:
-    for row in iterations:
+def _next(run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]]) -> str:
+    before = [{"iteration": 0, "stages": {SFT: sft}}] if sft and not run.has_begun() else []
+    for row in before + iterations:
         for name, status in row["stages"].items():
             is_being_redone = run.redone_stage(name, row["iteration"]).path.exists()
             if status["state"] in ("stale", "damaged") or is_being_redone:

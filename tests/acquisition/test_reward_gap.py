@@ -8,8 +8,9 @@ import pytest
 import torch
 from random_pool import random_pool, seeded
 
-from activedpo_cli.acquisition import gap_and_norm, largest_norm, reward_gap
+from activedpo_cli.acquisition import expected_gain, gap_and_norm, largest_norm, reward_gap
 from activedpo_cli.acquisition.base import Candidates
+from activedpo_cli.core.reward_head import predicted_gaps
 
 
 def honest_gaps(pool: Candidates, l2: float) -> Any:
@@ -72,3 +73,25 @@ def test_the_sum_is_of_values_in_units_of_their_spread() -> None:
         expected = units(gaps) + 0.7 * units(np.array(norms) ** 2)
         found = method.choose(pool, 8, method.Settings(norm_weight=0.7), seeded())
         assert found.rows.tolist() == np.argsort(-expected)[:8].tolist()
+
+
+def test_the_expected_gain_is_the_change_of_the_pools_reward() -> None:
+    """By a finite step, where log-probabilities are linear in a parameter."""
+    pool = random_pool(labelled=12)
+    assert pool.labelled is not None
+    z, x = pool.mean_hidden_differences(), pool.labelled_mean_hidden_differences()
+    gaps = predicted_gaps(z, x, pool.labelled.preferred, 1.0).mean
+    phi = pool.pair_features()
+
+    def pool_reward(parameter: torch.Tensor) -> float:
+        return float((gaps * (phi @ parameter)).mean())
+
+    expected = []
+    for row in range(len(pool)):
+        likely = float(gaps[row].sigmoid())
+        step = 1e-3 * phi[row]
+        gain = likely * pool_reward(step) + (1 - likely) * pool_reward(-step)
+        expected.append(gain / 1e-3)
+    found = expected_gain.choose(pool, len(pool), expected_gain.Settings(), seeded())
+    assert found.rows.tolist() == np.argsort(-np.array(expected)).tolist()
+    assert found.scores.tolist() == pytest.approx(sorted(expected, reverse=True), rel=1e-6, abs=1e-12)

@@ -1,5 +1,6 @@
 """What the live view says at a moment that was made by hand, and that it fits wherever it is shown."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -174,3 +175,16 @@ def test_it_fits_and_nothing_in_it_steers_the_terminal(
         assert not any(ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 or sign in "\u202e\u2028" for sign in line.plain)
     if height >= 4 and width >= 12:
         assert lines[-1].plain.startswith("elapsed")
+
+
+def test_sft_before_the_first_iteration() -> None:
+    """It has a line of its own only where it is part of the loop, and keeps it; its time says nothing of other stages."""
+    state = replace(MOMENT, seconds={}, iteration=0, running="sft", evaluations=())
+    lines = shown(state, 1066.0)
+    assert "iteration 1 of 3" in lines[0]
+    assert [line.split()[1] for line in lines[1:8]] == ["sft", *STAGES]
+    assert "left" not in lines[-1]
+    later = shown(replace(MOMENT, seconds={**MOMENT.seconds, (0, "sft"): 12.0}), 1066.0)
+    assert later[1].split()[1:] == ["sft", "12", "s"]
+    assert len(shown(MOMENT, 1066.0)) == len(later) - 1
+    assert any("sft" in line for line in shown(state, 1066.0, height=4))

@@ -1,0 +1,53 @@
+"""The pairs whose answer, trained on, is expected to raise the reward most: a first-order look ahead.
+
+One step of DPO on pair i moves the policy along s_i φ_i, where s_i = ±1 is the answer. The mean reward of the pool's
+responses changes along G = (1/n) Σ m_j φ_j, the policy gradient with m_j the reward gap of pair j. So a pair is worth
+E[s_i] φ_i·G. The gaps are those of a linear Bradley–Terry reward fitted to the labels so far on π_ref's mean-pooled last
+hidden states (`reward-gap`), and E[s_i] = 2 σ(m_i) − 1. Gradients of other prompts are nearly at right angles, so this is
+close to |m| ‖φ‖² where nothing is shared between prompts. Before the first label ‖φ‖ alone.
+
+Source: this project (docs/results.md); influence of an example, Pruthi et al., arXiv 2002.08484. Score: E[s_i] φ_i·G.
+Cost: O(n d + n h s + h s²) for n candidates, d features, h the hidden size and s pairs labelled earlier.
+"""
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
+from activedpo_cli.core.ranking import ranked
+from activedpo_cli.core.reward_head import predicted_gaps
+from activedpo_cli.settings import Positive, Section, setting
+from activedpo_cli.shapes import Float
+
+NEEDS: tuple[str, ...] = ("features", "mean_hidden")
+
+
+class Settings(Section):
+    """The reward that looks ahead."""
+
+    l2: Positive = setting(1.0, "precision of the prior: before the first label a typical pair's gap has variance 1/l2")
+
+
+def choose(
+    candidates: Candidates,
+    budget: int,
+    settings: Settings,
+    generator: torch.Generator,
+    max_per_prompt: int | None = None,
+) -> Selection:
+    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
+    check_budget(candidates, budget, max_per_prompt)
+    scores = _gains(candidates, settings.l2).cpu()
+    order = ranked(scores, seeded_order(len(candidates), generator))
+    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
+    return Selection(rows=rows, scores=scores[rows])
+
+
+def _gains(candidates: Candidates, l2: float) -> Float[Tensor, " pairs"]:
+    features = candidates.pair_features()
+    if candidates.labelled is None or len(candidates.labelled) == 0:
+        return torch.linalg.vector_norm(features, dim=1)
+    differences, labelled = candidates.mean_hidden_differences(), candidates.labelled_mean_hidden_differences()
+    gaps = predicted_gaps(differences, labelled, candidates.labelled.preferred, l2).mean.to(features.device)
+    direction = gaps @ features / len(gaps)
+    return torch.tanh(gaps / 2) * (features @ direction)  # 2 σ(m) − 1 = tanh(m / 2)
