@@ -12,7 +12,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def share(value: float | None) -> str:
     """`92.5 %`."""
-    return "" if value is None else f"{100 * value:.1f} %"
+    return "" if value is None else f"{number(100 * value, 1)} %"
 
 
 def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
@@ -23,7 +23,7 @@ def with_interval(value: float | None, low: float | None, high: float | None, di
 
 def share_with_interval(value: float | None, low: float | None, high: float | None) -> str:
     """`92.5 % [83.1, 97.2]`."""
-    ends = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    ends = "" if low is None or high is None else f" [{number(100 * low, 1)}, {number(100 * high, 1)}]"
     return share(value) + ends if value is not None else ""
 
 
