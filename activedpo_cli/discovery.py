@@ -74,6 +74,15 @@ def setting_names(folder: str, name: str) -> list[str]:
     return list(load(folder, value).Settings.model_fields)
 
 
+def declared_needs(folder: str, name: str) -> tuple[str, ...]:
+    """The `NEEDS` of a module, read from its source without importing it."""
+    value = resolve(folder, name)
+    for path in _module_files(folder):
+        if option_value(path.stem) == value:
+            return _literal(path, "NEEDS")
+    return tuple(load(folder, value).NEEDS)
+
+
 @cache
 def _entry_points(folder: str) -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=f"activedpo.{folder}"))
@@ -92,6 +101,14 @@ def _first_docstring_line(path: Path) -> str:
 def _docstring_line_of(path: Path, modified: int) -> str:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return docstring.partition("\n")[0].rstrip(".")
+
+
+def _literal(path: Path, name: str) -> tuple[str, ...]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return tuple(ast.literal_eval(node.value))  # type: ignore[attr-defined]
+    return ()
 
 
 def _annotated_fields(path: Path, class_name: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Commands that only look: where a run stands, why a pair was picked, what there is to choose from."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -179,19 +179,43 @@ def report(
 
 def list_choices(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="methods, oracles, prompts, models or presets.")
-    ] = "methods",
+        Optional[str],
+        typer.Argument(
+            metavar="[WHAT]", help="methods, oracles, prompts, models, presets or experiments. \\[default: methods]"
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """What there is to choose from: methods, oracles, prompts (sources), models (aliases), presets.
+    """What there is to choose from: methods and their needs, oracles, prompts (sources), models, presets, experiments.
 
     Example:   activedpo ls methods
-    """
-    from activedpo_cli.cli.render import print_json, print_table
-    from activedpo_cli.stages.choices import choices
 
-    found = choices(what)
+    Example:   activedpo ls experiments
+    """
+    from activedpo_cli.cli.render import print_json, print_message, print_table
+    from activedpo_cli.stages.choices import ALSO
+
+    header, rows, found = _listed(what or "methods")
     if json:
         print_json(found)
+        return
+    print_table(header, rows)
+    if what is None:
+        print_message(f"`activedpo ls KIND` lists others: {', '.join(ALSO)}")
+
+
+def _listed(what: str) -> tuple[list[str], list[list[str]], dict[str, Any]]:
+    """The header and rows of a table, and the same as JSON."""
+    from activedpo_cli.stages.choices import EXPERIMENTS, choices, method_choices
+
+    if what == "methods":
+        methods = method_choices()
+        rows = [[name, ", ".join(row["needs"]) or "nothing", row["help"]] for name, row in methods.items()]
+        return ["name", "needs", "what it is"], rows, methods
+    if what == EXPERIMENTS:
+        from activedpo_cli.experiments.spec import built_in_specs
+
+        found = built_in_specs()
     else:
-        print_table(["name", "what it is"], [[name, text] for name, text in found.items()])
+        found = choices(what)
+    return ["name", "what it is"], [[name, text] for name, text in found.items()], found

@@ -1,5 +1,6 @@
 """What *select* hands to a method: the candidate pairs with every column that featurize computed."""
 
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, get_args
 
@@ -40,7 +41,8 @@ def command_for_columns(run: Run, iteration: int, lacking: Iterable[str]) -> str
     assert manifest is not None
     wanted = sorted({*manifest.settings["featurize.compute"], *lacking})
     command = run.next_command("featurize", iteration)
-    return f"{command} --force --set featurize.compute=[{','.join(wanted)}]"
+    assignment = shlex.quote(f"featurize.compute=[{','.join(wanted)}]")  # brackets mean files to some shells
+    return f"{command} --force --set {assignment}"
 
 
 def candidate_table(

@@ -1,5 +1,7 @@
 """What `ls` lists: names and one line of help each."""
 
+from typing import Any
+
 from activedpo_cli import discovery
 from activedpo_cli.errors import UsageError
 from activedpo_cli.models.built_in import BUILT_IN_MODEL
@@ -10,6 +12,12 @@ BUILT_IN = {BUILT_IN_MODEL: "the built-in model: 1.5 million parameters, writes 
 FOLDERS = {"methods": "acquisition", "oracles": "oracles", "prompts": "prompts", "datasets": "prompts"}
 
 
+EXPERIMENTS = "experiments"
+"""A kind that the package `experiments` lists."""
+ALSO = ("oracles", "prompts", "models", "presets", EXPERIMENTS)
+"""Kinds beside the methods."""
+
+
 def choices(what: str) -> dict[str, str]:
     """Name → help of one kind of choice; raises UsageError for an unknown kind."""
     if what in FOLDERS:
@@ -18,4 +26,13 @@ def choices(what: str) -> dict[str, str]:
         return BUILT_IN | {alias: f"hub model {target}" for alias, target in ALIASES.items()}
     if what == "presets":
         return available_presets()
-    raise UsageError(f"`{what}` can't be listed", details=[f"known: {', '.join([*FOLDERS, 'models', 'presets'])}"])
+    known = [*FOLDERS, "models", "presets", EXPERIMENTS]
+    raise UsageError(f"`{what}` can't be listed", details=[f"known: {', '.join(known)}"])
+
+
+def method_choices() -> dict[str, dict[str, Any]]:
+    """Name → help and the columns needed, of every method."""
+    return {
+        name: {"needs": list(discovery.declared_needs("acquisition", name)), "help": text}
+        for name, text in choices("methods").items()
+    }

@@ -140,8 +140,8 @@ def test_who_lacks_columns_is_named_and_left_out(finished: Path) -> None:
     assert not set(found["left_out"]) & set(found["methods"])
     told = done(*on(finished, "compare"), "random", "apo")
     assert "left out: apo needs hidden" in told.stderr
-    assert "--set featurize.compute=[features,hidden]" in told.stderr
-    assert "--set featurize.compute=[features,hidden]" in refused(4, *on(finished, "compare"), "apo")
+    assert "--set 'featurize.compute=[features,hidden]'" in told.stderr
+    assert "--set 'featurize.compute=[features,hidden]'" in refused(4, *on(finished, "compare"), "apo")
 
 
 def test_tables(finished: Path) -> None:

@@ -153,7 +153,7 @@ def test_without_features(finished: Path) -> None:
     done(*on(finished, "featurize"), "--iteration", 2, "--set", "featurize.compute=[hidden]", "--force")
     told = refused(4, *on(finished, "show", "--why", selection(finished, 2)[0]["pair_id"]))
     assert "no features" in told
-    assert "--set featurize.compute=[features,hidden]" in told
+    assert "--set 'featurize.compute=[features,hidden]'" in told
 
 
 def test_features_made_again_since(finished: Path) -> None:

@@ -235,7 +235,7 @@ def test_a_column_that_is_not_there_is_named_with_the_command(
     monkeypatch.setattr(random_method, "NEEDS", ("hidden", "logps", "texts"))
     told = refused(4, *on(finished, "select", iteration=2), "--force", "--method", "random")
     assert "method `random` needs hidden, which featurize of iteration 2 did not compute" in told
-    assert "--set featurize.compute=[features,hidden]" in told
+    assert "--set 'featurize.compute=[features,hidden]'" in told
     monkeypatch.setattr(random_method, "NEEDS", ("features", "logps", "texts"))
     given = seen(finished, 2)
     assert given.logps is not None
