@@ -186,7 +186,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
         if not line.strip(" \t\r\n"):
             continue
         origin = f"{path.name} line {number}"
-        value = _parse_json(line, origin)
+        value = _parse_json(line.rstrip("\r\n"), origin)
         yield Row(number, _as_object(value, origin), origin)
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ LONGEST_HEADER = 100_000_000
 
 
 class TensorRows:
-    """The rows of one named matrix: of a file, or of the files of a folder one after the other, in the order of names.
+    """The rows of one named matrix: of a file, or of the files of a folder one after the other, `2` before `10`.
 
     Raises InvalidDataError, naming the file, where one is missing, damaged, or holds no such matrix of floats.
     """
@@ -127,13 +128,18 @@ class _Part:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(path.glob("*.safetensors"))
+        files = sorted(path.glob("*.safetensors"), key=_natural)
         if not files:
             raise InvalidDataError(f"the folder {path} has no safetensors files")
         return files
     if not path.exists():
         raise InvalidDataError(f"there is no file {path}")
     return [path]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Numbers in names count as numbers: `part-2` comes before `part-10`."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
 def _entry(path: Path, name: str) -> tuple[dict[str, Any], int, int]:
@@ -164,7 +170,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         text = stream.read(int(length)) if length <= LONGEST_HEADER else b""
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidDataError(f"{path} is not a whole safetensors file: its header cannot be read") from error
     if len(text) != length or not isinstance(header, dict):
         raise InvalidDataError(f"{path} is not a whole safetensors file: its header cannot be read")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order
 from activedpo_cli.core.greedy import greedy_uncertainty
-from activedpo_cli.core.pooled_greedy import PairRows, PooledChoice, PoolSize, pooled_greedy
+from activedpo_cli.core.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize, ignore_pick, pooled_greedy
 from activedpo_cli.settings import Positive, Section, setting
 from activedpo_cli.shapes import Float, Int
 
@@ -58,8 +58,8 @@ def choose_streamed(
     *,
     prompt_index: Int[Tensor, " pairs"] | None = None,
     max_per_prompt: int | None = None,
-    picked: Sequence[tuple[int, float]] = (),
-    after_pick: Callable[[int, float], None] = lambda row, score: None,
+    picked: Sequence[Pick] = (),
+    after_pick: Callable[[Pick], None] = ignore_pick,
 ) -> PooledChoice:
     """What `choose` chooses, where the candidates do not fit into memory; see `pooled_greedy`."""
     return pooled_greedy(

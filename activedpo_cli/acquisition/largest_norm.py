@@ -7,11 +7,16 @@ Source: the first pick of arXiv 2505.19241, Eq. (3) with V = λI, for the whole 
 Cost: O(n d) for n candidates and d features.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
+from torch import Tensor
 
 from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
+from activedpo_cli.core.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize, ignore_pick
 from activedpo_cli.core.ranking import ranked
 from activedpo_cli.settings import Section
+from activedpo_cli.shapes import Float, Int
 
 NEEDS: tuple[str, ...] = ("features",)
 
@@ -33,3 +38,27 @@ def choose(
     order = ranked(norms, seeded_order(len(candidates), generator))
     rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
     return Selection(rows=rows, scores=norms[rows])
+
+
+def choose_streamed(
+    pairs: PairRows,
+    labelled_pair_features: Float[Tensor, "labelled proj_dim"],
+    budget: int,
+    settings: Settings,
+    generator: torch.Generator,
+    pool: PoolSize,
+    *,
+    prompt_index: Int[Tensor, " pairs"] | None = None,
+    max_per_prompt: int | None = None,
+    picked: Sequence[Pick] = (),
+    after_pick: Callable[[Pick], None] = ignore_pick,
+) -> PooledChoice:
+    """What `choose` chooses, in one pass over the pairs; an interrupted choice begins anew."""
+    count = pairs.shape[0]
+    norms = torch.empty(count, dtype=torch.float64)
+    for start in range(0, count, pool.chunk):
+        stop = min(start + pool.chunk, count)
+        norms[start:stop] = torch.linalg.vector_norm(pairs.read(start, stop).double(), dim=1)
+    order = ranked(norms, seeded_order(count, generator))
+    rows = take_in_order(order, torch.arange(count) if prompt_index is None else prompt_index, budget, max_per_prompt)
+    return PooledChoice([Pick(row, float(norms[row])) for row in rows.tolist()], passes=1)

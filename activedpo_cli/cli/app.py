@@ -37,7 +37,7 @@ class ErrorBoundary(TyperGroup):
             print_error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            _say_interrupted()
+            _say_interrupted(str(error))
             raise typer.Exit(InterruptedByUserError.exit_code) from error
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _silence_unread_output():
@@ -115,8 +115,8 @@ def _raise_terminated(number: int, frame: Any) -> None:
     raise Terminated
 
 
-def _say_interrupted() -> None:
-    print_message("interrupted: what was finished is kept; the same command goes on from there")
+def _say_interrupted(what_is_kept: str) -> None:
+    print_message(f"interrupted: {what_is_kept or 'what was finished is kept; the same command goes on from there'}")
 
 
 def _silence_unread_output() -> bool:

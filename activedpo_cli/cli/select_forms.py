@@ -1,5 +1,6 @@
 """The two forms of `select` that need no run made before: their flags and calls."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -14,7 +15,7 @@ FeaturesOption = Annotated[
     Optional[Path],
     typer.Option(
         "--features",
-        help="Safetensors with `features` (responses × d), used as they are; or a folder of such files.",
+        help="Safetensors with `features` (responses × d), used as they are unless --normalise is given; or a folder.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -56,13 +57,20 @@ ModelOption = Annotated[
         rich_help_panel=POOL_PANEL,
     ),
 ]
+SelectForceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Make it again; in a run the old result is kept in .stale/, with --features it is replaced."
+    ),
+]
 MemoryOption = Annotated[
     float,
     typer.Option(
         "--memory",
         min=0,
         metavar="GB",
-        help="Features held at once; where all take more, they are read in passes. Changes no pick.",
+        help="Memory for the features of candidates. Where they take more, activedpo and largest-norm read them in passes; "
+        "k-center and badge hold them all the same, and say how much. Changes no pick.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -123,5 +131,6 @@ def select_from_files(
         )
     if run is not None or iteration is not None:
         raise UsageError("--features takes no run, so it goes with neither --run nor --iteration")
-    request = StandaloneRequest(features, pairs, labelled, output, given, ridge, int(memory * 1e9), force)
+    limit = int(min(memory * 1e9, sys.maxsize))
+    request = StandaloneRequest(features, pairs, labelled, output, given, ridge, limit, force)
     print_choice(do_standalone(request, make_progress(quiet)), json=json, quiet=quiet)

@@ -43,22 +43,25 @@ def greedy_uncertainty(
     labelled = labelled_pair_features.to(pair_features.device, torch.float64)
     if not labelled.isfinite().all():
         raise ValueError("pair features are not finite")
-    count, proj_dim = pair_features.shape
-    chunk = max(1, CHUNK_BYTES // (8 * max(1, proj_dim)))
     choice = pooled_greedy(
-        _RowsInMemory(pair_features),
+        RowsInMemory(pair_features),
         labelled,
         ridge,
         budget,
         priority.to(pair_features.device),
-        PoolSize(first=POOL, most=count, chunk=chunk),
+        pool_in_memory(*pair_features.shape),
         None if groups is None else groups.to(pair_features.device),
         max_per_group,
     )
     return torch.tensor(choice.rows, dtype=torch.int64), torch.tensor(choice.scores, dtype=torch.float64)
 
 
-class _RowsInMemory:
+def pool_in_memory(pairs: int, proj_dim: int) -> PoolSize:
+    """The sizes that are fastest where all pairs are in memory."""
+    return PoolSize(first=POOL, most=pairs, chunk=max(1, CHUNK_BYTES // (8 * max(1, proj_dim))))
+
+
+class RowsInMemory:
     """All pairs as one tensor."""
 
     def __init__(self, pair_features: Float[Tensor, "pairs proj_dim"]) -> None:
@@ -66,11 +69,14 @@ class _RowsInMemory:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Pairs, and features of each."""
         count, proj_dim = self._features.shape
         return count, proj_dim
 
     def read(self, start: int, stop: int) -> Float[Tensor, "pairs proj_dim"]:
+        """Consecutive pairs."""
         return self._features[start:stop]
 
     def take(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows proj_dim"]:
+        """Some pairs."""
         return self._features if len(rows) == len(self._features) else self._features[rows]

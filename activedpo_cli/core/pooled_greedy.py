@@ -6,20 +6,20 @@ while the best of a small pool is above that bound for all others, nobody else n
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from activedpo_cli.core.coverage import Coverage
+from activedpo_cli.core.coverage import PRECISE, Coverage
 from activedpo_cli.shapes import Bool, Float, Int
 
 TIE_TOLERANCE = 1e-9
 """Pairs of which this close to the most is left, relatively, count as tied."""
 
-PRECISE = 1e-10
-"""Relative error of what is left up to which it is taken as it is; beyond, it is computed by `Coverage.left_of`."""
+SAME = 1e-6
+"""Scores this close, relatively, are of one pick under one V."""
 
 SHARE_OF_POOL = 3
 SHARE_OF_CHUNK = 8
@@ -62,13 +62,39 @@ class PoolSize:
         return cls(first=held, most=held, chunk=max(1, memory // SHARE_OF_CHUNK // bytes_per_pair))
 
 
+@dataclass(frozen=True)
+class Pick:
+    """A row, its score when it was picked, and whether that took an exact look: what repeats the pick to the last bit."""
+
+    row: int
+    score: float
+    exactly: bool = False
+
+
 @dataclass
 class PooledChoice:
-    """The rows picked, in order, the uncertainty ‖φ‖ in V⁻¹ of each then, and how often all pairs were read for it."""
+    """The picks in order, and how often all pairs were read for them."""
 
-    rows: list[int]
-    scores: list[float]
+    picks: list[Pick] = field(default_factory=list)
     passes: int = 0
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows picked."""
+        return [pick.row for pick in self.picks]
+
+    @property
+    def scores(self) -> list[float]:
+        """The uncertainty ‖φ‖ in V⁻¹ of each when it was picked."""
+        return [pick.score for pick in self.picks]
+
+
+class UnrepeatableError(ValueError):
+    """Picks to go on after are not those of an interrupted choice among these pairs."""
+
+
+def ignore_pick(pick: Pick) -> None:
+    """Where nobody wants to know."""
 
 
 def pooled_greedy(
@@ -81,27 +107,27 @@ def pooled_greedy(
     groups: Int[Tensor, " pairs"] | None = None,
     max_per_group: int | None = None,
     *,
-    picked: Sequence[tuple[int, float]] = (),
-    after_pick: Callable[[int, float], None] = lambda row, score: None,
+    picked: Sequence[Pick] = (),
+    after_pick: Callable[[Pick], None] = ignore_pick,
 ) -> PooledChoice:
     """Pick `budget` pairs as `greedy_uncertainty` does, reading all of them as seldom as possible.
 
     Args:
-        picked: Rows and scores of an interrupted choice, which goes on after them.
-        after_pick: Called with every further row and score.
+        picked: Of an interrupted choice, which goes on after them, on a CPU to the very scores of one without interruption.
+        after_pick: Called with every further pick.
 
     Raises:
+        UnrepeatableError: `picked` can not have been picked among these pairs.
         ValueError: as `greedy_uncertainty`.
 
     """
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, not {ridge}")
     search = _Search(candidates, Coverage(labelled, ridge, budget), priority, pool, groups, max_per_group)
-    for row, score in picked:
-        search.repeat(row, score)
-    while len(search.choice.rows) < budget:
-        row = search.pick()
-        after_pick(row, search.choice.scores[-1])
+    for pick in picked[:budget]:
+        search.repeat(pick)
+    while len(search.choice.picks) < budget:
+        after_pick(search.pick())
     return search.choice
 
 
@@ -134,9 +160,9 @@ class _Search:
         self._is_in_pool = torch.zeros_like(self._is_open)
         self._pool_size = pool.first
         self._applied = 0
-        self.choice = PooledChoice([], [])
+        self.choice = PooledChoice()
 
-    def pick(self) -> int:
+    def pick(self) -> Pick:
         """Take the pair of which the most is left."""
         if not self._is_open.any():
             raise ValueError("fewer pairs can be taken than the budget asks for")
@@ -151,33 +177,35 @@ class _Search:
         if vague.any():
             left[vague] = self._exactly(contenders[vague])
         tied = contenders[left >= left.max() * (1 - TIE_TOLERANCE)]
-        place = int(self._priority[tied].argmin())
-        row = int(tied[place])
-        best = max(0.0, float(left[contenders == row]))
-        self._take(row, best, exactly=bool(vague[contenders == row]))
-        return row
+        return self._take(int(tied[int(self._priority[tied].argmin())]))
 
-    def repeat(self, row: int, score: float) -> None:
+    def repeat(self, pick: Pick) -> None:
         """Take a pair that an interrupted choice took."""
-        self._take(row, score**2 * self._coverage.ridge, exactly=True)
+        if not 0 <= pick.row < len(self._left):
+            raise UnrepeatableError(f"row {pick.row} is none of {len(self._left)} pairs")
+        if not self._is_open[pick.row]:
+            raise UnrepeatableError(f"row {pick.row} can not be taken any more")
+        score = self._take(pick.row, exactly=pick.exactly).score
+        if not abs(score - pick.score) <= SAME * max(score, pick.score):
+            raise UnrepeatableError(f"row {pick.row} has the score {score}, not {pick.score}")
 
     @property
     def _is_stale(self) -> bool:
         return self._applied < self._coverage.count
 
-    def _take(self, row: int, left: float, *, exactly: bool) -> None:
-        feature = self._feature_of(row)
-        self._coverage.add(feature, left, exactly=exactly)
+    def _take(self, row: int, exactly: bool | None = None) -> Pick:
+        left, exactly = self._coverage.add(self._feature_of(row), float(self._slack[row]), exactly)
         if len(self._pool):
             covered = self._coverage.covered_since(self._pool_features, self._coverage.count - 1)
             self._left[self._pool] = (self._left[self._pool] - covered).clamp_min_(0)
-        self.choice.rows.append(row)
-        self.choice.scores.append(math.sqrt(left / self._coverage.ridge))
+        pick = Pick(row, math.sqrt(left / self._coverage.ridge), exactly)
+        self.choice.picks.append(pick)
         self._is_open[row] = False
         if self._groups is not None and self._max_per_group is not None:
             members = self._groups == self._groups[row]
             if int(members[self.choice.rows].sum()) >= self._max_per_group:
                 self._is_open[members] = False
+        return pick
 
     def _contenders(self) -> Int[Tensor, " contenders"]:
         """Open pairs of which as much may be left as of any; never none."""

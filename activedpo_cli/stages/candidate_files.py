@@ -1,5 +1,6 @@
 """Candidates in files of the user's own, checked, and the choice among them: in memory, or streamed where they are many."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,15 @@ from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.progress import Progress, shown
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
-from activedpo_cli.stages.method_settings import method_settings
+from activedpo_cli.stages.candidate_checks import (
+    check_labelled,
+    check_used_responses,
+    warn_of_empty_picks,
+    warn_of_repeated_pairs,
+)
 from activedpo_cli.stages.pair_list import PairList, read_pairs
 from activedpo_cli.stages.pick_log import PickLog
+from activedpo_cli.stages.select import method_settings
 from activedpo_cli.stages.watched_rows import WatchedRows
 from activedpo_cli.tensor_rows import TensorRows
 
@@ -20,8 +27,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from activedpo_cli.acquisition.base import Candidates
+    from activedpo_cli.core.pair_rows import DifferenceRows
+    from activedpo_cli.core.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize
 
-NUMBERS_READ_AT_ONCE = 2**22
+SECONDS_BETWEEN_WRITES = 1.0
+"""Of picks in memory, which come faster than a disk can keep each; in passes each is worth keeping at once."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +42,32 @@ class CandidateFiles:
     labelled: "Tensor"
     pairs: PairList
 
-    @property
-    def bytes_in_memory(self) -> int:
-        """What features and φ of all pairs would take."""
+    def bytes_in_memory(self, normalise: str) -> int:
+        """What a choice in memory takes: the features, and φ of all pairs in float64 twice."""
         count, proj_dim = self.responses.shape
-        return proj_dim * (self.responses.bytes_per_number * count + 8 * len(self.pairs))
+        per_number = self.responses.bytes_per_number + (8 if normalise == "response" else 0)
+        return proj_dim * (per_number * count + 16 * len(self.pairs))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Rows of the pairs with their scores, best first; how often all pairs were read, where they were streamed."""
+    """Rows of the pairs with their scores, best first; where they were streamed, how often all pairs were read.
+
+    `pairs_read` counts those passes and what was read beside them.
+    """
 
     picks: list[tuple[int, float]]
     passes: int | None = None
+    pairs_read: int | None = None
 
 
 def read_candidate_files(
-    features: Path, pairs: Path, labelled_pairs: Path | None, progress: Progress
+    features: Path, pairs: Path, labelled_pairs: Path | None, config: Config, progress: Progress
 ) -> CandidateFiles:
-    """The three files; raises InvalidDataError, naming the file and what is wrong in it."""
+    """The three files; raises InvalidDataError, naming the file and what is wrong in it.
+
+    Features are not looked at where the method does not need them.
+    """
     import torch
 
     responses = TensorRows(features, "features")
@@ -66,9 +83,12 @@ def read_candidate_files(
                 f"{features} has {proj_dim}"
             )
         labelled = rows.read(0, rows.shape[0]).double()
-        _check_finite(labelled, 0, f"`pair_features` of {labelled_pairs}")
-    _check_all_finite(responses, progress)
-    return CandidateFiles(responses, labelled, read_pairs(pairs, responses.shape[0], progress))
+        check_labelled(labelled, labelled_pairs, config.select.normalise, progress)
+    listed = read_pairs(pairs, responses.shape[0], progress)
+    warn_of_repeated_pairs(listed, progress)
+    if _needs_features(config):
+        check_used_responses(responses, listed, config.select.normalise, progress)
+    return CandidateFiles(responses, labelled, listed)
 
 
 def check_budget(config: Config, table: CandidateFiles, path: Path) -> None:
@@ -86,23 +106,50 @@ def check_budget(config: Config, table: CandidateFiles, path: Path) -> None:
 
 
 def choose(config: Config, table: CandidateFiles, memory: int, log: PickLog, progress: Progress) -> Choice:
-    """The pairs that the configured method picks; more than `memory` bytes are streamed by methods that know how.
+    """The pairs that the configured method picks; where all take more than `memory` bytes, in passes if it knows how.
 
     Raises InvalidDataError with what the method says against the pairs.
     """
-    method = discovery.load("acquisition", config.select.method)
     try:
-        if table.bytes_in_memory > memory and hasattr(method, "choose_streamed"):
-            return _choose_streamed(method, config, table, memory, log, progress)
-        chosen = method.choose(
-            _in_memory(config, table),
-            config.select.budget,
-            method_settings(config),
-            _generator(config),
-            config.select.max_per_prompt,
-        )
+        if not _needs_features(config):
+            return _choose_at_once(config, table, progress)
+        size = table.bytes_in_memory(config.select.normalise)
+        if hasattr(_method(config), "choose_streamed"):
+            choice = _choose_resumably(config, table, None if size <= memory else memory, log, progress)
+        else:
+            if size > memory:
+                said = f"method `{config.select.method}` holds all pairs in memory, whatever --memory says"
+                progress.warn(f"{said}: about {size / 1e9:.2g} GB")
+            choice = _choose_at_once(config, table, progress)
     except ValueError as error:
         raise InvalidDataError(f"method `{config.select.method}` can not choose among these pairs: {error}") from error
+    warn_of_empty_picks(_differences(config, table), [row for row, _ in choice.picks], progress)
+    return choice
+
+
+def _method(config: Config) -> Any:
+    return discovery.load("acquisition", config.select.method)
+
+
+def _needs_features(config: Config) -> bool:
+    return "features" in _method(config).NEEDS
+
+
+def _differences(config: Config, table: CandidateFiles) -> "DifferenceRows":
+    from activedpo_cli.core.pair_rows import DifferenceRows
+
+    return DifferenceRows(table.responses, table.pairs.row_a, table.pairs.row_b, config.select.normalise)
+
+
+def _choose_at_once(config: Config, table: CandidateFiles, progress: Progress) -> Choice:
+    """By a method that has to see everything, and begins anew when it was interrupted."""
+    candidates = _in_memory(config, table)
+    how = config.select
+    with shown(progress, f"choosing by {how.method}", how.budget, "picks") as advance:
+        chosen = _method(config).choose(
+            candidates, how.budget, method_settings(config), _generator(config), how.max_per_prompt
+        )
+        advance(how.budget)
     return Choice(list(zip(chosen.rows.tolist(), chosen.scores.tolist(), strict=True)))
 
 
@@ -110,7 +157,6 @@ def _in_memory(config: Config, table: CandidateFiles) -> "Candidates":
     import torch
 
     from activedpo_cli.acquisition.base import Candidates, Labelled
-    from activedpo_cli.core.pair_rows import normalised_responses
 
     pairs, labelled, count = table.pairs, table.labelled, len(table.labelled)
     history = Labelled(
@@ -119,69 +165,110 @@ def _in_memory(config: Config, table: CandidateFiles) -> "Candidates":
         preferred=torch.zeros(count, dtype=torch.int64),
         features=torch.cat([labelled, labelled.new_zeros(1, labelled.shape[1])]),
     )
-    features = table.responses.read(0, table.responses.shape[0])
     return Candidates(
         row_a=pairs.row_a,
         row_b=pairs.row_b,
         prompt_index=torch.arange(len(pairs)) if pairs.prompt_index is None else pairs.prompt_index,
-        features=normalised_responses(features, config.select.normalise),
+        features=_features(config, table) if _needs_features(config) else None,
         labelled=history if count else None,
         normalise_pairs=config.select.normalise == "pair",
     )
 
 
-def _choose_streamed(
-    method: Any, config: Config, table: CandidateFiles, memory: int, log: PickLog, progress: Progress
-) -> Choice:
-    from activedpo_cli.core.normalisation import unit_rows
-    from activedpo_cli.core.pair_rows import DifferenceRows
-    from activedpo_cli.core.pooled_greedy import PoolSize
+def _features(config: Config, table: CandidateFiles) -> "Tensor":
+    """Of all responses, normalised if they are to be."""
+    from activedpo_cli.core.pair_rows import normalised_responses
 
-    how, pairs = config.select, table.pairs
-    differences = DifferenceRows(table.responses, pairs.row_a, pairs.row_b, how.normalise)
+    return normalised_responses(table.responses.read(0, table.responses.shape[0]), config.select.normalise)
+
+
+def _choose_resumably(
+    config: Config, table: CandidateFiles, memory: int | None, log: PickLog, progress: Progress
+) -> Choice:
+    """By a method that can be interrupted; in `memory` bytes, or with all pairs held where that is None."""
+    from activedpo_cli.core.pooled_greedy import UnrepeatableError
+
+    log.seconds = SECONDS_BETWEEN_WRITES if memory is None else 0.0
     picked = log.picks()
-    rows = WatchedRows(differences, how.budget, len(picked), progress)
     if picked:
         progress.note(f"goes on after {len(picked)} picks of an interrupted choice")
+    choose_from = _choose_held if memory is None else _choose_streamed
+    try:
+        return choose_from(config, table, memory or 0, picked, log, progress)
+    except UnrepeatableError as error:
+        progress.warn(f"{log.path} does not fit these pairs, and the choice begins anew: {error}")
+        log.remove()
+    return choose_from(config, table, memory or 0, [], log, progress)
 
-    def keep(row: int, score: float) -> None:
-        log.add(row, score)
+
+def _choose_held(
+    config: Config, table: CandidateFiles, memory: int, picked: "list[Pick]", log: PickLog, progress: Progress
+) -> Choice:
+    from activedpo_cli.core.greedy import RowsInMemory, pool_in_memory
+    from activedpo_cli.core.pair_features import difference_features
+
+    how, pairs = config.select, table.pairs
+    features = difference_features(
+        _features(config, table), pairs.row_a, pairs.row_b, normalise=how.normalise == "pair"
+    )
+    progress.start(f"choosing by {how.method}", how.budget, "picks", done=len(picked))
+    try:
+
+        def keep(pick: "Pick") -> None:
+            log.add(pick)
+            progress.advance()
+
+        chosen = _call(config, table, RowsInMemory(features), pool_in_memory(*features.shape), picked, keep)
+    finally:
+        progress.stop()
+    return Choice(list(zip(chosen.rows, chosen.scores, strict=True)))
+
+
+def _choose_streamed(
+    config: Config, table: CandidateFiles, memory: int, picked: "list[Pick]", log: PickLog, progress: Progress
+) -> Choice:
+    from activedpo_cli.core.pooled_greedy import PoolSize
+
+    rows = WatchedRows(_differences(config, table), config.select.budget, len(picked), progress)
+
+    def keep(pick: "Pick") -> None:
+        log.add(pick)
         rows.picked += 1
 
-    chosen = method.choose_streamed(
+    try:
+        chosen = _call(config, table, rows, PoolSize.within(memory, *rows.shape), picked, keep)
+    finally:
+        rows.end_pass()
+    return Choice(list(zip(chosen.rows, chosen.scores, strict=True)), chosen.passes, rows.pairs_read)
+
+
+def _call(
+    config: Config,
+    table: CandidateFiles,
+    rows: "PairRows",
+    pool: "PoolSize",
+    picked: "list[Pick]",
+    keep: "Callable[[Pick], None]",
+) -> "PooledChoice":
+    from activedpo_cli.core.normalisation import unit_rows
+
+    how = config.select
+    found: PooledChoice = _method(config).choose_streamed(
         rows,
         unit_rows(table.labelled) if how.normalise == "pair" else table.labelled,
         how.budget,
         method_settings(config),
         _generator(config),
-        PoolSize.within(memory, *rows.shape),
-        prompt_index=pairs.prompt_index,
+        pool,
+        prompt_index=table.pairs.prompt_index,
         max_per_prompt=how.max_per_prompt,
         picked=picked,
         after_pick=keep,
     )
-    return Choice(list(zip(chosen.rows, chosen.scores, strict=True)), chosen.passes)
+    return found
 
 
 def _generator(config: Config) -> "torch.Generator":
     import torch
 
     return torch.Generator().manual_seed(derive_seed(config.seed, "select", "files"))
-
-
-def _check_all_finite(responses: TensorRows, progress: Progress) -> None:
-    count, proj_dim = responses.shape
-    step = max(1, NUMBERS_READ_AT_ONCE // proj_dim)
-    with shown(progress, f"checking {responses.path.name}", count, "responses") as advance:
-        for start in range(0, count, step):
-            part = responses.read(start, min(start + step, count))
-            _check_finite(part, start, f"`features` of {responses.path}")
-            advance(len(part))
-
-
-def _check_finite(features: "Tensor", first: int, name: str) -> None:
-    bad = (~features.isfinite()).any(dim=1).nonzero().flatten()
-    if len(bad):
-        raise InvalidDataError(
-            f"row {first + int(bad[0])} of {name} is not finite", hint="leave that response's pairs out, or mend it"
-        )

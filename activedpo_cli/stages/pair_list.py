@@ -51,10 +51,15 @@ def read_pairs(path: Path, responses: int, progress: Progress) -> PairList:
     ids = bytearray()
     for row in _watched(path, progress):
         identifier = _identifier(row, "pair_id")
-        ids += identifier
+        ids += json.dumps(identifier).encode()
         columns["ends"].append(len(ids))
-        columns["row_a"].append(_response(row, "response_a", responses))
-        columns["row_b"].append(_response(row, "response_b", responses))
+        row_a, row_b = (_response(row, name, responses) for name in ("response_a", "response_b"))
+        if row_a == row_b:
+            raise InvalidDataError(
+                f"{row.origin}: `response_a` and `response_b` are both {row_a}, and a pair has two responses"
+            )
+        columns["row_a"].append(row_a)
+        columns["row_b"].append(row_b)
         id_digests.append(_digest(identifier))
         if row.values.get("prompt_id") is not None:
             prompt_digests.append(_digest(_identifier(row, "prompt_id")))
@@ -64,8 +69,8 @@ def read_pairs(path: Path, responses: int, progress: Progress) -> PairList:
             raise InvalidDataError(f"{row.origin} has a `prompt_id`, which earlier lines have not")
     _refuse_repetition(path, _tensor(id_digests))
     prompts = _tensor(prompt_digests).unique(return_inverse=True)[1] if prompt_digests else None
-    row_a, row_b, ends = (_tensor(values) for values in columns.values())
-    return PairList(row_a, row_b, prompts, bytes(ids), ends)
+    first, second, ends = (_tensor(values) for values in columns.values())
+    return PairList(first, second, prompts, bytes(ids), ends)
 
 
 def _watched(path: Path, progress: Progress) -> Iterator[Row]:
@@ -92,15 +97,22 @@ def _lines(path: Path) -> int:
     return count + (not part.endswith(b"\n"))
 
 
-def _identifier(row: Row, name: str) -> bytes:
-    value = row.values.get(name)
+def _value(row: Row, name: str) -> Any:
+    if name not in row.values:
+        present = ", ".join(f"`{excerpt(key)[1:-1]}`" for key in row.values) or "nothing"
+        raise InvalidDataError(f"{row.origin} has no `{name}`; it has {present}")
+    return row.values[name]
+
+
+def _identifier(row: Row, name: str) -> str | int:
+    value = _value(row, name)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise InvalidDataError(f"{row.origin}: `{name}` must be a name or a number, not {excerpt(value)}")
-    return json.dumps(value).encode()
+    return value
 
 
 def _response(row: Row, name: str, responses: int) -> int:
-    value = row.values.get(name)
+    value = _value(row, name)
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():  # tables without types
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -112,8 +124,9 @@ def _response(row: Row, name: str, responses: int) -> int:
     return value
 
 
-def _digest(value: bytes) -> int:
-    return int.from_bytes(blake2b(value, digest_size=8).digest(), "big", signed=True)
+def _digest(identifier: str | int) -> int:
+    """The same for 1 and "1", which nobody could tell apart in a table without types."""
+    return int.from_bytes(blake2b(str(identifier).encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def _tensor(values: array) -> "Tensor":
@@ -127,12 +140,12 @@ def _refuse_repetition(path: Path, digests: "Tensor") -> None:
     repeated = set(ordered[1:][ordered.diff() == 0].tolist())
     if not repeated:
         return
-    origin_of: dict[bytes, str] = {}
+    origin_of: dict[str, str] = {}
     for row in _with_digests(path, repeated):
-        identifier = _identifier(row, "pair_id")
+        identifier = str(_identifier(row, "pair_id"))
         if identifier in origin_of:
             raise InvalidDataError(
-                f"{row.origin}: `pair_id` {identifier.decode()} is there already", details=[origin_of[identifier]]
+                f"{row.origin}: `pair_id` {json.dumps(identifier)} is there already", details=[origin_of[identifier]]
             )
         origin_of[identifier] = row.origin
 

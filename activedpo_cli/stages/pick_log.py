@@ -1,36 +1,75 @@
 """Picks of a long choice on the disk, so that an interrupted command goes on after them."""
 
 import json
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts.files import append_line
 
+if TYPE_CHECKING:
+    from activedpo_cli.core.pooled_greedy import Pick
+
 
 class PickLog:
-    """Rows and scores picked so far, beside the output; worth something only to the very same command."""
+    """The picks so far, beside the output; worth something only to the very same command, which holds the output's lock."""
 
     def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
-        self._path = path
-        self._head = json.dumps({"choice": record}, sort_keys=True).encode()
+        self.path = path
+        self.seconds = 0.0
+        """Picks are written no more often than this."""
+        self.kept = 0
+        """Picks on the disk."""
+        self._head = json.dumps({"choice": record}, sort_keys=True).encode() + b"\n"
+        self._pending: list[bytes] = []
+        self._written_at = 0.0
 
-    def picks(self) -> list[tuple[int, float]]:
-        """What was picked before an interruption; a log of another choice is begun anew."""
-        lines = self._path.read_bytes().split(b"\n") if self._path.exists() else []
-        if not lines or lines[0] != self._head or len(lines) == 1:
-            self._path.unlink(missing_ok=True)
-            append_line(self._path, self._head + b"\n")
+    def picks(self) -> "list[Pick]":
+        """What was picked before an interruption; a log of another choice, or a damaged one, is thrown away."""
+        data = self.path.read_bytes() if self.path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]  # beyond it there is nothing, or a torn line
+        found = _picks(whole[len(self._head) :]) if whole.startswith(self._head) else []
+        if not found:
+            self.remove()
             return []
-        whole = [json.loads(line) for line in lines[1:-1]]  # after the last line's end there is nothing, or a torn line
-        if lines[-1]:
-            self._path.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
-        return [(pick["row"], pick["score"]) for pick in whole]
+        if len(whole) < len(data):
+            self.path.write_bytes(whole)
+        self.kept = len(found)
+        return found
 
-    def add(self, row: int, score: float) -> None:
-        """Keep one more."""
-        append_line(self._path, json.dumps({"row": row, "score": score}).encode() + b"\n")
+    def add(self, pick: "Pick") -> None:
+        """Keep one more; the file begins with the first."""
+        line = {"row": pick.row, "score": pick.score, "exactly": pick.exactly}
+        self._pending.append(json.dumps(line).encode() + b"\n")
+        if time.monotonic() - self._written_at >= self.seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits to be written."""
+        lines, self._pending = self._pending, []
+        if lines:
+            append_line(self.path, (b"" if self.kept else self._head) + b"".join(lines))
+            self.kept += len(lines)
+            self._written_at = time.monotonic()
 
     def remove(self) -> None:
-        """The choice is made."""
-        self._path.unlink(missing_ok=True)
+        """The choice is made, or begins anew."""
+        self.path.unlink(missing_ok=True)
+        self.kept, self._pending = 0, []
+
+
+def _picks(text: bytes) -> "list[Pick]":
+    """None at all where a line is damaged, or a row is there twice."""
+    from activedpo_cli.core.pooled_greedy import Pick
+
+    try:
+        found = [Pick(**json.loads(line)) for line in text.splitlines()]
+    except (ValueError, TypeError, RecursionError):
+        return []
+    is_sound = all(
+        type(pick.row) is int and type(pick.score) is float and math.isfinite(pick.score) and type(pick.exactly) is bool
+        for pick in found
+    )
+    return found if is_sound and len({pick.row for pick in found}) == len(found) else []

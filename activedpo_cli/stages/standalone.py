@@ -8,6 +8,7 @@ from typing import Any
 
 from activedpo_cli import discovery
 from activedpo_cli.artifacts.files import sha256_of, write_bytes
+from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.config import build_config, nested
 from activedpo_cli.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.progress import Progress, shown
@@ -15,10 +16,11 @@ from activedpo_cli.settings import Config
 from activedpo_cli.stages.candidate_files import check_budget, choose, read_candidate_files
 from activedpo_cli.stages.method_settings import method_section, method_settings, selection_settings
 from activedpo_cli.stages.names import with_known_names
+from activedpo_cli.stages.own_output import log_path, record_path, refuse_output
 from activedpo_cli.stages.pick_log import PickLog
 from activedpo_cli.tensor_rows import TensorRows
 
-SCHEMA = 1
+SCHEMA = 2
 MEGABYTE = 10**6
 OFFERED = {"features"}
 """What a method may need here."""
@@ -54,17 +56,31 @@ def do_standalone(request: StandaloneRequest, progress: Progress) -> StandaloneR
         UsageError: a setting is no setting of `select`, or the method needs more than features.
         RefusedError: the output is there and was made from something else.
         InvalidDataError: the files do not hold what they should, or λ is not positive.
+        BusyError: another process makes this output.
 
     """
     config = _config(request, progress)
-    _refuse_outputs_that_are_inputs(request)
-    record = _record(request, config, progress)
-    found = _finished(request, record)
-    if found is not None:
-        return found
-    table = read_candidate_files(request.features, request.pairs, request.labelled, progress)
+    refuse_output(request.output, request.features, [request.pairs, request.labelled])
+    output = request.output.resolve()
+    with exclusive(output.parent / ".locks" / f"{output.name}.lock", str(request.output)):
+        record = _record(request, config, progress)
+        found = _finished(request, record)
+        if found is not None:
+            return found
+        log = PickLog(log_path(request.output), record)
+        try:
+            return _make(request, config, record, log, progress)
+        except KeyboardInterrupt as error:
+            log.flush()
+            kept = f"{log.kept} picks are kept; the same command goes on after them"
+            raise type(error)(kept if log.kept else "nothing was picked yet; the same command begins anew") from error
+
+
+def _make(
+    request: StandaloneRequest, config: Config, record: Mapping[str, Any], log: PickLog, progress: Progress
+) -> StandaloneResult:
+    table = read_candidate_files(request.features, request.pairs, request.labelled, config, progress)
     check_budget(config, table, request.pairs)
-    log = PickLog(_log_path(request.output), record)
     chosen = choose(config, table, request.memory, log, progress)
     lines = [
         {"pair_id": table.pairs.pair_id(row), "rank": rank, "score": score}
@@ -77,19 +93,11 @@ def do_standalone(request: StandaloneRequest, progress: Progress) -> StandaloneR
         "first_score": lines[0]["score"],
         "last_score": lines[-1]["score"],
         "passes": chosen.passes,
+        "pairs_read": chosen.pairs_read,
     }
     _write(request.output, lines, record, summary)
     log.remove()
     return StandaloneResult(request.output, False, summary)
-
-
-def record_path(output: Path) -> Path:
-    """The file beside an output that says what it was made from."""
-    return output.with_name(f"{output.name}.made.json")
-
-
-def _log_path(output: Path) -> Path:
-    return output.with_name(f".{output.name}.picks")
 
 
 def _config(request: StandaloneRequest, progress: Progress) -> Config:
@@ -107,17 +115,15 @@ def _config(request: StandaloneRequest, progress: Progress) -> Config:
     if lacking:
         raise UsageError(
             f"method `{method}` needs {', '.join(lacking)}, which files of features do not have",
-            hint="--method activedpo, or another whose NEEDS are features alone",
+            hint=f"--method activedpo; all that can be used here: {_usable_methods()}",
         )
     return config
 
 
-def _refuse_outputs_that_are_inputs(request: StandaloneRequest) -> None:
-    for path in (request.features, request.pairs, request.labelled):
-        if path is not None and path.resolve() == request.output.resolve():
-            raise UsageError(f"--output {request.output} is one of the files to be read")
-    if request.output.is_dir():
-        raise UsageError(f"--output {request.output} is a folder", hint=f"--output {request.output / 'picked.jsonl'}")
+def _usable_methods() -> str:
+    """Those that need no more than files of features have."""
+    names = discovery.available("acquisition")
+    return ", ".join(name for name in names if OFFERED.issuperset(discovery.load("acquisition", name).NEEDS))
 
 
 def _record(request: StandaloneRequest, config: Config, progress: Progress) -> dict[str, Any]:

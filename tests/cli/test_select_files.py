@@ -27,7 +27,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     features = torch.randn(RESPONSES, DIM, generator=generator).half()
     save_file({"features": features}, "F.safetensors")
     save_file({"pair_features": torch.randn(9, DIM, generator=generator)}, "L.safetensors")
-    write_pairs(torch.randint(RESPONSES, (PAIRS, 2), generator=generator).tolist())
+    every = torch.combinations(torch.arange(RESPONSES))
+    write_pairs(every[torch.randperm(len(every), generator=generator)[:PAIRS]].tolist())
     return tmp_path
 
 
@@ -78,7 +79,7 @@ def test_picks_are_those_by_hand(files: Path, labelled: bool, memory: float, uni
         words += ["--set", f"select.normalise={unit}"]
     result = done(*select(*words, "--set", "select.activedpo.ridge=0.5", "--memory", memory))
     assert result.stdout == "picked.jsonl\n"
-    assert ("passes" in result.stderr) == (memory < 1)
+    assert ("read in" in result.stderr) == (memory < 1)
     picked = rows(files / "picked.jsonl")
     assert [line["rank"] for line in picked] == list(range(1, 8))
     assert all(list(line) == ["pair_id", "rank", "score"] for line in picked)
@@ -130,7 +131,9 @@ def test_ties_and_prompts_are_settled_alike_in_memory_and_streamed(files: Path, 
 def test_nothing_but_the_output_and_its_record_is_made(files: Path) -> None:
     before = set(files.iterdir())
     done(*select("--memory", 1e-5))
-    assert {path.name for path in set(files.iterdir()) - before} == {"picked.jsonl", "picked.jsonl.made.json"}
+    made = {path.name for path in set(files.iterdir()) - before}
+    assert made == {"picked.jsonl", "picked.jsonl.made.json", ".locks"}
+    assert [path.name for path in (files / ".locks").iterdir()] == ["picked.jsonl.lock"]
 
 
 def test_shards_in_a_folder_are_one_matrix(files: Path) -> None:
@@ -218,7 +221,11 @@ BAD = {
         (),
         'line 2: `pair_id` "x" is there already',
     ),
-    "no id": (lambda: Path("P.jsonl").write_text('{"response_a": 0, "response_b": 1}\n'), (), "`pair_id` must be"),
+    "no id": (
+        lambda: Path("P.jsonl").write_text('{"response_a": 0, "response_b": 1}\n'),
+        (),
+        "line 1 has no `pair_id`",
+    ),
     "no json": (lambda: Path("P.jsonl").write_text("{\n"), (), "is not JSON"),
     "empty": (lambda: Path("P.jsonl").write_text(""), (), "holds no rows"),
     "budget": (None, ("--budget", PAIRS + 1), "only 90 of P.jsonl can be chosen"),
@@ -270,14 +277,25 @@ def test_a_method_that_needs_more_than_features_is_refused(files: Path, monkeypa
     assert "needs logps" in refused(2, *select("--method", "random"))
 
 
-def test_a_killed_choice_goes_on_after_its_picks(files: Path) -> None:
-    """Killed in the middle by a signal that nothing can catch, the same command picks what it would have picked."""
-    words = [str(word) for word in select("--memory", "1e-9", "--quiet", output="resumed.jsonl")]
+def straight(output: str, *words: object) -> list[dict[str, Any]]:
+    """The picks without any interruption."""
+    done(*select(*words, output=output))
+    return rows(Path(output))
+
+
+@pytest.mark.parametrize("memory", [1, 1e-9])
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, memory: float, scale: float) -> None:
+    """Killed in the middle by a signal that nothing can catch, in memory or in passes; large features take exact looks."""
+    generator = torch.Generator().manual_seed(1)
+    save_file({"features": torch.randn(RESPONSES, DIM, generator=generator) * scale}, "F.safetensors")
+    budget = ("--budget", 25, "--memory", memory, "--labelled", "L.safetensors", "--set", "select.activedpo.ridge=1e-4")
+    words = [str(word) for word in select(*budget, "--quiet", output="resumed.jsonl")]
     slow = (
         "import sys, time\n"
         "from activedpo_cli.stages.pick_log import PickLog\n"
         "add = PickLog.add\n"
-        "PickLog.add = lambda self, *pick: (add(self, *pick), time.sleep(0.3))\n"
+        "PickLog.add = lambda self, pick: (time.sleep(0.2), add(self, pick))\n"
         "from activedpo_cli.cli.app import app\n"
         "app(sys.argv[1:])\n"
     )
@@ -291,20 +309,343 @@ def test_a_killed_choice_goes_on_after_its_picks(files: Path) -> None:
     process.kill()
     process.wait()
     kept = log.read_bytes().count(b"\n") - 1
-    assert 3 <= kept < 7
+    assert 3 <= kept < 25
     assert not (files / "resumed.jsonl").exists()
     with log.open("ab") as stream:
         stream.write(b'{"row": 3')  # a torn line
-    assert f"goes on after {kept} picks" in done(*select("--memory", 1e-9, output="resumed.jsonl")).stderr
+    assert f"goes on after {kept} picks" in done(*select(*budget, output="resumed.jsonl")).stderr
     assert not log.exists()
-    done(*select("--memory", 1e-9, output="straight.jsonl"))
-    resumed, straight = rows(files / "resumed.jsonl"), rows(files / "straight.jsonl")
-    assert [line["pair_id"] for line in resumed] == [line["pair_id"] for line in straight]
-    assert [line["score"] for line in resumed] == pytest.approx([line["score"] for line in straight])
+    straight("straight.jsonl", *budget)
+    assert (files / "resumed.jsonl").read_bytes() == (files / "straight.jsonl").read_bytes()
+
+
+def interrupted_after(picks: int, monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
+    """Ctrl-C once so many picks were made; what was said."""
+    from activedpo_cli.stages.pick_log import PickLog
+
+    made = []
+    add = PickLog.add
+
+    def interrupt(self: PickLog, pick: object) -> None:
+        if len(made) == picks:
+            raise KeyboardInterrupt
+        made.append(pick)
+        add(self, pick)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PickLog, "add", interrupt)
+        result = activedpo(*words)
+    assert result.exit_code == 130
+    return result.stderr
+
+
+@pytest.mark.parametrize("memory", [1, 1e-9])
+def test_an_interrupted_choice_says_what_is_kept(files: Path, memory: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = select("--memory", memory)
+    assert "nothing was picked yet; the same command begins anew" in interrupted_after(0, monkeypatch, *words)
+    assert not list(files.glob(".picked*"))
+    assert "4 picks are kept; the same command goes on after them" in interrupted_after(4, monkeypatch, *words)
+    assert "goes on after 4 picks" in done(*words).stderr
+    assert rows(files / "picked.jsonl") == straight("straight.jsonl", "--memory", memory)
+
+
+def test_an_interrupted_choice_of_another_method_begins_anew(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from activedpo_cli.acquisition import k_center
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(k_center, "choose", interrupt)
+    result = activedpo(*select("--method", "k-center"))
+    assert result.exit_code == 130
+    assert "begins anew" in result.stderr
 
 
 def test_picks_of_another_choice_are_not_continued(files: Path) -> None:
-    (files / ".picked.jsonl.picks").write_text('{"choice": {}}\n{"row": 1, "score": 2.0}\n')
-    result = activedpo(*select("--memory", 1e-5))
+    (files / ".picked.jsonl.picks").write_text('{"choice": {}}\n{"row": 1, "score": 2.0, "exactly": false}\n')
+    result = done(*select("--memory", 1e-5))
     assert "goes on" not in result.stderr
     assert rows(files / "picked.jsonl")[0]["pair_id"] == by_hand(False, 0.1, 1)[0][0]
+
+
+DAMAGE = {
+    "repeated": lambda lines: [*lines[:4], lines[2], *lines[4:]],
+    "middle": lambda lines: [*lines[:2], b'{"row": 3', *lines[3:]],
+    "no object": lambda lines: [*lines[:2], b"7", *lines[3:]],
+    "no row": lambda lines: [*lines[:2], b'{"row": 900, "score": 1.0, "exactly": false}'],
+    "negative": lambda lines: [*lines[:2], b'{"row": -1, "score": 1.0, "exactly": false}'],
+    "other score": lambda lines: [*lines[:2], lines[2].replace(b'"score": ', b'"score": 1')],
+    "nan": lambda lines: [*lines[:2], b'{"row": 3, "score": NaN, "exactly": false}'],
+    "deep": lambda lines: [*lines[:2], b"[" * 100_000],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_log_is_begun_anew(files: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = select("--memory", 1e-9)
+    interrupted_after(5, monkeypatch, *words)
+    log = files / ".picked.jsonl.picks"
+    log.write_bytes(b"\n".join(DAMAGE[damage](log.read_bytes().splitlines())) + b"\n")
+    done(*words)
+    assert not log.exists()
+    picked = rows(files / "picked.jsonl")
+    assert len({line["pair_id"] for line in picked}) == 7
+    assert picked == straight("straight.jsonl", "--memory", 1e-9)
+
+
+def test_one_process_at_a_time_makes_an_output(files: Path) -> None:
+    """Also where it is named by another path."""
+    from activedpo_cli.artifacts.lock import exclusive
+
+    (files / "link").symlink_to(files)
+    with exclusive(files / ".locks" / "picked.jsonl.lock", "picked.jsonl"):
+        for output in ("picked.jsonl", "link/picked.jsonl"):
+            assert f"process {os.getpid()} on" in refused(75, *select(output=output))
+        done(*select(output="other.jsonl"))
+    done(*select())
+
+
+def change(name: str) -> None:
+    """Other content under the same name, of the same size."""
+    path = Path(name)
+    data = bytearray(path.read_bytes())
+    if name.endswith("jsonl"):
+        path.write_bytes(bytes(data).replace(b'"response_a": 1,', b'"response_a": 2,'))
+        assert path.read_bytes() != bytes(data)
+    else:
+        data[-1] ^= 1
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["shards/1.safetensors", "P.jsonl", "L.safetensors"])
+def test_files_that_were_edited_in_place_are_noticed(files: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a finished output, and beside the picks of an interrupted choice."""
+    from safetensors.torch import load_file
+
+    Path("shards").mkdir()
+    for number, part in enumerate(load_file("F.safetensors")["features"].split(25)):
+        save_file({"features": part.clone()}, f"shards/{number}.safetensors")
+    write_pairs([(1, 30), (5, 7), (8, 40), (3, 50), (9, 20), (11, 44), (15, 33), (17, 52)])
+    words = select("--features", "shards", "--labelled", "L.safetensors", "--memory", 1e-9, "--budget", 4)
+    interrupted_after(3, monkeypatch, *words)
+    change(name)
+    assert "goes on" not in done(*words).stderr
+    change_back = Path(name).read_bytes()
+    if name.endswith("jsonl"):
+        Path(name).write_bytes(change_back.replace(b'"response_a": 2,', b'"response_a": 1,'))
+    else:
+        change(name)
+    said = {"s": "another --features", "P": "another --pairs", "L": "another --labelled"}[name[0]]
+    assert said in refused(3, *words)
+
+
+@pytest.mark.parametrize("memory", [1, 1e-9])
+def test_at_most_so_many_pairs_of_a_prompt_whatever_the_memory(files: Path, memory: float) -> None:
+    """The longest differences all belong to one prompt."""
+    features = torch.eye(RESPONSES)
+    features[:3] *= 100
+    save_file({"features": features}, "F.safetensors")
+    write_pairs([(0, 3), (1, 4), (2, 5), *((place, place + 1) for place in range(6, 50))])
+    limited = straight("limited.jsonl", "--memory", memory, "--max-per-prompt", 1, "--budget", 5)
+    prompts = [int(line["pair_id"].split()[1]) // 3 for line in limited]
+    assert prompts[0] == 0
+    assert len(set(prompts)) == 5
+    free = straight("free.jsonl", "--memory", memory, "--budget", 5)
+    assert {line["pair_id"] for line in free[:3]} == {"pair 0", "pair 1", "pair 2"}
+
+
+def test_numbers_whose_squares_overflow_are_refused_where_they_are_squared(files: Path) -> None:
+    features = torch.randn(RESPONSES, DIM, dtype=torch.float64)
+    features[4, 2] = -1e200
+    save_file({"features": features}, "F.safetensors")
+    write_pairs([(place, place + 1) for place in range(20)])
+    message = refused(4, *select("--memory", 1e-9))
+    assert "row 4 of `features` of F.safetensors holds 1e+200, whose square is too large" in message
+    assert not list(files.glob(".picked*"))
+    done(*select("--set", "select.normalise=response"))
+    save_file({"features": features[5:]}, "F.safetensors")
+    save_file({"pair_features": features[:5]}, "L.safetensors")
+    assert "row 4 of `pair_features`" in refused(
+        4, *select("--labelled", "L.safetensors", "--set", "select.normalise=response", output="other.jsonl")
+    )
+
+
+@pytest.mark.parametrize("method", ["activedpo", "k-center", "largest-norm"])
+def test_rows_that_no_pair_uses_are_not_checked(files: Path, method: str) -> None:
+    """So that leaving the pairs of a broken response out helps, as the hint says."""
+    spoil_features(float("nan"))
+    write_pairs([(place, place + 1) for place in range(30, 50)])
+    message = refused(4, *select("--method", method, "--memory", 1e-9))
+    assert "row 41" in message
+    assert "leave the pairs with that response out" in message
+    write_pairs([(place, place + 1) for place in range(30, 40)])
+    done(*select("--method", method))
+
+
+def test_a_broken_labelled_pair_is_called_a_pair(files: Path) -> None:
+    save_file({"pair_features": torch.full((4, DIM), torch.nan)}, "L.safetensors")
+    assert "hint: leave that pair out" in refused(4, *select("--labelled", "L.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("scale", "normalise", "warned"), [(1, "response", True), (1, "none", False), (0.1, "response", False)]
+)
+def test_labelled_pairs_that_were_not_normalised_are_warned_of(
+    files: Path, scale: float, normalise: str, warned: bool
+) -> None:
+    save_file({"pair_features": torch.full((4, DIM), 1.0) * scale}, "L.safetensors")
+    said = done(*select("--labelled", "L.safetensors", "--set", f"select.normalise={normalise}")).stderr
+    assert ("row 0 of `pair_features` of L.safetensors has the length 3.464" in said) == warned
+    assert ("differences of normalised responses" in said) == warned
+
+
+def test_a_pair_of_one_response_is_refused(files: Path) -> None:
+    write_pairs([(0, 1), (2, 2)])
+    assert "P.jsonl line 2: `response_a` and `response_b` are both 2" in refused(4, *select("--budget", 1))
+
+
+def test_the_same_two_responses_under_several_names_are_warned_of(files: Path) -> None:
+    write_pairs([(0, 1), (1, 0), (2, 3), (0, 1)])
+    assert "2 pairs have the two responses of another pair" in done(*select("--budget", 1)).stderr
+
+
+@pytest.mark.parametrize("method", ["activedpo", "largest-norm", "k-center"])
+@pytest.mark.parametrize("memory", [1, 1e-9])
+def test_picks_without_any_difference_are_warned_of(files: Path, method: str, memory: float) -> None:
+    features = torch.ones(RESPONSES, DIM)
+    features[0, 0] = 3
+    save_file({"features": features}, "F.safetensors")
+    write_pairs([(0, 1), (1, 2), (2, 3)])
+    said = done(*select("--budget", 3, "--method", method, "--memory", memory)).stderr
+    assert "2 of 3 picks have responses of equal features" in said
+    write_pairs([(0, 1), (1, 2)])
+    assert "equal features" not in done(*select("--budget", 1, "--method", method, output="other.jsonl")).stderr
+
+
+def test_a_name_and_the_same_number_are_one_name(files: Path) -> None:
+    lines = [{"pair_id": 1, "response_a": 0, "response_b": 1}, {"pair_id": "1", "response_a": 2, "response_b": 3}]
+    Path("P.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert 'P.jsonl line 2: `pair_id` "1" is there already' in refused(4, *select("--budget", 1))
+
+
+def test_random_reads_no_features(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from activedpo_cli.tensor_rows import TensorRows
+
+    def read(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(TensorRows, "read", read)
+    monkeypatch.setattr(TensorRows, "take", read)
+    said = done(*select("--method", "random", "--memory", 1e-9)).stderr
+    assert "memory" not in said
+
+
+def test_largest_norm_is_streamed_in_one_pass(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = straight("here.jsonl", "--method", "largest-norm", "--max-per-prompt", 1)
+    monkeypatch.setattr("activedpo_cli.acquisition.largest_norm.choose", None)
+    result = done(*select("--method", "largest-norm", "--memory", 1e-5, "--max-per-prompt", 1, output="there.jsonl"))
+    assert "read in 1 pass\n" in result.stderr
+    assert [line["pair_id"] for line in rows(files / "there.jsonl")] == [line["pair_id"] for line in here]
+
+
+@pytest.mark.parametrize("method", ["k-center", "badge"])
+def test_a_method_that_can_not_be_streamed_says_what_it_takes(files: Path, method: str) -> None:
+    said = done(*select("--method", method, "--memory", 1e-5)).stderr
+    assert f"method `{method}` holds all pairs in memory, whatever --memory says: about 1.9e-05 GB" in said
+    assert "memory" not in done(*select("--method", method, "--memory", 1, output="other.jsonl")).stderr
+
+
+def test_the_memory_decides_by_what_is_taken_in_memory(files: Path) -> None:
+    """16 bytes for each number of φ, 2 for the half-precision features, and 8 where these are normalised."""
+    taken = 16 * PAIRS * DIM + 2 * RESPONSES * DIM
+    assert "pass" not in done(*select("--memory", (taken + 1) / 1e9, output="a.jsonl")).stderr
+    assert "pass" in done(*select("--memory", (taken - 1) / 1e9, output="b.jsonl")).stderr
+    unit = ("--set", "select.normalise=response")
+    taken += 8 * RESPONSES * DIM
+    assert "pass" not in done(*select("--memory", (taken + 1) / 1e9, *unit, output="c.jsonl")).stderr
+    assert "pass" in done(*select("--memory", (taken - 1) / 1e9, *unit, output="d.jsonl")).stderr
+
+
+def test_memory_without_a_limit(files: Path) -> None:
+    assert "pass" not in done(*select("--memory", "inf")).stderr
+    assert activedpo(*select("--memory", "nan", output="other.jsonl")).exit_code == 2
+
+
+def test_reads_beside_passes_are_counted(files: Path) -> None:
+    found = json.loads(done(*select("--memory", 1e-9, "--json")).stdout)["summary"]
+    beside = found["pairs_read"] - found["passes"] * PAIRS
+    assert beside > 0
+    result = done(*select("--memory", 1e-9))
+    assert f"read in {found['passes']} passes and {beside} more reads of a pair" in result.stderr
+
+
+def test_a_choice_in_memory_shows_its_picks(files: Path) -> None:
+    from activedpo_cli.progress import SilentProgress
+    from activedpo_cli.stages.standalone import StandaloneRequest, do_standalone
+
+    class Told(SilentProgress):
+        label, told = "", []
+
+        def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
+            self.label, self.total = label, total
+
+        def advance(self, amount: int = 1) -> None:
+            if "choosing" in self.label:
+                self.told.append(amount)
+
+    progress = Told()
+    paths = Path("F.safetensors"), Path("P.jsonl"), None, Path("picked.jsonl")
+    do_standalone(StandaloneRequest(*paths, {"select.budget": 6}, None, 10**9, False), progress)
+    assert (progress.label, progress.total, progress.told) == ("choosing by activedpo", 6, [1] * 6)
+
+
+def test_a_header_of_nested_lists_is_no_header(files: Path) -> None:
+    text = b"[" * 100_000
+    Path("F.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    assert "not a whole safetensors file" in refused(4, *select())
+
+
+def test_lines_say_what_they_lack_and_where_they_break(files: Path) -> None:
+    with Path("P.jsonl").open("a") as stream:
+        stream.write('{"pair_id": "x", "response_a": 1, "b": 2}\n')
+    assert f"P.jsonl line {PAIRS + 1} has no `response_b`; it has `pair_id`, `response_a`, `b`" in refused(4, *select())
+    Path("P.jsonl").write_text('{"pair_id": "x"\n')
+    assert "P.jsonl line 1, column 16 is not JSON" in refused(4, *select())
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("-", "--output needs a file"),
+        ("shards/0.safetensors", "is one of the files to be read"),
+        ("picked.jsonl.made.json", "has the name of a record"),
+        ("P.jsonl/picked.jsonl", "since P.jsonl is a file"),
+        ("P.jsonl/deeper/picked.jsonl", "since P.jsonl is a file"),
+        ("Q", "Q.made.json is written, one of the files to be read"),
+    ],
+)
+def test_outputs_that_can_not_be_are_refused_before_anything_is_read(files: Path, output: str, said: str) -> None:
+    Path("shards").mkdir()
+    Path("F.safetensors").rename("shards/0.safetensors")
+    Path("Q.made.json").write_text('[{"pair_id": "x", "response_a": 0, "response_b": 1}]')
+    before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
+    pairs = "Q.made.json" if output == "Q" else "P.jsonl"
+    words = ("--features", "shards", "--pairs", pairs, "--force")
+    assert said in refused(2, *select(*words, output=output)).replace(f"{files}/", "")
+    assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
+
+
+def test_shards_are_ordered_as_people_number_them(files: Path) -> None:
+    from safetensors.torch import load_file
+
+    whole = straight("whole.jsonl")
+    Path("shards").mkdir()
+    for number, part in enumerate(load_file("F.safetensors")["features"].split(5)):
+        save_file({"features": part.clone()}, f"shards/part-{number}.safetensors")
+    assert straight("parts.jsonl", "--features", "shards") == whole
+
+
+def test_methods_that_can_be_used_are_named(files: Path) -> None:
+    message = refused(2, *select("--method", "apo"))
+    assert "needs hidden" in message
+    assert "all that can be used here: activedpo, badge, k-center, largest-norm, random" in message

@@ -110,7 +110,7 @@ def test_each_pick_is_the_best_by_an_inverse_from_scratch(
         patch.setattr("activedpo_cli.core.greedy.POOL", pool)
         patch.setattr("activedpo_cli.core.pooled_greedy.AT_FIRST", at_first)
         patch.setattr("activedpo_cli.core.pooled_greedy.AT_A_TIME", most)
-        patch.setattr("activedpo_cli.core.coverage.FEWEST_ENTERING", entering)
+        patch.setattr("activedpo_cli.core.exact_basis.FEWEST_ENTERING", entering)
         rows, scores = greedy_uncertainty(features, history, ridge, budget, torch.arange(len(features)))
     assert len(set(rows.tolist())) == budget
     for place, row in enumerate(rows.tolist()):

@@ -1,6 +1,7 @@
 """Picks from a pool: the same as from all, whatever the pool, and with few readings of all."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from activedpo_cli.core.greedy import greedy_uncertainty
-from activedpo_cli.core.pooled_greedy import PoolSize, pooled_greedy
+from activedpo_cli.core.pooled_greedy import Pick, PoolSize, UnrepeatableError, pooled_greedy
 
 
 class Counted:
@@ -81,17 +82,42 @@ def test_all_are_read_at_most_once_in_three_picks(make: Callable[[], Tensor]) ->
     assert rows.taken_rows <= choice.passes * 400 + 30
 
 
-def test_an_interrupted_choice_goes_on_to_the_same_picks() -> None:
-    features, priority, size = normal(200, 8, 0), torch.arange(200), PoolSize(5, 5, 64)
-    log: list[tuple[int, float]] = []
-    whole = pooled_greedy(
-        Counted(features), features[:4], 0.1, 20, priority, size, after_pick=lambda row, score: log.append((row, score))
-    )
-    assert log == list(zip(whole.rows, whole.scores, strict=True))
-    for kept in (0, 1, 7, 19, 20):
-        resumed = pooled_greedy(Counted(features), features[:4], 0.1, 20, priority, size, picked=log[:kept])
-        assert resumed.rows == whole.rows
-        assert resumed.scores == pytest.approx(whole.scores, rel=1e-12)
+@pytest.mark.parametrize(("scale", "labelled", "ridge"), [(1, 4, 0.1), (1, 0, 1e-9), (100, 6, 0.1), (100, 12, 1e-3)])
+def test_an_interrupted_choice_goes_on_to_the_same_bits(scale: float, labelled: int, ridge: float) -> None:
+    """Wherever it was interrupted, and whether a pick took an exact look or not."""
+    features, priority, size = normal(200, 8, 0) * scale, torch.arange(200), PoolSize(5, 5, 64)
+    log: list[Pick] = []
+    whole = pooled_greedy(Counted(features), features[:labelled], ridge, 20, priority, size, after_pick=log.append)
+    assert log == whole.picks
+    for kept in range(21):
+        resumed = pooled_greedy(Counted(features), features[:labelled], ridge, 20, priority, size, picked=log[:kept])
+        assert resumed.picks == whole.picks
+
+
+def test_both_ways_to_pick_are_among_those_that_are_repeated() -> None:
+    features, size = normal(200, 8, 0) * 100, PoolSize(5, 5, 64)
+    picks = pooled_greedy(Counted(features), features[:6], 0.1, 20, torch.arange(200), size).picks
+    assert {pick.exactly for pick in picks} == {False, True}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda log: [log[0], log[0]], "can not be taken"),
+        (lambda log: [log[0], replace(log[1], row=200)], "none of 200"),
+        (lambda log: [log[0], replace(log[1], row=-1)], "none of 200"),
+        (lambda log: [log[0], replace(log[1], row=log[0].row ^ 1)], "can not be taken"),
+        (lambda log: [log[0], replace(log[1], score=log[1].score * 1.001)], "has the score"),
+    ],
+)
+def test_picks_that_were_none_are_not_repeated(change: Callable[[list[Pick]], list[Pick]], said: str) -> None:
+    """A row that is taken, is no row, or is of a group that is closed; a score that is another."""
+    features, groups, size = normal(200, 8, 0), torch.arange(200) // 2, PoolSize(5, 5, 64)
+    arguments = (features[:4], 0.1, 3, torch.arange(200), size, groups, 1)
+    picks = pooled_greedy(Counted(features), *arguments).picks
+    assert pooled_greedy(Counted(features), *arguments, picked=picks[:2]).picks == picks
+    with pytest.raises(UnrepeatableError, match=said):
+        pooled_greedy(Counted(features), *arguments, picked=change(picks))
 
 
 def test_sizes_follow_the_memory() -> None:

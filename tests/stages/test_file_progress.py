@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from activedpo_cli.artifacts.files import sha256_of
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.progress import SilentProgress
-from activedpo_cli.stages import candidate_files, pair_list, standalone
+from activedpo_cli.stages import candidate_checks, pair_list, standalone
 from activedpo_cli.stages.standalone import StandaloneRequest, do_standalone
 
 
@@ -38,7 +38,7 @@ class Recorded(SilentProgress):
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(candidate_files, "NUMBERS_READ_AT_ONCE", 1000)
+    monkeypatch.setattr(candidate_checks, "NUMBERS_READ_AT_ONCE", 100)
     monkeypatch.setattr(pair_list, "LINES_SAID_AT_ONCE", 10)
     monkeypatch.setattr(standalone, "MEGABYTE", 100)
     monkeypatch.setattr("activedpo_cli.artifacts.files.BYTES_HASHED_AT_ONCE", 250)
@@ -60,8 +60,9 @@ def test_identifying_checking_and_reading_are_shown(files: Path) -> None:
     assert {label: (total, unit) for label, (total, unit, _) in progress.bars.items()} == {
         "identifying F.safetensors": (-(-Path("F.safetensors").stat().st_size // 100), "MB"),
         "identifying P.jsonl": (-(-Path("P.jsonl").stat().st_size // 100), "MB"),
-        "checking F.safetensors": (300, "responses"),
+        "checking F.safetensors": (46, "responses"),
         "reading P.jsonl": (45, "lines"),
+        "choosing by activedpo": (3, "picks"),
     }
     for total, _, steps in progress.bars.values():
         assert len(steps) > 2
