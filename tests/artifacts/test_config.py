@@ -38,14 +38,14 @@ SOME_SETTINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(SOME_SETTINGS)
 def test_what_is_rendered_is_read_back(values: dict) -> None:
     config = build_config(nested(values))
     assert parse_config(render_config(config)) == config
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(SOME_SETTINGS)
 def test_a_change_arrives_and_keeps_every_comment(values: dict) -> None:
     text = render_config(Config())
