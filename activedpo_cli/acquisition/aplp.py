@@ -1,9 +1,9 @@
 """APLP on a shared pool: of the prompts with the highest entropy, the pairs of whose order the policy is most certain.
 
-Prompts are kept by falling Ĥ(x) = −(1/m) Σ log π(y|x), m being their responses in candidates, until their pairs could fill
-`over_generate` batches; of these pairs the largest |Δr̂| are taken, Δr̂ = β (log π/π_ref of a − log π/π_ref of b). A pool
-of fewer pairs is kept whole, which is `aplp-certainty`. At t = 1 all margins are zero and the pairs of kept prompts are
-taken in a seeded order.
+Prompts are kept by falling Ĥ(x) = −(1/m) Σ log π(y|x), over their m samples in candidates, copies included, until their
+pairs could fill `over_generate` batches; of these pairs the largest |Δr̂| are taken, Δr̂ = β (log π/π_ref of a − log π/π_ref
+of b). A pool of fewer pairs is kept whole, which is `aplp-certainty`. At t = 1 all margins are zero and the pairs of kept
+prompts are taken in a seeded order.
 
 The published method samples anew: 8 responses at temperature 1 to 64 B prompts for Ĥ, and for the 16 B prompts kept one
 pair at temperature 0.7. Here both scores are of the responses that there are; how those are sampled are settings of
@@ -17,8 +17,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, column, seeded_order, take_in_order
-from activedpo_cli.core.prompt_entropy import prompt_entropies
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
 from activedpo_cli.core.ranking import grouped, ranked
 from activedpo_cli.settings import Section, setting
 from activedpo_cli.shapes import Bool
@@ -57,7 +56,8 @@ def _of_undecided_prompts(
 ) -> Bool[Tensor, " pairs"]:
     """Whether a pair's prompt is among the fewest of highest entropy that could give `wanted` pairs."""
     pairs_of_prompt = candidates.prompt_index
-    entropies = prompt_entropies(column(candidates, "logps"), candidates.row_a, candidates.row_b, pairs_of_prompt)
-    by_entropy = ranked(entropies, grouped(seeded_order(len(candidates), generator), pairs_of_prompt))
+    by_entropy = ranked(
+        candidates.prompt_entropies(), grouped(seeded_order(len(candidates), generator), pairs_of_prompt)
+    )
     within_limit = take_in_order(by_entropy, pairs_of_prompt, wanted, max_per_prompt)
     return torch.isin(pairs_of_prompt, pairs_of_prompt[within_limit])

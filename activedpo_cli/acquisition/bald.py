@@ -6,7 +6,7 @@ l2/2 ‖w − w₀‖²: where no label has been, heads go on to disagree, and w
 counts as half an answer to each side.
 
 BALD = H(mean σ(m_k)) − mean H(σ(m_k)) is what the answer would tell about which head is right, in nats. The largest are
-taken at once. `entropy_weight` adds that multiple of Ĥ(x) = −(1/m) Σ log π(y|x) over the prompt's m responses in candidates.
+taken at once. `entropy_weight` adds that multiple of Ĥ(x) = −(1/m) Σ log π(y|x) over the prompt's m samples in candidates.
 BAL-PM adds 0.01 times the entropy of the *prompts'* features instead, by nearest neighbours, and its heads are small nets.
 
 Source: BALD, Houlsby et al., arXiv 1112.5745; for preferences BAL-PM, Melo et al., arXiv 2406.10023; anchored heads, Osband
@@ -18,10 +18,9 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, column, seeded_order, take_in_order
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
 from activedpo_cli.core.bradley_terry import fit_heads
 from activedpo_cli.core.disagreement import mutual_information
-from activedpo_cli.core.prompt_entropy import prompt_entropies
 from activedpo_cli.core.ranking import ranked
 from activedpo_cli.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.shapes import Float, Int
@@ -54,9 +53,7 @@ def choose(
     heads = _heads(labelled / scale, preferred, settings, generator)
     scores = mutual_information(heads / scale @ features.T).cpu()
     if settings.entropy_weight > 0:
-        logps, prompt_index = column(candidates, "logps"), candidates.prompt_index
-        entropies = prompt_entropies(logps, candidates.row_a, candidates.row_b, prompt_index).cpu()
-        scores += settings.entropy_weight * entropies
+        scores += settings.entropy_weight * candidates.prompt_entropies()
     order = ranked(scores, seeded_order(len(candidates), generator))
     rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
     return Selection(rows=rows, scores=scores[rows])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from activedpo_cli.core.implicit_reward import implicit_reward
 from activedpo_cli.core.pair_features import difference_features
+from activedpo_cli.core.prompt_entropy import prompt_entropies
 from activedpo_cli.settings import Section
 from activedpo_cli.shapes import Float, Int
 
@@ -54,6 +55,7 @@ class Candidates:
         mean_hidden: Last hidden states of π_ref averaged over the response's tokens.
         scores: What the oracle would say of each response; only a ceiling reads the answers before it buys them.
         texts: The responses themselves.
+        times_sampled: How often each response's text was sampled for its prompt; None: once each.
         labelled: Pairs labelled earlier, with the columns that the candidates have.
         normalise_pairs: Whether φ is brought to unit norm.
         beta: β of the implicit reward, `train.beta`.
@@ -70,6 +72,7 @@ class Candidates:
     mean_hidden: Float[Tensor, "responses hidden_size"] | None = None
     scores: Float[Tensor, " responses"] | None = None
     texts: tuple[str, ...] | None = None
+    times_sampled: Int[Tensor, " responses"] | None = None
     labelled: Labelled | None = None
     normalise_pairs: bool = False
     beta: float = 0.1
@@ -110,6 +113,12 @@ class Candidates:
         if self.labelled is None:
             return column(self, name).new_zeros(0, column(self, name).shape[1], dtype=torch.float64)
         return _differences(self.labelled, name)
+
+    def prompt_entropies(self) -> Float[Tensor, " pairs"]:
+        """Ĥ(x) of each pair's prompt, from the log-probabilities of its responses; see `core.prompt_entropy`."""
+        return prompt_entropies(
+            column(self, "logps"), self.row_a, self.row_b, self.prompt_index, self.times_sampled
+        ).cpu()
 
     def margins(self) -> Float[Tensor, " pairs"]:
         """Δr̂ = β (log π/π_ref of a − log π/π_ref of b), in float64; zero for a policy that is π_ref."""

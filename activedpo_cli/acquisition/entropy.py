@@ -1,8 +1,9 @@
 """Pairs of the prompts about which the policy is least decided, the first half of `aplp` alone.
 
-Ĥ(x) = −(1/m) Σ log π(y|x) over the prompt's m responses that are in candidates, summed over tokens. It estimates the
-entropy of π(·|x) if they were sampled at temperature 1 (`generate.temperature`, `top_k` and `top_p` at their defaults);
-long responses have more of it. All pairs of a prompt are taken before the next prompt's, in a seeded order, unless
+Ĥ(x) = −(1/m) Σ log π(y|x) over the prompt's samples whose text is in candidates, copies included, summed over tokens. It
+estimates the entropy of π(·|x) if they were sampled at temperature 1 (`generate.temperature`, `top_k` and `top_p` at their
+defaults), too high for nearly decided prompts, which are candidates only when samples differ; long responses have more of
+it. All pairs of a prompt are taken before the next prompt's, in a seeded order, unless
 `select.max_per_prompt` says otherwise.
 
 Source: Muldrew et al., arXiv 2402.08114, its entropy score. Score: Ĥ(x) in nats. Cost: O(n log n) for n candidates.
@@ -10,8 +11,7 @@ Source: Muldrew et al., arXiv 2402.08114, its entropy score. Score: Ĥ(x) in nat
 
 import torch
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, column, seeded_order, take_in_order
-from activedpo_cli.core.prompt_entropy import prompt_entropies
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
 from activedpo_cli.core.ranking import grouped, ranked
 from activedpo_cli.settings import Section
 
@@ -32,7 +32,7 @@ def choose(
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
     prompt_index = candidates.prompt_index
-    entropies = prompt_entropies(column(candidates, "logps"), candidates.row_a, candidates.row_b, prompt_index).cpu()
+    entropies = candidates.prompt_entropies()
     shuffled = grouped(seeded_order(len(candidates), generator), prompt_index)
     rows = take_in_order(ranked(entropies, shuffled), prompt_index, budget, max_per_prompt)
     return Selection(rows=rows, scores=entropies[rows])

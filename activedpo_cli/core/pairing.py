@@ -1,5 +1,6 @@
 """Which responses to one prompt may form pairs, and the pairs they form."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -18,6 +19,14 @@ def usable_indices(texts: Sequence[str], truncated: Sequence[bool], drop_truncat
         seen.add(text)
         usable.append(index)
     return usable
+
+
+def times_sampled(texts: Sequence[str], truncated: Sequence[bool], drop_truncated: bool) -> list[int]:
+    """How often the text of each of the `usable_indices` stands among the responses to ONE prompt, itself included."""
+    counts = Counter(
+        text for text, is_truncated in zip(texts, truncated, strict=True) if not (drop_truncated and is_truncated)
+    )
+    return [counts[texts[index]] for index in usable_indices(texts, truncated, drop_truncated)]
 
 
 def all_pairs(indices: Sequence[int]) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable
+from itertools import groupby
 from typing import TYPE_CHECKING, get_args
 
 from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
@@ -10,7 +11,7 @@ from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.records import FeatureRow, OutcomeRow
 from activedpo_cli.settings import Column, Config
 from activedpo_cli.stages.base import require
-from activedpo_cli.stages.candidates import CandidatePair, outcomes
+from activedpo_cli.stages.candidates import CandidatePair, outcomes, with_times_sampled
 from activedpo_cli.stages.feature_columns import computed_columns
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def candidate_table(
         prompt_index=prompt_index(pairs),
         **_for_methods(columns, config.select.normalise),
         texts=_texts(run, iteration, len(next(iter(columns.values()), ()))) if with_texts else None,
+        times_sampled=_times_sampled(run, iteration, config, len(columns["logps"])) if "logps" in columns else None,
         labelled=_labelled(run, iteration, config.select.normalise),
         normalise_pairs=config.select.normalise == "pair",
         beta=config.train.beta,
@@ -100,6 +102,21 @@ def _texts(run: Run, iteration: int, computed_rows: int) -> tuple[str, ...]:
     for row in rows:
         texts[row.row] = text_of[row.response_id]
     return tuple(texts)
+
+
+def _times_sampled(run: Run, iteration: int, config: Config, computed_rows: int) -> "Tensor":
+    """For each row of the columns how often its text was sampled: copies were generated, but never featurized."""
+    import torch
+
+    counts = {
+        response.response_id: number
+        for _, group in groupby(run.responses(iteration), key=lambda response: response.prompt_id)
+        for response, number in with_times_sampled(list(group), config)
+    }
+    found = torch.ones(computed_rows, dtype=torch.int64)
+    for row in run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow):
+        found[row.row] = counts[row.response_id]
+    return found
 
 
 def _labelled(run: Run, iteration: int, normalise: str) -> "Labelled | None":

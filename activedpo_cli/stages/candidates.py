@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.core.pairing import all_pairs, usable_indices
+from activedpo_cli.core.pairing import all_pairs, times_sampled, usable_indices
 from activedpo_cli.errors import NotReadyError
 from activedpo_cli.records import SPENT_OUTCOMES, FeatureRow, GivenPair, OutcomeRow, Response, pair_id
 from activedpo_cli.settings import Config
@@ -63,11 +63,7 @@ def pairable(
     responses: Sequence[Response], config: Config, given: Mapping[str, Sequence[GivenPair]] | None
 ) -> list[Response]:
     """Of the responses to ONE prompt those that can be part of a pair; where pairs were `given`, of one of these."""
-    indices = usable_indices(
-        [response.text for response in responses],
-        [response.finish_reason == "length" for response in responses],
-        config.generate.truncated == "drop",
-    )
+    indices = usable_indices(*_texts_and_ends(responses), config.generate.truncated == "drop")
     usable = [responses[index] for index in indices]
     if given is None:
         return usable if len(usable) > 1 else []
@@ -75,6 +71,17 @@ def pairable(
     pairs = [{pair.response_a_id, pair.response_b_id} for pair in given.get(responses[0].prompt_id, ())]
     paired = {name for pair in pairs if pair <= names for name in pair}
     return [response for response in usable if response.response_id in paired]
+
+
+def with_times_sampled(responses: Sequence[Response], config: Config) -> Iterator[tuple[Response, int]]:
+    """Of the responses to ONE prompt those that a pair may hold, each with how often its text was sampled."""
+    known = *_texts_and_ends(responses), config.generate.truncated == "drop"
+    for index, number in zip(usable_indices(*known), times_sampled(*known), strict=True):
+        yield responses[index], number
+
+
+def _texts_and_ends(responses: Sequence[Response]) -> tuple[list[str], list[bool]]:
+    return [response.text for response in responses], [response.finish_reason == "length" for response in responses]
 
 
 def given_pairs(run: Run, iteration: int) -> dict[str, list[GivenPair]] | None:

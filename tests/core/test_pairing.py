@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.core.pairing import all_pairs, usable_indices
+from activedpo_cli.core.pairing import all_pairs, times_sampled, usable_indices
 
 
 def test_empty_and_repeated_responses_never_form_a_pair() -> None:
@@ -19,6 +19,12 @@ def test_truncated_responses_are_kept_or_dropped() -> None:
 
 def test_a_dropped_truncated_response_does_not_hide_its_finished_copy() -> None:
     assert usable_indices(["a", "a"], [True, False], drop_truncated=True) == [1]
+
+
+def test_copies_are_counted_where_they_could_stand_for_each_other() -> None:
+    texts, truncated = ["a", "", "b", "a", "a"], [False, False, False, True, False]
+    assert times_sampled(texts, truncated, drop_truncated=False) == [3, 1]
+    assert times_sampled(texts, truncated, drop_truncated=True) == [2, 1]
 
 
 def test_unequal_lengths_are_an_error() -> None:

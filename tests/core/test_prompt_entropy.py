@@ -1,3 +1,7 @@
+import math
+from collections import Counter
+from itertools import product
+
 import pytest
 import torch
 
@@ -19,6 +23,48 @@ def test_a_response_counts_once_in_however_many_pairs() -> None:
     logps = torch.tensor([-9.0, -1.0, -1.0, -1.0])
     found = prompt_entropies(logps, torch.tensor([0, 2, 0]), torch.tensor([1, 0, 3]), torch.tensor([5, 5, 5]))
     assert found.tolist() == [3.0] * 3
+
+
+def estimate(sample: tuple[int, ...], pi: list[float], *, with_copies: bool) -> float:
+    """Ĥ of one prompt from samples of π, of which copies form no pair."""
+    counts = Counter(sample)
+    if len(counts) == 1:  # no pair; Ĥ of all samples is what it would be
+        return -math.log(pi[sample[0]])
+    texts = list(counts)
+    pairs = torch.combinations(torch.arange(len(texts)))
+    times = torch.tensor([counts[text] for text in texts]) if with_copies else None
+    logps = torch.tensor([pi[text] for text in texts], dtype=torch.float64).log()
+    return float(prompt_entropies(logps, *pairs.T, torch.zeros(len(pairs), dtype=torch.int64), times)[0])
+
+
+@pytest.mark.parametrize("pi", [[0.9, 0.1], [0.7, 0.2, 0.1], [0.25] * 4])
+@pytest.mark.parametrize("m", [2, 3, 5])
+def test_over_all_samplings_the_mean_is_the_entropy(pi: list[float], m: int) -> None:
+    """By enumeration: with every copy counted the estimate is unbiased, and without them it is too large."""
+    samplings = list(product(range(len(pi)), repeat=m))
+    probabilities = [math.prod(pi[text] for text in sample) for sample in samplings]
+
+    def mean(with_copies: bool) -> float:
+        estimates = [estimate(sample, pi, with_copies=with_copies) for sample in samplings]
+        return sum(p * value for p, value in zip(probabilities, estimates, strict=True))
+
+    entropy = -sum(p * math.log(p) for p in pi)
+    assert mean(with_copies=True) == pytest.approx(entropy)
+    if m > 2 and len(set(pi)) > 1:
+        assert mean(with_copies=False) > entropy + 0.01
+
+
+def test_the_figures_of_the_docs() -> None:
+    pi = [0.9, 0.1]
+    samplings = [sample for sample in product(range(2), repeat=3) if len(set(sample)) > 1]
+    weights = [math.prod(pi[text] for text in sample) for sample in samplings]
+
+    def mean(with_copies: bool) -> float:
+        found = [estimate(sample, pi, with_copies=with_copies) for sample in samplings]
+        return sum(w * value for w, value in zip(weights, found, strict=True)) / sum(weights)
+
+    assert mean(with_copies=True) == pytest.approx(0.911, abs=5e-4)
+    assert mean(with_copies=False) == pytest.approx(1.204, abs=5e-4)
 
 
 def test_pairs_and_prompts_may_come_in_any_order() -> None:
