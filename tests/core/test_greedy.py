@@ -58,6 +58,32 @@ def test_picks_and_scores_equal_the_textbook(
     assert scores.tolist() == pytest.approx(expected_scores, rel=1e-6)
 
 
+def sherman_morrison(features: Tensor, labelled: Tensor, ridge: float, budget: int) -> list[int]:
+    """The picks with V⁻¹ itself kept, d × d, and brought up to date by (V + φφᵀ)⁻¹ = V⁻¹ − V⁻¹φφᵀV⁻¹/(1 + φᵀV⁻¹φ)."""
+    inverse = torch.eye(features.shape[1], dtype=torch.float64) / ridge
+    rows: list[int] = []
+    for pair in [*labelled, *([None] * budget)]:
+        if pair is None:
+            scores = torch.einsum("pd,de,pe->p", features, inverse, features)
+            scores[rows] = -1
+            rows.append(int(scores.argmax()))
+            pair = features[rows[-1]]
+        solved = inverse @ pair
+        inverse = inverse - torch.outer(solved, solved) / (1 + pair @ solved)
+    return rows
+
+
+@pytest.mark.parametrize(("count", "dim", "labelled"), [(60, 8, 0), (60, 8, 30), (40, 90, 0), (40, 90, 12)])
+@pytest.mark.parametrize("ridge", [1e-3, 0.1, 10.0])
+def test_three_ways_pick_the_same(count: int, dim: int, labelled: int, ridge: float) -> None:
+    """V⁻¹ from scratch, V⁻¹ by Sherman and Morrison, and the pivoted decomposition without V."""
+    features, history = random_features(count, dim, 5), random_features(labelled, dim, 6)
+    priority = torch.arange(count)
+    picks = greedy_uncertainty(features, history, ridge, 20, priority)[0].tolist()
+    assert picks == sherman_morrison(features, history, ridge, 20)
+    assert picks == textbook(features, history, ridge, 20, priority)[0]
+
+
 @pytest.mark.parametrize("ridge", [0.01, 0.1, 10.0])
 def test_float32_features_give_the_textbook_picks_at_a_larger_size(ridge: float) -> None:
     """Clustered features, so that residuals fall by very different amounts; 40 labelled pairs."""

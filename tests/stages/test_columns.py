@@ -253,6 +253,6 @@ def test_a_method_that_needs_texts_alone_loads_no_model(
     assert set(outputs(new_run, 1, "featurize")) == {"rows.jsonl"}
     given = seen(new_run, 1)
     columns = {field.name for field in fields(Candidates) if getattr(given, field.name) is None}
-    assert columns == {"features", "logps", "ref_logps", "hidden", "mean_hidden", "scores", "labelled"}
+    assert columns == {"features", "logps", "ref_logps", "hidden", "mean_hidden", "scores", "times_sampled", "labelled"}
     assert given.texts is not None
     assert all(given.texts)

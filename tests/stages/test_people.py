@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from command_line import STAGES, activedpo, done, manifest, on, outputs, refused, rows
 
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.stages.candidates import candidate_pairs
+
 
 @pytest.fixture
 def asked(finished: Path) -> Path:
@@ -81,6 +84,34 @@ def test_pairs_that_were_skipped_do_not_enter_v(asked: Path) -> None:
     assert labelled == first + spent
     assert len(spent) == 3
     assert manifest(asked, 2, "train")["summary"]["preferences"] == 1
+    run = Run.open(asked)
+    offered = {pair.pair_id for pair in candidate_pairs(run, 3, run.config)}
+    assert offered
+    assert not offered & {row["pair_id"] for row in second}
+
+
+def test_pairs_of_a_pool_that_were_skipped_are_not_asked_about_again(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool has the same pairs in every iteration; all that nobody has seen yet are candidates, and no other."""
+    monkeypatch.chdir(tmp_path)
+    lines = [{"prompt": f"Question {n // 2}", "response_a": f"yes {n}", "response_b": f"no, {n}"} for n in range(10)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = (tmp_path / "run").absolute()
+    small = ("--set", "adapter.r=2", "--set", "featurize.proj_dim=16", "--budget", 4, "--quiet")
+    done(*on(run, "select"), "--pool", "pairs.jsonl", "--model", small_model, *small)
+    done(*on(run, "label"), typed="1\ns\nt\ns\n")
+    done(*on(run, "train"), "--epochs", 1, "--quiet")
+    for stage in ("generate", "featurize"):
+        done(*on(run, stage, iteration=2), "--quiet")
+    done(*on(run, "select", iteration=2), "--budget", 6, "--quiet")
+    seen, picked = ({row["pair_id"] for row in rows(run / f"iter-00{t}/select/selection.jsonl")} for t in (1, 2))
+    assert (len(seen), len(picked)) == (4, 6)
+    assert not seen & picked
+    labelled = [row["pair_id"] for row in rows(run / "iter-002/featurize/labelled.jsonl")]
+    outcomes = rows(run / "iter-001/label/outcomes.jsonl")
+    assert labelled == [row["pair_id"] for row in outcomes if row["outcome"] != "skip"]
+    assert len(labelled) == 2
 
 
 def test_closing_with_the_answers_there_are(asked: Path) -> None:
