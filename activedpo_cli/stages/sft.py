@@ -13,7 +13,7 @@ from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import AdapterSettings, Config
 from activedpo_cli.stages.base import Context, Stage
 from activedpo_cli.stages.policy import BaseWeights, load_base, weights_location
-from activedpo_cli.stages.sft_data import Encoded, SFTRow, encode_rows, read_sft_rows, split_rows
+from activedpo_cli.stages.sft_data import Encoded, SFTRow, encode_rows, read_sft_rows
 from activedpo_cli.tables import check_file
 
 if TYPE_CHECKING:
@@ -82,17 +82,16 @@ def with_known_data(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
 def work(context: Context) -> dict[str, Any]:
     """Train, write full weights, and measure the held-out loss of the model as given and of what was made."""
     config, folder = context.config, context.folder
-    rows, held_rows = split_rows(
-        read_sft_rows(_data_path(config)), config.sft.eval_share, derive_seed(config.seed, "sft", "split")
-    )
+    rows = read_sft_rows(_data_path(config))
     base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
     end_id = _end_id(base, config)
-    train, held = (_encoded(context, part, base, end_id) for part in (rows, held_rows))
-    _report_lengths(context, train, held, base)
-    before = _loss_before(context, base, held.examples)
+    encoded = _encoded(context, rows, base, end_id)
+    _report_lengths(context, encoded, base)
+    train, held = encoded.split(config.sft.eval_share, derive_seed(config.seed, "sft", "split"))
+    before = _loss_before(context, base, held)
     if not folder.has(MODEL):
         try:
-            _train(context, base, train.examples)
+            _train(context, base, train)
         except Exception:
             if not folder.names(CHECKPOINTS):
                 folder.remove(BEFORE)  # then nothing stands against another attempt with other settings
@@ -100,23 +99,23 @@ def work(context: Context) -> dict[str, Any]:
     metrics = folder.read_rows(METRICS, dict)
     del base
     gc.collect()  # two models at once might not fit
-    after = _loss_after(context, held.examples)
-    _write_held_out(context, held.examples, before, after)
+    after = _loss_after(context, held)
+    _write_held_out(context, held, before, after)
     _write_base(context)
     _clear(context)
     return {
         "data": config.sft.data,
         "weights": "all" if config.sft.lora_r is None else f"LoRA of rank {config.sft.lora_r}, merged",
-        "examples": len(train.examples),
-        "tokens": sum(example.learnt_tokens for example in train.examples),
-        "held_out": len(held.examples),
-        "dropped": len(train.dropped) + len(held.dropped),
-        "cut": len(train.cut) + len(held.cut),
+        "examples": len(train),
+        "tokens": sum(example.learnt_tokens for example in train),
+        "held_out": len(held),
+        "dropped": len(encoded.dropped),
+        "cut": len(encoded.cut),
         "end_token_id": end_id,
         "steps": len(metrics),
         "loss": metrics[-1]["loss"],
-        "held_out_loss_before": _per_token(before, held.examples),
-        "held_out_loss_after": _per_token(after, held.examples),
+        "held_out_loss_before": _per_token(before, held),
+        "held_out_loss_after": _per_token(after, held),
     }
 
 
@@ -163,15 +162,15 @@ def _max_length(config: Config, base: BaseWeights) -> int | None:
     return min(limits, default=None)
 
 
-def _report_lengths(context: Context, train: Encoded, held: Encoded, base: BaseWeights) -> None:
+def _report_lengths(context: Context, encoded: Encoded, base: BaseWeights) -> None:
     limit, settings_of = _max_length(context.config, base), context.config.sft
     if settings_of.append_eos and base.tokenizer.eos_token_id is None:
         context.progress.warn("the tokenizer has no end-of-text token, so the model is not taught to stop")
-    for where, what in ((train.dropped + held.dropped, "left out"), (train.cut + held.cut, "cut")):
+    for where, what in ((encoded.dropped, "left out"), (encoded.cut, "cut")):
         if where:
             shown = ", ".join(where[:3]) + (", …" if len(where) > 3 else "")
             context.progress.warn(f"{what} {len(where)} examples of more than {limit} tokens ({shown})")
-    if not train.examples:
+    if not encoded.examples:
         raise InvalidDataError(
             f"every example has more than {limit} tokens, so there is nothing to train on",
             hint="--too-long truncate, or shorter examples",

@@ -38,28 +38,28 @@ def read_sft_rows(path: Path) -> list[SFTRow]:
     return [_text(row, row.values["prompt"]) if is_plain else _parsed(row) for row in read_table(path)]
 
 
-def split_rows(rows: Sequence[SFTRow], share: float, seed: int) -> tuple[list[SFTRow], list[SFTRow]]:
-    """Rows to learn and rows held out, each in file order; all rows of one prompt are on one side.
-
-    At least one prompt is held out where `share` is not 0 and there are two; never all of them.
-    """
-    keys = [repr(row.prompt if row.prompt is not None else row.text) for row in rows]
-    distinct = list(dict.fromkeys(keys))
-    if share == 0 or len(distinct) < 2:
-        return list(rows), []
-    count = min(max(round(share * len(distinct)), 1), len(distinct) - 1)
-    held = set(random.Random(seed).sample(distinct, count))
-    kept = [row for row, key in zip(rows, keys, strict=True) if key not in held]
-    return kept, [row for row, key in zip(rows, keys, strict=True) if key in held]
-
-
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as tokens; `dropped` and `cut` say where those stood that were too long."""
+    """Rows as tokens; `rows` are those of `examples`, `dropped` and `cut` say where those stood that were too long."""
 
+    rows: list[SFTRow]
     examples: "list[SFTExample]"
     dropped: list[str]
     cut: list[str]
+
+    def split(self, share: float, seed: int) -> "tuple[list[SFTExample], list[SFTExample]]":
+        """Examples to learn and examples held out, each in file order; all rows of one prompt are on one side.
+
+        At least one prompt is held out where `share` is not 0 and there are two; never all of them.
+        """
+        keys = [repr(row.text if row.prompt is None else row.prompt) for row in self.rows]
+        distinct = list(dict.fromkeys(keys))
+        if share == 0 or len(distinct) < 2:
+            return list(self.examples), []
+        count = min(max(round(share * len(distinct)), 1), len(distinct) - 1)
+        held = set(random.Random(seed).sample(distinct, count))
+        pairs = list(zip(keys, self.examples, strict=True))
+        return [row for key, row in pairs if key not in held], [row for key, row in pairs if key in held]
 
 
 def encode_rows(
@@ -75,7 +75,7 @@ def encode_rows(
 
     Cut rows have no end token, since they did not end; one whose prompt fills all places is dropped in any case.
     """
-    encoded = Encoded([], [], [])
+    encoded = Encoded([], [], [], [])
     for row in rows:
         context, token_ids = _token_ids(row, tokenizer, chat_template, end_id)
         if max_length is not None and len(token_ids) > max_length:
@@ -84,6 +84,7 @@ def encode_rows(
                 continue
             encoded.cut.append(row.origin)
             token_ids = token_ids[:max_length]
+        encoded.rows.append(row)
         encoded.examples.append(_example(row, context, token_ids))
     return encoded
 

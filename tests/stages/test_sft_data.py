@@ -11,7 +11,8 @@ from transformers import GenerationConfig
 
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.models.encoding import turn_end_id
-from activedpo_cli.stages.sft_data import SFTRow, encode_rows, read_sft_rows, split_rows
+from activedpo_cli.models.sft_examples import SFTExample
+from activedpo_cli.stages.sft_data import SFTRow, encode_rows, read_sft_rows
 
 USER, ANSWER = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}
 
@@ -63,16 +64,31 @@ def test_other_files(tmp_path: Path) -> None:
 
 def test_all_rows_of_a_prompt_are_on_one_side() -> None:
     rows = [SFTRow(f"line {n}", f"prompt {n % 10}", str(n)) for n in range(40)]
-    kept, held = split_rows(rows, 0.3, seed=1)
-    assert sorted(kept + held, key=lambda row: int(row.text)) == rows
-    assert len({row.prompt for row in held}) == 3
-    assert not {row.prompt for row in held} & {row.prompt for row in kept}
-    assert split_rows(rows, 0.3, seed=1) == (kept, held)
-    assert split_rows(rows, 0.3, seed=2) != (kept, held)
-    assert len({row.prompt for row in split_rows(rows, 0.001, seed=1)[1]}) == 1
-    assert len({row.prompt for row in split_rows(rows, 0.999, seed=1)[0]}) == 1
-    assert split_rows(rows, 0, seed=1) == (rows, [])
-    assert split_rows(rows[:1], 0.5, seed=1) == (rows[:1], [])
+    options: Any = {"chat_template": "never", "end_id": None, "max_length": None, "truncate": False}
+    all_rows, one_row = (encode_rows(found, byte_tokenizer(), **options) for found in (rows, rows[:1]))
+    prompt_of = {row.origin: row.prompt for row in rows}
+
+    def prompts(examples: list[SFTExample]) -> set[Any]:
+        return {prompt_of[example.origin] for example in examples}
+
+    kept, held = all_rows.split(0.3, seed=1)
+    assert {example.origin for example in kept + held} == set(prompt_of)
+    assert len(kept + held) == 40
+    assert len(prompts(held)) == 3
+    assert not prompts(held) & prompts(kept)
+    assert all_rows.split(0.3, seed=1) == (kept, held)
+    assert all_rows.split(0.3, seed=2) != (kept, held)
+    assert len(prompts(all_rows.split(0.001, seed=1)[1])) == 1
+    assert len(prompts(all_rows.split(0.999, seed=1)[0])) == 1
+    assert all_rows.split(0, seed=1) == (all_rows.examples, [])
+    assert one_row.split(0.5, seed=1) == (one_row.examples, [])
+
+
+def test_what_is_too_long_is_not_among_the_held_out() -> None:
+    rows = [SFTRow(f"line {n}", f"prompt {n}", "x" * (300 if n % 10 else 3)) for n in range(40)]
+    options: Any = {"chat_template": "never", "end_id": None, "max_length": 100, "truncate": False}
+    kept, held = encode_rows(rows, byte_tokenizer(), **options).split(0.5, seed=1)
+    assert (len(kept), len(held)) == (2, 2)
 
 
 def encoded(kind: Any, row: SFTRow, *, chat_template: str = "auto", end: bool = True) -> tuple[list[int], int]:
