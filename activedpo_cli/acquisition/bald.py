@@ -7,7 +7,7 @@ counts as half an answer to each side.
 
 BALD = H(mean σ(m_k)) − mean H(σ(m_k)) is what the answer would tell about which head is right, in nats. The largest are
 taken at once. `entropy_weight` adds that multiple of Ĥ(x) = −(1/m) Σ log π(y|x) over the prompt's m samples in candidates.
-BAL-PM adds 0.01 times the entropy of the *prompts'* features instead, by nearest neighbours, and its heads are small nets.
+What BAL-PM adds, the entropy of the *prompts'* features, has the method `bal-pm`.
 
 Source: BALD, Houlsby et al., arXiv 1112.5745; for preferences BAL-PM, Melo et al., arXiv 2406.10023; anchored heads, Osband
 et al., arXiv 1806.03335. Score: BALD + entropy_weight · Ĥ(x).
@@ -47,16 +47,21 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    features, labelled = candidates.pair_features(), candidates.history()
-    scale = float(torch.linalg.vector_norm(features, dim=1).square().mean().sqrt()) or 1.0
-    preferred = None if candidates.labelled is None else candidates.labelled.preferred
-    heads = _heads(labelled / scale, preferred, settings, generator)
-    scores = mutual_information(heads / scale @ features.T).cpu()
+    scores = disagreement(candidates, settings, generator)
     if settings.entropy_weight > 0:
         scores += settings.entropy_weight * candidates.prompt_entropies()
     order = ranked(scores, seeded_order(len(candidates), generator))
     rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
     return Selection(rows=rows, scores=scores[rows])
+
+
+def disagreement(candidates: Candidates, settings: Settings, generator: torch.Generator) -> Float[Tensor, " pairs"]:
+    """BALD of each pair, in nats."""
+    features, labelled = candidates.pair_features(), candidates.history()
+    scale = float(torch.linalg.vector_norm(features, dim=1).square().mean().sqrt()) or 1.0
+    preferred = None if candidates.labelled is None else candidates.labelled.preferred
+    heads = _heads(labelled / scale, preferred, settings, generator)
+    return mutual_information(heads / scale @ features.T).cpu()
 
 
 def _heads(
