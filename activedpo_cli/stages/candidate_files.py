@@ -43,10 +43,13 @@ class CandidateFiles:
     pairs: PairList
 
     def bytes_in_memory(self, normalise: str) -> int:
-        """What a choice in memory takes: the features, and φ of all pairs in float64 twice."""
+        """What a choice in memory takes: the features; φ in float64 twice; and those of one side, as they are gathered."""
         count, proj_dim = self.responses.shape
-        per_number = self.responses.bytes_per_number + (8 if normalise == "response" else 0)
-        return proj_dim * (per_number * count + 16 * len(self.pairs))
+        stored = self.responses.bytes_per_number
+        gathered = max(stored, 4) if normalise == "response" else stored
+        per_response = stored + (8 if normalise == "response" else 0)
+        per_pair = 16 + (gathered if gathered < 8 else 0)
+        return proj_dim * (per_response * count + per_pair * len(self.pairs))
 
 
 @dataclass(frozen=True)

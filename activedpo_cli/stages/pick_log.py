@@ -20,8 +20,7 @@ class PickLog:
         self.path = path
         self.seconds = 0.0
         """Picks are written no more often than this."""
-        self.kept = 0
-        """Picks on the disk."""
+        self._is_begun = False
         self._head = json.dumps({"choice": record}, sort_keys=True).encode() + b"\n"
         self._pending: list[bytes] = []
         self._written_at = 0.0
@@ -36,8 +35,12 @@ class PickLog:
             return []
         if len(whole) < len(data):
             self.path.write_bytes(whole)
-        self.kept = len(found)
+        self._is_begun = True
         return found
+
+    def kept(self) -> int:
+        """Picks on the disk."""
+        return max(0, self.path.read_bytes().count(b"\n") - 1) if self.path.exists() else 0
 
     def add(self, pick: "Pick") -> None:
         """Keep one more; the file begins with the first."""
@@ -50,14 +53,14 @@ class PickLog:
         """Write what waits to be written."""
         lines, self._pending = self._pending, []
         if lines:
-            append_line(self.path, (b"" if self.kept else self._head) + b"".join(lines))
-            self.kept += len(lines)
+            append_line(self.path, (b"" if self._is_begun else self._head) + b"".join(lines))
+            self._is_begun = True
             self._written_at = time.monotonic()
 
     def remove(self) -> None:
         """The choice is made, or begins anew."""
         self.path.unlink(missing_ok=True)
-        self.kept, self._pending = 0, []
+        self._is_begun, self._pending = False, []
 
 
 def _picks(text: bytes) -> "list[Pick]":

@@ -72,8 +72,9 @@ def do_standalone(request: StandaloneRequest, progress: Progress) -> StandaloneR
             return _make(request, config, record, log, progress)
         except KeyboardInterrupt as error:
             log.flush()
-            kept = f"{log.kept} picks are kept; the same command goes on after them"
-            raise type(error)(kept if log.kept else "nothing was picked yet; the same command begins anew") from error
+            kept = log.kept()  # also where the interruption came while a pick was being written
+            said = f"{kept} picks are kept; the same command goes on after them"
+            raise type(error)(said if kept else "nothing was picked yet; the same command begins anew") from error
 
 
 def _make(
