@@ -24,6 +24,8 @@ def print_comparison(found: dict[str, Any]) -> None:
         ],
     )
     print_result(f"\n{found['picture']}")
+    for note in found["notes"]:
+        print_message(f"note: {note}")
     for name, lacking in found["left_out"].items():
         print_message(f"left out: {name} needs {', '.join(lacking)}")
     if found["left_out"]:

@@ -58,7 +58,8 @@ def compare_methods(
     """What each method chooses with the settings of `config.yaml`, and those given instead, and how their choices differ.
 
     Without names all methods whose columns are there; those whose are not are listed in `left_out` with what they lack.
-    `overlaps` are shares of the batch in common. The method that the run selects by has the seed of *select*, hence its
+    `overlaps` are shares of the batch in common; `notes` name methods that agree, or choose at random, for a reason that the
+    numbers do not show. The method that the run selects by has the seed of *select*, hence its
     picks where nothing is given; each other one has a seed of its own, since methods that fall back on the order of ties
     would agree by that alone.
 
@@ -99,6 +100,7 @@ def compare_methods(
         "methods": rows,
         "overlaps": {a: {b: shared_share(picked[a], picked[b]) for b in picked} for a in picked},
         "chance_overlap": chance_share(count, count, len(choice.pairs)),
+        "notes": _notes(rows, methods, count, len(choice.pairs)),
         "left_out": left_out,
         "command_for_left_out": command if left_out else None,
     }
@@ -166,8 +168,31 @@ def _described(choice: _Choice, name: str, method: ModuleType, budget: int, gene
         **_diversity(choice.table, chosen.rows),
         "prompts": len({pair.prompt_id for pair in picked}),
         "seconds": seconds,
+        "tied": bool(torch.isclose(chosen.scores, chosen.scores[0], rtol=1e-9, atol=0).all()),
         "settings": settings.model_dump(mode="json"),
     }
+
+
+def _notes(
+    rows: Mapping[str, Mapping[str, Any]], methods: Mapping[str, ModuleType], budget: int, candidates: int
+) -> list[str]:
+    notes = [
+        f"`{name}`: all its picks have one score, so the seeded order of ties decides as in `random`"
+        for name, row in rows.items()
+        if row["tied"] and budget > 1 and methods[name].NEEDS
+    ]
+    for name, row in rows.items():
+        batches = row["settings"].get("over_generate")
+        if batches is not None and batches * budget >= candidates:
+            notes.append(
+                f"`{name}` keeps all prompts, since {batches} batches of {budget} are no fewer than the {candidates} "
+                "candidates: only the second of its scores decides, that of `aplp-certainty`"
+            )
+    for place, (name, row) in enumerate(rows.items()):
+        same = [other for other in list(rows)[place + 1 :] if set(rows[other]["picked"]) == set(row["picked"])]
+        if same and budget < candidates:
+            notes.append(f"`{name}` chooses the same pairs as {', '.join(f'`{other}`' for other in same)}")
+    return notes
 
 
 def _diversity(table: "Candidates", rows: "Tensor") -> dict[str, float | None]:

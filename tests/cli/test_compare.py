@@ -77,6 +77,27 @@ def test_methods_that_break_ties_do_not_agree_by_that(finished: Path) -> None:
     assert [again["methods"][name]["picked"] for name in names] == picks
 
 
+def test_methods_that_agree_or_draw_lots_are_named(finished: Path) -> None:
+    """No margins at t = 1, a pool that `aplp` keeps whole, and differences of equal length."""
+    columns = "featurize.compute=[features,logps,ref_logps]"
+    names = ("random", "aplp", "aplp-certainty", "largest-norm", "activedpo")
+    done(*on(finished, "featurize"), "--iteration", 2, "--set", columns, "--force")
+    tied = "all its picks have one score, so the seeded order of ties decides as in `random`"
+    words = ("--budget", 3, "--set", "select.normalise=pair", "--set", "select.aplp.over_generate=99")
+    second = compared(finished, *names, *words)["notes"]
+    assert f"`largest-norm`: {tied}" in second
+    assert "`aplp` chooses the same pairs as `aplp-certainty`" in second
+    assert not any(tied in note for note in second if "aplp" in note)
+    said = done(*on(finished, "compare"), *names, *words).stderr
+    assert "note: `aplp` chooses the same pairs" in said
+    done(*on(finished, "featurize"), "--iteration", 1, "--set", columns, "--force")
+    first = compared(finished, *names, "--iteration", 1, "--budget", 8)["notes"]
+    assert f"`aplp-certainty`: {tied}" in first
+    assert not any(note.startswith(("`largest-norm`", "`random`")) for note in first)
+    keeps = "`aplp` keeps all prompts, since 16 batches of 8 are no fewer than the"
+    assert any(note.startswith(keeps) for note in first)
+
+
 def test_settings_given_for_once(finished: Path) -> None:
     before = snapshot(finished)
     plain = compared(finished, "activedpo", "largest-norm")
