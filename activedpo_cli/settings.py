@@ -58,6 +58,11 @@ class PromptSettings(Section):
     source: str = setting("tiny", "file, hub dataset id, or named source (see `activedpo ls prompts`)", "--prompts")
     dataset_split: str = setting("train", "split to read of a hub dataset")
     column: str = setting("prompt", "column that holds the prompt", "--prompt-column")
+    split_column: str | None = setting(
+        None,
+        "column of a prompts file that says train or eval in every row, so that several files can hold out the same "
+        "prompts; null: held-out prompts are drawn from all",
+    )
     eval_prompts: Annotated[int, Field(ge=0)] = setting(
         100, "prompts held out for evaluation, never in the pool; with 0 nothing can be evaluated", "--eval-prompts"
     )

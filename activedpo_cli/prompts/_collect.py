@@ -40,8 +40,9 @@ def collect_prompts(settings: PromptSettings, seed: int, *, skip_empty: bool = F
     collection.
 
     Raises:
-        InvalidDataError: the source cannot be read, repeats a prompt where that is an error, or has too few prompts.
-        UsageError: the source's name means nothing.
+        InvalidDataError: the source cannot be read, repeats a prompt where that is an error or with another split, or has
+            too few prompts.
+        UsageError: the source's name means nothing, or it is no file and `split_column` is set.
 
     """
     path = source_path(settings.source)
@@ -75,7 +76,12 @@ def prompt_key(prompt: PromptText) -> str:
 def _read_source(settings: PromptSettings, path: Path | None, skip_empty: bool) -> Iterator[SourcePrompt]:
     source = settings.source
     if path is not None:
-        return read_file(path, settings.column, skip_empty=skip_empty)
+        return read_file(path, settings.column, split_column=settings.split_column, skip_empty=skip_empty)
+    if settings.split_column is not None:
+        raise UsageError(
+            f"`{source}` is no file, and only the rows of a file can say by `{settings.split_column}` what is held out",
+            hint="--prompts FILE.jsonl",
+        )
     if "/" in source:
         return read_hub(source, settings.dataset_split, settings.column)
     return load("prompts", _named_source(source)).read(settings)
@@ -96,6 +102,11 @@ def _without_duplicates(found: Iterable[SourcePrompt], rule: str) -> tuple[list[
         earlier = first.setdefault(prompt_key(item.prompt), item)
         if earlier is item:
             continue
+        if item.split != earlier.split:
+            raise InvalidDataError(
+                f"{item.origin} repeats the prompt of {earlier.origin}, and is for `{item.split}`, not `{earlier.split}`",
+                hint="leave one of the two rows out: what is held out can't be in the pool",
+            )
         if rule == "error":
             raise InvalidDataError(
                 f"{item.origin} repeats the prompt of {earlier.origin}", hint="--set prompts.duplicates=drop"

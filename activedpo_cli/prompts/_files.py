@@ -3,20 +3,23 @@
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.prompts.base import SourcePrompt
 from activedpo_cli.records import PromptText
-from activedpo_cli.tables import EmptyPromptError, Row, parse_prompt, parse_shared_messages, read_table
+from activedpo_cli.tables import EmptyPromptError, Row, excerpt, parse_prompt, parse_shared_messages, read_table
 
 
-def read_file(path: Path, column: str, *, skip_empty: bool = False) -> Iterator[SourcePrompt]:
+def read_file(
+    path: Path, column: str, *, split_column: str | None = None, skip_empty: bool = False
+) -> Iterator[SourcePrompt]:
     """The prompts in `column` of a table, in file order; of preferences without one, the messages that both share.
 
-    `skip_empty` passes over prompts without text.
+    `split_column` names the column that says of each whether it is held out. `skip_empty` passes over prompts without text.
 
     Raises:
-        InvalidDataError: the file cannot be read (see `read_table`), or a row has no usable prompt; names the row.
+        InvalidDataError: the file cannot be read (see `read_table`), or a row has no usable prompt or split; names the row.
 
     """
     for row in read_table(path):
@@ -26,7 +29,7 @@ def read_file(path: Path, column: str, *, skip_empty: bool = False) -> Iterator[
             if skip_empty:
                 continue
             raise
-        yield SourcePrompt(prompt=prompt, origin=row.origin)
+        yield SourcePrompt(prompt=prompt, origin=row.origin, split=_split(row, split_column))
 
 
 def _prompt(row: Row, column: str) -> PromptText:
@@ -35,14 +38,31 @@ def _prompt(row: Row, column: str) -> PromptText:
         return parse_prompt(values[column], row.origin)
     if column == "prompt" and isinstance(values.get("chosen"), list) and isinstance(values.get("rejected"), list):
         return parse_shared_messages(values["chosen"], values["rejected"], row.origin)
-    raise _no_column(row, column)
+    raise _no_column(row, column, "--prompt-column NAME")
 
 
-def _no_column(row: Row, column: str) -> InvalidDataError:
+def _split(row: Row, column: str | None) -> Literal["train", "eval"] | None:
+    if column is None:
+        return None
+    if column not in row.values:
+        raise _no_column(row, column, "--split-column NAME")
+    match row.values[column]:
+        case "train":
+            return "train"
+        case "eval":
+            return "eval"
+        case other:
+            raise InvalidDataError(
+                f"{row.origin}: `{column}` is {excerpt(other)}, neither `train` nor `eval`",
+                hint="write `eval` for prompts that are only for evaluation, and `train` for all others",
+            )
+
+
+def _no_column(row: Row, column: str, hint: str) -> InvalidDataError:
     names = [str(name) for name in row.values]
     close = difflib.get_close_matches(column, names, n=1)
     return InvalidDataError(
         f"{row.origin} has no field `{column}`" + (f" — did you mean `{close[0]}`?" if close else ""),
         details=[f"it has: {', '.join(map(repr, names[:20]))}"],
-        hint="--prompt-column NAME",
+        hint=hint,
     )

@@ -159,6 +159,69 @@ def test_splits_that_do_not_make_a_pool_and_a_held_out_part(monkeypatch, splits)
         collected("tiny")
 
 
+def split_file(folder, splits, name="prompts.jsonl", key="part"):
+    path = folder / name
+    path.write_text("".join(json.dumps({"prompt": prompt, key: split}) + "\n" for prompt, split in splits))
+    return path
+
+
+def held_out(collection):
+    return [row.prompt for row in collection.prompts if row.split == "eval"]
+
+
+def test_files_that_mark_the_same_prompts_hold_out_the_same(tmp_path):
+    shared = [(f"held out {number}", "eval") for number in range(20)]
+    one = split_file(tmp_path, [(f"a{number}", "train") for number in range(5)] + shared, "one.jsonl")
+    two = split_file(tmp_path, shared + [(f"b{number}", "train") for number in range(9)], "two.jsonl")
+    for seed in range(3):
+        drawn = [collected(path, seed, eval_prompts=10, split_column="part") for path in (one, two)]
+        assert held_out(drawn[0]) == held_out(drawn[1])
+        assert len(held_out(drawn[0])) == 10
+        assert {row.prompt for row in drawn[0].prompts if row.split == "train"} == {f"a{n}" for n in range(5)}
+    assert held_out(collected(one, 0, eval_prompts=10, split_column="part")) != held_out(drawn[0]), "the seed draws"
+    with pytest.raises(InvalidDataError, match="has 20 prompts for evaluation, fewer than 21") as caught:
+        collected(one, eval_prompts=21, split_column="part")
+    assert caught.value.hint == "--eval-prompts 20"
+
+
+def test_a_split_column_of_a_spreadsheet(tmp_path):
+    path = tmp_path / "prompts.csv"
+    path.write_text("prompt,split\na,train\nb,eval\nc,train\n")
+    assert held_out(collected(path, split_column="split")) == ["b"]
+    assert len(held_out(collected(path, eval_prompts=2))) == 2, "no column is looked for that was not asked for"
+
+
+@pytest.mark.parametrize("value", ["test", "Eval", "", None, 1, ["eval"]])
+def test_a_split_that_is_none_names_its_line(tmp_path, value):
+    path = split_file(tmp_path, [("a", "train"), ("b", value), ("c", "eval")])
+    with pytest.raises(InvalidDataError, match=r"^prompts\.jsonl line 2: `part` is .*neither `train` nor `eval`$"):
+        collected(path, split_column="part")
+
+
+def test_a_split_column_that_is_missing_suggests_the_nearest(tmp_path):
+    path = split_file(tmp_path, [("a", "train"), ("b", "eval")], key="split")
+    with pytest.raises(InvalidDataError, match=r"line 1 has no field `splt` — did you mean `split`") as caught:
+        collected(path, split_column="splt")
+    assert caught.value.hint == "--split-column NAME"
+
+
+def test_a_prompt_can_not_be_in_both_parts(tmp_path):
+    path = split_file(tmp_path, [("a", "train"), ("b", "eval"), ("a", "train"), ("b", "train")])
+    with pytest.raises(
+        InvalidDataError, match=r"line 4 repeats the prompt of prompts\.jsonl line 2, and is for `train`"
+    ):
+        collected(path, split_column="part")
+    path = split_file(tmp_path, [("a", "train"), ("b", "eval"), ("a", "train")])
+    assert collected(path, split_column="part").dropped_duplicates == ["prompts.jsonl line 3"]
+
+
+@pytest.mark.parametrize("source", ["tiny", "owner/name"])
+def test_only_a_file_has_a_split_column(source):
+    with pytest.raises(UsageError, match=f"`{source}` is no file") as caught:
+        collected(source, split_column="part")
+    assert caught.value.hint == "--prompts FILE.jsonl"
+
+
 def test_what_a_source_means(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").touch()
