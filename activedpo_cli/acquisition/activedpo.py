@@ -4,7 +4,8 @@
 pair with the largest ‖φ‖ in V⁻¹ is taken and its φφᵀ added to V, so that a batch does not repeat itself.
 
 Source: arXiv 2505.19241, algorithm 1, Eqs. (3) and (4). Score: ‖φ‖ in V⁻¹ when the pair was picked.
-Cost: O(n d B + n d s + d B²) for n candidates, d features, s pairs labelled earlier and budget B; no d × d matrix.
+Cost: O(n d B + n d s + d B²) for n candidates, d features, s pairs labelled earlier and budget B; a d × d matrix only where
+d pairs are covered.
 """
 
 from collections.abc import Callable, Sequence
