@@ -194,7 +194,8 @@ class SelectSettings(BaseModel):
     method: str = setting("activedpo", "acquisition method (see `activedpo ls methods`)")
     budget: PositiveInt = setting(50, "labels to buy in this iteration (paper: 50)")
     normalise: Literal["response", "pair", "none"] = setting(
-        "response", "bring to unit norm each response's features, each pair's difference, or nothing (what --features does)"
+        "response",
+        "bring to unit norm each response's features, each pair's difference, or nothing (what --features does)",
     )
     max_per_prompt: PositiveInt | None = setting(None, "most pairs of one prompt in one batch; null for no limit")
 
