@@ -69,6 +69,10 @@ class ExperimentFolder:
         """Held by who works on a run."""
         return self.path / ".locks" / f"{job.path.name}.lock"
 
+    def rows_path(self, job: Job) -> Path:
+        """What a finished run came to."""
+        return self.path / "rows" / f"{job.path.name}.jsonl"
+
     def log_path(self, worker: int) -> Path:
         """What a worker says."""
         return self.path / "logs" / f"worker-{worker}.log"

@@ -1,11 +1,14 @@
 """What the runs of an experiment came to: a row for each arm, seed and iteration, read from their manifests."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from activedpo_cli.artifacts import files
+from activedpo_cli.artifacts.jsonl import encode_json
 from activedpo_cli.artifacts.run import STAGES, Run
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.records import EvaluatedResponse, OutcomeRow
@@ -48,7 +51,25 @@ class ResultRow:
 
 def read_results(folder: ExperimentFolder, jobs: Sequence[Job]) -> list[ResultRow]:
     """The rows of all finished runs, in the order of the jobs."""
-    return [row for job in jobs if folder.is_done(job) for row in _of_job(folder, job)]
+    return [row for job in jobs if folder.is_done(job) for row in rows_of(folder, job)]
+
+
+def rows_of(folder: ExperimentFolder, job: Job) -> list[ResultRow]:
+    """The rows of a finished run, kept from when it was finished: what features cost is not known once they are deleted."""
+    run, path = job.run, folder.rows_path(job)
+    assert run is not None
+    if path.is_file():
+        kept = [row_of(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        if [row.digest for row in kept] == _digests(run, folder.spec.iterations):
+            return kept
+    found = _of_job(folder, job)
+    files.write_bytes(path, b"".join(encode_json(as_json(row)) + b"\n" for row in found))
+    return found
+
+
+def _digests(run: Run, iterations: int) -> list[str]:
+    evaluations = [run.initial_evaluation, *(run.stage("evaluate", t) for t in range(1, iterations + 1))]
+    return [manifest.digest for folder in evaluations if (manifest := folder.manifest) is not None]
 
 
 def row_of(values: dict[str, Any]) -> ResultRow:

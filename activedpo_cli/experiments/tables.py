@@ -9,8 +9,6 @@ from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.reports.section import Table, table
 from activedpo_cli.reports.wording import number, share, share_with_interval, with_interval
 
-BACKGROUND_STAGES = ("generate", "label", "train", "evaluate")
-
 
 def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) -> Table:
     """What each arm's whole curve comes to, best first."""
@@ -89,15 +87,17 @@ def cost_table(rows: Sequence[ResultRow], arms: Sequence[str]) -> Table:
     """What choosing the pairs costs: seconds an iteration, share of the iteration, bytes."""
     cells = []
     for arm in arms:
-        done = [row for row in rows if row.arm == arm and row.seconds]
+        done = [row for row in rows if row.arm == arm and {"featurize", "select"} <= row.seconds.keys()]
+        if not done:  # deleted before anybody asked
+            continue
         totals = [sum(row.seconds.values()) for row in done]
-        choosing = [row.seconds.get("featurize", 0) + row.seconds.get("select", 0) for row in done]
+        choosing = [row.seconds["featurize"] + row.seconds["select"] for row in done]
         stored = [row.bytes_of_features for row in done if row.bytes_of_features is not None]
         cells.append(
             [
                 arm,
-                number(fmean(row.seconds.get("featurize", 0) for row in done), 2),
-                number(fmean(row.seconds.get("select", 0) for row in done), 3),
+                number(fmean(row.seconds["featurize"] for row in done), 2),
+                number(fmean(row.seconds["select"] for row in done), 3),
                 share(sum(choosing) / sum(totals)),
                 number(fmean(totals), 1),
                 number(fmean(stored) / 1e6, 2) if stored else "",

@@ -8,6 +8,7 @@ from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.run import STAGES, Run
 from activedpo_cli.errors import ActiveDPOError, BusyError, LabelsPendingError, UsageError
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
+from activedpo_cli.experiments.results import rows_of
 from activedpo_cli.experiments.sharing import borrow_initial_evaluation, borrow_stage
 from activedpo_cli.progress import Progress, SilentProgress
 from activedpo_cli.stages.base import Execution
@@ -59,6 +60,7 @@ def do_jobs(
             with exclusive(folder.lock_path(job), str(job.path)):
                 if not folder.is_done(job):  # another process may have done it since
                     _do_job(folder, job, execution, _Quiet(progress, said))
+                    rows_of(folder, job)
                     result.finished += 1
             folder.note_failure(job, None)
         except BusyError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from command_line import activedpo, all_outputs, done, refused, rows, snapshot
+from command_line import STAGES, activedpo, all_outputs, done, refused, rows, snapshot
 from small_runs import SMALL
 
 ORACLE = """
@@ -93,6 +93,8 @@ def test_the_results_are_what_the_evaluations_say(made: Path) -> None:
             answers = rows(run / f"iter-{row['iteration']:03d}/label/outcomes.jsonl")
             gaps = [abs(answer["score_a"] - answer["score_b"]) for answer in answers]
             assert row["score_gap"] == pytest.approx(sum(gaps) / len(gaps))
+        if row["iteration"]:
+            assert row["seconds"].keys() == set(STAGES), "also of features that are deleted by now"
     tables = (made / "runs/small/tables.md").read_text()
     assert "| norm | 2 |" in tables
     assert (made / "runs/small/index.html").stat().st_size > 10_000
