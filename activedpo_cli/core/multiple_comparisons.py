@@ -33,6 +33,27 @@ def sign_flip_p_value(differences: Sequence[Number], seed: int = 0) -> float:
     return (hits + 1) / (SAMPLED_SIGNS + 1)
 
 
+def joint_sign_flip_p_value(rows: Sequence[Sequence[Number]], seed: int = 0) -> float:
+    """The same for several differences at once: p of all their means being 0, by Σ mean²; a row has those of one seed.
+
+    The signs of a row are flipped together. For rows of one difference it is `sign_flip_p_value`. Raises ValueError for no
+    differences.
+    """
+    if not rows or not rows[0]:
+        raise ValueError("no differences to test")
+    columns = [[float(value) for value in column] for column in zip(*rows, strict=True)]
+
+    def size(signs: Sequence[int]) -> float:
+        return sum(sum(s * v for s, v in zip(signs, column, strict=True)) ** 2 for column in columns)
+
+    reached = size([1] * len(rows)) - 1e-12 * sum(sum(map(abs, column)) ** 2 for column in columns)
+    if len(rows) <= MOST_EXACT:
+        return fmean(size(signs) >= reached for signs in itertools.product((1, -1), repeat=len(rows)))
+    draw = random.Random(seed)
+    hits = sum(size([draw.choice((1, -1)) for _ in rows]) >= reached for _ in range(SAMPLED_SIGNS))
+    return (hits + 1) / (SAMPLED_SIGNS + 1)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values, in the given order: below α for all of which, the chance of any false one is below α."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])

@@ -13,6 +13,7 @@ from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.experiments.analysis import REWARD, SECOND_REWARD, ArmCurve, analyse, arms_in, measured
 from activedpo_cli.experiments.figures import curve_plot, difference_plot
 from activedpo_cli.experiments.folder import RESULTS_NAME, ExperimentFolder
+from activedpo_cli.experiments.grid_tables import grid_tables
 from activedpo_cli.experiments.results import ResultRow, as_json, read_results
 from activedpo_cli.experiments.spec import ExperimentSpec, counterparts
 from activedpo_cli.experiments.tables import cost_table, curve_table, markdown, other_table, point_table
@@ -76,6 +77,7 @@ def all_tables(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Table]:
     arms = arms_in(rows)
     return [
         *(curve_table(title, curves, spec.baseline) for title, curves in found),
+        *grid_tables(found, spec),
         *(point_table(f"{title}, after each iteration", curves) for title, curves in found),
         other_table(rows, arms),
         cost_table(rows, arms),

@@ -150,7 +150,7 @@ def arms_of(spec: ExperimentSpec) -> dict[str, dict[str, Any]]:
     return {
         name + suffix: {**spec.settings, **settings, **point}
         for name, settings in spec.arms.items()
-        for suffix, point in _points(spec)
+        for suffix, point in points_of(spec)
     }
 
 
@@ -158,19 +158,19 @@ def counterparts(spec: ExperimentSpec, role: str | None) -> dict[str, str]:
     """For every arm the baseline's (or the ceiling's) arm at the same point of the grid; empty without such a role."""
     if role is None:
         return {}
-    return {name + suffix: role + suffix for name in spec.arms for suffix, _ in _points(spec)}
+    return {name + suffix: role + suffix for name in spec.arms for suffix, _ in points_of(spec)}
 
 
-def _points(spec: ExperimentSpec) -> list[tuple[str, dict[str, Any]]]:
+def points_of(spec: ExperimentSpec) -> list[tuple[str, dict[str, Any]]]:
     """Each combination of the grid, with what it adds to an arm's name."""
     points = [dict(zip(spec.grid, values, strict=True)) for values in itertools.product(*spec.grid.values())]
     return [
-        ("".join(f"+{key.rpartition('.')[2]}={_short(value)}" for key, value in point.items()), point)
+        ("".join(f"+{key.rpartition('.')[2]}={short_value(value)}" for key, value in point.items()), point)
         for point in points
     ]
 
 
-def _short(value: Any) -> str:
+def short_value(value: Any) -> str:
     """A value as part of a name; of a path or a hub id the last part."""
     text = f"{value:g}" if isinstance(value, float) else str(value).rstrip("/").rpartition("/")[2]
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
