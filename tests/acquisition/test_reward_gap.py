@@ -8,7 +8,7 @@ import pytest
 import torch
 from random_pool import random_pool, seeded
 
-from activedpo_cli.acquisition import expected_gain, gap_and_norm, largest_norm, reward_gap
+from activedpo_cli.acquisition import expected_gain, gap_and_norm, largest_norm, reward_gap, state_norm
 from activedpo_cli.acquisition.base import Candidates
 from activedpo_cli.core.reward_head import predicted_gaps
 
@@ -95,3 +95,14 @@ def test_the_expected_gain_is_the_change_of_the_pools_reward() -> None:
     found = expected_gain.choose(pool, len(pool), expected_gain.Settings(), seeded())
     assert found.rows.tolist() == np.argsort(-np.array(expected)).tolist()
     assert found.scores.tolist() == pytest.approx(sorted(expected, reverse=True), rel=1e-6, abs=1e-12)
+
+
+def test_the_control_takes_the_longest_differences_of_states() -> None:
+    pool = random_pool()
+    assert pool.mean_hidden is not None
+    lengths = [
+        float((pool.mean_hidden[a] - pool.mean_hidden[b]).norm()) for a, b in zip(pool.row_a, pool.row_b, strict=True)
+    ]
+    found = state_norm.choose(pool, 9, state_norm.Settings(), seeded())
+    assert found.rows.tolist() == sorted(range(len(lengths)), key=lambda row: -lengths[row])[:9]
+    assert found.scores.tolist() == pytest.approx(sorted(lengths, reverse=True)[:9], rel=1e-6)
