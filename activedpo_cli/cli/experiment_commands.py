@@ -22,6 +22,10 @@ def experiment(
     output: Annotated[
         Optional[Path], typer.Option("--output", metavar="FOLDER", help="Where it goes. \\[default: runs/SPEC]")
     ] = None,
+    runs_from: Annotated[
+        Optional[Path],
+        typer.Option("--runs-from", metavar="FOLDER", help="Use and add to the runs of another experiment's folder."),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes, a run at a time each.")] = 1,
     arms: Annotated[
         Optional[str], typer.Option("--arms", metavar="A,B", help="Only some of the arms. \\[default: all]")
@@ -58,6 +62,7 @@ def experiment(
     request = ExperimentRequest(
         spec=spec,
         output=output,
+        runs_from=runs_from,
         jobs=jobs,
         arms=arms.split(",") if arms else [],
         seeds=seeds,

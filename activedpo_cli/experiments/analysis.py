@@ -14,11 +14,14 @@ REWARD, SECOND_REWARD = "reward_mean", "second_reward_mean"
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """An arm minus the baseline at equal seeds: mean with its 95 % interval, and p by sign flips, as is and by Holm."""
+    """An arm minus the baseline at equal seeds: mean with its 95 % interval, and p by sign flips, as is and by Holm.
+
+    A ceiling is no hypothesis: it has no adjusted p, and is not counted for those of the others.
+    """
 
     interval: MeanInterval
     p_value: float
-    adjusted: float
+    adjusted: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ def analyse(
     by_arm = {arm: _curves(rows, arm, measure) for arm in arms_in(rows)}
     labels = {arm: _labels(rows, arm) for arm in by_arm}
     heights = {arm: _heights(labels[arm], curves) for arm, curves in by_arm.items()}
-    differences = _height_differences(heights, baselines)
+    differences = _height_differences(heights, baselines, set(ceilings.values()))
     return [
         ArmCurve(
             arm=arm,
@@ -131,19 +134,21 @@ def _labels_to_target(
 
 
 def _height_differences(
-    heights: Mapping[str, Mapping[int, float]], baselines: Mapping[str, str]
+    heights: Mapping[str, Mapping[int, float]], baselines: Mapping[str, str], ceilings: set[str]
 ) -> dict[str, Difference]:
-    """Of every arm but the baselines; Holm's correction is over all of them."""
+    """Of every arm but the baselines; Holm's correction is over all of them but the ceilings."""
     pairs = {}
     for arm, own in heights.items():
         base = heights.get(baselines.get(arm, arm), {})
         shared = [value - base[seed] for seed, value in own.items() if seed in base]
         if arm != baselines.get(arm, arm) and len(shared) > 1:
             pairs[arm] = shared
-    p_values = [sign_flip_p_value(values) for values in pairs.values()]
+    p_values = {arm: sign_flip_p_value(values) for arm, values in pairs.items()}
+    tested = [arm for arm in pairs if arm not in ceilings]
+    adjusted = dict(zip(tested, holm([p_values[arm] for arm in tested]), strict=True))
     return {
-        arm: Difference(interval=mean_interval(values), p_value=p_value, adjusted=adjusted)
-        for (arm, values), p_value, adjusted in zip(pairs.items(), p_values, holm(p_values), strict=True)
+        arm: Difference(interval=mean_interval(values), p_value=p_values[arm], adjusted=adjusted.get(arm))
+        for arm, values in pairs.items()
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from activedpo_cli.artifacts.run import run_path
 from activedpo_cli.config import parse_assignment
-from activedpo_cli.errors import UsageError
+from activedpo_cli.errors import ActiveDPOError, UsageError
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.experiments.spec import parse_seeds, read_spec, spec_path, with_settings
 from activedpo_cli.experiments.work import check_settings, do_jobs, prune
@@ -22,6 +22,7 @@ class ExperimentRequest:
 
     spec: str
     output: Path | None = None
+    runs_from: Path | None = None
     jobs: int = 1
     arms: Sequence[str] = ()
     seeds: str | None = None
@@ -66,7 +67,7 @@ def conduct(request: ExperimentRequest, progress: Progress) -> ExperimentResult:
     if request.iterations is not None:
         spec = spec.model_copy(update={"iterations": request.iterations})
     name = spec_path(request.spec).stem
-    folder = ExperimentFolder(request.output or run_path(name), spec)
+    folder = ExperimentFolder(request.output or run_path(name), spec, request.runs_from)
     jobs = folder.jobs(request.arms, _seeds(request.seeds))
     check_settings(folder, jobs)
     folder.write_spec()
@@ -97,7 +98,7 @@ def _seeds(text: str | None) -> list[int]:
 def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[Job], progress: Progress) -> list[str]:
     """Do the runs here or in worker processes; returns the names of those that others are doing."""
     if request.jobs > 1:
-        from activedpo_cli.experiments.workers import run_workers
+        from activedpo_cli.experiments.workers import last_words, run_workers
 
         command = ["-m", "activedpo_cli", "experiment", request.spec, "--output", str(folder.path), "--no-report"]
         command += ["--device", request.device, "--quiet"]
@@ -105,8 +106,18 @@ def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[J
         command += ["--seeds", request.seeds] if request.seeds else []
         command += ["--iterations", str(request.iterations)] if request.iterations else []
         command += [word for text in request.set_ for word in ("--set", text)]
-        run_workers(folder, jobs, command, request.jobs, progress)
-        return [job.path.name for job in jobs if not folder.is_done(job) and not folder.failure(job)]
+        command += ["--runs-from", str(request.runs_from)] if request.runs_from else []
+        codes = run_workers(folder, jobs, command, request.jobs, progress)
+        left = [job for job in jobs if not folder.is_done(job) and not folder.failure(job)]
+        busy = [job.path.name for job in left if folder.is_worked_on(job)]
+        if len(busy) < len(left):
+            dead = max(range(1, request.jobs + 1), key=lambda number: codes[number - 1] != 0)
+            raise ActiveDPOError(
+                f"worker {dead} ended with exit code {codes[dead - 1]}, and {len(left) - len(busy)} runs are not done",
+                details=last_words(folder, dead),
+                hint=f"its whole log is `{folder.log_path(dead)}`; the same command goes on",
+            )
+        return busy
     from activedpo_cli.models.kept_base import KeptBase
 
     execution = Execution(request.device, kept=KeptBase())

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.artifacts import files, jsonl
-from activedpo_cli.artifacts.lock import waiting
+from activedpo_cli.artifacts.lock import exclusive, waiting
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import UsageError
+from activedpo_cli.errors import BusyError, InvalidDataError, RefusedError, UsageError
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, with_variables
 
 RESULTS_NAME = "results.jsonl"
@@ -32,50 +32,60 @@ class Job:
 
 
 class ExperimentFolder:
-    """The files of an experiment."""
+    """The files of an experiment; its runs may be those of another experiment, in `shared`."""
 
-    def __init__(self, path: Path, spec: ExperimentSpec) -> None:
-        self.path, self.spec = path, spec
+    def __init__(self, path: Path, spec: ExperimentSpec, shared: Path | None = None) -> None:
+        self.path, self.spec, self.shared = path, spec, shared or path
 
     def jobs(self, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Job]:
         """The runs in the order of work, seed by seed, so that a stopped experiment can be compared; some or all.
 
-        Raises UsageError for an arm or seed that the experiment does not have.
+        Raises UsageError for an arm or seed that the experiment does not have, or for arms that would share a folder.
         """
         known = arms_of(self.spec)
         _check_known("arm", arms, list(known))
         _check_known("seed", seeds, self.spec.seeds)
+        _check_folders(list(known))
         return [
-            Job(arm, seed, {**with_variables(settings), "seed": seed}, self.path / "runs" / f"{_slug(arm)}-s{seed}")
+            Job(arm, seed, {**with_variables(settings), "seed": seed}, self.shared / "runs" / f"{_slug(arm)}-s{seed}")
             for seed in (seeds or self.spec.seeds)
             for arm, settings in known.items()
             if not arms or arm in arms
         ]
 
     def is_done(self, job: Job) -> bool:
-        """Whether its last iteration was evaluated."""
+        """Whether its last iteration was evaluated; a damaged run is not, and says so when it is worked on."""
         run = job.run
-        return run is not None and run.stage("evaluate", self.spec.iterations).manifest is not None
+        try:
+            return run is not None and run.stage("evaluate", self.spec.iterations).manifest is not None
+        except InvalidDataError:
+            return False
 
     def write_spec(self) -> None:
-        """Keep the specification beside what was made by it."""
+        """Keep the specification beside what was made by it; raises RefusedError where another experiment stands."""
         content = self.spec.model_dump(mode="json")
         path = self.path / SPEC_NAME
         with waiting(self.path / ".locks" / "spec.lock"):  # processes on one experiment often begin at the same time
-            if not path.is_file() or jsonl.read_json(path) != content:
+            standing = jsonl.read_json(path) if path.is_file() else content
+            if standing.get("title") != self.spec.title:
+                raise RefusedError(
+                    f"`{self.path}` holds another experiment, “{standing.get('title')}”, whose report would be lost",
+                    hint=f"to use its runs: leave --output out, and add `--runs-from {self.path}`",
+                )
+            if standing != content or not path.is_file():
                 jsonl.write_json(path, content)
 
     def lock_path(self, job: Job) -> Path:
         """Held by who works on a run."""
-        return self.path / ".locks" / f"{job.path.name}.lock"
+        return self.shared / ".locks" / f"{job.path.name}.lock"
 
     def rows_path(self, job: Job) -> Path:
         """What a finished run came to."""
-        return self.path / "rows" / f"{job.path.name}.jsonl"
+        return self.shared / "rows" / f"{job.path.name}.jsonl"
 
     def log_path(self, worker: int) -> Path:
         """What a worker says."""
-        return self.path / "logs" / f"worker-{worker}.log"
+        return self.shared / "logs" / f"worker-{worker}.log"
 
     def note_failure(self, job: Job, message: str | None) -> None:
         """Remember why a run failed, or with None that it did not."""
@@ -86,12 +96,20 @@ class ExperimentFolder:
             path.unlink(missing_ok=True)
 
     def failure(self, job: Job) -> str | None:
-        """Why a run failed the last time, None if it did not."""
+        """Why a run failed the last time, in a line; None if it did not."""
         path = self._failure_path(job)
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else None
+
+    def is_worked_on(self, job: Job) -> bool:
+        """Whether some process holds the run's lock now."""
+        try:
+            with exclusive(self.lock_path(job), str(job.path)):
+                return False
+        except BusyError:
+            return True
 
     def _failure_path(self, job: Job) -> Path:
-        return self.path / ".failed" / f"{job.path.name}.txt"
+        return self.shared / ".failed" / f"{job.path.name}.txt"
 
 
 def _check_known(kind: str, asked: Sequence[Any], known: Sequence[Any]) -> None:
@@ -100,6 +118,14 @@ def _check_known(kind: str, asked: Sequence[Any], known: Sequence[Any]) -> None:
             raise UsageError(
                 f"the experiment has no {kind} `{value}`", details=[f"known: {', '.join(map(str, known))}"]
             )
+
+
+def _check_folders(arms: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for arm in arms:
+        other = first.setdefault(_slug(arm), arm)
+        if other != arm:
+            raise UsageError(f"the arms `{other}` and `{arm}` would have the same folder", hint="rename one of them")
 
 
 def _slug(arm: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from activedpo_cli import __version__
 from activedpo_cli.artifacts import files, jsonl
-from activedpo_cli.artifacts.lock import exclusive
+from activedpo_cli.artifacts.lock import waiting
 from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.experiments.analysis import REWARD, SECOND_REWARD, ArmCurve, analyse, arms_in, measured
 from activedpo_cli.experiments.figures import curve_plot, difference_plot
@@ -44,12 +44,12 @@ class ExperimentReport:
 
 def build_experiment_report(folder: ExperimentFolder) -> ExperimentReport:
     """Report on every finished run, and write nothing where that is what the files say already."""
-    rows = read_results(folder, folder.jobs())
-    summary = summarise(rows, folder.spec)
-    tables = all_tables(rows, folder.spec)
     page = folder.path / PAGE_NAME
-    if not (page.is_file() and (standing := _standing(folder.path)) is not None and standing == summary):
-        with exclusive(folder.path / ".locks" / "report.lock", str(page)):
+    with waiting(folder.path / ".locks" / "report.lock"):
+        rows = read_results(folder, folder.jobs())
+        tables = all_tables(rows, folder.spec)
+        summary = summarise(rows, folder.spec) | {"tables_digest": digest_of(markdown(tables))}
+        if not page.is_file() or _standing(folder.path) != summary:
             _write(folder.path, rows, folder.spec, summary, tables)
     return ExperimentReport(page=page, tables=tables[:1], summary=summary)
 
@@ -64,9 +64,9 @@ def summarise(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, Any]
         "seeds": {arm: sorted({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)},
         "evaluations_digest": digest_of([[row.arm, row.seed, row.iteration, row.digest] for row in rows]),
         "measures": {
-            name: [_as_json(curve) for curve in _analysed(rows, name, spec)]
+            name: [_as_json(curve) for curve in _analysed(used, name, spec)]
             for name in TITLES
-            if measured([row for row in rows if row.iteration], name)
+            if (used := _rows_with(rows, name))
         },
     }
 
@@ -75,13 +75,14 @@ def all_tables(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Table]:
     """The tables of the page and of `tables.md`, the most telling first."""
     found = _measured(rows, spec)
     arms = arms_in(rows)
-    return [
+    tables = [
         *(curve_table(title, curves, spec.baseline) for title, curves in found),
         *grid_tables(found, spec),
         *(point_table(f"{title}, after each iteration", curves) for title, curves in found),
         other_table(rows, arms),
         cost_table(rows, arms),
     ]
+    return [entry for entry in tables if entry.rows]
 
 
 def all_plots(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Plot]:
@@ -95,13 +96,14 @@ def all_plots(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Plot]:
 
 def _measured(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[tuple[str, list[ArmCurve]]]:
     """The curves in every measure that all evaluations have; iteration 0 is left out where only later ones have it."""
-    found = []
-    for name, title in TITLES.items():
-        later = [row for row in rows if row.iteration]
-        if measured(later, name):
-            used = list(rows) if measured(rows, name) else later
-            found.append((title, _analysed(used, name, spec)))
-    return found
+    used = {name: _rows_with(rows, name) for name in TITLES}
+    return [(title, _analysed(used[name], name, spec)) for name, title in TITLES.items() if used[name]]
+
+
+def _rows_with(rows: Sequence[ResultRow], measure: str) -> list[ResultRow]:
+    """All rows where all have the measure, all but iteration 0 where only these have it, else none."""
+    later = [row for row in rows if row.iteration]
+    return list(rows) if measured(rows, measure) else later if measured(later, measure) else []
 
 
 def _analysed(rows: Sequence[ResultRow], measure: str, spec: ExperimentSpec) -> list[ArmCurve]:
@@ -145,13 +147,29 @@ def _write(
 def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
     counts = {arm: len({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)}
     sentences = [
-        f"Finished runs: {listed([f'{arm} with {count} seeds' for arm, count in counts.items()])}. Runs of one seed begin "
-        "with the same prompts, held-out prompts, adapter and pool.",
-        "Every interval covers 95 % for its number alone. p is that of a two-sided sign-flip test over seeds of the mean "
-        f"height of the curve; in brackets by Holm for the {max(0, len(counts) - 1)} comparisons in the table. Differences "
-        "at single numbers of labels are not corrected for looking at several.",
-        "The scorer that answers is the one that the labels come from, so its reward is circular; the second scorer is not.",
+        f"Finished runs: {listed([f'{arm} with {count} seeds' for arm, count in counts.items()])}. Runs of one seed whose "
+        "settings allow it begin with the same prompts, held-out prompts, adapter and pool.",
+        "The first scorer is that of the evaluation; where the labels come from it too, its reward is circular.",
     ]
+    if measured([row for row in rows if row.iteration], SECOND_REWARD):
+        sentences.append(
+            "The second scorer gave no labels; how far it measures the same thing is for the reader to judge."
+        )
+    compared = len(_compared(rows, spec))
+    if compared:
+        sentences.append(
+            "Every interval covers 95 % for its number alone, over seeds. p is that of a two-sided sign-flip test of the "
+            f"mean height of the curve; in brackets by Holm for {compared} comparisons, that of a ceiling left out. "
+            "Differences at single numbers of labels are not corrected for looking at several, nor is anything for looking "
+            "while runs were still being added."
+        )
     if spec.ceiling is not None:
         sentences.append(f"{spec.ceiling} reads the answers before it buys them: it is a ceiling, not a method.")
     return sentences
+
+
+def _compared(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[ArmCurve]:
+    """The arms whose p is corrected, in the first measure."""
+    measures = _measured(rows, spec)
+    curves = measures[0][1] if measures else []
+    return [curve for curve in curves if curve.height_difference and curve.height_difference.adjusted is not None]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -58,13 +59,27 @@ def rows_of(folder: ExperimentFolder, job: Job) -> list[ResultRow]:
     """The rows of a finished run, kept from when it was finished: what features cost is not known once they are deleted."""
     run, path = job.run, folder.rows_path(job)
     assert run is not None
-    if path.is_file():
-        kept = [row_of(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-        if [row.digest for row in kept] == _digests(run, folder.spec.iterations):
-            return kept
-    found = _of_job(folder, job)
+    kept = _kept_rows(path)
+    if [row.digest for row in kept] == _digests(run, folder.spec.iterations):
+        return kept
+    costs = {(row.iteration, row.digest): row for row in kept}
+    found = [_with_costs(row, costs.get((row.iteration, row.digest))) for row in _of_job(folder, job)]
     files.write_bytes(path, b"".join(encode_json(as_json(row)) + b"\n" for row in found))
     return found
+
+
+def _kept_rows(path: Path) -> list[ResultRow]:
+    """Those on disk, none where they are of another version of this module."""
+    if not path.is_file():
+        return []
+    rows = [row_of(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return rows if all(set(row.measures) == set(MEASURES) for row in rows) else []
+
+
+def _with_costs(row: ResultRow, kept: ResultRow | None) -> ResultRow:
+    if kept is None or row.seconds.keys() >= kept.seconds.keys():
+        return row
+    return dataclasses.replace(row, seconds=kept.seconds, bytes_of_features=kept.bytes_of_features)
 
 
 def _digests(run: Run, iterations: int) -> list[str]:
@@ -153,9 +168,10 @@ def _at_initial_length(metrics: dict[str, Any], rows: Sequence[EvaluatedResponse
         middle = fmean(row.num_tokens for row in group)
         products += sum((row.num_tokens - middle) * (row.reward or 0.0) for row in group)
         squares += sum((row.num_tokens - middle) ** 2 for row in group)
-    slope = products / squares if squares else 0.0
     change = metrics["response_tokens_mean"] - metrics["response_tokens_mean_initial"]
-    return float(metrics["reward_mean"] - slope * change)
+    if not squares:  # one response a prompt, or all equally long: no slope is known
+        return float(metrics["reward_mean"]) if change == 0 else None
+    return float(metrics["reward_mean"] - products / squares * change)
 
 
 def _score_gap(run: Run, iteration: int) -> float | None:

@@ -10,6 +10,7 @@ from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.stage_folder import StageFolder
+from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.stages.base import Stage
 
 
@@ -40,15 +41,26 @@ def borrow_initial_evaluation(run: Run, wanted: Started, siblings: Iterable[Run]
 
 def _borrow(folder: StageFolder, wanted: Started, others: Iterable[StageFolder], lock: Path) -> bool:
     for other in others:
-        manifest = other.manifest
-        if manifest is None or not _is_same(manifest, wanted) or other.missing_outputs():
+        if not _has(other, wanted):
             continue
         with exclusive(lock, str(folder.path)):
             if folder.path.exists():
                 return False
-            files.write_folder_with(folder.path, partial(_copy, other.path))
+            try:
+                files.write_folder_with(folder.path, partial(_copy, other.path))
+            except (shutil.Error, FileNotFoundError):  # pruned by another process while it was read
+                continue
         return True
     return False
+
+
+def _has(other: StageFolder, wanted: Started) -> bool:
+    """Whether a sibling's folder holds what is wanted, whole; a damaged one does not."""
+    try:
+        manifest = other.manifest
+        return manifest is not None and _is_same(manifest, wanted) and not other.missing_outputs()
+    except (InvalidDataError, OSError):
+        return False
 
 
 def _is_same(manifest: Started, wanted: Started) -> bool:

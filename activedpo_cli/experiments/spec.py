@@ -14,6 +14,7 @@ from activedpo_cli.settings import PositiveInt
 from activedpo_cli.yaml_text import read_yaml
 
 BUILT_IN = Path(__file__).parent / "specs"
+SFT_MODEL = "/reference/sft/model"
 _RANGE = re.compile(r"(\d+)-(\d+)")
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,47}")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -77,6 +78,10 @@ class ExperimentSpec(BaseModel):
             name = getattr(self, role)
             if name is not None and name not in self.arms:
                 raise ValueError(f"{role} `{name}` is none of the arms: {', '.join(self.arms)}")
+        for key, values in self.grid.items():
+            names = [short_value(value) for value in values]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two values of `{key}` in grid would be called alike: {', '.join(names)}")
         for place in (self.settings, self.grid, *self.arms.values()):
             if "seed" in place:
                 raise ValueError("`seed` is set by seeds")
@@ -122,7 +127,10 @@ def with_settings(spec: ExperimentSpec, changes: Mapping[str, Any]) -> Experimen
     grid = {key: value if isinstance(value, list) else [value] for key, value in changes.items() if key in spec.grid}
     settings = {key: value for key, value in changes.items() if key not in spec.grid}
     values = spec.model_dump() | {"grid": {**spec.grid, **grid}, "settings": {**spec.settings, **settings}}
-    return ExperimentSpec.model_validate(values)
+    try:
+        return ExperimentSpec.model_validate(values)
+    except ValidationError as error:
+        raise UsageError("the experiment can't be with these settings", details=[error.errors()[0]["msg"]]) from error
 
 
 def spec_path(name_or_path: str) -> Path:
@@ -171,8 +179,9 @@ def points_of(spec: ExperimentSpec) -> list[tuple[str, dict[str, Any]]]:
 
 
 def short_value(value: Any) -> str:
-    """A value as part of a name; of a path or a hub id the last part."""
-    text = f"{value:g}" if isinstance(value, float) else str(value).rstrip("/").rpartition("/")[2]
+    """A value as part of a name; of a path or a hub id the last part, of a model that *sft* made its run's name."""
+    text = f"{value:g}" if isinstance(value, float) else str(value).rstrip("/").removesuffix(SFT_MODEL)
+    text = text.rpartition("/")[2]
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 

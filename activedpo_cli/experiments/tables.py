@@ -121,7 +121,9 @@ def _markdown_rows(entry: Table) -> str:
 
 
 def _p_value(difference: Difference | None) -> str:
-    return "" if difference is None else f"{difference.p_value:.3f} ({difference.adjusted:.3f})"
+    if difference is None:
+        return ""
+    return f"{difference.p_value:.3f}" + ("" if difference.adjusted is None else f" ({difference.adjusted:.3f})")
 
 
 def _labels(row: ArmCurve) -> str:

@@ -1,12 +1,15 @@
 """Do the runs of an experiment in this process, one after the other, each under its lock."""
 
 import shutil
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from activedpo_cli.artifacts import files
 from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.run import STAGES, Run
-from activedpo_cli.errors import ActiveDPOError, BusyError, LabelsPendingError, UsageError
+from activedpo_cli.errors import ActiveDPOError, BusyError, LabelsPendingError
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.experiments.results import rows_of
 from activedpo_cli.experiments.sharing import borrow_initial_evaluation, borrow_stage
@@ -47,9 +50,9 @@ def do_jobs(
     progress: Progress,
     on_done: Callable[[Job], None] = lambda job: None,
 ) -> WorkResult:
-    """Do every run that is not done and that nobody else works on; one that fails leaves the others alone.
+    """Do every run that is not done and that nobody else works on; one that fails, however, leaves the others alone.
 
-    A setting that contradicts a run which stands raises RefusedError at once, since the whole experiment would be another.
+    Raises LabelsPendingError where people have to answer, which no experiment waits for.
     """
     result = WorkResult(0, [], {})
     said: set[str] = set()
@@ -66,13 +69,20 @@ def do_jobs(
         except BusyError:
             result.busy.append(job)
             continue
-        except (UsageError, LabelsPendingError):
+        except LabelsPendingError:
             raise
         except ActiveDPOError as error:
-            folder.note_failure(job, error.message)
-            result.failed[job.path.name] = error.message
+            _note(folder, job, result, "\n".join([error.message, *error.details]))
+        except Exception as error:
+            _note(folder, job, result, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
         on_done(job)
+    result.busy = [job for job in result.busy if not folder.is_done(job)]
     return result
+
+
+def _note(folder: ExperimentFolder, job: Job, result: WorkResult, text: str) -> None:
+    folder.note_failure(job, text)
+    result.failed[job.path.name] = text.partition("\n")[0]
 
 
 def check_settings(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
@@ -92,19 +102,22 @@ def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
         run = job.run
         if run is None or not folder.is_done(job):
             continue
-        for iteration in run.iterations():
-            path = run.stage("featurize", iteration).path
-            if path.is_dir() and (iteration > 1 or job.seed not in unfinished):
-                shutil.rmtree(path, ignore_errors=True)
+        with suppress(BusyError), exclusive(folder.lock_path(job), str(job.path)):
+            for iteration in range(1, folder.spec.iterations + 1):
+                path = run.stage("featurize", iteration).path
+                if path.is_dir() and (iteration > 1 or job.seed not in unfinished):
+                    condemned = path.with_name(".featurize.tmp")  # gone at once for whoever looks
+                    files.move(path, condemned)
+                    shutil.rmtree(condemned, ignore_errors=True)
 
 
 def _do_job(folder: ExperimentFolder, job: Job, execution: Execution, progress: Progress) -> None:
     run, _ = ensure_run(_request(folder, job), progress)
-    siblings = _siblings(folder, job)
     for iteration in range(1, folder.spec.iterations + 1):
         for name in STAGES:
-            if run.stage(name, iteration).manifest is None:
-                _do_stage(run, name, iteration, siblings, execution, progress)
+            is_pruned = name == "featurize" and run.stage("select", iteration).manifest is not None
+            if not is_pruned and run.stage(name, iteration).manifest is None:
+                _do_stage(run, name, iteration, _siblings(folder, job), execution, progress)
 
 
 def _do_stage(

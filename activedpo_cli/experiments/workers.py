@@ -12,12 +12,13 @@ from activedpo_cli.progress import Progress
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 20.0
+LAST_LINES = 3
 
 
 def run_workers(
     folder: ExperimentFolder, jobs: Sequence[Job], command: Sequence[str], count: int, progress: Progress
-) -> None:
-    """Start `count` processes of `command` and wait for them, showing how many runs are done.
+) -> list[int]:
+    """Start `count` processes of `command` and wait for them, showing how many runs are done; returns their exit codes.
 
     Each says what it has to say into a log of its own. All end with this process.
     """
@@ -34,6 +35,14 @@ def run_workers(
         finally:
             _end(workers)
             progress.stop()
+        return [worker.wait() for worker in workers]
+
+
+def last_words(folder: ExperimentFolder, worker: int) -> list[str]:
+    """The last lines of a worker's log."""
+    path = folder.log_path(worker)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
 
 
 def _start(

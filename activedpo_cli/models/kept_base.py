@@ -27,6 +27,10 @@ class KeptBase:
         """Remember what was built on the base, to undo it."""
         self._policy = policy
 
+    def forget(self) -> None:
+        """Load anew next time: an adapter may be half attached."""
+        self._model = self._policy = None
+
     def _take_adapter_off(self) -> None:
         if self._policy is None:
             return

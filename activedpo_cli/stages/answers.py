@@ -22,6 +22,7 @@ def scores_settings(config: Config) -> dict[str, Any]:
     return scorer_settings(config) | {
         "label.oracle": config.label.oracle,
         "label.score_field": config.label.score_field,
+        "evaluate.unit_size": config.evaluate.unit_size,  # how many a reward model scores at once
     }
 
 

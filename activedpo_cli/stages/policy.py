@@ -92,9 +92,14 @@ def load_policy(
     from activedpo_cli.models.adapters import attach_adapter
 
     reference = load_reference(run, config, execution)
-    if after_iteration == 0:
-        ensure_initial_adapter(run, config, reference.model)
-    policy = attach_adapter(reference.model, run.adapter_path(after_iteration), trainable=trainable)
+    try:
+        if after_iteration == 0:
+            ensure_initial_adapter(run, config, reference.model)
+        policy = attach_adapter(reference.model, run.adapter_path(after_iteration), trainable=trainable)
+    except BaseException:
+        if execution.kept is not None:
+            execution.kept.forget()
+        raise
     if execution.kept is not None:
         execution.kept.attached(policy)
     return policy, reference.tokenizer, reference.device

@@ -5,13 +5,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from command_line import STAGES, activedpo, all_outputs, done, refused, rows, snapshot
 from small_runs import SMALL
+
+from activedpo_cli.acquisition import largest_norm
+from activedpo_cli.experiments import workers
+from activedpo_cli.experiments.report import all_tables, summarise
+from activedpo_cli.experiments.results import row_of
+from activedpo_cli.experiments.spec import read_spec
 
 ORACLE = """
 def score(prompts, responses):
@@ -133,6 +141,95 @@ def test_seeds_and_arms_can_be_added(copied: Path, small_model: Path, prompts_fi
     assert snapshot(copied / "runs/small/runs/random-s3") == before
 
 
+def test_more_iterations_go_on_without_the_features_that_were_deleted(copied: Path) -> None:
+    before = {path.name: all_outputs(path) for path in Path("runs/small/runs").iterdir()}
+    costs = {
+        (row["arm"], row["seed"], row["iteration"]): row["seconds"] for row in rows(Path("runs/small/results.jsonl"))
+    }
+    done("experiment", "small.yaml", "--iterations", 3, "--seeds", "3", "--quiet")
+    for name in ("random-s3", "norm-s3"):
+        after = all_outputs(Path("runs/small/runs") / name)
+        assert before[name].items() <= after.items()
+        assert {"iter-001/featurize", "iter-002/featurize"}.isdisjoint(after), "not made again"
+        assert "iter-003/evaluate" in after
+    for row in rows(Path("runs/small/results.jsonl")):
+        if row["seed"] == 3 and 0 < row["iteration"] < 3:
+            assert row["seconds"] == costs[row["arm"], 3, row["iteration"]], "known from before"
+
+
+def test_another_experiment_shares_the_runs_and_leaves_the_report(
+    copied: Path, small_model: Path, prompts_file: Path
+) -> None:
+    before = snapshot(copied / "runs/small")
+    arms = {"random": ARMS["random"], "wide": {"select.method": "largest-norm", "select.budget": 5}}
+    write_spec(copied / "other.yaml", small_model, prompts_file, arms=arms, seeds=[3], title="Another")
+    assert "holds another experiment" in refused(3, "experiment", "other.yaml", "--output", "runs/small")
+    done("experiment", "other.yaml", "--runs-from", "runs/small", "--quiet")
+    assert {row["arm"] for row in rows(Path("runs/other/results.jsonl"))} == {"random", "wide"}
+    assert not Path("runs/other/runs").exists()
+    after = snapshot(copied / "runs/small")
+    assert {name: after[name] for name in before} == before
+    assert any(name.startswith("runs/wide-s3/") for name in after)
+
+
+def test_a_damaged_run_fails_alone(copied: Path) -> None:
+    manifest = Path("runs/small/runs/norm-s3/iter-002/evaluate/manifest.json")
+    manifest.write_text("{")
+    done("experiment", "small.yaml", "--arms", "random", "--quiet")
+    told = activedpo("experiment", "small.yaml", "--quiet")
+    assert told.exit_code == 1
+    assert "norm-s3" in told.stderr
+    assert {(row["arm"], row["seed"]) for row in rows(Path("runs/small/results.jsonl"))} == {
+        ("random", 3), ("random", 4), ("norm", 4),
+    }  # fmt: skip
+
+
+def test_what_nobody_foresaw_in_one_run_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path
+) -> None:
+    monkeypatch.chdir(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(largest_norm, "choose", broken)
+    told = activedpo("experiment", "small.yaml", "--seeds", "3", "--iterations", 1)
+    assert told.exit_code == 1
+    assert "norm-s3: RuntimeError: out of memory" in told.stderr
+    assert "Traceback" in Path("runs/small/.failed/norm-s3.txt").read_text()
+    assert {row["arm"] for row in rows(Path("runs/small/results.jsonl"))} == {"random"}
+
+
+def test_a_worker_that_dies_is_told_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path
+) -> None:
+    monkeypatch.chdir(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setattr(workers, "sys", SimpleNamespace(executable="/bin/false"))
+    told = refused(1, "experiment", "small.yaml", "--jobs", 2, "--seeds", "3", "--iterations", 1)
+    assert "2 runs are not done" in told
+
+
+def test_held_out_accuracy_alone_makes_a_report(made: Path, tmp_path: Path) -> None:
+    """Iteration 0 has none, as with a pool of recorded answers."""
+    found = [row_of(row) for row in rows(made / "runs/small/results.jsonl")]
+    nothing = dict.fromkeys(("reward_mean", "second_reward_mean", "win_rate"))
+    changed = [
+        replace(row, measures=row.measures | nothing | {"preference_accuracy": 0.5 + 0.1 * row.iteration or None})
+        for row in found
+    ]
+    changed = [
+        replace(row, measures=row.measures | {"preference_accuracy": None}) if row.iteration == 0 else row
+        for row in changed
+    ]
+    spec = read_spec(str(made / "small.yaml"))
+    summary = summarise(changed, spec)
+    (accuracy,) = summary["measures"]
+    assert accuracy == "preference_accuracy"
+    assert summary["measures"][accuracy][0]["height"][0] == pytest.approx(0.65)
+    assert [table.title for table in all_tables(changed, spec)][0] == "Accuracy on held-out preferences"
+
+
 def test_other_settings_under_finished_runs_are_refused(copied: Path, small_model: Path, prompts_file: Path) -> None:
     write_spec(copied / "small.yaml", small_model, prompts_file, settings={"train.learning_rate": 0.02})
     before = snapshot(copied / "runs/small/runs")
@@ -171,7 +268,7 @@ def test_two_processes_share_the_runs(tmp_path: Path, made: Path, monkeypatch: p
 def test_workers_do_what_one_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
     monkeypatch.chdir(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    told = done("experiment", "small.yaml", "--jobs", 2)
-    assert "4 of 4 runs are done" in told.stderr
-    alone = {path.name: all_outputs(path) for path in (made / "runs/small/runs").iterdir()}
-    assert {path.name: all_outputs(path) for path in Path("runs/small/runs").iterdir()} == alone
+    told = done("experiment", "small.yaml", "--jobs", 2, "--iterations", 1, "--seeds", "3")
+    assert "2 of 2 runs are done" in told.stderr
+    for path in Path("runs/small/runs").iterdir():
+        assert all_outputs(path).items() <= all_outputs(made / "runs/small/runs" / path.name).items()

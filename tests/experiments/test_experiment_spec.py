@@ -65,8 +65,18 @@ def test_settings_typed_with_the_command(tmp_path: Path) -> None:
         "model.name": "org/two",
     }
     assert list(arms_of(with_settings(spec, {"model.name": "c"}))) == ["activedpo+name=c"]
+    tuned = {"model.name": ["runs/one/reference/sft/model", "runs/two/reference/sft/model"]}
+    assert list(arms_of(with_settings(spec, tuned))) == ["activedpo+name=one", "activedpo+name=two"]
+    with pytest.raises(UsageError, match="can't be with these settings"):
+        with_settings(spec, {"model.name": ["a/model", "b/model"]})
     with pytest.raises(UsageError, match="is what arms of this experiment differ in"):
         with_settings(spec, {"select.method": "random"})
+
+
+def test_arms_that_would_share_a_folder_are_refused(tmp_path: Path) -> None:
+    spec = read(tmp_path, arms={"d=64": {}, "d_64": {"featurize.proj_dim": 64}})
+    with pytest.raises(UsageError, match="would have the same folder"):
+        ExperimentFolder(tmp_path / "made", spec).jobs()
 
 
 def test_variables_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +104,7 @@ def test_variables_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
         ({"ceiling": "top"}, "`top` is none of the arms"),
         ({"settings": {"seed": 3}}, "`seed` is set by seeds"),
         ({"iterations": 0}, "iterations"),
+        ({"grid": {"model.name": ["a/model", "b/model"]}}, "called alike: model, model"),
         ({"colour": "red"}, "colour"),
     ],
 )

@@ -135,6 +135,15 @@ def test_what_stands_is_not_replaced(figure_2: ModuleType, rows: Path, tmp_path:
         prepared(figure_2, rows, output)
 
 
+def test_a_file_that_is_not_there(figure_2: ModuleType, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataError, match=r"there is no file .*row\.jsonl"):
+        prepared(figure_2, tmp_path / "row.jsonl", tmp_path / "made")
+    with pytest.raises(InvalidDataError, match=r"there is no file .*more\.jsonl"):
+        prepared(figure_2, rows, tmp_path / "made", "--prompts", str(tmp_path / "more.jsonl"))
+    with pytest.raises(UsageError, match="nothing to divide"):
+        figure_2.prepare(figure_2.options_from(["--output", str(tmp_path)]), embed_by_topic)
+
+
 def test_clusters_are_numbered_by_size_and_measured(figure_2: ModuleType) -> None:
     pytest.importorskip("sklearn")
     draw = np.random.default_rng(0)
