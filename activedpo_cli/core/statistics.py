@@ -22,6 +22,7 @@ class MeanInterval(NamedTuple):
     high: float | None
 
 
+@cache
 def student_t_quantile(probability: float, degrees_of_freedom: Number) -> float:
     """The value that a t-distributed variable stays below with this probability.
 

@@ -88,7 +88,8 @@ def _note(folder: ExperimentFolder, job: Job, result: WorkResult, text: str) -> 
 def check_settings(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
     """Raise RefusedError where a run stands that was made with other settings than the specification gives it now."""
     for job in jobs:
-        if job.run is not None:
+        run = job.run
+        if run is not None and run.facts.get("given") != dict(job.settings):  # else there is nothing to compare
             ensure_run(_request(folder, job), SilentProgress())
 
 
