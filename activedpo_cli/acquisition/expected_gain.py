@@ -4,7 +4,8 @@ One step of DPO on pair i moves the policy along s_i φ_i, where s_i = ±1 is th
 responses changes along G = (1/n) Σ m_j φ_j, the policy gradient with m_j the reward gap of pair j. So a pair is worth
 E[s_i] φ_i·G. The gaps are those of a linear Bradley–Terry reward fitted to the labels so far on π_ref's mean-pooled last
 hidden states (`reward-gap`), and E[s_i] = 2 σ(m_i) − 1. Gradients of other prompts are nearly at right angles, so this is
-close to |m| ‖φ‖² where nothing is shared between prompts. Before the first label ‖φ‖ alone.
+close to m tanh(m/2) ‖φ‖² where nothing is shared between prompts, m being the gap of the best fit. Before the first label
+‖φ‖ alone.
 
 Source: this project (docs/results.md); influence of an example, Pruthi et al., arXiv 2002.08484. Score: E[s_i] φ_i·G.
 Cost: O(n d + n h s + h s²) for n candidates, d features, h the hidden size and s pairs labelled earlier.

@@ -5,7 +5,15 @@ from typing import Any
 from activedpo_cli.cli.evaluation_output import print_evaluations
 from activedpo_cli.cli.render import print_result, print_table
 
-SIGNS = {"complete": "✓", "partial": "◐", "stale": "!", "damaged": "✗", "missing": "·", "not part of this run": "–"}
+SIGNS = {
+    "complete": "✓",
+    "partial": "◐",
+    "stale": "!",
+    "damaged": "✗",
+    "missing": "·",
+    "not part of this run": "–",
+    "deleted to save space": "–",
+}
 
 
 def print_status(found: dict[str, Any]) -> None:

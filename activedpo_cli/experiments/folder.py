@@ -40,17 +40,19 @@ class ExperimentFolder:
     def jobs(self, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Job]:
         """The runs in the order of work, seed by seed, so that a stopped experiment can be compared; some or all.
 
+        An arm's name without that of a point of the grid means it at all points.
+
         Raises UsageError for an arm or seed that the experiment does not have, or for arms that would share a folder.
         """
         known = arms_of(self.spec)
-        _check_known("arm", arms, list(known))
+        _check_known("arm", arms, [*known, *self.spec.arms])
         _check_known("seed", seeds, self.spec.seeds)
         _check_folders(list(known))
         return [
             Job(arm, seed, {**with_variables(settings), "seed": seed}, self.shared / "runs" / f"{_slug(arm)}-s{seed}")
             for seed in (seeds or self.spec.seeds)
             for arm, settings in known.items()
-            if not arms or arm in arms
+            if not arms or arm in arms or arm.partition("+")[0] in arms
         ]
 
     def is_done(self, job: Job) -> bool:

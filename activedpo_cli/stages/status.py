@@ -15,6 +15,8 @@ from activedpo_cli.stages.differences import all_settings, input_differences
 
 NO_PART = "not part of this run"
 """The state of *evaluate* where a run holds out no prompts."""
+DELETED = "deleted to save space"
+"""The state of *featurize* where only what was chosen from it is left."""
 FILLED_IN = ("featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens")
 """Settings that are null in `config.yaml` and that the stage fills in."""
 
@@ -22,8 +24,9 @@ FILLED_IN = ("featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens")
 def run_status(run: Run) -> dict[str, Any]:
     """The state of every stage of every iteration, and the next command.
 
-    A stage is `complete`, `partial`, `stale` (made from inputs that have changed since), `missing`, or, as *evaluate* of a
-    run that holds out no prompts, `not part of this run`. `notes` says where `config.yaml` now differs from what a stage
+    A stage is `complete`, `partial`, `stale` (made from inputs that have changed since), `missing`, `deleted to save space`
+    where *featurize* is gone and the pairs are chosen, or, as *evaluate* of a run that holds out no prompts, `not part of
+    this run`. `notes` says where `config.yaml` now differs from what a stage
     was made with, which changes only stages to come.
     """
     run.forget_digests()
@@ -55,8 +58,7 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
     except ActiveDPOError as error:
         return {"state": "damaged", "reasons": [error.message], "notes": []}
     if record is None:
-        is_absent = name == "evaluate" and run.config.prompts.eval_prompts == 0
-        return {"state": NO_PART if is_absent else "missing", "reasons": [], "notes": []}
+        return {"state": _state_without_files(run, name, iteration), "reasons": [], "notes": []}
     reasons = _stale_reasons(run, stage, iteration, record)
     if manifest and (gone := folder.missing_outputs()):
         return {"state": "damaged", "reasons": [f"{name} is missing or of another size" for name in gone], "notes": []}
@@ -70,6 +72,19 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
         "seconds": manifest.execution.get("seconds") if manifest else None,
         "digest": manifest.digest if manifest else None,
     }
+
+
+def _state_without_files(run: Run, name: str, iteration: int) -> str:
+    if name == "evaluate" and run.config.prompts.eval_prompts == 0:
+        return NO_PART
+    return DELETED if name == "featurize" and _is_deleted(run, iteration) else "missing"
+
+
+def _is_deleted(run: Run, iteration: int) -> bool:
+    """Whether features are gone from which pairs were chosen."""
+    return not run.stage("featurize", iteration).path.exists() and bool(
+        _intact_manifest(run.stage("select", iteration))
+    )
 
 
 def _redo_note(run: Run, name: str, iteration: int) -> list[str]:
@@ -86,6 +101,8 @@ def evaluations(run: Run) -> list[dict[str, Any]]:
 
 
 def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> list[str]:
+    if stage.name == "select" and _is_deleted(run, iteration):
+        return []  # as for the stages that follow, which pass over what was deleted
     try:
         return input_differences(record, stage.inputs(run, iteration, recorded_config(run, record, {})))
     except NotReadyError as error:
@@ -140,6 +157,6 @@ def _next(run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]]
             is_being_redone = run.redone_stage(name, row["iteration"]).path.exists()
             if status["state"] in ("stale", "damaged") or is_being_redone:
                 return run.next_command(name, row["iteration"]) + " --force"
-            if status["state"] not in ("complete", NO_PART):
+            if status["state"] not in ("complete", NO_PART, DELETED):
                 return run.next_command(name, row["iteration"])
     return run.next_command("generate", iterations[-1]["iteration"] + 1)

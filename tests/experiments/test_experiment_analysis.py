@@ -105,7 +105,7 @@ def test_the_share_covers_the_truth() -> None:
     assert 0.93 <= hits / trials <= 0.97
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(2, 6), st.integers(0, 1000))
 def test_heights_and_differences_are_those_of_numpy(seeds: int, seed: int) -> None:
     draw = np.random.default_rng(seed)

@@ -87,6 +87,15 @@ def test_arms_of_one_seed_begin_with_the_same_and_end_apart(made: Path) -> None:
     assert first["iter-001/generate"] != other["iter-001/generate"]
 
 
+def test_status_of_a_run_says_what_was_deleted(made: Path) -> None:
+    found = json.loads(done("status", "--run", made / "runs/small/runs/norm-s3", "--json").stdout)
+    for iteration in found["iterations"]:
+        states = {name: stage["state"] for name, stage in iteration["stages"].items()}
+        assert states.pop("featurize") == "deleted to save space"
+        assert set(states.values()) == {"complete"}
+    assert found["next"].endswith("generate --run " + str(made / "runs/small/runs/norm-s3") + " --iteration 3")
+
+
 def test_the_results_are_what_the_evaluations_say(made: Path) -> None:
     found = rows(made / "runs/small/results.jsonl")
     assert [(row["arm"], row["seed"], row["iteration"]) for row in found] == [

@@ -43,6 +43,9 @@ def test_every_arm_meets_every_point_of_the_grid(tmp_path: Path) -> None:
     found = arms_of(spec)
     assert list(found) == [f"activedpo+ridge={ridge}+proj_dim={dim}" for ridge in ("0.1", "1") for dim in (64, 128)]
     assert counterparts(spec, "activedpo") == {name: name for name in found}
+    some = ExperimentFolder(Path("runs/x"), spec)
+    assert [job.arm for job in some.jobs(arms=["activedpo"])] == list(found)
+    assert [job.arm for job in some.jobs(arms=["activedpo+ridge=1+proj_dim=64"])] == ["activedpo+ridge=1+proj_dim=64"]
     assert counterparts(spec, None) == {}
     assert found["activedpo+ridge=1+proj_dim=64"] == {
         "select.budget": 5,
