@@ -61,7 +61,7 @@ def test_a_summary_is_that_of_its_rows(folder: Path) -> None:
 
 
 def test_seeds_for_choosing_are_not_those_reported() -> None:
-    """What was chosen on some seeds is reported on others: an experiment that chooses is named so, and so are its settings."""
+    """What was chosen on some seeds is reported on others: an experiment that chooses is named so."""
     seeds, tasks = {}, {}
     for folder in FOLDERS:
         by_arm = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["seeds"]
