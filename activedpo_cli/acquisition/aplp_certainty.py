@@ -9,8 +9,7 @@ Score: |Δr̂| in nats, largest first. Cost: O(n log n) for n candidates.
 
 import torch
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
-from activedpo_cli.core.ranking import ranked
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, take_best
 from activedpo_cli.settings import Section
 
 NEEDS: tuple[str, ...] = ("logps", "ref_logps")
@@ -29,7 +28,5 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    certainty = candidates.margins().abs().cpu()
-    order = ranked(certainty, seeded_order(len(candidates), generator))
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=certainty[rows])
+    certainty = candidates.margins().abs()
+    return take_best(candidates, certainty, budget, generator, max_per_prompt)

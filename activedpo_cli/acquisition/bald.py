@@ -18,10 +18,9 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, take_best
 from activedpo_cli.core.bradley_terry import fit_heads
 from activedpo_cli.core.disagreement import mutual_information
-from activedpo_cli.core.ranking import ranked
 from activedpo_cli.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.shapes import Float, Int
 
@@ -50,9 +49,7 @@ def choose(
     scores = disagreement(candidates, settings, generator)
     if settings.entropy_weight > 0:
         scores += settings.entropy_weight * candidates.prompt_entropies()
-    order = ranked(scores, seeded_order(len(candidates), generator))
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=scores[rows])
+    return take_best(candidates, scores, budget, generator, max_per_prompt)
 
 
 def disagreement(candidates: Candidates, settings: Settings, generator: torch.Generator) -> Float[Tensor, " pairs"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from activedpo_cli.core.implicit_reward import implicit_reward
 from activedpo_cli.core.pair_features import difference_features
 from activedpo_cli.core.prompt_entropy import prompt_entropies
+from activedpo_cli.core.ranking import ranked
 from activedpo_cli.settings import Section
 from activedpo_cli.shapes import Float, Int
 
@@ -188,6 +189,22 @@ def check_budget(candidates: Candidates, budget: int, max_per_prompt: int | None
 def seeded_order(count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
     """A random order of `count` rows, on the CPU, that depends on the generator's seed only."""
     return torch.randperm(count, generator=generator, device=generator.device).cpu()
+
+
+def take_best(
+    candidates: Candidates,
+    scores: Float[Tensor, " pairs"],
+    budget: int,
+    generator: torch.Generator,
+    max_per_prompt: int | None = None,
+    *,
+    largest_first: bool = True,
+) -> Selection:
+    """The `budget` best-scored pairs at once, ties in a seeded order; for methods whose scores no pick changes."""
+    found = scores.cpu()
+    order = ranked(found, seeded_order(len(candidates), generator), largest_first=largest_first)
+    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
+    return Selection(rows=rows, scores=found[rows])
 
 
 def take_in_order(

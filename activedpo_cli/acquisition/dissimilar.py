@@ -9,8 +9,7 @@ Cost: O(characters of all candidates).
 
 import torch
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
-from activedpo_cli.core.ranking import ranked
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, take_best
 from activedpo_cli.core.text_distance import text_distance
 from activedpo_cli.settings import Section
 
@@ -35,6 +34,4 @@ def choose(
         raise ValueError("these candidates have no texts")
     pairs = zip(candidates.row_a.tolist(), candidates.row_b.tolist(), strict=True)
     distances = torch.tensor([text_distance(texts[a], texts[b]) for a, b in pairs], dtype=torch.float64)
-    order = ranked(distances, seeded_order(len(candidates), generator))
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=distances[rows])
+    return take_best(candidates, distances, budget, generator, max_per_prompt)

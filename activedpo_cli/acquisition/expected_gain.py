@@ -14,9 +14,8 @@ Cost: O(n d + n h s + h s²) for n candidates, d features, h the hidden size and
 import torch
 from torch import Tensor
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
-from activedpo_cli.core.ranking import ranked
-from activedpo_cli.core.reward_head import predicted_gaps
+from activedpo_cli.acquisition._label_reward import gaps_by_labels
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, take_best
 from activedpo_cli.settings import Positive, Section, setting
 from activedpo_cli.shapes import Float
 
@@ -38,17 +37,15 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    scores = _gains(candidates, settings.l2).cpu()
-    order = ranked(scores, seeded_order(len(candidates), generator))
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=scores[rows])
+    scores = _gains(candidates, settings.l2)
+    return take_best(candidates, scores, budget, generator, max_per_prompt)
 
 
 def _gains(candidates: Candidates, l2: float) -> Float[Tensor, " pairs"]:
     features = candidates.pair_features()
-    if candidates.labelled is None or len(candidates.labelled) == 0:
+    found = gaps_by_labels(candidates, l2)
+    if found is None:
         return torch.linalg.vector_norm(features, dim=1)
-    differences, labelled = candidates.mean_hidden_differences(), candidates.labelled_mean_hidden_differences()
-    gaps = predicted_gaps(differences, labelled, candidates.labelled.preferred, l2).mean.to(features.device)
+    gaps = found.mean.to(features.device)
     direction = gaps @ features / len(gaps)
     return torch.tanh(gaps / 2) * (features @ direction)  # 2 σ(m) − 1 = tanh(m / 2)

@@ -11,9 +11,9 @@ Cost: O(n d + n h s + h s²) for n candidates, d features, h the hidden size and
 import torch
 from torch import Tensor
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
-from activedpo_cli.core.ranking import ranked, standardised
-from activedpo_cli.core.reward_head import predicted_gaps
+from activedpo_cli.acquisition._label_reward import gaps_by_labels
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.core.ranking import standardised
 from activedpo_cli.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.shapes import Float
 
@@ -36,16 +36,13 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    scores = _worth(candidates, settings).cpu()
-    order = ranked(scores, seeded_order(len(candidates), generator))
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=scores[rows])
+    scores = _worth(candidates, settings)
+    return take_best(candidates, scores, budget, generator, max_per_prompt)
 
 
 def _worth(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
     norms = torch.linalg.vector_norm(candidates.pair_features(), dim=1)
-    if candidates.labelled is None or len(candidates.labelled) == 0:
+    gaps = gaps_by_labels(candidates, settings.l2)
+    if gaps is None:
         return norms
-    differences, labelled = candidates.mean_hidden_differences(), candidates.labelled_mean_hidden_differences()
-    gaps = predicted_gaps(differences, labelled, candidates.labelled.preferred, settings.l2)
     return standardised(gaps.mean.abs()) + settings.norm_weight * standardised(norms.square())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_best, take_in_order
 from activedpo_cli.core.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize, ignore_pick
 from activedpo_cli.core.ranking import ranked
 from activedpo_cli.settings import Section
@@ -34,10 +34,8 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    norms = torch.linalg.vector_norm(candidates.pair_features(), dim=1).cpu()
-    order = ranked(norms, seeded_order(len(candidates), generator))
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=norms[rows])
+    norms = torch.linalg.vector_norm(candidates.pair_features(), dim=1)
+    return take_best(candidates, norms, budget, generator, max_per_prompt)
 
 
 def choose_streamed(

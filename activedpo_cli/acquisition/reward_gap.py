@@ -16,9 +16,9 @@ Cost: O(n d s + d s²) for n candidates, d the hidden size and s pairs labelled 
 import torch
 from torch import Tensor
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
-from activedpo_cli.core.ranking import ranked, standardised
-from activedpo_cli.core.reward_head import predicted_gaps
+from activedpo_cli.acquisition._label_reward import gaps_by_labels
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.core.ranking import standardised
 from activedpo_cli.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.shapes import Float
 
@@ -42,19 +42,15 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    scores = _worth(candidates, settings).cpu()
-    order = ranked(scores, seeded_order(len(candidates), generator))
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=scores[rows])
+    scores = _worth(candidates, settings)
+    return take_best(candidates, scores, budget, generator, max_per_prompt)
 
 
 def _worth(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
-    differences = candidates.mean_hidden_differences()
-    norms = torch.linalg.vector_norm(differences, dim=1)
-    if candidates.labelled is None or len(candidates.labelled) == 0:
+    norms = torch.linalg.vector_norm(candidates.mean_hidden_differences(), dim=1)
+    gaps = gaps_by_labels(candidates, settings.l2)
+    if gaps is None:
         return norms
-    labelled = candidates.labelled_mean_hidden_differences()
-    gaps = predicted_gaps(differences, labelled, candidates.labelled.preferred, settings.l2)
     size = gaps.expected_size() if settings.expected else gaps.mean.abs()
     if settings.norm_weight == 0:
         return size

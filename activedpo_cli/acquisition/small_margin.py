@@ -10,8 +10,7 @@ Cost: O(n log n) for n candidates.
 
 import torch
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
-from activedpo_cli.core.ranking import ranked
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, take_best
 from activedpo_cli.settings import Section
 
 NEEDS: tuple[str, ...] = ("logps", "ref_logps")
@@ -30,7 +29,5 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    margins = candidates.margins().abs().cpu()
-    order = ranked(margins, seeded_order(len(candidates), generator), largest_first=False)
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=margins[rows])
+    margins = candidates.margins().abs()
+    return take_best(candidates, margins, budget, generator, max_per_prompt, largest_first=False)

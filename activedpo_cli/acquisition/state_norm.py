@@ -9,8 +9,7 @@ Cost: O(n d) for n candidates and d the hidden size.
 
 import torch
 
-from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, seeded_order, take_in_order
-from activedpo_cli.core.ranking import ranked
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, take_best
 from activedpo_cli.settings import Section
 
 NEEDS: tuple[str, ...] = ("mean_hidden",)
@@ -29,7 +28,5 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    norms = torch.linalg.vector_norm(candidates.mean_hidden_differences(), dim=1).cpu()
-    order = ranked(norms, seeded_order(len(candidates), generator))
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=norms[rows])
+    norms = torch.linalg.vector_norm(candidates.mean_hidden_differences(), dim=1)
+    return take_best(candidates, norms, budget, generator, max_per_prompt)

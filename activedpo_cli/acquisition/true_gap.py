@@ -9,15 +9,7 @@ Cost: O(n) for n candidates, and an oracle's score for every response.
 
 import torch
 
-from activedpo_cli.acquisition.base import (
-    Candidates,
-    Selection,
-    check_budget,
-    column,
-    seeded_order,
-    take_in_order,
-)
-from activedpo_cli.core.ranking import ranked
+from activedpo_cli.acquisition.base import Candidates, Selection, check_budget, column, take_best
 from activedpo_cli.settings import Section
 
 NEEDS: tuple[str, ...] = ("scores",)
@@ -37,7 +29,5 @@ def choose(
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
     scores = column(candidates, "scores").double()
-    gaps = (scores[candidates.row_a] - scores[candidates.row_b]).abs().cpu()
-    order = ranked(gaps, seeded_order(len(candidates), generator))
-    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
-    return Selection(rows=rows, scores=gaps[rows])
+    gaps = (scores[candidates.row_a] - scores[candidates.row_b]).abs()
+    return take_best(candidates, gaps, budget, generator, max_per_prompt)
