@@ -23,9 +23,8 @@ from activedpo_cli.stages.runner import run_stage
 
 @dataclass
 class WorkResult:
-    """What became of the runs that were not done: finished here, at work elsewhere, or failed with a message."""
+    """The runs that are not done afterwards: at work elsewhere, or failed with a message."""
 
-    finished: int
     busy: list[Job]
     failed: dict[str, str]
 
@@ -54,7 +53,7 @@ def do_jobs(
 
     Raises LabelsPendingError where people have to answer, which no experiment waits for.
     """
-    result = WorkResult(0, [], {})
+    result = WorkResult([], {})
     said: set[str] = set()
     for job in jobs:
         if folder.is_done(job):
@@ -64,7 +63,6 @@ def do_jobs(
                 if not folder.is_done(job):  # another process may have done it since
                     _do_job(folder, job, execution, _Quiet(progress, said))
                     rows_of(folder, job)
-                    result.finished += 1
             folder.note_failure(job, None)
         except BusyError:
             result.busy.append(job)
@@ -108,6 +106,7 @@ def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
                 path = run.stage("featurize", iteration).path
                 if path.is_dir() and (iteration > 1 or job.seed not in unfinished):
                     condemned = path.with_name(".featurize.tmp")  # gone at once for whoever looks
+                    shutil.rmtree(condemned, ignore_errors=True)  # of a process that was killed here
                     files.move(path, condemned)
                     shutil.rmtree(condemned, ignore_errors=True)
 
