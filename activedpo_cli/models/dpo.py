@@ -23,6 +23,8 @@ from activedpo_cli.models.dropout import base_dropout_off
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import NUMPY_SEEDS, seeded_library_state
 from activedpo_cli.models.trainer_setup import (
+    AuditedTrainer,
+    RowsInBatch,
     Watch,
     check_schedule,
     model_restored,
@@ -103,7 +105,7 @@ def train_dpo(
     return DPOResult(metrics=rows, rows_trained=len(seen), tokens_trained=audit.tokens(seen))
 
 
-class _StoredTokensTrainer(DPOTrainer):
+class _StoredTokensTrainer(AuditedTrainer, DPOTrainer):
     """TRL's trainer, taking the dataset as it is and reporting each batch to an audit."""
 
     audit: TrainingAudit
@@ -111,22 +113,10 @@ class _StoredTokensTrainer(DPOTrainer):
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
 
-    def _send_telemetry(self) -> None:
-        """Send nothing."""
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self.audit.check_batch(inputs["row"], inputs)
-        loss = super().compute_loss(model, {key: inputs[key] for key in inputs if key != "row"}, *args, **kwargs)
-        self.audit.check_loss(loss.detach())
-        return loss
-
 
 @dataclass
-class _CollatorWithRows(DataCollatorForPreference):
+class _CollatorWithRows(RowsInBatch, DataCollatorForPreference):
     """TRL's batch, and which rows of the dataset are in it."""
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        return super().torch_call(examples) | {"row": torch.tensor([example["row"] for example in examples])}
 
 
 @contextmanager

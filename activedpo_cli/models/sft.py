@@ -22,6 +22,8 @@ from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import NUMPY_SEEDS, seeded_library_state
 from activedpo_cli.models.sft_examples import SFTAudit, SFTExample
 from activedpo_cli.models.trainer_setup import (
+    AuditedTrainer,
+    RowsInBatch,
     Watch,
     check_schedule,
     metrics_row,
@@ -102,7 +104,7 @@ def step_of(checkpoint: Path) -> int:
     return TrainerState.load_from_json(str(checkpoint / STATE)).global_step
 
 
-class _ReadyTokensTrainer(SFTTrainer):
+class _ReadyTokensTrainer(AuditedTrainer, SFTTrainer):
     """TRL's trainer, reporting each batch to an audit."""
 
     audit: SFTAudit
@@ -112,25 +114,13 @@ class _ReadyTokensTrainer(SFTTrainer):
         self.audit.seen.update(json.loads((checkpoint / SEEN).read_bytes()))
         self._total_train_tokens = TrainerState.load_from_json(str(checkpoint / STATE)).log_history[-1]["num_tokens"]
 
-    def _send_telemetry(self) -> None:
-        """Send nothing."""
-
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none."""
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self.audit.check_batch(inputs["row"], inputs)
-        loss = super().compute_loss(model, {key: inputs[key] for key in inputs if key != "row"}, *args, **kwargs)
-        self.audit.check_loss(loss.detach())
-        return loss
-
 
 @dataclass
-class _CollatorWithRows(DataCollatorForLanguageModeling):
+class _CollatorWithRows(RowsInBatch, DataCollatorForLanguageModeling):
     """TRL's batch, and which rows of the dataset are in it."""
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        return super().torch_call(examples) | {"row": torch.tensor([example["row"] for example in examples])}
 
 
 class _Keep(TrainerCallback):

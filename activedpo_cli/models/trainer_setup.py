@@ -129,3 +129,29 @@ def model_restored(model: Any, device: torch.device, *, checkpointing: bool) -> 
 def _settings_of(base: Any) -> list[Any]:
     found = [base.config, base.config.get_text_config(), base.generation_config]
     return list({id(config): config for config in found if config is not None}.values())
+
+
+class AuditedTrainer:
+    """What is laid over one of TRL's trainers: every batch and loss passes an audit, and nothing is sent anywhere."""
+
+    audit: BatchAudit
+
+    def _send_telemetry(self) -> None:
+        """Send nothing."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss of the batch without its row numbers."""
+        self.audit.check_batch(inputs["row"], inputs)
+        batch = {key: inputs[key] for key in inputs if key != "row"}
+        loss = super().compute_loss(model, batch, *args, **kwargs)  # type: ignore[misc]
+        self.audit.check_loss(loss.detach())
+        return loss
+
+
+class RowsInBatch:
+    """What is laid over one of TRL's collators: its batch, and which rows of the dataset are in it."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """The batch with `row`."""
+        rows = {"row": torch.tensor([example["row"] for example in examples])}
+        return super().torch_call(examples) | rows  # type: ignore[misc]

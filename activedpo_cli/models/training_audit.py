@@ -34,6 +34,10 @@ class BatchAudit:
         self.seen: set[int] = set()
         self.batch: list[int] = []
 
+    def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
+        """Stop unless the batch holds the tokens of its rows; what these are the trainer's own audit knows."""
+        raise NotImplementedError
+
     def check_loss(self, loss: Tensor) -> None:
         """Stop on the first loss that is not finite."""
         if not torch.isfinite(loss).all():
