@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,7 +51,7 @@ class Zygote:
         """The exit status of the command, negative for the signal that ended it."""
         return int(self._line())
 
-    def stop_when(self, words: tuple[Any, ...], folder: Path, sign: Callable[[], bool], signal: int) -> int:
+    def stop_when(self, words: tuple[Any, ...], folder: Path, sign: Callable[[], bool], number: int) -> int:
         """Run a command, send it a signal as soon as `sign` is seen, and return its exit status."""
         pid = self.start(words, folder)
         deadline = time.monotonic() + 60
@@ -58,7 +59,7 @@ class Zygote:
             assert time.monotonic() < deadline, f"nothing of it came to pass: {words}"
             time.sleep(0.001)
         with suppress(ProcessLookupError):  # it may have ended by itself just then
-            os.kill(pid, signal)
+            os.kill(pid, number)
         return self.wait()
 
     def close(self) -> None:
@@ -77,6 +78,9 @@ def _run(words: list[str], folder: str, terminal: str | None, stdout: str | None
         for name in ("COLUMNS", "LINES"):  # the size is the terminal's, not that of whoever runs the tests
             os.environ.pop(name, None)
     os.environ.update(environment)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tests started in the background inherit that it is ignored
     os.setsid()  # the terminal opened next is then the one whose Ctrl-C this process hears
     streams = os.open(terminal or os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
