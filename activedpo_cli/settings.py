@@ -7,9 +7,10 @@ is not the field's own name. Nothing here reads or writes files (`config.py` doe
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from activedpo_cli.discovery import available
+from activedpo_cli.layer_names import LayerNames
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -19,20 +20,6 @@ Positive = Annotated[float, Field(gt=0)]
 def setting(default: Any, help_text: str, *flags: str) -> Any:
     """A field with its help, and the names of its command-line flags where they differ from the field's name."""
     return Field(default=default, description=help_text, json_schema_extra={"flags": list(flags)} if flags else None)
-
-
-def sorted_layer_names(value: str | list[str]) -> str | list[str]:
-    """Names of layers in order, given as a list or with commas between them; `all-linear` stays."""
-    if value == "all-linear":
-        return value
-    names = value.split(",") if isinstance(value, str) else value
-    cleaned = sorted({name.strip() for name in names} - {""})
-    if not cleaned:
-        raise ValueError("names at least one layer, or all-linear")
-    return cleaned
-
-
-LayerNames = Annotated[str | list[str], AfterValidator(sorted_layer_names)]
 
 
 class Section(BaseModel):
@@ -198,6 +185,11 @@ class SelectSettings(BaseModel):
         "bring to unit norm each response's features, each pair's difference, or nothing (what --features does)",
     )
     max_per_prompt: PositiveInt | None = setting(None, "most pairs of one prompt in one batch; null for no limit")
+    history: Literal["refreshed", "frozen"] = setting(
+        "refreshed",
+        "what stands for pairs labelled earlier: their columns under the current policy (the paper's), or those "
+        "by which they were chosen",
+    )
 
     @model_validator(mode="after")
     def _only_method_sections(self) -> "SelectSettings":
@@ -221,6 +213,9 @@ class LabelSettings(Section):
         "argmax", "prefer the higher score, or sample from the Bradley–Terry probability"
     )
     temperature: Positive = setting(1.0, "divides the score difference under bradley-terry", "--label-temperature")
+    noise: Annotated[float, Field(ge=0, lt=0.5)] = setting(
+        0.0, "share of preferences turned around at random, to try what mistakes do; not for people", "--label-noise"
+    )
     input_format: Literal["auto", "chat", "pair"] = setting(
         "auto", "what a reward model reads: its chat template, or prompt and response as a text pair"
     )

@@ -14,7 +14,7 @@ of `label.oracle`, the first line of its docstring the help, and it has, at modu
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from activedpo_cli import discovery
@@ -170,6 +170,20 @@ def verdicts_from_scores(
             preferred = _higher(score_a, score_b)
         verdicts.append(Verdict(comparison.pair_id, preferred, float(score_a), float(score_b)))
     return verdicts
+
+
+def with_noise(verdicts: Sequence[Verdict], share: float, seed_of_pair: SeedOfPair) -> list[Verdict]:
+    """The verdicts with each preference turned around with probability `share`, drawn with the pair's own seed.
+
+    Scores stay as they are, and so do ties.
+    """
+    other: dict[Preferred, Preferred] = {"a": "b", "b": "a", "tie": "tie"}
+    return [
+        replace(verdict, preferred=other[verdict.preferred])
+        if random.Random(seed_of_pair(verdict.pair_id)).random() < share
+        else verdict
+        for verdict in verdicts
+    ]
 
 
 def label_from_verdict(comparison: Comparison, verdict: Verdict, oracle: str) -> Label:

@@ -13,6 +13,7 @@ from activedpo_cli.settings import Column, Config
 from activedpo_cli.stages.base import require
 from activedpo_cli.stages.candidates import CandidatePair, outcomes, with_times_sampled
 from activedpo_cli.stages.feature_columns import computed_columns
+from activedpo_cli.stages.frozen_history import frozen_labelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +63,7 @@ def candidate_table(
         **_for_methods(columns, config.select.normalise),
         texts=_texts(run, iteration, len(next(iter(columns.values()), ()))) if with_texts else None,
         times_sampled=_times_sampled(run, iteration, config, len(columns["logps"])) if "logps" in columns else None,
-        labelled=_labelled(run, iteration, config.select.normalise),
+        labelled=_labelled(run, iteration, config),
         normalise_pairs=config.select.normalise == "pair",
         beta=config.train.beta,
     )
@@ -119,13 +120,14 @@ def _times_sampled(run: Run, iteration: int, config: Config, computed_rows: int)
     return found
 
 
-def _labelled(run: Run, iteration: int, normalise: str) -> "Labelled | None":
+def _labelled(run: Run, iteration: int, config: Config) -> "Labelled | None":
     """The pairs labelled earlier with what people or oracles said; None where nothing was computed for them."""
     import torch
 
     from activedpo_cli.acquisition.base import Labelled
 
-    found = read_labelled(run.stage("featurize", iteration))
+    frozen = config.select.history == "frozen"
+    found = frozen_labelled(run, iteration) if frozen else read_labelled(run.stage("featurize", iteration))
     if found is None:
         return None
     answers = {row.pair_id: row for earlier in range(1, iteration) for row in outcomes(run, earlier)}
@@ -134,7 +136,7 @@ def _labelled(run: Run, iteration: int, normalise: str) -> "Labelled | None":
         row_a=found.row_a,
         row_b=found.row_b,
         preferred=torch.tensor(preferred, dtype=torch.int64),
-        **_for_methods(found.columns, normalise),
+        **_for_methods(found.columns, config.select.normalise),
     )
 
 

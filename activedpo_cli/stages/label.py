@@ -13,7 +13,16 @@ from activedpo_cli.artifacts.label_log import TORN_NAMES, LabelLog
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.config import flat
 from activedpo_cli.errors import InvalidDataError, LabelsPendingError, UsageError
-from activedpo_cli.oracles.base import Comparison, Oracle, label_from_verdict, open_oracle, oracle_identity, parse_spec
+from activedpo_cli.oracles.base import (
+    Comparison,
+    Oracle,
+    Verdict,
+    label_from_verdict,
+    open_oracle,
+    oracle_identity,
+    parse_spec,
+    with_noise,
+)
 from activedpo_cli.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, SelectedPair
 from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import Config
@@ -39,8 +48,12 @@ def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
 
 
 def check(context: Context) -> None:
-    """Refuse to begin when a selected pair has no recorded answer."""
+    """Refuse to begin when a selected pair has no recorded answer, and to turn people's answers around."""
     name, _ = parse_spec(context.config.label.oracle)
+    if context.config.label.noise and discovery.load("oracles", name).ASKS_PEOPLE:
+        raise UsageError(
+            "label.noise turns answers around at random, which is not for answers of people", hint="--label-noise 0"
+        )
     if name != "recorded":
         return
     oracle: Any = _open(context)
@@ -122,12 +135,19 @@ def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog)
         unit = comparisons[start : start + size]
         if all(comparison.pair_id in standing for comparison in unit):
             continue
-        verdicts = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
-        for comparison, verdict in zip(unit, verdicts, strict=True):
+        for comparison, verdict in zip(unit, _verdicts(context, oracle, unit), strict=True):
             if comparison.pair_id not in standing:
                 log.append(label_from_verdict(comparison, verdict, config.label.oracle))
                 context.progress.advance()
     context.progress.stop()
+
+
+def _verdicts(context: Context, oracle: Oracle, unit: list[Comparison]) -> list[Verdict]:
+    config = context.config
+    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
+    return with_noise(
+        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
+    )
 
 
 def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> dict[str, Any]:

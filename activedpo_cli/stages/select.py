@@ -17,9 +17,9 @@ from activedpo_cli.stages.candidate_table import (
     command_for_columns,
     features_of,
     prompt_index,
+    stored_columns,
 )
 from activedpo_cli.stages.candidates import candidate_pairs, label_inputs, response_inputs
-from activedpo_cli.stages.feature_columns import computed_columns
 from activedpo_cli.stages.method_settings import method_section, method_settings
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def settings(config: Config) -> dict[str, Any]:
 
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     """The features, the responses they belong to, and what was answered before."""
-    digests = {f"iter-{iteration:03d}/featurize": require(run, "featurize", iteration)}
+    first = 1 if config.select.history == "frozen" else iteration
+    digests = {f"iter-{t:03d}/featurize": require(run, "featurize", t) for t in range(first, iteration + 1)}
     return digests | response_inputs(run, iteration) | label_inputs(run, range(1, iteration))
 
 
@@ -58,18 +59,9 @@ def check(context: Context) -> None:
     from activedpo_cli.acquisition.base import capacity
 
     method_settings(context.config)
-    method = context.config.select.method
-    needed = discovery.load("acquisition", method).NEEDS
-    manifest = context.run.stage("featurize", context.iteration).manifest
-    assert manifest is not None
-    there = computed_columns(manifest.settings["featurize.compute"])
-    lacking = sorted(set(needed) - there - READ_BY_SELECT)
-    if lacking:
-        raise NotReadyError(
-            f"method `{method}` needs {', '.join(lacking)}, which featurize of iteration {context.iteration} did not "
-            "compute",
-            hint=command_for_columns(context.run, context.iteration, lacking),
-        )
+    first = 1 if context.config.select.history == "frozen" else context.iteration
+    for iteration in range(first, context.iteration + 1):
+        _check_columns(context, iteration)
     pairs = candidate_pairs(context.run, context.iteration, context.config)
     available = capacity(prompt_index(pairs), context.config.select.max_per_prompt)
     if available == 0:
@@ -78,6 +70,17 @@ def check(context: Context) -> None:
         raise InvalidDataError(
             f"select.budget is {context.config.select.budget}, but only {available} pairs can be chosen",
             hint=f"choose fewer with `{context.command('select')} --budget {available}`, or generate for more prompts",
+        )
+
+
+def _check_columns(context: Context, iteration: int) -> None:
+    method = context.config.select.method
+    needed = discovery.load("acquisition", method).NEEDS
+    lacking = sorted(set(needed) - stored_columns(context.run, iteration) - READ_BY_SELECT)
+    if lacking:
+        raise NotReadyError(
+            f"method `{method}` needs {', '.join(lacking)}, which featurize of iteration {iteration} did not compute",
+            hint=command_for_columns(context.run, iteration, lacking),
         )
 
 

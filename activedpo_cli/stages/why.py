@@ -135,7 +135,11 @@ def _labelled(run: Run, iteration: int) -> list[_Known]:
     """The pairs labelled earlier that have features, in the order of these."""
     folder, prompts = run.stage("featurize", iteration), _prompts(run)
     pairs = {pair.outcome.pair_id: pair for pair in labelled_pairs(run, range(1, iteration))}
-    stored = folder.read_rows("labelled.jsonl", LabelledPairRow) if folder.has("labelled.jsonl") else []
+    if run.config.select.history == "frozen":
+        stored = list(pairs)
+    else:
+        rows = folder.read_rows("labelled.jsonl", LabelledPairRow) if folder.has("labelled.jsonl") else []
+        stored = [row.pair_id for row in rows]
     return [
         _Known(
             {
@@ -147,7 +151,7 @@ def _labelled(run: Run, iteration: int) -> list[_Known]:
             pair.response_a,
             pair.response_b,
         )
-        for pair in (pairs[row.pair_id] for row in stored)
+        for pair in (pairs[name] for name in stored)
     ]
 
 

@@ -15,6 +15,7 @@ from activedpo_cli.oracles.base import (
     parse_spec,
     require_finite,
     verdicts_from_scores,
+    with_noise,
 )
 from activedpo_cli.records import Label, prompt_as_text
 from activedpo_cli.settings import LabelSettings
@@ -115,6 +116,19 @@ def test_a_spec_splits_at_the_first_colon(spec, parsed):
 def test_an_unknown_oracle_is_a_usage_error():
     with pytest.raises(UsageError, match="did you mean `python`"):
         parse_spec("pyhton:rewards:score")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+def test_noise_turns_a_share_of_the_preferences_around(share):
+    count = 4000
+    comparisons = [make_comparison(number) for number in range(count)]
+    clean = answered(comparisons, [float(number % 3) for number in range(count)], [1.0] * count)
+    noisy = with_noise(clean, share, seed_of_pair)
+    turned = [a.preferred != b.preferred for a, b in zip(clean, noisy, strict=True) if a.preferred != "tie"]
+    assert statistics.fmean(turned) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / len(turned)))
+    assert all(b == a for a, b in zip(clean, noisy, strict=True) if a.preferred == "tie")
+    assert [(v.pair_id, v.score_a, v.score_b) for v in noisy] == [(v.pair_id, v.score_a, v.score_b) for v in clean]
+    assert with_noise(clean[::-1], share, seed_of_pair) == noisy[::-1]
 
 
 def test_verdicts_become_labels_about_response_ids():

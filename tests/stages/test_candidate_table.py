@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from command_line import done, on
+from command_line import done, manifest, on, rows
 
 from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
 from activedpo_cli.artifacts.run import Run
@@ -46,3 +47,24 @@ def test_copies_of_a_response_are_counted(finished: Path, monkeypatch: pytest.Mo
     assert int(table.times_sampled.sum()) == len(table.times_sampled) + 2
     changed = (table.prompt_entropies() != once.prompt_entropies()).nonzero().flatten().tolist()
     assert {pairs[row].prompt_id for row in changed} == {pairs[3].prompt_id}
+
+
+def test_a_frozen_history_is_what_the_pairs_were_chosen_by(finished: Path) -> None:
+    """φ of iteration 1 as *select* of iteration 1 had it, from the file of its features; none computed again."""
+    done(*on(finished, "select", iteration=2), "--force", "--history", "frozen", "--quiet")
+    run = Run.open(finished)
+    table = candidate_table(run, 2, run.config, candidate_pairs(run, 2, run.config), with_texts=False)
+    stored = torch.nn.functional.normalize(read_columns(run.stage("featurize", 1))["features"].double())
+    row_of = {row["response_id"]: row["row"] for row in rows(finished / "iter-001/featurize/rows.jsonl")}
+    answers = rows(finished / "iter-001/label/outcomes.jsonl")
+    expected = torch.stack([stored[row_of[a["response_a_id"]]] - stored[row_of[a["response_b_id"]]] for a in answers])
+    torch.testing.assert_close(table.history(), expected, rtol=1e-14, atol=1e-16)
+    first = candidate_table(run, 1, run.config, candidate_pairs(run, 1, run.config), with_texts=False)
+    assert len(first.history()) == 0
+    inputs = manifest(finished, 2, "select")["inputs"]
+    assert {"iter-001/featurize", "iter-002/featurize"} <= inputs.keys()
+    picked = rows(finished / "iter-002/select/selection.jsonl")[0]
+    v = 0.1 * np.eye(expected.shape[1]) + (expected.T @ expected).numpy()
+    best = max(float(np.sqrt(phi @ np.linalg.inv(v) @ phi)) for phi in table.pair_features().numpy())
+    assert picked["score"] == pytest.approx(best, rel=1e-9)
+    assert done(*on(finished, "show", picked["pair_id"], "--why"))

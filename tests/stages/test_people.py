@@ -200,3 +200,9 @@ def test_rebuilding_after_the_labels_are_gone_needs_people_again(asked: Path) ->
     assert result.exit_code == 5
     assert (asked / "iter-002" / "label" / "labels.jsonl").read_bytes() == kept, "the old labels stand until then"
     assert outputs(asked, 2, "label") == expected
+
+
+def test_answers_of_people_are_never_turned_around(asked: Path) -> None:
+    said = refused(2, *on(asked, "label", iteration=2), "--oracle", "human", "--label-noise", 0.1)
+    assert "label.noise" in said
+    assert not (asked / "iter-002" / "label").exists()
