@@ -1,12 +1,15 @@
 """Compare curves of reward against labels spent, over repetitions with different seeds."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from activedpo_cli.core.statistics import MeanInterval, Number, mean_interval
 
 Curve = Sequence[Number]
 """Rewards at the same numbers of labels for all curves that are compared."""
+
+RESAMPLED = 2000
 
 
 def area_under_curve(labels: Sequence[Number], rewards: Curve) -> float:
@@ -28,6 +31,31 @@ def labels_to_reach(labels: Sequence[Number], rewards: Curve, target: Number) ->
         if high >= target:
             return before + (after - before) * (target - low) / (high - low)
     return None
+
+
+def labels_to_reach_range(
+    labels: Sequence[Number], curves: Sequence[Curve], base: Sequence[Curve], seed: int = 0
+) -> tuple[Number | None, Number | None] | None:
+    """95 % bootstrap range of the labels at which the mean of `curves` reaches the last mean of `base`.
+
+    Both have a curve for each seed, in the same order; seeds are drawn with replacement, for both alike, so the target
+    moves with them. An end is None where the target is not reached; the whole is None for fewer than three seeds. With few
+    seeds such a range is too narrow (percentiles; Efron and Tibshirani 1993, chapter 13).
+    """
+    import numpy as np  # here, since commands that only look need no numbers
+
+    if len(curves) != len(base):
+        raise ValueError(f"{len(curves)} curves and {len(base)} of the baseline are no pairs")
+    if len(curves) < 3:
+        return None
+    drawn = np.random.default_rng(seed).multinomial(len(curves), [1 / len(curves)] * len(curves), size=RESAMPLED)
+    means = (drawn @ np.asarray(curves, dtype=float) / len(curves)).tolist()
+    targets = (drawn @ np.asarray([curve[-1] for curve in base], dtype=float) / len(base)).tolist()
+    found = [labels_to_reach(labels, mean, target) for mean, target in zip(means, targets, strict=True)]
+    ordered = sorted(math.inf if value is None else value for value in found)
+    ends = ordered[int(0.025 * RESAMPLED)], ordered[int(0.975 * RESAMPLED)]
+    low, high = (None if math.isinf(end) else end for end in ends)
+    return low, high
 
 
 def mean_curve(curves: Sequence[Curve]) -> list[MeanInterval]:

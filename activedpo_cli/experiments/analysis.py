@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from activedpo_cli.core.learning_curves import area_under_curve, labels_to_reach, mean_curve, paired_differences
+from activedpo_cli.core.learning_curves import (
+    area_under_curve,
+    labels_to_reach,
+    labels_to_reach_range,
+    mean_curve,
+    paired_differences,
+)
 from activedpo_cli.core.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
 from activedpo_cli.core.statistics import MeanInterval, mean_interval
 from activedpo_cli.experiments.results import ResultRow
@@ -37,6 +43,8 @@ class ArmCurve:
         height_difference: Height minus that of the baseline; None for the baseline, or with fewer than two seeds in common.
         differences: The same at each evaluation.
         labels_to_target: Labels at which the mean curve reaches the baseline's last mean; None where it does not.
+        labels_to_target_range: Their 95 % bootstrap range over seeds; None with few seeds, for the baseline, or where the
+            target is not reached; an end is None where it is not reached there.
         share: How far of the way from the baseline to the ceiling the height gets.
 
     """
@@ -50,6 +58,7 @@ class ArmCurve:
     height_difference: Difference | None
     differences: list[MeanInterval] | None
     labels_to_target: float | None
+    labels_to_target_range: tuple[float | None, float | None] | None
     share: MeanInterval | None
 
 
@@ -90,6 +99,7 @@ def analyse(
             height_difference=differences.get(arm),
             differences=_differences(curves, by_arm[baselines[arm]]) if arm in differences else None,
             labels_to_target=_labels_to_target(labels[arm], curves, by_arm.get(baselines.get(arm, ""))),
+            labels_to_target_range=_target_range(labels[arm], curves, by_arm.get(baselines.get(arm, arm))),
             share=_share(heights, arm, baselines.get(arm), ceilings.get(arm)),
         )
         for arm, curves in by_arm.items()
@@ -131,6 +141,15 @@ def _labels_to_target(
         return None
     target = fmean(curve[-1] for curve in base.values())
     return labels_to_reach(labels, [point.mean for point in mean_curve(list(curves.values()))], target)
+
+
+def _target_range(
+    labels: Sequence[float], curves: Mapping[int, list[float]], base: Mapping[int, list[float]] | None
+) -> tuple[float | None, float | None] | None:
+    if not base or base is curves or _labels_to_target(labels, curves, base) is None:
+        return None
+    shared = [seed for seed in curves if seed in base]
+    return labels_to_reach_range(labels, [curves[seed] for seed in shared], [base[seed] for seed in shared])
 
 
 def _height_differences(

@@ -127,7 +127,12 @@ def _p_value(difference: Difference | None) -> str:
 
 
 def _labels(row: ArmCurve) -> str:
-    return "not reached" if row.labels_to_target is None else number(row.labels_to_target, 0)
+    ends = row.labels_to_target_range
+    return _reached(row.labels_to_target) + ("" if ends is None else f" [{_reached(ends[0])}, {_reached(ends[1])}]")
+
+
+def _reached(labels: float | None) -> str:
+    return "not reached" if labels is None else number(labels, 0)
 
 
 def _mean(rows: Sequence[ResultRow], measure: str, *, digits: int = 3, is_share: bool = False) -> str:

@@ -1,11 +1,19 @@
 """Learning curves against closed forms and numpy."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.core.learning_curves import area_under_curve, labels_to_reach, mean_curve, paired_differences
+from activedpo_cli.core.learning_curves import (
+    area_under_curve,
+    labels_to_reach,
+    labels_to_reach_range,
+    mean_curve,
+    paired_differences,
+)
 
 CURVES = st.integers(2, 6).flatmap(
     lambda n: st.tuples(
@@ -53,6 +61,33 @@ def test_means_and_paired_differences():
         pytest.approx(1 + 4.30265 / 3**0.5, abs=1e-4),
     )
     assert end.mean == 0.0
+
+
+def test_the_range_of_labels_to_a_target_is_that_of_resampled_seeds():
+    """Three seeds: every one of the 27 draws counted out, by the share of draws in which the target is reached by then."""
+    labels = [0, 10, 20]
+    curves = [[0.0, 0.2, 1.0], [0.0, 0.6, 0.8], [0.1, 0.9, 1.2]]
+    base = [[0.0, 0.1, 0.5], [0.0, 0.3, 0.4], [0.1, 0.2, 1.1]]
+    draws = np.array(list(itertools.product(range(3), repeat=3)))
+    reached = sorted(
+        labels_to_reach(labels, np.mean([curves[i] for i in draw], axis=0).tolist(), np.mean([base[i][-1] for i in draw]))
+        or np.inf
+        for draw in draws
+    )
+    low, high = labels_to_reach_range(labels, curves, base)
+    # 2.5 % of the probability lies within the first of 27 equally likely draws, and 97.5 % within the last.
+    assert low == pytest.approx(reached[0])
+    assert high == pytest.approx(reached[-1])
+    assert labels_to_reach_range(labels, curves[:2], base[:2]) is None
+
+
+def test_a_target_that_some_seeds_never_reach_has_no_upper_end():
+    curves = [[0.0, 1.0], [0.0, 0.1], [0.0, 1.2]]
+    low, high = labels_to_reach_range([0, 10], curves, [[0.0, 0.5]] * 3)
+    assert low == pytest.approx(0.5 / 1.2 * 10)
+    assert high is None
+    with pytest.raises(ValueError, match="pairs"):
+        labels_to_reach_range([0, 10], curves, [[0.0, 0.5]] * 2)
 
 
 def test_what_is_no_curve():
