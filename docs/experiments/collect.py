@@ -25,7 +25,9 @@ BLOCK = re.compile(r"(<!-- results (?P<name>[\w.-]+): (?P<title>[^\n]+) -->\n).*
 
 
 def tables_of(folder: Path) -> dict[str, Table]:
-    """The tables of an experiment, worked out anew from its rows, by title."""
+    """The tables of an experiment, worked out anew from its rows, or those that a script left, by title."""
+    if (left := folder / "tables.json").is_file():
+        return {entry["title"]: Table(**entry) for entry in json.loads(left.read_text(encoding="utf-8"))}
     spec = ExperimentSpec.model_validate(json.loads((folder / "experiment.json").read_text(encoding="utf-8")))
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
     return {table.title: table for table in all_tables([row_of(json.loads(line)) for line in lines], spec)}
