@@ -1,4 +1,4 @@
-"""Does a method starve the hard cases? What became of the prompts that the initial model answers worst, and of the worst answers.
+"""Does a method starve the hard cases? What became of the prompts that began lowest, and of the worst answers.
 
     python docs/experiments/hard_cases.py runs/methods random activedpo …     writes docs/results/hard-cases/tables.json
 
