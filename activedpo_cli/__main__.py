@@ -1,6 +1,21 @@
-"""`python -m activedpo_cli` is the `activedpo` command."""
+"""`python -m activedpo_cli` is the `activedpo` command; from here on signals end it politely."""
 
-from activedpo_cli.cli.app import main
+import sys
+
+from activedpo_cli.cli.signals import stoppable
+from activedpo_cli.errors import InterruptedByUserError
+
+
+def main() -> None:
+    """Load the command, which takes a moment, and run it."""
+    with stoppable(for_good=True):
+        try:
+            from activedpo_cli.cli.app import main as run
+        except KeyboardInterrupt as error:
+            sys.stderr.write("interrupted: nothing had begun yet\n")
+            raise SystemExit(InterruptedByUserError.exit_code) from error
+        run()
+
 
 if __name__ == "__main__":
     main()

@@ -30,6 +30,7 @@ class Zygote:
         folder: Path,
         terminal: str | None = None,
         stdout: Path | None = None,
+        stderr: Path | None = None,
         environment: dict[str, str] | None = None,
     ) -> int:
         """Run a command in a folder, silently or at a terminal (of that name); returns the process id at once."""
@@ -39,11 +40,13 @@ class Zygote:
             "folder": str(folder),
             "terminal": terminal,
             "stdout": str(stdout) if stdout else None,
+            "stderr": str(stderr) if stderr else None,
             "environment": environment or {},
         }
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         pid = int(self._line())
+        self.last_pid = pid
         assert pid > 1, "an exit status that nobody read: a signal to it would go to whole groups of processes"
         return pid
 
@@ -51,9 +54,11 @@ class Zygote:
         """The exit status of the command, negative for the signal that ended it."""
         return int(self._line())
 
-    def stop_when(self, words: tuple[Any, ...], folder: Path, sign: Callable[[], bool], number: int) -> int:
+    def stop_when(
+        self, words: tuple[Any, ...], folder: Path, sign: Callable[[], bool], number: int, **more: Any
+    ) -> int:
         """Run a command, send it a signal as soon as `sign` is seen, and return its exit status."""
-        pid = self.start(words, folder)
+        pid = self.start(words, folder, **more)
         deadline = time.monotonic() + 60
         while not sign():
             assert time.monotonic() < deadline, f"nothing of it came to pass: {words}"
@@ -72,7 +77,14 @@ class Zygote:
         return self.process.stdout.readline()
 
 
-def _run(words: list[str], folder: str, terminal: str | None, stdout: str | None, environment: dict[str, str]) -> None:
+def _run(
+    words: list[str],
+    folder: str,
+    terminal: str | None,
+    stdout: str | None,
+    stderr: str | None,
+    environment: dict[str, str],
+) -> None:
     os.chdir(folder)
     if terminal:
         for name in ("COLUMNS", "LINES"):  # the size is the terminal's, not that of whoever runs the tests
@@ -87,6 +99,8 @@ def _run(words: list[str], folder: str, terminal: str | None, stdout: str | None
         os.dup2(streams, descriptor)
     if stdout:
         os.dup2(os.open(stdout, os.O_CREAT | os.O_WRONLY), 1)
+    if stderr:
+        os.dup2(os.open(stderr, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")  # buffered as befits a terminal
     sys.argv = ["activedpo", *words]
     from activedpo_cli.cli.app import main

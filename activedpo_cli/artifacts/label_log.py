@@ -15,6 +15,7 @@ from typing import Any
 from activedpo_cli.artifacts.files import append_line, write_bytes
 from activedpo_cli.artifacts.jsonl import encode_json
 from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.interruption import raise_if_requested
 from activedpo_cli.records import Label
 
 TORN_NAMES = ("labels.torn", *(f"labels.torn-{number}" for number in range(2, 10)))
@@ -63,6 +64,7 @@ class LabelLog:
         return len(torn)
 
     def _append(self, event: dict[str, Any]) -> None:
+        raise_if_requested()  # else a scorer that caught the exception would have its makeshift bought
         if self._length is None:
             self._length = len(self._events())
         body = {"sequence": self._length, "time": self._now(), **event}

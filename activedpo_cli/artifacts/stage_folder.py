@@ -1,4 +1,7 @@
-"""One stage's folder: what is there, and how its files appear."""
+"""One stage's folder: what is there, and how its files appear.
+
+Nothing is stored that was computed after a signal has asked for the end: whoever caught the exception may have made it up.
+"""
 
 import shutil
 import time
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.artifacts import files, jsonl, manifest, tensors
 from activedpo_cli.artifacts.label_log import LabelLog
 from activedpo_cli.artifacts.manifest import Manifest, Started
+from activedpo_cli.interruption import raise_if_requested
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +60,19 @@ class StageFolder:
         """The files and folders of such a name, in order; hidden ones are not looked at."""
         return sorted(path.name for path in self.path.glob(pattern) if not path.name.startswith("."))
 
+    def so_far(self) -> str:
+        """How much of begun work is there, in words."""
+        checkpoints = self.names("checkpoint-*")
+        log = self.path / "labels.jsonl"
+        if checkpoints:
+            number, what = int(checkpoints[-1].removeprefix("checkpoint-")), "step"
+        elif log.exists():
+            number, what = log.read_bytes().count(b"\n"), "line of answers"
+        else:
+            number, what = sum(1 for path in self.path.glob("*-[0-9]*") if path.is_file()), "file"
+        first, *rest = what.split(" ", 1)
+        return " ".join([str(number), first + ("s" if number != 1 else ""), *rest])
+
     def remove(self, name: str) -> None:
         """Take away a file or folder that is needed no more; a folder is gone as a whole or not at all."""
         path = self.path / name
@@ -78,22 +95,27 @@ class StageFolder:
 
     def write_rows(self, name: str, rows: Iterable[Any]) -> None:
         """Write records as one JSON Lines file."""
+        raise_if_requested()
         jsonl.write_rows(self.path / name, rows)
 
     def write_json_lines(self, name: str, values: Iterable[dict[str, Any]]) -> None:
         """Write plain dictionaries as one JSON Lines file."""
+        raise_if_requested()
         files.write_bytes(self.path / name, b"".join(jsonl.encode_json(value) + b"\n" for value in values))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write one JSON value."""
+        raise_if_requested()
         jsonl.write_json(self.path / name, value)
 
     def write_tensors(self, name: str, values: "dict[str, Tensor]", metadata: dict[str, str]) -> None:
         """Write tensors as one safetensors file."""
+        raise_if_requested()
         tensors.write_tensors(self.path / name, values, metadata)
 
     def write_folder(self, name: str, save: Callable[[Path], None]) -> None:
         """Let a library fill a subfolder, which appears when it is whole."""
+        raise_if_requested()
         files.write_folder_with(self.path / name, save)
 
     def read_rows(self, name: str, row_type: type) -> list[Any]:
@@ -126,6 +148,7 @@ class StageFolder:
         self, started: Started, *, logs: tuple[str, ...], summary: dict, execution: dict, environment: dict
     ) -> Manifest:
         """Describe every file and declare the stage finished."""
+        raise_if_requested()
         files.sweep_temporaries(self.path)
         names = [path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()]
         names = [name for name in names if name not in (manifest.STARTED_NAME, manifest.MANIFEST_NAME)]

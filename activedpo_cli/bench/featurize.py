@@ -17,11 +17,11 @@ from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.checkpointing import checkpointed_layers
 from activedpo_cli.gradients.lora_matrices import active_lora_matrices
-from activedpo_cli.gradients.memory import is_out_of_memory
 from activedpo_cli.gradients.per_response import plain_pass, response_gradients
 from activedpo_cli.gradients.projections import make_projection
 from activedpo_cli.gradients.projections.base import Projection
 from activedpo_cli.gradients.quality import ProjectionQuality, advice, cosine_errors
+from activedpo_cli.out_of_memory import is_out_of_memory
 from activedpo_cli.progress import Progress
 from activedpo_cli.seeds import derive_seed
 

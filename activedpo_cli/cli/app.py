@@ -1,7 +1,8 @@
-"""The `activedpo` command: its groups of subcommands, and the one place where errors become text and exit codes."""
+"""The `activedpo` command: its subcommands, and the one place where errors and signals become text and exit codes."""
 
 import os
 import select
+import shlex
 import signal
 import sys
 import traceback
@@ -13,7 +14,12 @@ from typer.core import TyperGroup
 from activedpo_cli import __version__
 from activedpo_cli.cli import bench_commands, experiment_commands, look_commands, run_commands, stage_commands
 from activedpo_cli.cli.render import print_error, print_message
+from activedpo_cli.cli.several_processes import LOOKING, refuse_further_processes
+from activedpo_cli.cli.signals import stoppable
 from activedpo_cli.errors import ActiveDPOError, InterruptedByUserError, Terminated
+from activedpo_cli.interruption import is_requested
+from activedpo_cli.out_of_memory import is_out_of_memory
+from activedpo_cli.redaction import redacted
 
 DISTRIBUTIONS = {"ruamel": "ruamel.yaml"}
 """What installs a package, where it is called otherwise."""
@@ -22,36 +28,42 @@ OWN_PACKAGES = frozenset(
     | {"pydantic", "rich", "ruamel", "safetensors", "torch", "transformers", "trl", "typer"}
 )
 """Imported names of the dependencies: one installation brings all of them, in versions that fit."""
+MEMORY_ADVICE = {
+    "generate": "--device cpu, or a smaller --max-new-tokens in a new run",
+    "featurize": "a smaller --tokens-per-batch, or --featurize-gradient-checkpointing",
+    "select": "a smaller --memory with --features, or fewer candidates",
+    "label": "a smaller --unit-size",
+    "train": "a smaller --train-batch-size with more --gradient-accumulation-steps, or --gradient-checkpointing",
+    "evaluate": "a smaller --unit-size, or --device cpu",
+    "sft": "a smaller --batch-size with more --gradient-accumulation-steps, --gradient-checkpointing, or --lora-r 64",
+}
+"""The settings by which a command needs less."""
 READER_GONE_EXIT_CODE = 128 + signal.SIGPIPE
 
 
 class ErrorBoundary(TyperGroup):
     """Runs a subcommand; whatever it raises ends as a message and an exit code, never as a bare traceback."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the words before the subcommand."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(_end_by_signal(error, None)) from error
+
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:
-            with _Terminable():
-                return super().invoke(ctx)
-        except ActiveDPOError as error:
-            print_error(error)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as error:
-            _say_interrupted(str(error))
+            with stoppable():
+                try:
+                    refuse_further_processes(ctx.invoked_subcommand)
+                    return super().invoke(ctx)
+                except (typer.Exit, SystemExit):
+                    raise
+                except BaseException as error:
+                    raise typer.Exit(_told(error, ctx.invoked_subcommand)) from error
+        except KeyboardInterrupt as error:  # a signal that came while something was told
             raise typer.Exit(InterruptedByUserError.exit_code) from error
-        except OSError as error:
-            if isinstance(error, BrokenPipeError) and _silence_unread_output():
-                raise typer.Exit(READER_GONE_EXIT_CODE) from error
-            print_error(_explained(error))
-            raise typer.Exit(ActiveDPOError.exit_code) from error
-        except typer.Exit:
-            raise
-        except Exception as error:
-            if _is_click(error) or os.environ.get("ACTIVEDPO_DEBUG"):
-                raise
-            missing = _missing_package(error)
-            print_error(missing or _bug(error))
-            raise typer.Exit(ActiveDPOError.exit_code) from error
 
 
 app = typer.Typer(
@@ -83,40 +95,59 @@ bench_commands.register(app)
 
 def main() -> None:
     """Entry point of the console script."""
-    try:
-        app()
-    finally:
+    with stoppable(for_good=True):
         try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # else the interpreter complains about it on its way out
-            _silence_unread_output()
+            app()
+        except KeyboardInterrupt as error:
+            raise SystemExit(_end_by_signal(error, None)) from error
+        finally:
+            try:
+                sys.stdout.flush()
+            except OSError:  # else the interpreter complains about it on its way out
+                _silence_unread_output()
 
 
-class _Terminable:
-    """Lets SIGTERM end the work as Ctrl-C does: at once, with finished units kept."""
-
-    def __enter__(self) -> None:
-        self._previous = None
-        if _in_main_thread():
-            self._previous = signal.signal(signal.SIGTERM, _raise_terminated)
-
-    def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-
-
-def _in_main_thread() -> bool:
-    import threading
-
-    return threading.current_thread() is threading.main_thread()
-
-
-def _raise_terminated(number: int, frame: Any) -> None:
-    raise Terminated
+def _told(error: BaseException, command: str | None) -> int:
+    """Say what has happened; returns the exit code. Raises what is not for this place to say."""
+    interruption_behind = _interruption_behind(error)
+    if interruption_behind is not None:
+        return _end_by_signal(interruption_behind, command)
+    if isinstance(error, ActiveDPOError):
+        print_error(error)
+        return error.exit_code
+    if isinstance(error, OSError):
+        if isinstance(error, BrokenPipeError) and _silence_unread_output():
+            return READER_GONE_EXIT_CODE
+        print_error(_explained(error))
+        return ActiveDPOError.exit_code
+    if not isinstance(error, Exception) or _is_click(error) or os.environ.get("ACTIVEDPO_DEBUG"):
+        raise error
+    print_error(_missing_package(error) or _out_of_memory(error, command) or _bug(error))
+    return ActiveDPOError.exit_code
 
 
-def _say_interrupted(what_is_kept: str) -> None:
-    print_message(f"interrupted: {what_is_kept or 'what was finished is kept; the same command goes on from there'}")
+def _interruption_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The interruption that an exception is, or that it came from: libraries raise their own in its place."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, KeyboardInterrupt):
+            return behind
+        behind = behind.__cause__ or behind.__context__
+    is_by_signal = is_requested() and not isinstance(error, ActiveDPOError) and not _is_click(error)
+    return Terminated() if is_by_signal else None
+
+
+def _end_by_signal(error: KeyboardInterrupt, command: str | None) -> int:
+    """Say what is kept and how to go on; nobody may be there to read it, where a terminal was closed."""
+    goes_on = command not in LOOKING
+    kept = str(error) or ("what was finished is kept" if goes_on else "nothing is kept of it")
+    typed = shlex.join(redacted(["activedpo", *sys.argv[1:]]))
+    try:
+        print_message(f"interrupted: {kept}")
+        print_message(f"{'go on' if goes_on else 'begin anew'} with `{typed}`")
+    except OSError:
+        _silence_unread_output()
+    return InterruptedByUserError.exit_code
 
 
 def _silence_unread_output() -> bool:
@@ -150,6 +181,18 @@ def _missing_package(error: Exception) -> ActiveDPOError | None:
     )
 
 
+def _out_of_memory(error: Exception, command: str | None) -> ActiveDPOError | None:
+    """What to say where memory ran out at a place that has no advice of its own."""
+    if not is_out_of_memory(error):
+        return None
+    advice = MEMORY_ADVICE.get(command or "", "a smaller model or shorter responses")
+    return ActiveDPOError(
+        "memory does not suffice for this",
+        details=[str(error).strip().splitlines()[0]] if str(error).strip() else [],
+        hint=f"what was finished is kept; free some memory, or try {advice}, and go on with the same command",
+    )
+
+
 def _bug(error: Exception) -> ActiveDPOError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return ActiveDPOError(
@@ -159,6 +202,6 @@ def _bug(error: Exception) -> ActiveDPOError:
     )
 
 
-def _is_click(error: Exception) -> bool:
+def _is_click(error: BaseException) -> bool:
     """Usage errors of the command-line library, which prints them itself."""
     return type(error).__module__.partition(".")[0] in ("click", "typer")

@@ -1,4 +1,7 @@
-"""Do the runs of an experiment in several processes, which take runs by their locks; other machines may join in."""
+"""Do the runs of an experiment in several processes, which take runs by their locks; other machines may join in.
+
+Ctrl-C at the terminal reaches this process alone, which has the others finish. None outlives it, however it ends.
+"""
 
 import os
 import subprocess
@@ -8,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
+from activedpo_cli.interruption import PARENT_PIPE, ends_with_this_process, has_ended
 from activedpo_cli.progress import Progress
 
 POLL_SECONDS = 1.0
@@ -52,10 +56,18 @@ def _start(
     path.parent.mkdir(parents=True, exist_ok=True)
     log = stack.enter_context(path.open("ab"))
     threads = max(1, (os.cpu_count() or 1) // count)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    return subprocess.Popen(
-        [sys.executable, *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, PARENT_PIPE: "1"}
+    # The pipe is never written to: it ends with this process, and so do the workers.
+    worker = subprocess.Popen(
+        [sys.executable, *command],
+        stdout=log,
+        stderr=log,
+        stdin=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
     )
+    ends_with_this_process(worker.pid)
+    return worker
 
 
 def _end(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
@@ -68,3 +80,6 @@ def _end(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
             worker.wait(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             worker.kill()
+            worker.wait()
+    for worker in workers:
+        has_ended(worker.pid)

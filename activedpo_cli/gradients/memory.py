@@ -5,16 +5,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from activedpo_cli.out_of_memory import is_out_of_memory
+
 Row = TypeVar("Row")
 Result = TypeVar("Result")
-
-MESSAGES = (
-    "DefaultCPUAllocator",
-    "not enough memory",
-    "can't allocate memory",
-    "out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
 
 
 class TooLargeError(Exception):
@@ -42,10 +36,3 @@ def in_halves(work: Callable[[Sequence[Row]], Result], rows: Sequence[Row]) -> l
         torch.cuda.empty_cache()
     middle = len(rows) // 2
     return in_halves(work, rows[:middle]) + in_halves(work, rows[middle:])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from activedpo_cli import interruption
 from activedpo_cli.display import display_text
 from activedpo_cli.errors import Terminated
 from activedpo_cli.labelling.sides import shown_sides
@@ -84,6 +85,7 @@ def label_session(
     except Terminated:
         raise
     except KeyboardInterrupt:
+        interruption.forget()
         has_quit = True
     remaining = len(comparisons) - len(session.labels)
     return SessionResult(len(session.labels), remaining, has_quit)

@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import TrainerCallback, get_scheduler
 
 from activedpo_cli.errors import UsageError
+from activedpo_cli.interruption import raise_if_requested
 from activedpo_cli.models.training_audit import BatchAudit, trainable_parameters
 from activedpo_cli.settings import SftSettings, TrainSettings
 
@@ -141,6 +142,7 @@ class AuditedTrainer:
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """TRL's loss of the batch without its row numbers."""
+        raise_if_requested()
         self.audit.check_batch(inputs["row"], inputs)
         batch = {key: inputs[key] for key in inputs if key != "row"}
         loss = super().compute_loss(model, batch, *args, **kwargs)  # type: ignore[misc]

@@ -53,10 +53,19 @@ def run_stage(
         target = _target(run, stage, iteration, given, force, progress)
         if target is None:
             return _up_to_date(run, stage, iteration, given, execution, progress)
-        manifest = _do(run, stage, iteration, given, target, execution, progress)
+        try:
+            manifest = _do(run, stage, iteration, given, target, execution, progress)
+        except KeyboardInterrupt as error:
+            raise _saying_what_is_kept(error, target) from error
         if target.path != folder.path:
             swap_in(target, folder, run.stale)
     return StageResult(stage, iteration, folder.path, manifest, was_done=False)
+
+
+def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> KeyboardInterrupt:
+    has_part = target.path.exists() and not target.so_far().startswith("0 ")
+    part = f"{target.so_far()} so far in `{target.path}`" if has_part else f"nothing yet in `{target.path}`"
+    return type(error)(f"what was finished is kept, {part}")
 
 
 def _up_to_date(

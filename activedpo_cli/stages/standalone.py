@@ -73,8 +73,7 @@ def do_standalone(request: StandaloneRequest, progress: Progress) -> StandaloneR
         except KeyboardInterrupt as error:
             log.flush()
             kept = log.kept()  # also where the interruption came while a pick was being written
-            said = f"{kept} picks are kept; the same command goes on after them"
-            raise type(error)(said if kept else "nothing was picked yet; the same command begins anew") from error
+            raise type(error)(f"{kept} picks are kept" if kept else "nothing was picked yet") from error
 
 
 def _make(

@@ -67,7 +67,7 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
         "state": state,
         "reasons": reasons,
         "notes": _drift(run.config, record) + _redo_note(run, name, iteration),
-        "headline": stage.headline(manifest.summary) if manifest else _so_far(folder),
+        "headline": stage.headline(manifest.summary) if manifest else f"{folder.so_far()} so far",
         "summary": dict(manifest.summary) if manifest else {},
         "seconds": manifest.execution.get("seconds") if manifest else None,
         "digest": manifest.digest if manifest else None,
@@ -128,13 +128,6 @@ def _drift(config: Config, record: Started) -> list[str]:
 def _belongs_to_later(stage: str, key: str) -> bool:
     """Whether a setting is the next stage's own, so that it is expected to be given after this one."""
     return stage == "select" and key.startswith("label.")
-
-
-def _so_far(folder: StageFolder) -> str:
-    checkpoints = folder.names("checkpoint-*")
-    if checkpoints:
-        return f"{int(checkpoints[-1].removeprefix('checkpoint-'))} steps so far"
-    return f"{sum(1 for path in folder.path.glob('*-[0-9]*') if path.is_file())} files so far"
 
 
 def _labels_spent(run: Run, iteration: int) -> int:

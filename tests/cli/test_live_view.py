@@ -20,7 +20,7 @@ def score(prompts, responses):
 """
 TALKATIVE = ORACLE.replace("    time", "    print('an oracle speaks')\n    time")
 FAILING = ORACLE.replace("    time", "    raise ValueError('no idea')\n    time")
-INTERRUPTED = "interrupted: what was finished is kept; the same command goes on from there"
+INTERRUPTED = "interrupted: what was finished is kept, {} lines of answers so far in `{}`go on with `{}`"
 COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-9]|4[0-9]|9[0-7])(?:;\d+)*m")
 
 
@@ -129,11 +129,13 @@ def test_ctrl_c_keeps_the_work(workplace: Path, uninterrupted: Path, zygote: Zyg
     assert terminal.run(zygote, loop(workplace), workplace, press) == 130
     assert is_view(pressed[0])
     assert_clean(terminal)
-    assert "".join(terminal.everything).replace(" ", "") == INTERRUPTED.replace(" ", ""), "once, and nothing else"
-
-    (workplace / "slowly").unlink()
     answers = workplace / "run" / "iter-001" / "label" / "labels.jsonl"
     paid = answers.read_bytes()
+    typed = " ".join(["activedpo", *map(str, loop(workplace))])
+    expected = INTERRUPTED.format(paid.count(b"\n"), answers.parent, typed)
+    assert "".join(terminal.everything).replace(" ", "") == expected.replace(" ", ""), "once, and nothing else"
+
+    (workplace / "slowly").unlink()
     assert 1 <= paid.count(b"\n") < 12
     done(*loop(workplace), "--quiet")
     assert answers.read_bytes().startswith(paid)

@@ -1,6 +1,7 @@
 """Killed at any moment and run again, a stage ends where it would have ended."""
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -108,16 +109,99 @@ def test_killed_and_run_again(workplace: Path, zygote: Zygote, stage: str, sign:
     assert not list(run.rglob(".*.tmp*"))
 
 
-def test_a_polite_signal_keeps_the_work(workplace: Path, zygote: Zygote) -> None:
+@pytest.mark.parametrize(
+    ("stage", "number", "sign", "delay"),
+    [
+        ("generate", signal.SIGTERM, "responses-00001.jsonl", 0),
+        ("featurize", signal.SIGHUP, "features-00001.safetensors", 0),
+        ("select", signal.SIGINT, "started.json", 0),
+        ("label", signal.SIGINT, "labels.jsonl", 0.03),
+        ("train", signal.SIGTERM, ".scratch.tmp", 0.3),
+        ("evaluate", signal.SIGINT, "../../reference/evaluate/responses-00001.jsonl", 0),
+        ("run", signal.SIGTERM, "../generate/responses-00001.jsonl", 0),
+    ],
+)
+def test_a_polite_signal_keeps_the_work(
+    workplace: Path, zygote: Zygote, stage: str, number: int, sign: str, delay: float
+) -> None:
+    """It ends with what is kept and the command that goes on, and nothing else is said."""
     run = workplace / "run"
     expected = all_outputs(run)
-    folder = forget_from(run, "generate")
-    status = zygote.stop_when(on(run, "generate"), workplace, (folder / "responses-00001.jsonl").exists, signal.SIGTERM)
+    folder = forget_from(run, "generate" if stage == "run" else stage)
+
+    def seen() -> bool:
+        if not (folder / sign).exists():
+            return False
+        time.sleep(delay)
+        return True
+
+    words = (*on(run, stage), *(("--iterations", 1, "--no-report") if stage == "run" else ()), "--quiet")
+    status = zygote.stop_when(words, workplace, seen, number, stderr=workplace / "said")
+    said = (workplace / "said").read_text()
+    if stage != "select" or status == 130:  # which may be done before the signal is there
+        assert status == 130, said
+        kept, how = said.splitlines()
+        assert kept.startswith("interrupted: what was finished is kept, ")
+        assert f"in `{folder}`" in kept
+        assert how == f"go on with `activedpo {' '.join(map(str, words))}`"
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*-0*") if path.is_file()}
+    done(*words)
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished units are not made again"
+    made = all_outputs(run)
+    assert made == {name: expected[name] for name in made}
+    assert folder.relative_to(run).as_posix() in made
+
+
+DEAF_ORACLE = """
+import pathlib, time
+def score(prompts, responses):
+    deaf = pathlib.Path("deaf")
+    pathlib.Path("asked").touch()
+    while deaf.exists() or pathlib.Path("once").exists():
+        try:
+            time.sleep(60)
+        except:
+            pathlib.Path("once").unlink(missing_ok=True)
+    return [0.0 for _ in responses]
+"""
+
+
+def test_a_scorer_that_swallows_the_signal_sells_nothing(workplace: Path, zygote: Zygote) -> None:
+    """What it returns instead of a score is no answer."""
+    run = workplace / "run"
+    folder = forget_from(run, "label")
+    (workplace / "slow_oracle.py").write_text(DEAF_ORACLE)
+    (workplace / "once").touch()
+    status = zygote.stop_when(on(run, "label"), workplace, (workplace / "asked").exists, signal.SIGTERM)
     assert status == 130
-    kept = (folder / "responses-00000.jsonl").stat().st_mtime_ns
-    done(*on(run, "generate"))
-    assert (folder / "responses-00000.jsonl").stat().st_mtime_ns == kept
-    assert outputs(run, 1, "generate") == expected["iter-001/generate"]
+    assert not (workplace / "once").exists()
+    assert not (folder / "labels.jsonl").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(workplace: Path, zygote: Zygote, number: int) -> None:
+    """Whatever hears neither the first nor the second; and twice within a moment is once."""
+    run = workplace / "run"
+    folder = forget_from(run, "label")
+    (workplace / "slow_oracle.py").write_text(DEAF_ORACLE)
+    (workplace / "deaf").touch()
+
+    def heard_twice() -> bool:
+        if not (workplace / "asked").exists():
+            return False
+        for _ in range(2):
+            os.kill(zygote.last_pid, number)
+            time.sleep(0.02)
+        time.sleep(0.5)
+        assert Path(f"/proc/{zygote.last_pid}").exists()
+        return True
+
+    began = time.monotonic()
+    status = zygote.stop_when(on(run, "label"), workplace, heard_twice, number, stderr=workplace / "said")
+    assert status == 130
+    assert time.monotonic() - began < 10
+    assert "stopped at once" in (workplace / "said").read_text()
+    assert not (folder / "manifest.json").exists()
 
 
 def test_killed_while_a_stage_is_made_again(workplace: Path, zygote: Zygote) -> None:

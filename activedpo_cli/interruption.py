@@ -1,0 +1,49 @@
+"""Whether a signal has asked this process to stop, for whoever is about to store what was computed meanwhile.
+
+The signal raises an exception once. A library, or a user's function, may catch it and carry on with a result that is not
+one; what asks here before it stores a result ends the work then.
+"""
+
+PARENT_PIPE = "ACTIVEDPO_ENDS_WITH_STDIN"
+"""Set for processes that must not outlive the one that started them: their stdin is a pipe that ends with it."""
+
+_children: set[int] = set()
+_requested: type[KeyboardInterrupt] | None = None
+
+
+def request(kind: type[KeyboardInterrupt]) -> None:
+    """Note that the work is to end, by which exception."""
+    global _requested
+    _requested = kind
+
+
+def is_requested() -> bool:
+    """Whether the work is to end."""
+    return _requested is not None
+
+
+def forget() -> None:
+    """Note that somebody has dealt with it, as a sitting does from which a person goes away."""
+    global _requested
+    _requested = None
+
+
+def raise_if_requested() -> None:
+    """Raise the exception again where it was caught on its way: call it before storing what was computed."""
+    if _requested is not None:
+        raise _requested
+
+
+def ends_with_this_process(pid: int) -> None:
+    """Note a child that must not survive where a second signal ends this process at once."""
+    _children.add(pid)
+
+
+def has_ended(pid: int) -> None:
+    """Note that a child is gone, whose number may soon be another's."""
+    _children.discard(pid)
+
+
+def children() -> frozenset[int]:
+    """The children noted that have not ended."""
+    return frozenset(_children)
