@@ -1,6 +1,8 @@
 """`config.yaml` as settings: read, checked as a whole, written with their meanings. Opens no files."""
 
 import difflib
+import math
+import reprlib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -9,10 +11,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from activedpo_cli.errors import UsageError
+from activedpo_cli.redaction import holds_secret
 from activedpo_cli.settings import SECTIONS, Config
 from activedpo_cli.yaml_text import one_line, read_yaml
 
 CONFIG_NAME = "config.yaml"
+EXCERPTS = reprlib.Repr()
+EXCERPTS.maxstring = EXCERPTS.maxother = 120
 
 
 @lru_cache(maxsize=8)
@@ -24,11 +29,38 @@ def parse_config(text: str) -> Config:
 def build_config(values: Mapping[str, Any]) -> Config:
     """Settings from nested values; raises UsageError that lists every problem at once."""
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         count = "a problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise UsageError(f"the settings have {count}", details=lines) from error
+    check_values(values)
+    return config
+
+
+def check_values(values: Any, key: str = "") -> None:
+    """Raise UsageError for a value that JSON cannot hold, as records do, or that must not be written down: a secret.
+
+    YAML knows dates, sets, bytes and infinities too. Nothing of a secret is repeated.
+    """
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            check_values(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for value in values:
+            check_values(value, key)
+    elif isinstance(values, str):
+        if holds_secret(values):
+            raise UsageError(
+                f"`{key}` holds what looks like a token or a password, and settings are written down",
+                hint="give it in the environment, such as HF_TOKEN, or with `hf auth login`",
+            )
+        if "\0" in values or any("\ud800" <= character <= "\udfff" for character in values):
+            raise UsageError(f"`{key}` is {EXCERPTS.repr(values)}, which no file can hold as a setting")
+    elif not (
+        values is None or isinstance(values, bool | int) or (isinstance(values, float) and math.isfinite(values))
+    ):
+        raise UsageError(f"`{key}` is {EXCERPTS.repr(values)}, and a setting is a finite number, a word or a list")
 
 
 def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -106,7 +138,7 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{key}  unknown setting{_did_you_mean(problem['loc'])}"
     value = problem.get("input", PydanticUndefined)
-    shown = "" if value is PydanticUndefined or isinstance(value, dict) else f"{value!r}: "
+    shown = "" if value is PydanticUndefined or isinstance(value, dict) else f"{EXCERPTS.repr(value)}: "
     return f"{key}  {shown}{problem['msg']}"
 
 

@@ -9,6 +9,7 @@ import csv
 import difflib
 import gzip
 import json
+import math
 import re
 import reprlib
 import shlex
@@ -23,6 +24,9 @@ from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.records import PromptText
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+LONGEST_LINE = 2**28
+MOST_UNPACKED, MOST_TIMES_SMALLER = 2**28, 200
+"""Text packs to a tenth, and a file that is built to fill the memory to a thousandth; up to the first size any may."""
 EXCERPTS = reprlib.Repr()
 EXCERPTS.maxstring = EXCERPTS.maxother = 60
 
@@ -165,20 +169,36 @@ def _open_binary(path: Path) -> BinaryIO:
 def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Line numbers and lines with their ends, split at LF bytes alone."""
     offset = 0
+    for number, raw in enumerate(_raw_lines(path), start=1):
+        start = 3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0
+        try:
+            yield number, raw[start:].decode("utf-8")
+        except UnicodeDecodeError as error:
+            at = offset + start + error.start
+            raise InvalidDataError(
+                f"{path.name} line {number} is not UTF-8: byte 0x{raw[start + error.start]:02x} at offset {at}",
+                hint=f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))}"
+                if raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+                else None,
+            ) from error
+        offset += len(raw)
+
+
+def _raw_lines(path: Path) -> Iterator[bytes]:
+    """Lines of a file, of which none may be endless, nor all of them together where they were packed."""
+    is_packed = path.name.lower().endswith(".gz")
+    most = max(MOST_UNPACKED, MOST_TIMES_SMALLER * path.stat().st_size) if is_packed else math.inf
+    number = size = 0
     with _open_binary(path) as file:
-        for number, raw in enumerate(file, start=1):
-            start = 3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0
-            try:
-                yield number, raw[start:].decode("utf-8")
-            except UnicodeDecodeError as error:
-                at = offset + start + error.start
+        while raw := file.readline(LONGEST_LINE + 1):
+            number, size = number + 1, size + len(raw)
+            if size > most:
                 raise InvalidDataError(
-                    f"{path.name} line {number} is not UTF-8: byte 0x{raw[start + error.start]:02x} at offset {at}",
-                    hint=f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))}"
-                    if raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-                    else None,
-                ) from error
-            offset += len(raw)
+                    f"{path.name} unpacks to more than {MOST_TIMES_SMALLER} times its size", hint="unpack it first"
+                )
+            if len(raw) > LONGEST_LINE:
+                raise InvalidDataError(f"{path.name} line {number} is longer than {LONGEST_LINE >> 20} MiB")
+            yield raw
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
@@ -205,7 +225,7 @@ def _read_json(path: Path) -> Iterator[Row]:
 
 def _parse_json(text: str, origin: str) -> Any:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_with_each_name_once)
         return _without_lone_surrogates(value) if "\\u" in text else value
     except json.JSONDecodeError as error:
         around = text[max(0, error.pos - 20) : error.pos + 20].strip("\r\n")
@@ -214,6 +234,16 @@ def _parse_json(text: str, origin: str) -> Any:
         raise InvalidDataError(f"{place} is not JSON: {error.msg}", details=[f"near {around!r}"]) from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits; thousands of nested lists
         raise InvalidDataError(f"{origin} is JSON that cannot be read: {error}") from error
+
+
+def _with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; raises ValueError where a name repeats, whose first value would be lost."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"it names {excerpt(repeated)} twice")
+    return fields
 
 
 def _without_lone_surrogates(value: Any) -> Any:
@@ -276,11 +306,14 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
+            _checked_header(file.schema_arrow.names, path.name)
             for batch in file.iter_batches():
                 for values in batch.to_pylist():
                     number += 1
                     yield Row(number, values, f"{path.name} row {number}")
-    except (pyarrow.ArrowException, ValueError) as error:
+    except InvalidDataError:
+        raise
+    except (pyarrow.ArrowException, ValueError, ArithmeticError, LookupError, TypeError) as error:
         first_line = str(error).partition("\n")[0]
         raise InvalidDataError(f"{path.name} is no valid parquet file after row {number}: {first_line}") from error
 

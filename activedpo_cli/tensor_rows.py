@@ -144,7 +144,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 def _entry(path: Path, name: str) -> tuple[dict[str, Any], int, int]:
     """What the header says of a tensor, where its bytes begin in the file, and how many there are."""
-    header, data_begins = _header(path)
+    header, data_begins = read_header(path)
     entry = header.get(name)
     if entry is None:
         present = ", ".join(sorted(key for key in header if key != "__metadata__")) or "none"
@@ -163,11 +163,13 @@ def _entry(path: Path, name: str) -> tuple[dict[str, Any], int, int]:
     return entry, data_begins + begin, end - begin
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """What a safetensors file says of its tensors, and where their bytes begin; InvalidDataError where it says nothing."""
     with open(path, "rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else math.inf
-        text = stream.read(int(length)) if length <= LONGEST_HEADER else b""
+        is_there = length <= min(LONGEST_HEADER, path.stat().st_size)
+        text = stream.read(int(length)) if is_there else b""
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -11,16 +11,50 @@ from typing import Any
 from activedpo_cli.errors import ActiveDPOError, UsageError
 
 _INSTALL = "pip install ruamel.yaml"
+LONGEST_TEXT = 2**20
+MOST_VALUES = 100_000
+DEEPEST = 50
+LARGEST_BITS = 1024
+"""Settings are far smaller; what is not would only take memory, also where it is short and its aliases spell it out."""
 
 
 def read_yaml(text: str) -> Any:
-    """What the text holds, in Python's own types; raises UsageError where it is not YAML or a key repeats."""
+    """What the text holds, in Python's own types.
+
+    Raises UsageError where it is not YAML, a key repeats, or it is too long, too deep or too large for settings.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise UsageError(f"not valid YAML for settings: it is longer than {LONGEST_TEXT} characters")
     load, problem, hint = _reader()
     try:
-        return load(text)
-    except (problem, ValueError) as error:  # ValueError: dates that are none, such as 2024-13-45
-        first, *others = str(error).splitlines()
+        value = load(text)
+        _check_size(value)
+        return value
+    except RecursionError as error:
+        raise UsageError("not valid YAML for settings: it is nested too deeply") from error
+    except (problem, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        # Beside its own errors a reader lets those of Python through: 2024-13-45 is no date, `!!bool maybe` no key.
+        first, *others = str(error).splitlines() or [type(error).__name__]
         raise UsageError(f"not valid YAML: {first}", details=others, hint=hint) from error
+
+
+def _check_size(value: Any) -> None:
+    """Raise ValueError for what would be too large if it were written out, each alias in full."""
+    count = 0
+    waiting = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise ValueError(f"its aliases spell out more than {MOST_VALUES} values")
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} deep")
+        if isinstance(item, int) and item.bit_length() > LARGEST_BITS:
+            raise ValueError("a number in it is too large")
+        if isinstance(item, Mapping):
+            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif isinstance(item, list | tuple | set):
+            waiting += [(part, depth + 1) for part in item]
 
 
 def one_line(key: str, value: Any) -> str:

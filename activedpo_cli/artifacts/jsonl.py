@@ -40,7 +40,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     for number, line in enumerate(_lines(path), start=1):
         try:
             rows.append(adapter.validate_python(json.loads(line)))
-        except (ValueError, ValidationError) as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidDataError(
                 f"`{path}` line {number} is not a valid {row_type.__name__}", details=[_reason(error)]
             ) from error
@@ -53,7 +53,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise InvalidDataError(f"`{path}` is missing") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidDataError(f"`{path}` is not valid JSON", details=[str(error)]) from error
 
 

@@ -83,7 +83,7 @@ class LabelLog:
             if checksum != _checksum(event) or event["sequence"] != number:
                 raise ValueError("its checksum or sequence number is wrong")
             return event
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise InvalidDataError(
                 f"`{self.path}` line {number + 1} is not an intact label",
                 details=[str(error)],

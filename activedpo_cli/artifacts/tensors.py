@@ -3,10 +3,11 @@
 import json
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from activedpo_cli.artifacts.files import write_with
 from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.tensor_rows import read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,19 +53,17 @@ def _order_metadata(path: Path) -> None:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """What the header of a file says of its tensors, read without torch."""
-    return dict(_header(path).get("__metadata__", {}))
+    return dict(read_header(path)[0].get("__metadata__", {}))
 
 
 def count_tensor_rows(path: Path) -> int | None:
     """The first dimension shared by the tensors of a file, read from its header without torch; None where they differ."""
-    header = _header(path)
+    header, _ = read_header(path)
     header.pop("__metadata__", None)
-    sizes = {entry["shape"][0] if entry["shape"] else 1 for entry in header.values()}
+    try:
+        sizes = {entry["shape"][0] if entry["shape"] else 1 for entry in header.values()}
+    except (KeyError, TypeError) as error:
+        raise InvalidDataError(
+            f"`{path}` is not a whole safetensors file", details=["a tensor has no shape"]
+        ) from error
     return sizes.pop() if len(sizes) == 1 else None
-
-
-def _header(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header: dict[str, Any] = json.loads(stream.read(length))
-    return header

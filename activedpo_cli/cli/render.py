@@ -12,24 +12,27 @@ from typing import Any, TextIO
 from activedpo_cli.cli.symbols import encodable
 from activedpo_cli.display import display_text
 from activedpo_cli.errors import ActiveDPOError
+from activedpo_cli.redaction import redacted_text
 
 STYLES = {"error": "31;1", "hint": "36", "ok": "32", "warning": "33"}
 PLAIN_INTERVAL = 30.0
 PIPE_TABLE_WIDTH = 200
+LONGEST_MESSAGE = 4000
+"""A message may name something of a file, which may be of any length."""
 
 
 def print_error(error: ActiveDPOError) -> None:
     """What is wrong, the facts, and the way out."""
-    _line(f"{_styled('error', 'error')}: {display_text(error.message)}")
+    _line(f"{_styled('error', 'error')}: {_set_in(error.message)}")
     for detail in error.details:
-        _line(f"  {display_text(detail)}")
+        _line(f"  {_set_in(detail)}")
     if error.hint:
-        _line(f"\n{_styled('hint', 'hint')}: {display_text(error.hint)}")
+        _line(f"\n{_styled('hint', 'hint')}: {_set_in(error.hint)}")
 
 
 def print_message(text: str, *, style: str | None = None) -> None:
     """One line for the person, on stderr."""
-    _line(_styled(display_text(text), style) if style else display_text(text))
+    _line(_styled(_safe(text), style) if style else _safe(text))
 
 
 @contextmanager
@@ -190,6 +193,17 @@ class BarProgress(QuietProgress):
     def note(self, message: str) -> None:
         """Print above the bar."""
         print_message(message)
+
+
+def _safe(text: str) -> str:
+    """Fit for a terminal, and for the log that it may be kept in."""
+    shown = redacted_text(text)
+    return display_text(shown if len(shown) <= LONGEST_MESSAGE else shown[:LONGEST_MESSAGE] + " …")
+
+
+def _set_in(text: str) -> str:
+    """The same where further lines, such as those in the name of a file, can not pass for lines of ours."""
+    return _safe(text).replace("\n", "\n    ")
 
 
 def _line(text: str, stream: TextIO | None = None) -> None:

@@ -11,6 +11,7 @@ from activedpo_cli.artifacts.lock import exclusive, waiting
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.errors import BusyError, InvalidDataError, RefusedError, UsageError
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, with_variables
+from activedpo_cli.redaction import redacted_text
 
 RESULTS_NAME = "results.jsonl"
 SPEC_NAME = "experiment.json"
@@ -69,6 +70,8 @@ class ExperimentFolder:
         path = self.path / SPEC_NAME
         with waiting(self.path / ".locks" / "spec.lock"):  # processes on one experiment often begin at the same time
             standing = jsonl.read_json(path) if path.is_file() else content
+            if not isinstance(standing, dict):
+                raise InvalidDataError(f"`{path}` is damaged: it does not hold an experiment")
             if standing.get("title") != self.spec.title:
                 raise RefusedError(
                     f"`{self.path}` holds another experiment, “{standing.get('title')}”, whose report would be lost",
@@ -93,7 +96,7 @@ class ExperimentFolder:
         """Remember why a run failed, or with None that it did not."""
         path = self._failure_path(job)
         if message is not None:
-            files.write_bytes(path, message.encode())
+            files.write_bytes(path, redacted_text(message).encode(errors="backslashreplace"))
         else:
             path.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """What an experiment compares: a YAML file with settings for all runs, the arms that differ, and the seeds."""
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -9,12 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from activedpo_cli.config import EXCERPTS, check_values
 from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.settings import PositiveInt
 from activedpo_cli.yaml_text import read_yaml
 
 BUILT_IN = Path(__file__).parent / "specs"
 SFT_MODEL = "/reference/sft/model"
+MOST_RUNS = 100_000
+"""Beyond this a range or a grid was mistyped; its runs alone would fill the memory."""
 _RANGE = re.compile(r"(\d+)-(\d+)")
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,47}")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -78,6 +82,9 @@ class ExperimentSpec(BaseModel):
             name = getattr(self, role)
             if name is not None and name not in self.arms:
                 raise ValueError(f"{role} `{name}` is none of the arms: {', '.join(self.arms)}")
+        points = math.prod(map(len, self.grid.values()))
+        if len(self.arms) * points * len(self.seeds) > MOST_RUNS:
+            raise ValueError(f"arms, grid and seeds are more than {MOST_RUNS} runs")
         for key, values in self.grid.items():
             names = [short_value(value) for value in values]
             if len(set(names)) < len(names):
@@ -89,11 +96,14 @@ class ExperimentSpec(BaseModel):
 
 
 def parse_seeds(text: str) -> list[int]:
-    """`0-9,20` as numbers; raises ValueError where it is something else."""
+    """`0-9,20` as numbers; raises ValueError where it is something else, or more than anybody runs."""
     found: list[int] = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
-        found += range(int(match[1]), int(match[2]) + 1) if match else [int(part)]
+        first, last = (int(match[1]), int(match[2])) if match else (int(part), int(part))
+        if len(found) + last - first >= MOST_RUNS:
+            raise ValueError(f"{EXCERPTS.repr(text)} are more than {MOST_RUNS} seeds")
+        found += range(first, last + 1)
     return found
 
 
@@ -101,12 +111,12 @@ def read_spec(name_or_path: str) -> ExperimentSpec:
     """The specification in a file, or a built-in one by its name.
 
     Raises:
-        UsageError: there is no such file or name.
+        UsageError: there is no such file or name, or what it holds is not YAML, or a secret.
         InvalidDataError: it is no experiment; says what is wrong with it.
 
     """
     path = spec_path(name_or_path)
-    values = read_yaml(path.read_text(encoding="utf-8"))
+    values = _read(path)
     if not isinstance(values, dict):
         raise InvalidDataError(f"`{path}` does not hold an experiment: it needs title, arms and seeds by name")
     try:
@@ -114,6 +124,17 @@ def read_spec(name_or_path: str) -> ExperimentSpec:
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, row['loc'])) or 'spec'}  {row['msg']}" for row in error.errors()]
         raise InvalidDataError(f"`{path}` is not an experiment", details=problems) from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        values = read_yaml(path.read_text(encoding="utf-8"))
+        check_values(values)
+        return values
+    except UnicodeDecodeError as error:
+        raise InvalidDataError(f"`{path}` is not UTF-8", details=[str(error)]) from error
+    except UsageError as error:
+        raise UsageError(f"`{path}`: {error.message}", details=error.details, hint=error.hint) from error
 
 
 def with_settings(spec: ExperimentSpec, changes: Mapping[str, Any]) -> ExperimentSpec:

@@ -7,12 +7,14 @@ columns that got one, so that reading takes off that apostrophe and no other.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from activedpo_cli.errors import InvalidDataError, UsageError
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
+FORMULA = re.compile(r"[\t\n\r\0]|[\s\0-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
+"""How a cell begins that a spreadsheet may run: some skip what is not seen, some read full-width signs as plain ones."""
 GUARDED = "guarded"
 DELIMITERS = ",;\t"
 LONGEST_CELL = 2**31 - 1
@@ -49,7 +51,7 @@ def render_csv(rows: Sequence[Row]) -> bytes:
         writer.writerow([*rows[0], GUARDED])
     for row in rows:
         cells = {column: "" if value is None else str(value) for column, value in row.items()}
-        guarded = [column for column, cell in cells.items() if cell.startswith(FORMULA_STARTS)]
+        guarded = [column for column, cell in cells.items() if FORMULA.match(cell)]
         for column in guarded:
             cells[column] = "'" + cells[column]
         writer.writerow([*cells.values(), " ".join(guarded)])
@@ -84,7 +86,7 @@ def _parse_jsonl(text: str, name: str) -> list[tuple[int, dict[str, Any]]]:
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
+            row = json.loads(content, object_pairs_hook=_with_each_name_once)
         except (ValueError, RecursionError) as error:
             raise InvalidDataError(f"`{name}` line {line} is not valid JSON", details=[str(error)]) from error
         if not isinstance(row, dict):
@@ -93,17 +95,29 @@ def _parse_jsonl(text: str, name: str) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
+def _with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a name in it stands twice")
+    return row
+
+
 def _parse_csv(text: str, name: str) -> list[tuple[int, dict[str, Any]]]:
     previous_limit = csv.field_size_limit(LONGEST_CELL)
+    lines: list[tuple[int, list[str]]] = []
     try:
-        lines = list(_csv_lines(text))
+        lines += _csv_lines(text)
     except csv.Error as error:
-        raise InvalidDataError(f"`{name}` is not valid CSV", details=[str(error)]) from error
+        after = f" after line {lines[-1][0]}" if lines else ""
+        raise InvalidDataError(f"`{name}` is not valid CSV{after}", details=[str(error)]) from error
     finally:
         csv.field_size_limit(previous_limit)
     if not lines:
         return []
     columns = [column.strip() for column in lines[0][1]]
+    repeated = [column for place, column in enumerate(columns) if column in columns[:place]]
+    if repeated:
+        raise InvalidDataError(f"`{name}` line 1 names the column `{repeated[0]}` twice")
     rows = []
     for line, cells in lines[1:]:
         if len(cells) != len(columns):

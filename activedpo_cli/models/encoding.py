@@ -14,6 +14,16 @@ from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.records import PromptText
 
 ANCHORS = ("\n", "a", "1")
+TEMPLATE_ERRORS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""A chat template is a program; it runs in the library's sandbox, whose errors and its own are all of these."""
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, chat_template: str) -> list[int]:
@@ -66,7 +76,7 @@ def turn_end_id(
         turn = [{"role": "user", "content": ANCHORS[1]}, {"role": "assistant", "content": ANCHORS[2]}]
         try:
             shown = str(tokenizer.apply_chat_template(turn, tokenize=False))
-        except jinja2.TemplateError:
+        except TEMPLATE_ERRORS:
             shown = ""
         behind = _plain_ids(tokenizer, shown.rpartition(ANCHORS[2])[2])
         stops = stop_token_ids(tokenizer, generation_config)
@@ -107,7 +117,7 @@ def _piece(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
 def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> str:
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    except jinja2.TemplateError as error:
+    except TEMPLATE_ERRORS as error:
         raise InvalidDataError(
             "the tokenizer's chat template refuses a prompt", details=[str(error)], hint="check roles and their order"
         ) from error

@@ -109,13 +109,21 @@ def context_length(model: PreTrainedModel | PeftModel | PretrainedConfig) -> int
 
 def context_length_at(path_or_id: str, revision: str | None = None) -> int | None:
     """`context_length` of a model that is not loaded, from its configuration alone."""
-    return context_length(AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False))
+    return context_length(_configuration(path_or_id, revision))
 
 
 def hidden_size_at(path_or_id: str, revision: str | None = None) -> int:
     """The width of the hidden states of a model that is not loaded."""
-    config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
-    return int(config.get_text_config().hidden_size)
+    return int(_configuration(path_or_id, revision).get_text_config().hidden_size)
+
+
+def _configuration(path_or_id: str, revision: str | None) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidDataError(
+            f"the configuration of `{path_or_id}` cannot be loaded", details=_lines(error), hint=_folder_hint()
+        ) from error
 
 
 def _require_complete(name: str, report: dict[str, Any]) -> None:

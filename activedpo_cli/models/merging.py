@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.errors import ActiveDPOError, InvalidDataError
 from activedpo_cli.models.adapters import CONFIG_FILE, attach_adapter
 from activedpo_cli.models.loading import load_base_model, load_tokenizer
 from activedpo_cli.models.quiet import quiet_libraries
@@ -22,15 +22,28 @@ def merge_adapter_model(folder: Path, destination: Path) -> None:
 
     The tokenizer is the adapter's own where it has one. The base is found by the name in adapter_config.json.
     """
-    base_name = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base_name = _base_name(folder)
     if not base_name:
         raise InvalidDataError(f"the adapter in `{folder}` does not name its base model")
-    base = resolve_model(base_name)
+    try:
+        base = resolve_model(base_name)
+    except ActiveDPOError as error:
+        said = f"the base model that `{folder / CONFIG_FILE}` names: {error.message}"
+        raise type(error)(said, details=error.details, hint=error.hint) from error
     model = load_base_model(base.source, revision=base.revision, dtype="auto", device=CPU, attn_implementation="sdpa")
     policy = attach_adapter(model, folder, trainable=False)
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(str(folder)) if has_tokenizer else load_tokenizer(base.source, base.revision)
     write_full_weights(policy, tokenizer, destination)
+
+
+def _base_name(folder: Path) -> str | None:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_bytes())
+        name = config.get("base_model_name_or_path")
+        return None if name is None else str(name)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InvalidDataError(f"`{folder / CONFIG_FILE}` is not the settings of an adapter") from error
 
 
 def write_full_weights(

@@ -132,10 +132,21 @@ def _require_safetensors(folder: Path) -> None:
             hint="load the model where you trust it and write it with `model.save_pretrained(folder)`",
         )
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = _shards(index)
         missing = sorted(name for name in shards if not (folder / name).is_file())
         if missing:
             raise InvalidDataError(f"`{folder}` lacks {missing[0]}, which {index.name} names")
+
+
+def _shards(index: Path) -> set[str]:
+    """The files that an index names, which lie beside it."""
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+        if any(Path(name).name != name for name in names):
+            raise ValueError("it names files that do not lie beside it")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidDataError(f"`{index}` is damaged", details=[str(error)]) from error
+    return names
 
 
 def _may_be_hub_id(name: str) -> bool:

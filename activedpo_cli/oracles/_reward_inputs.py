@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.models.encoding import TEMPLATE_ERRORS
 from activedpo_cli.records import PromptText, prompt_as_text
 from activedpo_cli.settings import LabelSettings
 
@@ -62,7 +62,7 @@ class RewardInputs:
             ids: Any = self._tokenizer.apply_chat_template(
                 messages, tokenize=True, return_dict=False, add_generation_prompt=add_generation_prompt
             )
-        except TemplateError as error:
+        except TEMPLATE_ERRORS as error:
             raise InvalidDataError(
                 f"the chat template of `{self._name}` does not take a conversation of "
                 f"{', '.join(message['role'] for message in messages)}",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -55,7 +56,7 @@ class SequenceClassifier:
                 model, report = AutoModelForSequenceClassification.from_pretrained(
                     dtype=torch.float32, use_safetensors=True, output_loading_info=True, **source
                 )
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
             raise InvalidDataError(
                 f"the reward model `{name}` cannot be loaded",
                 details=str(error).strip().splitlines()[:3],
