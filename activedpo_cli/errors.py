@@ -60,6 +60,10 @@ class LabelsPendingError(ActiveDPOError):
     exit_code = 5
 
 
+class StorageError(ActiveDPOError):
+    """The disk did not take a file: it is full, fails, or is read-only."""
+
+
 class BusyError(ActiveDPOError):
     """Another process works on the same stage."""
 

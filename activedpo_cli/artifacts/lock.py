@@ -5,10 +5,11 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from activedpo_cli.errors import BusyError
+from activedpo_cli.artifacts import files
+from activedpo_cli.errors import BusyError, StorageError
 
 
 @contextmanager
@@ -16,7 +17,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file at `path`; raises BusyError naming the holder when another process has it."""
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     lock = FileLock(path, timeout=0, mode=0o664)
     holder = path.with_suffix(".holder")
     try:
@@ -25,12 +26,12 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         raise BusyError(f"another process is working on `{what}` ({_describe(holder)})") from error
     try:
         # Only told to people who wait, so it needs no fsync and may be torn.
-        holder.write_text(
-            json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")})
-        )
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")}
+        files.write_new(holder, json.dumps(facts).encode())
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(StorageError):
+            files.remove(holder)
         lock.release()
 
 
@@ -39,7 +40,7 @@ def waiting(path: Path, seconds: float = 30.0) -> Iterator[None]:
     """Hold a lock that others hold only for moments; raises BusyError when it does not become free."""
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     try:
         with FileLock(path, timeout=seconds, mode=0o664):
             yield

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from activedpo_cli.artifacts.files import sha256_of, write_bytes
+from activedpo_cli.artifacts.files import remove, sha256_of, write_bytes
 from activedpo_cli.artifacts.jsonl import count_rows, read_json
 from activedpo_cli.artifacts.tensors import count_tensor_rows
 from activedpo_cli.errors import InvalidDataError
@@ -84,7 +84,7 @@ def write_started(folder: Path, started: Started) -> None:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare a stage finished."""
     write_bytes(folder / MANIFEST_NAME, _encode(manifest))
-    (folder / STARTED_NAME).unlink(missing_ok=True)
+    remove(folder / STARTED_NAME)
 
 
 def _describe(path: Path) -> OutputFile:

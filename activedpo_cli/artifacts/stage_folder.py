@@ -3,7 +3,6 @@
 Nothing is stored that was computed after a signal has asked for the end: whoever caught the exception may have made it up.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -36,7 +35,7 @@ class StageFolder:
 
     def begin(self, started: Started) -> None:
         """Note what identifies the work, unless it was begun before; what an interrupted writer left is swept away."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.path)
         files.sweep_temporaries(self.path)
         if self.started is None:
             manifest.write_started(self.path, started)
@@ -46,10 +45,10 @@ class StageFolder:
         files.sweep_temporaries(self.path)
         if [path.name for path in self.path.iterdir()] != [manifest.STARTED_NAME]:
             return False
-        (self.path / manifest.STARTED_NAME).unlink()
-        self.path.rmdir()
+        files.remove(self.path / manifest.STARTED_NAME)
+        files.remove_empty_folder(self.path)
         if not any(self.path.parent.iterdir()):
-            self.path.parent.rmdir()
+            files.remove_empty_folder(self.path.parent)
         return True
 
     def has(self, name: str) -> bool:
@@ -75,23 +74,11 @@ class StageFolder:
 
     def remove(self, name: str) -> None:
         """Take away a file or folder that is needed no more; a folder is gone as a whole or not at all."""
-        path = self.path / name
-        if path.is_dir():
-            condemned = path.with_name(f".{name}{files.TEMPORARY_SUFFIX}")
-            files.move(path, condemned)
-            shutil.rmtree(condemned)
-        else:
-            path.unlink(missing_ok=True)
+        files.remove(self.path / name)
 
     def take_in(self, source: Path, name: str) -> None:
         """Make a folder that a library has filled a part of this one; it appears when it is whole."""
-
-        def move_all(destination: Path) -> None:
-            for path in source.iterdir():
-                path.rename(destination / path.name)
-
-        files.write_folder_with(self.path / name, move_all)
-        source.rmdir()
+        files.take_in(source, self.path / name)
 
     def write_rows(self, name: str, rows: Iterable[Any]) -> None:
         """Write records as one JSON Lines file."""
@@ -141,7 +128,7 @@ class StageFolder:
     def scratch(self) -> Path:
         """A folder for a library's temporary files; swept before the next attempt."""
         path = self.path / ".scratch.tmp"
-        path.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path)
         return path
 
     def finish(

@@ -98,7 +98,7 @@ class ExperimentFolder:
         if message is not None:
             files.write_bytes(path, redacted_text(message).encode(errors="backslashreplace"))
         else:
-            path.unlink(missing_ok=True)
+            files.remove(path)
 
     def failure(self, job: Job) -> str | None:
         """Why a run failed the last time, in a line; None if it did not."""

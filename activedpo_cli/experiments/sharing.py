@@ -1,6 +1,5 @@
 """Take from a sibling run what would come out the same: equal settings and inputs make equal outputs."""
 
-import shutil
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -47,8 +46,8 @@ def _borrow(folder: StageFolder, wanted: Started, others: Iterable[StageFolder],
             if folder.path.exists():
                 return False
             try:
-                files.write_folder_with(folder.path, partial(_copy, other.path))
-            except (shutil.Error, FileNotFoundError):  # pruned by another process while it was read
+                files.write_folder_with(folder.path, partial(files.copy_folder, other.path))
+            except FileNotFoundError:  # pruned by another process while it was read
                 continue
         return True
     return False
@@ -68,7 +67,3 @@ def _is_same(manifest: Started, wanted: Started) -> bool:
         getattr(manifest, name) == getattr(wanted, name)
         for name in ("stage", "stage_version", "iteration", "settings", "inputs")
     )
-
-
-def _copy(source: Path, destination: Path) -> None:
-    shutil.copytree(source, destination, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))

@@ -1,6 +1,5 @@
 """Do the runs of an experiment in this process, one after the other, each under its lock."""
 
-import shutil
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -104,11 +103,9 @@ def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
         with suppress(BusyError), exclusive(folder.lock_path(job), str(job.path)):
             for iteration in range(1, folder.spec.iterations + 1):
                 path = run.stage("featurize", iteration).path
+                files.remove_leftovers(path)  # of a process that was killed here
                 if path.is_dir() and (iteration > 1 or job.seed not in unfinished):
-                    condemned = path.with_name(".featurize.tmp")  # gone at once for whoever looks
-                    shutil.rmtree(condemned, ignore_errors=True)  # of a process that was killed here
-                    files.move(path, condemned)
-                    shutil.rmtree(condemned, ignore_errors=True)
+                    files.remove(path)
 
 
 def _do_job(folder: ExperimentFolder, job: Job, execution: Execution, progress: Progress) -> None:

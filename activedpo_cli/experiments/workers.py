@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from activedpo_cli.artifacts import files
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.interruption import PARENT_PIPE, ends_with_this_process, has_ended
 from activedpo_cli.progress import Progress
@@ -53,8 +54,7 @@ def _start(
     folder: ExperimentFolder, command: Sequence[str], number: int, count: int, stack: ExitStack
 ) -> "subprocess.Popen[bytes]":
     path = folder.log_path(number)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = stack.enter_context(path.open("ab"))
+    log = stack.enter_context(files.open_log(path))
     threads = max(1, (os.cpu_count() or 1) // count)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, PARENT_PIPE: "1"}
     # The pipe is never written to: it ends with this process, and so do the workers.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from activedpo_cli import __version__
 from activedpo_cli.artifacts import files
 from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import NotReadyError, UsageError
+from activedpo_cli.errors import BusyError, NotReadyError, UsageError
 from activedpo_cli.reports.report_folder import (
     FACTS_NAME,
     FIGURES_NAME,
@@ -59,13 +60,22 @@ def build_report(runs: Sequence[Run], output: Path | None = None, *, force: bool
     folder = output or default_output(runs)
     place = folder.absolute() if folder.name.strip(".") else folder.resolve()  # `.` and `..` are no names
     inputs = inputs_of(runs, names)
+    lock = place.parent / ".locks" / f"{place.name}.lock"
     if not force and (facts := standing_facts(folder, inputs)):
+        _sweep(place, lock)
         return _result(folder, facts, made=False)
     check_replaceable(folder)
-    with exclusive(place.parent / ".locks" / f"{place.name}.lock", str(folder)):
+    with exclusive(lock, str(folder)):
         facts, contents = _contents(runs, names, inputs)
         files.write_folder_with(place, lambda temporary: _write(temporary, contents))
     return _result(folder, facts, made=True)
+
+
+def _sweep(place: Path, lock: Path) -> None:
+    """Remove what a process left that was killed while it put the report in its place."""
+    if files.leftovers(place):
+        with suppress(BusyError), exclusive(lock, str(place)):
+            files.remove_leftovers(place)
 
 
 def _check_runs(runs: Sequence[Run]) -> None:
@@ -123,9 +133,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _write(folder: Path, contents: dict[str, bytes]) -> None:
     for name, data in contents.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        files.write_new(folder / name, data)
 
 
 def _result(folder: Path, facts: dict[str, Any], *, made: bool) -> ReportResult:

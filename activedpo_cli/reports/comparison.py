@@ -35,7 +35,6 @@ def write_comparison(folder: Path, facts: dict[str, Any]) -> Path:
     from activedpo_cli.reports.drawing import draw
 
     picture = draw(overlap_plot(facts))["png"]
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FACTS_NAME, facts)
     files.write_bytes(folder / PICTURE_NAME, picture)
     return folder / PICTURE_NAME

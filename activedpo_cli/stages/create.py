@@ -1,7 +1,5 @@
 """Make a run: settings, prompts and π_ref, fixed from the start. The folder appears only when it is whole."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,7 +57,7 @@ def ensure_run(request: RunRequest, progress: Progress) -> tuple[Run, bool]:
     """
     if not _is_run(request.path):
         plan = _plan(request)
-        with exclusive(request.path.parent / LOCKS / f"{request.path.name}.lock", str(request.path)):
+        with exclusive(_creation_lock(request.path), str(request.path)):
             if not _is_run(request.path):  # another process may have made it since
                 _make(request, plan, progress)
                 return open_run(request.path), True
@@ -78,6 +76,11 @@ def find_run(request: RunRequest, progress: Progress, *, make: bool = True) -> t
     run = open_run(request.path)
     _refuse(run, _differences_in_what_is_fixed(run, request))
     return run, False
+
+
+def _creation_lock(path: Path) -> Path:
+    """Held by who makes a run or takes it away again."""
+    return path.parent / LOCKS / f"{path.name}.lock"
 
 
 def _is_run(path: Path) -> bool:
@@ -157,7 +160,7 @@ def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
         _fill(folder, request, plan)
 
     if request.path.exists() and not _is_occupied(request.path):
-        shutil.rmtree(request.path)
+        files.remove(request.path)
     files.write_folder_with(request.path, save)
     progress.note(
         f"made `{request.path}` from preset `{plan.preset}`: {plan.config.model.name}, "
@@ -190,9 +193,9 @@ def _fill(folder: Path, request: RunRequest, plan: _Plan) -> None:
 def _prepare_reference(folder: Path, plan: _Plan) -> dict[str, Any]:
     """Point to π_SFT, or store it: the built-in model, and an adapter merged into its base."""
     stored = folder / "model"
-    folder.mkdir(parents=True)
+    files.make_folder(folder)
     if is_built_in(plan.config.model.name):
-        shutil.copytree(LANGUAGE_MODEL, stored)
+        files.copy_folder(LANGUAGE_MODEL, stored)
     elif plan.location.path is not None and is_adapter_folder(plan.location.path):
         from activedpo_cli.models.merging import merge_adapter_model
 
@@ -237,14 +240,13 @@ def discard(run: Run) -> bool:
     try:
         # Nothing can begin before one of these stages does, so nobody works in the run while their locks are held.
         with (
+            exclusive(_creation_lock(run.path), str(run.path)),
             exclusive(run.lock_path("iter-001-generate"), str(run.path)),
             exclusive(run.lock_path(f"reference-{SFT}"), str(run.path)),
         ):
             if run.iterations() or run.stage(SFT, 0).path.exists():
                 return False
-            condemned = run.path.with_name(f".{run.path.name}.{os.getpid()}.tmp")
-            files.move(run.path, condemned)
-            shutil.rmtree(condemned)
+            files.remove(run.path)
     except BusyError:
         return False
     return True

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.artifacts.files import append_line
+from activedpo_cli.artifacts.files import append_line, remove, write_bytes
 
 if TYPE_CHECKING:
     from activedpo_cli.core.pooled_greedy import Pick
@@ -34,7 +34,7 @@ class PickLog:
             self.remove()
             return []
         if len(whole) < len(data):
-            self.path.write_bytes(whole)
+            write_bytes(self.path, whole)
         self._is_begun = True
         return found
 
@@ -59,7 +59,7 @@ class PickLog:
 
     def remove(self) -> None:
         """The choice is made, or begins anew."""
-        self.path.unlink(missing_ok=True)
+        remove(self.path)
         self._is_begun, self._pending = False, []
 
 

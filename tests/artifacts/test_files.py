@@ -13,7 +13,7 @@ from safetensors import safe_open
 from activedpo_cli.artifacts import files, tensors
 from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.artifacts.stage_folder import StageFolder, set_aside
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.errors import InvalidDataError, StorageError
 
 
 def fail(*_: object, **__: object) -> None:
@@ -28,7 +28,7 @@ def test_a_write_that_fails_leaves_the_old_content(
     files.write_bytes(path, b"old")
     with monkeypatch.context() as patch:
         patch.setattr(os, broken, fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(StorageError, match="No space"):
             files.write_bytes(path, b"new and longer")
     assert path.read_bytes() == b"old"
     files.sweep_temporaries(tmp_path)

@@ -1,0 +1,106 @@
+"""The single calls that change a file system, and what is said when one of them fails. Only `files` uses them."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from activedpo_cli.errors import StorageError
+
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+"""What a library meets that can only be the disk's fault: it may fail to read, too, and says so itself."""
+_CODE_IN_TEXT = re.compile(r"(?:os error |code: )(\d+)")
+
+
+KEPT = "what was finished is kept"
+
+
+class Operations:
+    """The calls that change a file system, one at a time."""
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder whose parent is there."""
+        os.mkdir(path)
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open a file to change it, and make it where `flags` say so."""
+        return os.open(path, flags | os.O_CLOEXEC, 0o666)
+
+    def write(self, path: Path, descriptor: int, data: memoryview) -> int:
+        """Write as much as the system takes, and say how many bytes that was."""
+        return os.write(descriptor, data)
+
+    def sync(self, path: Path, descriptor: int) -> None:
+        """Make the content of a file, or the names in a folder, durable."""
+        os.fsync(descriptor)
+
+    def rename(self, source: Path, destination: Path) -> None:
+        """Rename, replacing a file that is there."""
+        os.replace(source, destination)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file."""
+        os.unlink(path)
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove an empty folder."""
+        os.rmdir(path)
+
+    def fill(self, path: Path, save: Callable[[Path], None]) -> None:
+        """Let a library write a file or fill a folder that nobody sees yet."""
+        save(path)
+
+
+operations = Operations()
+
+
+@contextmanager
+def library_writes(path: Path) -> Iterator[None]:
+    """Recognise a full or broken disk in what a library raises, which need not be an OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        code = _CODE_IN_TEXT.search(str(error))
+        if code is None or int(code[1]) not in OF_THE_DISK:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+
+
+@contextmanager
+def failing_as(
+    path: Path, needed: int | None = None, *, doing: str = "written", only: set[int] | None = None
+) -> Iterator[None]:
+    """Say which file an error of the system is about, how much space was asked for, and the way out.
+
+    Raises StorageError for every OSError, or for those with a code in `only`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if only is not None and error.errno not in only:
+            raise
+        raise _explained(path, error, needed, doing) from error
+
+
+def free_bytes(path: Path) -> int:
+    """Space left for this user on the file system of an existing folder."""
+    return shutil.disk_usage(path).free
+
+
+def _explained(path: Path, error: OSError, needed: int | None, doing: str) -> StorageError:
+    details, hint = [], f"mend that, then give the same command again; {KEPT}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        details = [f"needed: {needed:,} bytes"] if needed else []
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        details.append(f"free: {free_bytes(folder):,} bytes on the file system of `{folder}`")
+        hint = f"make space, then give the same command again; {KEPT}"
+    elif error.errno == errno.EFBIG:
+        hint = f"raise the limit with `ulimit -f unlimited`, then give the same command again; {KEPT}"
+    elif error.errno == errno.EIO:
+        hint = f"the disk itself may be failing, see the system's log; then give the same command again; {KEPT}"
+    return StorageError(f"`{path}` can't be {doing}: {error.strerror or error}", details=details, hint=hint)
