@@ -8,13 +8,14 @@ from activedpo_cli.errors import InterruptedByUserError
 
 def main() -> None:
     """Load the command, which takes a moment, and run it."""
-    with stoppable(for_good=True):
-        try:
+    try:
+        with stoppable(for_good=True):
             from activedpo_cli.cli.app import main as run
-        except KeyboardInterrupt as error:
-            sys.stderr.write("interrupted: nothing had begun yet\n")
-            raise SystemExit(InterruptedByUserError.exit_code) from error
-        run()
+
+            run()
+    except KeyboardInterrupt as error:
+        sys.stderr.write("interrupted: nothing had begun yet\n")
+        raise SystemExit(InterruptedByUserError.exit_code) from error
 
 
 if __name__ == "__main__":

@@ -63,21 +63,29 @@ class Terminal:
         watch: Callable[["Terminal"], None] = lambda terminal: None,
         **more: Any,
     ) -> int:
-        """Run a command to its end, calling `watch` whenever the screen has changed; returns the exit status."""
+        """Run a command to its end, calling `watch` again and again; returns the exit status."""
         pid = zygote.start(words, folder, terminal=self.name, **more)
         deadline = time.monotonic() + 60
         while _is_alive(pid) or self._is_readable(0):
             assert time.monotonic() < deadline, "\n".join(self.screen)
-            if self._is_readable(0.02):
-                data = os.read(self._master, 65536)
-                self.raw += data
-                self._stream.feed(data)
-                self.frames.append(self.screen)
-                watch(self)
+            self.look()
+            watch(self)
         status = zygote.wait()
+        self.close()
+        return status
+
+    def look(self) -> None:
+        """Take in what was written, if there is anything within a moment."""
+        if self._is_readable(0.02):
+            data = os.read(self._master, 65536)
+            self.raw += data
+            self._stream.feed(data)
+            self.frames.append(self.screen)
+
+    def close(self) -> None:
+        """Close the window."""
         for descriptor in (self._master, self._slave):
             os.close(descriptor)
-        return status
 
     def _is_readable(self, seconds: float) -> bool:
         return bool(select.select([self._master], [], [], seconds)[0])

@@ -95,16 +95,16 @@ bench_commands.register(app)
 
 def main() -> None:
     """Entry point of the console script."""
-    with stoppable(for_good=True):
-        try:
+    try:
+        with stoppable(for_good=True):
             app()
-        except KeyboardInterrupt as error:
-            raise SystemExit(_end_by_signal(error, None)) from error
-        finally:
-            try:
-                sys.stdout.flush()
-            except OSError:  # else the interpreter complains about it on its way out
-                _silence_unread_output()
+    except KeyboardInterrupt as error:
+        raise SystemExit(_end_by_signal(error, None)) from error
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # else the interpreter complains about it on its way out
+            _silence_unread_output()
 
 
 def _told(error: BaseException, command: str | None) -> int:

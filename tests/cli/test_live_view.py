@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def score(prompts, responses):
 """
 TALKATIVE = ORACLE.replace("    time", "    print('an oracle speaks')\n    time")
 FAILING = ORACLE.replace("    time", "    raise ValueError('no idea')\n    time")
+DEAF = """
+import pathlib, time
+def score(prompts, responses):
+    pathlib.Path("asked").touch()
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+"""
 INTERRUPTED = "interrupted: what was finished is kept, {} lines of answers so far in `{}`go on with `{}`"
 COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-9]|4[0-9]|9[0-7])(?:;\d+)*m")
 
@@ -140,6 +151,45 @@ def test_ctrl_c_keeps_the_work(workplace: Path, uninterrupted: Path, zygote: Zyg
     done(*loop(workplace), "--quiet")
     assert answers.read_bytes().startswith(paid)
     assert len(rows(answers)) == 12
+    assert all_outputs(workplace / "run") == all_outputs(uninterrupted / "run")
+
+
+def test_a_second_ctrl_c_gives_the_cursor_back(workplace: Path, zygote: Zygote) -> None:
+    """At once, from an oracle that hears neither."""
+    (workplace / "terminal_oracle.py").write_text(DEAF)
+    pressed: list[float] = []
+
+    def press(terminal: Terminal) -> None:
+        is_due = time.monotonic() - pressed[-1] > 0.5 if pressed else (workplace / "asked").exists()
+        if is_due and len(pressed) < 2:
+            assert not terminal.is_cursor_shown
+            pressed.append(time.monotonic())
+            terminal.type("\x03")
+
+    terminal = Terminal()
+    assert terminal.run(zygote, loop(workplace), workplace, press) == 130
+    assert time.monotonic() - pressed[-1] < 1.5
+    assert len(pressed) == 2
+    assert terminal.is_cursor_shown
+    assert any(line.startswith("stopped at once; ") for line in terminal.everything)
+
+
+def test_a_terminal_that_closes_ends_the_work(workplace: Path, uninterrupted: Path, zygote: Zygote) -> None:
+    """Nobody is there to read what is kept; it is kept all the same."""
+    answers = workplace / "run" / "iter-001" / "label" / "labels.jsonl"
+    (workplace / "slowly").touch()
+    terminal = Terminal()
+    zygote.start(loop(workplace), workplace, terminal=terminal.name)
+    deadline = time.monotonic() + 60
+    while not answers.exists() and time.monotonic() < deadline:
+        terminal.look()
+    terminal.close()
+    assert zygote.wait() == 130
+    paid = answers.read_bytes()
+    assert 1 <= paid.count(b"\n") < 12
+    (workplace / "slowly").unlink()
+    done(*loop(workplace), "--quiet")
+    assert answers.read_bytes().startswith(paid)
     assert all_outputs(workplace / "run") == all_outputs(uninterrupted / "run")
 
 

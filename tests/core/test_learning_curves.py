@@ -70,7 +70,9 @@ def test_the_range_of_labels_to_a_target_is_that_of_resampled_seeds():
     base = [[0.0, 0.1, 0.5], [0.0, 0.3, 0.4], [0.1, 0.2, 1.1]]
     draws = np.array(list(itertools.product(range(3), repeat=3)))
     reached = sorted(
-        labels_to_reach(labels, np.mean([curves[i] for i in draw], axis=0).tolist(), np.mean([base[i][-1] for i in draw]))
+        labels_to_reach(
+            labels, np.mean([curves[i] for i in draw], axis=0).tolist(), np.mean([base[i][-1] for i in draw])
+        )
         or np.inf
         for draw in draws
     )

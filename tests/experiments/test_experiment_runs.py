@@ -1,10 +1,13 @@
 """Whole experiments through the command line: shared work is what each run would have made alone."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -261,7 +264,7 @@ def test_two_processes_share_the_runs(tmp_path: Path, made: Path, monkeypatch: p
     """Together they do each run once, and what they make is what one makes."""
     tmp_path = Path(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
     command = [sys.executable, "-m", "activedpo_cli", "experiment", "small.yaml", "--no-report"]
-    environment = {"OMP_NUM_THREADS": "1", "PATH": "", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {"OMP_NUM_THREADS": "1", "PATH": "", "PYTHONPATH": os.environ["PYTHONPATH"]}
     workers = [
         subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
@@ -272,6 +275,49 @@ def test_two_processes_share_the_runs(tmp_path: Path, made: Path, monkeypatch: p
     alone = {path.name: all_outputs(path) for path in (made / "runs/small/runs").iterdir()}
     together = {path.name: all_outputs(path) for path in (tmp_path / "runs/small/runs").iterdir()}
     assert together == alone
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_the_command(tmp_path: Path, made: Path, number: int) -> None:
+    """However it ends: asked, when it has them finish, or killed, when they see that it is gone."""
+    folder = Path(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
+    command = [sys.executable, "-m", "activedpo_cli", "experiment", "small.yaml", "--jobs", "2", "--quiet"]
+    environment = {"OMP_NUM_THREADS": "1", "PATH": "", "PYTHONPATH": os.environ["PYTHONPATH"]}
+    experiment = subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c
+    )
+    found = _when(lambda: len(_children(experiment.pid)) == 2 and _children(experiment.pid))
+    os.kill(experiment.pid, number)
+    _, told = experiment.communicate(timeout=60)
+    assert experiment.returncode == (130 if number == signal.SIGINT else -number)
+    assert number == signal.SIGKILL or told.startswith("interrupted: ")
+    assert "Traceback" not in told
+    _when(lambda: not any(map(_is_running, found)))
+    for log in folder.glob("runs/small/logs/*"):
+        assert "Traceback" not in log.read_text()
+
+
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _when(find: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 60
+    while not (found := find()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_workers_do_what_one_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
