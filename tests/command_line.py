@@ -83,6 +83,17 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
 
 
+def list_again(run: Path, iteration: int, stage: str) -> None:
+    """Let a finished stage's manifest list its files as they are now, as though the stage had written them so."""
+    path = run / f"iter-{iteration:03d}" / stage / "manifest.json"
+    record = json.loads(path.read_bytes())
+    for group in ("outputs", "logs"):
+        for name, facts in record[group].items():
+            data = (path.parent / name).read_bytes()
+            facts |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
 def make_partial(run: Path, iteration: int, stage: str, *lost: str) -> Path:
     """Leave a finished stage as an interruption would: begun, without its manifest and without some of its files."""
     folder = run / f"iter-{iteration:03d}" / stage

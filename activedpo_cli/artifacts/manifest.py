@@ -41,13 +41,17 @@ class Started(BaseModel):
 
 
 class Manifest(Started):
-    """A finished stage. `outputs` identify it; `logs`, `summary`, `execution` and `environment` do not."""
+    """A finished stage. `outputs` identify it; `logs`, `summary`, `execution` and `environment` do not.
+
+    `checksum` is the digest of all the rest, by which `verify` sees that the manifest itself was changed.
+    """
 
     outputs: dict[str, OutputFile]
     logs: dict[str, OutputFile] = {}
     summary: dict[str, Any] = {}
     execution: dict[str, Any] = {}
     environment: dict[str, str] = {}
+    checksum: str | None = None
 
     @property
     def digest(self) -> str:
@@ -83,7 +87,8 @@ def write_started(folder: Path, started: Started) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare a stage finished."""
-    write_bytes(folder / MANIFEST_NAME, _encode(manifest))
+    checksum = digest_of(manifest.model_dump(by_alias=True, exclude={"checksum"}))
+    write_bytes(folder / MANIFEST_NAME, _encode(manifest.model_copy(update={"checksum": checksum})))
     remove(folder / STARTED_NAME)
 
 

@@ -40,6 +40,13 @@ class StageFolder:
         if self.started is None:
             manifest.write_started(self.path, started)
 
+    def reopen(self) -> None:
+        """Take back that the stage is finished; its files stay, and are what it goes on from."""
+        record = self.manifest
+        assert record is not None
+        manifest.write_started(self.path, Started(**record.model_dump(include=set(Started.model_fields))))
+        files.remove(self.path / manifest.MANIFEST_NAME)
+
     def discard_if_empty(self) -> bool:
         """Take `begin` back if nothing has been made since, so that other settings can be tried; says whether it did."""
         files.sweep_temporaries(self.path)

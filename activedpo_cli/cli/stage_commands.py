@@ -181,6 +181,9 @@ def label(
     accept_partial: Annotated[
         bool, typer.Option("--accept-partial", help="Close the stage with the answers there are.")
     ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Write a closed stage's other files again from the answers in labels.jsonl.")
+    ] = False,
     run: RunOption = None,
     iteration: IterationOption = None,
     set_: SetOption = None,
@@ -203,6 +206,7 @@ def label(
         "export": export,
         "import": import_,
         "accept_partial": accept_partial,
+        "rebuild": rebuild,
     }
     _stage("label", run, iteration, all_given(given, set_), force, device, quiet, json, options=options)
 

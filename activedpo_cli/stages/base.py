@@ -105,9 +105,35 @@ def require(run: Run, stage: str, iteration: int) -> str:
             raise NotReadyError(
                 f"`{stage}` of iteration {iteration} is {state}", hint=run.next_command(stage, iteration)
             )
+        _require_own(run, stage, iteration, manifest)
         _require_fresh(run, manifest)
         run.digests[stage, iteration] = manifest.digest
     return run.digests[stage, iteration]
+
+
+def _require_own(run: Run, stage: str, iteration: int, manifest: Manifest) -> None:
+    """Refuse a folder that was copied here from another place or another run."""
+    reasons = foreign_reasons(run, stage, iteration, manifest)
+    if reasons:
+        raise NotReadyError(
+            f"`{run.stage(stage, iteration).path}` does not belong there",
+            details=reasons,
+            hint=f"{run.next_command(stage, iteration)} --force",
+        )
+
+
+def foreign_reasons(run: Run, stage: str, iteration: int, record: Started) -> list[str]:
+    """Why a stage's record is not of this place in this run, empty where it is."""
+    if (record.stage, record.iteration) != (stage, iteration):
+        return [f"it holds `{record.stage}` of iteration {record.iteration}"]
+    pool = run.pool.manifest if "pool" in record.inputs else None
+    own = {"prompts": run.facts["prompts_digest"], "reference": run.base["digest"], "pool": pool and pool.digest}
+    words = {"prompts": "other prompts", "reference": "another reference model", "pool": "another pool of responses"}
+    return [
+        f"it was made with {words[name]}"
+        for name, digest in own.items()
+        if digest is not None and record.inputs.get(name, digest) != digest
+    ]
 
 
 def _require_fresh(run: Run, manifest: Manifest) -> None:

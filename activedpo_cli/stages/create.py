@@ -19,7 +19,7 @@ from activedpo_cli.presets import read_preset
 from activedpo_cli.progress import Progress
 from activedpo_cli.prompts._collect import PromptCollection, collect_prompts, source_path
 from activedpo_cli.settings import Config
-from activedpo_cli.stages.differences import all_settings, given_differences, is_fixed
+from activedpo_cli.stages.differences import all_settings, given_differences, is_fixed, number_of_settings
 
 BUILT_IN_PRESET = "tiny"
 LOCKS = ".locks"
@@ -186,6 +186,7 @@ def _fill(folder: Path, request: RunRequest, plan: _Plan) -> None:
         "prompts_digest": f"sha256:{files.sha256_of(folder / 'prompts.jsonl')}",
         "dropped_duplicates": len(prompts.dropped_duplicates),
         "fixed": flat(config, "seed", "model", "prompts"),
+        "config_settings": number_of_settings(),
     }
     jsonl.write_json(folder / "run.json", facts)
 

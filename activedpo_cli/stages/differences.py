@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import SFT, Run
 from activedpo_cli.config import flat, with_changes
-from activedpo_cli.errors import RefusedError
+from activedpo_cli.errors import InvalidDataError, RefusedError
 from activedpo_cli.settings import SECTIONS, Config
+from activedpo_cli.yaml_text import read_yaml
 
 FIXED_SECTIONS = ("model", "prompts")
 """Settings that are fixed when the run is made."""
@@ -64,11 +65,45 @@ def refuse_changed_fixed_settings(run: Run) -> None:
             details=changed,
             hint="put them back, or make another run with `activedpo init --run OTHER_NAME …`",
         )
+    _refuse_lost_settings(run)
     if run.config.sft.data and run.has_begun() and not run.stage(SFT, 0).manifest:
         raise RefusedError(
             f"`{run.path}/config.yaml` sets `sft.data`, and the run has begun with its reference as it is",
             hint="set it back to null, or fine-tune in a run of its own: `activedpo sft --run OTHER_NAME …`",
         )
+
+
+def _refuse_lost_settings(run: Run) -> None:
+    """Raise InvalidDataError where `config.yaml` names fewer settings than it was made with.
+
+    One that was cut off is YAML still, and defaults would silently take the place of what was lost.
+    """
+    written = run.facts.get("config_settings")
+    if not isinstance(written, int):
+        return
+    lost = unnamed_settings(run.config_text)
+    known = number_of_settings()
+    if known - len(lost) < written:
+        shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+        raise InvalidDataError(
+            f"`{run.path}/config.yaml` has lost {written - known + len(lost)} of the settings it was made with",
+            details=[f"not named there: {shown}"],
+            hint="put a copy of it back, or write each of these settings there, so that no default takes its place unseen",
+        )
+
+
+def number_of_settings() -> int:
+    """How many settings a whole `config.yaml` names."""
+    return 1 + sum(len(section.model_fields) for section in SECTIONS.values())
+
+
+def unnamed_settings(text: str) -> list[str]:
+    """The settings that a `config.yaml` does not name, as dotted keys."""
+    values = read_yaml(text)
+    named = values if isinstance(values, dict) else {}
+    keys = [key for name, section in SECTIONS.items() for key in (f"{name}.{field}" for field in section.model_fields)]
+    found = [key for key in keys if key.partition(".")[2] not in (named.get(key.partition(".")[0]) or {})]
+    return ([] if "seed" in named else ["seed"]) + found
 
 
 def input_differences(record: Started, inputs: Mapping[str, str]) -> list[str]:

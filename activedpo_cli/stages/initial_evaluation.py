@@ -4,6 +4,7 @@ The responses depend on how they were sampled and on nothing else. Their rewards
 so that an iteration is only ever compared with rewards from its own scorer.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,11 @@ from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.manifest import Started, digest_of
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.stage_folder import set_aside
-from activedpo_cli.errors import RefusedError
+from activedpo_cli.errors import InvalidDataError, RefusedError
 from activedpo_cli.records import EvaluatedResponse, Response, ResponseReward
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, environment
+from activedpo_cli.stages.intact import check_intact
 from activedpo_cli.stages.label import oracle_inputs
 from activedpo_cli.stages.measures import reward_measures, text_measures
 from activedpo_cli.stages.policy import reference_digest
@@ -104,6 +106,7 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
     run, folder = context.run, context.run.initial_evaluation
     if folder.manifest:
         check_same_sampling(run, context.config)  # a resumed evaluation, or another that was faster
+        check_intact(run, folder)
         return [row for name in folder.manifest.outputs for row in folder.read_rows(name, Response)]
     started = initial_record(run, context.config)
     if folder.started != started:  # begun with other settings, by an evaluation that failed
@@ -131,4 +134,9 @@ def _ensure_rewards(context: Context, responses: Sequence[Response], scorer: str
         if rows != kept:
             folder.write_rows(name, rows)
     by_id = {row.response_id: row.reward for row in rows}
+    if by_id.keys() != {response.response_id for response in responses}:
+        raise InvalidDataError(
+            f"`{folder.path / name}` does not have one reward for each response of the initial model",
+            hint=f"rm {shlex.quote(str(folder.path / name))}  # the scorer is then asked again",
+        )
     return [by_id[response.response_id] for response in responses]

@@ -12,6 +12,7 @@ from activedpo_cli.config import flat
 from activedpo_cli.errors import NotReadyError, RefusedError
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Execution, environment
+from activedpo_cli.stages.intact import check_intact
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,9 @@ def weights_location(run: Run, base: Mapping[str, Any]) -> tuple[str, str | None
     from activedpo_cli.models.resolve import check_unchanged
 
     if base["stored_in_run"]:
-        return str(run.path / base["path"]), None
+        path = str(run.path / base["path"])
+        check_unchanged({**base, "path": path})
+        return path, None
     check_unchanged(dict(base))
     return (base["path"], None) if base["path"] else (base["hub_id"], base["revision"])
 
@@ -145,6 +148,7 @@ def ensure_initial_adapter(run: Run, config: Config, base_model: "PreTrainedMode
     folder = run.initial_adapter
     if folder.manifest:
         if not _adapter_differences(run, config):
+            check_intact(run, folder)
             return
         check_adapter_settings(run, config)
         set_aside(folder, run.stale)

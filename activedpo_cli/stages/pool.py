@@ -17,6 +17,7 @@ from activedpo_cli.records import GivenPair, LeftOutRow, Prompt, Response
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import Context, environment
 from activedpo_cli.stages.candidates import pairable, pairs_by_prompt
+from activedpo_cli.stages.intact import check_intact
 from activedpo_cli.stages.policy import model_location, reference_digest
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def ensure(context: Context) -> None:
         digest = stage.inputs[FILE]
         if run.pool.manifest:
             if not _differences(run.pool.manifest, _settings(config), digest):
+                check_intact(run, run.pool)
                 return
             set_aside(run.pool, run.stale)
         started = Started(

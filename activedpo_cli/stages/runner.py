@@ -25,6 +25,7 @@ from activedpo_cli.stages.differences import (
     refuse,
     refuse_changed_fixed_settings,
 )
+from activedpo_cli.stages.intact import check_inputs
 
 
 def run_stage(
@@ -46,10 +47,12 @@ def run_stage(
     """
     folder = run.stage(stage.name, iteration)
     run.forget_digests()
-    if not force and folder.manifest:
+    if not force and folder.manifest and not execution.options.get("rebuild"):
         return _up_to_date(run, stage, iteration, given, execution, progress)
     with exclusive(run.lock_path(f"{folder.path.parent.name}-{stage.name}"), str(folder.path)):
         _set_unknown_aside(run, folder, force, progress)
+        if execution.options.get("rebuild"):
+            _reopen(run, stage, iteration, given, progress)
         target = _target(run, stage, iteration, given, force, progress)
         if target is None:
             return _up_to_date(run, stage, iteration, given, execution, progress)
@@ -93,6 +96,15 @@ def _up_to_date(
     return StageResult(stage, iteration, folder.path, manifest, was_done=True)
 
 
+def _reopen(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], progress: Progress) -> None:
+    """Let a finished stage be continued from what it keeps, where it was made with the same settings and inputs."""
+    folder = run.stage(stage.name, iteration)
+    manifest = folder.manifest
+    if manifest is not None:
+        _refuse_differences(run, stage, iteration, given, manifest, progress)
+        folder.reopen()
+
+
 def _refuse_work_options(run: Run, stage: Stage, iteration: int, execution: Execution) -> None:
     asked = [name for name in stage.work_options if execution.options.get(name)]
     if asked:
@@ -111,7 +123,7 @@ def _set_unknown_aside(run: Run, folder: StageFolder, force: bool, progress: Pro
         if not force:
             raise
         known = None
-    if known is None and folder.path.is_dir() and any(folder.path.iterdir()):
+    if known is None and folder.names("*"):  # temporaries, which have hidden names, are swept when it begins
         kept = set_aside(folder, run.stale)
         progress.warn(
             f"`{folder.path}` held files but no intact record of how they were made; they are now in `{kept}`"
@@ -199,6 +211,8 @@ def _do(
     if record is None:
         refuse_changed_fixed_settings(run)
         given_differences(run, None, given)
+    check_inputs(run, started.inputs, progress)
+    if record is None:
         stage.check(context)
     kept = {key: value for key, value in given.items() if key not in started.settings} if record else given
     with _given_settings_kept(run, target, all_settings(config, kept)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import RULE, STAGES, activedpo, done, make_partial, manifest, on, refused, snapshot
+from command_line import RULE, STAGES, activedpo, done, list_again, make_partial, manifest, on, refused, snapshot
 from safetensors.torch import load_file, save_file
 
 
@@ -158,6 +158,7 @@ def test_weights_that_are_not_numbers(finished: Path) -> None:
     tensors = load_file(path)
     tensors[next(iter(tensors))][0, 0] = torch.nan
     save_file(tensors, path, {"format": "pt"})
+    list_again(finished, 1, "train")
     message = refused(4, *on(finished, "generate", iteration=2))
     assert "iter-001/train/adapter" in message
     assert not (finished / "iter-002").exists()
@@ -203,6 +204,7 @@ def test_a_row_that_is_not_one(finished: Path) -> None:
     lines[2] = b'{"response_id": 3}\n'
     path.write_bytes(b"".join(lines))
     shutil.rmtree(finished / "iter-002" / "featurize")
+    list_again(finished, 2, "generate")
     assert "responses-00001.jsonl` line 3" in refused(4, *on(finished, "featurize", iteration=2))
 
 
