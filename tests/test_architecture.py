@@ -19,6 +19,7 @@ LIGHT_COMMANDS = [
     ["ls", "oracles"],
     ["status", "--run", "RUN"],
     ["status", "--run", "RUN", "--json"],
+    ["verify", "--run", "RUN"],
     ["init", "--run", "RUN"],
     *(
         [stage, "--run", "RUN", "--iteration", "2"]

@@ -12,7 +12,14 @@ import typer
 from typer.core import TyperGroup
 
 from activedpo_cli import __version__
-from activedpo_cli.cli import bench_commands, experiment_commands, look_commands, run_commands, stage_commands
+from activedpo_cli.cli import (
+    bench_commands,
+    experiment_commands,
+    health_commands,
+    look_commands,
+    run_commands,
+    stage_commands,
+)
 from activedpo_cli.cli.render import print_error, print_message
 from activedpo_cli.cli.several_processes import LOOKING, refuse_further_processes
 from activedpo_cli.cli.signals import stoppable
@@ -90,6 +97,7 @@ run_commands.register(app)
 experiment_commands.register(app)
 stage_commands.register(app)
 look_commands.register(app)
+health_commands.register(app)
 bench_commands.register(app)
 
 

@@ -86,13 +86,13 @@ def model_digest(location: ModelLocation) -> dict[str, Any]:
     a part is missing.
     """
     if location.path is None:
-        return asdict(location) | {"files": {}, "digest": _combined({f"{location.hub_id}": f"{location.revision}"})}
+        return asdict(location) | {"files": {}, "digest": digest_of_files({f"{location.hub_id}": f"{location.revision}"})}
     folder = Path(location.path)
     _require_safetensors(folder)
     paths = sorted(digested_files(folder))
     hashes = {path.name: _sha256(path) for path in paths}
     files = {path.name: {"bytes": path.stat().st_size, "sha256": hashes[path.name]} for path in paths}
-    return asdict(location) | {"files": files, "digest": _combined(hashes)}
+    return asdict(location) | {"files": files, "digest": digest_of_files(hashes)}
 
 
 def check_unchanged(record: dict[str, Any]) -> None:
@@ -199,6 +199,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _combined(parts: dict[str, str]) -> str:
+def digest_of_files(parts: dict[str, str]) -> str:
+    """One digest of files by their names and hashes."""
     lines = "".join(f"{name} {value}\n" for name, value in sorted(parts.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

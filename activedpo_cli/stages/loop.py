@@ -66,7 +66,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) ->
         given |= selection_settings(request.given, request.ridge, method, progress)
         last = _last_iteration(run, request.iterations)
         _check(run, last, given)
-        if request.iterations is not None and request.iterations != _asked_before(run):
+        if request.iterations is not None and request.iterations != iterations_asked_for(run):
             jsonl.write_json(run.path / LOOP_NAME, {"iterations": request.iterations})
         listener.opened(run, last)
         for iteration, name in _stages(last, with_sft=_needs_sft(run, given)):
@@ -83,10 +83,11 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) ->
 
 def _last_iteration(run: Run, asked: int | None) -> int:
     """The number asked for now; else the one asked for before, or 5, and never fewer than there are."""
-    return asked or max(_asked_before(run) or DEFAULT_ITERATIONS, *run.iterations(), 1)
+    return asked or max(iterations_asked_for(run) or DEFAULT_ITERATIONS, *run.iterations(), 1)
 
 
-def _asked_before(run: Run) -> int | None:
+def iterations_asked_for(run: Run) -> int | None:
+    """The number given to `run --iterations` the last time, None where none was; raises InvalidDataError when damaged."""
     path = run.path / LOOP_NAME
     if not path.is_file():
         return None

@@ -1,0 +1,66 @@
+"""Commands that look for what is wrong: in a run, and in the machine that it is on."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from activedpo_cli.cli.options import JsonOption, QuietOption, RunOption
+
+PANEL = "Check"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (verify, doctor):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def verify(run: RunOption = None, quiet: QuietOption = False, json: JsonOption = False) -> None:
+    """Hash every file of a run again, and name what is wrong and the command that repairs it.
+
+    Files that are missing, cut off, changed or unknown, torn answers, stages made from inputs that were made again since,
+    stages of another run, reports of other numbers. Changes nothing. Exits 4 where something is wrong.
+
+    Example:   activedpo verify --run tldr
+    """
+    from activedpo_cli.artifacts.run import Run, run_path
+    from activedpo_cli.cli.health_output import print_verification
+    from activedpo_cli.cli.render import make_progress, print_json
+    from activedpo_cli.errors import InvalidDataError
+    from activedpo_cli.stages.verify import verify_run
+
+    opened = Run.open(run_path(run))
+    found = verify_run(opened, make_progress(quiet))
+    print_json(found) if json else print_verification(found, quiet=quiet)
+    if not found["sound"]:
+        count = len(found["problems"])
+        raise InvalidDataError(f"`{opened.path}` has {'a problem' if count == 1 else f'{count} problems'}")
+
+
+def doctor(
+    folder: Annotated[
+        Optional[Path],
+        typer.Option("--folder", metavar="FOLDER", help="Where runs are to be. \\[default: runs, else where you are]"),
+    ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Also ask the hub for an answer; nothing else here uses the network.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Look at versions, devices, memory, disk, and whether the file system renames, locks and syncs as runs need it.
+
+    Exits 1 where something is missing that runs need; warnings alone exit 0.
+
+    Example:   activedpo doctor --folder /scratch/runs
+    """
+    from activedpo_cli.cli.health_output import print_checks
+    from activedpo_cli.cli.render import print_json
+    from activedpo_cli.errors import ActiveDPOError
+    from activedpo_cli.stages.doctor import examine
+
+    checks = examine(folder, network=network)
+    print_json(checks) if json else print_checks(checks)
+    failed = [check["name"] for check in checks["checks"] if check["state"] == "failure"]
+    if failed:
+        raise ActiveDPOError(f"not fit for runs: {', '.join(failed)}")

@@ -1,0 +1,70 @@
+"""The reports in a run: their files against their own list, and whether the numbers still are those of the run."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli.artifacts.audit import file_fault
+from activedpo_cli.artifacts.jsonl import read_json
+from activedpo_cli.artifacts.manifest import OutputFile
+from activedpo_cli.artifacts.run import Run
+from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.reports.report_folder import FACTS_NAME
+from activedpo_cli.reports.sources import identity_of
+from activedpo_cli.stages.findings import Findings
+
+
+def verify_reports(run: Run, findings: Findings) -> None:
+    """Hash every report in the run's folder, and compare what it was made from with what is there."""
+    for path in sorted(run.path.glob(f"report*/{FACTS_NAME}")):
+        repair = f"activedpo report {shlex.quote(str(run.path))} --force"
+        try:
+            facts = read_json(path)
+            outputs = {name: OutputFile(**entry) for name, entry in facts["outputs"].items()}
+            sources, repair = _sources(run, facts), _command(run, facts)
+        except (InvalidDataError, LookupError, TypeError, ValueError, AttributeError) as error:
+            findings.add(path, "damaged", f"it is not the list of a report: {error}", repair)
+            continue
+        if path.read_bytes() != json.dumps(facts, indent=1).encode() + b"\n":
+            findings.add(path, "changed", "it is not in the form in which it was written", repair)
+        _verify_files(path.parent, outputs, repair, findings)
+        _verify_sources(run, path, sources, repair, findings)
+
+
+def _verify_files(folder: Path, outputs: dict[str, OutputFile], repair: str, findings: Findings) -> None:
+    for name, output in outputs.items():
+        findings.files += 1
+        fault = file_fault(folder, name, output, lambda amount: None)
+        findings.bytes += output.bytes if fault is None else 0
+        if fault is not None:
+            findings.add_fault(folder, fault, repair)
+
+
+def _verify_sources(run: Run, path: Path, sources: dict[str, str], repair: str, findings: Findings) -> None:
+    """A source that is another one now makes the report stale; one that was added since is noted."""
+    try:
+        now = identity_of(run)
+    except (InvalidDataError, OSError):
+        return  # said where it is
+    for name, digest in sources.items():
+        if digest != "not finished" and name in now and now[name] != digest:
+            findings.add(path, "stale", f"its numbers are of another `{name}` than the one that is there now", repair)
+    finished = [name for name, digest in now.items() if digest != "not finished"]
+    if any(sources.get(name, "not finished") == "not finished" for name in finished):
+        findings.notes.append(f"`{path.parent.name}` is older than some of the stages; to bring it up to date: {repair}")
+
+
+def _sources(run: Run, facts: dict[str, Any]) -> dict[str, str]:
+    """What the report took from this run, which it may call by its parent's name too."""
+    absolute = run.path.absolute()
+    inputs: dict[str, dict[str, str]] = facts["inputs"]
+    names = (absolute.name, f"{absolute.parent.name}/{absolute.name}")
+    found = next((inputs[name] for name in names if name in inputs), None)
+    return dict(found) if found is not None else {}
+
+
+def _command(run: Run, facts: dict[str, Any]) -> str:
+    """The command that makes the report again; of other runs only the names are known, which stand for those beside it."""
+    others = [str(run.path.parent / name) for name in facts["inputs"] if name != run.path.absolute().name]
+    return " ".join(["activedpo report", *(shlex.quote(word) for word in [str(run.path), *others]), "--force"])
