@@ -1,5 +1,7 @@
 """One process at a time on one stage; the kernel frees the lock when its holder dies."""
 
+import errno
+import inspect
 import json
 import os
 import socket
@@ -7,21 +9,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.artifacts import files
 from activedpo_cli.errors import BusyError, StorageError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What locking says where a file system can't."""
 
 
 @contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file at `path`; raises BusyError naming the holder when another process has it."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     files.make_folder(path.parent)
-    lock = FileLock(path, timeout=0, mode=0o664)
+    lock = _kernel_lock(path, 0)
     holder = path.with_suffix(".holder")
     try:
-        lock.acquire()
+        with _locks_needed(path):
+            lock.acquire()
     except Timeout as error:
         raise BusyError(f"another process is working on `{what}` ({_describe(holder)})") from error
     try:
@@ -38,19 +48,52 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 @contextmanager
 def waiting(path: Path, seconds: float = 30.0) -> Iterator[None]:
     """Hold a lock that others hold only for moments; raises BusyError when it does not become free."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     files.make_folder(path.parent)
+    lock = _kernel_lock(path, seconds)
     try:
-        with FileLock(path, timeout=seconds, mode=0o664):
-            yield
+        with _locks_needed(path):
+            lock.acquire()
     except Timeout as error:
         raise BusyError(f"`{path}` is held by another process") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _kernel_lock(path: Path, seconds: float) -> "FileLock":
+    """A lock that dies with its process. Where there are none, a file that merely exists must not stand for one."""
+    from filelock import FileLock
+
+    knows = inspect.signature(FileLock.__init__).parameters  # an older one fell back only where it was imported
+    kernel_only: dict[str, Any] = {"fallback_to_soft": False} if "fallback_to_soft" in knows else {}
+    return FileLock(path, timeout=seconds, mode=0o664, **kernel_only)
+
+
+@contextmanager
+def _locks_needed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except NotImplementedError as error:
+        raise _no_locks(path) from error
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        raise _no_locks(path) from error
+
+
+def _no_locks(path: Path) -> StorageError:
+    return StorageError(
+        f"the file system at `{path.parent}` has no locks, so nothing would keep two commands apart",
+        hint="put the run on another one with --run PATH; `activedpo doctor --folder FOLDER` says whether it is fit",
+    )
 
 
 def _describe(holder: Path) -> str:
     try:
         facts = json.loads(holder.read_text())
         return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "its holder is unknown"
