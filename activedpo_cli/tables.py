@@ -9,24 +9,20 @@ import csv
 import difflib
 import gzip
 import json
-import math
 import re
 import reprlib
-import shlex
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.records import PromptText
+from activedpo_cli.text_lines import text_lines
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-LONGEST_LINE = 2**28
-MOST_UNPACKED, MOST_TIMES_SMALLER = 2**28, 200
-"""Text packs to a tenth, and a file that is built to fill the memory to a thousandth; up to the first size any may."""
 EXCERPTS = reprlib.Repr()
 EXCERPTS.maxstring = EXCERPTS.maxother = 60
 
@@ -162,47 +158,8 @@ def _with_read_errors(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
         raise InvalidDataError(f"{path} holds no rows")
 
 
-def _open_binary(path: Path) -> BinaryIO:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
-
-
-def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers and lines with their ends, split at LF bytes alone."""
-    offset = 0
-    for number, raw in enumerate(_raw_lines(path), start=1):
-        start = 3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0
-        try:
-            yield number, raw[start:].decode("utf-8")
-        except UnicodeDecodeError as error:
-            at = offset + start + error.start
-            raise InvalidDataError(
-                f"{path.name} line {number} is not UTF-8: byte 0x{raw[start + error.start]:02x} at offset {at}",
-                hint=f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))}"
-                if raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-                else None,
-            ) from error
-        offset += len(raw)
-
-
-def _raw_lines(path: Path) -> Iterator[bytes]:
-    """Lines of a file, of which none may be endless, nor all of them together where they were packed."""
-    is_packed = path.name.lower().endswith(".gz")
-    most = max(MOST_UNPACKED, MOST_TIMES_SMALLER * path.stat().st_size) if is_packed else math.inf
-    number = size = 0
-    with _open_binary(path) as file:
-        while raw := file.readline(LONGEST_LINE + 1):
-            number, size = number + 1, size + len(raw)
-            if size > most:
-                raise InvalidDataError(
-                    f"{path.name} unpacks to more than {MOST_TIMES_SMALLER} times its size", hint="unpack it first"
-                )
-            if len(raw) > LONGEST_LINE:
-                raise InvalidDataError(f"{path.name} line {number} is longer than {LONGEST_LINE >> 20} MiB")
-            yield raw
-
-
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in _text_lines(path):
+    for number, line in text_lines(path):
         if not line.strip(" \t\r\n"):
             continue
         origin = f"{path.name} line {number}"
@@ -211,7 +168,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 
 def _read_json(path: Path) -> Iterator[Row]:
-    text = "".join(line for _, line in _text_lines(path))
+    text = "".join(line for _, line in text_lines(path))
     if not text.strip():
         return
     value = _parse_json(text, path.name)
@@ -264,7 +221,7 @@ def _as_object(value: Any, origin: str) -> dict[str, Any]:
 
 def _read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the library's own limit is shorter than a long response
-    reader = csv.reader((line for _, line in _text_lines(path)), delimiter=delimiter, strict=True)
+    reader = csv.reader((line for _, line in text_lines(path)), delimiter=delimiter, strict=True)
     header: list[str] = []
     line = 1
     try:
@@ -291,7 +248,7 @@ def _checked_header(fields: list[str], origin: str) -> list[str]:
 
 
 def _read_text(path: Path) -> Iterator[Row]:
-    for number, line in _text_lines(path):
+    for number, line in text_lines(path):
         if line.strip():
             prompt = line.removesuffix("\n").removesuffix("\r")
             yield Row(number, {"prompt": prompt}, f"{path.name} line {number}")

@@ -27,9 +27,21 @@ SMALL = {
 }
 
 
-def small_run(path: Path, model: Path, prompts: Path, oracle: str = RULE, **changed: Any) -> Path:
+def small_run(
+    path: Path, model: Path, prompts: Path, oracle: str = RULE, eval_prompts: int = 4, **changed: Any
+) -> Path:
     """A run that has been made and not begun; `changed` spells the dot of a setting as two underscores."""
     settings = SMALL | {"label.oracle": oracle} | {key.replace("__", "."): value for key, value in changed.items()}
     assignments = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    done(*on(path, "init"), "--model", model, "--prompts", prompts, "--eval-prompts", 4, *assignments, "--quiet")
+    done(
+        *on(path, "init"),
+        "--model",
+        model,
+        "--prompts",
+        prompts,
+        "--eval-prompts",
+        eval_prompts,
+        *assignments,
+        "--quiet",
+    )
     return path

@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from activedpo_cli.artifacts.files import remove, sha256_of, write_bytes
 from activedpo_cli.artifacts.jsonl import count_rows, read_json
+from activedpo_cli.artifacts.links import is_inside
 from activedpo_cli.artifacts.tensors import count_tensor_rows
 from activedpo_cli.errors import InvalidDataError
 
@@ -52,6 +53,14 @@ class Manifest(Started):
     execution: dict[str, Any] = {}
     environment: dict[str, str] = {}
     checksum: str | None = None
+
+    @field_validator("outputs", "logs")
+    @classmethod
+    def _stay_inside(cls, value: dict[str, OutputFile]) -> dict[str, OutputFile]:
+        for name in value:
+            if not is_inside(name):
+                raise ValueError(f"{name!r} leads out of the stage's folder")
+        return value
 
     @property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.artifacts import files, jsonl
+from activedpo_cli.artifacts.links import refuse_links
 from activedpo_cli.artifacts.lock import waiting
 from activedpo_cli.artifacts.run_record import SFT_BASE_NAME, read_base, read_facts
 from activedpo_cli.artifacts.stage_folder import StageFolder
@@ -29,6 +30,8 @@ def run_path(name_or_path: str | None) -> Path:
     path = Path(text)
     if len(path.parts) == 1 and not path.is_absolute() and text not in (".", ".."):
         path = Path("runs") / path
+    if not path.name:  # the working directory
+        path = path.absolute()
     if not _RUN_NAME.fullmatch(path.absolute().name):
         raise UsageError(
             f"`{text}` is not a name for a run", hint="use letters, digits, dots, hyphens and underscores, at most 64"
@@ -50,12 +53,13 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> "Run":
-        """The run in a folder; raises NotReadyError when there is none."""
+        """The run in a folder; raises NotReadyError when there is none, InvalidDataError where a link leads out of it."""
         if not (path / "run.json").is_file():
             raise NotReadyError(
                 f"there is no run in `{path}`",
                 hint=f"make one with `activedpo init --run {path} --model MODEL --prompts FILE`",
             )
+        refuse_links(path)
         return cls(path)
 
     @property

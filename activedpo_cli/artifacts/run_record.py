@@ -1,11 +1,12 @@
 """`run.json`, `reference/base.json` and its like of *sft*, checked when they are read."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from activedpo_cli.artifacts.jsonl import read_json
+from activedpo_cli.artifacts.links import is_inside
 from activedpo_cli.errors import InvalidDataError
 
 RUN_SCHEMA = 1
@@ -48,6 +49,11 @@ class _Base(BaseModel):
     def _lies_somewhere(self) -> "_Base":
         if self.path is None and self.hub_id is None:
             raise ValueError("neither path nor hub_id is given")
+        if self.stored_in_run and not (self.path and is_inside(self.path)):
+            raise ValueError(f"the path {self.path!r} leads out of the run")
+        for name in self.files:
+            if PurePath(name).name != name:
+                raise ValueError(f"the file {name!r} does not lie in the model's folder")
         return self
 
 

@@ -108,12 +108,13 @@ def with_settings(
 
 
 def all_given(given: Mapping[str, Any], assignments: Iterable[str] | None) -> dict[str, Any]:
-    """Settings given by flags and by `--set`, as values."""
-    from activedpo_cli.config import parse_assignment
+    """Settings given by flags and by `--set`, as values; raises UsageError where one is a secret, which none may be."""
+    from activedpo_cli.config import check_values, parse_assignment
 
-    return {key: _parsed(key, value) for key, value in given.items()} | dict(
-        parse_assignment(text) for text in assignments or ()
-    )
+    found = {key: _parsed(key, value) for key, value in given.items()}
+    found |= dict(parse_assignment(text) for text in assignments or ())
+    check_values(found)
+    return found
 
 
 def _parsed(key: str, value: Any) -> Any:

@@ -67,8 +67,14 @@ def attach_adapter(base_model: PreTrainedModel, adapter_folder: Path, *, trainab
     """The policy: the base with the saved adapter in float32, trainable only if asked, in evaluation mode.
 
     Raises InvalidDataError when the adapter does not fit the base or is not finite; libraries only warn of a missing
-    weight and leave its random start in place.
+    weight and leave its random start in place. Pickled weights, which could run any code, are never read.
     """
+    if not (adapter_folder / WEIGHTS_FILE).is_file():
+        raise InvalidDataError(
+            f"the adapter in `{adapter_folder}` has no {WEIGHTS_FILE}",
+            details=["pickled weights (*.bin) can run any code when loaded, so they are never read"],
+            hint="load it where you trust it and write it with `save_pretrained(folder)`",
+        )
     try:
         with quiet_libraries(), seeded_library_state(0):
             policy = PeftModel.from_pretrained(
