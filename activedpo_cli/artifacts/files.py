@@ -189,6 +189,13 @@ def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
         return digest.hexdigest()
 
 
+def file_mode() -> int:
+    """The mode that the umask leaves a new file."""
+    current = os.umask(0o022)
+    os.umask(current)
+    return 0o666 & ~current
+
+
 def _temporary(path: Path) -> Path:
     make_folder(path.parent)
     return path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
@@ -234,7 +241,7 @@ def _copy(source: Path, destination: Path) -> None:
 
 
 def _make_durable(path: Path) -> None:
-    os.chmod(path, 0o666 & ~_umask())  # safetensors writes mode 0600, whatever the umask
+    os.chmod(path, file_mode())  # safetensors writes mode 0600, whatever the umask
     descriptor = os.open(path, os.O_RDONLY)
     try:
         operations.sync(path, descriptor)
@@ -288,9 +295,3 @@ def _removed_on_failure(temporary: Path) -> Iterator[None]:
         with suppress(OSError):
             _remove_tree(temporary)
         raise
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current

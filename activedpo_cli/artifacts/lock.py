@@ -69,7 +69,7 @@ def _kernel_lock(path: Path, seconds: float) -> "FileLock":
 
     knows = inspect.signature(FileLock.__init__).parameters  # an older one fell back only where it was imported
     kernel_only: dict[str, Any] = {"fallback_to_soft": False} if "fallback_to_soft" in knows else {}
-    return FileLock(path, timeout=seconds, mode=0o664, **kernel_only)
+    return FileLock(path, timeout=seconds, mode=files.file_mode(), **kernel_only)
 
 
 @contextmanager
