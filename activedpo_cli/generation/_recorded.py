@@ -67,6 +67,7 @@ LEFT_OUT = {
     "equal_responses": "with equal responses",
     "repeated": "repeated",
     "too_long": "longer than the model's context",
+    "same_tokens": "without tokens of their own",
 }
 """Why a row of pairs is no candidate: as it is stored, and in words."""
 

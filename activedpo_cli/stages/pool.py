@@ -1,7 +1,7 @@
 """Responses made elsewhere: turned into tokens once, stored once, used by every iteration."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,8 @@ def _fill(context: Context) -> dict[str, Any]:
     path = Path(context.config.generate.responses)
     read = read_recorded_pairs(path) if context.config.generate.recorded_pairs == "given" else None
     match = match_to_prompts(read_recorded(path) if read is None else read.prompts, prompts)
-    responses, too_long = _encode(context.config, model_location(context.run), prompts, match.pool)
+    responses, dropped = _encode(context.config, model_location(context.run), prompts, match.pool)
+    counts = Counter(dropped.values())
     kept = {response.response_id for response in responses}
     preferences = [
         preference
@@ -153,25 +154,29 @@ def _fill(context: Context) -> dict[str, Any]:
     context.run.pool.write_rows("preferences.jsonl", preferences)
     facts = {
         "responses": len(responses),
-        "too_long": too_long,
+        "too_long": counts["too_long"],
+        "same_tokens": counts["same_tokens"],
         "prompts_without_responses": match.prompts_without_responses,
         "unmatched_prompts_in_file": match.unmatched,
     }
     if read is not None:
-        facts |= _keep_pairs(context, read, match.pairs, kept)
+        facts |= _keep_pairs(context, read, match.pairs, dropped)
     if read is None or match.unmatched:
         _tell_of_responses(context, facts)
     return facts
 
 
-def _keep_pairs(context: Context, read: "RecordedPairs", pairs: Sequence[GivenPair], kept: Set[str]) -> dict[str, Any]:
+def _keep_pairs(
+    context: Context, read: "RecordedPairs", pairs: Sequence[GivenPair], dropped: Mapping[str, str]
+) -> dict[str, Any]:
     """Store the pairs both of whose responses were kept, and the rows that are none, and say how many there are."""
     fitting = []
     for pair in pairs:
-        if {pair.response_a_id, pair.response_b_id} <= kept:
+        reason = dropped.get(pair.response_a_id) or dropped.get(pair.response_b_id)
+        if reason is None:
             fitting.append(pair)
         else:
-            read.left_out.add("too_long", pair.line)
+            read.left_out.add(reason, pair.line)
     left_out = [LeftOutRow(line=line, reason=why) for why, lines in read.left_out.lines.items() for line in lines]
     context.run.pool.write_rows("pairs.jsonl", fitting)
     context.run.pool.write_rows("left-out.jsonl", sorted(left_out, key=lambda row: row.line))
@@ -185,6 +190,11 @@ def _keep_pairs(context: Context, read: "RecordedPairs", pairs: Sequence[GivenPa
 
 
 def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
+    if facts["same_tokens"]:
+        context.progress.warn(
+            f"left out {facts['same_tokens']} responses in which the model's tokenizer sees nothing, or the same as in "
+            "another to their prompt: no preference between such can be trained on"
+        )
     context.progress.note(
         f"pool: {facts['responses']} responses; left out: {facts['too_long']} responses longer than the model's "
         f"context, {facts['unmatched_prompts_in_file']} prompts of the file that are not in the run"
@@ -205,8 +215,8 @@ def fitting_pairs(recorded: "Sequence[RecordedPrompt]", config: Config, location
 
 def _encode(
     config: Config, model: tuple[str, str | None], prompts: list[Prompt], pool: list[Any]
-) -> tuple[list[Response], int]:
-    """The responses that fit into the model's context, in tokens, and how many do not."""
+) -> tuple[list[Response], dict[str, str]]:
+    """The responses that a preference can be trained on, in tokens, and by id why others are none (see `LEFT_OUT`)."""
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text
     from activedpo_cli.models.loading import context_length_at, load_tokenizer
     from activedpo_cli.models.quiet import quiet_libraries
@@ -218,7 +228,8 @@ def _encode(
             for prompt in prompts
         }
         rows: list[Response] = []
-        too_long = 0
+        dropped: dict[str, str] = {}
+        seen: set[tuple[str, tuple[int, ...]]] = set()
         for recorded in pool:
             # An answer that was cut off did not end, so its model is not taught that it did.
             ended = recorded.finish_reason == "stop" or (
@@ -226,8 +237,13 @@ def _encode(
             )
             tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended)
             if longest is not None and len(prompt_tokens[recorded.prompt_id]) + len(tokens) > longest:
-                too_long += 1
+                dropped[recorded.response_id] = "too_long"
                 continue
+            own = (recorded.prompt_id, tuple(tokens))
+            if not tokens or own in seen:
+                dropped[recorded.response_id] = "same_tokens"
+                continue
+            seen.add(own)
             rows.append(
                 Response(
                     response_id=recorded.response_id,
@@ -239,4 +255,4 @@ def _encode(
                     scores=recorded.scores,
                 )
             )
-    return rows, too_long
+    return rows, dropped
