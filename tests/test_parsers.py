@@ -155,7 +155,7 @@ def _adapter(path: Path) -> None:
 
 
 def _collected(path: Path) -> None:
-    collect_prompts(PromptSettings(source=str(path), eval_prompts=1), 0)
+    collect_prompts(PromptSettings(source=str(path), eval_prompts=0), 0)
 
 
 Parser = tuple[str, Callable[[Path], Any], bytes]

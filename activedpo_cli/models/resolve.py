@@ -19,6 +19,7 @@ ALIASES = {
 """Short names of the models in the paper and of a newer one."""
 
 HUB_TIMEOUT_SECONDS = 5.0
+LONGEST_NAME = 200
 SMALL_FILE_BYTES = 16 * 2**20
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGESTED = (
@@ -60,7 +61,7 @@ def resolve_model(name: str, revision: str | None = None) -> ModelLocation:
     """
     target = str(LANGUAGE_MODEL) if is_built_in(name) else ALIASES.get(name, name)
     folder = Path(target).expanduser()
-    if folder.is_dir():
+    if _is_folder(folder):
         if not ((folder / "config.json").is_file() or is_adapter_folder(folder)):
             raise InvalidDataError(
                 f"`{name}` is not a model folder: it holds no config.json",
@@ -138,11 +139,18 @@ def _require_safetensors(folder: Path) -> None:
             raise InvalidDataError(f"`{folder}` lacks {missing[0]}, which {index.name} names")
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long
+        return False
+
+
 def _shards(index: Path) -> set[str]:
     """The files that an index names, which lie beside it."""
     try:
         names = set(json.loads(index.read_bytes())["weight_map"].values())
-        if any(Path(name).name != name for name in names):
+        if any(Path(name).name != name or len(name) > LONGEST_NAME for name in names):
             raise ValueError("it names files that do not lie beside it")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidDataError(f"`{index}` is damaged", details=[str(error)]) from error
