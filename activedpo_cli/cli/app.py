@@ -123,6 +123,9 @@ def _told(error: BaseException, command: str | None) -> int:
     if isinstance(error, ActiveDPOError):
         print_error(error)
         return error.exit_code
+    if isinstance(error, Exception) and is_out_of_memory(error):
+        print_error(_out_of_memory(error, command))
+        return ActiveDPOError.exit_code
     if isinstance(error, OSError):
         if isinstance(error, BrokenPipeError) and _silence_unread_output():
             return READER_GONE_EXIT_CODE
@@ -130,7 +133,7 @@ def _told(error: BaseException, command: str | None) -> int:
         return ActiveDPOError.exit_code
     if not isinstance(error, Exception) or _is_click(error) or os.environ.get("ACTIVEDPO_DEBUG"):
         raise error
-    print_error(_missing_package(error) or _out_of_memory(error, command) or _bug(error))
+    print_error(_missing_package(error) or _bug(error))
     return ActiveDPOError.exit_code
 
 
@@ -189,10 +192,8 @@ def _missing_package(error: Exception) -> ActiveDPOError | None:
     )
 
 
-def _out_of_memory(error: Exception, command: str | None) -> ActiveDPOError | None:
+def _out_of_memory(error: Exception, command: str | None) -> ActiveDPOError:
     """What to say where memory ran out at a place that has no advice of its own."""
-    if not is_out_of_memory(error):
-        return None
     advice = MEMORY_ADVICE.get(command or "", "a smaller model or shorter responses")
     return ActiveDPOError(
         "memory does not suffice for this",

@@ -16,6 +16,7 @@ from activedpo_cli.models.linear_layers import checked_targets
 from activedpo_cli.models.loading import require_finite
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
+from activedpo_cli.out_of_memory import is_out_of_memory
 from activedpo_cli.settings import AdapterSettings
 
 ADAPTER_NAME = "default"
@@ -87,6 +88,8 @@ def attach_adapter(base_model: PreTrainedModel, adapter_folder: Path, *, trainab
         with safe_open(adapter_folder / WEIGHTS_FILE, framework="pt") as file:
             stored = set(file.keys())
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InvalidDataError(
             f"the adapter in `{adapter_folder}` cannot be attached to this model",
             details=[line for line in str(error).splitlines() if line.strip()][:3],

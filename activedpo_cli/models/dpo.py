@@ -45,12 +45,14 @@ class DPOResult:
     """What training did.
 
     `metrics` has one row for each update, in TRL's names with `step` and `epoch`; rewards and log-probabilities are
-    those before the update. `rows_trained` counts the preferences seen, `tokens_trained` their response tokens.
+    those before the update. `rows_trained` counts the preferences seen, `tokens_trained` their response tokens;
+    `rows_that_fit` is how many rows were worked on at once where memory did not suffice for whole batches.
     """
 
     metrics: list[dict[str, float]]
     rows_trained: int
     tokens_trained: int
+    rows_that_fit: int | None = None
 
 
 def train_dpo(
@@ -102,7 +104,9 @@ def train_dpo(
     seen = set(gather_object(sorted(audit.seen)))
     if settings.num_train_epochs >= 1:
         audit.check_complete(seen)
-    return DPOResult(metrics=rows, rows_trained=len(seen), tokens_trained=audit.tokens(seen))
+    return DPOResult(
+        metrics=rows, rows_trained=len(seen), tokens_trained=audit.tokens(seen), rows_that_fit=trainer.rows_that_fit
+    )
 
 
 class _StoredTokensTrainer(AuditedTrainer, DPOTrainer):

@@ -17,6 +17,7 @@ from transformers import (
 from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
+from activedpo_cli.out_of_memory import is_out_of_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -81,6 +82,8 @@ def load_base_model(
                 output_loading_info=True,
             )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InvalidDataError(
             f"the model `{path_or_id}` cannot be loaded", details=_lines(error), hint=_folder_hint()
         ) from error

@@ -20,7 +20,7 @@ from activedpo_cli.errors import InvalidDataError, UsageError
 from activedpo_cli.models.dropout import base_dropout_off
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import NUMPY_SEEDS, seeded_library_state
-from activedpo_cli.models.sft_examples import SFTAudit, SFTExample
+from activedpo_cli.models.sft_examples import IGNORED, SFTAudit, SFTExample
 from activedpo_cli.models.trainer_setup import (
     AuditedTrainer,
     RowsInBatch,
@@ -43,11 +43,12 @@ STATE = "trainer_state.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SFTResult:
-    """What training did: a metrics row for each update in TRL's names, and what of the examples it saw."""
+    """What training did: a metrics row for each update in TRL's names, what of the examples it saw, how many at once."""
 
     metrics: list[dict[str, float]]
     rows_trained: int
     tokens_trained: int
+    rows_that_fit: int | None = None
 
 
 def train_sft(
@@ -96,7 +97,9 @@ def train_sft(
     rows = [row for logs in trainer.state.log_history if (row := metrics_row(dict(sorted(logs.items())))) is not None]
     if settings.num_train_epochs >= 1:
         audit.check_complete(audit.seen)
-    return SFTResult(metrics=rows, rows_trained=len(audit.seen), tokens_trained=audit.tokens())
+    return SFTResult(
+        metrics=rows, rows_trained=len(audit.seen), tokens_trained=audit.tokens(), rows_that_fit=trainer.rows_that_fit
+    )
 
 
 def step_of(checkpoint: Path) -> int:
@@ -108,6 +111,13 @@ class _ReadyTokensTrainer(AuditedTrainer, SFTTrainer):
     """TRL's trainer, reporting each batch to an audit."""
 
     audit: SFTAudit
+
+    def share_of(self, part: dict[str, Any], whole: dict[str, Any], num_items_in_batch: Any) -> float:
+        """A mean over tokens, unless the loss is divided by their number in all the batch, when parts just add up."""
+        if num_items_in_batch is not None:
+            return 1.0
+        counted = [(batch["labels"][:, 1:] != IGNORED).sum().item() for batch in (part, whole)]
+        return counted[0] / max(counted[1], 1)
 
     def remember(self, checkpoint: Path) -> None:
         """Count on from a checkpoint: which rows were seen, and how many tokens."""

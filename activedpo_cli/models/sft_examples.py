@@ -9,6 +9,7 @@ from torch import Tensor
 from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.gradients.batch import pad_responses
 from activedpo_cli.gradients.logps import response_logps
+from activedpo_cli.gradients.memory import TooLargeError, in_halves
 from activedpo_cli.gradients.packing import packed
 from activedpo_cli.models.training_audit import BatchAudit
 
@@ -72,15 +73,25 @@ def held_out_losses(
     on_done: Callable[[int], None],
 ) -> list[float]:
     """Negative log-likelihood of each example's learnt tokens, summed, in nats; `on_done` hears how many are done."""
+
+    def logps(places: Sequence[int]) -> list[float]:
+        rows = [examples[place] for place in places]
+        contexts = [row.token_ids[: row.context_tokens] for row in rows]
+        answers = [row.token_ids[row.context_tokens :] for row in rows]
+        batch = pad_responses(contexts, answers, pad_token_id, next(model.parameters()).device)
+        return response_logps(model, batch).tolist()
+
     losses = [0.0] * len(examples)
     for places in packed([len(example.token_ids) for example in examples], tokens_per_batch):
-        batch = pad_responses(
-            [examples[place].token_ids[: examples[place].context_tokens] for place in places],
-            [examples[place].token_ids[examples[place].context_tokens :] for place in places],
-            pad_token_id,
-            next(model.parameters()).device,
-        )
-        for place, logp in zip(places, response_logps(model, batch).tolist(), strict=True):
+        try:
+            found = [logp for part in in_halves(logps, places) for logp in part]
+        except TooLargeError as error:
+            example = examples[error.row]
+            raise ActiveDPOError(
+                f"memory does not suffice for the loss of {example.origin} alone, {len(example.token_ids)} tokens long",
+                hint="a smaller --max-length in a new attempt, or a device with more memory",
+            ) from error
+        for place, logp in zip(places, found, strict=True):
             losses[place] = -logp
         on_done(len(places))
     return losses

@@ -12,6 +12,7 @@ from transformers import TrainerCallback, get_scheduler
 
 from activedpo_cli.errors import UsageError
 from activedpo_cli.interruption import raise_if_requested
+from activedpo_cli.models.halved_steps import HalvingTrainer
 from activedpo_cli.models.training_audit import BatchAudit, trainable_parameters
 from activedpo_cli.settings import SftSettings, TrainSettings
 
@@ -92,6 +93,10 @@ class Watch(TrainerCallback):
         """Look at the gradients."""
         self.audit.check_gradient(trainable_parameters(kwargs["model"]), first_step=state.global_step == 0)
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Know where a training stops that stops."""
+        self.audit.step = state.global_step + 1
+
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Pass a row on; the one at the end that sums up in seconds is none."""
         row = metrics_row({"step": state.global_step} | kwargs["logs"])
@@ -132,10 +137,8 @@ def _settings_of(base: Any) -> list[Any]:
     return list({id(config): config for config in found if config is not None}.values())
 
 
-class AuditedTrainer:
+class AuditedTrainer(HalvingTrainer):
     """What is laid over one of TRL's trainers: every batch and loss passes an audit, and nothing is sent anywhere."""
-
-    audit: BatchAudit
 
     def _send_telemetry(self) -> None:
         """Send nothing."""
@@ -147,7 +150,7 @@ class AuditedTrainer:
         batch = {key: inputs[key] for key in inputs if key != "row"}
         loss = super().compute_loss(model, batch, *args, **kwargs)  # type: ignore[misc]
         self.audit.check_loss(loss.detach())
-        return loss
+        return loss if self.share == 1.0 else loss * self.share
 
 
 class RowsInBatch:

@@ -28,11 +28,13 @@ class BatchAudit:
     loss = "loss"
     gradient = "a gradient"
     hint = "look at these rows"
+    memory_hint = "a smaller batch with more accumulation steps, or gradient checkpointing"
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self.seen: set[int] = set()
         self.batch: list[int] = []
+        self.step = 1
 
     def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
         """Stop unless the batch holds the tokens of its rows; what these are the trainer's own audit knows."""
@@ -60,12 +62,23 @@ class BatchAudit:
                 f"training left out {len(missed)} of {len(self.names)} {self.rows}", details=self._named(missed)
             )
 
+    def too_large(self) -> ActiveDPOError:
+        """What to say where memory does not suffice for what is left of a batch."""
+        return ActiveDPOError(
+            f"memory does not suffice for step {self.step} of training",
+            details=self._named_batch(),
+            hint=self.memory_hint,
+        )
+
     def _stopped(self, reason: str) -> ActiveDPOError:
         return ActiveDPOError(
-            f"training stopped: {reason}",
-            details=self._named([self.names[place] for place in self.batch]),
+            f"training stopped at step {self.step}: {reason}",
+            details=self._named_batch(),
             hint=self.hint,
         )
+
+    def _named_batch(self) -> list[str]:
+        return self._named([self.names[place] for place in self.batch])
 
     def _named(self, names: list[str]) -> list[str]:
         shown = [f"{self.row} {name}".strip() for name in names[:8]]
@@ -77,6 +90,9 @@ class TrainingAudit(BatchAudit):
 
     row, rows, loss, gradient = "pair", "preferences", "DPO loss", "a gradient of the adapter"
     hint = "look at these pairs; else try a smaller train.learning_rate, or `--dtype float32`"
+    memory_hint = (
+        "--train-batch-size 1 with --gradient-accumulation-steps for the same updates, or --gradient-checkpointing"
+    )
 
     def __init__(self, examples: Sequence[DPOExample]) -> None:
         super().__init__([example.pair_id for example in examples])

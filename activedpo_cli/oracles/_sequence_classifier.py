@@ -16,11 +16,13 @@ from transformers import (
 )
 
 from activedpo_cli.errors import ActiveDPOError, InvalidDataError
+from activedpo_cli.gradients.memory import TooLargeError, in_halves
 from activedpo_cli.models.loading import pick_device
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.resolve import resolve_model
 from activedpo_cli.oracles._reward_inputs import RewardInputs
 from activedpo_cli.oracles.base import Comparison, SeedOfPair, Verdict, compare_by_score, require_finite
+from activedpo_cli.out_of_memory import is_out_of_memory
 from activedpo_cli.records import PromptText
 from activedpo_cli.settings import LabelSettings
 
@@ -57,6 +59,8 @@ class SequenceClassifier:
                     dtype=torch.float32, use_safetensors=True, output_loading_info=True, **source
                 )
         except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
+            if is_out_of_memory(error):
+                raise
             raise InvalidDataError(
                 f"the reward model `{name}` cannot be loaded",
                 details=str(error).strip().splitlines()[:3],
@@ -82,13 +86,25 @@ class SequenceClassifier:
         batch_size = 2 * self._settings.unit_size
         scores: list[float] = []
         for start in range(0, len(rows), batch_size):
-            scores += self._score_batch(rows[start : start + batch_size])
+            scores += self._score_what_fits(rows[start : start + batch_size])
         require_finite(scores, f"the reward model `{self._name}`")
         return scores
 
     def compare(self, comparisons: Sequence[Comparison], seed_of_pair: SeedOfPair) -> list[Verdict]:
         """Verdicts by score."""
         return compare_by_score(self, comparisons, self._settings, seed_of_pair)
+
+    def _score_what_fits(self, rows: list[dict[str, list[int]]]) -> list[float]:
+        """The scores of a batch, in halves as often as memory runs out; they do not depend on it beyond rounding."""
+        try:
+            return [score for part in in_halves(lambda part: self._score_batch(list(part)), rows) for score in part]
+        except TooLargeError as error:
+            raise ActiveDPOError(
+                f"memory does not suffice for one input of the reward model `{self._name}`, "
+                f"{len(error.row['input_ids'])} tokens long",
+                hint="go on on a device with more memory, for instance with `--device cpu`; or, from the beginning, with "
+                "a smaller label.max_length",
+            ) from error
 
     def _score_batch(self, rows: list[dict[str, list[int]]]) -> list[float]:
         input_ids = [row["input_ids"] for row in rows]

@@ -17,7 +17,7 @@ from activedpo_cli.stages.held_out import check_held_out, held_out_inputs, prefe
 from activedpo_cli.stages.initial_evaluation import check_same_sampling, ensure_initial_evaluation, sampling_settings
 from activedpo_cli.stages.measures import reward_measures, text_measures
 from activedpo_cli.stages.policy import load_policy, load_tokenizer_of, model_location, reference_digest
-from activedpo_cli.stages.sampling import EncodedPrompt, sample_units
+from activedpo_cli.stages.sampling import HALVED_NAME, EncodedPrompt, sample_units
 from activedpo_cli.stages.scoring import (
     evaluated_rows,
     logps_of,
@@ -214,4 +214,4 @@ def _facts(context: Context) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("evaluate", 2, settings, inputs, work, headline, check)
+STAGE = Stage("evaluate", 2, settings, inputs, work, headline, check, logs=(HALVED_NAME,))

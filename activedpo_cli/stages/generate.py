@@ -14,7 +14,7 @@ from activedpo_cli.stages import pool
 from activedpo_cli.stages.base import Context, Stage, require
 from activedpo_cli.stages.drawing import draw_prompts
 from activedpo_cli.stages.policy import load_policy, load_reference, reference_digest
-from activedpo_cli.stages.sampling import EncodedPrompt, sample_units
+from activedpo_cli.stages.sampling import HALVED_NAME, EncodedPrompt, sample_units
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -144,4 +144,4 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"{summary['responses']} responses to {summary['prompts']} prompts"
 
 
-STAGE = Stage("generate", 1, settings, inputs, work, headline, check)
+STAGE = Stage("generate", 1, settings, inputs, work, headline, check, logs=(HALVED_NAME,))

@@ -21,6 +21,7 @@ from activedpo_cli.stages.intact import check_intact
 from activedpo_cli.stages.label import oracle_inputs
 from activedpo_cli.stages.measures import reward_measures, text_measures
 from activedpo_cli.stages.policy import reference_digest
+from activedpo_cli.stages.sampling import HALVED_NAME
 from activedpo_cli.stages.scoring import evaluated_rows, score_responses, scorer_settings, scorers_of
 
 INITIAL_VERSION = 2
@@ -114,7 +115,7 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
     folder.begin(started)
     responses = sample(replace(context, folder=folder))
     summary = {"responses": len(responses), "prompts": len({row.prompt_id for row in responses})}
-    folder.finish(started, logs=(), summary=summary, execution={}, environment=environment())
+    folder.finish(started, logs=(HALVED_NAME,), summary=summary, execution={}, environment=environment())
     return responses
 
 

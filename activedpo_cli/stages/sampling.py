@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from activedpo_cli import discovery
+from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.records import Response
+from activedpo_cli.seeds import derive_seed
 from activedpo_cli.settings import EvaluateSettings, GenerateSettings
 from activedpo_cli.stages.base import Context
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+HALVED_NAME = "halved.jsonl"
+"""Which units were sampled in smaller batches than asked for: their responses depend on the memory there was."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ def sample_units(
     """All responses, those of units finished earlier read from their files.
 
     A unit is sampled as one batch with its own seed, so that neither an interruption nor the order of units changes it.
+    Where memory does not suffice for it, it is sampled in halves, which is told and written down: that changes it.
     """
     units = [prompts[start : start + settings.unit_size] for start in range(0, len(prompts), settings.unit_size)]
     names = [f"responses-{unit:05d}.jsonl" for unit in range(len(units))]
@@ -44,15 +51,53 @@ def sample_units(
     responses: list[Response] = []
     for number, (unit, name, there) in enumerate(zip(units, names, present, strict=True)):
         if not there:
-            rows = _sample_unit(context, policy, tokenizer, unit, settings, make_id, seed_of_unit(number))
-            context.folder.write_rows(name, rows)
+            batches = _in_batches_that_fit(
+                lambda part, seed: _sample_batch(context, policy, tokenizer, part, settings, make_id, seed),
+                unit,
+                seed_of_unit(number),
+            )
+            if len(batches) > 1:
+                sizes = [len({row.prompt_id for row in batch}) for batch in batches]
+                _note_halved(context, number, sizes)
+            context.folder.write_rows(name, [row for batch in batches for row in batch])
             context.progress.advance(len(unit))
         responses += context.folder.read_rows(name, Response)
     context.progress.stop()
     return responses
 
 
-def _sample_unit(
+def _in_batches_that_fit(
+    sample: Callable[[Sequence[EncodedPrompt], int], list[Response]], unit: Sequence[EncodedPrompt], seed: int
+) -> list[list[Response]]:
+    """The responses to a unit, in one batch or, as often as memory runs out, in halves with seeds of their own."""
+    from activedpo_cli.gradients.memory import TooLargeError, in_halves
+
+    def sampled(part: Sequence[EncodedPrompt]) -> list[Response]:
+        is_whole = len(part) == len(unit)
+        return sample(part, seed if is_whole else derive_seed(seed, "part", part[0].prompt_id, len(part)))
+
+    try:
+        return in_halves(sampled, unit)
+    except TooLargeError as error:
+        prompt: EncodedPrompt = error.row
+        raise ActiveDPOError(
+            f"memory does not suffice for the responses to `{prompt.prompt_id}` alone, {len(prompt.token_ids)} tokens long",
+            hint="go on on a device with more memory, for instance with `--device cpu`; or, from the beginning, with "
+            "a smaller --max-new-tokens or fewer --num-responses",
+        ) from error
+
+
+def _note_halved(context: Context, unit: int, sizes: list[int]) -> None:
+    context.progress.warn(
+        f"memory did not suffice for unit {unit} as one batch: sampled in {len(sizes)}, of {', '.join(map(str, sizes))} "
+        "prompts; with more memory its responses would be others"
+    )
+    before = context.folder.read_rows(HALVED_NAME, dict) if context.folder.has(HALVED_NAME) else []
+    others = [row for row in before if row["unit"] != unit]  # of an attempt that was interrupted before it was stored
+    context.folder.write_json_lines(HALVED_NAME, [*others, {"unit": unit, "batches": sizes}])
+
+
+def _sample_batch(
     context: Context,
     policy: "PreTrainedModel | PeftModel",
     tokenizer: "PreTrainedTokenizerBase",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli import discovery
+from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.oracles.base import open_oracle, parse_spec
 from activedpo_cli.records import EvaluatedResponse, Response
 from activedpo_cli.settings import Config
@@ -119,21 +120,32 @@ def logps_of(
     """Log π(y|x) of each response, summed over its tokens, under the policy as it is set."""
     from activedpo_cli.gradients.batch import pad_responses
     from activedpo_cli.gradients.logps import response_logps
+    from activedpo_cli.gradients.memory import TooLargeError, in_halves
+
+    def logps(part: Sequence[Response]) -> list[float]:
+        prompts, answers = [row.prompt_token_ids for row in part], [row.token_ids for row in part]
+        batch = pad_responses(prompts, answers, tokenizer.pad_token_id, policy.device)
+        return response_logps(policy, batch).tolist()
 
     values: list[float] = []
     context.progress.start(label, len(responses), "responses")
     for start in range(0, len(responses), LOGPS_BATCH):
         unit = responses[start : start + LOGPS_BATCH]
-        batch = pad_responses(
-            [row.prompt_token_ids for row in unit],
-            [row.token_ids for row in unit],
-            tokenizer.pad_token_id,
-            policy.device,
-        )
-        values += response_logps(policy, batch).tolist()
+        try:
+            values += [value for part in in_halves(logps, unit) for value in part]
+        except TooLargeError as error:
+            raise _too_large(error.row) from error
         context.progress.advance(len(unit))
     context.progress.stop()
     return values
+
+
+def _too_large(response: Response) -> ActiveDPOError:
+    tokens = len(response.prompt_token_ids) + len(response.token_ids)
+    return ActiveDPOError(
+        f"memory does not suffice for the log-probability of `{response.response_id}` alone, {tokens} tokens long",
+        hint="go on on a device with more memory, for instance with `--device cpu`",
+    )
 
 
 def _digests_of(spec: str | None, inputs: Mapping[str, str]) -> dict[str, str]:

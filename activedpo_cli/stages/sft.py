@@ -14,6 +14,7 @@ from activedpo_cli.settings import AdapterSettings, Config
 from activedpo_cli.stages.base import Context, Stage
 from activedpo_cli.stages.policy import BaseWeights, load_base, weights_location
 from activedpo_cli.stages.sft_data import Encoded, SFTRow, encode_rows, read_sft_rows
+from activedpo_cli.stages.train import note_smaller_steps
 from activedpo_cli.tables import check_file
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ def _train(context: Context, base: BaseWeights, examples: "Sequence[SFTExample]"
         on_checkpoint=lambda step, path: _keep(context, step, path),
     )
     context.progress.stop()
+    note_smaller_steps(context, result.rows_that_fit)
     if config.sft.lora_r is None:
         model.to(number_format)
     folder.write_json_lines(METRICS, result.metrics)

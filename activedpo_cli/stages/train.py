@@ -70,6 +70,7 @@ def work(context: Context) -> dict[str, Any]:
         scratch=context.folder.scratch(),
     )
     context.progress.stop()
+    note_smaller_steps(context, result.rows_that_fit)
 
     def save(destination: Path) -> None:
         save_adapter(policy, destination, base_name=base_name(run), tokenizer=tokenizer)
@@ -84,8 +85,18 @@ def work(context: Context) -> dict[str, Any]:
         "start": config.train.start,
         "reference": run.base["name"],
         "steps": len(result.metrics),
+        **({"rows_that_fit": result.rows_that_fit} if result.rows_that_fit else {}),
         **{key: last[key] for key in ("loss", "rewards/margins", "rewards/accuracies") if key in last},
     }
+
+
+def note_smaller_steps(context: Context, rows: int | None) -> None:
+    """Say that memory did not suffice for whole batches, where it did not."""
+    if rows is not None:
+        context.progress.warn(
+            f"memory did not suffice for whole batches: their steps were done {rows} rows at a time, which add up to the "
+            "same updates beyond rounding and dropout"
+        )
 
 
 def headline(summary: Mapping[str, Any]) -> str:

@@ -89,6 +89,22 @@ def test_first_step_is_the_papers_loss_against_the_sft_model(make_policy, tmp_pa
     assert "ref" not in policy.peft_config
 
 
+@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo"])
+def test_the_loss_of_four_pairs_that_no_upgrade_may_move(make_policy, tmp_path, loss_type):
+    """In float64, so that nothing but another formula can be the cause; IPO counts log-ratios by the token."""
+    policy, rows = make_policy("llama", continued=True).double(), examples(4)
+    chosen = torch.stack([log_ratio(policy, row.prompt_ids, row.chosen_ids) for row in rows])
+    rejected = torch.stack([log_ratio(policy, row.prompt_ids, row.rejected_ids) for row in rows])
+    losses = -logsigmoid(BETA * (chosen - rejected))
+    if loss_type == "ipo":
+        lengths = [[len(row.chosen_ids) for row in rows], [len(row.rejected_ids) for row in rows]]
+        losses = (chosen / torch.tensor(lengths[0]) - rejected / torch.tensor(lengths[1]) - 1 / (2 * BETA)) ** 2
+    settings = ONE_STEP.model_copy(update={"loss_type": loss_type})
+    [first] = train(policy, rows, settings, scratch=tmp_path).metrics
+    assert first["loss"] == pytest.approx(losses.mean().item(), abs=1e-6, rel=0)
+    assert abs(first["loss"] - 0.6931) > 0.01
+
+
 def test_the_reference_does_not_move_with_the_policy(make_policy, tmp_path):
     """At the second update the rewards are those of the policy after the first, against the same base."""
     settings = ONE_STEP.model_copy(update={"num_train_epochs": 2, "lr_scheduler_type": "constant"})

@@ -159,7 +159,7 @@ def test_a_broken_loss_stops_before_the_update_and_names_the_rows(model_folder, 
     model = trainable(folder)
     with torch.no_grad():
         model.lm_head.weight.fill_(float("inf"))
-    with pytest.raises(ActiveDPOError, match="training stopped: the loss became nan") as caught:
+    with pytest.raises(ActiveDPOError, match="training stopped at step 1: the loss became nan") as caught:
         train(model, folder, rows, tmp_path)
     assert sorted(caught.value.details) == ["line 0", "line 1"]
 

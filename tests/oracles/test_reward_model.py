@@ -7,7 +7,7 @@ from compared_pairs import make_comparison, seed_of_pair
 from small_models import BOS, CHAT_TEMPLATE, CONTEXT, save_small_model, save_small_reward_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.errors import ActiveDPOError, InvalidDataError, UsageError
 from activedpo_cli.oracles import reward_model
 from activedpo_cli.settings import LabelSettings
 
@@ -215,3 +215,26 @@ def test_an_unreachable_hub_fails_fast_and_names_the_folder_option(monkeypatch):
 def test_no_model_named():
     with pytest.raises(UsageError, match="which model"):
         reward_model.build(None, LabelSettings(), "cpu")
+
+
+def test_batches_that_do_not_fit_are_scored_in_halves(deberta, monkeypatch):
+    prompts, responses = [f"Say {n}" for n in range(5)], [f"well, {n * 111}" for n in range(5)]
+    oracle = build(deberta)
+    expected = oracle.score(prompts, responses)
+    real, sizes = oracle._score_batch, []
+
+    def limited(rows):
+        sizes.append(len(rows))
+        if len(rows) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(rows)
+
+    most = 2
+    monkeypatch.setattr(oracle, "_score_batch", limited)
+    assert oracle.score(prompts, responses) == pytest.approx(expected, abs=1e-5)
+    assert sizes[0] == 5
+    assert sum(size for size in sizes if size <= 2) == 5
+    most = 0
+    with pytest.raises(ActiveDPOError, match="memory does not suffice for one input") as caught:
+        oracle.score(prompts, responses)
+    assert "label.max_length" in caught.value.hint
