@@ -10,6 +10,7 @@ from activedpo_cli.errors import NotReadyError
 from activedpo_cli.records import SPENT_OUTCOMES, FeatureRow, GivenPair, OutcomeRow, Response, pair_id
 from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import require
+from activedpo_cli.stages.intact import check_file
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class LabelledPair:
 def response_inputs(run: Run, iteration: int) -> dict[str, str]:
     """Digests of what the responses of an iteration are read from."""
     digests = {f"iter-{iteration:03d}/generate": require(run, "generate", iteration)}
+    check_file(run, run.stage("generate", iteration), "prompts.json")
     if run.drawn_prompts(iteration)["source"] == "pool":
         manifest = run.pool.manifest
         if manifest is None:

@@ -89,18 +89,23 @@ def ensure_initial_evaluation(context: Context, sample: Sample) -> list[Evaluate
             None if spec is None else _ensure_rewards(context, responses, spec) for spec in scorers
         )
         rows = evaluated_rows(responses, rewards=rewards, second_rewards=second_rewards)
-        metrics = {
-            **reward_measures(rows, rows),
-            **text_measures(rows, rows, pure_sampling=False),
-            "iteration": 0,
-            "labels_spent": 0,
-            "scorer": scorers[0],
-            "second_scorer": scorers[1],
-        }
+        metrics = initial_metrics(rows, scorers)
         # An evaluation without a scorer has nothing to add to what an earlier one measured.
         if not folder.has(METRICS_NAME) or (any(scorers) and folder.read_json(METRICS_NAME) != metrics):
             folder.write_json(METRICS_NAME, metrics)
     return rows
+
+
+def initial_metrics(rows: Sequence[EvaluatedResponse], scorers: Sequence[str | None]) -> dict[str, Any]:
+    """The numbers of iteration 0 by a first and a second scorer, from what they said of π_SFT's responses."""
+    return {
+        **reward_measures(rows, rows),
+        **text_measures(rows, rows, pure_sampling=False),
+        "iteration": 0,
+        "labels_spent": 0,
+        "scorer": scorers[0],
+        "second_scorer": scorers[1],
+    }
 
 
 def _ensure_responses(context: Context, sample: Sample) -> list[Response]:

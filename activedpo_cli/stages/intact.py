@@ -5,7 +5,7 @@ An answer that a stage is up to date compares recorded digests alone and hashes 
 
 from collections.abc import Callable, Iterator, Mapping
 
-from activedpo_cli.artifacts.audit import FileFault, listed_faults, unknown_files
+from activedpo_cli.artifacts.audit import FileFault, file_fault, listed_faults, unknown_files
 from activedpo_cli.artifacts.files import sha256_of
 from activedpo_cli.artifacts.manifest import OutputFile
 from activedpo_cli.artifacts.run import Run
@@ -52,6 +52,20 @@ def check_intact(run: Run, folder: StageFolder, on_bytes: Callable[[int], None] 
             f"`{folder.path}` does not hold what was made there",
             details=[*(f"{fault.name}: {fault.what}" for fault in faults[:MOST_NAMED]), *more],
             hint=repair_of(run, record, faults[0]),
+        )
+
+
+def check_file(run: Run, folder: StageFolder, name: str) -> None:
+    """The same for one small file that is read before the rest is hashed."""
+    record = folder.manifest
+    if record is None or name not in record.outputs:
+        return
+    fault = file_fault(folder.path, name, record.outputs[name])
+    if fault is not None:
+        raise InvalidDataError(
+            f"`{folder.path}` does not hold what was made there",
+            details=[f"{fault.name}: {fault.what}"],
+            hint=repair_of(run, record, fault),
         )
 
 

@@ -34,7 +34,9 @@ def verify_run(run: Run, progress: Progress) -> dict[str, Any]:
             verify_stage(run, name, iteration, folder, findings, with_chain=are_records_usable)
         verify_reports(run, findings)
     for path in leftovers(run.path):
-        findings.notes.append(f"`{path.relative_to(run.path)}` was left by an interrupted writer; the next one removes it")
+        findings.notes.append(
+            f"`{path.relative_to(run.path)}` was left by an interrupted writer; the next one removes it"
+        )
     return {
         "run": str(run.path),
         "sound": not findings.problems,

@@ -85,7 +85,11 @@ def _verify_weights(run: Run, findings: Findings) -> None:
 
 def _repair_of_weights(run: Run, base: dict[str, Any], folder: Path) -> str:
     is_own = folder.is_relative_to(run.path)
-    return other_run() if is_own else f"put the files of {base['name']} back that the run was made with, or make another run"
+    return (
+        other_run()
+        if is_own
+        else f"put the files of {base['name']} back that the run was made with, or make another run"
+    )
 
 
 def _verify_loop(run: Run, findings: Findings) -> None:

@@ -52,7 +52,9 @@ def _verify_sources(run: Run, path: Path, sources: dict[str, str], repair: str, 
             findings.add(path, "stale", f"its numbers are of another `{name}` than the one that is there now", repair)
     finished = [name for name, digest in now.items() if digest != "not finished"]
     if any(sources.get(name, "not finished") == "not finished" for name in finished):
-        findings.notes.append(f"`{path.parent.name}` is older than some of the stages; to bring it up to date: {repair}")
+        findings.notes.append(
+            f"`{path.parent.name}` is older than some of the stages; to bring it up to date: {repair}"
+        )
 
 
 def _sources(run: Run, facts: dict[str, Any]) -> dict[str, str]:

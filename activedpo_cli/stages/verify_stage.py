@@ -146,7 +146,9 @@ def _changed_outside(run: Run, name: str, iteration: int, record: Manifest, find
     except (NotReadyError, InvalidDataError):
         return []  # said where it is
     except OracleNotFoundError as error:
-        findings.notes.append(f"whether the oracle of {_place(name, iteration)} has changed can't be told: {error.message}")
+        findings.notes.append(
+            f"whether the oracle of {_place(name, iteration)} has changed can't be told: {error.message}"
+        )
         return []
     except ActiveDPOError as error:
         return [f"its inputs can't be compared: {error.message}"]
