@@ -35,6 +35,7 @@ OWN_PACKAGES = frozenset(
     | {"pydantic", "rich", "ruamel", "safetensors", "torch", "transformers", "trl", "typer"}
 )
 """Imported names of the dependencies: one installation brings all of them, in versions that fit."""
+HELP_OPTIONS = frozenset({"-h", "--help"})
 MEMORY_ADVICE = {
     "generate": "--device cpu, or a smaller --max-new-tokens in a new run",
     "featurize": "a smaller --tokens-per-batch, or --featurize-gradient-checkpointing",
@@ -58,12 +59,18 @@ class ErrorBoundary(TyperGroup):
         except KeyboardInterrupt as error:
             raise typer.Exit(_end_by_signal(error, None)) from error
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the subcommand, which may not be for one of several processes."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if not HELP_OPTIONS.intersection(rest):
+            refuse_further_processes(name)
+        return name, command, rest
+
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:
             with stoppable():
                 try:
-                    refuse_further_processes(ctx.invoked_subcommand)
                     return super().invoke(ctx)
                 except (typer.Exit, SystemExit):
                     raise
@@ -80,7 +87,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": sorted(HELP_OPTIONS)},
     help="Choose which response pairs are worth a preference label, buy those labels, align the policy, repeat.",
     epilog="Quick start:  activedpo run --run first --iterations 2",
 )
