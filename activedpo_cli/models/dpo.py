@@ -101,6 +101,7 @@ def train_dpo(
         trainer.audit = audit
         policy.delete_adapter(COPIED_REFERENCE)
         trainer.train()
+    audit.check_weights(trainable_parameters(policy))
     seen = set(gather_object(sorted(audit.seen)))
     if settings.num_train_epochs >= 1:
         audit.check_complete(seen)

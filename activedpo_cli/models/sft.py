@@ -93,6 +93,7 @@ def train_sft(
         if checkpoint is not None:
             trainer.remember(checkpoint)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    audit.check_weights(trainable_parameters(model))
     # A state that was read back has its names in another order.
     rows = [row for logs in trainer.state.log_history if (row := metrics_row(dict(sorted(logs.items())))) is not None]
     if settings.num_train_epochs >= 1:

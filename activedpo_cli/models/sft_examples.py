@@ -1,5 +1,6 @@
 """Examples of supervised fine-tuning as tokens, and what training really saw of them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -92,6 +93,11 @@ def held_out_losses(
                 hint="a smaller --max-length in a new attempt, or a device with more memory",
             ) from error
         for place, logp in zip(places, found, strict=True):
+            if not math.isfinite(logp):
+                raise ActiveDPOError(
+                    f"the loss of {examples[place].origin} is {-logp}",
+                    hint="the training has diverged: begin it again with `--force` and a smaller --learning-rate",
+                )
             losses[place] = -logp
         on_done(len(places))
     return losses

@@ -54,6 +54,11 @@ class BatchAudit:
         if first_step and norm == 0:
             raise self._stopped("the first gradient is zero, so nothing would be learnt")
 
+    def check_weights(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Raise when the last update, which no loss follows, has left weights that are not finite."""
+        if not all(torch.isfinite(parameter).all() for parameter in parameters):
+            raise self._stopped("the last update left weights that are not finite")
+
     def check_complete(self, seen: set[int]) -> None:
         """Raise, naming them, when training ended without having seen every row."""
         missed = [name for place, name in enumerate(self.names) if place not in seen]

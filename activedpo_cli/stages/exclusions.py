@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from activedpo_cli.errors import ActiveDPOError
+from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.progress import Progress
 from activedpo_cli.records import ExcludedResponse
 
@@ -18,12 +18,12 @@ class Exclusions:
         self._total = total
 
     def add(self, rows: Sequence[ExcludedResponse]) -> None:
-        """Note further responses; raises ActiveDPOError once they are more than one in a hundred."""
+        """Note further responses; raises InvalidDataError once they are more than one in a hundred."""
         for row in rows:
             self._progress.warn(f"`{row.response_id}` is left out: its {', '.join(row.columns)} are not finite")
         self.rows += rows
         if len(self.rows) > TOLERATED_SHARE * self._total:
-            raise ActiveDPOError(
+            raise InvalidDataError(
                 f"{len(self.rows)} of {self._total} responses are not finite, more than {TOLERATED_SHARE:.0%}",
                 details=[f"{row.response_id}: {', '.join(row.columns)}" for row in self.rows[:5]],
                 hint="after an iteration of training the policy has probably diverged: look at `rewards/margins` and "

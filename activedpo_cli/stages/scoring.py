@@ -1,5 +1,6 @@
 """Rewards and log-probabilities of responses, in bounded batches."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,12 +133,24 @@ def logps_of(
     for start in range(0, len(responses), LOGPS_BATCH):
         unit = responses[start : start + LOGPS_BATCH]
         try:
-            values += [value for part in in_halves(logps, unit) for value in part]
+            found = [value for part in in_halves(logps, unit) for value in part]
         except TooLargeError as error:
             raise _too_large(error.row) from error
+        _require_finite(unit, found, label)
+        values += found
         context.progress.advance(len(unit))
     context.progress.stop()
     return values
+
+
+def _require_finite(responses: Sequence[Response], values: Sequence[float], label: str) -> None:
+    wrong = [(row, value) for row, value in zip(responses, values, strict=True) if not math.isfinite(value)]
+    if wrong:
+        raise ActiveDPOError(
+            f"{label}: the log-probability of `{wrong[0][0].response_id}` is {wrong[0][1]}",
+            hint="the policy has probably diverged: look at `loss` and `grad_norm` in metrics.jsonl of train, and train "
+            "again with `--force` and a smaller --learning-rate",
+        )
 
 
 def _too_large(response: Response) -> ActiveDPOError:

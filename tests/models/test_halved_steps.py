@@ -53,8 +53,7 @@ def assert_alike(
     assert max((expected[name] - start[name]).abs().max() for name in start) > 1e-3, "else nothing was learnt"
 
 
-@pytest.mark.parametrize("where", ["forward", "backward"])
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(("where", "accumulation"), [("forward", 1), ("backward", 2)])
 def test_preferences(make_policy: Callable[..., Any], tmp_path: Path, where: str, accumulation: int) -> None:
     """Batches of 5 pairs and a last one of 3, of which 2 fit: in parts of 2, 2 and 1, and of 2 and 1."""
     rows = test_dpo.examples(13)

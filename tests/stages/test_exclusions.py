@@ -99,7 +99,7 @@ def test_more_than_one_in_a_hundred_stop_the_stage(new_run: Path, spoil: Spoil) 
     gone = featurized(new_run, 1)[0]
     expected = outputs(new_run, 1, "featurize")
     spoil(new_run, 1, [gone], float("nan"))
-    told = refused(1, *on(new_run, "featurize"), "--force")
+    told = refused(4, *on(new_run, "featurize"), "--force")
     assert gone in told
     assert "more than 1%" in told
     assert outputs(new_run, 1, "featurize") == expected, "the finished result stays"
