@@ -1,11 +1,17 @@
 """Look at a report from outside: its page as a browser would parse it, and its numbers."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+OWN_ELEMENTS = (
+    "html head meta title style body header h1 ul li nav a main section h2 h3 p figure img figcaption "
+    "div details summary table thead tbody tr th td article pre"
+)
 
 
 class Page(HTMLParser):
@@ -60,3 +66,22 @@ def panels(folder: Path, name: str) -> list[dict[str, Any]]:
 def series(folder: Path, name: str, panel: int = 0) -> dict[str, dict[str, Any]]:
     """The series of a panel, by label."""
     return {row["label"]: row for row in panels(folder, name)[panel]["series"]}
+
+
+def check_inert(path: Path) -> Page:
+    """Only the page's own elements and attributes, nothing that loads or runs, no bare control characters."""
+    page = Page(path)
+    assert {tag for tag, _ in page.elements} <= {*OWN_ELEMENTS.split()}
+    assert len(page.all("style")) == 1
+    assert len(page.all("meta")) == 5
+    for _, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on") or name in ("style", "srcset", "action")]
+    assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in page.all("img"))
+    assert all(link["href"].startswith("#") for link in page.all("a"))
+    policy = [row["content"] for row in page.all("meta") if row.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    (style,) = re.findall(r"<style>(.*?)</style>", path.read_text(encoding="utf-8"), re.DOTALL)
+    assert "url(" not in style
+    assert "@import" not in style
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]", page.text)
+    return page

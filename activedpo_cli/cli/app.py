@@ -20,7 +20,7 @@ from activedpo_cli.cli import (
     run_commands,
     stage_commands,
 )
-from activedpo_cli.cli.render import print_error, print_message
+from activedpo_cli.cli.render import print_error, print_message, safe_text
 from activedpo_cli.cli.several_processes import LOOKING, refuse_further_processes
 from activedpo_cli.cli.signals import stoppable
 from activedpo_cli.errors import ActiveDPOError, InterruptedByUserError, Terminated
@@ -58,6 +58,8 @@ class ErrorBoundary(TyperGroup):
             return super().make_context(*args, **kwargs)
         except KeyboardInterrupt as error:
             raise typer.Exit(_end_by_signal(error, None)) from error
+        except Exception as error:
+            raise _made_harmless(error) from error.__cause__
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the subcommand, which may not be for one of several processes."""
@@ -139,7 +141,7 @@ def _told(error: BaseException, command: str | None) -> int:
         print_error(_explained(error))
         return ActiveDPOError.exit_code
     if not isinstance(error, Exception) or _is_click(error) or os.environ.get("ACTIVEDPO_DEBUG"):
-        raise error
+        raise _made_harmless(error)
     print_error(_missing_package(error) or _bug(error))
     return ActiveDPOError.exit_code
 
@@ -216,6 +218,13 @@ def _bug(error: Exception) -> ActiveDPOError:
         details=[f"in {frame.filename}:{frame.lineno}", f"activedpo {__version__}; this is a bug"],
         hint="set ACTIVEDPO_DEBUG=1 and run the command again to see the traceback",
     )
+
+
+def _made_harmless(error: BaseException) -> BaseException:
+    """What the command-line library will print of the words that it can't read."""
+    if _is_click(error) and isinstance(getattr(error, "message", None), str):
+        error.message = safe_text(error.message)  # type: ignore[attr-defined]
+    return error
 
 
 def _is_click(error: BaseException) -> bool:

@@ -32,7 +32,7 @@ def print_error(error: ActiveDPOError) -> None:
 
 def print_message(text: str, *, style: str | None = None) -> None:
     """One line for the person, on stderr."""
-    _line(_styled(_safe(text), style) if style else _safe(text))
+    _line(_styled(safe_text(text), style) if style else safe_text(text))
 
 
 @contextmanager
@@ -195,7 +195,7 @@ class BarProgress(QuietProgress):
         print_message(message)
 
 
-def _safe(text: str) -> str:
+def safe_text(text: str) -> str:
     """Fit for a terminal, and for the log that it may be kept in."""
     shown = redacted_text(text)
     return display_text(shown if len(shown) <= LONGEST_MESSAGE else shown[:LONGEST_MESSAGE] + " …")
@@ -203,7 +203,7 @@ def _safe(text: str) -> str:
 
 def _set_in(text: str) -> str:
     """The same where further lines, such as those in the name of a file, can not pass for lines of ours."""
-    return _safe(text).replace("\n", "\n    ")
+    return safe_text(text).replace("\n", "\n    ")
 
 
 def _line(text: str, stream: TextIO | None = None) -> None:

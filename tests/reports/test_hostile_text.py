@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import done, rows
-from report_page import Page, draw_quickly
+from report_page import Page, check_inert, draw_quickly
 
 from activedpo_cli.reports.drawing import draw
 from activedpo_cli.reports.page import render_page
@@ -29,32 +29,9 @@ HOSTILE = [
 ]
 STEERING = "\x1b[2J\x1b]0;title\x07 \u202eevil\u2066 \x00 \u2028 \udc80 \x9b31m"
 ALL = "\n".join([*HOSTILE, STEERING])
-OWN_ELEMENTS = (
-    "html head meta title style body header h1 ul li nav a main section h2 h3 p figure img figcaption "
-    "div details summary table thead tbody tr th td article pre"
-)
 OWN_SVG_ELEMENTS = (
     "svg metadata RDF Work type title date format creator Agent defs style g path use clipPath rect"  # matplotlib's
 )
-
-
-def check_inert(path: Path) -> Page:
-    """Only the page's own elements and attributes, nothing that loads or runs, no bare control characters."""
-    page = Page(path)
-    assert {tag for tag, _ in page.elements} <= {*OWN_ELEMENTS.split()}
-    assert len(page.all("style")) == 1
-    assert len(page.all("meta")) == 5
-    for _, attributes in page.elements:
-        assert not [name for name in attributes if name.startswith("on") or name in ("style", "srcset", "action")]
-    assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in page.all("img"))
-    assert all(link["href"].startswith("#") for link in page.all("a"))
-    policy = [row["content"] for row in page.all("meta") if row.get("http-equiv") == "Content-Security-Policy"]
-    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
-    (style,) = re.findall(r"<style>(.*?)</style>", path.read_text(encoding="utf-8"), re.DOTALL)
-    assert "url(" not in style
-    assert "@import" not in style
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]", page.text)
-    return page
 
 
 def poison(path: Path, *fields: str) -> None:
