@@ -162,7 +162,7 @@ class Run:
 
     def drawn_prompts(self, iteration: int) -> dict[str, Any]:
         """`generate/prompts.json`: the prompts of an iteration and where its responses come from."""
-        return self.stage("generate", iteration).read_json("prompts.json")
+        return self.stage("generate", iteration).read_object("prompts.json", "source", "prompt_ids")
 
     def responses(self, iteration: int) -> list[Response]:
         """The responses of an iteration in the order of its prompts, sampled or from the pool."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.artifacts import files, jsonl, manifest, tensors
 from activedpo_cli.artifacts.label_log import LabelLog
 from activedpo_cli.artifacts.manifest import Manifest, Started
+from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.interruption import raise_if_requested
 
 if TYPE_CHECKING:
@@ -119,6 +120,18 @@ class StageFolder:
     def read_json(self, name: str) -> Any:
         """The value of one JSON file."""
         return jsonl.read_json(self.path / name)
+
+    def read_object(self, name: str, *keys: str) -> dict[str, Any]:
+        """The object of one JSON file; raises InvalidDataError where it is none, or lacks one of these keys."""
+        value = self.read_json(name)
+        lacking = [key for key in keys if not isinstance(value, dict) or key not in value]
+        if not isinstance(value, dict) or lacking:
+            raise InvalidDataError(
+                f"`{self.path / name}` is damaged",
+                details=[f"it does not say {', '.join(lacking)}"],
+                hint="`activedpo verify` names what repairs it",
+            )
+        return value
 
     def read_tensors(self, name: str) -> "dict[str, Tensor]":
         """The tensors of one safetensors file."""

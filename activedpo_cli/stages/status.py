@@ -17,6 +17,8 @@ NO_PART = "not part of this run"
 """The state of *evaluate* where a run holds out no prompts."""
 DELETED = "deleted to save space"
 """The state of *featurize* where only what was chosen from it is left."""
+MEASURED = ("iteration", "labels_spent", "reward_mean", "scorer")
+"""What every evaluation says."""
 FILLED_IN = ("featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens")
 """Settings that are null in `config.yaml` and that the stage fills in."""
 
@@ -97,7 +99,7 @@ def evaluations(run: Run) -> list[dict[str, Any]]:
     """The metrics of the initial model and of every evaluated iteration, in order."""
     folders = [run.initial_evaluation, *(run.stage("evaluate", iteration) for iteration in run.iterations())]
     measured = [folder for folder in folders if _intact_manifest(folder) and folder.has("metrics.json")]
-    return [folder.read_json("metrics.json") for folder in measured]
+    return [folder.read_object("metrics.json", *MEASURED) for folder in measured]
 
 
 def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> list[str]:

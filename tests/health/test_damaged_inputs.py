@@ -219,6 +219,19 @@ def test_settings_that_were_cut_off_or_edited(finished: Path) -> None:
         assert "up to date" in done(*on(finished, "select", iteration=2)).stderr
 
 
+@pytest.mark.parametrize("content", [b"[]\n", b"{}\n", b"null\n", b"7\n"])
+def test_looking_at_a_file_that_holds_something_else(whole: Path, content: bytes) -> None:
+    """JSON it is, and still not what is looked for; `activedpo` itself sees to it that no traceback comes."""
+    pair = rows(whole / "iter-002" / "select" / "selection.jsonl")[0]["pair_id"]
+    for name, words in (
+        ("reference/evaluate/metrics.json", ("status",)),
+        ("iter-002/generate/prompts.json", ("show", pair, "--no-tokens")),
+    ):
+        with holding(whole / name, content):
+            assert f"{name}` is damaged" in refused(4, *on(whole, *words))
+            assert name in done_with(4, whole)
+
+
 def test_only_force_replaces_what_is_damaged_and_it_is_kept(finished: Path) -> None:
     path = finished / "iter-002" / "select" / "selection.jsonl"
     damaged = path.read_bytes()[:-30]
