@@ -182,7 +182,8 @@ def label(
         bool, typer.Option("--accept-partial", help="Close the stage with the answers there are.")
     ] = False,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Write a closed stage's other files again from the answers in labels.jsonl.")
+        bool,
+        typer.Option("--rebuild", help="Write a closed stage's other files again from the answers in labels.jsonl."),
     ] = False,
     run: RunOption = None,
     iteration: IterationOption = None,

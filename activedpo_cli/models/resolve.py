@@ -87,7 +87,10 @@ def model_digest(location: ModelLocation) -> dict[str, Any]:
     a part is missing.
     """
     if location.path is None:
-        return asdict(location) | {"files": {}, "digest": digest_of_files({f"{location.hub_id}": f"{location.revision}"})}
+        return asdict(location) | {
+            "files": {},
+            "digest": digest_of_files({f"{location.hub_id}": f"{location.revision}"}),
+        }
     folder = Path(location.path)
     _require_safetensors(folder)
     paths = sorted(digested_files(folder))
