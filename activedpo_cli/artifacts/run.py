@@ -87,6 +87,12 @@ class Run:
         with waiting(self.lock_path("config")):  # two stages at once must not lose each other's settings
             self.write_config(changed_yaml(self.config_text, changes))
 
+    def restore_config(self, changed: str, before: str) -> None:
+        """Put `config.yaml` back to what it was before a change of this process, unless others have changed it since."""
+        with waiting(self.lock_path("config")):
+            if self.config_text == changed:
+                self.write_config(before)
+
     def write_config(self, text: str) -> None:
         """Replace `config.yaml` as a whole."""
         files.write_bytes(self.path / CONFIG_NAME, text.encode())

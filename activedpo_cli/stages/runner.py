@@ -242,8 +242,8 @@ def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -
     except LabelsPendingError:
         raise
     except Exception:
-        if target.discard_if_empty() and run.config_text == changed != before:
-            run.write_config(before)
+        if target.discard_if_empty() and changed != before:
+            run.restore_config(changed, before)
         raise
 
 
