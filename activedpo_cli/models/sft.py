@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -68,7 +69,8 @@ def train_sft(
 
     Equal arguments give equal weights, bit for bit on a CPU, and so does going on from any `checkpoint`. Each is a folder
     that `on_checkpoint` is handed with its step, and must take away. Raises ActiveDPOError when a loss or gradient is not
-    finite (before that update) and when rows or tokens are not those given; UsageError for settings that are refused.
+    finite (before that update) and when rows or tokens are not those given; UsageError for settings that are refused,
+    InvalidDataError for a checkpoint of anybody else's making.
     """
     if not examples:
         raise InvalidDataError("there are no examples to train on")
@@ -92,7 +94,13 @@ def train_sft(
         trainer.audit = audit
         if checkpoint is not None:
             trainer.remember(checkpoint)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except UnpicklingError as error:  # the library reads tensors of it, and refuses all that could run
+            raise InvalidDataError(
+                f"the checkpoint `{checkpoint}` holds something else than a trainer wrote",
+                hint="remove it: the same command goes on at the one before, or begins anew",
+            ) from error
     audit.check_weights(trainable_parameters(model))
     # A state that was read back has its names in another order.
     rows = [row for logs in trainer.state.log_history if (row := metrics_row(dict(sorted(logs.items())))) is not None]

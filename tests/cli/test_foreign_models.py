@@ -1,5 +1,6 @@
 """Models, adapters, reward models and tokenizers of others: nothing that comes with them is executed."""
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,8 @@ import torch
 from command_line import RULE, done, on, refused, rows
 from small_models import byte_tokenizer, save_small_model, save_small_reward_model
 from small_runs import small_run
+
+import activedpo_cli
 
 SAMPLING = ("--num-prompts", 2, "--max-new-tokens", 3, "--quiet")
 
@@ -168,3 +171,27 @@ def test_texts_are_no_templates(tmp_path: Path, prompts_file: Path) -> None:
     stored = [row for path in run.glob("iter-001/generate/responses-*") for row in rows(path)]
     read = {byte_tokenizer("bytes-chat").decode(row["prompt_token_ids"]) for row in stored}
     assert read == {f"<bos><turn>user\n{text}<eos>\n<turn>assistant\n" for text in texts}
+
+
+RUNS_WHAT_A_FILE_SAYS = {
+    "torch.load", "np.load", "numpy.load", "pickle.load", "pickle.loads", "joblib.load", "eval", "exec", "os.system",
+    "os.popen", "runpy.run_path", "shelve.open", "marshal.loads", "dill.load",
+}  # fmt: skip
+
+
+def test_nothing_in_the_package_runs_what_a_file_says() -> None:
+    """An oracle that a person names, and extensions that they install, are modules and imported as such."""
+    package = Path(activedpo_cli.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name, keywords = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert name not in RUNS_WHAT_A_FILE_SAYS, f"{path}:{node.lineno}"
+            assert keywords.get("trust_remote_code", "False") == "False", f"{path}:{node.lineno}"
+            assert keywords.get("shell", "False") == "False", f"{path}:{node.lineno}"
+            assert name != "yaml.load" or keywords.get("Loader") == "_Loader" or path.name == "yaml_text.py"
+            if name.startswith("Auto") and name.endswith(".from_pretrained"):
+                assert keywords.get("trust_remote_code") == "False" or "**source" in ast.unparse(node), (
+                    f"{path}:{node.lineno}"
+                )

@@ -310,3 +310,28 @@ def test_an_answer_becomes_a_label():
         seconds=2.0,
         note="sure",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.csv", "pair_id,preference,preference\np,a,b\n", "line 1 names the column `preference` twice"),
+        ("a.csv", 'pair_id,preference\np,a\nq,"b\n', "not valid CSV after line 2"),
+        ("a.jsonl", '\n{"pair_id": "p", "preference": "a", "preference": "b"}\n', "line 2 is not valid JSON"),
+    ],
+)
+def test_what_would_be_lost_is_named(name, data, said):
+    with pytest.raises(InvalidDataError) as refusal:
+        parse_rows(data.encode(), name)
+    assert said in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1", "\n=1", " \t=1", "\ufeff=1", "\u200b@x", "\uff1d1", "\uff0b1", "'=1", "-1", "+1", "\0"]
+)
+def test_no_cell_is_a_formula_and_each_comes_back(cell):
+    data = render_csv([{"a": cell, "b": "x"}])
+    _, written = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    ((_, row),) = parse_rows(data, "x.csv")
+    assert written[0].startswith("'")
+    assert row == {"a": cell, "b": "x"}

@@ -188,3 +188,27 @@ def test_nothing_is_told_to_anybody(model_folder, tmp_path, monkeypatch, capfd):
     train(trainable(folder), folder, examples(), tmp_path, settings=SETTINGS.model_copy(update={"save_steps": 1}))
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.rglob("README.md")) + list(tmp_path.rglob("training_args.bin"))
+
+
+class Canary:
+    """Sings when it is unpickled."""
+
+    def __init__(self, song: Path) -> None:
+        self.song = song
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.song,)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_checkpoint_runs_nothing(model_folder, tmp_path, name):
+    """A trainer's own format is a pickle; of one that came with a run of somebody else tensors are read, and no more."""
+    folder, rows = model_folder("llama"), examples(6)
+    settings = SETTINGS.model_copy(update={"save_steps": 1})
+    train(trainable(folder), folder, rows, tmp_path, settings=settings)
+    checkpoint = tmp_path / "step-1"
+    assert (checkpoint / name).is_file()
+    torch.save({"state": Canary(tmp_path / "song")}, checkpoint / name)
+    with pytest.raises(InvalidDataError, match="step-1` holds something else"):
+        train(trainable(folder), folder, rows, tmp_path / "again", settings=settings, checkpoint=checkpoint)
+    assert not (tmp_path / "song").exists()
