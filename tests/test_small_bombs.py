@@ -151,12 +151,11 @@ def test_text_that_packs_well_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def long_lines(folder: Path, length: int) -> None:
-    """Read one field of `length` characters from each kind of table, and from rows of a run."""
-    text = "a\u2028=" * (length // 3)
-    contents = {
-        "f.jsonl": json.dumps({"prompt": text}), "f.json": json.dumps([{"prompt": text}]), "f.txt": text,
-        "f.csv": f'prompt\n"{text}"\n', "f.tsv": f'prompt\n"{text}"\n',
-    }  # fmt: skip
+    """Read one field of `length` bytes from each kind of table, and from rows of a run."""
+    text = "a\u2028=" * (length // 5)
+    row = json.dumps({"prompt": text}, ensure_ascii=False)
+    quoted = f'prompt\n"{text}"\n'
+    contents = {"f.jsonl": row, "f.json": f"[{row}]", "f.txt": text, "f.csv": quoted, "f.tsv": quoted}
     for name, content in contents.items():
         path = folder / name
         path.write_text(content, encoding="utf-8")
