@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """What locking says where a file system can't."""
+LOOKS, SECONDS_BETWEEN_LOOKS = 20, 0.02
 
 
 @contextmanager
@@ -92,8 +93,26 @@ def _no_locks(path: Path) -> StorageError:
 
 
 def _describe(holder: Path) -> str:
+    """Who holds a lock. Who has just got it has not yet said so, and what is there then may be about a dead process."""
+    for _ in range(LOOKS):
+        try:
+            facts = json.loads(holder.read_text())
+            if _is_alive(facts["pid"], facts["host"]):
+                return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return "its holder is unknown"
+
+
+def _is_alive(pid: int, host: str) -> bool:
+    """Whether a process runs, as far as can be told from here."""
+    if host != socket.gethostname():
+        return True
     try:
-        facts = json.loads(holder.read_text())
-        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "its holder is unknown"
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

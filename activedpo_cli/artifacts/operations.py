@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from activedpo_cli.errors import StorageError
+from activedpo_cli.errors import ActiveDPOError, StorageError
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 """What a library meets that can only be the disk's fault: it may fail to read, too, and says so itself."""
+TORCH_WRITERS = ("PytorchStreamWriter", "inline_container")
+LITTLE = 2**24
+"""Fewer free bytes than this are taken for the reason when a library fails to write and does not say why."""
 _CODE_IN_TEXT = re.compile(r"(?:os error |code: )(\d+)")
 
 
@@ -59,16 +62,29 @@ operations = Operations()
 
 @contextmanager
 def library_writes(path: Path) -> Iterator[None]:
-    """Recognise a full or broken disk in what a library raises, which need not be an OSError."""
+    """Recognise a full or broken disk in what a library raises, which need not be an OSError; raises StorageError then."""
     try:
         yield
-    except OSError:
+    except ActiveDPOError:
         raise
     except Exception as error:
-        code = _CODE_IN_TEXT.search(str(error))
-        if code is None or int(code[1]) not in OF_THE_DISK:
+        found = _of_the_disk(path, error)
+        if found is None:
             raise
-        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+        raise _explained(path, found, None, "written") from error
+
+
+def _of_the_disk(path: Path, error: Exception) -> OSError | None:
+    if isinstance(error, OSError):
+        return error if error.errno in OF_THE_DISK else None
+    text = str(error)
+    code = _CODE_IN_TEXT.search(text)
+    if code is not None and int(code[1]) in OF_THE_DISK:
+        return OSError(int(code[1]), os.strerror(int(code[1])))
+    if any(name in text for name in TORCH_WRITERS):  # which do not say why
+        likely = errno.ENOSPC if free_bytes(path if path.exists() else path.parent) < LITTLE else errno.EIO
+        return OSError(likely, os.strerror(likely))
+    return None
 
 
 @contextmanager

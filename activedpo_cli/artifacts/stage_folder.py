@@ -4,7 +4,8 @@ Nothing is stored that was computed after a signal has asked for the end: whoeve
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,11 +146,13 @@ class StageFolder:
         """The append-only log of answers."""
         return LabelLog(self.path / "labels.jsonl")
 
-    def scratch(self) -> Path:
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
         """A folder for a library's temporary files; swept before the next attempt."""
         path = self.path / ".scratch.tmp"
         files.make_folder(path)
-        return path
+        with files.library_writes(path):
+            yield path
 
     def finish(
         self, started: Started, *, logs: tuple[str, ...], summary: dict, execution: dict, environment: dict
@@ -179,8 +182,12 @@ class StageFolder:
 
 
 def set_aside(folder: StageFolder, stale_root: Path) -> Path | None:
-    """Move a stage's folder out of the way, keeping it; returns where it went."""
+    """Move a stage's folder out of the way, keeping it; returns where it went, None where nothing was worth keeping."""
     if not folder.path.exists():
+        return None
+    files.sweep_temporaries(folder.path)
+    if not any(folder.path.iterdir()):
+        files.remove_empty_folder(folder.path)
         return None
     stem = f"{folder.path.parent.name}-{folder.path.name}-{time.strftime('%Y%m%dT%H%M%S')}"
     number = 0

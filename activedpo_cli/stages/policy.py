@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.artifacts.lock import exclusive
 from activedpo_cli.artifacts.manifest import MANIFEST_NAME, Started
 from activedpo_cli.artifacts.run import SFT, Run
 from activedpo_cli.artifacts.stage_folder import set_aside
@@ -142,13 +143,20 @@ def ensure_initial_adapter(run: Run, config: Config, base_model: "PreTrainedMode
 
     One with other settings, with which nothing was finished, is moved to `.stale/`.
     """
+    if run.initial_adapter.manifest and not _adapter_differences(run, config):
+        check_intact(run, run.initial_adapter)
+        return
+    with exclusive(run.lock_path("initial-adapter"), str(run.initial_adapter.path)):
+        _make_initial_adapter(run, config, base_model)
+
+
+def _make_initial_adapter(run: Run, config: Config, base_model: "PreTrainedModel") -> None:
     from activedpo_cli.models.adapters import create_initial_adapter
     from activedpo_cli.seeds import derive_seed
 
     folder = run.initial_adapter
     if folder.manifest:
-        if not _adapter_differences(run, config):
-            check_intact(run, folder)
+        if not _adapter_differences(run, config):  # another process has made it since
             return
         check_adapter_settings(run, config)
         set_aside(folder, run.stale)

@@ -125,9 +125,10 @@ def _set_unknown_aside(run: Run, folder: StageFolder, force: bool, progress: Pro
         known = None
     if known is None and folder.names("*"):  # temporaries, which have hidden names, are swept when it begins
         kept = set_aside(folder, run.stale)
-        progress.warn(
-            f"`{folder.path}` held files but no intact record of how they were made; they are now in `{kept}`"
-        )
+        if kept is not None:
+            progress.warn(
+                f"`{folder.path}` held files but no intact record of how they were made; they are now in `{kept}`"
+            )
 
 
 def _target(

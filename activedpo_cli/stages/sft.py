@@ -214,18 +214,19 @@ def _train(context: Context, base: BaseWeights, examples: "Sequence[SFTExample]"
     checkpoint = next((folder.path / name for name in reversed(folder.names(CHECKPOINTS))), None)
     done = step_of(checkpoint) if checkpoint else 0
     context.progress.start("SFT", planned_steps(len(examples), config.sft), "steps", done)
-    result: SFTResult = train_sft(
-        model,
-        base.tokenizer,
-        examples,
-        config.sft,
-        seed=derive_seed(config.seed, "sft", "train"),
-        device=base.device,
-        scratch=folder.scratch(),
-        checkpoint=checkpoint,
-        on_log=lambda row: context.progress.advance(),
-        on_checkpoint=lambda step, path: _keep(context, step, path),
-    )
+    with folder.scratch() as scratch:
+        result: SFTResult = train_sft(
+            model,
+            base.tokenizer,
+            examples,
+            config.sft,
+            seed=derive_seed(config.seed, "sft", "train"),
+            device=base.device,
+            scratch=scratch,
+            checkpoint=checkpoint,
+            on_log=lambda row: context.progress.advance(),
+            on_checkpoint=lambda step, path: _keep(context, step, path),
+        )
     context.progress.stop()
     note_smaller_steps(context, result.rows_that_fit)
     if config.sft.lora_r is None:

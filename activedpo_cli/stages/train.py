@@ -59,16 +59,17 @@ def work(context: Context) -> dict[str, Any]:
     start = iteration - 1 if config.train.start == "previous" else 0
     policy, tokenizer, device = load_policy(run, config, context.execution, start, trainable=True)
     context.progress.start("DPO", planned_steps(len(examples), config.train), "steps")
-    result = train_dpo(
-        policy,
-        tokenizer,
-        examples,
-        config.train,
-        seed=derive_seed(config.seed, "train", iteration),
-        device=device,
-        on_log=lambda row: context.progress.advance(),
-        scratch=context.folder.scratch(),
-    )
+    with context.folder.scratch() as scratch:
+        result = train_dpo(
+            policy,
+            tokenizer,
+            examples,
+            config.train,
+            seed=derive_seed(config.seed, "train", iteration),
+            device=device,
+            on_log=lambda row: context.progress.advance(),
+            scratch=scratch,
+        )
     context.progress.stop()
     note_smaller_steps(context, result.rows_that_fit)
 
