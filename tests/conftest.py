@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are so small that threads only cost
@@ -20,6 +22,14 @@ PROMPTS = [f"Question {number}: what is {number} times {number + 3}?" for number
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACTIVEDPO_RUN", raising=False)
+
+
+@pytest.fixture
+def place_in_memory() -> Iterator[Path]:
+    """A folder in memory where there is such a place, for tests of the order of writes, which need no disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,109 @@ def test_sizes(path: Path) -> None:
             assert node.end_lineno - node.lineno < 60, f"{path.name}: {node.name}"
 
 
+WRITING = {
+    *("write_text", "write_bytes", "unlink", "rename", "mkdir", "touch", "rmdir", "symlink_to", "hardlink_to", "chmod"),
+    *(
+        "replace",
+        "renames",
+        "remove",
+        "removedirs",
+        "makedirs",
+        "link",
+        "symlink",
+        "truncate",
+        "ftruncate",
+        "write",
+        "fsync",
+    ),
+    *("rmtree", "copy", "copyfile", "copytree", "copy2", "move", "NamedTemporaryFile", "TemporaryDirectory", "mkstemp"),
+    *(
+        "mkdtemp",
+        "save",
+        "savez",
+        "tofile",
+        "save_file",
+        "save_pretrained",
+        "save_model",
+        "savefig",
+        "to_json",
+        "to_csv",
+    ),
+}
+OF_MODULES = {"os", "shutil", "tempfile", "torch", "np", "numpy"}
+"""`replace`, `copy`, `write`, `save` and their like mean files only as functions of these."""
+AMBIGUOUS = {"replace", "remove", "copy", "move", "write", "link", "save", "truncate"}
+WRITERS = {
+    "artifacts/operations.py": "the only calls",
+    "artifacts/file_system.py": "tries out the file system, in a folder of its own",
+    "artifacts/files.py": "the mode and length of its own temporary files",
+    "artifacts/tensors.py": "fills what `files.write_with` shows",
+    "models/adapters.py": "fills a folder that `files.write_folder_with` shows",
+    "models/merging.py": "fills a folder that `files.write_folder_with` shows",
+    "models/sft.py": "fills a checkpoint in the scratch folder, which `files.take_in` shows",
+    "reports/drawing.py": "draws into memory",
+    "bench/select_streamed.py": "a temporary folder, in no run",
+    "cli/signals.py": "last words, to a terminal",
+    "tiny/build.py": "makes the assets of the package",
+    "tiny/checkpoints.py": "makes the assets of the package",
+}
+
+
+def test_only_files_changes_files() -> None:
+    """All writing of a run passes through one place, where tests can let it fail; the exceptions say why."""
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if any(_writes(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert found == set(WRITERS)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_found"),
+    [
+        ("path.write_text(text)", True),
+        ("open(path, 'ab')", True),
+        ("open(path, mode='w')", True),
+        ("path.open('r+b')", True),
+        ("os.open(path, os.O_RDWR | os.O_CREAT)", True),
+        ("os.replace(a, b)", True),
+        ("shutil.move(a, b)", True),
+        ("np.save(path, rows)", True),
+        ("model.save_pretrained(folder)", True),
+        ("open(path, 'rb')", False),
+        ("path.open()", False),
+        ("text.replace(a, b)", False),
+        ("files.write_bytes(path, data)", False),
+        ("stream.write(text)", False),
+    ],
+)
+def test_writing_is_recognised(code: str, is_found: bool) -> None:
+    assert any(_writes(node) for node in ast.walk(ast.parse(code))) is is_found
+
+
+def _writes(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    function = node.func
+    owner = function.value.id if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) else None
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    if owner == "files" or (isinstance(function, ast.Name) and name != "open" and name != "save_file"):
+        return False
+    if name == "open" and owner == "os":
+        return any(isinstance(part, ast.Attribute) and part.attr == "O_CREAT" for part in ast.walk(node))
+    if name == "open":
+        modes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg in (None, "mode"))]
+        return any(
+            isinstance(mode, ast.Constant)
+            and isinstance(mode.value, str)
+            and set(mode.value) & set("wax+")
+            and set(mode.value) <= set("rwaxbt+")
+            for mode in modes
+        )
+    return name in WRITING and (owner in OF_MODULES if name in AMBIGUOUS else True)
+
+
 def test_every_public_thing_says_what_it_is() -> None:
     silent = [
         f"{path.relative_to(PACKAGE)}: {getattr(node, 'name', 'module')}"

@@ -1,7 +1,10 @@
 """A process that has imported everything and computed nothing, and forks to run commands: real processes, quickly."""
 
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -11,11 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from faults import Fault, note_answers
+
 
 class Zygote:
-    """Starts commands in processes of their own."""
+    """Starts commands in processes of their own, several at once if need be."""
 
     def __init__(self) -> None:
+        self.last_pid = 0
         self.process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
@@ -32,9 +38,18 @@ class Zygote:
         stdout: Path | None = None,
         stderr: Path | None = None,
         environment: dict[str, str] | None = None,
+        *,
+        stdin: Path | None = None,
+        fault: dict[str, Any] | None = None,
+        answers: Path | None = None,
     ) -> int:
-        """Run a command in a folder, silently or at a terminal (of that name); returns the process id at once."""
-        assert self.process.stdin is not None
+        """Run a command in a folder, silently or at a terminal (of that name); returns the process id at once.
+
+        Args:
+            fault: What fails of the changes that the command makes to files (`faults.Fault`, as a dictionary).
+            answers: Where the ids of pairs are noted whose labels it has acknowledged.
+
+        """
         request = {
             "words": [str(word) for word in words],
             "folder": str(folder),
@@ -42,17 +57,22 @@ class Zygote:
             "stdout": str(stdout) if stdout else None,
             "stderr": str(stderr) if stderr else None,
             "environment": environment or {},
+            "stdin": str(stdin) if stdin else None,
+            "fault": fault,
+            "answers": str(answers) if answers else None,
         }
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        pid = int(self._line())
-        self.last_pid = pid
-        assert pid > 1, "an exit status that nobody read: a signal to it would go to whole groups of processes"
-        return pid
+        self.last_pid = self._asked(request)
+        assert self.last_pid > 1, "a signal to it would go to whole groups of processes"
+        return self.last_pid
 
-    def wait(self) -> int:
-        """The exit status of the command, negative for the signal that ended it."""
-        return int(self._line())
+    def wait(self, pid: int | None = None) -> int:
+        """The exit status of a command, of the last one unless said otherwise; negative for the signal that ended it."""
+        return self._asked({"wait": pid or self.last_pid})
+
+    def run(self, words: tuple[Any, ...], folder: Path, **options: Any) -> int:
+        """Run a command and return its exit status."""
+        self.start(words, folder, **options)
+        return self.wait()
 
     def stop_when(
         self, words: tuple[Any, ...], folder: Path, sign: Callable[[], bool], number: int, **more: Any
@@ -72,18 +92,22 @@ class Zygote:
         self.process.stdin.close()
         self.process.wait(timeout=30)
 
-    def _line(self) -> str:
+    def _asked(self, request: dict[str, Any]) -> int:
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
-        return self.process.stdout.readline()
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
 
 
 def _run(
     words: list[str],
     folder: str,
     terminal: str | None,
-    stdout: str | None,
-    stderr: str | None,
     environment: dict[str, str],
+    fault: dict[str, Any] | None,
+    answers: str | None,
+    **streams: str | None,
 ) -> None:
     os.chdir(folder)
     if terminal:
@@ -94,13 +118,15 @@ def _run(
         signal.SIGINT, signal.default_int_handler
     )  # tests started in the background inherit that it is ignored
     os.setsid()  # the terminal opened next is then the one whose Ctrl-C this process hears
-    streams = os.open(terminal or os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(streams, descriptor)
-    if stdout:
-        os.dup2(os.open(stdout, os.O_CREAT | os.O_WRONLY), 1)
-    if stderr:
-        os.dup2(os.open(stderr, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
+    silence = os.open(terminal or os.devnull, os.O_RDWR)
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        path = streams[name]
+        flags = os.O_RDONLY if name == "stdin" else os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+        os.dup2(os.open(path, flags, 0o666) if path else silence, descriptor)
+    if fault:
+        Fault(**fault).install()
+    if answers:
+        note_answers(answers)
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")  # buffered as befits a terminal
     sys.argv = ["activedpo", *words]
     from activedpo_cli.cli.app import main
@@ -115,19 +141,25 @@ def _run(
 
 
 def _serve() -> None:
-    import activedpo_cli.models.dpo
-    import activedpo_cli.models.sft
-    import activedpo_cli.stages.evaluate
-    import activedpo_cli.stages.train  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+
+    import activedpo_cli
+
+    for module in pkgutil.walk_packages(activedpo_cli.__path__, "activedpo_cli."):
+        if not module.name.startswith(("activedpo_cli.tiny.", "activedpo_cli.__main__")):
+            importlib.import_module(module.name)
+    gc.freeze()  # else the first collection in a child copies all of it
 
     for line in sys.stdin:
         request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
         pid = os.fork()
         if pid == 0:
             _run(**request)
         print(pid, flush=True)
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":
