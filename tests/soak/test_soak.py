@@ -1,0 +1,36 @@
+"""Many random kills over the whole loop, with two commands on one run. By name:
+
+    ACTIVEDPO_SOAK_KILLS=200 ACTIVEDPO_SOAK_SEED=1 pytest -n0 -s -m slow tests/soak
+
+A dozen are in the normal suite.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from random_kills import Soak, check
+from zygote import Zygote
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    process = Zygote()
+    yield process
+    process.close()
+
+
+def test_a_dozen_kills(zygote: Zygote, place_in_memory: Path, small_model: Path, prompts_file: Path) -> None:
+    figures = Soak(zygote, place_in_memory, small_model, prompts_file, seed=7).go(12)
+    assert figures.kills >= 12
+    check(figures)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+def test_hundreds_of_kills(zygote: Zygote, place_in_memory: Path, small_model: Path, prompts_file: Path) -> None:
+    kills, seed = int(os.environ.get("ACTIVEDPO_SOAK_KILLS", "200")), int(os.environ.get("ACTIVEDPO_SOAK_SEED", "1"))
+    figures = Soak(zygote, place_in_memory, small_model, prompts_file, seed).go(kills)
+    assert figures.kills >= kills
+    print(check(figures))
