@@ -48,6 +48,8 @@ def experiment(
 
     --set changes a setting of all runs; where it stands in the grid, `--set key=[a,b]` replaces its values there.
 
+    --arms and --seeds say which runs to do; the report is about every finished run of the experiment.
+
     Runs of one seed share prompts, held-out prompts and everything else that comes out the same. Stop it at any time; the
     same command goes on. Several processes or machines may work on one folder: each takes runs that nobody works on.
 
@@ -64,7 +66,7 @@ def experiment(
         output=output,
         runs_from=runs_from,
         jobs=jobs,
-        arms=arms.split(",") if arms else [],
+        arms=[name.strip() for name in (arms or "").split(",") if name.strip()],
         seeds=seeds,
         iterations=iterations,
         set_=set_ or [],

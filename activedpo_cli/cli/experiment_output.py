@@ -6,6 +6,9 @@ from activedpo_cli.cli.render import print_json, print_message, print_result, pr
 from activedpo_cli.errors import ActiveDPOError, BusyError
 from activedpo_cli.experiments.conduct import ExperimentResult
 
+SHOWN = 3
+"""Names of runs that failed for one reason."""
+
 
 def print_experiment(result: ExperimentResult, *, quiet: bool, json: bool) -> None:
     """Exit code 1 where runs failed, 75 where others are still at work elsewhere; what is there is reported all the same."""
@@ -23,8 +26,8 @@ def print_experiment(result: ExperimentResult, *, quiet: bool, json: bool) -> No
         )
     elif not quiet:
         _print_for_people(result)
-    for name, message in {} if json else result.failed.items():
-        print_message(f"✗ {name}: {message}", style="bad")
+    if not json:
+        _print_failures(result.failed)
     if result.failed:
         raise typer.Exit(ActiveDPOError.exit_code)
     if result.busy:
@@ -42,3 +45,13 @@ def _print_for_people(result: ExperimentResult) -> None:
     print_message(f"✓ {result.done} of {result.runs} runs are done", style="ok" if result.done == result.runs else "")
     if result.page is not None:
         print_result(str(result.page))
+
+
+def _print_failures(failed: dict[str, str]) -> None:
+    """Each reason once, with the runs that it stopped."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in failed.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        print_message(f"✗ {shown}: {reason}", style="bad")

@@ -8,9 +8,10 @@ from typing import Any
 from activedpo_cli.artifacts.run import run_path
 from activedpo_cli.config import parse_assignment
 from activedpo_cli.errors import ActiveDPOError, UsageError
+from activedpo_cli.experiments.agreement import check_arms, check_source, check_standing
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.experiments.spec import parse_seeds, read_spec, spec_path, with_settings
-from activedpo_cli.experiments.work import check_settings, do_jobs, prune
+from activedpo_cli.experiments.work import do_jobs, prune
 from activedpo_cli.progress import Progress
 from activedpo_cli.reports.section import Table
 from activedpo_cli.stages.base import Execution
@@ -60,8 +61,8 @@ class ExperimentResult:
 def conduct(request: ExperimentRequest, progress: Progress) -> ExperimentResult:
     """Do all runs that were asked for and are not done, and report on every finished run of the experiment.
 
-    Raises UsageError for a specification, arm or seed that is not there, RefusedError where runs stand that were made with
-    other settings.
+    Raises UsageError for a specification, arm or seed that is not there and for settings that no run can have, RefusedError
+    where runs stand that were made with other settings; nothing is made then.
     """
     spec = with_settings(read_spec(request.spec), dict(map(parse_assignment, request.set_)))
     if request.iterations is not None:
@@ -69,7 +70,9 @@ def conduct(request: ExperimentRequest, progress: Progress) -> ExperimentResult:
     name = spec_path(request.spec).stem
     folder = ExperimentFolder(request.output or run_path(name), spec, request.runs_from)
     jobs = folder.jobs(request.arms, _seeds(request.seeds))
-    check_settings(folder, jobs)
+    check_source(request.runs_from)
+    check_standing(folder)
+    check_arms(folder, jobs)
     folder.write_spec()
     missing = [job for job in jobs if not folder.is_done(job)]
     busy: list[str] = []
@@ -92,7 +95,9 @@ def _seeds(text: str | None) -> list[int]:
     try:
         return parse_seeds(text) if text else []
     except ValueError as error:
-        raise UsageError(f"`--seeds {text}` is no list of seeds", hint="for instance `--seeds 0-4,7`") from error
+        raise UsageError(
+            f"`--seeds {text}` is no list of seeds", details=[str(error)], hint="for instance `--seeds 0-4,7`"
+        ) from error
 
 
 def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[Job], progress: Progress) -> list[str]:

@@ -101,9 +101,9 @@ class ExperimentFolder:
             files.remove(path)
 
     def failure(self, job: Job) -> str | None:
-        """Why a run failed the last time, in a line; None if it did not."""
+        """Why a run failed the last time, without the traceback; None if it did not."""
         path = self._failure_path(job)
-        return path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else None
+        return path.read_text(encoding="utf-8").partition("\nTraceback")[0].strip() if path.is_file() else None
 
     def is_worked_on(self, job: Job) -> bool:
         """Whether some process holds the run's lock now."""
@@ -120,9 +120,8 @@ class ExperimentFolder:
 def _check_known(kind: str, asked: Sequence[Any], known: Sequence[Any]) -> None:
     for value in asked:
         if value not in known:
-            raise UsageError(
-                f"the experiment has no {kind} `{value}`", details=[f"known: {', '.join(map(str, known))}"]
-            )
+            names = ", ".join(map(str, dict.fromkeys(known)))
+            raise UsageError(f"the experiment has no {kind} `{value}`", details=[f"known: {names}"])
 
 
 def _check_folders(arms: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from activedpo_cli.experiments.figures import curve_plot, difference_plot
 from activedpo_cli.experiments.folder import RESULTS_NAME, ExperimentFolder
 from activedpo_cli.experiments.grid_tables import grid_tables
 from activedpo_cli.experiments.results import ResultRow, as_json, read_results
-from activedpo_cli.experiments.spec import ExperimentSpec, counterparts
+from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, counterparts
 from activedpo_cli.experiments.tables import cost_table, curve_table, markdown, other_table, point_table
 from activedpo_cli.reports.plot import Plot
 from activedpo_cli.reports.section import Section, Table
@@ -25,6 +25,8 @@ SUMMARY_NAME = "summary.json"
 TABLES_NAME = "tables.md"
 PAGE_NAME = "index.html"
 FIGURES_NAME = "figures"
+FEWEST_SEEDS = 6
+"""With fewer no sign-flip test reaches 0.05."""
 TITLES = {
     REWARD: "Reward by the scorer that answers",
     SECOND_REWARD: "Reward by the second scorer",
@@ -135,7 +137,10 @@ def _write(
         anchor="results", title=spec.title, sentences=_sentences(rows, spec), plots=plots, tables=list(tables)
     )
     page = render_page(
-        f"activedpo experiment: {spec.title}", [spec.question], [section], {n: k["svg"] for n, k in drawn.items()}
+        f"activedpo experiment: {spec.title}",
+        [spec.question.rstrip(".")],
+        [section],
+        {n: k["svg"] for n, k in drawn.items()},
     )
     files.write_bytes(folder / PAGE_NAME, page.encode())
     files.write_bytes(folder / TABLES_NAME, markdown(tables).encode())
@@ -146,9 +151,10 @@ def _write(
 
 def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
     counts = {arm: len({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)}
+    finished = listed([f"{arm} with {count} seeds" for arm, count in counts.items()])
     sentences = [
-        f"Finished runs: {listed([f'{arm} with {count} seeds' for arm, count in counts.items()])}. Runs of one seed whose "
-        "settings allow it begin with the same prompts, held-out prompts, adapter and pool.",
+        f"The experiment has {len(spec.seeds)} seeds and {len(arms_of(spec))} arms. Finished runs: {finished}. Runs of one "
+        "seed whose settings allow it begin with the same prompts, held-out prompts, adapter and pool.",
         "The first scorer is that of the evaluation; where the labels come from it too, its reward is circular.",
     ]
     if measured([row for row in rows if row.iteration], SECOND_REWARD):
@@ -163,7 +169,16 @@ def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
             "Differences at single numbers of labels are not corrected for looking at several, nor is anything for looking "
             "while runs were still being added."
         )
-    if spec.ceiling is not None:
+        fewest = min(counts.values())
+        sentences.append(
+            f"With {fewest} seeds no p can be below {2 / 2**fewest:.3g}"
+            + (
+                ", and an interval can leave 0 out by luck: this many tell nothing, whatever the intervals look like."
+                if fewest < FEWEST_SEEDS
+                else "."
+            )
+        )
+    if spec.ceiling is not None and any(arm.partition("+")[0] == spec.ceiling for arm in counts):
         sentences.append(f"{spec.ceiling} reads the answers before it buys them: it is a ceiling, not a method.")
     return sentences
 

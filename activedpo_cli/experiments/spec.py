@@ -1,5 +1,6 @@
 """What an experiment compares: a YAML file with settings for all runs, the arms that differ, and the seeds."""
 
+import difflib
 import itertools
 import math
 import os
@@ -86,6 +87,8 @@ class ExperimentSpec(BaseModel):
         if len(self.arms) * points * len(self.seeds) > MOST_RUNS:
             raise ValueError(f"arms, grid and seeds are more than {MOST_RUNS} runs")
         for key, values in self.grid.items():
+            if not values:
+                raise ValueError(f"`{key}` has no values in grid")
             names = [short_value(value) for value in values]
             if len(set(names)) < len(names):
                 raise ValueError(f"two values of `{key}` in grid would be called alike: {', '.join(names)}")
@@ -99,12 +102,21 @@ def parse_seeds(text: str) -> list[int]:
     """`0-9,20` as numbers; raises ValueError where it is something else, or more than anybody runs."""
     found: list[int] = []
     for part in text.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        first, last = (int(match[1]), int(match[2])) if match else (int(part), int(part))
+        first, last = _seed_range(part.strip())
         if len(found) + last - first >= MOST_RUNS:
             raise ValueError(f"{EXCERPTS.repr(text)} are more than {MOST_RUNS} seeds")
         found += range(first, last + 1)
     return found
+
+
+def _seed_range(text: str) -> tuple[int, int]:
+    match = _RANGE.fullmatch(text)
+    if match is None and not text.isdecimal():
+        raise ValueError(f"{EXCERPTS.repr(text)} is neither a seed nor a range such as 0-9")
+    first, last = (int(match[1]), int(match[2])) if match else (int(text), int(text))
+    if last < first:
+        raise ValueError(f"`{text}` counts down; write {last}-{first}")
+    return first, last
 
 
 def read_spec(name_or_path: str) -> ExperimentSpec:
@@ -122,8 +134,17 @@ def read_spec(name_or_path: str) -> ExperimentSpec:
     try:
         return ExperimentSpec.model_validate(values)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, row['loc'])) or 'spec'}  {row['msg']}" for row in error.errors()]
+        problems = [_explained(row) for row in error.errors()]
         raise InvalidDataError(f"`{path}` is not an experiment", details=problems) from error
+
+
+def _explained(problem: Any) -> str:
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(place, ExperimentSpec.model_fields, n=1)
+        return f"{place}  is no part of an experiment" + (f" — did you mean `{close[0]}`?" if close else "")
+    text = problem["msg"].removeprefix("Value error, ")
+    return f"{place}  {text}" if place else text
 
 
 def _read(path: Path) -> Any:
@@ -151,7 +172,9 @@ def with_settings(spec: ExperimentSpec, changes: Mapping[str, Any]) -> Experimen
     try:
         return ExperimentSpec.model_validate(values)
     except ValidationError as error:
-        raise UsageError("the experiment can't be with these settings", details=[error.errors()[0]["msg"]]) from error
+        raise UsageError(
+            "the experiment can't be with these settings", details=[_explained(error.errors()[0])]
+        ) from error
 
 
 def spec_path(name_or_path: str) -> Path:

@@ -23,7 +23,7 @@ def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) ->
             with_interval(*row.mean[-1]),
             "" if row.differences is None else with_interval(*row.differences[-1]),
             "" if baseline is None else _labels(row),
-            "" if row.share is None else share_with_interval(*row.share),
+            "" if row.share is None or row.share.low is None else share_with_interval(*row.share),
         ]
         for row in ordered
     ]
@@ -127,6 +127,8 @@ def _p_value(difference: Difference | None) -> str:
 
 
 def _labels(row: ArmCurve) -> str:
+    if row.labels_to_target == row.labels[0]:
+        return "from the start"
     ends = row.labels_to_target_range
     return _reached(row.labels_to_target) + ("" if ends is None else f" [{_reached(ends[0])}, {_reached(ends[1])}]")
 
@@ -139,8 +141,10 @@ def _mean(rows: Sequence[ResultRow], measure: str, *, digits: int = 3, is_share:
     values = [value for row in rows if (value := row.measures.get(measure)) is not None]
     if not values or len(values) < len(rows):
         return ""
-    interval = mean_interval(values)
-    return share_with_interval(*interval) if is_share else with_interval(*interval, digits=digits)
+    mean, low, high = mean_interval(values)
+    if not is_share:
+        return with_interval(mean, low, high, digits=digits)
+    return share_with_interval(mean, None if low is None else max(0.0, low), None if high is None else min(1.0, high))
 
 
 def _gap(rows: Sequence[ResultRow], arm: str, iteration: int) -> str:

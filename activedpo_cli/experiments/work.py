@@ -79,15 +79,7 @@ def do_jobs(
 
 def _note(folder: ExperimentFolder, job: Job, result: WorkResult, text: str) -> None:
     folder.note_failure(job, text)
-    result.failed[job.path.name] = text.partition("\n")[0]
-
-
-def check_settings(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
-    """Raise RefusedError where a run stands that was made with other settings than the specification gives it now."""
-    for job in jobs:
-        run = job.run
-        if run is not None and run.facts.get("given") != dict(job.settings):  # else there is nothing to compare
-            ensure_run(_request(folder, job), SilentProgress())
+    result.failed[job.path.name] = text
 
 
 def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:

@@ -124,11 +124,11 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
 
 
 def _plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _without_added_eos(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    token_ids = list(tokenizer(text)["input_ids"])
+    token_ids = list(tokenizer(text, verbose=False)["input_ids"])
     end = [tokenizer.eos_token_id]
     # An EOS that the text itself spells out is among the plain ids too, and stays.
     if token_ids[-1:] == end and token_ids[-2:] != _plain_ids(tokenizer, text)[-2:]:

@@ -120,6 +120,12 @@ def refuse(run: Run, stage: str, iteration: int, differences: list[str], given: 
     """Say what differs, and by which command the given settings would replace what is there."""
     differing = {line.partition("  ")[0] for line in differences}
     words = [shlex.quote(f"{key}={_as_typed(given[key])}") for key in given if key in differing]
+    if stage == SFT and run.has_begun():
+        raise RefusedError(
+            f"`{run.stage(stage, iteration).path}` was made with other settings or inputs",
+            details=differences,
+            hint="the run has begun with what *sft* made; fine-tune in a run of its own: `activedpo sft --run OTHER_NAME …`",
+        )
     command = " ".join([run.next_command(stage, iteration), *(f"--set {word}" for word in words), "--force"])
     raise RefusedError(
         f"`{run.stage(stage, iteration).path}` was made with other settings or inputs",

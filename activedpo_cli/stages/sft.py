@@ -126,6 +126,8 @@ def headline(summary: Mapping[str, Any]) -> str:
     before, after = summary["held_out_loss_before"], summary["held_out_loss_after"]
     if before is not None:
         said.append(f"held-out loss {before:.3f} → {after:.3f} nats a token ({summary['held_out']} examples)")
+    else:
+        said.append("none held out")
     said += [f"{summary['dropped']} too long left out"] if summary["dropped"] else []
     said += [f"{summary['cut']} cut"] if summary["cut"] else []
     return ", ".join(said)

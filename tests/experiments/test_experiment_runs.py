@@ -249,6 +249,48 @@ def test_other_settings_under_finished_runs_are_refused(copied: Path, small_mode
     assert snapshot(copied / "runs/small/runs") == before
 
 
+def test_settings_left_out_under_finished_runs_are_refused_for_new_seeds_too(copied: Path) -> None:
+    """A report of all would average runs made differently."""
+    spec = yaml.safe_load(Path("small.yaml").read_text())
+    del spec["settings"]["select.budget"]
+    Path("small.yaml").write_text(yaml.safe_dump(spec | {"seeds": "3-5"}))
+    before = snapshot(copied / "runs")
+    told = refused(3, "experiment", "small.yaml", "--seeds", 5)
+    assert "select.budget  4 → 50" in told
+    assert "--output FOLDER" in told
+    assert snapshot(copied / "runs") == before
+    done("experiment", "small.yaml", "--set", "select.budget=4", "--seeds", 3, "--quiet")
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"arms": {"random": {}, "ours": {"select.method": "activdpo"}}}, "arm `ours`: `activdpo` is not a method"),
+        ({"settings": {"select.budgt": 4}}, "did you mean `budget`?"),
+        ({"settings": {"model.name": "no/such/folder"}}, "arm `random`: "),
+        ({"preset": "tinny"}, "tinny"),
+    ],
+)
+def test_what_no_run_can_have_is_said_before_any_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path, changed: dict, reason: str
+) -> None:
+    monkeypatch.chdir(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
+    spec = yaml.safe_load(Path("small.yaml").read_text())
+    Path("small.yaml").write_text(
+        yaml.safe_dump(spec | changed | {"settings": spec["settings"] | changed.get("settings", {})})
+    )
+    told = activedpo("experiment", "small.yaml")
+    assert told.exit_code in {2, 4}
+    assert reason in told.stderr
+    assert told.stderr.count("arm `random`") <= 1
+    assert not Path("runs/small").exists()
+
+
+def test_runs_of_a_folder_that_has_none(copied: Path) -> None:
+    assert "holds no runs" in refused(2, "experiment", "small.yaml", "--runs-from", "runs/nothing")
+    assert not Path("runs/nothing").exists()
+
+
 def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
     monkeypatch.chdir(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
     spec = yaml.safe_load((made / "small.yaml").read_text())
@@ -257,6 +299,7 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: p
     told = activedpo("experiment", "small.yaml")
     assert told.exit_code == 1
     assert "none-s3: select.budget is 50, but only 3 pairs can be chosen" in told.stderr
+    assert "Traceback" not in told.stderr
     assert {row["arm"] for row in rows(Path("runs/small/results.jsonl"))} == {"random"}
 
 

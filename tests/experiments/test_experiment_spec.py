@@ -135,3 +135,20 @@ def test_a_name_that_is_none_lists_those_that_are(tmp_path: Path) -> None:
         read_spec("no-such-thing")
     assert caught.value.hint == "activedpo ls experiments"
     assert all(name in " ".join(caught.value.details) for name in built_in_specs())
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"seeds": "5-2"}, "`5-2` counts down; write 2-5"),
+        ({"seeds": "1,x"}, "'x' is neither a seed nor a range"),
+        ({"sedes": [1]}, "sedes  is no part of an experiment — did you mean `seeds`?"),
+        ({"grid": {"train.learning_rate": []}}, "`train.learning_rate` has no values in grid"),
+        ({"baseline": "none"}, "baseline `none` is none of the arms: random"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(tmp_path: Path, values: dict, reason: str) -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        read(tmp_path, **values)
+    assert any(reason in line for line in caught.value.details)
+    assert not any("Value error" in line for line in caught.value.details)
