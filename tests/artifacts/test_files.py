@@ -115,3 +115,13 @@ def test_what_is_set_aside_is_never_overwritten(tmp_path: Path) -> None:
 def test_digests_do_not_depend_on_order() -> None:
     assert digest_of({"a": 1, "b": [1, 2]}) == digest_of({"b": [1, 2], "a": 1})
     assert digest_of({"a": 1, "b": [1, 2]}) != digest_of({"a": 1, "b": [2, 1]})
+
+
+def test_no_pipe_or_device_is_replaced(tmp_path: Path) -> None:
+    special = tmp_path / "pipe"
+    os.mkfifo(special)
+    for write in (lambda: files.write_bytes(special, b"x"), lambda: files.write_with(special, lambda path: None)):
+        with pytest.raises(StorageError, match="no regular file"):
+            write()
+    assert special.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
