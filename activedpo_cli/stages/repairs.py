@@ -3,10 +3,11 @@
 import shlex
 
 from activedpo_cli.artifacts.audit import FileFault
-from activedpo_cli.artifacts.manifest import MANIFEST_NAME, Started
+from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import SFT, STAGES, Run
 from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.records import SelectedPair
 
 LOG_NAME = "labels.jsonl"
 
@@ -24,13 +25,23 @@ def repair_of_stage(run: Run, stage: str, iteration: int, fault: FileFault) -> s
     if fault.kind == "unknown":
         return _move_away(run, folder, fault.name)
     again = f"{run.next_command(stage, iteration)} --force"
-    if stage != "label" or fault.name == MANIFEST_NAME:
+    if stage != "label":
         return again
     if not _are_answers_intact(folder):
         return f"put a copy of {LOG_NAME} back, or ask again (its answers are kept in {run.stale}): {again}"
-    record = folder.manifest
-    partial = " --accept-partial" if record and record.summary.get("unanswered") else ""
+    partial = " --accept-partial" if _is_partial(run, folder, iteration) else ""
     return f"{run.next_command(stage, iteration)} --rebuild{partial}"
+
+
+def _is_partial(run: Run, folder: StageFolder, iteration: int) -> bool:
+    """Whether the stage was closed with pairs that nobody had answered."""
+    try:
+        record = folder.manifest
+    except InvalidDataError:
+        return len(folder.label_log().labels()) < len(
+            run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
+        )
+    return bool(record and record.summary.get("unanswered"))
 
 
 def repair_of_shared(run: Run, stage: str) -> str:

@@ -26,6 +26,7 @@ from activedpo_cli.stages.differences import (
     refuse_changed_fixed_settings,
 )
 from activedpo_cli.stages.intact import check_inputs
+from activedpo_cli.stages.rebuild import adopt_answers, has_damaged_record
 
 
 def run_stage(
@@ -47,11 +48,14 @@ def run_stage(
     """
     folder = run.stage(stage.name, iteration)
     run.forget_digests()
-    if not force and folder.manifest and not execution.options.get("rebuild"):
+    rebuild = bool(execution.options.get("rebuild"))
+    if not force and not rebuild and folder.manifest:
         return _up_to_date(run, stage, iteration, given, execution, progress)
     with exclusive(run.lock_path(f"{folder.path.parent.name}-{stage.name}"), str(folder.path)):
+        if rebuild and not force and has_damaged_record(folder):
+            adopt_answers(run, stage, iteration, given, progress)
         _set_unknown_aside(run, folder, force, progress)
-        if execution.options.get("rebuild"):
+        if rebuild:
             _reopen(run, stage, iteration, given, progress)
         target = _target(run, stage, iteration, given, force, progress)
         if target is None:

@@ -182,6 +182,36 @@ def test_rebuilding_needs_the_same_inputs_and_asks_only_for_what_is_missing(fini
     assert snapshot(finished) == before
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_answers_outlive_the_record_of_their_stage(finished: Path, damage: str) -> None:
+    """None is bought again, and what is written from them is what was there."""
+    expected = all_outputs(finished)
+    folder = finished / "iter-002" / "label"
+    paid = (folder / "labels.jsonl").read_bytes()
+    if damage == "cut":
+        (folder / "manifest.json").write_bytes((folder / "manifest.json").read_bytes()[:-40])
+        found = [row for row in problems(finished) if row["file"] == "iter-002/label/manifest.json"]
+        command = found[0]["repair"]
+        assert "--rebuild" in command
+        repair(command)
+        assert len(list((finished / ".stale").glob("iter-002-label-*-manifest.json"))) == 1
+    else:
+        (folder / "manifest.json").unlink()
+        told = done(*on(finished, "label", iteration=2), "--rebuild")
+        assert "is taken from" in told.stderr
+    assert (folder / "labels.jsonl").read_bytes() == paid
+    assert all_outputs(finished) == expected
+    assert problems(finished) == []
+
+
+def test_answers_of_another_oracle_are_not_taken_over(finished: Path) -> None:
+    (finished / "iter-002" / "label" / "manifest.json").unlink()
+    before = snapshot(finished)
+    told = refused(3, *on(finished, "label", iteration=2), "--rebuild", "--oracle", "human")
+    assert "--oracle python:" in told
+    assert snapshot(finished) == before
+
+
 def test_what_is_unfinished_is_noted_and_no_problem(finished: Path) -> None:
     shutil.rmtree(finished / "iter-001" / "featurize")
     make_partial(finished, 2, "train", "adapter", "metrics.jsonl")
