@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from activedpo_cli.artifacts.operations import OF_THE_DISK, failing_as, free_bytes, library_writes, operations
-from activedpo_cli.errors import StorageError
 
 __all__ = ["free_bytes", "library_writes"]
 
@@ -27,7 +26,6 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises StorageError, as all that follow, where the disk does not take it; what was there before is still there.
     """
-    _refuse_special(path)
     temporary = _temporary(path)
     with failing_as(path, len(data)), _removed_on_failure(temporary):
         descriptor = _open_alone(temporary)
@@ -42,7 +40,6 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_with(path: Path, save: Callable[[Path], None]) -> None:
     """Let a library write one file, then make it durable, readable under the umask, and visible in one step."""
-    _refuse_special(path)
     temporary = _temporary(path)
     with failing_as(path), _removed_on_failure(temporary):
         with library_writes(path):
@@ -197,12 +194,6 @@ def file_mode() -> int:
     current = os.umask(0o022)
     os.umask(current)
     return 0o666 & ~current
-
-
-def _refuse_special(path: Path) -> None:
-    """Renaming over a device or a pipe would take it away, which for `/dev/null` is the end of many other programs."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise StorageError(f"`{path}` is no regular file, and can't be replaced by one", hint="name another file")
 
 
 def _temporary(path: Path) -> Path:

@@ -16,8 +16,6 @@ TORCH_WRITERS = ("PytorchStreamWriter", "inline_container")
 LITTLE = 2**24
 """Fewer free bytes than this are taken for the reason when a library fails to write and does not say why."""
 _CODE_IN_TEXT = re.compile(r"(?:os error |code: )(\d+)")
-
-
 KEPT = "what was finished is kept"
 
 
@@ -41,7 +39,8 @@ class Operations:
         os.fsync(descriptor)
 
     def rename(self, source: Path, destination: Path) -> None:
-        """Rename, replacing a file that is there."""
+        """Rename, replacing a file that is there, but no device or pipe."""
+        _refuse_special(destination)
         os.replace(source, destination)
 
     def remove(self, path: Path) -> None:
@@ -101,6 +100,12 @@ def failing_as(
         if only is not None and error.errno not in only:
             raise
         raise _explained(path, error, needed, doing) from error
+
+
+def _refuse_special(path: Path) -> None:
+    """A rename would take it away, and many programs need `/dev/null`."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise StorageError(f"`{path}` is no regular file, and can't be replaced by one", hint="name another file")
 
 
 def free_bytes(path: Path) -> int:

@@ -134,7 +134,7 @@ def test_ctrl_c_while_the_report_is_made(finished: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(build, "build_report", build_report)
     said = activedpo(*on(finished, "run"), "--iterations", 2)
     assert said.exit_code == 130
-    assert "interrupted: what was finished is kept\ngo on with `activedpo " in said.stderr
+    assert "interrupted: what was finished is kept\ngo on with `activedpo" in said.stderr
 
 
 def test_done_before_it_only_looks(finished: Path) -> None:
