@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 _TOKEN = (
-    r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{8,}|sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,})"  # no path such as `sk-learn`
+    r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{8,}|sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,})"  # no path such as `sk-learn`
     r"|(?<=://)[^/@\s]+(?=@)"
 )
 _SECRET = re.compile(_TOKEN + r"|(?i:bearer\s+[A-Za-z0-9._~+/=-]{8,})")

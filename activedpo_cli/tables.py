@@ -182,7 +182,7 @@ def _read_json(path: Path) -> Iterator[Row]:
 
 def _parse_json(text: str, origin: str) -> Any:
     try:
-        value = json.loads(text, object_pairs_hook=_with_each_name_once)
+        value = json.loads(text, object_pairs_hook=with_each_name_once)
         return _without_lone_surrogates(value) if "\\u" in text else value
     except json.JSONDecodeError as error:
         around = text[max(0, error.pos - 20) : error.pos + 20].strip("\r\n")
@@ -193,7 +193,7 @@ def _parse_json(text: str, origin: str) -> Any:
         raise InvalidDataError(f"{origin} is JSON that cannot be read: {error}") from error
 
 
-def _with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object; raises ValueError where a name repeats, whose first value would be lost."""
     fields = dict(pairs)
     if len(fields) < len(pairs):

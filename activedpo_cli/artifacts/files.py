@@ -27,12 +27,13 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises StorageError, as all that follow, where the disk does not take it; what was there before is still there.
     """
     temporary = _temporary(path)
-    with failing_as(path, len(data)), _removed_on_failure(temporary):
+    with failing_as(path, len(data)):
         descriptor = _open_alone(temporary)
         try:
-            _write_all(temporary, descriptor, data)
-            operations.sync(temporary, descriptor)
-            operations.rename(temporary, path)
+            with _removed_on_failure(temporary, descriptor):
+                _write_all(temporary, descriptor, data)
+                operations.sync(temporary, descriptor)
+                operations.rename(temporary, path)
         finally:
             os.close(descriptor)
         sync_folder(path.parent)
@@ -268,8 +269,9 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     operations.rename(path, old)
     try:
         operations.rename(temporary, path)
-    except OSError:
-        operations.rename(old, path)
+    except BaseException:
+        if not path.exists():
+            operations.rename(old, path)
         raise
     sync_folder(path.parent)
     _remove_tree(old)
@@ -287,11 +289,12 @@ def _remove_tree(path: Path) -> None:
 
 
 @contextmanager
-def _removed_on_failure(temporary: Path) -> Iterator[None]:
-    """Give the space back at once; if even that fails, the next writer sweeps."""
+def _removed_on_failure(temporary: Path, descriptor: int | None = None) -> Iterator[None]:
+    """Give the space back at once, unless another writer's file lies there by then; if that fails, the next one sweeps."""
     try:
         yield
     except BaseException:
         with suppress(OSError):
-            _remove_tree(temporary)
+            if descriptor is None or os.path.samestat(os.fstat(descriptor), os.stat(temporary)):
+                _remove_tree(temporary)
         raise

@@ -15,7 +15,7 @@ OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 TORCH_WRITERS = ("PytorchStreamWriter", "inline_container")
 LITTLE = 2**24
 """Fewer free bytes than this are taken for the reason when a library fails to write and does not say why."""
-_CODE_IN_TEXT = re.compile(r"(?:os error |code: )(\d+)")
+_CODE_IN_TEXT = re.compile(r"\(os error (?P<shown>\d+)\)|Os \{ code: (?P<listed>\d+)")
 KEPT = "what was finished is kept"
 
 
@@ -78,8 +78,9 @@ def _of_the_disk(path: Path, error: Exception) -> OSError | None:
         return error if error.errno in OF_THE_DISK else None
     text = str(error)
     code = _CODE_IN_TEXT.search(text)
-    if code is not None and int(code[1]) in OF_THE_DISK:
-        return OSError(int(code[1]), os.strerror(int(code[1])))
+    number = int(code["shown"] or code["listed"]) if code is not None else 0
+    if number in OF_THE_DISK:
+        return OSError(number, os.strerror(number))
     if any(name in text for name in TORCH_WRITERS):  # which do not say why
         likely = errno.ENOSPC if free_bytes(path if path.exists() else path.parent) < LITTLE else errno.EIO
         return OSError(likely, os.strerror(likely))

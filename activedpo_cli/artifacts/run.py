@@ -80,12 +80,18 @@ class Run:
         except (FileNotFoundError, UnicodeDecodeError) as error:
             raise InvalidDataError(f"`{self.path / CONFIG_NAME}` can't be read: {error}") from error
 
-    def change_config(self, changes: dict[str, Any]) -> None:
-        """Write settings into `config.yaml`, keeping its comments; nothing is written when nothing differs."""
+    def change_config(self, changes: dict[str, Any]) -> tuple[str, str]:
+        """Write settings into `config.yaml`, keeping its comments, and return its text before and after.
+
+        Nothing is written when nothing differs.
+        """
         if not changes or with_changes(self.config, changes) == self.config:
-            return
+            return self.config_text, self.config_text
         with waiting(self.lock_path("config")):  # two stages at once must not lose each other's settings
-            self.write_config(changed_yaml(self.config_text, changes))
+            before = self.config_text
+            after = changed_yaml(before, changes)
+            self.write_config(after)
+        return before, after
 
     def restore_config(self, changed: str, before: str) -> None:
         """Put `config.yaml` back to what it was before a change of this process, unless others have changed it since."""

@@ -6,8 +6,8 @@ from activedpo_cli.errors import UsageError
 
 SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where torchrun, accelerate and MPI tell a process how many there are, and where training libraries look for it."""
-LOOKING = frozenset({"status", "show", "ls", "report", "compare", "bench", "verify", "doctor"})
-"""Commands that change nothing in a run."""
+LOOKING = frozenset({"status", "show", "ls", "bench", "verify", "doctor"})
+"""Commands that write nothing."""
 
 
 def refuse_further_processes(command: str | None) -> None:

@@ -24,6 +24,8 @@ SHOW_CURSOR = b"\x1b[?25h"
 LAST_WORDS = b"\nstopped at once; what was finished is kept, and the same command goes on from there\n"
 
 _is_watching = False
+_is_raising_again = False
+"""Whether the next signal is this process's own, which is no second wish."""
 
 
 @contextmanager
@@ -79,10 +81,14 @@ def _watched() -> Iterator[None]:
 
 
 def _watch(reader: int) -> None:
+    global _is_raising_again
     first: float | None = None
     while numbers := os.read(reader, 64):
         now = time.monotonic()
         if not set(numbers).intersection(STOPPING):
+            continue
+        if _is_raising_again:
+            _is_raising_again, first = False, now
             continue
         if first is not None and now - first >= SAME_WISH_SECONDS:
             _stop_at_once()
@@ -104,12 +110,14 @@ def _no_lost_exceptions() -> Iterator[None]:
     before = sys.unraisablehook
 
     def again(unraisable: Any) -> None:
+        global _is_raising_again
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):
             before(unraisable)
             return
         kind = type(unraisable.exc_value)
         number = signal.SIGINT if kind is KeyboardInterrupt else signal.SIGTERM
         interruption.forget()
+        _is_raising_again = True
         timer = threading.Timer(LOST_AND_RAISED_AGAIN_SECONDS, os.kill, (os.getpid(), number))
         timer.daemon = True
         timer.start()

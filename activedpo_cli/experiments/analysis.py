@@ -42,7 +42,8 @@ class ArmCurve:
         height: Mean height of the curve (area under it by its width) over seeds.
         height_difference: Height minus that of the baseline; None for the baseline, or with fewer than two seeds in common.
         differences: The same at each evaluation.
-        labels_to_target: Labels at which the mean curve reaches the baseline's last mean; None where it does not.
+        labels_to_target: Labels at which the mean curve reaches the baseline's last mean, over the seeds of both; None where
+            it does not.
         labels_to_target_range: Their 95 % bootstrap range over seeds; None with few seeds, for the baseline, or where the
             target is not reached; an end is None where it is not reached there.
         share: How far of the way from the baseline to the ceiling the height gets.
@@ -139,8 +140,11 @@ def _labels_to_target(
 ) -> float | None:
     if not base or len(labels) < 2:
         return None
-    target = fmean(curve[-1] for curve in base.values())
-    return labels_to_reach(labels, [point.mean for point in mean_curve(list(curves.values()))], target)
+    shared = [seed for seed in curves if seed in base]
+    if not shared:
+        return None
+    target = fmean(base[seed][-1] for seed in shared)
+    return labels_to_reach(labels, [point.mean for point in mean_curve([curves[seed] for seed in shared])], target)
 
 
 def _target_range(

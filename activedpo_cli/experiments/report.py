@@ -171,9 +171,9 @@ def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
         )
         fewest = min(counts.values())
         sentences.append(
-            f"With {fewest} seeds no p can be below {2 / 2**fewest:.3g}"
+            f"Of an arm with {fewest} seeds, the fewest here, p can't be below {2 / 2**fewest:.3g}"
             + (
-                ", and an interval can leave 0 out by luck: this many tell nothing, whatever the intervals look like."
+                ", and its interval can leave 0 out by luck: so few tell nothing, whatever the interval looks like."
                 if fewest < FEWEST_SEEDS
                 else "."
             )

@@ -12,6 +12,7 @@ from activedpo_cli.errors import ActiveDPOError, BusyError, LabelsPendingError
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.experiments.results import rows_of
 from activedpo_cli.experiments.sharing import borrow_initial_evaluation, borrow_stage
+from activedpo_cli.interruption import raise_if_requested
 from activedpo_cli.progress import Progress, SilentProgress
 from activedpo_cli.stages.base import Execution
 from activedpo_cli.stages.command import load_stage
@@ -71,6 +72,7 @@ def do_jobs(
         except ActiveDPOError as error:
             _note(folder, job, result, "\n".join([error.message, *error.details]))
         except Exception as error:
+            raise_if_requested()  # a library may have made its own error of a signal
             _note(folder, job, result, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
         on_done(job)
     result.busy = [job for job in result.busy if not folder.is_done(job)]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.tables import with_each_name_once
 
 FORMULA = re.compile(r"[\t\n\r\0]|[\s\0-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
 """How a cell begins that a spreadsheet may run: some skip what is not seen, some read full-width signs as plain ones."""
@@ -86,20 +87,13 @@ def _parse_jsonl(text: str, name: str) -> list[tuple[int, dict[str, Any]]]:
         if not content.strip():
             continue
         try:
-            row = json.loads(content, object_pairs_hook=_with_each_name_once)
+            row = json.loads(content, object_pairs_hook=with_each_name_once)
         except (ValueError, RecursionError) as error:
             raise InvalidDataError(f"`{name}` line {line} is not valid JSON", details=[str(error)]) from error
         if not isinstance(row, dict):
             raise InvalidDataError(f"`{name}` line {line} is not a JSON object")
         rows.append((line, row))
     return rows
-
-
-def _with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("a name in it stands twice")
-    return row
 
 
 def _parse_csv(text: str, name: str) -> list[tuple[int, dict[str, Any]]]:

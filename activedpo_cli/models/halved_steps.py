@@ -51,12 +51,16 @@ class HalvingTrainer:
 
     def _in_parts(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, size: int) -> Any:
         count = len(inputs["row"])
-        losses = []
+        metrics: dict[str, list[Any]] = self._metrics["train"]  # type: ignore[attr-defined]
+        before = {name: len(values) for name, values in metrics.items()}
+        losses, shares = [], []
         for start in range(0, count, size):
             part = inputs if size == count else _part(inputs, range(start, min(start + size, count)))
             self.share = 1.0 if part is inputs else self.share_of(part, inputs, num_items_in_batch)
+            shares.append(self.share)
             losses.append(super().training_step(model, part, num_items_in_batch))  # type: ignore[misc]
         self.share = 1.0
+        _as_one_entry(metrics, before, shares)
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     @contextmanager
@@ -78,6 +82,15 @@ class HalvingTrainer:
             for name, values in metrics.items():
                 del values[lengths.get(name, 0) :]
             raise
+
+
+def _as_one_entry(metrics: dict[str, list[Any]], before: dict[str, int], shares: Sequence[float]) -> None:
+    """Make the entries that a batch's parts have added one of each, weighted as their losses are."""
+    for name, values in metrics.items():
+        added = values[before.get(name, 0) :]
+        if len(added) == len(shares) > 1:
+            total = sum(share * value for share, value in zip(shares, added, strict=True))
+            values[before.get(name, 0) :] = [total / sum(shares)]
 
 
 def _part(inputs: dict[str, Any], places: Sequence[int]) -> dict[str, Any]:

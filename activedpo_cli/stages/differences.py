@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,8 +23,12 @@ def all_settings(config: Config, keys: Mapping[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in keys if key in values}
 
 
-def given_differences(run: Run, record: Started | None, given: Mapping[str, Any]) -> list[str]:
-    """Given settings that differ from a record's, as lines of text.
+def given_differences(
+    run: Run, record: Started | None, given: Mapping[str, Any], own: Collection[str] = ()
+) -> list[str]:
+    """Given settings that differ from a record's, as lines of text; of `own` settings that it lacks it had the default.
+
+    An older version wrote the record where it lacks one.
 
     Raises RefusedError for those that are fixed when the run is made, which no `--force` can change.
     """
@@ -44,7 +48,7 @@ def given_differences(run: Run, record: Started | None, given: Mapping[str, Any]
             details=differences,
             hint="make another run with `activedpo init --run OTHER_NAME …`",
         )
-    recorded = record.settings if record else {}
+    recorded = {**all_settings(Config(), dict.fromkeys(own)), **record.settings} if record else {}
     return [
         f"{key}  {recorded[key]} → {value}"
         for key, value in wanted.items()

@@ -43,7 +43,7 @@ def _devices() -> Iterator[Check]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         import torch
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a library that it needs is not there
         yield Check("devices", "failure", f"torch can't be loaded: {error}", "pip install activedpo-cli")
         return
     found = [_cuda(torch, number) for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []

@@ -15,7 +15,7 @@ from activedpo_cli.artifacts.manifest import Manifest, Started
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.stage_folder import StageFolder, set_aside, swap_in
 from activedpo_cli.config import with_changes
-from activedpo_cli.errors import InvalidDataError, LabelsPendingError, OracleNotFoundError, RefusedError
+from activedpo_cli.errors import InvalidDataError, LabelsPendingError, OracleNotFoundError, RefusedError, UsageError
 from activedpo_cli.progress import Progress
 from activedpo_cli.stages.base import Context, Execution, Stage, StageResult, environment, recorded_config
 from activedpo_cli.stages.differences import (
@@ -49,10 +49,12 @@ def run_stage(
     folder = run.stage(stage.name, iteration)
     run.forget_digests()
     rebuild = bool(execution.options.get("rebuild"))
+    if rebuild and force:
+        raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
     if not force and not rebuild and folder.manifest:
         return _up_to_date(run, stage, iteration, given, execution, progress)
     with exclusive(run.lock_path(f"{folder.path.parent.name}-{stage.name}"), str(folder.path)):
-        if rebuild and not force and has_damaged_record(folder):
+        if rebuild and has_damaged_record(folder):
             adopt_answers(run, stage, iteration, given, progress)
         _set_unknown_aside(run, folder, force, progress)
         if rebuild:
@@ -106,6 +108,7 @@ def _reopen(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], pr
     manifest = folder.manifest
     if manifest is not None:
         _refuse_differences(run, stage, iteration, given, manifest, progress)
+        check_inputs(run, manifest.inputs, progress)  # before anything is taken back
         folder.reopen()
 
 
@@ -174,7 +177,9 @@ def _is_waiting_for_swap(run: Run, stage: Stage, iteration: int, given: Mapping[
 
 def _differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], record: Started) -> list[str]:
     """What was given, or is there, that is not what begun or finished work was made with."""
-    differences = given_differences(run, record, given)
+    is_known = given.keys() <= record.settings.keys()  # else what the stage depends on may load torch
+    own = () if is_known else stage.settings(recorded_config(run, record, {}))
+    differences = given_differences(run, record, given, own)
     if not isinstance(record, Manifest) and record.stage_version != stage.version:
         differences.append(f"version of the stage  {record.stage_version} → {stage.version}")
     return differences + input_differences(record, stage.inputs(run, iteration, recorded_config(run, record, {})))
@@ -239,9 +244,7 @@ def _do(
 @contextmanager
 def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -> Iterator[None]:
     """Write given settings to `config.yaml`; back again when the work fails with nothing made, since they may be why."""
-    before = run.config_text
-    run.change_config(given)
-    changed = run.config_text
+    before, changed = run.change_config(given)
     try:
         yield
     except LabelsPendingError:

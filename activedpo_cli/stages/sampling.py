@@ -56,9 +56,7 @@ def sample_units(
                 unit,
                 seed_of_unit(number),
             )
-            if len(batches) > 1:
-                sizes = [len({row.prompt_id for row in batch}) for batch in batches]
-                _note_halved(context, number, sizes)
+            _note_batches(context, number, [len({row.prompt_id for row in batch}) for batch in batches])
             context.folder.write_rows(name, [row for batch in batches for row in batch])
             context.progress.advance(len(unit))
         responses += context.folder.read_rows(name, Response)
@@ -87,14 +85,18 @@ def _in_batches_that_fit(
         ) from error
 
 
-def _note_halved(context: Context, unit: int, sizes: list[int]) -> None:
-    context.progress.warn(
-        f"memory did not suffice for unit {unit} as one batch: sampled in {len(sizes)}, of {', '.join(map(str, sizes))} "
-        "prompts; with more memory its responses would be others"
-    )
+def _note_batches(context: Context, unit: int, sizes: list[int]) -> None:
+    """Write down that a unit was halved; what an attempt noted that was interrupted before it was stored is replaced."""
     before = context.folder.read_rows(HALVED_NAME, dict) if context.folder.has(HALVED_NAME) else []
-    others = [row for row in before if row["unit"] != unit]  # of an attempt that was interrupted before it was stored
-    context.folder.write_json_lines(HALVED_NAME, [*others, {"unit": unit, "batches": sizes}])
+    rows = [row for row in before if row["unit"] != unit]
+    if len(sizes) > 1:
+        context.progress.warn(
+            f"memory did not suffice for unit {unit} as one batch: sampled in {len(sizes)}, of "
+            f"{', '.join(map(str, sizes))} prompts; with more memory its responses would be others"
+        )
+        rows.append({"unit": unit, "batches": sizes})
+    if rows != before:
+        context.folder.write_json_lines(HALVED_NAME, rows)
 
 
 def _sample_batch(

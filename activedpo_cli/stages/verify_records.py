@@ -1,5 +1,6 @@
 """What a run was made with: its records, prompts, settings and the weights of its reference."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,13 @@ def _verify_loop(run: Run, findings: Findings) -> None:
     try:
         iterations_asked_for(run)
     except InvalidDataError as error:
-        findings.add(run.path / LOOP_NAME, "damaged", _in_one_line(error), f"rm {run.path / LOOP_NAME}")
+        findings.add(
+            run.path / LOOP_NAME, "damaged", _in_one_line(error), f"rm {shlex.quote(str(run.path / LOOP_NAME))}"
+        )
         return
     fault = record_fault(run.path, LOOP_NAME)
     if fault is not None:
-        findings.add_fault(run.path, fault, f"rm {run.path / LOOP_NAME}")
+        findings.add_fault(run.path, fault, f"rm {shlex.quote(str(run.path / LOOP_NAME))}")
 
 
 def _in_one_line(error: ActiveDPOError) -> str:

@@ -51,7 +51,7 @@ def _verify_sources(run: Run, path: Path, sources: dict[str, str], repair: str, 
         if digest != "not finished" and name in now and now[name] != digest:
             findings.add(path, "stale", f"its numbers are of another `{name}` than the one that is there now", repair)
     finished = [name for name, digest in now.items() if digest != "not finished"]
-    if any(sources.get(name, "not finished") == "not finished" for name in finished):
+    if sources and any(sources.get(name, "not finished") == "not finished" for name in finished):
         findings.notes.append(
             f"`{path.parent.name}` is older than some of the stages; to bring it up to date: {repair}"
         )
@@ -59,14 +59,21 @@ def _verify_sources(run: Run, path: Path, sources: dict[str, str], repair: str, 
 
 def _sources(run: Run, facts: dict[str, Any]) -> dict[str, str]:
     """What the report took from this run, which it may call by its parent's name too."""
-    absolute = run.path.absolute()
     inputs: dict[str, dict[str, str]] = facts["inputs"]
-    names = (absolute.name, f"{absolute.parent.name}/{absolute.name}")
-    found = next((inputs[name] for name in names if name in inputs), None)
-    return dict(found) if found is not None else {}
+    if len(inputs) == 1:  # its own, whatever the run was called then
+        return dict(next(iter(inputs.values())))
+    return next((dict(inputs[name]) for name in _own_names(run) if name in inputs), {})
+
+
+def _own_names(run: Run) -> tuple[str, str]:
+    absolute = run.path.absolute()
+    return absolute.name, f"{absolute.parent.name}/{absolute.name}"
 
 
 def _command(run: Run, facts: dict[str, Any]) -> str:
     """The command that makes the report again; of other runs only the names are known, which stand for those beside it."""
-    others = [str(run.path.parent / name) for name in facts["inputs"] if name != run.path.absolute().name]
+    names = list(facts["inputs"])
+    foreign = [name for name in names if name not in _own_names(run)] if len(names) > 1 else []
+    folder = run.path.parent
+    others = [str((folder.parent if "/" in name else folder) / name) for name in foreign]
     return " ".join(["activedpo report", *(shlex.quote(word) for word in [str(run.path), *others]), "--force"])

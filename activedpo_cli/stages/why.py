@@ -13,6 +13,7 @@ from activedpo_cli.settings import Config
 from activedpo_cli.stages.base import recorded_config, require
 from activedpo_cli.stages.candidate_table import candidate_table, command_for_columns, features_of, stored_columns
 from activedpo_cli.stages.candidates import CandidatePair, label_inputs, labelled_pairs
+from activedpo_cli.stages.frozen_history import frozen_labelled
 from activedpo_cli.stages.method_settings import method_settings
 from activedpo_cli.stages.show import label_text, pair_place
 
@@ -42,9 +43,10 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
     number, (name_a, name_b) = pair_place(run, pair, iteration)
     if name_a == name_b:
         raise UsageError(f"`{pair}` is one response, not a pair")
-    _require_features(run, number)
     record = run.stage("select", number).manifest
     config = recorded_config(run, record, {})
+    for needed in range(1 if config.select.history == "frozen" else number, number + 1):
+        _require_features(run, needed)
     batch = run.stage("select", number).read_rows("selection.jsonl", SelectedPair) if record else []
     rows = {row.response_id: row for row in run.stage("featurize", number).read_rows("rows.jsonl", FeatureRow)}
     for name in (name_a, name_b):
@@ -60,7 +62,7 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
     features = features_of(table, _all_rows(1 + len(chosen)))
     couple = {name_a, name_b}
     place = next((place for place, row in enumerate(batch) if {row.response_a_id, row.response_b_id} == couple), None)
-    known = _labelled(run, number), _chosen(run, number, batch)
+    known = _labelled(run, number, config), _chosen(run, number, batch)
     return {
         "pair_id": pair if place is None else batch[place].pair_id,
         "iteration": number,
@@ -131,12 +133,13 @@ def _nearest(asked: "Tensor", features: "Tensor", known: list[_Known], couple: s
     return sorted(rows, key=lambda row: -row["abs_cosine"])[:NEAREST]
 
 
-def _labelled(run: Run, iteration: int) -> list[_Known]:
+def _labelled(run: Run, iteration: int, config: Config) -> list[_Known]:
     """The pairs labelled earlier that have features, in the order of these."""
     folder, prompts = run.stage("featurize", iteration), _prompts(run)
     pairs = {pair.outcome.pair_id: pair for pair in labelled_pairs(run, range(1, iteration))}
-    if run.config.select.history == "frozen":
-        stored = list(pairs)
+    if config.select.history == "frozen":
+        found = frozen_labelled(run, iteration)
+        stored = [] if found is None else found.pair_ids
     else:
         rows = folder.read_rows("labelled.jsonl", LabelledPairRow) if folder.has("labelled.jsonl") else []
         stored = [row.pair_id for row in rows]

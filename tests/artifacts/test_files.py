@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from activedpo_cli.artifacts import files, tensors
+from activedpo_cli.artifacts import files, links, tensors
 from activedpo_cli.artifacts.manifest import digest_of
+from activedpo_cli.artifacts.operations import operations
 from activedpo_cli.artifacts.stage_folder import StageFolder, set_aside
 from activedpo_cli.errors import InvalidDataError, StorageError
 
@@ -128,3 +129,62 @@ def test_no_pipe_or_device_is_replaced(tmp_path: Path) -> None:
             write()
     assert special.is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_writer_that_is_interrupted_leaves_anothers_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the rename the temporary name may belong to the next writer."""
+    path, temporary = tmp_path / "x", tmp_path / ".x.tmp"
+    rename = operations.rename
+
+    def renamed_then_interrupted(source: Path, destination: Path) -> None:
+        rename(source, destination)
+        temporary.write_bytes(b"of another")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(operations, "rename", renamed_then_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_bytes(path, b"mine")
+    assert (path.read_bytes(), temporary.read_bytes()) == (b"mine", b"of another")
+
+
+def test_an_interruption_between_the_renames_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder"
+    files.write_folder_with(path, lambda folder: (folder / "old").touch())
+    rename = operations.rename
+
+    def interrupted(source: Path, destination: Path) -> None:
+        if source.name == ".folder.tmp":
+            raise KeyboardInterrupt
+        rename(source, destination)
+
+    monkeypatch.setattr(operations, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_folder_with(path, lambda folder: (folder / "new").touch())
+    assert [entry.name for entry in path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("Error while serializing: I/O error: No space left on device (os error 28)", 28),
+        ('Os { code: 28, kind: StorageFull, message: "No space left on device" }', 28),
+        ("NCCL error code: 5", None),
+        ("CUDA driver error code: 28", None),
+    ],
+)
+def test_only_the_disks_own_words_are_taken_for_it(tmp_path: Path, text: str, number: int | None) -> None:
+    with pytest.raises(RuntimeError if number is None else StorageError), files.library_writes(tmp_path / "x"):
+        raise RuntimeError(text)
+
+
+def test_folders_that_vanish_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    scan = os.scandir
+
+    def vanished(path: str) -> object:
+        if path.endswith("a"):
+            raise FileNotFoundError(path)
+        return scan(path)
+
+    monkeypatch.setattr(links.os, "scandir", vanished)
+    links.refuse_links(tmp_path)

@@ -76,6 +76,17 @@ def test_a_command_that_fails_leaves_what_another_has_set(finished: Path, monkey
     assert Run(finished).config.evaluate.num_responses == 5
 
 
+def test_what_another_set_in_between_is_no_part_of_a_change(finished: Path) -> None:
+    run = Run(finished)
+    original = run.config_text
+    Run(finished).change_config({"train.beta": 0.77})
+    before, after = run.change_config({"train.learning_rate": 0.5})
+    assert before != original
+    run.restore_config(after, before)
+    assert run.config.train.beta == 0.77
+    assert run.change_config({}) == (before, before)
+
+
 @contextmanager
 def sitting(run: Path) -> Iterator["subprocess.Popen[str]"]:
     """A person who labels."""

@@ -5,9 +5,12 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import STAGES, activedpo, done, make_partial, manifest, on, outputs, refused, snapshot, without
+
+from activedpo_cli.artifacts.manifest import read_manifest, write_manifest
 
 OTHER_SETTINGS = {
     "generate": ("--temperature", "0.5"),
@@ -188,3 +191,16 @@ def test_another_process_is_named(new_run: Path) -> None:
 def test_iteration_defaults_to_the_newest(finished: Path) -> None:
     assert done(*on(finished, "featurize")).stdout.strip() == str(finished / "iter-002" / "featurize")
     assert "--iteration 3" in done(*on(finished, "evaluate")).stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "flag"), [("select", "select.history", "frozen"), ("label", "label.noise", 0.3)]
+)
+def test_a_setting_that_an_older_record_lacks_had_its_default(finished: Path, stage: str, key: str, flag: Any) -> None:
+    folder = finished / "iter-002" / stage
+    record = read_manifest(folder)
+    assert record is not None
+    settings = {name: value for name, value in record.settings.items() if name != key}
+    write_manifest(folder, record.model_copy(update={"settings": settings}))
+    assert key in refused(3, *on(finished, stage, iteration=2), "--set", f"{key}={flag}")
+    assert "up to date" in done(*on(finished, stage, iteration=2)).stderr

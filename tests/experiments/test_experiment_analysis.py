@@ -138,6 +138,10 @@ def test_only_seeds_of_both_are_compared_and_unequal_curves_left_out() -> None:
     assert ours.height_difference is not None
     assert ours.height_difference.interval.mean == pytest.approx(0.5)
     assert ours.labels_to_target == pytest.approx(5)
+    rows = [row("random", seed, t, (1.0 if seed else 9.0) * t) for seed in (0, 1, 2, 3) for t in (0, 1)]
+    rows += [row("ours", seed, t, 2.0 * t) for seed in (1, 2, 3) for t in (0, 1)]
+    _, ours = analyse(rows, "reward_mean", {"random": "random", "ours": "random"}, {})
+    assert (ours.labels_to_target, ours.labels_to_target_range) == (pytest.approx(5), pytest.approx((5, 5)))
 
 
 def test_a_ceiling_is_not_counted_among_the_comparisons() -> None:

@@ -204,6 +204,17 @@ def test_answers_outlive_the_record_of_their_stage(finished: Path, damage: str) 
     assert problems(finished) == []
 
 
+def test_what_can_not_be_rebuilt_is_left_as_it_is(finished: Path) -> None:
+    picked = finished / "iter-002" / "select" / "scores.safetensors"
+    content = bytearray(picked.read_bytes())
+    content[-1] ^= 1
+    picked.write_bytes(content)
+    before = snapshot(finished)
+    assert "scores.safetensors" in refused(4, *on(finished, "label", iteration=2), "--rebuild")
+    assert "--force asks again" in refused(2, *on(finished, "label", iteration=2), "--rebuild", "--force")
+    assert snapshot(finished) == before
+
+
 def test_answers_of_another_oracle_are_not_taken_over(finished: Path) -> None:
     (finished / "iter-002" / "label" / "manifest.json").unlink()
     before = snapshot(finished)

@@ -73,6 +73,8 @@ def test_preferences(make_policy: Callable[..., Any], tmp_path: Path, where: str
         assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
         assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
         assert row["num_tokens"] == other["num_tokens"]
+        for name in ("rewards/margins", "rewards/accuracies", "logps/chosen"):
+            assert row[name] == pytest.approx(other[name], abs=1e-4), name
 
 
 @pytest.mark.parametrize("lora_r", [None, 4])

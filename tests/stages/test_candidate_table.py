@@ -1,12 +1,13 @@
 """What *select* hands to a method, from the files that *featurize* left."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command_line import done, manifest, on, rows
+from command_line import done, manifest, on, refused, rows
 
 from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
 from activedpo_cli.artifacts.run import Run
@@ -68,3 +69,5 @@ def test_a_frozen_history_is_what_the_pairs_were_chosen_by(finished: Path) -> No
     best = max(float(np.sqrt(phi @ np.linalg.inv(v) @ phi)) for phi in table.pair_features().numpy())
     assert picked["score"] == pytest.approx(best, rel=1e-9)
     assert done(*on(finished, "show", picked["pair_id"], "--why"))
+    shutil.rmtree(finished / "iter-001" / "featurize")  # as is done to save space
+    assert "featurize" in refused(4, *on(finished, "show", picked["pair_id"], "--why"))
