@@ -55,6 +55,12 @@ class Run:
     def open(cls, path: Path) -> "Run":
         """The run in a folder; raises NotReadyError when there is none, InvalidDataError where a link leads out of it."""
         if not (path / "run.json").is_file():
+            if any(path.glob("iter-*")):
+                raise InvalidDataError(
+                    f"`{path / 'run.json'}` is gone, and what else is in `{path}` is a run's",
+                    hint="put a copy of it back, or of `run.json` of a run made with the same command from the same files; "
+                    "leave the folder as it is until then",
+                )
             raise NotReadyError(
                 f"there is no run in `{path}`",
                 hint=f"make one with `activedpo init --run {path} --model MODEL --prompts FILE`",

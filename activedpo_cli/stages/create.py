@@ -133,6 +133,8 @@ class _Plan:
 def _plan(request: RunRequest) -> _Plan:
     """Find and check everything before the first byte is written, so that a failure leaves nothing behind."""
     if _is_occupied(request.path) and not _is_run(request.path):
+        if any(request.path.glob("iter-*")):
+            Run.open(request.path)  # says what is gone
         raise UsageError(
             f"`{request.path}` exists and is not a run", hint="choose another name with --run, or empty the folder"
         )

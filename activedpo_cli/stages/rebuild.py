@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from activedpo_cli.artifacts import files, manifest
+from activedpo_cli.artifacts.audit import file_fault
 from activedpo_cli.artifacts.manifest import MANIFEST_NAME, Started
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.stage_folder import StageFolder
 from activedpo_cli.errors import InvalidDataError, RefusedError
 from activedpo_cli.progress import Progress
+from activedpo_cli.records import Label, OutcomeRow
 from activedpo_cli.stages.base import Stage, recorded_config
 from activedpo_cli.stages.differences import all_settings
+from activedpo_cli.stages.repairs import OUTCOMES_NAME
 
 
 def has_damaged_record(folder: StageFolder) -> bool:
@@ -20,6 +24,48 @@ def has_damaged_record(folder: StageFolder) -> bool:
         return (folder.manifest or folder.started) is None and folder.has("labels.jsonl")
     except InvalidDataError:
         return folder.has("labels.jsonl")
+
+
+def restore_answers(run: Run, folder: StageFolder, progress: Progress) -> None:
+    """Put answers back that the log lost and that the closed stage's list of outcomes still has, byte for byte.
+
+    They come back without times, annotators and notes. A damaged log is kept in `.stale`. Raises InvalidDataError, before
+    anything is changed, where the log is damaged and the list is not what was written.
+    """
+    record = folder.manifest
+    assert record is not None
+    listed = record.outputs.get(OUTCOMES_NAME)
+    is_whole = listed is not None and file_fault(folder.path, OUTCOMES_NAME, listed) is None
+    log = folder.label_log()
+    try:
+        standing = log.labels()
+        is_damaged = False
+    except InvalidDataError:
+        if not is_whole:
+            raise
+        standing, is_damaged = {}, True
+    if not is_whole:
+        return
+    missing = [row for row in folder.read_rows(OUTCOMES_NAME, OutcomeRow) if row.pair_id not in standing]
+    if not missing:
+        return
+    if is_damaged:
+        _keep_aside(run, folder, log.path.name)
+    log.repair()
+    for row in missing:
+        log.append(
+            Label(
+                pair_id=row.pair_id,
+                outcome=row.outcome,
+                preferred_id=row.preferred_id,
+                oracle=row.oracle,
+                score_a=row.score_a,
+                score_b=row.score_b,
+            )
+        )
+    progress.warn(
+        f"{len(missing)} answers were restored from `{folder.path / OUTCOMES_NAME}`, without times, names and notes"
+    )
 
 
 def adopt_answers(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], progress: Progress) -> None:
@@ -48,7 +94,12 @@ def adopt_answers(run: Run, stage: Stage, iteration: int, given: Mapping[str, An
     manifest.write_started(folder.path, started)
     record = folder.path / MANIFEST_NAME
     if record.exists():
-        kept = run.stale / f"{folder.path.parent.name}-{stage.name}-{time.strftime('%Y%m%dT%H%M%S')}-{MANIFEST_NAME}"
-        files.move(record, kept)
-        progress.warn(f"`{record}` is damaged; it is now `{kept}`")
+        progress.warn(f"`{record}` is damaged; it is now `{_keep_aside(run, folder, MANIFEST_NAME)}`")
     progress.warn(f"how the answers in `{folder.path}` were asked for is taken from `{run.path}/config.yaml`")
+
+
+def _keep_aside(run: Run, folder: StageFolder, name: str) -> Path:
+    moment = time.strftime("%Y%m%dT%H%M%S")
+    kept = run.stale / f"{folder.path.parent.name}-{folder.path.name}-{moment}-{name}"
+    files.move(folder.path / name, kept)
+    return kept

@@ -2,7 +2,7 @@
 
 import shlex
 
-from activedpo_cli.artifacts.audit import FileFault
+from activedpo_cli.artifacts.audit import FileFault, file_fault
 from activedpo_cli.artifacts.manifest import Started
 from activedpo_cli.artifacts.run import SFT, STAGES, Run
 from activedpo_cli.artifacts.stage_folder import StageFolder
@@ -10,6 +10,7 @@ from activedpo_cli.errors import InvalidDataError
 from activedpo_cli.records import SelectedPair
 
 LOG_NAME = "labels.jsonl"
+OUTCOMES_NAME = "outcomes.jsonl"
 
 
 def repair_of(run: Run, record: Started, fault: FileFault) -> str:
@@ -27,7 +28,7 @@ def repair_of_stage(run: Run, stage: str, iteration: int, fault: FileFault) -> s
     again = f"{run.next_command(stage, iteration)} --force"
     if stage != "label":
         return again
-    if not _are_answers_intact(folder):
+    if not (_are_answers_intact(folder) or _are_outcomes_intact(folder)):
         return f"put a copy of {LOG_NAME} back, or ask again (its answers are kept in {run.stale}): {again}"
     partial = " --accept-partial" if _is_partial(run, folder, iteration) else ""
     return f"{run.next_command(stage, iteration)} --rebuild{partial}"
@@ -71,6 +72,15 @@ def _are_answers_intact(folder: StageFolder) -> bool:
         return bool(folder.label_log().labels())
     except (InvalidDataError, OSError):
         return False
+
+
+def _are_outcomes_intact(folder: StageFolder) -> bool:
+    """Whether every answer that counted still stands in the closed stage's list of outcomes."""
+    try:
+        listed = folder.manifest.outputs.get(OUTCOMES_NAME) if folder.manifest else None
+    except InvalidDataError:
+        return False
+    return listed is not None and file_fault(folder.path, OUTCOMES_NAME, listed) is None
 
 
 def _quoted(folder: StageFolder) -> str:

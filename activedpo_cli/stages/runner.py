@@ -26,7 +26,7 @@ from activedpo_cli.stages.differences import (
     refuse_changed_fixed_settings,
 )
 from activedpo_cli.stages.intact import check_inputs
-from activedpo_cli.stages.rebuild import adopt_answers, has_damaged_record
+from activedpo_cli.stages.rebuild import adopt_answers, has_damaged_record, restore_answers
 
 
 def run_stage(
@@ -109,6 +109,7 @@ def _reopen(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], pr
     if manifest is not None:
         _refuse_differences(run, stage, iteration, given, manifest, progress)
         check_inputs(run, manifest.inputs, progress)  # before anything is taken back
+        restore_answers(run, folder, progress)
         folder.reopen()
 
 
@@ -154,7 +155,10 @@ def _target(
         _refuse_differences(run, stage, iteration, given, record, progress)
     if not folder.manifest:
         if record and force:
-            set_aside(folder, run.stale)
+            so_far = folder.so_far()
+            kept = set_aside(folder, run.stale)
+            if kept is not None and not so_far.startswith("0 "):
+                progress.warn(f"{so_far} of the unfinished `{stage.name}` are now in `{kept}`")
         return folder
     _keep_only_same_work(run, stage, iteration, given, redone)
     return redone

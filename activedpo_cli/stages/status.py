@@ -149,7 +149,8 @@ def _next(run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]]
     before = [{"iteration": 0, "stages": {SFT: sft}}] if sft and not run.has_begun() else []
     for row in before + iterations:
         for name, status in row["stages"].items():
-            is_being_redone = run.redone_stage(name, row["iteration"]).path.exists()
+            is_begun = status["state"] == "partial"  # in its own place; what lies beside it waits
+            is_being_redone = not is_begun and run.redone_stage(name, row["iteration"]).path.exists()
             if status["state"] in ("stale", "damaged") or is_being_redone:
                 return run.next_command(name, row["iteration"]) + " --force"
             if status["state"] not in ("complete", NO_PART, DELETED):

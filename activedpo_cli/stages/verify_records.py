@@ -23,7 +23,7 @@ def verify_records(run: Run, findings: Findings) -> bool:
     is_readable = _verify_record(run, RUN_NAME, lambda: run.facts, findings)
     if is_readable:
         _verify_prompts(run, findings)
-        _verify_config(run, findings)
+        is_readable &= _verify_config(run, findings)
     is_readable &= _verify_record(run, BASE_NAME, lambda: run.given_base, findings)
     _verify_weights(run, findings)
     _verify_loop(run, findings)
@@ -58,12 +58,14 @@ def _verify_prompts(run: Run, findings: Findings) -> None:
         findings.add_fault(run.path, fault, other_run())
 
 
-def _verify_config(run: Run, findings: Findings) -> None:
+def _verify_config(run: Run, findings: Findings) -> bool:
     try:
         refuse_changed_fixed_settings(run)
     except ActiveDPOError as error:
         repair = error.hint or f"put right what is named there, or put a copy of {CONFIG_NAME} back"
         findings.add(run.path / CONFIG_NAME, "damaged", _in_one_line(error), repair)
+        return False
+    return True
 
 
 def _verify_weights(run: Run, findings: Findings) -> None:

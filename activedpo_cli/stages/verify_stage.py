@@ -32,9 +32,10 @@ def verify_stage(
     if record is None:
         _verify_unfinished(run, name, iteration, folder, findings)
         return
-    for fault in _faults(folder, record, findings):
+    faults = list(_faults(folder, record, findings))
+    for fault in faults:
         findings.add_fault(folder.path, fault, _repair(run, name, iteration, fault))
-    if name == "initial-evaluation":
+    if name == "initial-evaluation" and not faults:
         verify_rewards(run, record, findings)
     if with_chain:
         _verify_inputs(run, name, iteration, folder, record, findings)
@@ -94,6 +95,12 @@ def _note_gone(run: Run, name: str, iteration: int, findings: Findings) -> None:
     later = STAGES[STAGES.index(name) + 1 :] if name in STAGES else ()
     if any((run.stage(other, iteration).path / MANIFEST_NAME).is_file() for other in later):
         command = run.next_command(name, iteration)
+        if name == "label":
+            fault = FileFault(LOG_NAME, "missing", "answers that were trained on are gone")
+            findings.add_fault(
+                run.stage(name, iteration).path, fault, f"put a copy of the folder back, or ask again: {command}"
+            )
+            return
         findings.notes.append(f"{_place(name, iteration)} was deleted; should it be needed: {command}")
 
 

@@ -12,6 +12,7 @@ from damage import DAMAGES, flipped, holding, repair
 
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.progress import SilentProgress
+from activedpo_cli.stages import label
 from activedpo_cli.stages.verify import verify_run
 
 
@@ -202,6 +203,45 @@ def test_answers_outlive_the_record_of_their_stage(finished: Path, damage: str) 
     assert (folder / "labels.jsonl").read_bytes() == paid
     assert all_outputs(finished) == expected
     assert problems(finished) == []
+
+
+@pytest.mark.parametrize("damage", ["flipped", "torn", "gone"])
+def test_answers_come_back_from_the_list_of_outcomes(finished: Path, damage: str) -> None:
+    """Whatever becomes of the log of a closed stage, nobody is asked again."""
+    expected = all_outputs(finished)
+    log = finished / "iter-002" / "label" / "labels.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    if damage == "flipped":
+        log.write_bytes(b"".join([lines[0], lines[1].replace(b"chosen", b"tie   "), *lines[2:]]))
+    elif damage == "torn":
+        log.write_bytes(b"".join(lines)[:-30])
+    else:
+        log.unlink()
+    command = next(row["repair"] for row in problems(finished) if row["file"] == "iter-002/label/labels.jsonl")
+    assert command.endswith("--rebuild")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label, "_verdicts", None)  # whoever were asked now would not answer
+        repair(command)
+    assert all_outputs(finished) == expected
+    answers = [row["label"] for row in rows(log) if row["event"] == "label"]
+    outcomes = rows(finished / "iter-002" / "label" / "outcomes.jsonl")
+    assert {row["pair_id"] for row in answers} == {row["pair_id"] for row in outcomes}
+    assert len(list((finished / ".stale").glob("*labels.jsonl"))) == (damage == "flipped")
+
+
+def test_answers_that_are_gone_are_a_problem(finished: Path) -> None:
+    shutil.rmtree(finished / "iter-001" / "label")
+    assert [row["file"] for row in problems(finished)] == ["iter-001/label/labels.jsonl"]
+
+
+def test_a_run_without_its_record_is_not_made_anew(finished: Path) -> None:
+    (finished / "run.json").unlink()
+    before = snapshot(finished)
+    for words in (("verify",), ("status",), ("run",), ("init", "--model", "tiny"), ("generate",)):
+        told = refused(4, *on(finished, *words))
+        assert "run.json` is gone" in told
+        assert "leave the folder as it is" in told
+    assert snapshot(finished) == before
 
 
 def test_what_can_not_be_rebuilt_is_left_as_it_is(finished: Path) -> None:
