@@ -83,7 +83,7 @@ def test_what_is_stored_is_what_was_given(made: Path) -> None:
     assert len(rows(made / "iter-001" / "select" / "selection.jsonl")) == len(HOSTILE)
 
 
-@pytest.mark.parametrize("name", ["answers.csv", "answers =[x] \x1b[1m.jsonl"])
+@pytest.mark.parametrize("name", ["answers.csv", pytest.param("answers =[x] \x1b[1m.jsonl", marks=pytest.mark.slow)])
 def test_through_a_file_and_back(run: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / name
     harmless(*on(run, "label"), "--export", path, "--annotator", "=1+\x1b[1m", code=5)

@@ -121,11 +121,17 @@ def cases(tmp_path_factory: pytest.TempPathFactory, small_model: Path, prompts_f
 EVERY = (*STAGES, "init", "people", "redo", "sft", "report", "experiment")
 
 
-@pytest.mark.parametrize("place", range(len(EVERY)), ids=EVERY)
+TAKES_LONG = ("sft", "report", "experiment")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param(n, id=name, marks=[pytest.mark.slow] * (name in TAKES_LONG)) for n, name in enumerate(EVERY)],
+)
 def test_some_faults(zygote: Zygote, cases: Cases, place_in_memory: Path, place: int) -> None:
     """Each command at a few changes; all of them, with all faults, are below."""
     kind = ("power", "enospc", "torn", "eio", "crash-after", "short")[place % 6]
-    numbers = (21,) if EVERY[place] in ("sft", "report", "experiment") else (7 + place % 5, 16 + place % 3, 24)
+    numbers = (21,) if EVERY[place] in TAKES_LONG else (7 + place % 5, 16 + place % 3)
     assert fault_loop(zygote, cases.case(EVERY[place]), kind, place_in_memory, numbers).faults == len(numbers)
 
 

@@ -74,7 +74,6 @@ def forget_from(run: Path, stage: str) -> Path:
     ("stage", "sign", "delay"),
     [
         ("generate", "responses-00000.jsonl", 0),
-        ("featurize", "features-00000.safetensors", 0),
         ("label", "labels.jsonl", 0.03),
         ("train", ".scratch.tmp", 0.3),
         ("evaluate", "../../reference/evaluate/responses-00001.jsonl", 0),
