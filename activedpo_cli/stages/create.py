@@ -9,6 +9,7 @@ from typing import Any
 from activedpo_cli import __version__
 from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import exclusive
+from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.artifacts.run import SFT, Run
 from activedpo_cli.artifacts.run_record import RUN_SCHEMA, read_base, read_facts
 from activedpo_cli.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
@@ -190,7 +191,7 @@ def _fill(folder: Path, request: RunRequest, plan: _Plan) -> None:
         "fixed": flat(config, "seed", "model", "prompts"),
         "config_settings": number_of_settings(),
     }
-    jsonl.write_json(folder / "run.json", facts)
+    jsonl.write_json(folder / "run.json", facts | {"checksum": digest_of(facts)})
 
 
 def _prepare_reference(folder: Path, plan: _Plan) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.artifacts.audit import file_fault, record_fault
-from activedpo_cli.artifacts.manifest import OutputFile
+from activedpo_cli.artifacts.manifest import OutputFile, digest_of
 from activedpo_cli.artifacts.run import Run
 from activedpo_cli.artifacts.run_record import BASE_NAME, RUN_NAME
 from activedpo_cli.config import CONFIG_NAME
@@ -22,6 +22,7 @@ def verify_records(run: Run, findings: Findings) -> bool:
     """Look at them; says whether stages can be compared with them."""
     is_readable = _verify_record(run, RUN_NAME, lambda: run.facts, findings)
     if is_readable:
+        _verify_checksum(run, findings)
         _verify_prompts(run, findings)
         is_readable &= _verify_config(run, findings)
     is_readable &= _verify_record(run, BASE_NAME, lambda: run.given_base, findings)
@@ -49,6 +50,14 @@ def _verify_record(run: Run, name: str, read: Any, findings: Findings) -> bool:
     if fault is not None:
         findings.add_fault(run.path, fault, other_run())
     return True
+
+
+def _verify_checksum(run: Run, findings: Findings) -> None:
+    """Whether `run.json` says what was written into it; those of older versions hold no checksum."""
+    facts = dict(run.facts)
+    checksum = facts.pop("checksum", None)
+    if checksum is not None and checksum != digest_of(facts):
+        findings.add(run.path / RUN_NAME, "changed", "its checksum is not that of its content", other_run())
 
 
 def _verify_prompts(run: Run, findings: Findings) -> None:

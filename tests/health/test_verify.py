@@ -244,6 +244,12 @@ def test_a_run_without_its_record_is_not_made_anew(finished: Path) -> None:
     assert snapshot(finished) == before
 
 
+def test_a_record_edited_by_hand_is_told(finished: Path) -> None:
+    path = finished / "run.json"
+    path.write_text(path.read_text().replace('"preset": "paper"', '"preset": "tiny"'))
+    assert (only_problem(finished)["file"], only_problem(finished)["kind"]) == ("run.json", "changed")
+
+
 def test_what_can_not_be_rebuilt_is_left_as_it_is(finished: Path) -> None:
     picked = finished / "iter-002" / "select" / "scores.safetensors"
     content = bytearray(picked.read_bytes())

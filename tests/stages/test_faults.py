@@ -197,7 +197,7 @@ def _run(folder: Path) -> Any:
 def _made_run(folder: Path) -> Any:
     files = {path.relative_to(folder): path.read_bytes() for path in (folder / RUN).rglob("*") if path.is_file()}
     facts = json.loads(files.pop(RUN / "run.json"))
-    del facts["created"]
+    del facts["created"], facts["checksum"]  # of the former, too
     return files, facts
 
 
