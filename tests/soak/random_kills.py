@@ -133,7 +133,8 @@ class Soak:
             if found.get(stage) != self.golden.get(stage):
                 figures.differing += 1
                 figures.wrong.append(f"differs: {stage}")
-        for words in (("report",), ("run", *LOOP), ("verify",)):
+        sweeps = (("report",),) if any(self.run.glob("*report*/**/.*.tmp")) or any(self.run.glob(".*.tmp")) else ()
+        for words in (*sweeps, ("run", *LOOP), ("verify",)):
             self._end(self._start(words, "last"), "last")
         left = [str(path) for path in self.run.rglob(".*.tmp")]
         figures.left_behind += len(left)
