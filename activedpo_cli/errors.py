@@ -25,6 +25,11 @@ class ActiveDPOError(Exception):
         self.details = tuple(details)
         self.hint = hint
 
+    @property
+    def in_one_line(self) -> str:
+        """What is wrong with its facts, for lists of problems."""
+        return "; ".join([self.message, *self.details])
+
 
 class UsageError(ActiveDPOError):
     """A flag or a setting is wrong."""

@@ -128,10 +128,10 @@ def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[J
     execution = Execution(request.device, kept=KeptBase())
     progress.start("runs", len(jobs), "runs")
     try:
-        result = do_jobs(folder, jobs, execution, progress, lambda job: progress.advance())
+        waiting = do_jobs(folder, jobs, execution, progress, lambda job: progress.advance())
     finally:
         progress.stop()
-    return [job.path.name for job in result.busy]
+    return [job.path.name for job in waiting]
 
 
 def _reported(folder: ExperimentFolder, result: ExperimentResult) -> ExperimentResult:

@@ -3,7 +3,6 @@
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from activedpo_cli.artifacts import files
 from activedpo_cli.artifacts.lock import exclusive
@@ -19,14 +18,6 @@ from activedpo_cli.stages.command import load_stage
 from activedpo_cli.stages.create import RunRequest, ensure_run
 from activedpo_cli.stages.initial_evaluation import initial_record
 from activedpo_cli.stages.runner import run_stage
-
-
-@dataclass
-class WorkResult:
-    """The runs that are not done afterwards: at work elsewhere, or failed with a message."""
-
-    busy: list[Job]
-    failed: dict[str, str]
 
 
 class _Quiet(SilentProgress):
@@ -48,12 +39,12 @@ def do_jobs(
     execution: Execution,
     progress: Progress,
     on_done: Callable[[Job], None] = lambda job: None,
-) -> WorkResult:
+) -> list[Job]:
     """Do every run that is not done and that nobody else works on; one that fails, however, leaves the others alone.
 
-    Raises LabelsPendingError where people have to answer, which no experiment waits for.
+    Returns those that others still work on; `ExperimentFolder.failure` says why one failed. Raises LabelsPendingError where people have to answer, which no experiment waits for.
     """
-    result = WorkResult([], {})
+    busy: list[Job] = []
     said: set[str] = set()
     for job in jobs:
         if folder.is_done(job):
@@ -65,23 +56,17 @@ def do_jobs(
                     rows_of(folder, job)
             folder.note_failure(job, None)
         except BusyError:
-            result.busy.append(job)
+            busy.append(job)
             continue
         except LabelsPendingError:
             raise
         except ActiveDPOError as error:
-            _note(folder, job, result, "\n".join([error.message, *error.details]))
+            folder.note_failure(job, "\n".join([error.message, *error.details]))
         except Exception as error:
             raise_if_requested()  # a library may have made its own error of a signal
-            _note(folder, job, result, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+            folder.note_failure(job, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
         on_done(job)
-    result.busy = [job for job in result.busy if not folder.is_done(job)]
-    return result
-
-
-def _note(folder: ExperimentFolder, job: Job, result: WorkResult, text: str) -> None:
-    folder.note_failure(job, text)
-    result.failed[job.path.name] = text
+    return [job for job in busy if not folder.is_done(job)]
 
 
 def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:

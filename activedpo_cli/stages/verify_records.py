@@ -44,7 +44,7 @@ def _verify_record(run: Run, name: str, read: Any, findings: Findings) -> bool:
     try:
         read()
     except InvalidDataError as error:
-        findings.add(run.path / name, "damaged", _in_one_line(error), error.hint or other_run())
+        findings.add(run.path / name, "damaged", error.in_one_line, error.hint or other_run())
         return False
     fault = record_fault(run.path, name)
     if fault is not None:
@@ -72,7 +72,7 @@ def _verify_config(run: Run, findings: Findings) -> bool:
         refuse_changed_fixed_settings(run)
     except ActiveDPOError as error:
         repair = error.hint or f"put right what is named there, or put a copy of {CONFIG_NAME} back"
-        findings.add(run.path / CONFIG_NAME, "damaged", _in_one_line(error), repair)
+        findings.add(run.path / CONFIG_NAME, "damaged", error.in_one_line, repair)
         return False
     return True
 
@@ -110,14 +110,8 @@ def _verify_loop(run: Run, findings: Findings) -> None:
     try:
         iterations_asked_for(run)
     except InvalidDataError as error:
-        findings.add(
-            run.path / LOOP_NAME, "damaged", _in_one_line(error), f"rm {shlex.quote(str(run.path / LOOP_NAME))}"
-        )
+        findings.add(run.path / LOOP_NAME, "damaged", error.in_one_line, f"rm {shlex.quote(str(run.path / LOOP_NAME))}")
         return
     fault = record_fault(run.path, LOOP_NAME)
     if fault is not None:
         findings.add_fault(run.path, fault, f"rm {shlex.quote(str(run.path / LOOP_NAME))}")
-
-
-def _in_one_line(error: ActiveDPOError) -> str:
-    return "; ".join([error.message, *error.details])

@@ -43,7 +43,7 @@ def _read_rewards(run: Run, name: str, responses: Sequence[Response], findings: 
                 return found
             kind, reason = "changed", "it is not in the form in which it was written"
     except InvalidDataError as error:
-        reason = "; ".join([error.message, *error.details])
+        reason = error.in_one_line
     findings.add(path, kind, reason, f"rm {shlex.quote(str(path))}")
     return []
 

@@ -26,7 +26,7 @@ def verify_stage(
     try:
         record = folder.manifest
     except InvalidDataError as error:
-        fault = FileFault(MANIFEST_NAME, "damaged", "; ".join([error.message, *error.details]))
+        fault = FileFault(MANIFEST_NAME, "damaged", error.in_one_line)
         findings.add_fault(folder.path, fault, error.hint or _repair(run, name, iteration, fault))
         return
     if record is None:
@@ -67,7 +67,7 @@ def _verify_unfinished(run: Run, name: str, iteration: int, folder: StageFolder,
     try:
         started = folder.started
     except InvalidDataError as error:
-        fault = FileFault(STARTED_NAME, "damaged", "; ".join([error.message, *error.details]))
+        fault = FileFault(STARTED_NAME, "damaged", error.in_one_line)
         findings.add_fault(folder.path, fault, error.hint or _repair(run, name, iteration, fault))
         return
     if started is None and folder.names("*"):
@@ -87,7 +87,7 @@ def _verify_log(run: Run, iteration: int, folder: StageFolder, findings: Finding
     try:
         folder.label_log().labels()
     except InvalidDataError as error:
-        fault = FileFault(LOG_NAME, "damaged", "; ".join([error.message, *error.details]))
+        fault = FileFault(LOG_NAME, "damaged", error.in_one_line)
         findings.add_fault(folder.path, fault, f"put a copy of {LOG_NAME} back: every line of it was paid for")
 
 
