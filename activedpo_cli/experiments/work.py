@@ -42,7 +42,8 @@ def do_jobs(
 ) -> list[Job]:
     """Do every run that is not done and that nobody else works on; one that fails, however, leaves the others alone.
 
-    Returns those that others still work on; `ExperimentFolder.failure` says why one failed. Raises LabelsPendingError where people have to answer, which no experiment waits for.
+    Returns those that others still work on; `ExperimentFolder.failure` says why one failed. Raises LabelsPendingError
+    where people have to answer, which no experiment waits for.
     """
     busy: list[Job] = []
     said: set[str] = set()
