@@ -11,6 +11,7 @@ from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import waiting
 from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.experiments.analysis import REWARD, SECOND_REWARD, ArmCurve, analyse, arms_in, measured
+from activedpo_cli.experiments.distance import KL, distance_plot, distance_table
 from activedpo_cli.experiments.figures import curve_plot, difference_plot
 from activedpo_cli.experiments.folder import RESULTS_NAME, ExperimentFolder
 from activedpo_cli.experiments.grid_tables import grid_tables
@@ -81,6 +82,7 @@ def all_tables(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Table]:
         *(curve_table(title, curves, spec.baseline) for title, curves in found),
         *grid_tables(found, spec),
         *(point_table(f"{title}, after each iteration", curves) for title, curves in found),
+        distance_table(rows, _against_kl(rows), counterparts(spec, spec.baseline)),
         other_table(rows, arms),
         cost_table(rows, arms),
     ]
@@ -90,7 +92,7 @@ def all_tables(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Table]:
 def all_plots(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Plot]:
     """The figures."""
     found = _measured(rows, spec)
-    plots = [curve_plot(found)]
+    plots = [curve_plot(found), *([distance_plot(rows, against)] if (against := _against_kl(rows)) else [])]
     if spec.baseline is None or not any(row.differences for _, curves in found for row in curves):
         return plots
     return [*plots, difference_plot(found, spec.baseline)]
@@ -100,6 +102,12 @@ def _measured(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[tuple[str
     """The curves in every measure that all evaluations have; iteration 0 is left out where only later ones have it."""
     used = {name: _rows_with(rows, name) for name in TITLES}
     return [(title, _analysed(used[name], name, spec)) for name, title in TITLES.items() if used[name]]
+
+
+def _against_kl(rows: Sequence[ResultRow]) -> dict[str, str]:
+    """The rewards, with their titles, that every evaluation has beside its KL."""
+    rewards = (REWARD, SECOND_REWARD) if measured(rows, KL) else ()
+    return {measure: TITLES[measure] for measure in rewards if measured(rows, measure)}
 
 
 def _rows_with(rows: Sequence[ResultRow], measure: str) -> list[ResultRow]:

@@ -118,14 +118,15 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
 
 
 def _set_ticks(axes: "Axes", panel: Panel) -> None:
-    """Ticks where the points are, if they are few."""
+    """Ticks where the points are, if they are few whole numbers, as labels and iterations are."""
     from matplotlib.ticker import MaxNLocator
 
     places = sorted({x for series in panel.series for x in series.x} | ({0.0} if panel.x_from_zero else set()))
-    if len(places) <= FEW_PLACES:
+    are_whole = all(float(place).is_integer() for place in places)
+    if are_whole and len(places) <= FEW_PLACES:
         axes.set_xticks(places, [f"{place:.0f}" for place in places])
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=are_whole, nbins=8, min_n_ticks=1))
 
 
 def _set_one_scale(figure: "Figure") -> None:

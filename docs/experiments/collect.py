@@ -20,7 +20,8 @@ from activedpo_cli.reports.section import Table
 
 DOCS = Path(__file__).resolve().parents[1]
 RESULTS = DOCS / "results"
-KEPT = ("experiment.json", "results.jsonl", "summary.json", "figures/reward.svg", "figures/differences.svg")
+FIGURES = ("reward", "differences", "distance")
+KEPT = ("experiment.json", "results.jsonl", "summary.json", *(f"figures/{name}.svg" for name in FIGURES))
 BLOCK = re.compile(r"(<!-- results (?P<name>[\w.-]+): (?P<title>[^\n]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 

@@ -1,0 +1,144 @@
+"""Is a reward only higher because the policy went farther? Reward against KL to the reference, and at equal KL.
+
+The usual view of over-optimisation: Gao, Schulman and Hilton, arXiv 2210.10760.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from activedpo_cli.core.matched_curves import differences_at_equal
+from activedpo_cli.core.multiple_comparisons import sign_flip_p_value
+from activedpo_cli.core.statistics import MeanInterval, mean_interval
+from activedpo_cli.experiments.analysis import arms_in
+from activedpo_cli.experiments.results import ResultRow
+from activedpo_cli.reports.plot import Panel, Plot, Series
+from activedpo_cli.reports.section import Table, table
+from activedpo_cli.reports.wording import number, with_interval
+
+KL = "kl_to_reference"
+Path = Sequence[tuple[float, float]]
+"""(KL, reward) of a run, in the order of its evaluations; the first is the initial model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtEqualKL:
+    """An arm minus the baseline where both are equally far from the reference.
+
+    Attributes:
+        difference: Mean over seeds of a seed's mean difference, over those evaluations of either run whose KL the other has
+            passed. Both count alike, so that the sign turns with the arms, and so does what straight lines between
+            evaluations leave out of a bent curve. They are straight in √KL, along which rewards rise most evenly.
+        p_value: Of a two-sided sign-flip test of the seeds' differences.
+        seeds: How many seeds have such an evaluation.
+        compared: The share of evaluations, those of iteration 0 left out, that could be compared.
+
+    """
+
+    difference: MeanInterval
+    p_value: float
+    seeds: int
+    compared: float
+
+
+def at_equal_kl(rows: Sequence[ResultRow], measure: str, baselines: Mapping[str, str]) -> dict[str, AtEqualKL]:
+    """For every arm but the baselines; none where no evaluation can be compared. Iteration 0 is not counted."""
+    paths = {arm: _paths(rows, arm, measure) for arm in arms_in(rows)}
+    found = {}
+    for arm, own in paths.items():
+        base = paths.get(baselines.get(arm, arm), {})
+        if arm == baselines.get(arm, arm) or not base:
+            continue
+        seeds = [seed for seed in own if seed in base]
+        gains = [_gains(own[seed], base[seed]) for seed in seeds]
+        means = [fmean(values) for values in gains if values]
+        if means:
+            found[arm] = AtEqualKL(
+                difference=mean_interval(means),
+                p_value=sign_flip_p_value(means),
+                seeds=len(means),
+                compared=sum(map(len, gains)) / sum(len(own[seed]) + len(base[seed]) - 2 for seed in seeds),
+            )
+    return found
+
+
+def distance_table(rows: Sequence[ResultRow], measures: Mapping[str, str], baselines: Mapping[str, str]) -> Table:
+    """The arms at equal KL, in every measure; a title of a column for each."""
+    found = {title: at_equal_kl(rows, measure, baselines) for measure, title in measures.items()}
+    arms = [arm for arm in arms_in(rows) if any(arm in compared for compared in found.values())]
+    cells = []
+    for arm in arms:
+        line = [arm, _last_kl(rows, arm)]
+        for compared in found.values():
+            entry = compared.get(arm)
+            line += ["", ""] if entry is None else [with_interval(*entry.difference), f"{entry.p_value:.3f}"]
+        shares = [compared[arm] for compared in found.values() if arm in compared]
+        cells.append([*line, str(shares[0].seeds), f"{100 * shares[0].compared:.0f} %"])
+    heads = [head for title in found for head in (f"{title}: minus the baseline", "p")]
+    return table("At equal KL", ["arm", "KL at the end, nats", *heads, "seeds", "evaluations compared"], cells)
+
+
+def distance_plot(rows: Sequence[ResultRow], measures: Mapping[str, str]) -> Plot:
+    """Mean reward against mean KL, a point an evaluation."""
+    panels = [
+        Panel(
+            title=title,
+            x_label="KL to the reference, nats a response",
+            x_from_zero=True,
+            y_label="mean over held-out prompts",
+            series=[_series(rows, arm, measure, place) for place, arm in enumerate(arms_in(rows))],
+        )
+        for measure, title in measures.items()
+    ]
+    return Plot(
+        name="distance",
+        title="Reward against distance from the reference",
+        caption="Means over seeds after each iteration, in order. An arm above another at the same KL gets more for going "
+        "as far; one that is only farther to the right goes farther with as many labels.",
+        alternative="Mean reward against mean KL to the reference, a line for each arm.",
+        panels=[panel for panel in panels if panel.series],
+    )
+
+
+def _paths(rows: Sequence[ResultRow], arm: str, measure: str) -> dict[int, list[tuple[float, float]]]:
+    found: dict[int, list[tuple[float, float]]] = {}
+    for row in sorted(rows, key=lambda row: row.iteration):
+        distance, value = row.measures[KL], row.measures[measure]
+        if row.arm == arm and distance is not None and value is not None:
+            found.setdefault(row.seed, []).append((distance, value))
+    return dict(sorted(found.items()))
+
+
+def _gains(own: Path, base: Path) -> list[float]:
+    forth = differences_at_equal(*_rooted(own[1:]), *_rooted(base))
+    back = differences_at_equal(*_rooted(base[1:]), *_rooted(own))
+    return [*forth, *(-difference for difference in back)]
+
+
+def _rooted(path: Path) -> tuple[list[float], list[float]]:
+    return [math.sqrt(max(distance, 0.0)) for distance, _ in path], [value for _, value in path]
+
+
+def _columns(path: Path) -> tuple[list[float], list[float]]:
+    return [point[0] for point in path], [point[1] for point in path]
+
+
+def _last_kl(rows: Sequence[ResultRow], arm: str) -> str:
+    own = [row for row in rows if row.arm == arm]
+    last = max(row.iteration for row in own)
+    values = [row.measures[KL] for row in own if row.iteration == last]
+    return number(fmean(value for value in values if value is not None), 1)
+
+
+def _series(rows: Sequence[ResultRow], arm: str, measure: str, place: int) -> Series:
+    paths = [_columns(path) for path in _paths(rows, arm, measure).values()]
+    longest = max(len(distances) for distances, _ in paths)
+    whole = [path for path in paths if len(path[0]) == longest]
+    return Series(
+        label=f"{arm} ({len(whole)})",
+        x=[fmean(column) for column in zip(*(distances for distances, _ in whole), strict=True)],
+        y=[fmean(column) for column in zip(*(values for _, values in whole), strict=True)],
+        sources=["results.jsonl"],
+        colour=place,
+    )
