@@ -42,6 +42,10 @@ def close_to(value: Any) -> Any:
     return value if is_missing else pytest.approx(value, rel=1e-9)
 
 
+CHOSEN_BY = {"smaller-rate": "steps"}
+"""Experiments with the one that their settings come from, which is reported too."""
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_summary_is_that_of_its_rows(folder: Path) -> None:
     rows = [row_of(json.loads(line)) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -61,7 +65,7 @@ def test_a_summary_is_that_of_its_rows(folder: Path) -> None:
 
 
 def test_seeds_for_choosing_are_not_those_reported() -> None:
-    """What was chosen on some seeds is reported on others: an experiment that chooses is named so."""
+    """What was chosen on some seeds is reported on others: an experiment that chooses is named so, or in CHOSEN_BY."""
     seeds, tasks = {}, {}
     for folder in FOLDERS:
         by_arm = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["seeds"]
@@ -71,5 +75,6 @@ def test_seeds_for_choosing_are_not_those_reported() -> None:
     choosing = {name for name in seeds if name.endswith(("-development", "learning-rate"))}
     pairs = [(a, b) for a in choosing for b in seeds.keys() - choosing if tasks[a] == tasks[b]]
     assert pairs or not choosing
+    pairs += [(chosen, reported) for reported, chosen in CHOSEN_BY.items() if {chosen, reported} <= seeds.keys()]
     for chosen, reported in pairs:
         assert not seeds[chosen] & seeds[reported], f"{chosen} and {reported} share seeds"

@@ -9,7 +9,7 @@ first label the worth is ‖z‖, what the expected gap is proportional to.
 An answer about two responses of clearly different reward is one that a noisy oracle gives right, and that moves the policy
 along what the reward measures; what small gaps teach is mostly noise.
 
-Source: this project (docs/results.md); reward on frozen states after Das et al., arXiv 2402.10500. Score: as above.
+Source: this project (docs/results-stories.md); reward on frozen states after Das et al., arXiv 2402.10500. Score: as above.
 Cost: O(n d s + d s²) for n candidates, d the hidden size and s pairs labelled earlier; one forward pass a response.
 """
 

@@ -3,7 +3,7 @@
 z is the difference of two responses' last hidden states under π_ref, each averaged over the response's tokens. It costs a
 forward pass a response and knows nothing of the policy, the oracle or what was chosen before.
 
-Source: this project (docs/results.md). Score: ‖z‖.
+Source: this project (docs/results-stories.md). Score: ‖z‖.
 Cost: O(n d) for n candidates and d the hidden size.
 """
 

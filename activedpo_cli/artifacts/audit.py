@@ -105,7 +105,7 @@ def checksum_fault(record: Manifest) -> FileFault | None:
     return FileFault(MANIFEST_NAME, "changed", "its checksum is not that of its content")
 
 
-def leftovers(folder: Path) -> Iterator[Path]:
+def abandoned_below(folder: Path) -> Iterator[Path]:
     """Files and folders that interrupted writers left below a folder; the next attempt sweeps or overwrites them."""
     for path in sorted(folder.rglob(f".*{TEMPORARY_SUFFIX}*")):
         if not any(parent.name.startswith(".") for parent in path.relative_to(folder).parents if parent.name):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from activedpo_cli.artifacts.audit import leftovers
+from activedpo_cli.artifacts.audit import abandoned_below
 from activedpo_cli.artifacts.manifest import OutputFile
 from activedpo_cli.artifacts.run import SFT, STAGES, Run
 from activedpo_cli.artifacts.stage_folder import StageFolder
@@ -33,7 +33,7 @@ def verify_run(run: Run, progress: Progress) -> dict[str, Any]:
         for name, iteration, folder in folders:
             verify_stage(run, name, iteration, folder, findings, with_chain=are_records_usable)
         verify_reports(run, findings)
-    for path in leftovers(run.path):
+    for path in abandoned_below(run.path):
         findings.notes.append(
             f"`{path.relative_to(run.path)}` was left by an interrupted writer; the next one removes it"
         )
