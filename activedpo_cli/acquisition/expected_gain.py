@@ -7,7 +7,8 @@ hidden states (`reward-gap`), and E[s_i] = 2 σ(m_i) − 1. Gradients of other p
 close to m tanh(m/2) ‖φ‖² where nothing is shared between prompts, m being the gap of the best fit. Before the first label
 ‖φ‖ alone.
 
-Source: this project (docs/results-stories.md); influence of an example, Pruthi et al., arXiv 2002.08484. Score: E[s_i] φ_i·G.
+Source: this project (docs/results-stories.md); influence of an example, Pruthi et al., arXiv 2002.08484.
+Score: E[s_i] φ_i·G.
 Cost: O(n d + n h s + h s²) for n candidates, d features, h the hidden size and s pairs labelled earlier.
 """
 

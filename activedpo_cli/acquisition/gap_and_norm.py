@@ -4,7 +4,8 @@
 so far on π_ref's mean-pooled last hidden states (`reward-gap`), both in units of their spread over the candidates. Before
 the first label ‖φ‖ alone.
 
-Source: this project (docs/results-stories.md), from arXiv 2505.19241, Eq. (3). Score: the sum, or ‖φ‖ before the first label.
+Source: this project (docs/results-stories.md), from arXiv 2505.19241, Eq. (3).
+Score: the sum, or ‖φ‖ before the first label.
 Cost: O(n d + n h s + h s²) for n candidates, d features, h the hidden size and s pairs labelled earlier.
 """
 

@@ -56,6 +56,10 @@ class ExperimentFolder:
             if not arms or arm in arms or arm.partition("+")[0] in arms
         ]
 
+    def runs_of(self, seed: int) -> list[Path]:
+        """The runs of a seed that there are, of this experiment and of others that share the folder."""
+        return sorted(path.parent for path in (self.shared / "runs").glob(f"*-s{seed}/run.json"))
+
     def is_done(self, job: Job) -> bool:
         """Whether its last iteration was evaluated; a damaged run is not, and says so when it is worked on."""
         run = job.run

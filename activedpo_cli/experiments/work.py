@@ -110,8 +110,8 @@ def _do_stage(
 
 
 def _siblings(folder: ExperimentFolder, job: Job) -> list[Run]:
-    runs = [other.run for other in folder.jobs(seeds=[job.seed]) if other.path != job.path]
-    return [run for run in runs if run is not None]
+    """All other runs of the seed where the runs are, also those of other experiments and of arms that are gone."""
+    return [Run(path) for path in folder.runs_of(job.seed) if path != job.path]
 
 
 def _request(folder: ExperimentFolder, job: Job) -> RunRequest:

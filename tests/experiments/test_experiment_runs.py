@@ -184,6 +184,21 @@ def test_another_experiment_shares_the_runs_and_leaves_the_report(
     assert any(name.startswith("runs/wide-s3/") for name in after)
 
 
+def test_a_run_under_another_name_is_copied_not_made_again(copied: Path, small_model: Path, prompts_file: Path) -> None:
+    """A manifest says when its stage ran: equal bytes were copied. Features are gone, and made again to the same digests."""
+    write_spec(
+        copied / "other.yaml", small_model, prompts_file, title="Another", arms={"again": ARMS["random"]}, baseline=None
+    )
+    done("experiment", "other.yaml", "--runs-from", "runs/small", "--quiet")
+    for stage in ("generate", "label", "train", "evaluate"):
+        for iteration in ("iter-001", "iter-002"):
+            first, second = (
+                (copied / f"runs/small/runs/{arm}-s4/{iteration}/{stage}/manifest.json").read_bytes()
+                for arm in ("random", "again")
+            )
+            assert first == second, f"{iteration}/{stage}"
+
+
 def test_a_damaged_run_fails_alone(copied: Path) -> None:
     manifest = Path("runs/small/runs/norm-s3/iter-002/evaluate/manifest.json")
     manifest.write_text("{")
