@@ -1,6 +1,6 @@
 """What the rows of an experiment say: curves over labels, their height, and paired differences to the baseline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -156,23 +156,28 @@ def _target_range(
     return labels_to_reach_range(labels, [curves[seed] for seed in shared], [base[seed] for seed in shared])
 
 
+def tested(values_by_arm: Mapping[str, Sequence[float]], ceilings: Collection[str]) -> dict[str, Difference]:
+    """The mean of each arm's differences at equal seeds with its test; Holm's correction is over all but the ceilings."""
+    p_values = {arm: sign_flip_p_value(values) for arm, values in values_by_arm.items()}
+    corrected = [arm for arm in values_by_arm if arm not in ceilings]
+    adjusted = dict(zip(corrected, holm([p_values[arm] for arm in corrected]), strict=True))
+    return {
+        arm: Difference(interval=mean_interval(values), p_value=p_values[arm], adjusted=adjusted.get(arm))
+        for arm, values in values_by_arm.items()
+    }
+
+
 def _height_differences(
     heights: Mapping[str, Mapping[int, float]], baselines: Mapping[str, str], ceilings: set[str]
 ) -> dict[str, Difference]:
-    """Of every arm but the baselines; Holm's correction is over all of them but the ceilings."""
+    """Of every arm but the baselines."""
     pairs = {}
     for arm, own in heights.items():
         base = heights.get(baselines.get(arm, arm), {})
         shared = [value - base[seed] for seed, value in own.items() if seed in base]
         if arm != baselines.get(arm, arm) and len(shared) > 1:
             pairs[arm] = shared
-    p_values = {arm: sign_flip_p_value(values) for arm, values in pairs.items()}
-    tested = [arm for arm in pairs if arm not in ceilings]
-    adjusted = dict(zip(tested, holm([p_values[arm] for arm in tested]), strict=True))
-    return {
-        arm: Difference(interval=mean_interval(values), p_value=p_values[arm], adjusted=adjusted.get(arm))
-        for arm, values in pairs.items()
-    }
+    return tested(pairs, ceilings)
 
 
 def _differences(curves: Mapping[int, list[float]], base: Mapping[int, list[float]]) -> list[MeanInterval]:

@@ -4,15 +4,14 @@ The usual view of over-optimisation: Gao, Schulman and Hilton, arXiv 2210.10760.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from activedpo_cli.core.matched_curves import differences_at_equal
-from activedpo_cli.core.multiple_comparisons import sign_flip_p_value
-from activedpo_cli.core.statistics import MeanInterval, mean_interval
-from activedpo_cli.experiments.analysis import arms_in
+from activedpo_cli.experiments.analysis import Difference, arms_in, tested
 from activedpo_cli.experiments.results import ResultRow
+from activedpo_cli.experiments.tables import p_value
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.section import Table, table
 from activedpo_cli.reports.wording import number, with_interval
@@ -27,55 +26,55 @@ class AtEqualKL:
     """An arm minus the baseline where both are equally far from the reference.
 
     Attributes:
-        difference: Mean over seeds of a seed's mean difference, over those evaluations of either run whose KL the other has
+        difference: Over seeds, of a seed's mean difference over those evaluations of either run whose KL the other has
             passed. Both count alike, so that the sign turns with the arms, and so does what straight lines between
             evaluations leave out of a bent curve. They are straight in √KL, along which rewards rise most evenly.
-        p_value: Of a two-sided sign-flip test of the seeds' differences.
         seeds: How many seeds have such an evaluation.
         compared: The share of evaluations, those of iteration 0 left out, that could be compared.
 
     """
 
-    difference: MeanInterval
-    p_value: float
+    difference: Difference
     seeds: int
     compared: float
 
 
-def at_equal_kl(rows: Sequence[ResultRow], measure: str, baselines: Mapping[str, str]) -> dict[str, AtEqualKL]:
-    """For every arm but the baselines; none where no evaluation can be compared. Iteration 0 is not counted."""
+def at_equal_kl(
+    rows: Sequence[ResultRow], measure: str, baselines: Mapping[str, str], ceilings: Collection[str] = ()
+) -> dict[str, AtEqualKL]:
+    """For every arm but the baselines, where two seeds or more can be compared. Iteration 0 is not counted."""
     paths = {arm: _paths(rows, arm, measure) for arm in arms_in(rows)}
-    found = {}
-    for arm, own in paths.items():
-        base = paths.get(baselines.get(arm, arm), {})
-        if arm == baselines.get(arm, arm) or not base:
-            continue
-        seeds = [seed for seed in own if seed in base]
-        gains = [_gains(own[seed], base[seed]) for seed in seeds]
-        means = [fmean(values) for values in gains if values]
-        if means:
-            found[arm] = AtEqualKL(
-                difference=mean_interval(means),
-                p_value=sign_flip_p_value(means),
-                seeds=len(means),
-                compared=sum(map(len, gains)) / sum(len(own[seed]) + len(base[seed]) - 2 for seed in seeds),
-            )
-    return found
+    gains = {
+        arm: [_gains(own[seed], base[seed]) for seed in own if seed in base]
+        for arm, own in paths.items()
+        if arm != (name := baselines.get(arm, arm)) and (base := paths.get(name, {}))
+    }
+    means = {arm: [fmean(values) for values in found if values] for arm, found in gains.items()}
+    found = tested({arm: values for arm, values in means.items() if len(values) > 1}, ceilings)
+    return {
+        arm: AtEqualKL(
+            difference=difference,
+            seeds=len(means[arm]),
+            compared=sum(map(len, gains[arm])) / _evaluations(paths, arm, baselines[arm]),
+        )
+        for arm, difference in found.items()
+    }
 
 
-def distance_table(rows: Sequence[ResultRow], measures: Mapping[str, str], baselines: Mapping[str, str]) -> Table:
-    """The arms at equal KL, in every measure; a title of a column for each."""
-    found = {title: at_equal_kl(rows, measure, baselines) for measure, title in measures.items()}
-    arms = [arm for arm in arms_in(rows) if any(arm in compared for compared in found.values())]
+def distance_table(found: Mapping[str, Mapping[str, AtEqualKL]], rows: Sequence[ResultRow]) -> Table:
+    """The arms at equal KL, by the title of each measure; the baselines have only where they end."""
+    compared = {arm: entry for by_arm in found.values() for arm, entry in by_arm.items()}
     cells = []
-    for arm in arms:
+    for arm in arms_in(rows) if compared else []:
         line = [arm, _last_kl(rows, arm)]
-        for compared in found.values():
-            entry = compared.get(arm)
-            line += ["", ""] if entry is None else [with_interval(*entry.difference), f"{entry.p_value:.3f}"]
-        shares = [compared[arm] for compared in found.values() if arm in compared]
-        cells.append([*line, str(shares[0].seeds), f"{100 * shares[0].compared:.0f} %"])
-    heads = [head for title in found for head in (f"{title}: minus the baseline", "p")]
+        for by_arm in found.values():
+            entry = by_arm.get(arm)
+            line += (
+                ["", ""] if entry is None else [with_interval(*entry.difference.interval), p_value(entry.difference)]
+            )
+        own = compared.get(arm)
+        cells.append([*line, *(["", ""] if own is None else [str(own.seeds), f"{100 * own.compared:.0f} %"])])
+    heads = [head for title in found for head in (f"{title}: minus the baseline", "p (Holm)")]
     return table("At equal KL", ["arm", "KL at the end, nats", *heads, "seeds", "evaluations compared"], cells)
 
 
@@ -118,6 +117,12 @@ def _gains(own: Path, base: Path) -> list[float]:
 
 def _rooted(path: Path) -> tuple[list[float], list[float]]:
     return [math.sqrt(max(distance, 0.0)) for distance, _ in path], [value for _, value in path]
+
+
+def _evaluations(paths: Mapping[str, Mapping[int, Path]], arm: str, base: str) -> int:
+    """How many there are of both where both have the seed, those of the initial model left out."""
+    seeds = [seed for seed in paths[arm] if seed in paths[base]]
+    return sum(len(paths[name][seed]) - 1 for seed in seeds for name in (arm, base))
 
 
 def _columns(path: Path) -> tuple[list[float], list[float]]:

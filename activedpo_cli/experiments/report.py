@@ -11,7 +11,7 @@ from activedpo_cli.artifacts import files, jsonl
 from activedpo_cli.artifacts.lock import waiting
 from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.experiments.analysis import REWARD, SECOND_REWARD, ArmCurve, analyse, arms_in, measured
-from activedpo_cli.experiments.distance import KL, distance_plot, distance_table
+from activedpo_cli.experiments.distance import KL, AtEqualKL, at_equal_kl, distance_plot, distance_table
 from activedpo_cli.experiments.figures import curve_plot, difference_plot
 from activedpo_cli.experiments.folder import RESULTS_NAME, ExperimentFolder
 from activedpo_cli.experiments.grid_tables import grid_tables
@@ -71,6 +71,10 @@ def summarise(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, Any]
             for name in TITLES
             if (used := _rows_with(rows, name))
         },
+        "at_equal_kl": {
+            name: {arm: asdict(entry) for arm, entry in _at_equal_kl(rows, name, spec).items()}
+            for name in _against_kl(rows)
+        },
     }
 
 
@@ -82,7 +86,9 @@ def all_tables(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Table]:
         *(curve_table(title, curves, spec.baseline) for title, curves in found),
         *grid_tables(found, spec),
         *(point_table(f"{title}, after each iteration", curves) for title, curves in found),
-        distance_table(rows, _against_kl(rows), counterparts(spec, spec.baseline)),
+        distance_table(
+            {title: _at_equal_kl(rows, measure, spec) for measure, title in _against_kl(rows).items()}, rows
+        ),
         other_table(rows, arms),
         cost_table(rows, arms),
     ]
@@ -118,6 +124,11 @@ def _rows_with(rows: Sequence[ResultRow], measure: str) -> list[ResultRow]:
 
 def _analysed(rows: Sequence[ResultRow], measure: str, spec: ExperimentSpec) -> list[ArmCurve]:
     return analyse(rows, measure, counterparts(spec, spec.baseline), counterparts(spec, spec.ceiling))
+
+
+def _at_equal_kl(rows: Sequence[ResultRow], measure: str, spec: ExperimentSpec) -> dict[str, AtEqualKL]:
+    ceilings = set(counterparts(spec, spec.ceiling).values())
+    return at_equal_kl(rows, measure, counterparts(spec, spec.baseline), ceilings)
 
 
 def _as_json(curve: ArmCurve) -> dict[str, Any]:
@@ -185,6 +196,12 @@ def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
                 if fewest < FEWEST_SEEDS
                 else "."
             )
+        )
+    if any(_at_equal_kl(rows, measure, spec) for measure in _against_kl(rows)):
+        sentences.append(
+            "At equal KL an arm is compared with the baseline where both are equally far from the reference, over those "
+            "evaluations of either whose KL lies within the other's; its p is that of these differences, not of the height. "
+            "An arm that is slower comes to the same KL with more labels."
         )
     if spec.ceiling is not None and any(arm.partition("+")[0] == spec.ceiling for arm in counts):
         sentences.append(f"{spec.ceiling} reads the answers before it buys them: it is a ceiling, not a method.")

@@ -19,7 +19,7 @@ def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) ->
             str(len(row.seeds)),
             with_interval(*row.height),
             "" if row.height_difference is None else with_interval(*row.height_difference.interval),
-            _p_value(row.height_difference),
+            p_value(row.height_difference),
             with_interval(*row.mean[-1]),
             "" if row.differences is None else with_interval(*row.differences[-1]),
             "" if baseline is None else _labels(row),
@@ -115,15 +115,16 @@ def markdown(tables: Sequence[Table]) -> str:
     return "\n\n".join(f"**{entry.title}**\n\n{_markdown_rows(entry)}" for entry in tables) + "\n"
 
 
-def _markdown_rows(entry: Table) -> str:
-    lines = [entry.columns, ["---"] * len(entry.columns), *entry.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _p_value(difference: Difference | None) -> str:
+def p_value(difference: Difference | None) -> str:
+    """`0.021 (0.062)`, the latter corrected."""
     if difference is None:
         return ""
     return f"{difference.p_value:.3f}" + ("" if difference.adjusted is None else f" ({difference.adjusted:.3f})")
+
+
+def _markdown_rows(entry: Table) -> str:
+    lines = [entry.columns, ["---"] * len(entry.columns), *entry.rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _labels(row: ArmCurve) -> str:

@@ -10,6 +10,7 @@ point one way, about 1/√n where n of them have nothing in common. Writes one t
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -54,14 +55,30 @@ def of_iteration(model: PreTrainedModel, iteration: Path) -> list[float]:
     return [fmean(gaps), float(lengths.mean()), float(steps.sum(dim=0).norm() / lengths.sum())]
 
 
+def finished(folder: Path, arm: str) -> list[Path]:
+    """The runs of an arm that got as far as its longest; raises ValueError where there is none."""
+    found = {
+        run: len(list(run.glob("iter-*/evaluate/manifest.json")))
+        for run in sorted((folder / "runs").glob(f"{arm}-s[0-9]*"))
+    }
+    if not any(found.values()):
+        raise ValueError(f"`{folder}` has no finished run of `{arm}`")
+    return [run for run, iterations in found.items() if iterations == max(found.values())]
+
+
+@cache
+def initial_model(name: str) -> PreTrainedModel:
+    """π_ref of the runs."""
+    return AutoModelForCausalLM.from_pretrained(name).eval()
+
+
 def main(folder: Path, arms: Sequence[str]) -> None:
     """Write the table."""
     torch.set_num_threads(1)
-    rows, models = [], {}
+    rows = []
     for arm in arms:
-        runs = sorted((folder / "runs").glob(f"{arm}-s[0-9]*"))
-        name = YAML(typ="safe").load((runs[0] / "config.yaml").read_text())["model"]["name"]
-        model = models.setdefault(name, AutoModelForCausalLM.from_pretrained(name).eval())
+        runs = finished(folder, arm)
+        model = initial_model(YAML(typ="safe").load((runs[0] / "config.yaml").read_text())["model"]["name"])
         found = [[of_iteration(model, at) for at in sorted(run.glob("iter-*"))] for run in runs]
         means = [[fmean(column) for column in zip(*iterations, strict=True)] for iterations in found]
         rows.append(
