@@ -17,7 +17,7 @@ from activedpo_cli.reports.section import Table, table
 from activedpo_cli.reports.wording import number, with_interval
 
 KL = "kl_to_reference"
-Path = Sequence[tuple[float, float]]
+KLPath = Sequence[tuple[float, float]]
 """(KL, reward) of a run, in the order of its evaluations; the first is the initial model."""
 
 
@@ -26,8 +26,8 @@ class AtEqualKL:
     """An arm minus the baseline where both are equally far from the reference.
 
     Attributes:
-        difference: Over seeds, of a seed's mean difference over those evaluations of either run whose KL the other has
-            passed. Both count alike, so that the sign turns with the arms, and so does what straight lines between
+        difference: Over seeds, of a seed's mean difference over those evaluations of either run whose KL lies
+            within that of the other. Both count alike, so that the sign turns with the arms, and so does what straight lines between
             evaluations leave out of a bent curve. They are straight in √KL, along which rewards rise most evenly.
         seeds: How many seeds have such an evaluation.
         compared: The share of evaluations, those of iteration 0 left out, that could be compared.
@@ -109,23 +109,23 @@ def _paths(rows: Sequence[ResultRow], arm: str, measure: str) -> dict[int, list[
     return dict(sorted(found.items()))
 
 
-def _gains(own: Path, base: Path) -> list[float]:
+def _gains(own: KLPath, base: KLPath) -> list[float]:
     forth = differences_at_equal(*_rooted(own[1:]), *_rooted(base))
     back = differences_at_equal(*_rooted(base[1:]), *_rooted(own))
     return [*forth, *(-difference for difference in back)]
 
 
-def _rooted(path: Path) -> tuple[list[float], list[float]]:
+def _rooted(path: KLPath) -> tuple[list[float], list[float]]:
     return [math.sqrt(max(distance, 0.0)) for distance, _ in path], [value for _, value in path]
 
 
-def _evaluations(paths: Mapping[str, Mapping[int, Path]], arm: str, base: str) -> int:
+def _evaluations(paths: Mapping[str, Mapping[int, KLPath]], arm: str, base: str) -> int:
     """How many there are of both where both have the seed, those of the initial model left out."""
     seeds = [seed for seed in paths[arm] if seed in paths[base]]
     return sum(len(paths[name][seed]) - 1 for seed in seeds for name in (arm, base))
 
 
-def _columns(path: Path) -> tuple[list[float], list[float]]:
+def _columns(path: KLPath) -> tuple[list[float], list[float]]:
     return [point[0] for point in path], [point[1] for point in path]
 
 
