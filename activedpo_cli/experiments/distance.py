@@ -27,8 +27,8 @@ class AtEqualKL:
 
     Attributes:
         difference: Over seeds, of a seed's mean difference over those evaluations of either run whose KL lies within the
-            other's. Both count alike, so that the sign turns with the arms, and what straight lines between evaluations leave
-            out of a bent curve goes out again. They are straight in √KL, along which rewards rise most evenly.
+            other's. Both count alike, so that the sign turns with the arms, and what straight lines between evaluations
+            leave out of a bent curve goes out again. They are straight in √KL, along which rewards rise most evenly.
         seeds: How many seeds have such an evaluation.
         compared: The share of evaluations, those of iteration 0 left out, that could be compared.
 

@@ -72,7 +72,7 @@ def summarise(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, Any]
             if (used := _rows_with(rows, name))
         },
         "at_equal_kl": {
-            name: {arm: asdict(entry) for arm, entry in _at_equal_kl(rows, name, spec).items()}
+            name: {arm: _as_json(entry) for arm, entry in _at_equal_kl(rows, name, spec).items()}
             for name in _against_kl(rows)
         },
     }
@@ -131,8 +131,8 @@ def _at_equal_kl(rows: Sequence[ResultRow], measure: str, spec: ExperimentSpec) 
     return at_equal_kl(rows, measure, counterparts(spec, spec.baseline), ceilings)
 
 
-def _as_json(curve: ArmCurve) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(asdict(curve)))
+def _as_json(entry: ArmCurve | AtEqualKL) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(asdict(entry)))
     return found
 
 
