@@ -1,11 +1,13 @@
 """Does the score of a pair know how far apart its two responses are in reward?
 
-    python docs/experiments/picked_gaps.py RUN [RUN…]
+    python docs/experiments/picked_gaps.py RUN [RUN…]     writes docs/results/picked-gaps/tables.json
 
-For runs of the built-in task with features in iteration 1. Picks 50 pairs again under several settings, without training,
-and prints the mean |difference in reward| of the picked pairs, of all candidates, and of the 50 pairs where it is largest.
+For runs of the built-in task with features in iteration 1. Picks 50 pairs again under several settings, without training.
+The table has a row for each run and setting: the mean |difference in reward| of the picked pairs, of all candidates, and of
+the 50 pairs where it is largest.
 """
 
+import json
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -20,9 +22,11 @@ from activedpo_cli.core.normalisation import unit_rows
 from activedpo_cli.core.pair_features import difference_features
 from activedpo_cli.oracles import reward_model
 from activedpo_cli.records import FeatureRow
+from activedpo_cli.reports.wording import number
 from activedpo_cli.settings import LabelSettings
 
 BUDGET = 50
+OUTPUT = Path(__file__).resolve().parents[1] / "results" / "picked-gaps" / "tables.json"
 
 
 def read_pool(run: Run) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
@@ -40,8 +44,7 @@ def read_pool(run: Run) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     return read_columns(folder)["features"].double(), np.array(rewards), np.array(couples)
 
 
-def print_row(
-    label: str,
+def row_of(
     features: torch.Tensor,
     gaps: np.ndarray,
     couples: np.ndarray,
@@ -49,8 +52,8 @@ def print_row(
     ridge: float = 0.1,
     budget: int = BUDGET,
     normalise: str = "response",
-) -> None:
-    """Pick and print one line; `ridge` is in units of the mean squared norm of a response's features."""
+) -> list[str]:
+    """Pick, and the cells of a row; `ridge` is in units of the mean squared norm of a response's features."""
     used = unit_rows(features) if normalise == "response" else features
     rows = torch.as_tensor(couples)
     phi = difference_features(used, rows[:, 0], rows[:, 1], normalise=normalise == "pair")
@@ -58,26 +61,32 @@ def print_row(
     priority = torch.randperm(len(couples), generator=torch.Generator().manual_seed(0))
     picked, _ = greedy_uncertainty(phi, phi[:0], ridge * scale, budget, priority=priority)
     norms = phi.norm(dim=1).numpy()
-    correlation = np.corrcoef(norms, gaps)[0, 1] if norms.std() > 1e-9 else float("nan")
-    print(
-        f"  {label:24} norm {norms.mean():6.2f} ± {norms.std():5.2f}   correlation {correlation:+.2f}   picked "
-        f"{gaps[picked.numpy()].mean():.2f}   all {gaps.mean():.2f}   largest {np.sort(gaps)[-budget:].mean():.2f}"
-    )
+    correlation = number(float(np.corrcoef(norms, gaps)[0, 1]), 2) if norms.std() > 1e-9 else ""
+    means = (gaps[picked.numpy()].mean(), gaps.mean(), np.sort(gaps)[-budget:].mean())
+    return [f"{norms.mean():.2f} ± {norms.std():.2f}", correlation, *(number(float(mean), 2) for mean in means)]
 
 
 def main(paths: list[str]) -> None:
-    """Print a block for each run."""
+    """Write the table."""
+    rows = []
     for path in paths:
         features, rewards, couples = read_pool(Run.open(Path(path)))
         gaps = np.abs(rewards[couples[:, 0]] - rewards[couples[:, 1]])
-        print(f"{Path(path).name}: {len(couples)} candidates")
-        print_row("as shipped", features, gaps, couples)
-        print_row("first third of the pool", features, gaps[: len(gaps) // 3], couples[: len(gaps) // 3])
-        print_row("budget 10", features, gaps, couples, budget=10)
-        print_row("ridge 0.001", features, gaps, couples, ridge=0.001)
-        print_row("ridge 10", features, gaps, couples, ridge=10.0)
-        print_row("normalise pair", features, gaps, couples, normalise="pair")
-        print_row("normalise none", features, gaps, couples, normalise="none")
+        third = len(gaps) // 3
+        found = {
+            "as shipped": row_of(features, gaps, couples),
+            "first third of the pool": row_of(features, gaps[:third], couples[:third]),
+            "budget 10": row_of(features, gaps, couples, budget=10),
+            "λ 0.001": row_of(features, gaps, couples, ridge=0.001),
+            "λ 10": row_of(features, gaps, couples, ridge=10.0),
+            "pair normalised": row_of(features, gaps, couples, normalise="pair"),
+            "not normalised, λ 0.1 of the mean squared norm": row_of(features, gaps, couples, normalise="none"),
+        }
+        rows += [[Path(path).name, label, *cells] for label, cells in found.items()]
+    columns = ["run", "setting", "‖φ‖ of candidates", "its correlation with the difference", "picked", "all", "largest"]
+    table = {"title": "Mean difference in reward within pairs", "columns": columns, "rows": rows}
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps([table], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
