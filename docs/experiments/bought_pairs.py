@@ -7,7 +7,6 @@ under the initial model, less that of the other. Agreement is ‖Σz‖ / Σ‖z
 point one way, about 1/√n where n of them have nothing in common. Writes one table, a row for each arm.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -15,19 +14,13 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from result_table import rows_of, write_table
 from ruamel.yaml import YAML
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from activedpo_cli.core.statistics import mean_interval
 from activedpo_cli.reports.wording import with_interval
-
-OUTPUT = Path(__file__).resolve().parents[1] / "results" / "bought-pairs" / "tables.json"
-
-
-def rows_of(path: Path) -> list[dict]:
-    """The records of a file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def state_of(model: PreTrainedModel, response: dict) -> Tensor:
@@ -84,13 +77,8 @@ def main(folder: Path, arms: Sequence[str]) -> None:
         rows.append(
             [arm, str(len(runs)), *(with_interval(*mean_interval(column)) for column in zip(*means, strict=True))]
         )
-    table = {
-        "title": "The pairs bought, means over five iterations",
-        "columns": ["arm", "seeds", "difference in score", "distance of states", "agreement of the answers"],
-        "rows": rows,
-    }
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([table], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    columns = ["arm", "seeds", "difference in score", "distance of states", "agreement of the answers"]
+    write_table("bought-pairs", "The pairs bought, means over five iterations", columns, rows)
 
 
 if __name__ == "__main__":

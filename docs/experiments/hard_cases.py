@@ -12,16 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from result_table import rows_of, write_table
+
 from activedpo_cli.core.statistics import mean_interval
 from activedpo_cli.reports.wording import with_interval
 
-OUTPUT = Path(__file__).resolve().parents[1] / "results" / "hard-cases" / "tables.json"
 SHARE = 0.2
-
-
-def rows_of(path: Path) -> list[dict]:
-    """The records of a file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def by_prompt(rows: Sequence[dict]) -> dict[str, float]:
@@ -58,19 +54,14 @@ def main(folder: Path, arms: Sequence[str]) -> None:
         oracle = json.loads((runs[0] / "iter-001" / "label" / "manifest.json").read_text())["settings"]["label.oracle"]
         columns = zip(*(measures(run, oracle) for run in runs), strict=True)
         rows.append([arm, str(len(runs)), *(with_interval(*mean_interval(column)) for column in columns)])
-    table = {
-        "title": "After the last iteration, by how the initial model did",
-        "columns": [
-            "arm",
-            "seeds",
-            "prompts that began lowest (a fifth)",
-            "prompts that began highest (a fifth)",
-            "worst fifth of the answers",
-        ],
-        "rows": rows,
-    }
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([table], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    columns = [
+        "arm",
+        "seeds",
+        "prompts that began lowest (a fifth)",
+        "prompts that began highest (a fifth)",
+        "worst fifth of the answers",
+    ]
+    write_table("hard-cases", "After the last iteration, by how the initial model did", columns, rows)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ The table has a row for each run and setting: the mean |difference in reward| of
 the 50 pairs where it is largest.
 """
 
-import json
 import sys
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
+from result_table import write_table
 
 from activedpo_cli.artifacts.feature_files import read_columns
 from activedpo_cli.artifacts.run import Run
@@ -26,7 +26,6 @@ from activedpo_cli.reports.wording import number
 from activedpo_cli.settings import LabelSettings
 
 BUDGET = 50
-OUTPUT = Path(__file__).resolve().parents[1] / "results" / "picked-gaps" / "tables.json"
 
 
 def read_pool(run: Run) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
@@ -84,9 +83,7 @@ def main(paths: list[str]) -> None:
         }
         rows += [[Path(path).name, label, *cells] for label, cells in found.items()]
     columns = ["run", "setting", "‖φ‖ of candidates", "its correlation with the difference", "picked", "all", "largest"]
-    table = {"title": "Mean difference in reward within pairs", "columns": columns, "rows": rows}
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([table], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_table("picked-gaps", "Mean difference in reward within pairs", columns, rows)
 
 
 if __name__ == "__main__":
