@@ -2,8 +2,8 @@
 
 import sys
 
+from activedpo_cli.base.errors import InterruptedByUserError
 from activedpo_cli.cli.signals import stoppable
-from activedpo_cli.errors import InterruptedByUserError
 
 
 def main() -> None:

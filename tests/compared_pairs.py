@@ -1,7 +1,7 @@
 """Comparisons made by hand, for tests of oracles and of labelling."""
 
+from activedpo_cli.base.records import PromptText, Response, pair_id
 from activedpo_cli.oracles.base import Comparison
-from activedpo_cli.records import PromptText, Response, pair_id
 
 
 def make_response(prompt_number: int, index: int, text: str, scores: dict[str, float] | None = None) -> Response:

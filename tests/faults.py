@@ -1,6 +1,6 @@
 """Lets a command fail at its n-th change to a file: as if it were killed, the power went, or the disk were full or broken.
 
-What is hooked are the few `operations` of `activedpo_cli.artifacts`, through which all writing goes. What the system was
+What is hooked are the few `operations` of `activedpo_cli.store`, through which all writing goes. What the system was
 told to keep, by fsync of files and folders, is followed as well, so that a power cut takes all the rest.
 """
 
@@ -37,7 +37,7 @@ class Fault:
 
     def install(self) -> None:
         """Hook the operations of this process."""
-        from activedpo_cli.artifacts.operations import operations
+        from activedpo_cli.store.operations import operations
 
         if self.kind == "limit":
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.at, self.at))
@@ -139,7 +139,7 @@ class Fault:
 
 def note_answers(path: str) -> None:
     """Write down the id of every pair whose label this process acknowledges, once it has."""
-    from activedpo_cli.artifacts.label_log import LabelLog
+    from activedpo_cli.store.label_log import LabelLog
 
     plain = LabelLog.append
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

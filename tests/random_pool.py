@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from activedpo_cli.acquisition.base import Candidates, Labelled
+from activedpo_cli.select.methods.base import Candidates, Labelled
 
 RESPONSES = 4
 

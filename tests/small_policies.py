@@ -7,8 +7,8 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from activedpo_cli.base.settings import AdapterSettings
 from activedpo_cli.models.loading import load_base_model
-from activedpo_cli.settings import AdapterSettings
 
 CPU = torch.device("cpu")
 ADAPTER = AdapterSettings(r=4, lora_alpha=8)

@@ -4,7 +4,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.display import display_text
+from activedpo_cli.base.display import display_text
 
 ANY_TEXT = st.text(st.characters(codec=None) | st.sampled_from("\x1b\x9b\x07\r\x7f\u202e\u2066\u200f\u2028\ud800"))
 BIDI_CLASSES = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}

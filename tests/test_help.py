@@ -9,8 +9,8 @@ import pytest
 from command_line import activedpo
 from typer.main import get_command
 
+from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.cli.app import app
-from activedpo_cli.settings import SECTIONS, Config
 
 GROUP = get_command(app)
 

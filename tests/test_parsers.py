@@ -15,30 +15,30 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
 
-from activedpo_cli import yaml_text
-from activedpo_cli.artifacts.jsonl import encode_rows, read_json, read_rows
-from activedpo_cli.artifacts.label_log import LabelLog
-from activedpo_cli.artifacts.manifest import Manifest, OutputFile, read_manifest, write_manifest
-from activedpo_cli.artifacts.run_record import read_base, read_facts
-from activedpo_cli.artifacts.tensors import count_tensor_rows, read_metadata, read_tensors
-from activedpo_cli.config import parse_assignment, parse_config, render_config, with_changes
-from activedpo_cli.errors import ActiveDPOError
+from activedpo_cli.base import yaml_text
+from activedpo_cli.base.config import parse_assignment, parse_config, render_config, with_changes
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.progress import SilentProgress
+from activedpo_cli.base.records import Label, Response
+from activedpo_cli.base.settings import Config, PromptSettings
+from activedpo_cli.base.tables import TABLE_SUFFIXES, read_table
+from activedpo_cli.base.tensor_rows import TensorRows
 from activedpo_cli.experiments.spec import BUILT_IN, arms_of, read_spec
-from activedpo_cli.generation._recorded import read_recorded, read_recorded_pairs
-from activedpo_cli.labelling.exchange import export_pairs, import_answers
+from activedpo_cli.generate.backends._recorded import read_recorded, read_recorded_pairs
+from activedpo_cli.label.exchange import export_pairs, import_answers
 from activedpo_cli.models import resolve
 from activedpo_cli.models.merging import merge_adapter_model
 from activedpo_cli.models.resolve import ModelLocation, model_digest
 from activedpo_cli.oracles.base import Comparison
-from activedpo_cli.progress import SilentProgress
 from activedpo_cli.prompts._collect import collect_prompts
-from activedpo_cli.records import Label, Response
-from activedpo_cli.settings import Config, PromptSettings
-from activedpo_cli.stages.pair_list import read_pairs
-from activedpo_cli.stages.pick_log import PickLog
-from activedpo_cli.stages.sft_data import read_sft_rows
-from activedpo_cli.tables import TABLE_SUFFIXES, read_table
-from activedpo_cli.tensor_rows import TensorRows
+from activedpo_cli.select.from_files.pair_list import read_pairs
+from activedpo_cli.select.from_files.pick_log import PickLog
+from activedpo_cli.store.jsonl import encode_rows, read_json, read_rows
+from activedpo_cli.store.label_log import LabelLog
+from activedpo_cli.store.manifest import Manifest, OutputFile, read_manifest, write_manifest
+from activedpo_cli.store.run_record import read_base, read_facts
+from activedpo_cli.store.tensors import count_tensor_rows, read_metadata, read_tensors
+from activedpo_cli.train.sft_data import read_sft_rows
 
 TEXT = 'a "b", \u2028\x85\x0b\x0c\x00\x1b[31m [/x] =1+1 \u202e\u200b {{ 7 * 7 }} \U0001f600 end'
 ROWS = [

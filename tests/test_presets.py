@@ -2,10 +2,10 @@
 
 import pytest
 
-from activedpo_cli.errors import UsageError
-from activedpo_cli.presets import available_presets, read_preset
+from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.presets import available_presets, read_preset
+from activedpo_cli.base.settings import Config
 from activedpo_cli.prompts import tiny as tiny_prompts
-from activedpo_cli.settings import Config
 
 
 def test_presets_are_valid_settings():

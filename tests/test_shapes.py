@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, TypeCheckError
 from torch import Tensor
 
-from activedpo_cli import shapes
-from activedpo_cli.acquisition.base import Candidates, take_in_order
-from activedpo_cli.core.pair_features import difference_features
+from activedpo_cli.base import shapes
+from activedpo_cli.pairs.pair_features import difference_features
+from activedpo_cli.select.methods.base import Candidates, take_in_order
 
 ROWS = torch.arange(3)
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from activedpo_cli import text_lines
-from activedpo_cli.artifacts.jsonl import read_json, read_rows
-from activedpo_cli.config import parse_config
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base import text_lines
+from activedpo_cli.base.config import parse_config
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.records import Prompt
+from activedpo_cli.base.tables import read_table
+from activedpo_cli.base.tensor_rows import TensorRows
+from activedpo_cli.base.yaml_text import read_yaml
 from activedpo_cli.experiments.spec import read_spec
-from activedpo_cli.labelling.exchange import import_answers
-from activedpo_cli.records import Prompt
-from activedpo_cli.tables import read_table
-from activedpo_cli.tensor_rows import TensorRows
-from activedpo_cli.yaml_text import read_yaml
+from activedpo_cli.label.exchange import import_answers
+from activedpo_cli.store.jsonl import read_json, read_rows
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"

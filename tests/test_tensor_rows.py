@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from activedpo_cli.core.pair_rows import DifferenceRows
-from activedpo_cli.errors import InvalidDataError
-from activedpo_cli.tensor_rows import TensorRows
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.tensor_rows import TensorRows
+from activedpo_cli.select.design.pair_rows import DifferenceRows
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])

@@ -13,10 +13,10 @@ from command_line import on, refused, snapshot
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from activedpo_cli.config import render_config, with_changes
-from activedpo_cli.errors import ActiveDPOError, UsageError
-from activedpo_cli.settings import Config
-from activedpo_cli.yaml_text import changed_yaml, one_line, read_yaml
+from activedpo_cli.base.config import render_config, with_changes
+from activedpo_cli.base.errors import ActiveDPOError, UsageError
+from activedpo_cli.base.settings import Config
+from activedpo_cli.base.yaml_text import changed_yaml, one_line, read_yaml
 
 MEANINGS = {  # what YAML 1.2 says they are; 1.1 differs in most
     "no": "no",

@@ -8,12 +8,15 @@ from statistics import median
 import torch
 from peft import PeftModel
 
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.out_of_memory import is_out_of_memory
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.bench.flops import plain_flops
 from activedpo_cli.bench.one_at_a_time import AT_A_TIME, OneAtATime, time_one_at_a_time
 from activedpo_cli.bench.peak_memory import peak_memory
 from activedpo_cli.bench.timing import median_ratio, seconds_in_turns
 from activedpo_cli.bench.workload import Workload
-from activedpo_cli.errors import ActiveDPOError
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.checkpointing import checkpointed_layers
 from activedpo_cli.gradients.lora_matrices import active_lora_matrices
@@ -21,9 +24,6 @@ from activedpo_cli.gradients.per_response import plain_pass, response_gradients
 from activedpo_cli.gradients.projections import make_projection
 from activedpo_cli.gradients.projections.base import Projection
 from activedpo_cli.gradients.quality import ProjectionQuality, advice, cosine_errors
-from activedpo_cli.out_of_memory import is_out_of_memory
-from activedpo_cli.progress import Progress
-from activedpo_cli.seeds import derive_seed
 
 PAIRS_WANTED = 256
 """Of responses, for the projection's error; batches beyond those that have so many are not looked at."""

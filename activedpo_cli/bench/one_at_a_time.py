@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from activedpo_cli.base.shapes import Float
 from activedpo_cli.bench.timing import seconds
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.logps import summed_logps
 from activedpo_cli.gradients.lora_matrices import active_lora_matrices
 from activedpo_cli.gradients.model_state import evaluation_mode, frozen_parameters
-from activedpo_cli.shapes import Float
 
 AT_A_TIME = 16
 ENTRIES_AT_ONCE = 2**24

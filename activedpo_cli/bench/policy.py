@@ -8,12 +8,12 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
+from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.bench.workload import Workload
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError
 from activedpo_cli.models.loading import DTYPES, context_length, context_length_at, load_base_model, pick_device
 from activedpo_cli.models.random_models import ARCHITECTURES, random_base_model, random_config, random_policy
 from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, resolve_model
-from activedpo_cli.seeds import derive_seed
 
 
 @dataclass(frozen=True, kw_only=True)

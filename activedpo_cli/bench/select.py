@@ -7,13 +7,13 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.bench.peak_memory import peak_memory
 from activedpo_cli.bench.select_baselines import inverse_design, scores_as_written, sherman_morrison, textbook
 from activedpo_cli.bench.timing import seconds
-from activedpo_cli.core.greedy import greedy_uncertainty
-from activedpo_cli.core.normalisation import unit_rows
-from activedpo_cli.progress import Progress
-from activedpo_cli.seeds import derive_seed
+from activedpo_cli.pairs.normalisation import unit_rows
+from activedpo_cli.select.design.greedy import greedy_uncertainty
 
 CPU = torch.device("cpu")
 LARGEST_INVERTED = 1024

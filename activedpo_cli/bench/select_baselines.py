@@ -1,9 +1,9 @@
-"""Other ways to pick greedily, in their fastest form that was found: what `core.greedy` is timed against."""
+"""Other ways to pick greedily, in their fastest form that was found: what `select.design.greedy` is timed against."""
 
 import torch
 from torch import Tensor
 
-from activedpo_cli.core.design_matrix import design_matrix, pair_uncertainty
+from activedpo_cli.select.design.design_matrix import design_matrix, pair_uncertainty
 
 
 def inverse_design(labelled: Tensor, ridge: float) -> Tensor:

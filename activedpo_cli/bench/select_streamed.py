@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.tensor_rows import TensorRows
 from activedpo_cli.bench.select_baselines import inverse_design, scores_as_written
-from activedpo_cli.core.pair_rows import DifferenceRows
-from activedpo_cli.core.pooled_greedy import PoolSize, pooled_greedy
-from activedpo_cli.errors import ActiveDPOError
-from activedpo_cli.progress import Progress
-from activedpo_cli.seeds import derive_seed
-from activedpo_cli.tensor_rows import TensorRows
+from activedpo_cli.select.design.pair_rows import DifferenceRows
+from activedpo_cli.select.design.pooled_greedy import PoolSize, pooled_greedy
 
 WRITTEN_AT_ONCE = 2**14
 TIMED = 2**16

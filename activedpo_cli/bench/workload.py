@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.gradients.batch import ResponseBatch, pad_responses
 from activedpo_cli.gradients.packing import packed
-from activedpo_cli.seeds import derive_seed
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The command line: flags in, one call into `stages`, text out. No arithmetic, no files."""
+"""The command line: flags in, one call into the layers below, text out. No arithmetic, no files."""

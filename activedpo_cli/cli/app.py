@@ -12,6 +12,10 @@ import typer
 from typer.core import TyperGroup
 
 from activedpo_cli import __version__
+from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated
+from activedpo_cli.base.interruption import is_requested
+from activedpo_cli.base.out_of_memory import is_out_of_memory
+from activedpo_cli.base.redaction import redacted
 from activedpo_cli.cli import (
     bench_commands,
     experiment_commands,
@@ -23,10 +27,6 @@ from activedpo_cli.cli import (
 from activedpo_cli.cli.render import print_error, print_message, safe_text
 from activedpo_cli.cli.several_processes import LOOKING, refuse_further_processes
 from activedpo_cli.cli.signals import stoppable
-from activedpo_cli.errors import ActiveDPOError, InterruptedByUserError, Terminated
-from activedpo_cli.interruption import is_requested
-from activedpo_cli.out_of_memory import is_out_of_memory
-from activedpo_cli.redaction import redacted
 
 DISTRIBUTIONS = {"ruamel": "ruamel.yaml"}
 """What installs a package, where it is called otherwise."""

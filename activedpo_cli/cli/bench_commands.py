@@ -67,13 +67,13 @@ def featurize(
 
     Example:   activedpo bench featurize --model gemma-2b --responses 32 --prompt-tokens 256 --response-tokens 256
     """
+    from activedpo_cli.base.config import with_changes
+    from activedpo_cli.base.settings import Config
     from activedpo_cli.bench.featurize import FeaturizePlan, measure_featurize
     from activedpo_cli.bench.policy import PolicyRequest, load_policy
     from activedpo_cli.bench.workload import Workload
     from activedpo_cli.cli.bench_output import print_featurize
     from activedpo_cli.cli.render import make_progress
-    from activedpo_cli.config import with_changes
-    from activedpo_cli.settings import Config
 
     defaults = DEFAULT_MODEL_ADAPTER if model == DEFAULT_MODEL else {}
     config = with_changes(Config(), {**defaults, **all_given(given, None)})
@@ -129,12 +129,12 @@ def select(
 
     Example:   activedpo bench select --pairs 1000 --proj-dim 1024 --no-streamed
     """
+    from activedpo_cli.base.errors import UsageError
     from activedpo_cli.bench.select import SelectPlan, measure_select
     from activedpo_cli.bench.select_streamed import StreamedPlan, measure_streamed
     from activedpo_cli.cli.render import make_progress
     from activedpo_cli.cli.select_bench_output import print_select
-    from activedpo_cli.errors import UsageError
-    from activedpo_cli.stages.method_settings import check_ridge
+    from activedpo_cli.select.method_settings import check_ridge
 
     check_ridge(ridge, "--ridge 0.1")
     if budget > min(pairs, streamed_pairs):

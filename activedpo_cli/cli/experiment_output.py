@@ -2,8 +2,8 @@
 
 import typer
 
+from activedpo_cli.base.errors import ActiveDPOError, BusyError
 from activedpo_cli.cli.render import print_json, print_message, print_result, print_table
-from activedpo_cli.errors import ActiveDPOError, BusyError
 from activedpo_cli.experiments.conduct import ExperimentResult
 
 SHOWN = 3

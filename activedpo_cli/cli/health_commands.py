@@ -24,11 +24,11 @@ def verify(run: RunOption = None, quiet: QuietOption = False, json: JsonOption =
 
     Example:   activedpo verify --run tldr
     """
-    from activedpo_cli.artifacts.run import Run, run_path
+    from activedpo_cli.base.errors import InvalidDataError
     from activedpo_cli.cli.health_output import print_verification
     from activedpo_cli.cli.render import make_progress, print_json
-    from activedpo_cli.errors import InvalidDataError
-    from activedpo_cli.stages.verify import verify_run
+    from activedpo_cli.health.verify import verify_run
+    from activedpo_cli.store.run import Run, run_path
 
     opened = Run.open(run_path(run))
     found = verify_run(opened, make_progress(quiet))
@@ -54,10 +54,10 @@ def doctor(
 
     Example:   activedpo doctor --folder /scratch/runs
     """
+    from activedpo_cli.base.errors import ActiveDPOError
     from activedpo_cli.cli.health_output import print_checks
     from activedpo_cli.cli.render import print_json
-    from activedpo_cli.errors import ActiveDPOError
-    from activedpo_cli.stages.doctor import examine
+    from activedpo_cli.health.doctor import examine
 
     checks = examine(folder, network=network)
     print_json(checks) if json else print_checks(checks)

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.artifacts.run import SFT, STAGES
+from activedpo_cli.base.display import display_text
 from activedpo_cli.cli.chart import sparkline
 from activedpo_cli.cli.evaluation_cells import comparable, evaluation_cells, measured_columns
 from activedpo_cli.cli.loop_state import LoopState, duration
 from activedpo_cli.cli.symbols import Symbols
-from activedpo_cli.display import display_text
+from activedpo_cli.store.run import SFT, STAGES
 
 if TYPE_CHECKING:
     from rich.text import Text

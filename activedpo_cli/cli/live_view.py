@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.artifacts.run import Run
+from activedpo_cli.base.display import display_text
 from activedpo_cli.cli.live_layout import live_lines
 from activedpo_cli.cli.loop_state import LoopState, Work, duration
 from activedpo_cli.cli.render import print_message, print_result
 from activedpo_cli.cli.symbols import symbols_for
-from activedpo_cli.display import display_text
-from activedpo_cli.stages.base import StageResult
+from activedpo_cli.engine.step import StageResult
+from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -121,7 +121,7 @@ class LiveView:
             self._state = replace(self._state, **changes)
 
     def _read_evaluations(self) -> None:
-        from activedpo_cli.stages.status import evaluations
+        from activedpo_cli.run.status import evaluations
 
         self._change(evaluations=tuple(evaluations(self._run)))
 

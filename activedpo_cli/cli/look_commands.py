@@ -8,7 +8,7 @@ import typer
 from activedpo_cli.cli.options import IterationOption, JsonOption, QuietOption, RunOption, all_given
 
 if TYPE_CHECKING:
-    from activedpo_cli.artifacts.run import Run
+    from activedpo_cli.store.run import Run
 
 PANEL = "Look"
 
@@ -25,10 +25,10 @@ def status(run: RunOption = None, json: JsonOption = False) -> None:
 
     Example:   activedpo status --run tldr --json
     """
-    from activedpo_cli.artifacts.run import Run, run_path
     from activedpo_cli.cli.look_output import print_status
     from activedpo_cli.cli.render import print_json
-    from activedpo_cli.stages.status import run_status
+    from activedpo_cli.run.status import run_status
+    from activedpo_cli.store.run import Run, run_path
 
     found = run_status(Run.open(run_path(run)))
     if json:
@@ -64,10 +64,10 @@ def show(
 
     Example:   activedpo show --why p000123/i001/r0-r2
     """
-    from activedpo_cli.artifacts.run import Run, run_path
     from activedpo_cli.cli.look_output import print_features, print_pair, print_selection
     from activedpo_cli.cli.render import print_json
-    from activedpo_cli.stages.show import design_details, feature_details, pair_details, selected_pairs
+    from activedpo_cli.run.show import design_details, feature_details, pair_details, selected_pairs
+    from activedpo_cli.store.run import Run, run_path
 
     opened = Run.open(run_path(run))
     if why:
@@ -86,10 +86,10 @@ def show(
 
 
 def _show_why(run: "Run", pair: str | None, iteration: int | None, *, json: bool) -> None:
+    from activedpo_cli.base.errors import UsageError
     from activedpo_cli.cli.render import print_json
     from activedpo_cli.cli.why_output import print_why
-    from activedpo_cli.errors import UsageError
-    from activedpo_cli.stages.why import explain_pair
+    from activedpo_cli.run.why import explain_pair
 
     if pair is None:
         raise UsageError("--why is about one pair", hint="activedpo show --why PAIR; `activedpo show` lists some")
@@ -133,11 +133,11 @@ def compare(
 
     Example:   activedpo compare --set select.activedpo.ridge=10 --set select.apo.greedy=true
     """
-    from activedpo_cli.artifacts.run import Run, run_path
     from activedpo_cli.cli.compare_output import print_comparison
     from activedpo_cli.cli.render import passing_message, print_json
     from activedpo_cli.reports.comparison import check_place, default_place, write_comparison
-    from activedpo_cli.stages.compare import compare_methods
+    from activedpo_cli.run.compare import compare_methods
+    from activedpo_cli.store.run import Run, run_path
 
     opened = Run.open(run_path(run))
     number = iteration or (opened.iterations() or [1])[-1]
@@ -169,9 +169,9 @@ def report(
 
     Example:   activedpo report tldr tldr-random
     """
-    from activedpo_cli.artifacts.run import Run, run_path
     from activedpo_cli.cli.report_output import print_report
     from activedpo_cli.reports.build import build_report
+    from activedpo_cli.store.run import Run, run_path
 
     opened = [Run.open(run_path(name)) for name in runs] if runs else [Run.open(run_path(None))]
     print_report(build_report(opened, output, force=force), json=json, quiet=quiet)
@@ -193,7 +193,7 @@ def list_choices(
     Example:   activedpo ls experiments
     """
     from activedpo_cli.cli.render import print_json, print_message, print_table
-    from activedpo_cli.stages.choices import ALSO
+    from activedpo_cli.run.choices import ALSO
 
     header, rows, found = _listed(what or "methods")
     if json:
@@ -206,7 +206,7 @@ def list_choices(
 
 def _listed(what: str) -> tuple[list[str], list[list[str]], dict[str, Any]]:
     """The header and rows of a table, and the same as JSON."""
-    from activedpo_cli.stages.choices import EXPERIMENTS, choices, method_choices
+    from activedpo_cli.run.choices import EXPERIMENTS, choices, method_choices
 
     if what == "methods":
         methods = method_choices()

@@ -7,16 +7,16 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.artifacts.run import Run
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.progress import Progress
 from activedpo_cli.cli.evaluation_output import print_charts, print_evaluations
 from activedpo_cli.cli.live_view import LiveView
 from activedpo_cli.cli.render import can_redraw, make_progress, passing_message, print_json, print_message, print_result
 from activedpo_cli.cli.stage_output import print_stage
-from activedpo_cli.errors import ActiveDPOError
-from activedpo_cli.progress import Progress
-from activedpo_cli.stages.base import StageResult
-from activedpo_cli.stages.loop import LoopRequest, do_loop
-from activedpo_cli.stages.status import evaluations
+from activedpo_cli.engine.step import StageResult
+from activedpo_cli.run.loop import LoopRequest, do_loop
+from activedpo_cli.run.status import evaluations
+from activedpo_cli.store.run import Run
 
 
 class LoopPrinter:

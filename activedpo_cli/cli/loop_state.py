@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-from activedpo_cli.artifacts.run import SFT, STAGES
+from activedpo_cli.store.run import SFT, STAGES
 
 StageKey = tuple[int, str]
 """Iteration and stage."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origi
 
 import typer
 
-from activedpo_cli.settings import SECTIONS, Config
+from activedpo_cli.base.settings import SECTIONS, Config
 
 RunOption = Annotated[
     Optional[str],
@@ -109,7 +109,7 @@ def with_settings(
 
 def all_given(given: Mapping[str, Any], assignments: Iterable[str] | None) -> dict[str, Any]:
     """Settings given by flags and by `--set`, as values; raises UsageError where one is a secret, which none may be."""
-    from activedpo_cli.config import check_values, parse_assignment
+    from activedpo_cli.base.config import check_values, parse_assignment
 
     found = {key: _parsed(key, value) for key, value in given.items()}
     found |= dict(parse_assignment(text) for text in assignments or ())
@@ -119,7 +119,7 @@ def all_given(given: Mapping[str, Any], assignments: Iterable[str] | None) -> di
 
 def _parsed(key: str, value: Any) -> Any:
     """The value of a flag; a list is typed with commas, also where the setting takes one word instead of a list."""
-    from activedpo_cli.config import read_value
+    from activedpo_cli.base.config import read_value
 
     annotation = _field(key).annotation
     if not isinstance(value, str) or not _is_list(annotation) or _takes_word(annotation):

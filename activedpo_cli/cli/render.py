@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TextIO
 
+from activedpo_cli.base.display import display_text
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.redaction import redacted_text
 from activedpo_cli.cli.symbols import encodable
-from activedpo_cli.display import display_text
-from activedpo_cli.errors import ActiveDPOError
-from activedpo_cli.redaction import redacted_text
 
 STYLES = {"error": "31;1", "hint": "36", "ok": "32", "warning": "33"}
 PLAIN_INTERVAL = 30.0

@@ -52,10 +52,10 @@ def init(
 
     Example:   activedpo init --model gemma-2b --prompts prompts.jsonl --eval-prompts 100
     """
-    from activedpo_cli.artifacts.run import run_path
     from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
-    from activedpo_cli.stages.create import RunRequest, ensure_run
-    from activedpo_cli.stages.names import with_known_names
+    from activedpo_cli.engine.names import with_known_names
+    from activedpo_cli.run.create import RunRequest, ensure_run
+    from activedpo_cli.store.run import run_path
 
     request = RunRequest(run_path(run), preset, with_known_names(all_given(given, set_)), _typed())
     made_run, made = ensure_run(request, make_progress(quiet))
@@ -91,7 +91,7 @@ def run_loop(
     Example:   activedpo run --iterations 5 --method activedpo --budget 50
     """
     from activedpo_cli.cli.loop_output import print_ending, show_loop
-    from activedpo_cli.stages.loop import LoopRequest
+    from activedpo_cli.run.loop import LoopRequest
 
     request = LoopRequest(run, preset, all_given(given, set_), ridge, iterations, device, _typed())
     done = show_loop(request, quiet=quiet, json=json)
@@ -100,6 +100,6 @@ def run_loop(
 
 def _typed() -> list[str]:
     """The command line, with anything that looks like a secret taken out."""
-    from activedpo_cli.redaction import redacted
+    from activedpo_cli.base.redaction import redacted
 
     return redacted(["activedpo", *sys.argv[1:]])

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
 
 FILES_PANEL = "Without a run"
 POOL_PANEL = "From a file of pairs"
@@ -97,7 +97,7 @@ def select_from_pool(
     """`select --pool`: pick among the pairs of a file, by a run that is made of them."""
     from activedpo_cli.cli.render import make_progress
     from activedpo_cli.cli.stage_output import print_pool_choice
-    from activedpo_cli.stages.pool_choice import PoolRequest, do_pool_choice
+    from activedpo_cli.run.pool_choice import PoolRequest, do_pool_choice
 
     request = PoolRequest(pool, run, given, ridge, output, force, device)
     print_pool_choice(do_pool_choice(request, make_progress(quiet)), json=json, quiet=quiet)
@@ -120,7 +120,7 @@ def select_from_files(
     """`select --features`: pick among features and pairs in files, without a run."""
     from activedpo_cli.cli.render import make_progress
     from activedpo_cli.cli.stage_output import print_choice
-    from activedpo_cli.stages.standalone import StandaloneRequest, do_standalone
+    from activedpo_cli.select.from_files.standalone import StandaloneRequest, do_standalone
 
     if features is None or pairs is None or output is None:
         flags = {"--features": features, "--pairs": pairs, "--output": output}

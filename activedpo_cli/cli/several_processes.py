@@ -2,7 +2,7 @@
 
 import os
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
 
 SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where torchrun, accelerate and MPI tell a process how many there are, and where training libraries look for it."""

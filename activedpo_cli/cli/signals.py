@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from activedpo_cli import interruption
-from activedpo_cli.errors import InterruptedByUserError, Terminated
+from activedpo_cli.base import interruption
+from activedpo_cli.base.errors import InterruptedByUserError, Terminated
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_WISH_SECONDS = 0.3

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.cli.options import (
     DeviceOption,
     ForceOption,
@@ -32,7 +33,6 @@ from activedpo_cli.cli.select_forms import (
     select_from_files,
     select_from_pool,
 )
-from activedpo_cli.errors import UsageError
 
 PANEL = "Stages"
 RUN_SETTINGS = ("model", "prompts", "seed")
@@ -269,7 +269,7 @@ def _stage(
 ) -> None:
     from activedpo_cli.cli.render import make_progress, print_json
     from activedpo_cli.cli.stage_output import print_stage, stage_as_json
-    from activedpo_cli.stages.command import StageRequest, do_stage
+    from activedpo_cli.run.command import StageRequest, do_stage
 
     request = StageRequest(name, run, iteration, given, force, device, preset, make, ridge, dict(options or {}))
     result = do_stage(request, make_progress(quiet))

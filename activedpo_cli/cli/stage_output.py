@@ -3,9 +3,9 @@
 from typing import Any
 
 from activedpo_cli.cli.render import print_json, print_message, print_result
-from activedpo_cli.stages.base import StageResult
-from activedpo_cli.stages.pool_choice import PoolChoice
-from activedpo_cli.stages.standalone import StandaloneResult
+from activedpo_cli.engine.step import StageResult
+from activedpo_cli.run.pool_choice import PoolChoice
+from activedpo_cli.select.from_files.standalone import StandaloneResult
 
 
 def print_stage(result: StageResult) -> None:

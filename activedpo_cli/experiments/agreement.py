@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.config import build_config, flat, nested
-from activedpo_cli.errors import ActiveDPOError, RefusedError, UsageError
+from activedpo_cli.base.config import build_config, flat, nested
+from activedpo_cli.base.errors import ActiveDPOError, RefusedError, UsageError
+from activedpo_cli.base.presets import read_preset
+from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.models.resolve import resolve_model
-from activedpo_cli.presets import read_preset
-from activedpo_cli.settings import SECTIONS, Config
-from activedpo_cli.stages.create import RunRequest, preset_for
-from activedpo_cli.stages.method_settings import method_settings
-from activedpo_cli.stages.names import with_known_names
+from activedpo_cli.run.create import RunRequest, preset_for
+from activedpo_cli.select.method_settings import method_settings
 
 
 def check_standing(folder: ExperimentFolder) -> None:

@@ -4,16 +4,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from activedpo_cli.core.learning_curves import (
+from activedpo_cli.experiments.results import ResultRow
+from activedpo_cli.statistics.learning_curves import (
     area_under_curve,
     labels_to_reach,
     labels_to_reach_range,
     mean_curve,
     paired_differences,
 )
-from activedpo_cli.core.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
-from activedpo_cli.core.statistics import MeanInterval, mean_interval
-from activedpo_cli.experiments.results import ResultRow
+from activedpo_cli.statistics.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
+from activedpo_cli.statistics.statistics import MeanInterval, mean_interval
 
 REWARD, SECOND_REWARD = "reward_mean", "second_reward_mean"
 

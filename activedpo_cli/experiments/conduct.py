@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.artifacts.run import run_path
-from activedpo_cli.config import parse_assignment
-from activedpo_cli.errors import ActiveDPOError, UsageError
+from activedpo_cli.base.config import parse_assignment
+from activedpo_cli.base.errors import ActiveDPOError, UsageError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.engine.step import Execution
 from activedpo_cli.experiments.agreement import check_arms, check_source, check_standing
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.experiments.spec import parse_seeds, read_spec, spec_path, with_settings
 from activedpo_cli.experiments.work import do_jobs, prune
-from activedpo_cli.progress import Progress
 from activedpo_cli.reports.section import Table
-from activedpo_cli.stages.base import Execution
+from activedpo_cli.store.run import run_path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from activedpo_cli.core.matched_curves import differences_at_equal
 from activedpo_cli.experiments.analysis import Difference, arms_in, tested
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.experiments.tables import p_value
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.section import Table, table
 from activedpo_cli.reports.wording import number, with_interval
+from activedpo_cli.statistics.matched_curves import differences_at_equal
 
 KL = "kl_to_reference"
 KLPath = Sequence[tuple[float, float]]

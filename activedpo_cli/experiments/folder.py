@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.artifacts import files, jsonl
-from activedpo_cli.artifacts.lock import exclusive, waiting
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import BusyError, InvalidDataError, RefusedError, UsageError
+from activedpo_cli.base.errors import BusyError, InvalidDataError, RefusedError, UsageError
+from activedpo_cli.base.redaction import redacted_text
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, with_variables
-from activedpo_cli.redaction import redacted_text
+from activedpo_cli.store import files, jsonl
+from activedpo_cli.store.lock import exclusive, waiting
+from activedpo_cli.store.run import Run
 
 RESULTS_NAME = "results.jsonl"
 SPEC_NAME = "experiment.json"

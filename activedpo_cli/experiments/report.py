@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli import __version__
-from activedpo_cli.artifacts import files, jsonl
-from activedpo_cli.artifacts.lock import waiting
-from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.experiments.analysis import REWARD, SECOND_REWARD, ArmCurve, analyse, arms_in, measured
 from activedpo_cli.experiments.distance import KL, AtEqualKL, at_equal_kl, distance_plot, distance_table
 from activedpo_cli.experiments.figures import curve_plot, difference_plot
@@ -21,6 +18,9 @@ from activedpo_cli.experiments.tables import cost_table, curve_table, markdown, 
 from activedpo_cli.reports.plot import Plot
 from activedpo_cli.reports.section import Section, Table
 from activedpo_cli.reports.wording import listed
+from activedpo_cli.store import files, jsonl
+from activedpo_cli.store.lock import waiting
+from activedpo_cli.store.manifest import digest_of
 
 SUMMARY_NAME = "summary.json"
 TABLES_NAME = "tables.md"

@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from activedpo_cli.artifacts import files
-from activedpo_cli.artifacts.jsonl import encode_json
-from activedpo_cli.artifacts.run import STAGES, Run
+from activedpo_cli.base.records import EvaluatedResponse, OutcomeRow
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
-from activedpo_cli.records import EvaluatedResponse, OutcomeRow
+from activedpo_cli.store import files
+from activedpo_cli.store.jsonl import encode_json
+from activedpo_cli.store.run import STAGES, Run
 
 MEASURES = (
     "labels_spent",

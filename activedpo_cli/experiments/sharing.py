@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from activedpo_cli.artifacts import files
-from activedpo_cli.artifacts.lock import exclusive
-from activedpo_cli.artifacts.manifest import Started
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.artifacts.stage_folder import StageFolder
-from activedpo_cli.errors import InvalidDataError
-from activedpo_cli.stages.base import Stage
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.engine.step import Stage
+from activedpo_cli.store import files
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.manifest import Started
+from activedpo_cli.store.run import Run
+from activedpo_cli.store.stage_folder import StageFolder
 
 
 def borrow_stage(run: Run, stage: Stage, iteration: int, siblings: Iterable[Run]) -> bool:

@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from activedpo_cli.config import EXCERPTS, check_values
-from activedpo_cli.errors import InvalidDataError, UsageError
-from activedpo_cli.settings import PositiveInt
-from activedpo_cli.yaml_text import read_yaml
+from activedpo_cli.base.config import EXCERPTS, check_values
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.settings import PositiveInt
+from activedpo_cli.base.yaml_text import read_yaml
 
 BUILT_IN = Path(__file__).parent / "specs"
 SFT_MODEL = "/reference/sft/model"

@@ -4,20 +4,20 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from activedpo_cli.artifacts import files
-from activedpo_cli.artifacts.lock import exclusive
-from activedpo_cli.artifacts.run import STAGES, Run
-from activedpo_cli.errors import ActiveDPOError, BusyError, LabelsPendingError
+from activedpo_cli.base.errors import ActiveDPOError, BusyError, LabelsPendingError
+from activedpo_cli.base.interruption import raise_if_requested
+from activedpo_cli.base.progress import Progress, SilentProgress
+from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.step import Execution
+from activedpo_cli.evaluate.initial_evaluation import initial_record
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.experiments.results import rows_of
 from activedpo_cli.experiments.sharing import borrow_initial_evaluation, borrow_stage
-from activedpo_cli.interruption import raise_if_requested
-from activedpo_cli.progress import Progress, SilentProgress
-from activedpo_cli.stages.base import Execution
-from activedpo_cli.stages.command import load_stage
-from activedpo_cli.stages.create import RunRequest, ensure_run
-from activedpo_cli.stages.initial_evaluation import initial_record
-from activedpo_cli.stages.runner import run_stage
+from activedpo_cli.run.command import load_stage
+from activedpo_cli.run.create import RunRequest, ensure_run
+from activedpo_cli.store import files
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.run import STAGES, Run
 
 
 class _Quiet(SilentProgress):

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from activedpo_cli.artifacts import files
+from activedpo_cli.base.interruption import PARENT_PIPE, ends_with_this_process, has_ended
+from activedpo_cli.base.progress import Progress
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
-from activedpo_cli.interruption import PARENT_PIPE, ends_with_this_process, has_ended
-from activedpo_cli.progress import Progress
+from activedpo_cli.store import files
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 20.0

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from activedpo_cli.errors import InvalidDataError
-from activedpo_cli.shapes import Bool, Float, Int
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True)

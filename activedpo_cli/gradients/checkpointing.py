@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from activedpo_cli.base.shapes import Float
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.logps import backbone_states, summed_logps
 from activedpo_cli.gradients.model_state import evaluation_mode
-from activedpo_cli.shapes import Float
 
 
 @dataclass(frozen=True)

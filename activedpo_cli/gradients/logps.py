@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from activedpo_cli.base.shapes import Float
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.model_state import evaluation_mode
 from activedpo_cli.gradients.response_head import (
@@ -14,7 +15,6 @@ from activedpo_cli.gradients.response_head import (
     response_head,
     without_wrapper,
 )
-from activedpo_cli.shapes import Float
 
 
 def response_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " examples"]:

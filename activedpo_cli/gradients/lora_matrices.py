@@ -6,7 +6,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError
 
 
 @dataclass(frozen=True)

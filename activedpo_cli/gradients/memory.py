@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from activedpo_cli.out_of_memory import is_out_of_memory
+from activedpo_cli.base.out_of_memory import is_out_of_memory
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")

@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.shapes import Float
 from activedpo_cli.gradients.batch import GradientBatch, ResponseBatch
 from activedpo_cli.gradients.logps import summed_logps
 from activedpo_cli.gradients.lora_matrices import LoraMatrix, MatrixShape, active_lora_matrices
 from activedpo_cli.gradients.model_state import embeddings_as_leaf, evaluation_mode, frozen_parameters
 from activedpo_cli.gradients.projections.base import Projection, add_squared_norms, outer_products
 from activedpo_cli.gradients.taps import GradientSink, tapped
-from activedpo_cli.shapes import Float
 
 ExactNorms = Literal["auto", "always"]
 

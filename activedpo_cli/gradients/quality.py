@@ -6,12 +6,12 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from activedpo_cli.base.shapes import Float
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.lora_matrices import MatrixShape, active_lora_matrices
 from activedpo_cli.gradients.per_response import backward_pass, working_dtype
 from activedpo_cli.gradients.projections.base import Projection, outer_products
 from activedpo_cli.gradients.projections.factored import Factored
-from activedpo_cli.shapes import Float
 
 TOLERATED = 1.15
 """Times a dense projection's error: clearly above it a wider sketch is advised."""

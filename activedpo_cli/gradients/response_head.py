@@ -14,8 +14,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from activedpo_cli.base.shapes import Float, Int
 from activedpo_cli.gradients.model_state import evaluation_mode
-from activedpo_cli.shapes import Float, Int
 
 ENTRIES_AT_ONCE = 2**24
 PROBE_LENGTH = 4

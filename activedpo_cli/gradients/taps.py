@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.shapes import Float
 from activedpo_cli.gradients.lora_matrices import LoraMatrix, MatrixShape
-from activedpo_cli.shapes import Float
 
 
 class GradientSink(Protocol):

@@ -1,1 +1,1 @@
-"""Language models: loading, text to tokens, log-probabilities, training. `dpo` alone touches TRL."""
+"""Language models: loading, text to tokens, adapters, global random state."""

@@ -11,13 +11,13 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.out_of_memory import is_out_of_memory
+from activedpo_cli.base.settings import AdapterSettings
 from activedpo_cli.models.linear_layers import checked_targets
 from activedpo_cli.models.loading import require_finite
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
-from activedpo_cli.out_of_memory import is_out_of_memory
-from activedpo_cli.settings import AdapterSettings
 
 ADAPTER_NAME = "default"
 WEIGHTS_FILE = "adapter_model.safetensors"

@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 import jinja2
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from activedpo_cli.errors import InvalidDataError, UsageError
-from activedpo_cli.records import PromptText
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.records import PromptText
 
 ANCHORS = ("\n", "a", "1")
 TEMPLATE_ERRORS = (

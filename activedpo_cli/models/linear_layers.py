@@ -4,7 +4,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
 
 
 def linear_layer_names(model: PreTrainedModel) -> list[str]:

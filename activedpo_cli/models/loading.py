@@ -14,10 +14,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
-from activedpo_cli.out_of_memory import is_out_of_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
 from activedpo_cli.models.adapters import CONFIG_FILE, attach_adapter
 from activedpo_cli.models.loading import load_base_model, load_tokenizer
 from activedpo_cli.models.quiet import quiet_libraries

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError, RefusedError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, RefusedError
 from activedpo_cli.models.built_in import BUILT_IN_MODEL, LANGUAGE_MODEL, is_built_in
 
 ALIASES = {

@@ -5,10 +5,10 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.records import PromptText, prompt_as_text
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.models.encoding import TEMPLATE_ERRORS
-from activedpo_cli.records import PromptText, prompt_as_text
-from activedpo_cli.settings import LabelSettings
 
 NO_LIMIT = 1_000_000
 """Tokenizers without a limit of their own carry a huge number instead."""

@@ -15,16 +15,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
+from activedpo_cli.base.out_of_memory import is_out_of_memory
+from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.gradients.memory import TooLargeError, in_halves
 from activedpo_cli.models.loading import pick_device
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.resolve import resolve_model
 from activedpo_cli.oracles._reward_inputs import RewardInputs
 from activedpo_cli.oracles.base import Comparison, SeedOfPair, Verdict, compare_by_score, require_finite
-from activedpo_cli.out_of_memory import is_out_of_memory
-from activedpo_cli.records import PromptText
-from activedpo_cli.settings import LabelSettings
 
 FOLDER_HINT = "give a folder that holds the model: `--oracle reward-model:FOLDER`"
 

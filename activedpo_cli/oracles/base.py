@@ -3,7 +3,7 @@
 An oracle is one module in this folder, or an entry point of the group `activedpo.oracles`. Its file name is the value
 of `label.oracle`, the first line of its docstring the help, and it has, at module level,
 
-- `ASKS_PEOPLE: bool`: its answers come from people, one at a time, in `labelling/`;
+- `ASKS_PEOPLE: bool`: its answers come from people, one at a time, in `label/`;
 - `SCORES_TEXT: bool`: it can score new text, so that *evaluate* may use it; `build` then returns a `Scorer` too;
 - `build(argument, settings, device, *, preferences=()) -> Oracle`: `argument` is what follows the first colon of the
   setting; `preferences` are those that came with recorded responses, which most oracles ignore;
@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from activedpo_cli import discovery
-from activedpo_cli.errors import InvalidDataError
-from activedpo_cli.records import Label, PromptText, RecordedPreference, Response
-from activedpo_cli.settings import LabelSettings
+from activedpo_cli.base import discovery
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import Label, PromptText, RecordedPreference, Response
+from activedpo_cli.base.settings import LabelSettings
 
 Preferred = Literal["a", "b", "tie"]
 SeedOfPair = Callable[[str], int]

@@ -1,14 +1,14 @@
 """People answer, one pair at a time, in the terminal or through an exchanged file.
 
-The asking is done by `labelling/`; this module only says so to whoever looks for an oracle.
+The asking is done by `label/`; this module only says so to whoever looks for an oracle.
 """
 
 from collections.abc import Sequence
 from typing import NoReturn
 
-from activedpo_cli.errors import UsageError
-from activedpo_cli.records import RecordedPreference
-from activedpo_cli.settings import LabelSettings
+from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.records import RecordedPreference
+from activedpo_cli.base.settings import LabelSettings
 
 ASKS_PEOPLE = True
 SCORES_TEXT = False

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError, OracleNotFoundError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, OracleNotFoundError, UsageError
+from activedpo_cli.base.records import PromptText, RecordedPreference
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.oracles.base import Comparison, SeedOfPair, Verdict, compare_by_score, require_finite
-from activedpo_cli.records import PromptText, RecordedPreference
-from activedpo_cli.settings import LabelSettings
 
 ASKS_PEOPLE = False
 SCORES_TEXT = True

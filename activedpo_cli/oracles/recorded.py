@@ -7,10 +7,10 @@ Several recorded preferences about one pair are settled by majority; an even spl
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.records import RecordedPreference, Response
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.oracles.base import Comparison, SeedOfPair, Verdict, verdicts_from_scores
-from activedpo_cli.records import RecordedPreference, Response
-from activedpo_cli.settings import LabelSettings
 
 ASKS_PEOPLE = False
 SCORES_TEXT = False

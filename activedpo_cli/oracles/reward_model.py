@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.records import RecordedPreference
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.models.built_in import REWARD_MODEL, is_built_in
 from activedpo_cli.models.quick_digest import quick_digest
-from activedpo_cli.records import RecordedPreference
-from activedpo_cli.settings import LabelSettings
 
 if TYPE_CHECKING:
     from activedpo_cli.oracles._sequence_classifier import SequenceClassifier

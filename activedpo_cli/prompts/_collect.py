@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from activedpo_cli.discovery import available, load, option_value, resolve
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.discovery import available, load, option_value, resolve
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.records import Prompt, PromptText
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import PromptSettings
+from activedpo_cli.base.tables import TABLE_SUFFIXES, is_table_path
 from activedpo_cli.prompts._files import read_file
 from activedpo_cli.prompts._hub import read_hub
 from activedpo_cli.prompts.base import SourcePrompt
-from activedpo_cli.records import Prompt, PromptText
-from activedpo_cli.seeds import derive_seed
-from activedpo_cli.settings import PromptSettings
-from activedpo_cli.tables import TABLE_SUFFIXES, is_table_path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.tables import EmptyPromptError, Row, excerpt, parse_prompt, parse_shared_messages, read_table
 from activedpo_cli.prompts.base import SourcePrompt
-from activedpo_cli.records import PromptText
-from activedpo_cli.tables import EmptyPromptError, Row, excerpt, parse_prompt, parse_shared_messages, read_table
 
 
 def read_file(

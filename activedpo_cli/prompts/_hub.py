@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.tables import excerpt, parse_prompt
 from activedpo_cli.prompts.base import SourcePrompt
-from activedpo_cli.tables import excerpt, parse_prompt
 
 PROBE_SECONDS = 5
 CONVERTED_REVISION = "refs/convert/parquet"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from activedpo_cli.records import PromptText
-from activedpo_cli.settings import PromptSettings
+from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.settings import PromptSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from activedpo_cli.base.settings import PromptSettings
 from activedpo_cli.prompts.base import SourcePrompt
-from activedpo_cli.settings import PromptSettings
 
 ASSETS = Path(__file__).parent.parent / "tiny" / "assets"
 

@@ -6,10 +6,10 @@ Each row has `prompt` (subreddit, title and post, ending in `TL;DR:`) and `compl
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from activedpo_cli.base.settings import PromptSettings
+from activedpo_cli.base.tables import parse_prompt
 from activedpo_cli.prompts._hub import load_rows
 from activedpo_cli.prompts.base import SourcePrompt
-from activedpo_cli.settings import PromptSettings
-from activedpo_cli.tables import parse_prompt
 
 DATASET = "trl-lib/tldr"
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from activedpo_cli.core.distribution import FiveNumbers
 from activedpo_cli.reports.plot import Series
+from activedpo_cli.statistics.distribution import FiveNumbers
 
 
 def box_series(

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli import __version__
-from activedpo_cli.artifacts import files
-from activedpo_cli.artifacts.lock import exclusive
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import BusyError, NotReadyError, UsageError
+from activedpo_cli.base.errors import BusyError, NotReadyError, UsageError
 from activedpo_cli.reports.report_folder import (
     FACTS_NAME,
     FIGURES_NAME,
@@ -26,6 +23,9 @@ from activedpo_cli.reports.report_folder import (
     standing_facts,
 )
 from activedpo_cli.reports.sources import finished_stages
+from activedpo_cli.store import files
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.run import Run
 
 MOST_NAMES = 6
 """Runs that a title names."""

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.artifacts import files
-from activedpo_cli.artifacts.jsonl import read_json, write_json
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.reports.plot import Panel, Plot, Series
+from activedpo_cli.store import files
+from activedpo_cli.store.jsonl import read_json, write_json
+from activedpo_cli.store.run import Run
 
 PICTURE_NAME = "overlap.png"
 FACTS_NAME = "compare.json"

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from activedpo_cli.artifacts.run import STAGES
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
 from activedpo_cli.reports.section import Section, Table, table
 from activedpo_cli.reports.wording import number, share
+from activedpo_cli.store.run import STAGES
 
 SELECTING = ("featurize", "select")
 

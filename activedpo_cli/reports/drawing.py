@@ -5,7 +5,7 @@ Texts are drawn as they are: dollar signs begin no formula, and what could steer
 
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.display import display_text
+from activedpo_cli.base.display import display_text
 from activedpo_cli.reports.plot import Panel, Plot, Series
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from activedpo_cli.artifacts.manifest import Manifest
-from activedpo_cli.artifacts.run import Run
+from activedpo_cli.store.manifest import Manifest
+from activedpo_cli.store.run import Run
 
 Metrics = dict[str, Any]
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from activedpo_cli.artifacts.feature_files import read_columns, read_labelled
-from activedpo_cli.artifacts.manifest import Manifest
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.core.distribution import FiveNumbers, five_numbers
+from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.reports.sources import is_outdated
-from activedpo_cli.seeds import derive_seed
+from activedpo_cli.statistics.distribution import FiveNumbers, five_numbers
+from activedpo_cli.store.feature_files import read_columns, read_labelled
+from activedpo_cli.store.manifest import Manifest
+from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class Geometry:
 
 def read_geometry(run: Run, iteration: int, manifests: dict[str, Manifest]) -> tuple[Geometry | None, str | None]:
     """The geometry of an iteration's batch, or the reason why there is none."""
-    from activedpo_cli.core.pair_rows import normalised_responses
+    from activedpo_cli.select.design.pair_rows import normalised_responses
 
     stem = f"iter-{iteration:03d}"
     manifest, featurize = manifests[f"{stem}/select"], manifests.get(f"{stem}/featurize")
@@ -73,9 +73,9 @@ def _geometry(
 ) -> Geometry:
     import torch
 
-    from activedpo_cli.core.effective_rank import effective_rank
-    from activedpo_cli.core.pair_features import difference_features
-    from activedpo_cli.core.similarity import absolute_cosines
+    from activedpo_cli.pairs.pair_features import difference_features
+    from activedpo_cli.select.design.effective_rank import effective_rank
+    from activedpo_cli.select.scores.similarity import absolute_cosines
 
     def phi(rows: "Tensor") -> "Tensor":
         couples = candidates[rows]
@@ -110,8 +110,8 @@ def _history(run: Run, iteration: int, normalise: str, like: "Tensor") -> "Tenso
     """φ of the pairs labelled earlier, under the policy of this iteration."""
     import torch
 
-    from activedpo_cli.core.pair_features import difference_features
-    from activedpo_cli.core.pair_rows import normalised_responses
+    from activedpo_cli.pairs.pair_features import difference_features
+    from activedpo_cli.select.design.pair_rows import normalised_responses
 
     labelled = read_labelled(run.stage("featurize", iteration))
     if labelled is None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from activedpo_cli.core.overlap import chance_share, shared_share
 from activedpo_cli.reports.run_data import RunData
 from activedpo_cli.reports.selection_data import Batch
+from activedpo_cli.select.scores.overlap import chance_share, shared_share
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from activedpo_cli.display import display_text
+from activedpo_cli.base.display import display_text
 from activedpo_cli.reports.section import Section
 
 MOST_OPEN = 8

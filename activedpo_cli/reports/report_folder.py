@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli import __version__
-from activedpo_cli.artifacts.jsonl import read_json
-from activedpo_cli.artifacts.manifest import digest_of
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.reports.sources import identity_of
+from activedpo_cli.store.jsonl import read_json
+from activedpo_cli.store.manifest import digest_of
+from activedpo_cli.store.run import Run
 
 SCHEMA = 1
 FACTS_NAME = "report.json"

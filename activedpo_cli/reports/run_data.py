@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from activedpo_cli.artifacts.manifest import Manifest
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.records import Response
+from activedpo_cli.base.records import Response
 from activedpo_cli.reports.evaluation_data import Evaluation, read_evaluations
 from activedpo_cli.reports.label_data import Labels, read_labels
 from activedpo_cli.reports.sample_data import Answered, read_samples
 from activedpo_cli.reports.selection_data import Batch, candidate_couples, read_batch
 from activedpo_cli.reports.sources import StageFact, finished_stages, is_outdated, stage_facts, unfinished_stages
 from activedpo_cli.reports.training_data import Training, read_training
+from activedpo_cli.store.manifest import Manifest
+from activedpo_cli.store.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from statistics import fmean
 
-from activedpo_cli.artifacts.manifest import Manifest
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.artifacts.stage_folder import StageFolder
-from activedpo_cli.records import EvaluatedResponse, PromptText, Response, ResponseReward
+from activedpo_cli.base.records import EvaluatedResponse, PromptText, Response, ResponseReward
+from activedpo_cli.store.manifest import Manifest
+from activedpo_cli.store.run import Run
+from activedpo_cli.store.stage_folder import StageFolder
 
 SHOWN_PROMPTS = 4
 LONGEST_TEXT = 3000

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from activedpo_cli.records import prompt_as_text
+from activedpo_cli.base.records import prompt_as_text
 from activedpo_cli.reports.run_data import RunData
 from activedpo_cli.reports.sample_data import Answered, SampledText, shortened
 from activedpo_cli.reports.section import Sample, Section

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from activedpo_cli.artifacts.manifest import digest_of
 from activedpo_cli.reports.evaluation_data import Evaluation, Scorer
 from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.store.manifest import digest_of
 
 Role = Literal["", "second_"]
 """The first scorer or the second one, as the prefix of its metrics."""

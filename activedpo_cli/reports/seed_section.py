@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from activedpo_cli.core.learning_curves import mean_curve
-from activedpo_cli.core.statistics import MeanInterval
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
 from activedpo_cli.reports.scorers import ROLES, scorers, titles
@@ -12,6 +10,8 @@ from activedpo_cli.reports.seed_curves import SeedCurves, point_sources, seed_cu
 from activedpo_cli.reports.seed_groups import SeedGroup, baseline, seed_groups, ungrouped
 from activedpo_cli.reports.seed_tables import curves_of, differences, seed_tables
 from activedpo_cli.reports.wording import listed
+from activedpo_cli.statistics.learning_curves import mean_curve
+from activedpo_cli.statistics.statistics import MeanInterval
 
 LABELS = "labels spent"
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from activedpo_cli.artifacts.manifest import Manifest, digest_of
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.core.distribution import FiveNumbers, five_numbers
-from activedpo_cli.records import FeatureRow, Response, SelectedPair
+from activedpo_cli.base.records import FeatureRow, Response, SelectedPair
 from activedpo_cli.reports.geometry import Geometry, read_geometry
 from activedpo_cli.reports.sources import is_outdated
+from activedpo_cli.statistics.distribution import FiveNumbers, five_numbers
+from activedpo_cli.store.manifest import Manifest, digest_of
+from activedpo_cli.store.run import Run
 
 Couple = tuple[str, str]
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from activedpo_cli.core.distribution import FiveNumbers
 from activedpo_cli.reports.boxes import box_series
 from activedpo_cli.reports.geometry import COSINE_SAMPLE, NOT_COMPUTED, RANDOM_BATCHES
 from activedpo_cli.reports.overlap_data import overlaps
@@ -13,6 +12,7 @@ from activedpo_cli.reports.run_looks import look_note, run_looks
 from activedpo_cli.reports.section import Section, Table, table
 from activedpo_cli.reports.selection_data import Batch
 from activedpo_cli.reports.wording import listed, median_and_range, number, share
+from activedpo_cli.statistics.distribution import FiveNumbers
 
 
 def selection_section(runs: Sequence[RunData]) -> Section | None:

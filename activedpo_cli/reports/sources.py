@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.artifacts.files import sha256_of
-from activedpo_cli.artifacts.manifest import MANIFEST_NAME, Manifest
-from activedpo_cli.artifacts.run import SFT, STAGES, Run
-from activedpo_cli.artifacts.stage_folder import StageFolder
+from activedpo_cli.store.files import sha256_of
+from activedpo_cli.store.manifest import MANIFEST_NAME, Manifest
+from activedpo_cli.store.run import SFT, STAGES, Run
+from activedpo_cli.store.stage_folder import StageFolder
 
 
 @dataclass(frozen=True, kw_only=True)

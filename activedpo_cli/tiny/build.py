@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from activedpo_cli.errors import ActiveDPOError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, UsageError
 from activedpo_cli.tiny.card import Measurements, card, measure
 from activedpo_cli.tiny.corpus import Corpus
 from activedpo_cli.tiny.language_model import LanguageModelPlan, train_language_model

@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from activedpo_cli.core.statistics import mean_interval
 from activedpo_cli.reports.wording import with_interval
+from activedpo_cli.statistics.statistics import mean_interval
 
 
 def state_of(model: PreTrainedModel, response: dict) -> Tensor:

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from result_table import write_table
 
-from activedpo_cli.artifacts.feature_files import read_columns
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.core.greedy import greedy_uncertainty
-from activedpo_cli.core.normalisation import unit_rows
-from activedpo_cli.core.pair_features import difference_features
+from activedpo_cli.base.records import FeatureRow
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.oracles import reward_model
-from activedpo_cli.records import FeatureRow
+from activedpo_cli.pairs.normalisation import unit_rows
+from activedpo_cli.pairs.pair_features import difference_features
 from activedpo_cli.reports.wording import number
-from activedpo_cli.settings import LabelSettings
+from activedpo_cli.select.design.greedy import greedy_uncertainty
+from activedpo_cli.store.feature_files import read_columns
+from activedpo_cli.store.run import Run
 
 BUDGET = 50
 

@@ -9,15 +9,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from activedpo_cli.base.errors import ActiveDPOError, UsageError
+from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.bench import featurize, timing
 from activedpo_cli.bench.featurize import FeaturizePlan, measure_featurize
 from activedpo_cli.bench.flops import plain_flops
 from activedpo_cli.bench.timing import median_ratio, seconds_in_turns
 from activedpo_cli.bench.workload import Workload
-from activedpo_cli.errors import ActiveDPOError, UsageError
 from activedpo_cli.gradients.per_response import plain_pass
 from activedpo_cli.gradients.quality import cosine_errors
-from activedpo_cli.progress import SilentProgress
 
 CPU = torch.device("cpu")
 WORKLOAD = Workload(responses=5, prompt_tokens=3, response_tokens=4, tokens_per_batch=14, seed=0)

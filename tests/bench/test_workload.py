@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.bench.workload import Workload
-from activedpo_cli.errors import UsageError
 
 
 def test_batches_hold_every_response_at_its_length() -> None:

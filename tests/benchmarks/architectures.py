@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from peft import PeftModel
 
+from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.bench.featurize import FeaturizeCost, FeaturizePlan, measure_featurize
 from activedpo_cli.bench.timing import seconds_in_turns
 from activedpo_cli.bench.workload import Workload
 from activedpo_cli.models.loading import DTYPES, pick_device
 from activedpo_cli.models.random_models import random_base_model, random_policy
-from activedpo_cli.progress import SilentProgress
 
 NAMES = ("random-gemma-2b", "random-qwen3-4b", "random-llama-2-7b")
 RESPONSES_OF_A_RUN = 3000

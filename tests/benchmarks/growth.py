@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
+from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.bench.featurize import FeaturizeCost, FeaturizePlan, measure_featurize
 from activedpo_cli.bench.workload import Workload
 from activedpo_cli.models.random_models import random_base_model, random_policy
-from activedpo_cli.progress import SilentProgress
 
 START = {"responses": 64, "tokens": 128, "r": 32, "d": 8192, "layers": 7}
 SIZES = {

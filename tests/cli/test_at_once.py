@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from command_line import STAGES, all_outputs, done, manifest, on, refused, rows, snapshot
 
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import ActiveDPOError
-from activedpo_cli.stages import train
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.store.run import Run
+from activedpo_cli.train import step as train
 
 CHANGES = {
     "generate": "generate.temperature=0.7",
@@ -155,7 +155,7 @@ def test_an_oracle_edited_while_it_answers_is_told_afterwards(
 def test_examples_added_while_they_are_learnt_are_told_afterwards(
     new_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from activedpo_cli.stages import sft
+    from activedpo_cli.train import sft_step as sft
 
     data = tmp_path / "examples.jsonl"
     row = json.dumps({"prompt": "Say:", "completion": " so."}) + "\n"

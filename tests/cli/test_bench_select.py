@@ -11,10 +11,10 @@ import pytest
 import torch
 from command_line import done, refused
 
+from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.bench import select_streamed
 from activedpo_cli.bench.select_baselines import inverse_design, sherman_morrison, textbook
 from activedpo_cli.bench.select_streamed import StreamedPlan, measure_streamed
-from activedpo_cli.progress import SilentProgress
 
 KEYS = {
     "n", "d", "budget", "seconds", "ratio_to_sherman_morrison", "ratio_to_textbook", "same_picks", "peak_memory_bytes",

@@ -54,7 +54,7 @@ def test_the_hundredth_run_is_looked_at_quickly(tmp_path: Path) -> None:
     """Links are looked for before each command."""
     import time
 
-    from activedpo_cli.artifacts.links import refuse_links
+    from activedpo_cli.store.links import refuse_links
 
     for number in range(5000):
         folder = tmp_path / f"iter-{number // 500:03d}" / "generate"
@@ -216,7 +216,7 @@ def test_unforeseen_errors_tell_no_secrets(token: None, finished: Path, monkeypa
     def fail(*words: object) -> None:
         raise RuntimeError(f"{SECRETS['variable']} {SECRETS['key']}\n\x1b[31m[/x] \u202e")
 
-    monkeypatch.setattr("activedpo_cli.stages.status.run_status", fail)
+    monkeypatch.setattr("activedpo_cli.run.status.run_status", fail)
     result = CliRunner().invoke(app, ["status", "--run", str(finished)])
     assert result.exit_code == 1
     assert "this is a bug" in result.stderr

@@ -10,12 +10,12 @@ import pytest
 from command_line import activedpo, done, manifest, on, refused, snapshot
 from small_runs import SMALL
 
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.presets import read_preset
-from activedpo_cli.stages import create
+from activedpo_cli.base.presets import read_preset
+from activedpo_cli.run import create
+from activedpo_cli.store.run import Run
 
 HOLD = (
-    "import sys; from pathlib import Path; from activedpo_cli.artifacts.lock import exclusive\n"
+    "import sys; from pathlib import Path; from activedpo_cli.store.lock import exclusive\n"
     "with exclusive(Path(sys.argv[1]), 'x'): print('held', flush=True); sys.stdin.read()"
 )
 

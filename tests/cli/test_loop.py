@@ -11,8 +11,8 @@ import pytest
 from command_line import STAGES, activedpo, all_outputs, done, make_partial, manifest, on, refused, snapshot
 from small_runs import small_run
 
-from activedpo_cli import config as config_module
-from activedpo_cli.stages import loop
+from activedpo_cli.base import config as config_module
+from activedpo_cli.run import loop
 
 REAL_RUN_STAGE = loop.run_stage
 

@@ -14,10 +14,10 @@ import pytest
 from command_line import STAGES, activedpo, done, on
 from drawn_chart import Drawn
 
+from activedpo_cli.base.errors import BusyError
 from activedpo_cli.cli.evaluation_cells import comparable
 from activedpo_cli.cli.evaluation_output import print_charts, print_evaluations
 from activedpo_cli.cli.symbols import ASCII, UNICODE
-from activedpo_cli.errors import BusyError
 from activedpo_cli.reports import build
 
 UNIMPORTANT = ("torch", "transformers", "matplotlib", "jinja2", "rich.live")

@@ -5,7 +5,7 @@ import json
 import pytest
 from command_line import done, refused
 
-from activedpo_cli import discovery
+from activedpo_cli.base import discovery
 from activedpo_cli.experiments.spec import built_in_specs
 
 

@@ -63,7 +63,7 @@ def test_another_missing_package_is_named_too(monkeypatch: pytest.MonkeyPatch, t
     def needy(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'vllm.engine'", name="vllm.engine")
 
-    monkeypatch.setattr("activedpo_cli.stages.choices.choices", needy)
+    monkeypatch.setattr("activedpo_cli.run.choices.choices", needy)
     message = refused(1, "ls")
     assert "needs the package `vllm`" in message
     assert "pip install vllm" in message
@@ -78,7 +78,7 @@ def test_a_missing_module_of_our_own_is_a_bug(monkeypatch: pytest.MonkeyPatch, n
     def broken(*_: object) -> None:
         raise ModuleNotFoundError("No module", name=name)
 
-    monkeypatch.setattr("activedpo_cli.stages.choices.choices", broken)
+    monkeypatch.setattr("activedpo_cli.run.choices.choices", broken)
     result = CliRunner().invoke(app, ["ls"])
     assert result.exit_code == 1
     assert "this is a bug" in result.stderr

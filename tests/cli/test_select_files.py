@@ -13,7 +13,7 @@ import torch
 from command_line import activedpo, done, refused, rows
 from safetensors.torch import save_file
 
-from activedpo_cli.core.design_matrix import design_matrix, pair_uncertainty
+from activedpo_cli.select.design.design_matrix import design_matrix, pair_uncertainty
 
 RESPONSES, PAIRS, DIM = 60, 90, 12
 
@@ -271,7 +271,7 @@ def test_wrong_words_are_refused(files: Path, words: tuple[object, ...], said: s
 
 
 def test_a_method_that_needs_more_than_features_is_refused(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from activedpo_cli.acquisition import random as method
+    from activedpo_cli.select.methods import random as method
 
     monkeypatch.setattr(method, "NEEDS", ("logps",))
     assert "needs logps" in refused(2, *select("--method", "random"))
@@ -293,7 +293,7 @@ def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, 
     words = [str(word) for word in select(*budget, "--quiet", output="resumed.jsonl")]
     slow = (
         "import sys, time\n"
-        "from activedpo_cli.stages.pick_log import PickLog\n"
+        "from activedpo_cli.select.from_files.pick_log import PickLog\n"
         "add = PickLog.add\n"
         "PickLog.add = lambda self, pick: (time.sleep(0.2), add(self, pick))\n"
         "from activedpo_cli.cli.app import app\n"
@@ -321,7 +321,7 @@ def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, 
 
 def interrupted_after(picks: int, monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
     """Ctrl-C once so many picks were made; what was said."""
-    from activedpo_cli.stages.pick_log import PickLog
+    from activedpo_cli.select.from_files.pick_log import PickLog
 
     made = []
     add = PickLog.add
@@ -350,7 +350,7 @@ def test_an_interrupted_choice_says_what_is_kept(files: Path, memory: float, mon
 
 
 def test_an_interrupted_choice_of_another_method_begins_anew(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from activedpo_cli.acquisition import k_center
+    from activedpo_cli.select.methods import k_center
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -395,7 +395,7 @@ def test_a_damaged_log_is_begun_anew(files: Path, damage: str, monkeypatch: pyte
 
 def test_one_process_at_a_time_makes_an_output(files: Path) -> None:
     """Also where it is named by another path."""
-    from activedpo_cli.artifacts.lock import exclusive
+    from activedpo_cli.store.lock import exclusive
 
     (files / "link").symlink_to(files)
     with exclusive(files / ".locks" / "picked.jsonl.lock", "picked.jsonl"):
@@ -529,7 +529,7 @@ def test_a_name_and_the_same_number_are_one_name(files: Path) -> None:
 
 
 def test_random_reads_no_features(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from activedpo_cli.tensor_rows import TensorRows
+    from activedpo_cli.base.tensor_rows import TensorRows
 
     def read(*_: object) -> None:
         raise AssertionError
@@ -542,7 +542,7 @@ def test_random_reads_no_features(files: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_largest_norm_is_streamed_in_one_pass(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = straight("here.jsonl", "--method", "largest-norm", "--max-per-prompt", 1)
-    monkeypatch.setattr("activedpo_cli.acquisition.largest_norm.choose", None)
+    monkeypatch.setattr("activedpo_cli.select.methods.largest_norm.choose", None)
     result = done(*select("--method", "largest-norm", "--memory", 1e-5, "--max-per-prompt", 1, output="there.jsonl"))
     assert "read in 1 pass\n" in result.stderr
     assert [line["pair_id"] for line in rows(files / "there.jsonl")] == [line["pair_id"] for line in here]
@@ -580,8 +580,8 @@ def test_reads_beside_passes_are_counted(files: Path) -> None:
 
 
 def test_a_choice_in_memory_shows_its_picks(files: Path) -> None:
-    from activedpo_cli.progress import SilentProgress
-    from activedpo_cli.stages.standalone import StandaloneRequest, do_standalone
+    from activedpo_cli.base.progress import SilentProgress
+    from activedpo_cli.select.from_files.standalone import StandaloneRequest, do_standalone
 
     class Told(SilentProgress):
         label, told = "", []

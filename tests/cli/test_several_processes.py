@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import activedpo, done, on, refused, snapshot
 
-from activedpo_cli.models.trainer_setup import on_one_device
+from activedpo_cli.train.trainer_setup import on_one_device
 
 STAGES_AND_LOOPS = ("generate", "featurize", "select", "label", "train", "evaluate", "sft", "run", "init")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from activedpo_cli import interruption
+from activedpo_cli.base import interruption
+from activedpo_cli.base.errors import Terminated
 from activedpo_cli.cli.signals import stoppable
-from activedpo_cli.errors import Terminated
 
 PROBE = """
 import os, signal, sys, threading, time

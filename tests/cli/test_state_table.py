@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from command_line import STAGES, activedpo, done, make_partial, manifest, on, outputs, refused, snapshot, without
 
-from activedpo_cli.artifacts.manifest import read_manifest, write_manifest
+from activedpo_cli.store.manifest import read_manifest, write_manifest
 
 OTHER_SETTINGS = {
     "generate": ("--temperature", "0.5"),
@@ -171,7 +171,7 @@ def test_the_next_iteration_waits_for_training(new_run: Path) -> None:
 
 def test_another_process_is_named(new_run: Path) -> None:
     hold = (
-        "import sys; from pathlib import Path; from activedpo_cli.artifacts.lock import exclusive\n"
+        "import sys; from pathlib import Path; from activedpo_cli.store.lock import exclusive\n"
         "with exclusive(Path(sys.argv[1]), 'x'): print('held', flush=True); sys.stdin.read()"
     )
     lock = new_run / ".locks" / "iter-001-generate.lock"

@@ -18,11 +18,11 @@ import yaml
 from command_line import STAGES, activedpo, all_outputs, done, refused, rows, snapshot
 from small_runs import SMALL
 
-from activedpo_cli.acquisition import largest_norm
 from activedpo_cli.experiments import workers
 from activedpo_cli.experiments.report import all_tables, summarise
 from activedpo_cli.experiments.results import row_of
 from activedpo_cli.experiments.spec import read_spec
+from activedpo_cli.select.methods import largest_norm
 
 ORACLE = """
 def score(prompts, responses):

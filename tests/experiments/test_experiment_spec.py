@@ -7,14 +7,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.artifacts.run import run_path
-from activedpo_cli.config import build_config, nested
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.config import build_config, nested
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.presets import read_preset
 from activedpo_cli.experiments.folder import ExperimentFolder
 from activedpo_cli.experiments.spec import arms_of, built_in_specs, counterparts, parse_seeds, read_spec, with_settings
 from activedpo_cli.gradients.projections import make_projection
-from activedpo_cli.presets import read_preset
-from activedpo_cli.stages.select import method_settings
+from activedpo_cli.select.step import method_settings
+from activedpo_cli.store.run import run_path
 
 LEAST = {"title": "x", "arms": ["random"], "seeds": [0]}
 

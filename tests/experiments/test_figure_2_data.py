@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.settings import PromptSettings
 from activedpo_cli.prompts._collect import collect_prompts
-from activedpo_cli.settings import PromptSettings
-from activedpo_cli.stages.sft_data import read_sft_rows
+from activedpo_cli.train.sft_data import read_sft_rows
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "experiments" / "figure-2" / "prepare.py"
 TOPICS = ("the sea", "a forest", "my exam")

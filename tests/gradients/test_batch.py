@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.gradients.batch import pad_responses
 
 

@@ -7,7 +7,7 @@ import torch
 from honest_lora import MakeModel, Rows, as_rank_rows, honest_gradients
 from torch import nn
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.gradients import featurizer as module
 from activedpo_cli.gradients.featurizer import Featurizer
 from activedpo_cli.gradients.memory import TooLargeError

@@ -3,8 +3,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.gradients.memory import TooLargeError, in_halves
-from activedpo_cli.out_of_memory import is_out_of_memory
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 9])

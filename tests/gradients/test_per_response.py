@@ -7,7 +7,7 @@ import torch
 from honest_lora import ATTENTION, CONFIGS, EAGER, MakeModel, Rows, as_rank_rows, honest_gradients
 from torch import Tensor, nn
 
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.gradients.batch import GradientBatch, pad_responses
 from activedpo_cli.gradients.checkpointing import checkpointed_layers
 from activedpo_cli.gradients.lora_matrices import MatrixShape, active_lora_matrices

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.gradients.lora_matrices import MatrixShape
 from activedpo_cli.gradients.projections import PROJECTIONS, Projection, make_projection
 from activedpo_cli.gradients.projections.count_sketch import CountSketch

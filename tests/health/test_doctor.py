@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from command_line import activedpo, done, refused
 
-from activedpo_cli.artifacts.file_system import try_file_system
-from activedpo_cli.stages import doctor
-from activedpo_cli.stages.doctor_packages import package_checks
+from activedpo_cli.health import doctor
+from activedpo_cli.health.doctor_packages import package_checks
+from activedpo_cli.store.file_system import try_file_system
 
 
 def checks(folder: Path, *words: object, code: int = 0) -> dict[str, dict[str, Any]]:

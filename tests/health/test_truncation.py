@@ -10,13 +10,8 @@ import pytest
 from command_line import make_partial
 from damage import holding
 
-from activedpo_cli.artifacts import jsonl
-from activedpo_cli.artifacts.audit import file_fault, record_fault
-from activedpo_cli.artifacts.label_log import LabelLog
-from activedpo_cli.artifacts.manifest import read_manifest, read_started
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError
-from activedpo_cli.records import (
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
+from activedpo_cli.base.records import (
     EvaluatedResponse,
     FeatureRow,
     LabelledPairRow,
@@ -26,9 +21,14 @@ from activedpo_cli.records import (
     Response,
     SelectedPair,
 )
-from activedpo_cli.stages.differences import refuse_changed_fixed_settings
-from activedpo_cli.stages.intact import prompts_fault
-from activedpo_cli.stages.loop import iterations_asked_for
+from activedpo_cli.engine.differences import refuse_changed_fixed_settings
+from activedpo_cli.engine.intact import prompts_fault
+from activedpo_cli.run.loop import iterations_asked_for
+from activedpo_cli.store import jsonl
+from activedpo_cli.store.audit import file_fault, record_fault
+from activedpo_cli.store.label_log import LabelLog
+from activedpo_cli.store.manifest import read_manifest, read_started
+from activedpo_cli.store.run import Run
 
 RECORDS: dict[str, Callable[[Run], Any]] = {
     "run.json": lambda run: run.facts,

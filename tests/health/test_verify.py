@@ -10,10 +10,10 @@ import pytest
 from command_line import STAGES, activedpo, all_outputs, done, make_partial, on, outputs, refused, rows, snapshot
 from damage import DAMAGES, flipped, holding, repair
 
-from activedpo_cli.artifacts.run import Run
-from activedpo_cli.progress import SilentProgress
-from activedpo_cli.stages import label
-from activedpo_cli.stages.verify import verify_run
+from activedpo_cli.base.progress import SilentProgress
+from activedpo_cli.health.verify import verify_run
+from activedpo_cli.label import step as label
+from activedpo_cli.store.run import Run
 
 
 def problems(run: Path) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from peft import PeftModel
 from small_models import save_small_model
 from small_policies import ADAPTER, disturb, load
 
+from activedpo_cli.base.settings import AdapterSettings
 from activedpo_cli.models.adapters import attach_adapter, create_initial_adapter
-from activedpo_cli.settings import AdapterSettings
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from small_models import byte_tokenizer
 from small_policies import ADAPTER, load
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.settings import AdapterSettings
 from activedpo_cli.models.adapters import (
     attach_adapter,
     create_initial_adapter,
@@ -20,7 +21,6 @@ from activedpo_cli.models.adapters import (
     save_adapter,
 )
 from activedpo_cli.models.linear_layers import linear_layer_names
-from activedpo_cli.settings import AdapterSettings
 
 PROBE = torch.tensor([[5, 17, 99, 200, 31]])
 

@@ -11,11 +11,11 @@ from small_models import EOS, TURN, byte_tokenizer
 from small_policies import ADAPTER, disturb
 from torch.nn.functional import logsigmoid
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError, UsageError
-from activedpo_cli.models import dpo
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, UsageError
+from activedpo_cli.base.settings import AdapterSettings, TrainSettings
 from activedpo_cli.models.adapters import reference_mode, save_adapter
-from activedpo_cli.models.dpo import DPOExample, planned_steps, train_dpo
-from activedpo_cli.settings import AdapterSettings, TrainSettings
+from activedpo_cli.train import dpo_trainer as dpo
+from activedpo_cli.train.dpo_trainer import DPOExample, planned_steps, train_dpo
 
 CPU = torch.device("cpu")
 BETA = 0.5

@@ -7,7 +7,7 @@ from small_models import BOS, EOS, TURN, byte_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.models.encoding import (
     decode_response,
     encode_prompt,

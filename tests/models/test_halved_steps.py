@@ -9,8 +9,8 @@ import test_dpo
 import test_sft_training
 import torch
 
-from activedpo_cli.errors import ActiveDPOError
-from activedpo_cli.settings import SftSettings, TrainSettings
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.settings import SftSettings, TrainSettings
 
 SETTINGS = {"num_train_epochs": 2, "learning_rate": 1e-3, "warmup_steps": 0, "lr_scheduler_type": "constant"}
 

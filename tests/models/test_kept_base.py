@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from activedpo_cli.base.settings import AdapterSettings
 from activedpo_cli.models.adapters import attach_adapter, create_initial_adapter
 from activedpo_cli.models.kept_base import KeptBase
-from activedpo_cli.settings import AdapterSettings
 
 
 def load(path: Path) -> PreTrainedModel:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from small_models import save_small_model
 from small_policies import load
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.models.loading import context_length, load_tokenizer, pick_device
 
 

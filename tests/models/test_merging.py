@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from small_policies import disturb, load
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from activedpo_cli.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.models.merging import merge_adapter_model
 
 PROBE = torch.tensor([[5, 17, 99, 200, 31]])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError, RefusedError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, RefusedError
 from activedpo_cli.models import resolve
 from activedpo_cli.models.built_in import LANGUAGE_MODEL
 from activedpo_cli.models.resolve import check_unchanged, model_digest, resolve_model

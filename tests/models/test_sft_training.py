@@ -12,13 +12,13 @@ from small_policies import CPU, load
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, UsageError
+from activedpo_cli.base.settings import AdapterSettings, SftSettings
 from activedpo_cli.models.adapters import with_fresh_adapter
 from activedpo_cli.models.loading import load_tokenizer
 from activedpo_cli.models.merging import write_full_weights
-from activedpo_cli.models.sft import SFTExample, SFTResult, step_of, train_sft
-from activedpo_cli.models.sft_examples import SFTAudit, held_out_losses
-from activedpo_cli.settings import AdapterSettings, SftSettings
+from activedpo_cli.train.sft_examples import SFTAudit, held_out_losses
+from activedpo_cli.train.sft_trainer import SFTExample, SFTResult, step_of, train_sft
 
 SETTINGS = SftSettings(learning_rate=1e-2, per_device_train_batch_size=2, gradient_accumulation_steps=2)
 PROBE = torch.tensor([[5, 17, 99, 200, 31]])

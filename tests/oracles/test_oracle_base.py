@@ -6,7 +6,9 @@ from compared_pairs import make_comparison, seed_of_pair
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.records import Label, prompt_as_text
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.oracles.base import (
     Comparison,
     Verdict,
@@ -17,8 +19,6 @@ from activedpo_cli.oracles.base import (
     verdicts_from_scores,
     with_noise,
 )
-from activedpo_cli.records import Label, prompt_as_text
-from activedpo_cli.settings import LabelSettings
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from activedpo_cli import discovery
-from activedpo_cli.errors import UsageError
-from activedpo_cli.settings import LabelSettings
+from activedpo_cli.base import discovery
+from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.settings import LabelSettings
 
 NAMES = sorted(discovery.available("oracles"))
 
@@ -50,8 +50,8 @@ def test_identities_and_imports_need_no_torch(tmp_path):
     arguments = {"python": "rewards:score", "reward-model": str(model)}
     program = (
         "import sys\n"
-        "from activedpo_cli import discovery\n"
-        "from activedpo_cli.settings import LabelSettings\n"
+        "from activedpo_cli.base import discovery\n"
+        "from activedpo_cli.base.settings import LabelSettings\n"
         f"for name in {NAMES!r}:\n"
         f"    found = discovery.load('oracles', name).identity({arguments!r}.get(name), LabelSettings())\n"
         "    assert all(isinstance(part, str) for item in found.items() for part in item), found\n"

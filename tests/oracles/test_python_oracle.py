@@ -4,9 +4,9 @@ import sys
 import pytest
 from compared_pairs import make_comparison, seed_of_pair
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, UsageError
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.oracles import python
-from activedpo_cli.settings import LabelSettings
 
 
 @pytest.fixture

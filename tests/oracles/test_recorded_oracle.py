@@ -1,10 +1,10 @@
 import pytest
 from compared_pairs import make_comparison, seed_of_pair
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.records import RecordedPreference
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.oracles import recorded
-from activedpo_cli.records import RecordedPreference
-from activedpo_cli.settings import LabelSettings
 
 
 def preference(number, winner, *, swapped=False):

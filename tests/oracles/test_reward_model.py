@@ -7,9 +7,9 @@ from compared_pairs import make_comparison, seed_of_pair
 from small_models import BOS, CHAT_TEMPLATE, CONTEXT, save_small_model, save_small_reward_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from activedpo_cli.errors import ActiveDPOError, InvalidDataError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, UsageError
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.oracles import reward_model
-from activedpo_cli.settings import LabelSettings
 
 PROMPTS = ["What is rain?", "Name a colour, please.", "Hm", "Tell me a story about a fox.", "Why?"]
 RESPONSES = ["Water.", "Blue, or perhaps green; it depends on the light.", "I see", "Once.", "Because it is so."]

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.settings import PromptSettings
 from activedpo_cli.prompts import _collect
 from activedpo_cli.prompts._collect import collect_prompts, source_path
 from activedpo_cli.prompts.base import SourcePrompt
 from activedpo_cli.prompts.tiny import ASSETS
-from activedpo_cli.settings import PromptSettings
 
 
 def prompt_file(folder, prompts, name="prompts.jsonl", column="prompt"):

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from activedpo_cli.discovery import available, load
-from activedpo_cli.errors import InvalidDataError, UsageError
+from activedpo_cli.base.discovery import available, load
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.settings import PromptSettings
 from activedpo_cli.prompts import _hub, tldr, webgpt
-from activedpo_cli.settings import PromptSettings
 
 WEBGPT_ROWS = [
     {

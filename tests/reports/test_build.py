@@ -12,9 +12,9 @@ from command_line import done, make_partial, on, refused, rows, snapshot, withou
 from report_page import Page, draw_quickly, facts, panels, series
 
 from activedpo_cli import reports
-from activedpo_cli.artifacts.lock import exclusive
-from activedpo_cli.artifacts.run import Run
 from activedpo_cli.reports.build import build_report
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.run import Run
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.tiny import build as build_module
 from activedpo_cli.tiny.build import BuildPlan, build
 from activedpo_cli.tiny.checkpoints import newest_whole_checkpoint

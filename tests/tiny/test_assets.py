@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
+from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.models.built_in import ASSETS, LANGUAGE_MODEL, REWARD_MODEL
 from activedpo_cli.oracles import reward_model
-from activedpo_cli.settings import LabelSettings
 from activedpo_cli.tiny.card import dictionary_share, distinct_2
 from activedpo_cli.tiny.rule import score
 from activedpo_cli.tiny.stories import draw_prompts

@@ -2,7 +2,7 @@
 
 import difflib
 
-from activedpo_cli.errors import UsageError
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.gradients.projections.base import Projection
 from activedpo_cli.gradients.projections.count_sketch import CountSketch
 from activedpo_cli.gradients.projections.dense import Dense

@@ -6,9 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.shapes import Float
 from activedpo_cli.gradients.lora_matrices import MatrixShape
-from activedpo_cli.seeds import derive_seed
-from activedpo_cli.shapes import Float
 
 
 class Projection(Protocol):

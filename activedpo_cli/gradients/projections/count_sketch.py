@@ -7,9 +7,9 @@ but it forms whole gradients and holds five bytes for each LoRA parameter.
 import torch
 from torch import Tensor
 
+from activedpo_cli.base.shapes import Float, Int
 from activedpo_cli.gradients.lora_matrices import MatrixShape
 from activedpo_cli.gradients.projections.base import OfFormedGradients, drawing, random_signs
-from activedpo_cli.shapes import Float, Int
 
 
 class CountSketch(OfFormedGradients):

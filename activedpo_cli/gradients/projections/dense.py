@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from activedpo_cli.base.shapes import Float
 from activedpo_cli.gradients.lora_matrices import MatrixShape
 from activedpo_cli.gradients.projections.base import OfFormedGradients, drawing, random_signs
-from activedpo_cli.shapes import Float
 
 ENTRIES_AT_ONCE = 2**24
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from activedpo_cli.base.shapes import Float
 from activedpo_cli.gradients.lora_matrices import MatrixShape
 from activedpo_cli.gradients.projections.base import add_squared_norms, drawing, outer_products, random_signs
-from activedpo_cli.shapes import Float
 
 TILES_AT_ONCE = 4  # bounds what is held at a time by 4 d numbers an example, or 4 rows where these are longer than d
 

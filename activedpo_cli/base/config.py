@@ -1,0 +1,148 @@
+"""`config.yaml` as settings: read, checked as a whole, written with their meanings. Opens no files."""
+
+import difflib
+import math
+import reprlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
+
+from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.redaction import holds_secret
+from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.yaml_text import one_line, read_yaml
+
+CONFIG_NAME = "config.yaml"
+EXCERPTS = reprlib.Repr()
+EXCERPTS.maxstring = EXCERPTS.maxother = 120
+
+
+@lru_cache(maxsize=8)
+def parse_config(text: str) -> Config:
+    """The settings in a `config.yaml`; raises UsageError that lists every problem at once."""
+    return build_config(read_yaml(text))
+
+
+def build_config(values: Mapping[str, Any]) -> Config:
+    """Settings from nested values; raises UsageError that lists every problem at once."""
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        count = "a problem" if len(lines) == 1 else f"{len(lines)} problems"
+        raise UsageError(f"the settings have {count}", details=lines) from error
+    check_values(values)
+    return config
+
+
+def check_values(values: Any, key: str = "") -> None:
+    """Raise UsageError for a value that JSON cannot hold, as records do, or that must not be written down: a secret.
+
+    YAML knows dates, sets, bytes and infinities too. Nothing of a secret is repeated.
+    """
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            check_values(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for value in values:
+            check_values(value, key)
+    elif isinstance(values, str):
+        if holds_secret(values):
+            raise UsageError(
+                f"`{key}` holds what looks like a token or a password, and settings are written down",
+                hint="give it in the environment, such as HF_TOKEN, or with `hf auth login`",
+            )
+        if "\0" in values or any("\ud800" <= character <= "\udfff" for character in values):
+            raise UsageError(f"`{key}` is {EXCERPTS.repr(values)}, which no file can hold as a setting")
+    elif not (
+        values is None or isinstance(values, bool | int) or (isinstance(values, float) and math.isfinite(values))
+    ):
+        raise UsageError(f"`{key}` is {EXCERPTS.repr(values)}, and a setting is a finite number, a word or a list")
+
+
+def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The settings with dotted keys such as `select.budget` replaced."""
+    return build_config(nested(changes, config.model_dump()))
+
+
+def nested(changes: Mapping[str, Any], base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Dotted keys as nested dictionaries, laid over `base`."""
+    result = base if base is not None else {}
+    for key, value in changes.items():
+        *path, leaf = key.split(".")
+        target = result
+        for part in path:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise UsageError(f"`{key}` names a setting inside `{part}`, which has none")
+        target[leaf] = value
+    return result
+
+
+def flat(config: Config, *sections: str) -> dict[str, Any]:
+    """The settings of some sections (or of the top level, by name) with dotted keys, as JSON values."""
+    values = config.model_dump(mode="json", include=set(sections))
+    return dict(_flatten(values))
+
+
+def read_value(text: str) -> Any:
+    """The value meant by the text after `--set key=`: a YAML scalar or list."""
+    try:
+        return read_yaml(text)
+    except UsageError:
+        return text
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`key=value` of `--set`; raises UsageError where there is no key."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"`--set {text}` is not of the form key=value", hint="for instance `--set select.budget=50`")
+    parsed = read_value(value)
+    if isinstance(parsed, dict) or key.strip() in SECTIONS:
+        raise UsageError(f"`--set {text}` names a whole section", hint="set its settings one by one")
+    return key.strip().replace("-", "_"), parsed
+
+
+def render_config(config: Config) -> str:
+    """A complete `config.yaml`: every default written out, each with its meaning as a comment."""
+    lines = [f"seed: {config.seed}  # {_help(Config, 'seed')}"]
+    for name, section in SECTIONS.items():
+        # On the key's own line: a comment above the key would be torn off by a round trip that adds a setting.
+        lines += ["", f"{name}:  # {(section.__doc__ or '').strip().partition(chr(10))[0]}"]
+        for field, value in getattr(config, name).model_dump(mode="json").items():
+            lines.append(_render_field(section, field, value))
+    return "\n".join(lines) + "\n"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows
+
+
+def _render_field(section: type[BaseModel], field: str, value: Any) -> str:
+    return f"  {one_line(field, value)}" + (f"  # {_help(section, field)}" if field in section.model_fields else "")
+
+
+def _help(section: type[BaseModel], field: str) -> str:
+    return section.model_fields[field].description or ""
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}  unknown setting{_did_you_mean(problem['loc'])}"
+    value = problem.get("input", PydanticUndefined)
+    shown = "" if value is PydanticUndefined or isinstance(value, dict) else f"{EXCERPTS.repr(value)}: "
+    return f"{key}  {shown}{problem['msg']}"
+
+
+def _did_you_mean(location: tuple) -> str:
+    names = list(Config.model_fields) if len(location) == 1 else list(SECTIONS[str(location[0])].model_fields)
+    close = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return f" — did you mean `{close[0]}`?" if close else ""

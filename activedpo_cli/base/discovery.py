@@ -1,0 +1,129 @@
+"""Find the extension points: one file in a folder is one option value.
+
+`select/methods/aplp_certainty.py` is the method `aplp-certainty`; the first line of its docstring is its help. Nothing is
+imported to list what there is, and only the module asked for is imported on use. Other packages add a module by an
+entry point in the group `activedpo.<folder>`.
+"""
+
+import ast
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from activedpo_cli.base.errors import UsageError
+
+PACKAGE = "activedpo_cli"
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"acquisition": "select/methods", "generation": "generate/backends"}
+"""Where the modules of a kind lie, where that is not a folder of the kind's name."""
+WORDS = {
+    "acquisition": "a method",
+    "oracles": "an oracle",
+    "prompts": "a prompt source",
+    "generation": "a generation backend",
+}
+
+
+def option_value(module_name: str) -> str:
+    """The spelling of a module as an option value: hyphens for underscores."""
+    return module_name.replace("_", "-").removesuffix("-backend")
+
+
+def available(folder: str) -> dict[str, str]:
+    """Option value → one line of help, for everything in `folder` and its entry points, sorted by name."""
+    found = {option_value(path.stem): _first_docstring_line(path) for path in _module_files(folder)}
+    for entry in _entry_points(folder):
+        found.setdefault(option_value(entry.name), f"from the package of {entry.value}")
+    return dict(sorted(found.items()))
+
+
+def resolve(folder: str, name: str) -> str:
+    """The option value meant by `name`; raises UsageError with the nearest names when there is none."""
+    value = option_value(name)
+    known = available(folder)
+    if value in known:
+        return value
+    close = difflib.get_close_matches(value, known, n=1)
+    word = WORDS.get(folder, folder)
+    raise UsageError(
+        f"`{name}` is not {word}" + (f" — did you mean `{close[0]}`?" if close else ""),
+        details=[f"known: {', '.join(known)}"],
+        hint=f"add one by writing `activedpo_cli/{_folder(folder)}/<name>.py`",
+    )
+
+
+def load(folder: str, name: str) -> ModuleType:
+    """Import the module behind an option value."""
+    value = resolve(folder, name)
+    for path in _module_files(folder):
+        if option_value(path.stem) == value:
+            return importlib.import_module(f"{PACKAGE}.{_folder(folder).replace('/', '.')}.{path.stem}")
+    for entry in _entry_points(folder):
+        if option_value(entry.name) == value:
+            return entry.load()
+    raise AssertionError(f"{value} was listed but has no module")
+
+
+def setting_names(folder: str, name: str) -> list[str]:
+    """The fields of a module's `Settings`, read from its source without importing it."""
+    value = resolve(folder, name)
+    for path in _module_files(folder):
+        if option_value(path.stem) == value:
+            return _annotated_fields(path, "Settings")
+    return list(load(folder, value).Settings.model_fields)
+
+
+def declared_needs(folder: str, name: str) -> tuple[str, ...]:
+    """The `NEEDS` of a module, read from its source without importing it."""
+    value = resolve(folder, name)
+    for path in _module_files(folder):
+        if option_value(path.stem) == value:
+            return _literal(path, "NEEDS")
+    return tuple(load(folder, value).NEEDS)
+
+
+@cache
+def _entry_points(folder: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    return tuple(importlib.metadata.entry_points(group=f"activedpo.{folder}"))
+
+
+def _folder(kind: str) -> str:
+    return FOLDERS.get(kind, kind)
+
+
+def _module_files(folder: str) -> list[Path]:
+    here = ROOT / _folder(folder)
+    return sorted(p for p in here.glob("*.py") if p.stem != "base" and not p.stem.startswith("_"))
+
+
+def _first_docstring_line(path: Path) -> str:
+    return _docstring_line_of(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _docstring_line_of(path: Path, modified: int) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0].rstrip(".")
+
+
+def _literal(path: Path, name: str) -> tuple[str, ...]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return tuple(ast.literal_eval(node.value))  # type: ignore[attr-defined]
+    return ()
+
+
+def _annotated_fields(path: Path, class_name: str) -> list[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            return [
+                item.target.id
+                for item in node.body
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+            ]
+    return []

@@ -1,0 +1,296 @@
+"""Every setting that can change a result, with its default and its meaning.
+
+A field's description is at once the comment in `config.yaml` and the help of its flag; `flag` names the flag where it
+is not the field's own name. Nothing here reads or writes files (`config.py` does).
+"""
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from activedpo_cli.base.discovery import available
+from activedpo_cli.base.layer_names import LayerNames
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def setting(default: Any, help_text: str, *flags: str) -> Any:
+    """A field with its help, and the names of its command-line flags where they differ from the field's name."""
+    return Field(default=default, description=help_text, json_schema_extra={"flags": list(flags)} if flags else None)
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class ModelSettings(Section):
+    """The language model to be aligned: θ₀ = π_ref = π_SFT."""
+
+    name: str = setting("tiny", "alias (see `activedpo ls models`), hub id, or local folder", "--model")
+    revision: str | None = setting(None, "hub revision; null takes the newest when the run is made", "--model-revision")
+    dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "number format of the base weights; auto keeps the checkpoint's", "--dtype"
+    )
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = setting("sdpa", "attention kernel")
+
+
+class PromptSettings(Section):
+    """The pool of prompts, fixed when the run is made."""
+
+    source: str = setting("tiny", "file, hub dataset id, or named source (see `activedpo ls prompts`)", "--prompts")
+    dataset_split: str = setting("train", "split to read of a hub dataset")
+    column: str = setting("prompt", "column that holds the prompt", "--prompt-column")
+    split_column: str | None = setting(
+        None,
+        "column of a prompts file that says train or eval in every row, so that several files can hold out the same "
+        "prompts; null: held-out prompts are drawn from all",
+    )
+    eval_prompts: Annotated[int, Field(ge=0)] = setting(
+        100, "prompts held out for evaluation, never in the pool; with 0 nothing can be evaluated", "--eval-prompts"
+    )
+    limit: PositiveInt | None = setting(None, "use only this many prompts, drawn with the run's seed")
+    duplicates: Literal["drop", "error"] = setting("drop", "what happens to repeated prompts; dropping is reported")
+    chat_template: Literal["auto", "never"] = setting(
+        "auto", "auto: the tokenizer's chat template where it has one; never: plain text"
+    )
+
+
+class SftSettings(Section):
+    """Supervised fine-tuning before iteration 1, which makes π_SFT; fixed once anything is made with it."""
+
+    data: str | None = setting(
+        None,
+        "file of examples: prompt and completion, prompt and chosen, messages, or text; null: the model is π_SFT already",
+        "--data",
+    )
+    num_train_epochs: Positive = setting(1, "passes over the examples (paper: 1)", "--epochs", "--num-train-epochs")
+    learning_rate: Positive = setting(2e-5, "peak learning rate (paper: 2e-5)")
+    per_device_train_batch_size: PositiveInt = setting(8, "examples per step and device", "--batch-size")
+    gradient_accumulation_steps: PositiveInt = setting(1, "steps summed before an update")
+    lora_r: PositiveInt | None = setting(
+        None, "LoRA rank, merged into the weights at the end; null trains all weights, in float32"
+    )
+    lora_alpha: Positive = setting(32, "LoRA alpha, where there is a rank")
+    lora_dropout: Probability = setting(0.0, "LoRA dropout, where there is a rank")
+    lora_modules: LayerNames = setting(
+        "all-linear", "names of the layers that LoRA adapts, or all-linear, where there is a rank"
+    )
+    eval_share: Annotated[float, Field(ge=0, lt=1)] = setting(
+        0.05, "share of the prompts (of the texts) kept out, on which the loss is measured before and after"
+    )
+    max_length: PositiveInt | None = setting(
+        None, "longest example in tokens, prompt included; null takes the model's context"
+    )
+    too_long: Literal["drop", "truncate"] = setting(
+        "drop", "leave examples that are too long out, or cut their end off; either is counted and reported"
+    )
+    append_eos: bool = setting(
+        True, "end each example with the end-of-text token (of a chat template: of the turn), which teaches to stop"
+    )
+    lr_scheduler_type: str = setting("linear", "learning-rate schedule of transformers")
+    warmup_steps: Annotated[int, Field(ge=0)] = setting(0, "steps of linear warm-up")
+    weight_decay: NonNegative = setting(0.0, "AdamW weight decay")
+    max_grad_norm: Positive = setting(1.0, "gradient clipping")
+    bf16: bool = setting(False, "compute in bfloat16 where that is safe; trained weights stay float32")
+    gradient_checkpointing: bool = setting(False, "trade time for memory")
+    save_steps: PositiveInt = setting(500, "steps between checkpoints, from which an interrupted SFT goes on")
+
+
+class AdapterSettings(Section):
+    """The LoRA adapter that is trained and whose gradients are the features; fixed once it is made."""
+
+    r: PositiveInt = setting(128, "LoRA rank (paper: 128)", "--lora-r")
+    lora_alpha: Positive = setting(512, "LoRA alpha (paper: 512)", "--lora-alpha")
+    lora_dropout: Probability = setting(0.0, "LoRA dropout in training; never active in featurize", "--lora-dropout")
+    target_modules: LayerNames = setting(
+        ["q_proj", "k_proj", "v_proj", "o_proj"],
+        "names of the adapted layers, or all-linear",
+        "--lora-modules",
+        "--lora-target-modules",
+    )
+
+
+class GenerateSettings(Section):
+    """Sampling of responses to the prompts of one iteration."""
+
+    num_prompts: PositiveInt | None = setting(
+        1000, "prompts drawn for this iteration (paper: 1000); null takes all that can be used"
+    )
+    num_responses: Annotated[int, Field(ge=2)] = setting(3, "responses to each prompt (paper: 3)")
+    max_new_tokens: PositiveInt = setting(128, "longest response, in tokens")
+    temperature: Positive = setting(1.0, "sampling temperature")
+    top_k: Annotated[int, Field(ge=0)] = setting(0, "sample among the k likeliest tokens; 0 switches it off")
+    top_p: Annotated[float, Field(gt=0, le=1)] = setting(1.0, "nucleus sampling mass; 1 switches it off")
+    stop_token_ids: list[int] = setting([], "further token ids that end a response, beside the model's own")
+    truncated: Literal["keep", "drop"] = setting("keep", "whether responses cut off by the length limit form pairs")
+    backend: str = setting(
+        "transformers", "what samples: a module of activedpo_cli/generate/backends/, or an entry point"
+    )
+    responses: str | None = setting(None, "take the responses from this file instead of sampling", "--responses")
+    recorded_eos: bool = setting(False, "append the end-of-text token to responses from a file")
+    recorded_pairs: Literal["all", "given"] = setting(
+        "all", "which responses from a file form pairs: all to one prompt, or those that one row holds as a pair"
+    )
+    unit_size: PositiveInt = setting(64, "prompts sampled as one batch; also the unit of resume")
+
+
+Column = Literal["features", "logps", "ref_logps", "hidden", "mean_hidden", "scores"]
+"""What *featurize* can compute of a response; `scores` asks the oracle about every candidate, for a ceiling."""
+
+
+class FeaturizeSettings(Section):
+    """Random projections of the per-response gradients."""
+
+    proj_dim: PositiveInt = setting(8192, "dimension d of the projected gradients (paper: 8192)")
+    projection: str = setting("factored", "kind of random projection: factored, count-sketch or dense")
+    projection_width: PositiveInt = setting(
+        1, "how many times d a matrix's compressed gradient may be, with factored; more costs time and lowers the error"
+    )
+    exact_norms: Literal["auto", "always"] = setting(
+        "auto", "auto: the norm before projection where it comes free; always: also where it costs another product"
+    )
+    compute: list[Column] | None = setting(
+        None,
+        "what to compute: features, logps, ref_logps, hidden, mean_hidden, scores; null takes what the method needs",
+    )
+    tokens_per_batch: PositiveInt = setting(
+        2048, "tokens of prompts and responses, padding included, per forward and backward pass", "--tokens-per-batch"
+    )
+    gradient_checkpointing: bool = setting(False, "trade time for memory", "--featurize-gradient-checkpointing")
+    unit_size: PositiveInt = setting(64, "responses per file; also the unit of resume")
+
+    @field_validator("projection")
+    @classmethod
+    def _hyphens(cls, value: str) -> str:
+        return value.replace("_", "-")
+
+    @field_validator("compute")
+    @classmethod
+    def _sorted_columns(cls, value: list[str] | None) -> list[str] | None:
+        return None if value is None else sorted(set(value))
+
+
+class SelectSettings(BaseModel):
+    """The choice of pairs; each method's own settings stand under `select.<method>`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", validate_default=True)
+
+    method: str = setting("activedpo", "acquisition method (see `activedpo ls methods`)")
+    budget: PositiveInt = setting(50, "labels to buy in this iteration (paper: 50)")
+    normalise: Literal["response", "pair", "none"] = setting(
+        "response",
+        "bring to unit norm each response's features, each pair's difference, or nothing (what --features does)",
+    )
+    max_per_prompt: PositiveInt | None = setting(None, "most pairs of one prompt in one batch; null for no limit")
+    history: Literal["refreshed", "frozen"] = setting(
+        "refreshed",
+        "what stands for pairs labelled earlier: their columns under the current policy (the paper's), or those "
+        "by which they were chosen",
+    )
+
+    @model_validator(mode="after")
+    def _only_method_sections(self) -> "SelectSettings":
+        for name, value in (self.model_extra or {}).items():
+            sections = [method.replace("-", "_") for method in available("acquisition")]
+            if not isinstance(value, dict) or name not in sections:
+                close = difflib.get_close_matches(name, [*type(self).model_fields, *sections], n=1)
+                suggestion = f" — did you mean `{close[0]}`?" if close else ""
+                raise ValueError(f"`{name}` is neither a setting nor a method's section{suggestion}")
+        return self
+
+
+class LabelSettings(Section):
+    """Who answers, and how scores become answers."""
+
+    oracle: str = setting(
+        "human", "human, recorded, reward-model:MODEL, or python:MODULE:FUNCTION (see `activedpo ls oracles`)"
+    )
+    score_field: str | None = setting(None, "the score that the recorded oracle reads")
+    answer: Literal["argmax", "bradley-terry"] = setting(
+        "argmax", "prefer the higher score, or sample from the Bradley–Terry probability"
+    )
+    temperature: Positive = setting(1.0, "divides the score difference under bradley-terry", "--label-temperature")
+    noise: Annotated[float, Field(ge=0, lt=0.5)] = setting(
+        0.0, "share of preferences turned around at random, to try what mistakes do; not for people", "--label-noise"
+    )
+    input_format: Literal["auto", "chat", "pair"] = setting(
+        "auto", "what a reward model reads: its chat template, or prompt and response as a text pair"
+    )
+    max_length: PositiveInt | None = setting(None, "tokens a reward model reads at most; null takes its own limit")
+    unit_size: PositiveInt = setting(16, "pairs scored as one batch; also the unit of resume")
+
+
+class TrainSettings(Section):
+    """DPO (paper Eq. 2); names are TRL's."""
+
+    labels: Literal["new", "all"] = setting("new", "train on this iteration's labels, or on all so far")
+    start: Literal["previous", "reference"] = setting(
+        "previous", "continue from θ of the last iteration, or from π_ref"
+    )
+    beta: Positive = setting(0.1, "DPO β")
+    learning_rate: Positive = setting(1e-4, "peak learning rate (paper: 1e-4)")
+    num_train_epochs: Positive = setting(4, "passes over the preferences (paper: 4)", "--epochs", "--num-train-epochs")
+    per_device_train_batch_size: PositiveInt = setting(8, "preferences per step and device", "--train-batch-size")
+    gradient_accumulation_steps: PositiveInt = setting(1, "steps summed before an update")
+    lr_scheduler_type: str = setting("linear", "learning-rate schedule of transformers")
+    warmup_steps: Annotated[int, Field(ge=0)] = setting(0, "steps of linear warm-up")
+    weight_decay: NonNegative = setting(0.0, "AdamW weight decay")
+    max_grad_norm: Positive = setting(1.0, "gradient clipping")
+    loss_type: Literal["sigmoid", "ipo", "hinge", "robust"] = setting("sigmoid", "TRL's DPO loss; sigmoid is Eq. 2")
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = setting(0.0, "assumed share of wrong labels")
+    gradient_checkpointing: bool = setting(False, "trade time for memory")
+    include_ties: bool = setting(False, "train on ties, with a seeded coin for the winner")
+
+
+class EvaluateSettings(Section):
+    """Measurement on held-out prompts; how they are sampled is fixed for a run, so that iterations compare."""
+
+    num_responses: PositiveInt = setting(3, "responses to each held-out prompt")
+    max_new_tokens: PositiveInt | None = setting(None, "longest response; null takes generate's", "--max-new-tokens")
+    temperature: Positive = setting(1.0, "sampling temperature; the KL is estimated only at 1, top_k 0, top_p 1")
+    top_k: Annotated[int, Field(ge=0)] = setting(0, "sample among the k likeliest tokens; 0 switches it off")
+    top_p: Annotated[float, Field(gt=0, le=1)] = setting(1.0, "nucleus sampling mass; 1 switches it off")
+    scorer: str | None = setting(None, "who scores the responses; null takes the label oracle where it can score")
+    second_scorer: str | None = setting(None, "an independent scorer, reported beside the first")
+    score_field: str | None = setting(
+        None, "recorded score by which held-out pairs are ordered, for the accuracy of the implicit reward"
+    )
+    preferences: str | None = setting(
+        None, "file of held-out preferences (prompt, chosen, rejected) for the accuracy of the implicit reward"
+    )
+    unit_size: PositiveInt = setting(64, "prompts sampled as one batch; also the unit of resume")
+
+
+class Config(Section):
+    """The settings of a run, as they stand in `config.yaml`."""
+
+    seed: int = setting(0, "seed of everything random in the run")
+    model: ModelSettings = ModelSettings()
+    prompts: PromptSettings = PromptSettings()
+    sft: SftSettings = SftSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    generate: GenerateSettings = GenerateSettings()
+    featurize: FeaturizeSettings = FeaturizeSettings()
+    select: SelectSettings = SelectSettings()
+    label: LabelSettings = LabelSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "model": ModelSettings,
+    "prompts": PromptSettings,
+    "sft": SftSettings,
+    "adapter": AdapterSettings,
+    "generate": GenerateSettings,
+    "featurize": FeaturizeSettings,
+    "select": SelectSettings,
+    "label": LabelSettings,
+    "train": TrainSettings,
+    "evaluate": EvaluateSettings,
+}

@@ -1,0 +1,161 @@
+"""Where given flags and present inputs differ from what a piece of work was made with."""
+
+import json
+import shlex
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from activedpo_cli.base.config import flat, with_changes
+from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.yaml_text import read_yaml
+from activedpo_cli.store.manifest import Started
+from activedpo_cli.store.run import SFT, Run
+
+FIXED_SECTIONS = ("model", "prompts")
+"""Settings that are fixed when the run is made."""
+
+
+def all_settings(config: Config, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked values of some settings, in the form in which they are stored."""
+    values = flat(config, "seed", *SECTIONS)
+    return {key: values[key] for key in keys if key in values}
+
+
+def given_differences(
+    run: Run, record: Started | None, given: Mapping[str, Any], own: Collection[str] = ()
+) -> list[str]:
+    """Given settings that differ from a record's, as lines of text; of `own` settings that it lacks it had the default.
+
+    An older version wrote the record where it lacks one.
+
+    Raises RefusedError for those that are fixed when the run is made, which no `--force` can change.
+    """
+    if not given:
+        return []
+    made_with = run.config
+    wanted = all_settings(with_changes(made_with, given), given)
+    fixed = all_settings(made_with, {key: None for key in given if is_fixed(key)})
+    differences = [
+        f"{key}  {fixed[key]} → {value}"
+        for key, value in wanted.items()
+        if key in fixed and not _same(key, fixed[key], value)
+    ]
+    if differences:
+        raise RefusedError(
+            f"`{run.path}` was made with other settings, which are fixed for a run",
+            details=differences,
+            hint="make another run with `activedpo init --run OTHER_NAME …`",
+        )
+    recorded = {**all_settings(Config(), dict.fromkeys(own)), **record.settings} if record else {}
+    return [
+        f"{key}  {recorded[key]} → {value}"
+        for key, value in wanted.items()
+        if key in recorded and key not in fixed and not _same(key, recorded[key], value)
+    ]
+
+
+def refuse_changed_fixed_settings(run: Run) -> None:
+    """Raise RefusedError when `config.yaml` was edited where it may not be: in what is fixed when the run is made."""
+    made_with: Mapping[str, Any] = run.facts.get("fixed", {})
+    now = all_settings(run.config, made_with)
+    changed = [
+        f"{key}  {made_with[key]} → {value}" for key, value in now.items() if not _same(key, made_with[key], value)
+    ]
+    if changed:
+        raise RefusedError(
+            f"`{run.path}/config.yaml` changes settings that are fixed for a run",
+            details=changed,
+            hint="put them back, or make another run with `activedpo init --run OTHER_NAME …`",
+        )
+    _refuse_lost_settings(run)
+    if run.config.sft.data and run.has_begun() and not run.stage(SFT, 0).manifest:
+        raise RefusedError(
+            f"`{run.path}/config.yaml` sets `sft.data`, and the run has begun with its reference as it is",
+            hint="set it back to null, or fine-tune in a run of its own: `activedpo sft --run OTHER_NAME …`",
+        )
+
+
+def _refuse_lost_settings(run: Run) -> None:
+    """Raise InvalidDataError where `config.yaml` names fewer settings than it was made with.
+
+    One that was cut off is YAML still, and defaults would silently take the place of what was lost.
+    """
+    written = run.facts.get("config_settings")
+    if not isinstance(written, int):
+        return
+    lost = unnamed_settings(run.config_text)
+    known = number_of_settings()
+    if known - len(lost) < written:
+        shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+        raise InvalidDataError(
+            f"`{run.path}/config.yaml` has lost {written - known + len(lost)} of the settings it was made with",
+            details=[f"not named there: {shown}"],
+            hint="put a copy of it back, or write each of these settings there, so that no default takes its place unseen",
+        )
+
+
+def number_of_settings() -> int:
+    """How many settings a whole `config.yaml` names."""
+    return 1 + sum(len(section.model_fields) for section in SECTIONS.values())
+
+
+def unnamed_settings(text: str) -> list[str]:
+    """The settings that a `config.yaml` does not name, as dotted keys."""
+    values = read_yaml(text)
+    named = values if isinstance(values, dict) else {}
+    keys = [key for name, section in SECTIONS.items() for key in (f"{name}.{field}" for field in section.model_fields)]
+    found = [key for key in keys if key.partition(".")[2] not in (named.get(key.partition(".")[0]) or {})]
+    return ([] if "seed" in named else ["seed"]) + found
+
+
+def input_differences(record: Started, inputs: Mapping[str, str]) -> list[str]:
+    """Inputs that are no longer what the record was made from, as lines of text."""
+    names = sorted({*record.inputs, *inputs})
+    return [
+        f"input {name}  {_short(record.inputs.get(name))} → {_short(inputs.get(name))}"
+        for name in names
+        if record.inputs.get(name) != inputs.get(name)
+    ]
+
+
+def refuse(run: Run, stage: str, iteration: int, differences: list[str], given: Mapping[str, Any]) -> NoReturn:
+    """Say what differs, and by which command the given settings would replace what is there."""
+    differing = {line.partition("  ")[0] for line in differences}
+    words = [shlex.quote(f"{key}={_as_typed(given[key])}") for key in given if key in differing]
+    if stage == SFT and run.has_begun():
+        raise RefusedError(
+            f"`{run.stage(stage, iteration).path}` was made with other settings or inputs",
+            details=differences,
+            hint="the run has begun with what *sft* made; fine-tune in a run of its own: `activedpo sft --run OTHER_NAME …`",
+        )
+    command = " ".join([run.next_command(stage, iteration), *(f"--set {word}" for word in words), "--force"])
+    raise RefusedError(
+        f"`{run.stage(stage, iteration).path}` was made with other settings or inputs",
+        details=differences,
+        hint=f"to make it again, keeping the old one in `{run.stale}` (what was made from it then is stale): `{command}`",
+    )
+
+
+def _as_typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def is_fixed(key: str) -> bool:
+    """Whether a setting is fixed when the run is made."""
+    return key == "seed" or key.partition(".")[0] in FIXED_SECTIONS
+
+
+def _same(key: str, old: Any, new: Any) -> bool:
+    if (
+        key in ("model.name", "prompts.source", "generate.responses", "sft.data")
+        and Path(str(old)).exists()
+        and Path(str(new)).exists()
+    ):
+        return Path(old).resolve() == Path(new).resolve()
+    return old == new
+
+
+def _short(digest: str | None) -> str:
+    return digest.removeprefix("sha256:")[:12] if digest else "none"

@@ -1,0 +1,23 @@
+"""Settings whose value names a module: spelled as `ls` spells them, unknown names refused before anything is compared."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from activedpo_cli.base import discovery
+from activedpo_cli.oracles.base import parse_spec
+
+NAMING_SETTINGS = {"select.method": "acquisition", "generate.backend": "generation"}
+ORACLE_SETTINGS = ("label.oracle", "evaluate.scorer", "evaluate.second_scorer")
+
+
+def with_known_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given settings with every name resolved; raises UsageError with the nearest name for an unknown one."""
+    resolved = dict(given)
+    for key, folder in NAMING_SETTINGS.items():
+        if isinstance(given.get(key), str):
+            resolved[key] = discovery.resolve(folder, given[key])
+    for key in ORACLE_SETTINGS:
+        if isinstance(given.get(key), str):
+            name, argument = parse_spec(given[key])
+            resolved[key] = name if argument is None else f"{name}:{argument}"
+    return resolved

@@ -1,0 +1,87 @@
+"""The command that repairs what is wrong in a run, as it can be pasted; none of them loses a file that cost anything."""
+
+import shlex
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import SelectedPair
+from activedpo_cli.store.audit import FileFault, file_fault
+from activedpo_cli.store.manifest import Started
+from activedpo_cli.store.run import SFT, STAGES, Run
+from activedpo_cli.store.stage_folder import StageFolder
+
+LOG_NAME = "labels.jsonl"
+OUTCOMES_NAME = "outcomes.jsonl"
+
+
+def repair_of(run: Run, record: Started, fault: FileFault) -> str:
+    """What repairs a file of a stage that this record describes."""
+    if record.stage not in (*STAGES, SFT):
+        return repair_of_shared(run, record.stage)
+    return repair_of_stage(run, record.stage, record.iteration, fault)
+
+
+def repair_of_stage(run: Run, stage: str, iteration: int, fault: FileFault) -> str:
+    """What repairs a file of one of the stages that have a command."""
+    folder = run.stage(stage, iteration)
+    if fault.kind == "unknown":
+        return _move_away(run, folder, fault.name)
+    again = f"{run.next_command(stage, iteration)} --force"
+    if stage != "label":
+        return again
+    if not (_are_answers_intact(folder) or _are_outcomes_intact(folder)):
+        return f"put a copy of {LOG_NAME} back, or ask again (its answers are kept in {run.stale}): {again}"
+    partial = " --accept-partial" if _is_partial(run, folder, iteration) else ""
+    return f"{run.next_command(stage, iteration)} --rebuild{partial}"
+
+
+def _is_partial(run: Run, folder: StageFolder, iteration: int) -> bool:
+    """Whether the stage was closed with pairs that nobody had answered."""
+    try:
+        record = folder.manifest
+    except InvalidDataError:
+        return len(folder.label_log().labels()) < len(
+            run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
+        )
+    return bool(record and record.summary.get("unanswered"))
+
+
+def repair_of_shared(run: Run, stage: str) -> str:
+    """What repairs a part that belongs to no iteration and is made by the first stage that needs it."""
+    first = (run.iterations() or [1])[0]
+    if stage == "initial-adapter":
+        return f"rm -r {_quoted(run.initial_adapter)}"  # drawn again from its seed, to the same bytes
+    if stage == "pool":
+        away = f"mkdir -p {shlex.quote(str(run.stale))} && mv {_quoted(run.pool)} {shlex.quote(str(run.stale))}/"
+        return f"{away} && {run.next_command('generate', first)} --force"
+    return f"rm -r {_quoted(run.initial_evaluation)} && {run.next_command('evaluate', first)} --force"
+
+
+def other_run() -> str:
+    """What is left where something is gone that was made with the run and that no stage makes."""
+    return "put a copy of it back, or make another run: activedpo init --run OTHER_NAME …"
+
+
+def _move_away(run: Run, folder: StageFolder, name: str) -> str:
+    stale = shlex.quote(str(run.stale))
+    return f"mkdir -p {stale} && mv {shlex.quote(str(folder.path / name))} {stale}/"
+
+
+def _are_answers_intact(folder: StageFolder) -> bool:
+    """Whether every whole line of the log is an intact answer; a torn last one was never acknowledged."""
+    try:
+        return bool(folder.label_log().labels())
+    except (InvalidDataError, OSError):
+        return False
+
+
+def _are_outcomes_intact(folder: StageFolder) -> bool:
+    """Whether every answer that counted still stands in the closed stage's list of outcomes."""
+    try:
+        listed = folder.manifest.outputs.get(OUTCOMES_NAME) if folder.manifest else None
+    except InvalidDataError:
+        return False
+    return listed is not None and file_fault(folder.path, OUTCOMES_NAME, listed) is None
+
+
+def _quoted(folder: StageFolder) -> str:
+    return shlex.quote(str(folder.path))

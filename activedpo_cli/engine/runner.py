@@ -1,0 +1,275 @@
+"""Bring a stage to its finished state: run, resume, say that it is up to date, refuse, or name what is missing.
+
+This is the state table of `docs/architecture.md`.
+"""
+
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from activedpo_cli.base.config import with_changes
+from activedpo_cli.base.errors import (
+    InvalidDataError,
+    LabelsPendingError,
+    OracleNotFoundError,
+    RefusedError,
+    UsageError,
+)
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.engine.differences import (
+    all_settings,
+    given_differences,
+    input_differences,
+    refuse,
+    refuse_changed_fixed_settings,
+)
+from activedpo_cli.engine.intact import check_inputs
+from activedpo_cli.engine.step import Context, Execution, Stage, StageResult, environment, recorded_config
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.manifest import Manifest, Started
+from activedpo_cli.store.run import Run
+from activedpo_cli.store.stage_folder import StageFolder, set_aside, swap_in
+
+
+def run_stage(
+    run: Run,
+    stage: Stage,
+    iteration: int,
+    given: Mapping[str, Any],
+    *,
+    force: bool,
+    execution: Execution,
+    progress: Progress,
+) -> StageResult:
+    """Bring one stage of one iteration to its finished state.
+
+    Args:
+        given: Settings given by flags, with dotted keys; they are written to `config.yaml` once all checks have passed.
+        force: Make it again although it is finished or was begun with other settings.
+
+    """
+    folder = run.stage(stage.name, iteration)
+    run.forget_digests()
+    rebuild = bool(execution.options.get("rebuild"))
+    if rebuild and force:
+        raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
+    if not force and not rebuild and folder.manifest:
+        return _up_to_date(run, stage, iteration, given, execution, progress)
+    with exclusive(run.lock_path(f"{folder.path.parent.name}-{stage.name}"), str(folder.path)):
+        if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
+            stage.reopening.adopt_answers(run, stage, iteration, given, progress)
+        _set_unknown_aside(run, folder, force, progress)
+        if rebuild:
+            _reopen(run, stage, iteration, given, progress)
+        target = _target(run, stage, iteration, given, force, progress)
+        if target is None:
+            return _up_to_date(run, stage, iteration, given, execution, progress)
+        try:
+            manifest = _do(run, stage, iteration, given, target, execution, progress)
+        except KeyboardInterrupt as error:
+            raise _saying_what_is_kept(error, target) from error
+        if target.path != folder.path:
+            swap_in(target, folder, run.stale)
+    return StageResult(stage, iteration, folder.path, manifest, was_done=False)
+
+
+def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> KeyboardInterrupt:
+    has_part = target.path.exists() and not target.so_far().startswith("0 ")
+    part = f"{target.so_far()} so far in `{target.path}`" if has_part else f"nothing yet in `{target.path}`"
+    return type(error)(f"what was finished is kept, {part}")
+
+
+def _up_to_date(
+    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], execution: Execution, progress: Progress
+) -> StageResult:
+    folder = run.stage(stage.name, iteration)
+    manifest = folder.manifest
+    assert manifest is not None
+    _refuse_work_options(run, stage, iteration, execution)
+    _refuse_differences(run, stage, iteration, given, manifest, progress)
+    gone = folder.missing_outputs()
+    if gone:
+        raise InvalidDataError(
+            f"`{folder.path}` is finished, but files of it are missing or of another size",
+            details=gone,
+            hint=f"make it again with `{run.next_command(stage.name, iteration)} --force`",
+        )
+    foreign = {key: value for key, value in given.items() if key not in manifest.settings}
+    run.change_config(all_settings(with_changes(run.config, foreign), foreign))
+    if run.redone_stage(stage.name, iteration).path.exists():
+        progress.warn(
+            f"`{folder.path}` is being made again, which is not finished: go on with "
+            f"`{run.next_command(stage.name, iteration)} --force`"
+        )
+    return StageResult(stage, iteration, folder.path, manifest, was_done=True)
+
+
+def _reopen(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], progress: Progress) -> None:
+    """Let a finished stage be continued from what it keeps, where it was made with the same settings and inputs."""
+    folder = run.stage(stage.name, iteration)
+    manifest = folder.manifest
+    if manifest is not None:
+        _refuse_differences(run, stage, iteration, given, manifest, progress)
+        check_inputs(run, manifest.inputs, progress)  # before anything is taken back
+        if stage.reopening is not None:
+            stage.reopening.restore_answers(run, folder, progress)
+        folder.reopen()
+
+
+def _refuse_work_options(run: Run, stage: Stage, iteration: int, execution: Execution) -> None:
+    asked = [name for name in stage.work_options if execution.options.get(name)]
+    if asked:
+        raise RefusedError(
+            f"`{stage.name}` of iteration {iteration} is closed, so --{asked[0]} has nothing to work on",
+            hint=f"to ask again, keeping the old answers in `{run.stale}`: "
+            f"`{run.next_command(stage.name, iteration)} --force --{asked[0]} …`",
+        )
+
+
+def _set_unknown_aside(run: Run, folder: StageFolder, force: bool, progress: Progress) -> None:
+    """Files without an intact record of what they were made with are not continued, and not lost."""
+    try:
+        known = folder.manifest or folder.started
+    except InvalidDataError:
+        if not force:
+            raise
+        known = None
+    if known is None and folder.names("*"):  # temporaries, which have hidden names, are swept when it begins
+        kept = set_aside(folder, run.stale)
+        if kept is not None:
+            progress.warn(
+                f"`{folder.path}` held files but no intact record of how they were made; they are now in `{kept}`"
+            )
+
+
+def _target(
+    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], force: bool, progress: Progress
+) -> StageFolder | None:
+    """The folder to work in; None when another process finished the stage while this one waited."""
+    folder = run.stage(stage.name, iteration)
+    redone = run.redone_stage(stage.name, iteration)
+    if _is_waiting_for_swap(run, stage, iteration, given, force):
+        swap_in(redone, folder, run.stale)
+        return None
+    if folder.manifest and not force:
+        return None
+    record = folder.started
+    if record and not force:
+        _refuse_differences(run, stage, iteration, given, record, progress)
+    if not folder.manifest:
+        if record and force:
+            so_far = folder.so_far()
+            kept = set_aside(folder, run.stale)
+            if kept is not None and not so_far.startswith("0 "):
+                progress.warn(f"{so_far} of the unfinished `{stage.name}` are now in `{kept}`")
+        return folder
+    _keep_only_same_work(run, stage, iteration, given, redone)
+    return redone
+
+
+def _keep_only_same_work(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], redone: StageFolder) -> None:
+    record = redone.started
+    if redone.path.exists() and (record is None or _differences(run, stage, iteration, given, record)):
+        set_aside(redone, run.stale)
+
+
+def _is_waiting_for_swap(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], force: bool) -> bool:
+    """Whether a forced redo was finished and then interrupted before it took the old one's place."""
+    record = run.redone_stage(stage.name, iteration).manifest
+    if record is None:
+        return False
+    is_between_renames = run.stage(stage.name, iteration).manifest is None
+    return is_between_renames or (force and not _differences(run, stage, iteration, given, record))
+
+
+def _differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], record: Started) -> list[str]:
+    """What was given, or is there, that is not what begun or finished work was made with."""
+    is_known = given.keys() <= record.settings.keys()  # else what the stage depends on may load torch
+    own = () if is_known else stage.settings(recorded_config(run, record, {}))
+    differences = given_differences(run, record, given, own)
+    if not isinstance(record, Manifest) and record.stage_version != stage.version:
+        differences.append(f"version of the stage  {record.stage_version} → {stage.version}")
+    return differences + input_differences(record, stage.inputs(run, iteration, recorded_config(run, record, {})))
+
+
+def _refuse_differences(
+    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], record: Started, progress: Progress
+) -> None:
+    try:
+        differences = _differences(run, stage, iteration, given, record)
+    except OracleNotFoundError as error:
+        if not isinstance(record, Manifest):
+            raise
+        progress.warn(f"whether the oracle has changed can't be told from here: {error.message}")
+        differences = given_differences(run, record, given)
+    if differences:
+        refuse(run, stage.name, iteration, differences, given)
+
+
+def _do(
+    run: Run,
+    stage: Stage,
+    iteration: int,
+    given: Mapping[str, Any],
+    target: StageFolder,
+    execution: Execution,
+    progress: Progress,
+) -> Manifest:
+    record = target.started
+    config = recorded_config(run, record, given)
+    started = record or Started(
+        stage=stage.name,
+        stage_version=stage.version,
+        iteration=iteration,
+        settings=stage.settings(config),
+        inputs=stage.inputs(run, iteration, config),
+    )
+    context = Context(run, iteration, config, target, execution, progress)
+    if record is None:
+        refuse_changed_fixed_settings(run)
+        given_differences(run, None, given)
+    check_inputs(run, started.inputs, progress)
+    if record is None:
+        stage.check(context)
+    kept = {key: value for key, value in given.items() if key not in started.settings} if record else given
+    with _given_settings_kept(run, target, all_settings(config, kept)):
+        target.begin(started)
+        began, clock = datetime.now(UTC), time.monotonic()
+        try:
+            summary = stage.work(context)
+        finally:
+            progress.stop()
+    return target.finish(
+        started,
+        logs=stage.logs,
+        summary=summary,
+        execution=_execution_facts(execution, began, time.monotonic() - clock, resumed=record is not None),
+        environment=environment(),
+    )
+
+
+@contextmanager
+def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -> Iterator[None]:
+    """Write given settings to `config.yaml`; back again when the work fails with nothing made, since they may be why."""
+    before, changed = run.change_config(given)
+    try:
+        yield
+    except LabelsPendingError:
+        raise
+    except Exception:
+        if target.discard_if_empty() and changed != before:
+            run.restore_config(changed, before)
+        raise
+
+
+def _execution_facts(execution: Execution, began: datetime, seconds: float, *, resumed: bool) -> dict[str, Any]:
+    return {
+        "device": execution.device,
+        "host": socket.gethostname(),
+        "started": began.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "resumed": resumed,
+    }

@@ -1,0 +1,189 @@
+"""What a stage is, and what all of them build on.
+
+A stage is a function of its inputs (the outputs of earlier stages, by digest) and of its settings. `runner` brings one to
+its finished state; the six modules named after the stages say only what is particular to them.
+"""
+
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from activedpo_cli.base.config import with_changes
+from activedpo_cli.base.errors import NotReadyError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.settings import Config
+from activedpo_cli.store.manifest import Manifest, Started
+from activedpo_cli.store.run import Run
+from activedpo_cli.store.stage_folder import StageFolder
+
+if TYPE_CHECKING:
+    from activedpo_cli.models.kept_base import KeptBase
+
+PACKAGES = ("activedpo-cli", "torch", "transformers", "peft", "trl", "safetensors", "numpy")
+STAGE_INPUT = re.compile(r"iter-(?P<iteration>\d+)/(?P<stage>\w+)")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How to work, without effect on the result; `kept` holds base weights for the stages that follow."""
+
+    device: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    kept: "KeptBase | None" = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a stage needs to work."""
+
+    run: Run
+    iteration: int
+    config: Config
+    folder: StageFolder
+    execution: Execution
+    progress: Progress
+
+    def command(self, stage: str) -> str:
+        """The command that goes on with this work."""
+        is_redo = self.folder.path != self.run.stage(stage, self.iteration).path
+        return self.run.next_command(stage, self.iteration) + (" --force" if is_redo else "")
+
+
+class Reopening(Protocol):
+    """How a stage whose answers cost something is opened again, to make its other files from the answers that it keeps."""
+
+    def has_damaged_record(self, folder: StageFolder) -> bool:
+        """Whether there are answers, and what says how they were asked for can't be read."""
+        ...
+
+    def restore_answers(self, run: Run, folder: StageFolder, progress: Progress) -> None:
+        """Put answers back that the log lost and that the closed stage still lists."""
+        ...
+
+    def adopt_answers(
+        self, run: Run, stage: "Stage", iteration: int, given: Mapping[str, Any], progress: Progress
+    ) -> None:
+        """Take answers over whose record is gone or damaged."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Args:
+        settings: The settings that its result depends on, with dotted keys.
+        inputs: Digests of the outputs it reads, by name; raises NotReadyError where one is missing.
+        check: Looks before any work for what would make it fail, and raises the error.
+        work: Fills the folder, skipping what is there already, and returns facts for people (the summary).
+        headline: The summary in a few words.
+        logs: Files that do not identify the result, because they hold times.
+        work_options: Options that ask for work, and so make no sense once the stage is finished.
+        reopening: How `--rebuild` opens it again; None where the stage has nothing to keep and is simply made again.
+
+    """
+
+    name: str
+    version: int
+    settings: Callable[[Config], dict[str, Any]]
+    inputs: Callable[[Run, int, Config], dict[str, str]]
+    work: Callable[[Context], dict[str, Any]]
+    headline: Callable[[Mapping[str, Any]], str]
+    check: Callable[[Context], None] = lambda context: None
+    logs: tuple[str, ...] = ()
+    work_options: tuple[str, ...] = ()
+    reopening: Reopening | None = None
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage, and whether it had been finished before."""
+
+    stage: Stage
+    iteration: int
+    folder: Path
+    manifest: Manifest
+    was_done: bool
+
+
+def require(run: Run, stage: str, iteration: int) -> str:
+    """The digest of what an earlier stage made.
+
+    Raises NotReadyError with the command to run when it is not finished, or when it, or anything it was made from, is
+    stale: response ids repeat, so new responses would silently take the place of those that were labelled.
+    """
+    if (stage, iteration) not in run.digests:
+        folder = run.stage(stage, iteration)
+        manifest = folder.manifest
+        if manifest is None:
+            state = "not finished" if folder.started else "missing"
+            raise NotReadyError(
+                f"`{stage}` of iteration {iteration} is {state}", hint=run.next_command(stage, iteration)
+            )
+        _require_own(run, stage, iteration, manifest)
+        _require_fresh(run, manifest)
+        run.digests[stage, iteration] = manifest.digest
+    return run.digests[stage, iteration]
+
+
+def _require_own(run: Run, stage: str, iteration: int, manifest: Manifest) -> None:
+    """Refuse a folder that was copied here from another place or another run."""
+    reasons = foreign_reasons(run, stage, iteration, manifest)
+    if reasons:
+        raise NotReadyError(
+            f"`{run.stage(stage, iteration).path}` does not belong there",
+            details=reasons,
+            hint=f"{run.next_command(stage, iteration)} --force",
+        )
+
+
+def foreign_reasons(run: Run, stage: str, iteration: int, record: Started) -> list[str]:
+    """Why a stage's record is not of this place in this run, empty where it is."""
+    if (record.stage, record.iteration) != (stage, iteration):
+        return [f"it holds `{record.stage}` of iteration {record.iteration}"]
+    pool = run.pool.manifest if "pool" in record.inputs else None
+    own = {"prompts": run.facts["prompts_digest"], "reference": run.base["digest"], "pool": pool and pool.digest}
+    words = {"prompts": "other prompts", "reference": "another reference model", "pool": "another pool of responses"}
+    return [
+        f"it was made with {words[name]}"
+        for name, digest in own.items()
+        if digest is not None and record.inputs.get(name, digest) != digest
+    ]
+
+
+def _require_fresh(run: Run, manifest: Manifest) -> None:
+    """Follow the recorded inputs back; stages that were deleted to save space are passed over."""
+    for name, recorded in manifest.inputs.items():
+        match = STAGE_INPUT.fullmatch(name)
+        if match is None or run.stage(match["stage"], int(match["iteration"])).manifest is None:
+            continue
+        if require(run, match["stage"], int(match["iteration"])) != recorded:
+            command = run.next_command(manifest.stage, manifest.iteration)
+            raise NotReadyError(
+                f"`{manifest.stage}` of iteration {manifest.iteration} is stale: `{name}` has been made again since",
+                hint=f"{command} --force",
+            )
+
+
+def recorded_config(run: Run, record: Started | None, given: Mapping[str, Any]) -> Config:
+    """The settings of begun or finished work, or of work to come: `config.yaml` with the given flags.
+
+    Flags that the record does not know, since the result does not depend on them, count in either case.
+    """
+    return with_changes(run.config, {**given, **(record.settings if record else {})})
+
+
+def environment() -> dict[str, str]:
+    """Versions of what the result was made with; recorded, never compared."""
+    versions = {"python": platform.python_version(), "platform": f"{sys.platform} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

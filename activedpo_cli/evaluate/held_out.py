@@ -1,0 +1,165 @@
+"""Accuracy of the implicit reward on held-out preferences: does β log π_θ/π_ref order responses as people did?"""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base.errors import InvalidDataError, NotReadyError
+from activedpo_cli.base.records import Response, response_id
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.step import Context
+from activedpo_cli.label.scoring import logps_of
+from activedpo_cli.prompts._collect import prompt_key
+from activedpo_cli.statistics.statistics import win_rate_interval
+from activedpo_cli.store.files import sha256_of
+from activedpo_cli.store.run import Run
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class HeldOutPair:
+    """Two tokenized responses to a prompt of which one is preferred; training never sees them."""
+
+    chosen: Response
+    rejected: Response
+
+
+def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
+    """Digests of what held-out preferences are read from."""
+    digests: dict[str, str] = {}
+    if config.evaluate.preferences is not None:
+        path = Path(config.evaluate.preferences)
+        if not path.is_file():
+            raise InvalidDataError(f"the preferences file `{path}` does not exist")
+        digests["preferences file"] = f"sha256:{sha256_of(path)}"
+    if config.evaluate.score_field is not None:
+        manifest = run.pool.manifest
+        if manifest is None:
+            raise NotReadyError(
+                "evaluate.score_field names a recorded score, and this run has no recorded responses",
+                hint="give them with `activedpo generate --responses FILE`",
+            )
+        digests["pool"] = manifest.digest
+    return digests
+
+
+def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
+    """Share of held-out preferences whose chosen response has the larger implicit reward, equal ones counting ½.
+
+    The interval is Wilson's, over prompts. None where there are no held-out preferences.
+    """
+    import torch
+
+    from activedpo_cli.models.adapters import reference_mode
+    from activedpo_cli.models.implicit_reward import implicit_reward
+
+    preferences = [*_from_pool(context), *_from_file(context, tokenizer, policy)]
+    names = ("preference_accuracy", "preference_accuracy_ci_low", "preference_accuracy_ci_high")
+    if not preferences:
+        return {**dict.fromkeys(names), "preference_margin_mean": None, "preference_pairs": 0}
+    responses = {row.response_id: row for pair in preferences for row in (pair.chosen, pair.rejected)}
+    unique = list(responses.values())
+    logps = logps_of(context, policy, tokenizer, unique, "log π of held-out responses")
+    with reference_mode(policy):
+        ref_logps = logps_of(context, policy, tokenizer, unique, "log π_ref of held-out responses")
+    values = implicit_reward(
+        torch.tensor(logps, dtype=torch.float64),
+        torch.tensor(ref_logps, dtype=torch.float64),
+        context.config.train.beta,
+    )
+    rewards = dict(zip(responses, values.tolist(), strict=True))
+    margins = [rewards[pair.chosen.response_id] - rewards[pair.rejected.response_id] for pair in preferences]
+    correct: dict[str, list[float]] = {}
+    for pair, margin in zip(preferences, margins, strict=True):
+        correct.setdefault(pair.chosen.prompt_id, []).append(0.5 if margin == 0 else float(margin > 0))
+    interval = win_rate_interval([sum(values) / len(values) for values in correct.values()])
+    return {
+        **dict(zip(names, interval, strict=True)),
+        "preference_margin_mean": sum(margins) / len(margins),
+        "preference_pairs": len(preferences),
+    }
+
+
+def check_held_out(run: Run, config: Config) -> None:
+    """Raise InvalidDataError for a score that no held-out response has, and for a file that holds no preferences."""
+    from activedpo_cli.generate.backends._recorded import read_preferences
+
+    if config.evaluate.score_field is not None:
+        _scored_responses(run, config.evaluate.score_field)
+    if config.evaluate.preferences is not None:
+        read_preferences(Path(config.evaluate.preferences))
+
+
+def _scored_responses(run: Run, field: str) -> list[Response]:
+    held_out = {prompt.prompt_id for prompt in run.prompts("eval")}
+    responses = [response for response in run.pool_responses() if response.prompt_id in held_out]
+    scored = [response for response in responses if field in (response.scores or {})]
+    if not scored:
+        known = sorted({name for response in responses for name in response.scores or {}})
+        close = difflib.get_close_matches(field, known, n=1)
+        raise InvalidDataError(
+            f"evaluate.score_field is `{field}`, a score that no held-out response has"
+            + (f" — did you mean `{close[0]}`?" if close else ""),
+            details=[f"scores that held-out responses have: {', '.join(known) or 'none'}"],
+            hint=f"--score-field {(close or known)[0]}" if known else None,
+        )
+    return scored
+
+
+def _from_pool(context: Context) -> Iterator[HeldOutPair]:
+    field = context.config.evaluate.score_field
+    if field is None:
+        return
+    for _, group in groupby(_scored_responses(context.run, field), key=lambda response: response.prompt_id):
+        for a, b in combinations(group, 2):
+            assert a.scores is not None
+            assert b.scores is not None
+            if a.scores[field] != b.scores[field]:
+                yield HeldOutPair(a, b) if a.scores[field] > b.scores[field] else HeldOutPair(b, a)
+
+
+def _from_file(context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "PeftModel") -> Iterator[HeldOutPair]:
+    from activedpo_cli.generate.backends._recorded import read_preferences
+    from activedpo_cli.models.encoding import encode_prompt, encode_response_text
+    from activedpo_cli.models.loading import context_length
+
+    path, longest = context.config.evaluate.preferences, context_length(policy)
+    if path is None:
+        return
+    in_pool = {prompt_key(prompt.prompt) for prompt in context.run.prompts("train")}
+    too_long = seen = 0
+    for number, row in enumerate(read_preferences(Path(path))):
+        if row.chosen == row.rejected:
+            continue
+        if prompt_key(row.prompt) in in_pool:
+            seen += 1
+            continue
+        prompt = encode_prompt(tokenizer, row.prompt, chat_template=context.config.prompts.chat_template)
+        sides = []
+        for index, text in enumerate((row.chosen, row.rejected)):
+            name = f"h{number:06d}"
+            tokens = encode_response_text(tokenizer, text, append_eos=context.config.generate.recorded_eos)
+            sides.append(
+                Response(
+                    response_id=response_id(name, None, index),
+                    prompt_id=name,
+                    prompt_token_ids=prompt,
+                    token_ids=tokens,
+                    text=text,
+                    finish_reason="recorded",
+                )
+            )
+        if longest is not None and max(len(prompt) + len(side.token_ids) for side in sides) > longest:
+            too_long += 1
+            continue
+        yield HeldOutPair(*sides)
+    if seen:
+        context.progress.warn(f"{seen} held-out preferences are about prompts of the pool and left out")
+    if too_long:
+        context.progress.warn(f"{too_long} held-out preferences are longer than the model's context and left out")

@@ -1,0 +1,148 @@
+"""Iteration 0: π_SFT's responses to the held-out prompts, sampled by the first evaluation and compared with by all.
+
+The responses depend on how they were sampled and on nothing else. Their rewards are kept apart, a file for each scorer,
+so that an iteration is only ever compared with rewards from its own scorer.
+"""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.records import EvaluatedResponse, Response, ResponseReward
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.intact import check_intact
+from activedpo_cli.engine.step import Context, environment
+from activedpo_cli.evaluate.measures import reward_measures, text_measures
+from activedpo_cli.generate.sampling import HALVED_NAME
+from activedpo_cli.label.scoring import evaluated_rows, score_responses, scorer_settings, scorers_of
+from activedpo_cli.label.step import oracle_inputs
+from activedpo_cli.policy.policy import reference_digest
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.manifest import Started, digest_of
+from activedpo_cli.store.run import Run
+from activedpo_cli.store.stage_folder import set_aside
+
+INITIAL_VERSION = 2
+METRICS_NAME = "metrics.json"
+
+Sample = Callable[[Context], list[Response]]
+
+
+def sampling_settings(config: Config) -> dict[str, Any]:
+    """What responses to the held-out prompts depend on beside the policy; equal in all iterations of a run."""
+    evaluate = config.evaluate
+    return {
+        "seed": config.seed,
+        "evaluate.num_responses": evaluate.num_responses,
+        "evaluate.max_new_tokens": evaluate.max_new_tokens or config.generate.max_new_tokens,
+        "evaluate.temperature": evaluate.temperature,
+        "evaluate.top_k": evaluate.top_k,
+        "evaluate.top_p": evaluate.top_p,
+        "evaluate.unit_size": evaluate.unit_size,
+        "generate.backend": config.generate.backend,
+        "generate.stop_token_ids": config.generate.stop_token_ids,
+        "model.dtype": config.model.dtype,
+        "model.attn_implementation": config.model.attn_implementation,
+        "prompts.chat_template": config.prompts.chat_template,
+    }
+
+
+def initial_record(run: Run, config: Config) -> Started:
+    """What identifies π_SFT's responses to the held-out prompts of a run."""
+    return Started(
+        stage="initial-evaluation",
+        stage_version=INITIAL_VERSION,
+        iteration=0,
+        settings=sampling_settings(config),
+        inputs={"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
+    )
+
+
+def check_same_sampling(run: Run, config: Config) -> None:
+    """Raise RefusedError when π_SFT's responses were sampled with other settings: iterations would not compare."""
+    record = run.initial_evaluation.manifest
+    if record is None:
+        return
+    differences = [
+        f"{key}  {record.settings.get(key)} → {value}"
+        for key, value in sampling_settings(config).items()
+        if record.settings.get(key) != value
+    ]
+    if differences:
+        raise RefusedError(
+            "the initial evaluation of this run was made with other settings, and iterations compare only under the "
+            "same ones",
+            details=differences,
+            hint="keep those of the initial evaluation (a length left null follows --max-new-tokens of generate), or "
+            f"delete `{run.initial_evaluation.path}` and the evaluate folders to evaluate all iterations anew",
+        )
+
+
+def ensure_initial_evaluation(context: Context, sample: Sample) -> list[EvaluatedResponse]:
+    """π_SFT's responses, sampled by `sample` unless they are there, with rewards by this evaluation's scorers."""
+    run, folder, scorers = context.run, context.run.initial_evaluation, scorers_of(context.config)
+    with exclusive(run.lock_path("initial-evaluation"), str(folder.path)):
+        responses = _ensure_responses(context, sample)
+        rewards, second_rewards = (
+            None if spec is None else _ensure_rewards(context, responses, spec) for spec in scorers
+        )
+        rows = evaluated_rows(responses, rewards=rewards, second_rewards=second_rewards)
+        metrics = initial_metrics(rows, scorers)
+        # An evaluation without a scorer has nothing to add to what an earlier one measured.
+        if not folder.has(METRICS_NAME) or (any(scorers) and folder.read_json(METRICS_NAME) != metrics):
+            folder.write_json(METRICS_NAME, metrics)
+    return rows
+
+
+def initial_metrics(rows: Sequence[EvaluatedResponse], scorers: Sequence[str | None]) -> dict[str, Any]:
+    """The numbers of iteration 0 by a first and a second scorer, from what they said of π_SFT's responses."""
+    return {
+        **reward_measures(rows, rows),
+        **text_measures(rows, rows, pure_sampling=False),
+        "iteration": 0,
+        "labels_spent": 0,
+        "scorer": scorers[0],
+        "second_scorer": scorers[1],
+    }
+
+
+def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
+    run, folder = context.run, context.run.initial_evaluation
+    if folder.manifest:
+        check_same_sampling(run, context.config)  # a resumed evaluation, or another that was faster
+        check_intact(run, folder)
+        return [row for name in folder.manifest.outputs for row in folder.read_rows(name, Response)]
+    started = initial_record(run, context.config)
+    if folder.started != started:  # begun with other settings, by an evaluation that failed
+        set_aside(folder, run.stale)
+    folder.begin(started)
+    responses = sample(replace(context, folder=folder))
+    summary = {"responses": len(responses), "prompts": len({row.prompt_id for row in responses})}
+    folder.finish(started, logs=(HALVED_NAME,), summary=summary, execution={}, environment=environment())
+    return responses
+
+
+def _ensure_rewards(context: Context, responses: Sequence[Response], scorer: str) -> list[float]:
+    """The scorer's rewards of the responses; its file is named by all that they depend on."""
+    folder, config = context.run.initial_evaluation, context.config
+    identity = {"scorer": scorer, "inputs": oracle_inputs(scorer, config), **scorer_settings(config)}
+    name = f"rewards-{digest_of(identity).removeprefix('sha256:')[:12]}.jsonl"
+    rows = folder.read_rows(name, ResponseReward) if folder.has(name) else []
+    is_redo = context.folder.path != context.run.stage("evaluate", context.iteration).path
+    if is_redo or not rows:  # --force: what a scorer imports may have changed, and no digest covers that
+        kept, rewards = rows, score_responses(context, responses, scorer)
+        rows = [
+            ResponseReward(response_id=response.response_id, scorer=scorer, reward=reward)
+            for response, reward in zip(responses, rewards, strict=True)
+        ]
+        if rows != kept:
+            folder.write_rows(name, rows)
+    by_id = {row.response_id: row.reward for row in rows}
+    if by_id.keys() != {response.response_id for response in responses}:
+        raise InvalidDataError(
+            f"`{folder.path / name}` does not have one reward for each response of the initial model",
+            hint=f"rm {shlex.quote(str(folder.path / name))}  # the scorer is then asked again",
+        )
+    return [by_id[response.response_id] for response in responses]

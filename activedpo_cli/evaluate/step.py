@@ -1,0 +1,217 @@
+"""Stage 6: measure the new policy on held-out prompts, against π_SFT's responses to the same prompts (paper §4)."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base import discovery
+from activedpo_cli.base.config import flat
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.records import SPENT_OUTCOMES, Response, response_id
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.evaluate.held_out import check_held_out, held_out_inputs, preference_accuracy
+from activedpo_cli.evaluate.initial_evaluation import check_same_sampling, ensure_initial_evaluation, sampling_settings
+from activedpo_cli.evaluate.measures import reward_measures, text_measures
+from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, sample_units
+from activedpo_cli.label.scoring import (
+    evaluated_rows,
+    logps_of,
+    note_scorer,
+    score_responses,
+    scorer_inputs,
+    scorer_of,
+    scorer_settings,
+    scorers_of,
+)
+from activedpo_cli.oracles.base import parse_spec
+from activedpo_cli.pairs.candidates import outcomes
+from activedpo_cli.policy.policy import load_policy, load_tokenizer_of, model_location, reference_digest
+from activedpo_cli.store.run import Run
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What the measurement depends on."""
+    return (
+        flat(config, "seed", "evaluate")
+        | sampling_settings(config)
+        | scorer_settings(config)
+        | {
+            "evaluate.scorer": scorer_of(config),
+            "generate.recorded_eos": config.generate.recorded_eos,
+            "train.beta": config.train.beta,
+        }
+    )
+
+
+def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """The new adapter, π_ref, the prompts, the scorers, and the labels that were spent."""
+    digests = {"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)}
+    digests[f"iter-{iteration:03d}/train"] = require(run, "train", iteration)
+    for earlier in range(1, iteration + 1):
+        digests[f"iter-{earlier:03d}/label"] = require(run, "label", earlier)
+    return digests | scorer_inputs(config) | held_out_inputs(run, config)
+
+
+def check(context: Context) -> None:
+    """Refuse what could not be measured, or not be compared with π_SFT's responses, before anything is sampled."""
+    if context.config.prompts.eval_prompts == 0:
+        raise InvalidDataError(
+            "the run holds out no prompts, so there is nothing to evaluate on",
+            hint="make another run, with `--eval-prompts 100`",
+        )
+    for spec in filter(None, scorers_of(context.config)):
+        if not discovery.load("oracles", parse_spec(spec)[0]).SCORES_TEXT:
+            raise UsageError(
+                f"the oracle `{spec}` cannot score new text", hint="use reward-model:MODEL or python:MODULE:FUNCTION"
+            )
+    check_same_sampling(context.run, context.config)
+    check_held_out(context.run, context.config)
+    _check_room(context)
+    note_scorer(context)
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Sample, score, and compare with iteration 0."""
+    from activedpo_cli.models.adapters import reference_mode
+    from activedpo_cli.models.loading import context_length
+
+    run, config = context.run, context.config
+    policy, tokenizer, _ = load_policy(run, config, context.execution, context.iteration)
+    prompts, too_long = _eval_prompts(context, tokenizer, context_length(policy))
+    if too_long:
+        context.progress.warn(f"{len(too_long)} held-out prompts are too long for the model's context")
+
+    def sample_initial(inner: Context) -> list[Response]:
+        with reference_mode(policy):
+            return _sample(inner, policy, tokenizer, prompts, 0)
+
+    initial = ensure_initial_evaluation(context, sample_initial)
+    responses = _sample(context, policy, tokenizer, prompts, context.iteration)
+    rewards, second_rewards = (
+        None if spec is None else score_responses(context, responses, spec) for spec in scorers_of(config)
+    )
+    logps = logps_of(context, policy, tokenizer, responses, "log π of responses")
+    with reference_mode(policy):
+        ref_logps = logps_of(context, policy, tokenizer, responses, "log π_ref of responses")
+    rows = evaluated_rows(responses, rewards=rewards, second_rewards=second_rewards, logps=logps, ref_logps=ref_logps)
+    context.folder.write_rows("samples.jsonl", rows)
+    metrics = {
+        **reward_measures(rows, initial),
+        **text_measures(rows, initial, pure_sampling=_is_pure_sampling(config)),
+        **preference_accuracy(context, policy, tokenizer),
+        **_facts(context),
+        "eval_prompts_too_long": len(too_long),
+    }
+    context.folder.write_json("metrics.json", metrics)
+    return metrics
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """`reward 0.95 [0.93, 0.97], initially 0.33; win rate 87.0 %`."""
+    parts = []
+    if summary["reward_mean"] is not None:
+        interval = _interval(summary["reward_ci_low"], summary["reward_ci_high"])
+        parts.append(
+            f"reward {summary['reward_mean']:.3f}{interval}, initially {summary['reward_mean_initial']:.3f}, "
+            f"win rate {100 * summary['win_rate']:.1f} %"
+        )
+    if summary.get("second_reward_mean") is not None:
+        parts.append(
+            f"by the second scorer {summary['second_reward_mean']:.3f}, initially "
+            f"{summary['second_reward_mean_initial']:.3f}, win rate {100 * summary['second_win_rate']:.1f} %"
+        )
+    if summary["preference_accuracy"] is not None:
+        parts.append(f"preference accuracy {100 * summary['preference_accuracy']:.1f} %")
+    return "; ".join(parts) or f"{summary['n']} prompts, nothing scored"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+
+
+def _is_pure_sampling(config: Config) -> bool:
+    """Only what the policy itself samples, in this process, gives an unbiased estimate of its KL to the reference."""
+    evaluate = config.evaluate
+    is_policy_itself = (evaluate.temperature, evaluate.top_k, evaluate.top_p) == (1.0, 0, 1.0)
+    return is_policy_itself and discovery.resolve("generation", config.generate.backend) == "transformers"
+
+
+def _check_room(context: Context) -> None:
+    """Raise InvalidDataError when no held-out prompt leaves room for a response; the model itself is not loaded."""
+    from activedpo_cli.models.loading import context_length_at
+
+    longest = context_length_at(*model_location(context.run))
+    prompts, too_long = _eval_prompts(context, load_tokenizer_of(context.run), longest)
+    if prompts or longest is None:
+        return
+    lengths = [len(prompt.token_ids) for prompt in too_long]
+    room_for_all, room_for_one = longest - max(lengths), longest - min(lengths)
+    enough = room_for_all if room_for_all > 0 else room_for_one
+    room = _max_new_tokens(context.config)
+    origin = " (that of generate)" if context.config.evaluate.max_new_tokens is None else ""
+    raise InvalidDataError(
+        f"evaluate.max_new_tokens is {room}{origin}, and no held-out prompt leaves room for it",
+        details=[f"the model's context has {longest} tokens, the shortest held-out prompt {min(lengths)}"],
+        hint=f"--max-new-tokens {enough}" if enough > 0 else None,
+    )
+
+
+def _max_new_tokens(config: Config) -> int:
+    return config.evaluate.max_new_tokens or config.generate.max_new_tokens
+
+
+def _eval_prompts(
+    context: Context, tokenizer: "PreTrainedTokenizerBase", longest: int | None
+) -> tuple[list[EncodedPrompt], list[EncodedPrompt]]:
+    """The held-out prompts that leave room for a response in a context of `longest` tokens, and the others."""
+    from activedpo_cli.models.encoding import encode_prompt
+
+    config = context.config
+    fitting: list[EncodedPrompt] = []
+    too_long: list[EncodedPrompt] = []
+    for prompt in context.run.prompts("eval"):
+        tokens = encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
+        fits = longest is None or len(tokens) + _max_new_tokens(config) <= longest
+        (fitting if fits else too_long).append(EncodedPrompt(prompt.prompt_id, tokens))
+    return fitting, too_long
+
+
+def _sample(
+    context: Context,
+    policy: "PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[EncodedPrompt],
+    iteration: int,
+) -> list[Response]:
+    seed = context.config.seed
+    return sample_units(
+        context,
+        policy,
+        tokenizer,
+        prompts,
+        context.config.evaluate,
+        make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
+        seed_of_unit=lambda unit: derive_seed(seed, "evaluate", unit),  # the same in every iteration
+    )
+
+
+def _facts(context: Context) -> dict[str, Any]:
+    run, iteration = context.run, context.iteration
+    selected, initial = run.stage("select", iteration).manifest, run.initial_evaluation.manifest
+    spent = sum(row.outcome in SPENT_OUTCOMES for t in range(1, iteration + 1) for row in outcomes(run, t))
+    return {
+        "iteration": iteration,
+        "labels_spent": spent,
+        "method": selected.settings["select.method"] if selected else None,
+        "scorer": scorer_of(context.config),
+        "second_scorer": context.config.evaluate.second_scorer,
+        "initial_evaluation": initial.digest if initial else None,
+    }
+
+
+STAGE = Stage("evaluate", 2, settings, inputs, work, headline, check, logs=(HALVED_NAME,))

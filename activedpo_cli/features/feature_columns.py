@@ -1,0 +1,175 @@
+"""The policy in memory with a projection, turning responses into columns of tensors."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.records import ExcludedResponse, Response
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.engine.step import Context
+from activedpo_cli.features.true_scores import scores
+from activedpo_cli.policy.policy import load_policy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from activedpo_cli.gradients.featurizer import Row
+    from activedpo_cli.gradients.quality import ProjectionQuality
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Finite tensors with a row for each response, zeros for those that are excluded."""
+
+    tensors: "dict[str, Tensor]"
+    excluded: list[ExcludedResponse]
+
+
+class FeatureColumns:
+    """Computes `features` with their norms and `logps` under θ of the iteration before, the other columns under π_ref."""
+
+    def __init__(self, context: Context, columns: Sequence[str]) -> None:
+        from activedpo_cli.gradients.featurizer import Featurizer
+        from activedpo_cli.gradients.projections import make_projection
+
+        self._context, self._settings, self._columns = context, context.config.featurize, set(columns)
+        self._is_reference = context.iteration == 1  # the initial adapter has B = 0
+        policy, tokenizer, device = load_policy(context.run, context.config, context.execution, context.iteration - 1)
+        self._seed = derive_seed(context.config.seed, "projection")  # the same in every iteration
+        self._policy = policy
+        self._featurizer = Featurizer(
+            model=policy,
+            projection=make_projection(
+                self._settings.projection, self._settings.proj_dim, self._seed, self._settings.projection_width
+            ),
+            pad_token_id=int(tokenizer.pad_token_id or 0),
+            device=device,
+            tokens_per_batch=self._settings.tokens_per_batch,
+            exact_norms=self._settings.exact_norms,
+            gradient_checkpointing=self._settings.gradient_checkpointing,
+        )
+
+    def of(self, responses: Sequence[Response]) -> Columns:
+        """The columns of some responses, one row each; a row that is not finite is zeroed and named."""
+        import torch
+
+        with _naming_what_is_too_large(responses):
+            found = self._under_policy(responses)
+            found |= self._under_reference(responses, found.get("logps"))
+        if "scores" in self._columns:
+            found["scores"] = scores(self._context, responses)
+        excluded = _excluded(found, responses)
+        counts = torch.tensor([len(response.token_ids) for response in responses], dtype=torch.int64)
+        return Columns(found | {"num_tokens": counts}, excluded)
+
+    def quality(self, responses: Sequence[Response]) -> "ProjectionQuality | None":
+        """How well the projection keeps the angles between these responses' gradients; None where it can't be told.
+
+        That takes more memory than features do, and must not stop what would fit without it.
+        """
+        from activedpo_cli.gradients.memory import TooLargeError
+
+        try:
+            return self._featurizer.quality(_rows(responses))
+        except TooLargeError:
+            return None
+
+    def advice(self) -> str:
+        """The flags that bring the projection's error down."""
+        from activedpo_cli.gradients.quality import advice
+
+        return advice(self._policy, self._featurizer.projection)
+
+    def header(self, responses: Sequence[Response], excluded: Sequence[ExcludedResponse]) -> dict[str, str]:
+        """What the tensors are, for the safetensors header."""
+        ids = "\n".join(response.response_id for response in responses)
+        return {
+            "row_ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
+            "projection": self._settings.projection,
+            "projection_seed": str(self._seed),
+            "projection_width": str(self._settings.projection_width),
+            "proj_dim": str(self._settings.proj_dim),
+            "parameters": "lora_A and lora_B of the adapter",
+            "token_rule": "sum over response tokens, a generated end-of-text token included",
+            "excluded": json.dumps([asdict(row) for row in excluded]),
+        }
+
+    def _under_policy(self, responses: Sequence[Response]) -> "dict[str, Tensor]":
+        if "features" in self._columns:
+            gradients = self._featurizer.gradients(_rows(responses))
+            found = {"features": gradients.features, "norms": gradients.features.norm(dim=1), "logps": gradients.logps}
+            return found if gradients.exact_norms is None else found | {"exact_norms": gradients.exact_norms}
+        if "logps" in self._columns:
+            return _computed(logps=self._featurizer.forward(_rows(responses), logps=True).logps)
+        return {}
+
+    def _under_reference(self, responses: Sequence[Response], logps: "Tensor | None") -> "dict[str, Tensor]":
+        """With the adapters off; a policy that is π_ref has given its `logps` already, so that rewards are exactly 0."""
+        from activedpo_cli.models.adapters import reference_mode
+
+        known = logps if self._is_reference and "ref_logps" in self._columns else None
+        needs_logps = "ref_logps" in self._columns and known is None
+        needs_hidden, needs_mean = "hidden" in self._columns, "mean_hidden" in self._columns
+        if not (needs_logps or needs_hidden or needs_mean):
+            return _computed(ref_logps=known)
+        with reference_mode(self._policy):
+            found = self._featurizer.forward(
+                _rows(responses), logps=needs_logps, hidden=needs_hidden, mean_hidden=needs_mean
+            )
+        ref_logps = found.logps if known is None else known
+        return _computed(ref_logps=ref_logps, hidden=found.hidden, mean_hidden=found.mean_hidden)
+
+
+def computed_columns(asked_for: Sequence[str]) -> set[str]:
+    """The columns that there are where some were asked for: whoever takes gradients has the log-probabilities too."""
+    return {*asked_for, "logps"} if "features" in asked_for else set(asked_for)
+
+
+def read_excluded(header: Mapping[str, str]) -> list[ExcludedResponse]:
+    """The excluded responses that a header names."""
+    return [ExcludedResponse(**row) for row in json.loads(header["excluded"])]
+
+
+@contextmanager
+def _naming_what_is_too_large(responses: Sequence[Response]) -> Iterator[None]:
+    from activedpo_cli.gradients.memory import TooLargeError
+
+    try:
+        yield
+    except TooLargeError as error:
+        response = responses[error.row]
+        tokens = len(response.prompt_token_ids) + len(response.token_ids)
+        raise ActiveDPOError(
+            f"memory does not suffice for the columns of `{response.response_id}` alone, {tokens} tokens long",
+            hint="go on with `--featurize-gradient-checkpointing`, on a device with more memory, or generate "
+            "shorter responses",
+        ) from error
+
+
+def _computed(**columns: "Tensor | None") -> "dict[str, Tensor]":
+    """Those that were, each with memory of its own, as safetensors files need it."""
+    return {name: tensor.clone() for name, tensor in columns.items() if tensor is not None}
+
+
+def _rows(responses: Sequence[Response]) -> "list[Row]":
+    return [(response.prompt_token_ids, response.token_ids) for response in responses]
+
+
+def _excluded(found: "dict[str, Tensor]", responses: Sequence[Response]) -> list[ExcludedResponse]:
+    """Name what is not finite, and put zeros in its place."""
+    import torch
+
+    columns: dict[int, list[str]] = {}
+    for name, tensor in found.items():
+        for row in (~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]).all(dim=1)).nonzero():
+            columns.setdefault(int(row), []).append(name)
+    for tensor in found.values():
+        tensor[list(columns)] = 0
+    return [
+        ExcludedResponse(response_id=responses[row].response_id, columns=names)
+        for row, names in sorted(columns.items())
+    ]

@@ -1,0 +1,270 @@
+"""Responses from a file, made by any engine, with the scores and preferences that came with them.
+
+Each row has one of the shapes below; rows of one prompt are gathered. Equal texts become one response, whose scores are
+the means of the values recorded for them.
+
+    {prompt, responses: [text or {text, finish_reason, any number is a score}]}
+    {prompt, response, any number is a score}
+    {prompt, chosen, rejected}               TRL's preferences, as text or as messages
+    {prompt, response_a, response_b, preference: a | b | tie | null}
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
+from activedpo_cli.base.tables import EmptyPromptError, Row, excerpt, read_table
+from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather, prompt_key
+from activedpo_cli.generate.backends._recorded_rows import (
+    ParsedRow,
+    RowPreference,
+    RowResponse,
+    is_pair,
+    parse_row,
+    repeats_prompt,
+    without_verdict_in_order,
+)
+
+FinishReason = Literal["stop", "length", "recorded"]
+ONE_PAIR = "it needs `prompt` with `chosen` and `rejected`, or with `response_a` and `response_b`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolResponse:
+    """A recorded response as the pool of a run names it, without tokens yet."""
+
+    response_id: str
+    prompt_id: str
+    index: int
+    text: str
+    scores: dict[str, float] | None
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolMatch:
+    """Recorded responses joined to the prompts of a run.
+
+    `prompts_without_responses` counts prompts of the run that the file lacks; `unmatched` counts prompts of the file
+    that the run lacks.
+    """
+
+    pool: list[PoolResponse]
+    preferences: list[RecordedPreference]
+    prompts_without_responses: int
+    unmatched: int
+    identical_preferences: int
+    pairs: list[GivenPair]
+
+
+LEFT_OUT = {
+    "empty_prompt": "with an empty prompt",
+    "empty_response": "with an empty response",
+    "equal_responses": "with equal responses",
+    "repeated": "repeated",
+    "too_long": "longer than the model's context",
+    "same_tokens": "without tokens of their own",
+}
+"""Why a row of pairs is no candidate: as it is stored, and in words."""
+
+
+class LeftOutRows:
+    """Rows of pairs that are no candidates, each once, by the line where it begins."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[int]] = {reason: [] for reason in LEFT_OUT}
+
+    def add(self, reason: str, line: int) -> None:
+        """Take in a row, for a reason of `LEFT_OUT`."""
+        self.lines[reason].append(line)
+
+    def counts(self) -> dict[str, int]:
+        """How many of each kind, for a summary."""
+        return {reason: len(lines) for reason, lines in self.lines.items()}
+
+    def in_words(self) -> str:
+        """`left out 2 repeated (lines 5, 9), 1 with equal responses (line 3)`; nothing where there is nothing."""
+        kinds = [f"{len(lines)} {LEFT_OUT[why]} ({_in_words(lines)})" for why, lines in self.lines.items() if lines]
+        return f"left out {', '.join(kinds)}" if kinds else ""
+
+
+def _in_words(lines: list[int]) -> str:
+    s = "" if len(lines) == 1 else "s"
+    return f"line{s} {', '.join(map(str, lines[:5]))}" + (", …" if len(lines) > 5 else "")
+
+
+class RecordedPairs(NamedTuple):
+    """Pairs of a file, by prompt, the rows left out, and how many rows there are."""
+
+    prompts: list[RecordedPrompt]
+    left_out: LeftOutRows
+    rows: int
+
+
+class HeldOutPreference(NamedTuple):
+    """One preference read for evaluation; `chosen` and `rejected` can be equal, as in real data."""
+
+    prompt: PromptText
+    chosen: str
+    rejected: str
+    origin: str
+
+
+def read_recorded(path: Path) -> list[RecordedPrompt]:
+    """All prompts of a file of responses, in the order in which they first stand in it.
+
+    Where every `chosen` and `rejected` of the file begins with its prompt's text, that repetition is cut off.
+
+    Raises:
+        InvalidDataError: a row has no known shape, an unusable text or a score that is not finite; names the row.
+
+    """
+    gathered: dict[str, Gathering] = {}
+    for prompt, responses, preferences, row in _parsed_rows(path):
+        gather(gathered, prompt, responses, preferences, row.origin)
+    return [gathering.result() for gathering in gathered.values()]
+
+
+def read_recorded_pairs(path: Path) -> RecordedPairs:
+    """The same for a file whose rows are pairs, which are kept as such; which response was chosen shapes no order.
+
+    Rows that give nothing to choose between, and those that repeat a pair, are left out, and named.
+
+    Raises InvalidDataError as `read_recorded` does, where a row is no pair, and where no row is left.
+    """
+    gathered: dict[str, Gathering] = {}
+    left_out = LeftOutRows()
+    rows, parse = _table(path)
+    for row in rows:
+        if reason := _take_pair(row, parse, gathered):
+            left_out.add(reason, row.line)
+    if not gathered:
+        raise InvalidDataError(
+            f"{path} holds no pair of two different responses with text", details=[left_out.in_words()]
+        )
+    return RecordedPairs([gathering.result() for gathering in gathered.values()], left_out, len(rows))
+
+
+def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, Gathering]) -> str | None:
+    """Gather the pair of a row; returns why it is left out instead."""
+    try:
+        prompt, responses, preferences = parse(row)
+    except EmptyPromptError:
+        return "empty_prompt"
+    if not is_pair(row):
+        raise InvalidDataError(f"{row.origin} holds no pair of responses", details=[ONE_PAIR])
+    if not all(response.text.strip() for response in responses):
+        return "empty_response"
+    if responses[0].text == responses[1].text:
+        return "equal_responses"
+    if "chosen" in row.values:
+        prompt, responses, preferences = without_verdict_in_order((prompt, responses, preferences))
+    gathering, (index_a, index_b) = gather(gathered, prompt, responses, preferences, row.origin)
+    return None if gathering.add_pair(index_a, index_b, row.line) else "repeated"
+
+
+def read_preferences(path: Path) -> list[HeldOutPreference]:
+    """The decided preferences of a file, one for each verdict, in file order; ties are left out.
+
+    Raises InvalidDataError as `read_recorded` does, and where no row holds a decided preference.
+    """
+    found = [
+        HeldOutPreference(
+            prompt,
+            responses[preference.preferred].text,
+            responses[preference.other].text,
+            row.origin,
+        )
+        for prompt, responses, preferences, row in _parsed_rows(path)
+        for preference in preferences
+        if preference.preferred is not None
+    ]
+    if not found:
+        raise InvalidDataError(
+            f"{path} holds no preferences", details=["a row needs prompt, chosen and rejected (TRL's columns)"]
+        )
+    return found
+
+
+def match_to_prompts(recorded: Iterable[RecordedPrompt], prompts: Iterable[Prompt]) -> PoolMatch:
+    """Join recorded responses to prompts whose content is exactly equal.
+
+    Raises InvalidDataError where not a single prompt matches.
+    """
+    by_key = {prompt_key(item.prompt): item for item in recorded}
+    wanted = list(prompts)
+    matched = [(prompt.prompt_id, by_key[key]) for prompt in wanted if (key := prompt_key(prompt.prompt)) in by_key]
+    if not matched:
+        raise _nothing_matched(by_key.values(), wanted)
+    return PoolMatch(
+        pool=[response for prompt_id, item in matched for response in _pool_responses(prompt_id, item)],
+        preferences=[preference for prompt_id, item in matched for preference in _pool_preferences(prompt_id, item)],
+        prompts_without_responses=len(wanted) - len(matched),
+        unmatched=len(by_key) - len(matched),
+        identical_preferences=sum(item.identical_preferences for _, item in matched),
+        pairs=[
+            GivenPair(
+                prompt_id=prompt_id,
+                response_a_id=response_id(prompt_id, None, index_a),
+                response_b_id=response_id(prompt_id, None, index_b),
+                line=line,
+            )
+            for prompt_id, item in matched
+            for index_a, index_b, line in item.pairs
+        ],
+    )
+
+
+def _parsed_rows(path: Path) -> Iterator[tuple[PromptText, list[RowResponse], list[RowPreference], Row]]:
+    rows, parse = _table(path)
+    for row in rows:
+        yield *parse(row), row
+
+
+def _table(path: Path) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
+    """The rows of a file, and how they are to be read."""
+    rows = list(read_table(path))
+    values_are_text = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+    return rows, partial(parse_row, cut_prompt=repeats_prompt(rows), numbers_in_text=values_are_text)
+
+
+def _pool_responses(prompt_id: str, item: RecordedPrompt) -> Iterator[PoolResponse]:
+    for index, response in enumerate(item.responses):
+        yield PoolResponse(
+            response_id=response_id(prompt_id, None, index),
+            prompt_id=prompt_id,
+            index=index,
+            text=response.text,
+            scores=response.scores or None,
+            finish_reason=_finish_reason(response.finish_reason),
+        )
+
+
+def _finish_reason(value: str | None) -> FinishReason:
+    if value == "stop":
+        return "stop"
+    return "length" if value == "length" else "recorded"
+
+
+def _pool_preferences(prompt_id: str, item: RecordedPrompt) -> Iterator[RecordedPreference]:
+    for index_a, index_b, preferred in item.preferences:
+        yield RecordedPreference(
+            prompt_id=prompt_id,
+            response_a_id=response_id(prompt_id, None, index_a),
+            response_b_id=response_id(prompt_id, None, index_b),
+            preferred_id=None if preferred is None else response_id(prompt_id, None, preferred),
+        )
+
+
+def _nothing_matched(recorded: Iterable[RecordedPrompt], prompts: list[Prompt]) -> InvalidDataError:
+    details = [f"recorded, {item.origin}: {excerpt(item.prompt)}" for item in list(recorded)[:1]]
+    details += [f"in the run, {prompt.prompt_id}: {excerpt(prompt.prompt)}" for prompt in prompts[:1]]
+    return InvalidDataError(
+        "no recorded response belongs to a prompt of this run; prompts are compared character by character",
+        details=details,
+        hint="make the run from the same file: --prompts FILE --responses FILE",
+    )

@@ -1,0 +1,198 @@
+"""The row shapes in which responses made elsewhere arrive (listed in `recorded`), brought to one form."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, parse_shared_messages
+
+TEXT_FIELDS = ("text", "response", "completion")
+VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
+NO_VERDICTS = frozenset({"", "skip", "both_bad"})
+"""Answers that order nothing: the pair stays in the pool without a recorded preference."""
+PAIR_NEEDS = "it needs `prompt` with `responses`, `response`, `chosen` and `rejected`, or `response_a` and `response_b`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowResponse:
+    """A response as one row has it."""
+
+    text: str
+    scores: dict[str, float]
+    finish_reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowPreference:
+    """A verdict, as indices into the row's responses; `preferred` is None for a tie."""
+
+    index_a: int
+    index_b: int
+    preferred: int | None
+
+    @property
+    def other(self) -> int:
+        """The index of the response that was not preferred."""
+        return self.index_b if self.preferred == self.index_a else self.index_a
+
+
+ParsedRow = tuple[PromptText, list[RowResponse], list[RowPreference]]
+
+
+def parse_row(row: Row, *, cut_prompt: bool, numbers_in_text: bool) -> ParsedRow:
+    """Prompt, responses and verdicts of a row of any known shape.
+
+    Args:
+        row: The row as the table has it.
+        cut_prompt: Whether `chosen` and `rejected` repeat the prompt's text (see `repeats_prompt`).
+        numbers_in_text: Whether scores are spelled as text, as in CSV.
+
+    Raises:
+        InvalidDataError: the row has no known shape, or a prompt, text, verdict or score that cannot be used.
+
+    """
+    values = row.values
+    if "chosen" in values or "rejected" in values:
+        return _parse_preference(row, cut_prompt)
+    if "prompt" not in values:
+        raise InvalidDataError(f"{row.origin} has no `prompt`", details=[PAIR_NEEDS, _fields(values)])
+    prompt = parse_prompt(values["prompt"], row.origin)
+    if "responses" in values:
+        return prompt, _parse_list(values["responses"], row.origin), []
+    if "response_a" in values and "response_b" in values:
+        responses = [_response({"text": values[name]}, row.origin) for name in ("response_a", "response_b")]
+        return prompt, responses, _verdict(values.get("preference"), row.origin)
+    if any(name in values for name in TEXT_FIELDS):
+        fields = {name: value for name, value in values.items() if name != "prompt"}
+        return prompt, [_response(fields, row.origin, numbers_in_text)], []
+    raise InvalidDataError(f"{row.origin} has no responses", details=[PAIR_NEEDS, _fields(values)])
+
+
+def repeats_prompt(rows: list[Row]) -> bool:
+    """Whether every `chosen` and `rejected` of a file is the whole text, prompt included, as some data sets have it.
+
+    Asked of the whole file, since a single response may well begin as its prompt does.
+    """
+    pairs = [row.values for row in rows if "chosen" in row.values and "rejected" in row.values]
+    return bool(pairs) and all(
+        isinstance(values.get("prompt"), str)
+        and all(
+            isinstance(values[name], str) and values[name].startswith(values["prompt"])
+            for name in ("chosen", "rejected")
+        )
+        for values in pairs
+    )
+
+
+def is_pair(row: Row) -> bool:
+    """Whether the row holds two responses as a pair, and not a list of responses or a single one."""
+    values = row.values
+    named = "response_a" in values and "response_b" in values and "responses" not in values
+    return "chosen" in values or "rejected" in values or named
+
+
+def without_verdict_in_order(parsed: ParsedRow) -> ParsedRow:
+    """The row with its two responses in the order of their texts, so that their places do not tell which was chosen."""
+    prompt, responses, preferences = parsed
+    if responses[0].text <= responses[1].text:
+        return parsed
+    turned = [
+        RowPreference(
+            index_a=1 - p.index_a, index_b=1 - p.index_b, preferred=None if p.preferred is None else 1 - p.preferred
+        )
+        for p in preferences
+    ]
+    return prompt, responses[::-1], turned
+
+
+def _parse_list(items: Any, origin: str) -> list[RowResponse]:
+    if not isinstance(items, list):
+        raise InvalidDataError(f"{origin}: `responses` is a list, not {excerpt(items)}")
+    found = []
+    for number, item in enumerate(items, start=1):
+        where = f"{origin}, response {number}"
+        found.append(_response(item if isinstance(item, dict) else {"text": item}, where))
+    return found
+
+
+def _response(fields: Mapping[str, Any], origin: str, numbers_in_text: bool = False) -> RowResponse:
+    text_field = next((name for name in TEXT_FIELDS if name in fields), None)
+    if text_field is None:
+        raise InvalidDataError(f"{origin} has no `text`", details=[_fields(fields)])
+    text = _response_text(fields[text_field], origin)
+    finish_reason = fields.get("finish_reason")
+    scores = {
+        name: _finite(number, name, origin)
+        for name, value in fields.items()
+        if name != text_field and (number := _number(value, numbers_in_text)) is not None
+    }
+    return RowResponse(
+        text=text, scores=scores, finish_reason=finish_reason if finish_reason in ("stop", "length") else None
+    )
+
+
+def _number(value: Any, numbers_in_text: bool) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    if numbers_in_text and isinstance(value, str) and "_" not in value:  # float() takes 1_000, no table means it
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return None
+
+
+def _finite(number: float, name: str, origin: str) -> float:
+    try:
+        value = float(number)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise InvalidDataError(f"{origin}: the score `{name}` is {excerpt(number)}, which is not a finite number")
+    return value
+
+
+def _response_text(value: Any, origin: str) -> str:
+    """Text as it is; a list of one message gives its content."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        messages = parse_messages(value, origin)
+        if len(messages) == 1 and messages[0]["role"] == "assistant":
+            return messages[0]["content"]
+        raise InvalidDataError(f"{origin}: a response in messages is one message of the assistant, not {len(messages)}")
+    raise InvalidDataError(f"{origin}: a response is text, not {excerpt(value)}")
+
+
+def _parse_preference(row: Row, cut_prompt: bool) -> ParsedRow:
+    values, origin = row.values, row.origin
+    if "chosen" not in values or "rejected" not in values:
+        raise InvalidDataError(f"{origin} has only one of `chosen` and `rejected`", details=[_fields(values)])
+    verdict = [RowPreference(index_a=0, index_b=1, preferred=0)]
+    if "prompt" not in values:
+        prompt, chosen, rejected = _implicit_prompt(values["chosen"], values["rejected"], origin)
+    else:
+        prompt = parse_prompt(values["prompt"], origin)
+        cut = len(prompt) if cut_prompt else 0
+        chosen, rejected = (_response_text(values[name], f"{origin}, {name}")[cut:] for name in ("chosen", "rejected"))
+    return prompt, [_response({"text": text}, origin) for text in (chosen, rejected)], verdict
+
+
+def _implicit_prompt(chosen: Any, rejected: Any, origin: str) -> tuple[PromptText, str, str]:
+    prompt = parse_shared_messages(chosen, rejected, origin)
+    return prompt, _response_text(chosen[-1:], origin), _response_text(rejected[-1:], origin)
+
+
+def _verdict(value: Any, origin: str) -> list[RowPreference]:
+    if value is None or (isinstance(value, str) and value in NO_VERDICTS):
+        return []
+    if not isinstance(value, str) or value not in VERDICTS:
+        raise InvalidDataError(f"{origin}: `preference` is a, b, tie or null, not {excerpt(value)}")
+    return [RowPreference(index_a=0, index_b=1, preferred=VERDICTS[value])]
+
+
+def _fields(values: Mapping[str, Any]) -> str:
+    return f"it has: {', '.join(repr(name) for name in list(values)[:20]) or 'nothing'}"

@@ -1,0 +1,258 @@
+"""Responses made elsewhere: turned into tokens once, stored once, used by every iteration."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.intact import check_intact
+from activedpo_cli.engine.step import Context, environment
+from activedpo_cli.models.resolve import ModelLocation
+from activedpo_cli.pairs.candidates import pairable, pairs_by_prompt
+from activedpo_cli.policy.policy import model_location, reference_digest
+from activedpo_cli.store.files import sha256_of
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.manifest import Started
+from activedpo_cli.store.run import Run
+from activedpo_cli.store.stage_folder import set_aside
+
+if TYPE_CHECKING:
+    from activedpo_cli.generate.backends._gathering import RecordedPrompt
+    from activedpo_cli.generate.backends._recorded import RecordedPairs
+
+POOL_VERSION = 1
+FILE = "responses file"
+"""The name of the file among the inputs."""
+
+
+def file_digest(run: Run, config: Config) -> str:
+    """The identity of the responses file: as recorded with a pool that was drawn from, else of the file itself."""
+    assert config.generate.responses is not None
+    path, manifest = Path(config.generate.responses), run.pool.manifest
+    is_recorded = manifest is not None and manifest.settings["generate.responses"] == config.generate.responses
+    if manifest and is_recorded and (_is_drawn_from(run) or not path.is_file()):
+        return manifest.inputs[FILE]
+    if not path.is_file():
+        raise InvalidDataError(f"the responses file `{path}` does not exist")
+    return f"sha256:{sha256_of(path)}"
+
+
+def check(run: Run, config: Config) -> None:
+    """Refuse another file, or another way to read it, than the pool was made with that iterations were drawn from."""
+    if run.pool.manifest and _is_drawn_from(run):
+        _refuse(_differences(run.pool.manifest, _settings(config), file_digest(run, config)))
+
+
+def with_known_file(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Given settings in which the file of the run's pool goes by the path under which the pool knows it.
+
+    Raises RefusedError when iterations were drawn from the pool and the content of the file given now is another.
+    """
+    manifest, given = run.pool.manifest, dict(given)
+    if manifest is None or not given.get("generate.responses"):
+        return given
+    path, known = Path(given["generate.responses"]), manifest.settings["generate.responses"]
+    if path.is_file():
+        digest = f"sha256:{sha256_of(path)}"
+        if digest != manifest.inputs[FILE]:
+            if _is_drawn_from(run):
+                _refuse(_differences(manifest, {**manifest.settings, "generate.responses": str(path)}, digest))
+            return given
+    elif path.absolute() != Path(known).absolute():
+        return given
+    return given | {"generate.responses": known}
+
+
+def ensure(context: Context) -> None:
+    """Make the pool if it is not there yet; one made otherwise, from which nothing was drawn, is moved to `.stale/`."""
+    run, config, stage = context.run, context.config, context.folder.started
+    assert stage is not None
+    with exclusive(run.lock_path("pool"), str(run.pool.path)):
+        digest = stage.inputs[FILE]
+        if run.pool.manifest:
+            if not _differences(run.pool.manifest, _settings(config), digest):
+                check_intact(run, run.pool)
+                return
+            set_aside(run.pool, run.stale)
+        started = Started(
+            stage="pool",
+            stage_version=POOL_VERSION,
+            iteration=0,
+            settings=_settings(config),
+            inputs={FILE: digest, "prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
+        )
+        run.pool.begin(started)
+        summary = _fill(context)
+        run.pool.finish(started, logs=(), summary=summary, execution={}, environment=environment())
+
+
+def pairable_prompts(run: Run, config: Config) -> dict[str, int]:
+    """The prompts whose responses in the pool form at least one pair, and how many responses each has."""
+    found: dict[str, int] = {}
+    given = pairs_by_prompt(run) if config.generate.recorded_pairs == "given" else None
+    for prompt_id, group in groupby(run.pool_responses(), key=lambda response: response.prompt_id):
+        responses = list(group)
+        if pairable(responses, config, given):
+            found[prompt_id] = len(responses)
+    return found
+
+
+def _is_drawn_from(run: Run) -> bool:
+    """Whether an iteration has begun with the pool; one that only a failed command made binds nobody."""
+    folders = [run.stage("generate", iteration) for iteration in run.iterations()]
+    records = [folder.manifest or folder.started for folder in folders]
+    return any(record is not None and record.settings.get("generate.responses") for record in records)
+
+
+def _differences(made: Started, settings: Mapping[str, Any], digest: str) -> list[str]:
+    as_before = {"generate.recorded_pairs": "all"}  # what a pool was made with that says nothing about it
+    recorded, wanted = {**as_before, **made.settings, FILE: made.inputs[FILE]}, {**settings, FILE: digest}
+    if recorded[FILE] == digest:
+        recorded["generate.responses"] = wanted["generate.responses"]  # the same file under another path
+    return [f"{key}  {recorded[key]} → {value}" for key, value in wanted.items() if recorded[key] != value]
+
+
+def _refuse(differences: list[str]) -> None:
+    if differences:
+        raise RefusedError(
+            "the run has a pool of responses already, made otherwise",
+            details=differences,
+            hint="make another run with `activedpo init --run OTHER_NAME …`",
+        )
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return {
+        "generate.responses": config.generate.responses,
+        "generate.recorded_eos": config.generate.recorded_eos,
+        "generate.recorded_pairs": config.generate.recorded_pairs,
+        "prompts.chat_template": config.prompts.chat_template,
+    }
+
+
+def _fill(context: Context) -> dict[str, Any]:
+    from activedpo_cli.generate.backends._recorded import match_to_prompts, read_recorded, read_recorded_pairs
+
+    assert context.config.generate.responses is not None
+    prompts = context.run.prompts()
+    path = Path(context.config.generate.responses)
+    read = read_recorded_pairs(path) if context.config.generate.recorded_pairs == "given" else None
+    match = match_to_prompts(read_recorded(path) if read is None else read.prompts, prompts)
+    responses, dropped = _encode(context.config, model_location(context.run), prompts, match.pool)
+    counts = Counter(dropped.values())
+    kept = {response.response_id for response in responses}
+    preferences = [
+        preference
+        for preference in match.preferences
+        if preference.response_a_id in kept and preference.response_b_id in kept
+    ]
+    context.run.pool.write_rows("responses.jsonl", responses)
+    context.run.pool.write_rows("preferences.jsonl", preferences)
+    facts = {
+        "responses": len(responses),
+        "too_long": counts["too_long"],
+        "same_tokens": counts["same_tokens"],
+        "prompts_without_responses": match.prompts_without_responses,
+        "unmatched_prompts_in_file": match.unmatched,
+    }
+    if read is not None:
+        facts |= _keep_pairs(context, read, match.pairs, dropped)
+    if read is None or match.unmatched:
+        _tell_of_responses(context, facts)
+    return facts
+
+
+def _keep_pairs(
+    context: Context, read: "RecordedPairs", pairs: Sequence[GivenPair], dropped: Mapping[str, str]
+) -> dict[str, Any]:
+    """Store the pairs both of whose responses were kept, and the rows that are none, and say how many there are."""
+    fitting = []
+    for pair in pairs:
+        reason = dropped.get(pair.response_a_id) or dropped.get(pair.response_b_id)
+        if reason is None:
+            fitting.append(pair)
+        else:
+            read.left_out.add(reason, pair.line)
+    left_out = [LeftOutRow(line=line, reason=why) for why, lines in read.left_out.lines.items() for line in lines]
+    context.run.pool.write_rows("pairs.jsonl", fitting)
+    context.run.pool.write_rows("left-out.jsonl", sorted(left_out, key=lambda row: row.line))
+    s = "" if read.rows == 1 else "s"
+    said = f"{read.rows} row{s} of {context.config.generate.responses}: {len(fitting)} candidates"
+    if left_out:
+        context.progress.warn(f"{said}; {read.left_out.in_words()}")
+    else:
+        context.progress.note(said)
+    return {"rows": read.rows, "pairs": len(fitting), "left_out_rows": read.left_out.counts()}
+
+
+def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
+    if facts["same_tokens"]:
+        context.progress.warn(
+            f"left out {facts['same_tokens']} responses in which the model's tokenizer sees nothing, or the same as in "
+            "another to their prompt: no preference between such can be trained on"
+        )
+    context.progress.note(
+        f"pool: {facts['responses']} responses; left out: {facts['too_long']} responses longer than the model's "
+        f"context, {facts['unmatched_prompts_in_file']} prompts of the file that are not in the run"
+    )
+
+
+def fitting_pairs(recorded: "Sequence[RecordedPrompt]", config: Config, location: ModelLocation) -> list[int]:
+    """How many pairs of each prompt of a file are left, where responses beyond a model's context leave with theirs."""
+    from activedpo_cli.generate.backends._recorded import match_to_prompts
+
+    prompts = [Prompt(prompt_id=str(n), split="train", prompt=item.prompt) for n, item in enumerate(recorded)]
+    match = match_to_prompts(recorded, prompts)
+    responses, _ = _encode(config, (location.source, location.revision), prompts, match.pool)
+    kept = {response.response_id for response in responses}
+    left = Counter(pair.prompt_id for pair in match.pairs if {pair.response_a_id, pair.response_b_id} <= kept)
+    return list(left.values())
+
+
+def _encode(
+    config: Config, model: tuple[str, str | None], prompts: list[Prompt], pool: list[Any]
+) -> tuple[list[Response], dict[str, str]]:
+    """The responses that a preference can be trained on, in tokens, and by id why others are none (see `LEFT_OUT`)."""
+    from activedpo_cli.models.encoding import encode_prompt, encode_response_text
+    from activedpo_cli.models.loading import context_length_at, load_tokenizer
+    from activedpo_cli.models.quiet import quiet_libraries
+
+    tokenizer, longest = load_tokenizer(*model), context_length_at(*model)
+    with quiet_libraries():  # they warn of texts beyond the context, which are counted here
+        prompt_tokens = {
+            prompt.prompt_id: encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
+            for prompt in prompts
+        }
+        rows: list[Response] = []
+        dropped: dict[str, str] = {}
+        seen: set[tuple[str, tuple[int, ...]]] = set()
+        for recorded in pool:
+            # An answer that was cut off did not end, so its model is not taught that it did.
+            ended = recorded.finish_reason == "stop" or (
+                config.generate.recorded_eos and recorded.finish_reason != "length"
+            )
+            tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended)
+            if longest is not None and len(prompt_tokens[recorded.prompt_id]) + len(tokens) > longest:
+                dropped[recorded.response_id] = "too_long"
+                continue
+            own = (recorded.prompt_id, tuple(tokens))
+            if not tokens or own in seen:
+                dropped[recorded.response_id] = "same_tokens"
+                continue
+            seen.add(own)
+            rows.append(
+                Response(
+                    response_id=recorded.response_id,
+                    prompt_id=recorded.prompt_id,
+                    prompt_token_ids=prompt_tokens[recorded.prompt_id],
+                    token_ids=tokens,
+                    text=recorded.text,
+                    finish_reason=recorded.finish_reason,
+                    scores=recorded.scores,
+                )
+            )
+    return rows, dropped

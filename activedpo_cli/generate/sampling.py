@@ -1,0 +1,141 @@
+"""Sample responses unit by unit, each unit one batch and one file; generate and evaluate share this."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from activedpo_cli.base import discovery
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.records import Response
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import EvaluateSettings, GenerateSettings
+from activedpo_cli.engine.step import Context
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+HALVED_NAME = "halved.jsonl"
+"""Which units were sampled in smaller batches than asked for: their responses depend on the memory there was."""
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as the tokens that the model reads."""
+
+    prompt_id: str
+    token_ids: list[int]
+
+
+def sample_units(
+    context: Context,
+    policy: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[EncodedPrompt],
+    settings: GenerateSettings | EvaluateSettings,
+    *,
+    make_id: Callable[[str, int], str],
+    seed_of_unit: Callable[[int], int],
+) -> list[Response]:
+    """All responses, those of units finished earlier read from their files.
+
+    A unit is sampled as one batch with its own seed, so that neither an interruption nor the order of units changes it.
+    Where memory does not suffice for it, it is sampled in halves, which is told and written down: that changes it.
+    """
+    units = [prompts[start : start + settings.unit_size] for start in range(0, len(prompts), settings.unit_size)]
+    names = [f"responses-{unit:05d}.jsonl" for unit in range(len(units))]
+    present = [context.folder.has(name) for name in names]
+    done = sum(len(unit) for unit, there in zip(units, present, strict=True) if there)
+    context.progress.start("responses to prompts", len(prompts), "prompts", done)
+    responses: list[Response] = []
+    for number, (unit, name, there) in enumerate(zip(units, names, present, strict=True)):
+        if not there:
+            batches = _in_batches_that_fit(
+                lambda part, seed: _sample_batch(context, policy, tokenizer, part, settings, make_id, seed),
+                unit,
+                seed_of_unit(number),
+            )
+            _note_batches(context, number, [len({row.prompt_id for row in batch}) for batch in batches])
+            context.folder.write_rows(name, [row for batch in batches for row in batch])
+            context.progress.advance(len(unit))
+        responses += context.folder.read_rows(name, Response)
+    context.progress.stop()
+    return responses
+
+
+def _in_batches_that_fit(
+    sample: Callable[[Sequence[EncodedPrompt], int], list[Response]], unit: Sequence[EncodedPrompt], seed: int
+) -> list[list[Response]]:
+    """The responses to a unit, in one batch or, as often as memory runs out, in halves with seeds of their own."""
+    from activedpo_cli.gradients.memory import TooLargeError, in_halves
+
+    def sampled(part: Sequence[EncodedPrompt]) -> list[Response]:
+        is_whole = len(part) == len(unit)
+        return sample(part, seed if is_whole else derive_seed(seed, "part", part[0].prompt_id, len(part)))
+
+    try:
+        return in_halves(sampled, unit)
+    except TooLargeError as error:
+        prompt: EncodedPrompt = error.row
+        raise ActiveDPOError(
+            f"memory does not suffice for the responses to `{prompt.prompt_id}` alone, {len(prompt.token_ids)} tokens long",
+            hint="go on on a device with more memory, for instance with `--device cpu`; or, from the beginning, with "
+            "a smaller --max-new-tokens or fewer --num-responses",
+        ) from error
+
+
+def _note_batches(context: Context, unit: int, sizes: list[int]) -> None:
+    """Write down that a unit was halved; what an attempt noted that was interrupted before it was stored is replaced."""
+    before = context.folder.read_rows(HALVED_NAME, dict) if context.folder.has(HALVED_NAME) else []
+    rows = [row for row in before if row["unit"] != unit]
+    if len(sizes) > 1:
+        context.progress.warn(
+            f"memory did not suffice for unit {unit} as one batch: sampled in {len(sizes)}, of "
+            f"{', '.join(map(str, sizes))} prompts; with more memory its responses would be others"
+        )
+        rows.append({"unit": unit, "batches": sizes})
+    if rows != before:
+        context.folder.write_json_lines(HALVED_NAME, rows)
+
+
+def _sample_batch(
+    context: Context,
+    policy: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    unit: Sequence[EncodedPrompt],
+    settings: GenerateSettings | EvaluateSettings,
+    make_id: Callable[[str, int], str],
+    seed: int,
+) -> list[Response]:
+    from activedpo_cli.generate.backends.base import SamplingSettings
+    from activedpo_cli.models.encoding import decode_response, stop_token_ids
+
+    generate = context.config.generate
+    sampling = SamplingSettings(
+        num_responses=settings.num_responses,
+        max_new_tokens=settings.max_new_tokens or generate.max_new_tokens,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        stop_token_ids=stop_token_ids(tokenizer, policy.generation_config, generate.stop_token_ids),
+    )
+    sampled = discovery.load("generation", generate.backend).sample_unit(
+        policy,
+        [prompt.token_ids for prompt in unit],
+        sampling=sampling,
+        seed=seed,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return [
+        Response(
+            response_id=make_id(prompt.prompt_id, index),
+            prompt_id=prompt.prompt_id,
+            prompt_token_ids=prompt.token_ids,
+            token_ids=response.token_ids,
+            text=decode_response(tokenizer, response.token_ids),
+            finish_reason=response.finish_reason,
+        )
+        for prompt, responses in zip(unit, sampled, strict=True)
+        for index, response in enumerate(responses)
+    ]

@@ -1,0 +1,147 @@
+"""Stage 1: responses of the current policy to the prompts of an iteration (paper §3.1)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base import discovery
+from activedpo_cli.base.config import flat
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import Prompt, Response, response_id
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.generate import pool
+from activedpo_cli.generate.drawing import draw_prompts
+from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, sample_units
+from activedpo_cli.policy.policy import load_policy, load_reference, reference_digest
+from activedpo_cli.store.run import Run
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What the responses depend on."""
+    return flat(config, "seed", "generate") | {
+        "model.dtype": config.model.dtype,
+        "model.attn_implementation": config.model.attn_implementation,
+        "prompts.chat_template": config.prompts.chat_template,
+    }
+
+
+def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """π_ref, the prompts, and the adapter of the iteration before; or the pool of recorded responses."""
+    digests = {"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)}
+    if config.generate.responses:
+        return digests | {"responses file": pool.file_digest(run, config)}
+    if iteration > 1:
+        digests[f"iter-{iteration - 1:03d}/train"] = require(run, "train", iteration - 1)
+    return digests
+
+
+def check(context: Context) -> None:
+    """Refuse more prompts than there are, an iteration before its predecessor is trained, and another pool."""
+    if context.iteration > 1:
+        require(context.run, "train", context.iteration - 1)
+    wanted, present = context.config.generate.num_prompts, len(context.run.prompts("train"))
+    if wanted is not None and wanted > present:
+        raise InvalidDataError(
+            f"generate.num_prompts is {wanted}, but the run has {present} prompts to draw from",
+            hint=f"--num-prompts {present}",
+        )
+    if context.config.generate.responses:
+        pool.check(context.run, context.config)
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Draw the prompts and sample, or take the drawn prompts' responses from the pool."""
+    return _from_pool(context) if context.config.generate.responses else _from_policy(context)
+
+
+def _from_pool(context: Context) -> dict[str, Any]:
+    pool.ensure(context)
+    _check_score_field(context)
+    counts = pool.pairable_prompts(context.run, context.config)
+    prompts = [prompt for prompt in context.run.prompts("train") if prompt.prompt_id in counts]
+    drawn = draw_prompts(context, prompts, lambda prompt: True)
+    pairs = {"pairs": "given"} if context.config.generate.recorded_pairs == "given" else {}
+    context.folder.write_json("prompts.json", {"source": "pool"} | pairs | drawn.as_json())
+    return {"prompts": len(drawn.prompts), "responses": sum(counts[prompt.prompt_id] for prompt in drawn.prompts)}
+
+
+def _check_score_field(context: Context) -> None:
+    field = context.config.label.score_field
+    present = {name for response in context.run.pool_responses() for name in response.scores or {}}
+    if field is not None and field not in present:
+        raise InvalidDataError(
+            f"no response has the recorded score `{field}`",
+            details=[f"scores there are: {', '.join(sorted(present)) or 'none'}"],
+            hint="--score-field NAME",
+        )
+
+
+def _from_policy(context: Context) -> dict[str, Any]:
+    from activedpo_cli.models.encoding import encode_prompt
+    from activedpo_cli.models.loading import context_length
+
+    run, config, iteration = context.run, context.config, context.iteration
+    policy, tokenizer = _current_policy(context)
+    _check_sampling(context, policy, tokenizer)
+    context_tokens = context_length(policy)
+    encoded: dict[str, list[int]] = {}
+
+    def fits(prompt: Prompt) -> bool:
+        encoded[prompt.prompt_id] = encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
+        needed = len(encoded[prompt.prompt_id]) + config.generate.max_new_tokens
+        return context_tokens is None or needed <= context_tokens
+
+    drawn = draw_prompts(context, run.prompts("train"), fits)
+    context.folder.write_json("prompts.json", {"source": "policy"} | drawn.as_json())
+    units = sample_units(
+        context,
+        policy,
+        tokenizer,
+        [EncodedPrompt(prompt.prompt_id, encoded[prompt.prompt_id]) for prompt in drawn.prompts],
+        config.generate,
+        make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
+        seed_of_unit=lambda unit: derive_seed(config.seed, "generate", iteration, unit),
+    )
+    return _summary(units) | {"prompts": len(drawn.prompts), "prompts_too_long": len(drawn.too_long)}
+
+
+def _check_sampling(
+    context: Context, policy: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase"
+) -> None:
+    """Raise UsageError for settings that only the model can judge, while nothing is written that would pin them."""
+    from activedpo_cli.models.encoding import stop_token_ids
+
+    stop_token_ids(tokenizer, policy.generation_config, context.config.generate.stop_token_ids)
+    discovery.load("generation", context.config.generate.backend)
+
+
+def _current_policy(context: Context) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
+    """θ_{t−1}; before any training that is π_ref itself, which needs no adapter."""
+    if context.iteration == 1:
+        reference = load_reference(context.run, context.config, context.execution)
+        return reference.model, reference.tokenizer
+    policy, tokenizer, _ = load_policy(context.run, context.config, context.execution, context.iteration - 1)
+    return policy, tokenizer
+
+
+def _summary(responses: Sequence[Response]) -> dict[str, Any]:
+    tokens = [len(response.token_ids) for response in responses]
+    return {
+        "responses": len(responses),
+        "truncated": sum(response.finish_reason == "length" for response in responses),
+        "empty": sum(not response.text.strip() for response in responses),
+        "response_tokens_mean": sum(tokens) / max(len(tokens), 1),
+    }
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """`750 responses to 250 prompts`."""
+    return f"{summary['responses']} responses to {summary['prompts']} prompts"
+
+
+STAGE = Stage("generate", 1, settings, inputs, work, headline, check, logs=(HALVED_NAME,))

@@ -1,0 +1,224 @@
+"""Stage 4: ask the oracle which response of each selected pair is better.
+
+Every answer is appended to `labels.jsonl` and on the disk before anything else happens; the stage closes when every
+selected pair has one. An answer is bought once: an interrupted stage goes on at the first pair without one.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from activedpo_cli.base import discovery
+from activedpo_cli.base.config import flat
+from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, UsageError
+from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, SelectedPair
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.label import rebuild
+from activedpo_cli.label.asking import ask_people
+from activedpo_cli.oracles.base import (
+    Comparison,
+    Oracle,
+    Verdict,
+    label_from_verdict,
+    open_oracle,
+    oracle_identity,
+    parse_spec,
+    with_noise,
+)
+from activedpo_cli.pairs.candidates import response_inputs
+from activedpo_cli.store.label_log import TORN_NAMES, LabelLog
+from activedpo_cli.store.run import Run
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What the answers depend on."""
+    return flat(config, "seed", "label")
+
+
+def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """The selected pairs, their responses, and the oracle itself where it is a file or a model."""
+    digests = {f"iter-{iteration:03d}/select": require(run, "select", iteration)} | response_inputs(run, iteration)
+    return digests | oracle_inputs(config.label.oracle, config)
+
+
+def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
+    """Digests that identify an oracle, by name."""
+    return {f"oracle {spec} {key}": value for key, value in oracle_identity(spec, config.label).items()}
+
+
+def check(context: Context) -> None:
+    """Refuse to begin when a selected pair has no recorded answer, and to turn people's answers around."""
+    name, _ = parse_spec(context.config.label.oracle)
+    if context.config.label.noise and discovery.load("oracles", name).ASKS_PEOPLE:
+        raise UsageError(
+            "label.noise turns answers around at random, which is not for answers of people", hint="--label-noise 0"
+        )
+    if name != "recorded":
+        return
+    oracle: Any = _open(context)
+    uncovered = [comparison.pair_id for comparison in _comparisons(context) if not oracle.covers(comparison)]
+    if uncovered:
+        field = context.config.label.score_field
+        command = context.run.next_command("select", context.iteration)
+        raise InvalidDataError(
+            f"nothing is recorded about {len(uncovered)} of the selected pairs, first `{uncovered[0]}`",
+            details=[f"the recorded oracle reads {f'the score `{field}`' if field else 'recorded preferences'}"],
+            hint=f"select among the others: `{command} --force --oracle recorded"
+            + (f" --score-field {field}`" if field else "`, or name a score with --score-field"),
+        )
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Buy the missing answers, then write down what stands."""
+    log = context.folder.label_log()
+    torn = log.repair()
+    if torn:
+        context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
+    comparisons = _comparisons(context)
+    name, _ = parse_spec(context.config.label.oracle)
+    if discovery.load("oracles", name).ASKS_PEOPLE:
+        ask_people(context, comparisons, log)
+    else:
+        _refuse_files(context)
+        _ask_machine(context, comparisons, log)
+    return _close(context, comparisons, log)
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """`29 preferences by python:scorer:score, 1 tied`."""
+    words = {"tie": "tied", "both_bad": "both bad", "skip": "skipped"}
+    others = [f"{summary[key]} {word}" for key, word in words.items() if summary[key]]
+    unanswered = [f"{summary['unanswered']} left unanswered"] if summary["unanswered"] else []
+    return ", ".join([f"{summary['chosen']} preferences by {summary['oracle']}", *others, *unanswered])
+
+
+def _comparisons(context: Context) -> list[Comparison]:
+    run, iteration = context.run, context.iteration
+    responses = {response.response_id: response for response in run.responses(iteration)}
+    prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
+    selected = run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
+    return [
+        Comparison(
+            pair_id=pair.pair_id,
+            prompt=prompts[pair.prompt_id],
+            response_a=responses[pair.response_a_id],
+            response_b=responses[pair.response_b_id],
+        )
+        for pair in selected
+    ]
+
+
+def _open(context: Context) -> Oracle:
+    config = context.config
+    return open_oracle(
+        config.label.oracle, config.label, context.execution.device, preferences=context.run.pool_preferences()
+    )
+
+
+def _refuse_files(context: Context) -> None:
+    options = context.execution.options
+    if options.get("export") or options.get("import"):
+        raise UsageError(
+            f"--export and --import are for people, and label.oracle is `{context.config.label.oracle}`",
+            hint="add `--oracle human`",
+        )
+
+
+def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
+    """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added."""
+    config, standing = context.config, log.labels()
+    oracle = _open(context)
+    size = config.label.unit_size
+    context.progress.start("answers", len(comparisons), "pairs", len(standing))
+    for start in range(0, len(comparisons), size):
+        unit = comparisons[start : start + size]
+        if all(comparison.pair_id in standing for comparison in unit):
+            continue
+        for comparison, verdict in zip(unit, _verdicts(context, oracle, unit), strict=True):
+            if comparison.pair_id not in standing:
+                log.append(label_from_verdict(comparison, verdict, config.label.oracle))
+                context.progress.advance()
+    context.progress.stop()
+
+
+def _verdicts(context: Context, oracle: Oracle, unit: list[Comparison]) -> list[Verdict]:
+    config = context.config
+    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
+    return with_noise(
+        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
+    )
+
+
+def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> dict[str, Any]:
+    standing = log.labels()
+    answered = [comparison for comparison in comparisons if comparison.pair_id in standing]
+    pending = len(comparisons) - len(answered)
+    if pending and not (answered and context.execution.options.get("accept_partial")):
+        command = context.command("label")
+        raise LabelsPendingError(
+            f"{pending} of {len(comparisons)} pairs still wait for an answer",
+            hint=f"go on with `{command}`, or close the stage without them with `{command} --accept-partial`",
+        )
+    outcomes = [_outcome(comparison, standing[comparison.pair_id]) for comparison in answered]
+    context.folder.write_rows("outcomes.jsonl", outcomes)
+    context.folder.write_rows(
+        "preferences.jsonl",
+        [_preference(comparison, row) for comparison, row in zip(answered, outcomes, strict=True) if row.preferred_id],
+    )
+    counts: Counter[str] = Counter(row.outcome for row in outcomes)
+    return {
+        **{outcome: counts[outcome] for outcome in ("chosen", "tie", "both_bad", "skip")},
+        "labels_spent": sum(counts[outcome] for outcome in SPENT_OUTCOMES),
+        "unanswered": pending,
+        "oracle": context.config.label.oracle,
+    }
+
+
+def _outcome(comparison: Comparison, label: Label) -> OutcomeRow:
+    return OutcomeRow(
+        pair_id=comparison.pair_id,
+        prompt_id=comparison.response_a.prompt_id,
+        response_a_id=comparison.response_a.response_id,
+        response_b_id=comparison.response_b.response_id,
+        outcome=label.outcome,
+        preferred_id=label.preferred_id,
+        oracle=label.oracle,
+        score_a=label.score_a,
+        score_b=label.score_b,
+    )
+
+
+def _preference(comparison: Comparison, row: OutcomeRow) -> Preference:
+    first = row.preferred_id == row.response_a_id
+    chosen, rejected = comparison.response_a, comparison.response_b
+    scores = (row.score_a, row.score_b)
+    if not first:
+        chosen, rejected, scores = rejected, chosen, scores[::-1]
+    return Preference(
+        pair_id=row.pair_id,
+        prompt_id=row.prompt_id,
+        prompt=comparison.prompt,
+        chosen=chosen.text,
+        rejected=rejected.text,
+        chosen_id=chosen.response_id,
+        rejected_id=rejected.response_id,
+        oracle=row.oracle,
+        score_chosen=scores[0],
+        score_rejected=scores[1],
+    )
+
+
+STAGE = Stage(
+    "label",
+    1,
+    settings,
+    inputs,
+    work,
+    headline,
+    check,
+    logs=("labels.jsonl", *TORN_NAMES),
+    work_options=("import", "export"),
+    reopening=rebuild,
+)

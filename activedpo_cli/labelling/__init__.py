@@ -1,1 +1,0 @@
-"""People as oracles: answers that may stay pending, at the terminal or through files."""

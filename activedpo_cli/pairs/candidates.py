@@ -1,0 +1,169 @@
+"""Which responses may form pairs, and which pairs have been labelled: shared by featurize, select and train."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from activedpo_cli.base.errors import NotReadyError
+from activedpo_cli.base.records import SPENT_OUTCOMES, FeatureRow, GivenPair, OutcomeRow, Response, pair_id
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.intact import check_file
+from activedpo_cli.engine.step import require
+from activedpo_cli.pairs.pairing import all_pairs, times_sampled, usable_indices
+from activedpo_cli.store.run import Run
+
+
+@dataclass(frozen=True)
+class LabelledPair:
+    """A pair answered in an earlier iteration, with its two responses."""
+
+    iteration: int
+    outcome: OutcomeRow
+    response_a: Response
+    response_b: Response
+
+
+def response_inputs(run: Run, iteration: int) -> dict[str, str]:
+    """Digests of what the responses of an iteration are read from."""
+    digests = {f"iter-{iteration:03d}/generate": require(run, "generate", iteration)}
+    check_file(run, run.stage("generate", iteration), "prompts.json")
+    if run.drawn_prompts(iteration)["source"] == "pool":
+        manifest = run.pool.manifest
+        if manifest is None:
+            raise NotReadyError(
+                f"the pool of responses in `{run.pool.path}` is gone",
+                hint=f"{run.next_command('generate', iteration)} --force --responses FILE",
+            )
+        digests["pool"] = manifest.digest
+    return digests
+
+
+def label_inputs(run: Run, iterations: Sequence[int]) -> dict[str, str]:
+    """Digests of the labels of some iterations and of the responses that they are about."""
+    digests: dict[str, str] = {}
+    for iteration in iterations:
+        digests |= response_inputs(run, iteration)
+        digests[f"iter-{iteration:03d}/label"] = require(run, "label", iteration)
+    return digests
+
+
+def usable_responses(run: Run, iteration: int, config: Config) -> list[Response]:
+    """The responses of an iteration that can be part of a pair, in order.
+
+    Empty responses, repetitions of a response to the same prompt and, with `generate.truncated: drop`, cut-off ones are
+    left out; so is the only usable response to a prompt.
+    """
+    given = given_pairs(run, iteration)
+    return [
+        response
+        for _, group in groupby(run.responses(iteration), key=lambda response: response.prompt_id)
+        for response in pairable(list(group), config, given)
+    ]
+
+
+def pairable(
+    responses: Sequence[Response], config: Config, given: Mapping[str, Sequence[GivenPair]] | None
+) -> list[Response]:
+    """Of the responses to ONE prompt those that can be part of a pair; where pairs were `given`, of one of these."""
+    indices = usable_indices(*_texts_and_ends(responses), config.generate.truncated == "drop")
+    usable = [responses[index] for index in indices]
+    if given is None:
+        return usable if len(usable) > 1 else []
+    names = {response.response_id for response in usable}
+    pairs = [{pair.response_a_id, pair.response_b_id} for pair in given.get(responses[0].prompt_id, ())]
+    paired = {name for pair in pairs if pair <= names for name in pair}
+    return [response for response in usable if response.response_id in paired]
+
+
+def with_times_sampled(responses: Sequence[Response], config: Config) -> Iterator[tuple[Response, int]]:
+    """Of the responses to ONE prompt those that a pair may hold, each with how often its text was sampled."""
+    known = *_texts_and_ends(responses), config.generate.truncated == "drop"
+    for index, number in zip(usable_indices(*known), times_sampled(*known), strict=True):
+        yield responses[index], number
+
+
+def _texts_and_ends(responses: Sequence[Response]) -> tuple[list[str], list[bool]]:
+    return [response.text for response in responses], [response.finish_reason == "length" for response in responses]
+
+
+def given_pairs(run: Run, iteration: int) -> dict[str, list[GivenPair]] | None:
+    """By prompt, the only pairs that an iteration's responses form; None where all responses to one prompt form pairs."""
+    return pairs_by_prompt(run) if run.drawn_prompts(iteration).get("pairs") == "given" else None
+
+
+def pairs_by_prompt(run: Run) -> dict[str, list[GivenPair]]:
+    """The pairs that the pool was given as such, by prompt."""
+    found: dict[str, list[GivenPair]] = {}
+    for pair in run.given_pairs():
+        found.setdefault(pair.prompt_id, []).append(pair)
+    return found
+
+
+def outcomes(run: Run, iteration: int) -> list[OutcomeRow]:
+    """What was answered in an iteration."""
+    return run.stage("label", iteration).read_rows("outcomes.jsonl", OutcomeRow)
+
+
+def labelled_pairs(run: Run, iterations: Sequence[int]) -> Iterator[LabelledPair]:
+    """The pairs that cost an answer in some iterations, in the order in which they were answered."""
+    for iteration in iterations:
+        by_id = {response.response_id: response for response in run.responses(iteration)}
+        for row in outcomes(run, iteration):
+            if row.outcome in SPENT_OUTCOMES:
+                yield LabelledPair(iteration, row, by_id[row.response_a_id], by_id[row.response_b_id])
+
+
+@dataclass(frozen=True)
+class CandidatePair:
+    """A pair that could be labelled now, with the feature rows of its responses."""
+
+    pair_id: str
+    prompt_id: str
+    response_a_id: str
+    response_b_id: str
+    row_a: int
+    row_b: int
+
+
+def candidate_pairs(run: Run, iteration: int, config: Config) -> list[CandidatePair]:
+    """All pairs of featurized responses to one prompt, or those given as pairs, less those not to be answered.
+
+    Left out are pairs that were answered or skipped in an earlier iteration, and those that the recorded oracle could
+    not answer: pairs without the score `label.score_field` where one is named, without a recorded preference otherwise.
+    """
+    rows = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
+    gone = {row.pair_id for earlier in range(1, iteration) for row in outcomes(run, earlier)}
+    is_answerable = answerable(run, iteration, config)
+    given = given_pairs(run, iteration)
+    pairs: list[CandidatePair] = []
+    for prompt_id, group in groupby(rows, key=lambda row: row.prompt_id):
+        members = {row.response_id: row for row in group}
+        names = list(members)
+        pairs_of_prompt = (
+            [(names[a], names[b]) for a, b in all_pairs(range(len(names)))]
+            if given is None
+            else [(pair.response_a_id, pair.response_b_id) for pair in given.get(prompt_id, ())]
+        )
+        for a, b in pairs_of_prompt:
+            if a not in members or b not in members:
+                continue
+            pair = _pair(members[a], members[b])
+            if pair.pair_id not in gone and is_answerable(pair):
+                pairs.append(pair)
+    return pairs
+
+
+def _pair(a: FeatureRow, b: FeatureRow) -> CandidatePair:
+    return CandidatePair(pair_id(a.response_id, b.response_id), a.prompt_id, a.response_id, b.response_id, a.row, b.row)
+
+
+def answerable(run: Run, iteration: int, config: Config) -> "Callable[[CandidatePair | GivenPair], bool]":
+    """Whether the oracle could answer about a pair: the recorded one only where it has a score or a preference."""
+    field = config.label.score_field
+    if field is None and config.label.oracle != "recorded":
+        return lambda pair: True
+    if field is None:
+        known = {frozenset((p.response_a_id, p.response_b_id)) for p in run.pool_preferences()}
+        return lambda pair: frozenset((pair.response_a_id, pair.response_b_id)) in known
+    scored = {r.response_id for r in run.responses(iteration) if field in (r.scores or {})}
+    return lambda pair: pair.response_a_id in scored and pair.response_b_id in scored

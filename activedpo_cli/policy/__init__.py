@@ -1,0 +1,1 @@
+"""The policies of a run in memory: the reference, and the adapter on it."""

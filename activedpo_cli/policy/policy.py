@@ -1,0 +1,192 @@
+"""Bring a policy of the run into memory: π_ref, and θ_t as an adapter on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base.config import flat
+from activedpo_cli.base.errors import NotReadyError, RefusedError
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.intact import check_intact
+from activedpo_cli.engine.step import Execution, environment
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.manifest import MANIFEST_NAME, Started
+from activedpo_cli.store.run import SFT, Run
+from activedpo_cli.store.stage_folder import set_aside
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ADAPTER_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """π_ref in memory, with its tokenizer and its digest-checked location."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    device: "torch.device"
+
+
+def model_location(run: Run) -> tuple[str, str | None]:
+    """Folder or hub id of π_ref, and its revision; raises RefusedError when the weights are no longer the same."""
+    return weights_location(run, run.base)
+
+
+def weights_location(run: Run, base: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Folder or hub id of recorded weights, and their revision; raises RefusedError when they are no longer the same."""
+    from activedpo_cli.models.resolve import check_unchanged
+
+    if base["stored_in_run"]:
+        path = str(run.path / base["path"])
+        check_unchanged({**base, "path": path})
+        return path, None
+    check_unchanged(dict(base))
+    return (base["path"], None) if base["path"] else (base["hub_id"], base["revision"])
+
+
+def load_tokenizer_of(run: Run) -> "PreTrainedTokenizerBase":
+    """The tokenizer of π_ref."""
+    from activedpo_cli.models.loading import load_tokenizer
+
+    return load_tokenizer(*model_location(run))
+
+
+def hidden_size(run: Run) -> int:
+    """The width of π_ref's hidden states, from its configuration alone."""
+    from activedpo_cli.models.loading import hidden_size_at
+
+    return hidden_size_at(*model_location(run))
+
+
+def load_reference(run: Run, config: Config, execution: Execution) -> BaseWeights:
+    """Load π_ref, frozen."""
+    return load_base(model_location(run), config, execution)
+
+
+def load_base(where: tuple[str, str | None], config: Config, execution: Execution) -> BaseWeights:
+    """Load the weights of a folder or hub id and revision, frozen, as every stage does."""
+    from activedpo_cli.models import loading
+
+    location, revision = where
+    device = loading.pick_device(execution.device)
+
+    def load() -> "PreTrainedModel":
+        return loading.load_base_model(
+            location,
+            revision=revision,
+            dtype=config.model.dtype,
+            device=device,
+            attn_implementation=config.model.attn_implementation,
+        )
+
+    key = (location, revision, config.model.dtype, str(device), config.model.attn_implementation)
+    model = load() if execution.kept is None else execution.kept.model(key, load)
+    return BaseWeights(model, loading.load_tokenizer(location, revision), device)
+
+
+def load_policy(
+    run: Run, config: Config, execution: Execution, after_iteration: int, *, trainable: bool = False
+) -> "tuple[PeftModel, PreTrainedTokenizerBase, torch.device]":
+    """Load θ after an iteration (0: the initial adapter) on top of π_ref; returns policy, tokenizer and device."""
+    from activedpo_cli.models.adapters import attach_adapter
+
+    reference = load_reference(run, config, execution)
+    try:
+        if after_iteration == 0:
+            ensure_initial_adapter(run, config, reference.model)
+        policy = attach_adapter(reference.model, run.adapter_path(after_iteration), trainable=trainable)
+    except BaseException:
+        if execution.kept is not None:
+            execution.kept.forget()
+        raise
+    if execution.kept is not None:
+        execution.kept.attached(policy)
+    return policy, reference.tokenizer, reference.device
+
+
+def check_adapter_settings(run: Run, config: Config) -> None:
+    """Raise RefusedError when the run's adapter was made with other settings than these, and something with it."""
+    differences = _adapter_differences(run, config)
+    if differences and _adapter_is_in_use(run):
+        raise RefusedError(
+            "the run's adapter was made with other settings, which are fixed once it is made",
+            details=differences,
+            hint="make another run with `activedpo init --run OTHER_NAME …`",
+        )
+
+
+def _adapter_differences(run: Run, config: Config) -> list[str]:
+    manifest = run.initial_adapter.manifest
+    if manifest is None:
+        return []
+    made_with = manifest.settings
+    return [
+        f"{key}  {made_with[key]} → {value}"
+        for key, value in flat(config, "adapter").items()
+        if made_with[key] != value
+    ]
+
+
+def _adapter_is_in_use(run: Run) -> bool:
+    """Whether a stage was finished with the adapter; one that a failed command left behind binds nobody."""
+    stages = (run.stage(name, iteration) for iteration in run.iterations() for name in ("featurize", "train"))
+    return any(stage.has(MANIFEST_NAME) for stage in stages)
+
+
+def ensure_initial_adapter(run: Run, config: Config, base_model: "PreTrainedModel") -> None:
+    """Make the seeded initial adapter (B = 0) if it is not there yet; featurize and train both start from it.
+
+    One with other settings, with which nothing was finished, is moved to `.stale/`.
+    """
+    if run.initial_adapter.manifest and not _adapter_differences(run, config):
+        check_intact(run, run.initial_adapter)
+        return
+    with exclusive(run.lock_path("initial-adapter"), str(run.initial_adapter.path)):
+        _make_initial_adapter(run, config, base_model)
+
+
+def _make_initial_adapter(run: Run, config: Config, base_model: "PreTrainedModel") -> None:
+    from activedpo_cli.base.seeds import derive_seed
+    from activedpo_cli.models.adapters import create_initial_adapter
+
+    folder = run.initial_adapter
+    if folder.manifest:
+        if not _adapter_differences(run, config):  # another process has made it since
+            return
+        check_adapter_settings(run, config)
+        set_aside(folder, run.stale)
+    started = Started(
+        stage="initial-adapter",
+        stage_version=ADAPTER_VERSION,
+        iteration=0,
+        settings={"seed": config.seed, **flat(config, "adapter")},
+        inputs={"reference": reference_digest(run)},
+    )
+    folder.begin(started)
+    seed = derive_seed(config.seed, "initial-adapter")
+
+    def save(destination: Path) -> None:
+        create_initial_adapter(base_model, config.adapter, seed=seed, destination=destination, base_name=base_name(run))
+
+    folder.write_folder("adapter", save)
+    folder.finish(started, logs=(), summary={}, execution={}, environment=environment())
+
+
+def reference_digest(run: Run) -> str:
+    """The identity of π_ref; raises NotReadyError while *sft* is to make it and has not."""
+    folder = run.stage(SFT, 0)
+    if not folder.manifest and (folder.started or (run.config.sft.data and not run.has_begun())):
+        state = "not finished" if folder.started else "missing, and `sft.data` is set"
+        raise NotReadyError(f"`{SFT}`, which makes the reference, is {state}", hint=run.next_command(SFT, 0))
+    return run.base["digest"]
+
+
+def base_name(run: Run) -> str:
+    """What `adapter_config.json` calls the base model."""
+    base: Mapping[str, Any] = run.base
+    return base["path"] if base["stored_in_run"] else base["hub_id"] or base["path"]

@@ -1,0 +1,1 @@
+"""A run from outside: made, driven stage by stage or as a loop, and looked at."""

@@ -1,0 +1,38 @@
+"""What `ls` lists: names and one line of help each."""
+
+from typing import Any
+
+from activedpo_cli.base import discovery
+from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.presets import available_presets
+from activedpo_cli.models.built_in import BUILT_IN_MODEL
+from activedpo_cli.models.resolve import ALIASES
+
+BUILT_IN = {BUILT_IN_MODEL: "the built-in model: 1.5 million parameters, writes very short stories"}
+FOLDERS = {"methods": "acquisition", "oracles": "oracles", "prompts": "prompts", "datasets": "prompts"}
+
+
+EXPERIMENTS = "experiments"
+"""A kind that the package `experiments` lists."""
+ALSO = ("oracles", "prompts", "models", "presets", EXPERIMENTS)
+"""Kinds beside the methods."""
+
+
+def choices(what: str) -> dict[str, str]:
+    """Name → help of one kind of choice; raises UsageError for an unknown kind."""
+    if what in FOLDERS:
+        return discovery.available(FOLDERS[what])
+    if what == "models":
+        return BUILT_IN | {alias: f"hub model {target}" for alias, target in ALIASES.items()}
+    if what == "presets":
+        return available_presets()
+    known = [*FOLDERS, "models", "presets", EXPERIMENTS]
+    raise UsageError(f"`{what}` can't be listed", details=[f"known: {', '.join(known)}"])
+
+
+def method_choices() -> dict[str, dict[str, Any]]:
+    """Name → help and the columns needed, of every method."""
+    return {
+        name: {"needs": list(discovery.declared_needs("acquisition", name)), "help": text}
+        for name, text in choices("methods").items()
+    }

@@ -1,0 +1,103 @@
+"""From what was typed to a finished stage: find or make the run, settle the iteration, run the stage."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from activedpo_cli.base.config import with_changes
+from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.engine.differences import is_fixed
+from activedpo_cli.engine.names import with_known_names
+from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.step import Execution, Stage, StageResult
+from activedpo_cli.generate import pool
+from activedpo_cli.run.create import RunRequest, discard, find_run
+from activedpo_cli.select.method_settings import selection_settings
+from activedpo_cli.store.run import SFT, Run, run_path
+from activedpo_cli.train.sft_step import with_known_data
+
+STEPS = {
+    "generate": "generate.step",
+    "featurize": "features.step",
+    "select": "select.step",
+    "label": "label.step",
+    "train": "train.step",
+    "evaluate": "evaluate.step",
+    SFT: "train.sft_step",
+}
+"""Where each stage is written."""
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """A stage command as it was typed."""
+
+    stage: str
+    run: str | None
+    iteration: int | None
+    given: Mapping[str, Any]
+    force: bool = False
+    device: str = "auto"
+    preset: str | None = None
+    make_run: bool = False
+    ridge: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    command: Sequence[str] = ()
+
+
+def load_stage(name: str) -> Stage:
+    """The stage of that name, imported on use."""
+    return importlib.import_module(f"activedpo_cli.{STEPS[name]}").STAGE
+
+
+def do_stage(request: StageRequest, progress: Progress) -> StageResult:
+    """Do what the command asks for.
+
+    A run made by this command goes away again when the stage fails before any work began.
+    """
+    request = replace(request, given=with_known_names(request.given))
+    wanted = RunRequest(run_path(request.run), request.preset, request.given, request.command)
+    run, made = find_run(wanted, progress, make=request.make_run)
+    try:
+        given = {} if made else changeable(run, request.given)
+        iteration = 0 if request.stage == SFT else request.iteration or (run.iterations() or [1])[-1]
+        refuse_foreign_sft(run, request.stage, given)
+        if request.stage == "select":
+            method = _method(request, run, iteration)
+            given |= selection_settings(request.given, request.ridge, method, progress)
+        execution = Execution(request.device, request.options)
+        return run_stage(
+            run,
+            load_stage(request.stage),
+            iteration,
+            given,
+            force=request.force,
+            execution=execution,
+            progress=progress,
+        )
+    except BaseException:
+        if made and discard(run):
+            progress.note(f"took `{run.path}` away again, since nothing was made in it")
+        raise
+
+
+def changeable(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given settings of stages to come; those that are fixed for the run were compared when it was found."""
+    known = with_known_data(run, pool.with_known_file(run, given))
+    return {key: value for key, value in known.items() if not is_fixed(key)}
+
+
+def refuse_foreign_sft(run: Run, stage: str, given: Mapping[str, Any]) -> None:
+    """Raise UsageError where another stage is given settings of *sft*, which would stand in `config.yaml` unheeded."""
+    own = {key: value for key, value in given.items() if key.startswith(f"{SFT}.")}
+    if stage != SFT and own and with_changes(run.config, own) != run.config:
+        raise UsageError(f"`{next(iter(own))}` is a setting of `{SFT}`", hint=f"{run.next_command(SFT, 0)} --data FILE")
+
+
+def _method(request: StageRequest, run: Run, iteration: int) -> str:
+    record = None if request.force else run.stage("select", iteration).manifest
+    return request.given.get("select.method") or (
+        record.settings["select.method"] if record else run.config.select.method
+    )

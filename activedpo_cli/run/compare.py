@@ -1,0 +1,215 @@
+"""Several methods on the candidates of one iteration: what each would choose, from stored columns alone."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base import discovery
+from activedpo_cli.base.config import with_changes
+from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import Config, SelectSettings
+from activedpo_cli.pairs.candidates import CandidatePair, candidate_pairs
+from activedpo_cli.select.candidate_table import (
+    READ_BY_SELECT,
+    candidate_table,
+    command_for_columns,
+    features_of,
+    stored_columns,
+)
+from activedpo_cli.select.method_settings import method_section, method_settings
+from activedpo_cli.select.scores.overlap import chance_share, shared_share
+from activedpo_cli.select.step import inputs
+from activedpo_cli.store.run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from activedpo_cli.select.methods.base import Candidates
+
+
+ALSO_SETTABLE = frozenset({"train.beta", "label.oracle", "label.score_field"})
+"""Beside those of `select`: β of implicit rewards, and what decides which pairs are candidates."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is needed to choose and to describe a choice."""
+
+    config: Config
+    pairs: list[CandidatePair]
+    table: "Candidates"
+    lengths: dict[str, int]
+    seed: int
+
+
+def compare_methods(
+    run: Run,
+    iteration: int,
+    names: Sequence[str],
+    *,
+    budget: int | None = None,
+    seed: int | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What each method chooses with the settings of `config.yaml`, and those given instead, and how their choices differ.
+
+    Without names all methods whose columns are there; those whose are not are listed in `left_out` with what they lack.
+    `overlaps` are shares of the batch in common; `notes` name methods that agree, or choose at random, for a reason that the
+    numbers do not show. The method that the run selects by has the seed of *select*, hence its
+    picks where nothing is given; each other one has a seed of its own, since methods that fall back on the order of ties
+    would agree by that alone.
+
+    Raises UsageError for an unknown method, wrong settings of one, or a setting of none of them, NotReadyError where no
+    method has its columns or an earlier stage is missing or stale, and InvalidDataError where so many pairs can not be
+    chosen.
+    """
+    asked = list(dict.fromkeys(discovery.resolve("acquisition", name) for name in names))
+    given = dict(given or {})
+    methods = {name: discovery.load("acquisition", name) for name in asked or discovery.available("acquisition")}
+    _check_settings(given, methods)
+    config = with_changes(run.config, given)
+    inputs(run, iteration, config)
+    left_out = _lacking(run, iteration, methods)
+    command = command_for_columns(run, iteration, {column for lacking in left_out.values() for column in lacking})
+    able = {name: method for name, method in methods.items() if name not in left_out}
+    if not able:
+        details = [f"{name} needs {', '.join(lacking)}" for name, lacking in left_out.items()]
+        raise NotReadyError("none of these methods has the columns that it needs", details=details, hint=command)
+    count = config.select.budget if budget is None else budget
+    choice = _prepared(run, iteration, config, able, count, config.seed if seed is None else seed)
+    rows = {
+        name: _described(choice, name, method, count, _seed_of(name, choice, iteration))
+        for name, method in able.items()
+    }
+    picked = {name: set(row["picked"]) for name, row in rows.items()}
+    return {
+        "run": run.path.absolute().name,
+        "iteration": iteration,
+        "budget": count,
+        "seed": choice.seed,
+        "given": given,
+        "candidates": {
+            "pairs": len(choice.pairs),
+            "prompts": len({pair.prompt_id for pair in choice.pairs}),
+            "mean_tokens": _mean_tokens(choice, choice.pairs),
+        },
+        "methods": rows,
+        "overlaps": {a: {b: shared_share(picked[a], picked[b]) for b in picked} for a in picked},
+        "chance_overlap": chance_share(count, count, len(choice.pairs)),
+        "notes": _notes(rows, methods, count, len(choice.pairs)),
+        "left_out": left_out,
+        "command_for_left_out": command if left_out else None,
+    }
+
+
+def _check_settings(given: Mapping[str, Any], methods: Iterable[str]) -> None:
+    """Raise UsageError for what decides nothing here, as a setting of a method that is not compared."""
+    ours = {f"select.{name}" for name in SelectSettings.model_fields} - {"select.method", "select.budget"}
+    for key in given:
+        parts = key.split(".")
+        is_methods = len(parts) == 3 and parts[0] == "select" and parts[1] in map(method_section, methods)
+        if key not in ours | ALSO_SETTABLE and not is_methods:
+            raise UsageError(
+                f"`{key}` is no setting of a comparison of {', '.join(methods)}",
+                details=[f"settings: select.METHOD.… of these, {', '.join(sorted(ours | ALSO_SETTABLE))}"],
+                hint="activedpo compare METHOD… --budget N --seed N --set select.METHOD.KEY=VALUE",
+            )
+
+
+def _lacking(run: Run, iteration: int, methods: Mapping[str, ModuleType]) -> dict[str, list[str]]:
+    """The methods that need columns which nobody computed, and which these are."""
+    there = stored_columns(run, iteration) | READ_BY_SELECT
+    lacking = {name: sorted(set(method.NEEDS) - there) for name, method in methods.items()}
+    return {name: columns for name, columns in lacking.items() if columns}
+
+
+def _seed_of(name: str, choice: _Choice, iteration: int) -> int:
+    """That of *select* for the method that the run selects by; one of its own for any other."""
+    selects_by = discovery.resolve("acquisition", choice.config.select.method)
+    return derive_seed(choice.seed, "select", iteration, *(() if name == selects_by else (name,)))
+
+
+def _prepared(
+    run: Run, iteration: int, config: Config, methods: dict[str, ModuleType], budget: int, seed: int
+) -> _Choice:
+    from activedpo_cli.select.methods.base import capacity
+
+    pairs = candidate_pairs(run, iteration, config)
+    with_texts = any("texts" in method.NEEDS for method in methods.values())
+    table = candidate_table(run, iteration, config, pairs, with_texts=with_texts)
+    possible = capacity(table.prompt_index, config.select.max_per_prompt)
+    if budget > possible:
+        raise InvalidDataError(
+            f"the budget is {budget}, but only {possible} pairs of iteration {iteration} can be chosen",
+            hint=f"compare with --budget {possible}" if possible else "generate for other prompts",
+        )
+    lengths = {response.response_id: len(response.token_ids) for response in run.responses(iteration)}
+    return _Choice(config, pairs, table, lengths, seed)
+
+
+def _described(choice: _Choice, name: str, method: ModuleType, budget: int, generator_seed: int) -> dict[str, Any]:
+    """The picks of one method, the time it took to choose them, and what they are like."""
+    import torch
+
+    select = choice.config.select.model_copy(update={"method": name})
+    settings = method_settings(choice.config.model_copy(update={"select": select}))
+    generator = torch.Generator().manual_seed(generator_seed)
+    began = time.perf_counter()
+    chosen = method.choose(choice.table, budget, settings, generator, select.max_per_prompt)
+    seconds = time.perf_counter() - began
+    picked = [choice.pairs[row] for row in chosen.rows.tolist()]
+    return {
+        "picked": [pair.pair_id for pair in picked],
+        "mean_tokens": _mean_tokens(choice, picked),
+        **_diversity(choice.table, chosen.rows),
+        "prompts": len({pair.prompt_id for pair in picked}),
+        "seconds": seconds,
+        "tied": bool(torch.isclose(chosen.scores, chosen.scores[0], rtol=1e-9, atol=0).all()),
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _notes(
+    rows: Mapping[str, Mapping[str, Any]], methods: Mapping[str, ModuleType], budget: int, candidates: int
+) -> list[str]:
+    notes = [
+        f"`{name}`: all its picks have one score, so the seeded order of ties decides as in `random`"
+        for name, row in rows.items()
+        if row["tied"] and budget > 1 and methods[name].NEEDS
+    ]
+    for name, row in rows.items():
+        batches = row["settings"].get("over_generate")
+        if batches is not None and batches * budget >= candidates:
+            notes.append(
+                f"`{name}` keeps all prompts, since {batches} batches of {budget} are no fewer than the {candidates} "
+                "candidates: only the second of its scores decides, that of `aplp-certainty`"
+            )
+    for place, (name, row) in enumerate(rows.items()):
+        same = [other for other in list(rows)[place + 1 :] if set(rows[other]["picked"]) == set(row["picked"])]
+        if same and budget < candidates:
+            notes.append(f"`{name}` chooses the same pairs as {', '.join(f'`{other}`' for other in same)}")
+    return notes
+
+
+def _diversity(table: "Candidates", rows: "Tensor") -> dict[str, float | None]:
+    """Mean |cos| between the φ of every two picks, and the directions that they cover; None without features."""
+    from activedpo_cli.select.design.effective_rank import effective_rank
+    from activedpo_cli.select.scores.similarity import absolute_cosines
+
+    if table.features is None:
+        return {"mean_abs_cosine": None, "effective_rank": None}
+    features = features_of(table, rows)
+    cosines = absolute_cosines(features)
+    return {
+        "mean_abs_cosine": float(cosines.mean()) if len(cosines) else None,
+        "effective_rank": effective_rank(features),
+    }
+
+
+def _mean_tokens(choice: _Choice, pairs: Sequence[CandidatePair]) -> float:
+    """Tokens of a response, on average over both of every pair."""
+    return fmean(choice.lengths[name] for pair in pairs for name in (pair.response_a_id, pair.response_b_id))

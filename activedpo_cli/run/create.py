@@ -1,0 +1,256 @@
+"""Make a run: settings, prompts and π_ref, fixed from the start. The folder appears only when it is whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli import __version__
+from activedpo_cli.base.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
+from activedpo_cli.base.errors import BusyError, RefusedError, UsageError
+from activedpo_cli.base.presets import read_preset
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.differences import all_settings, given_differences, is_fixed, number_of_settings
+from activedpo_cli.models.built_in import LANGUAGE_MODEL, is_built_in
+from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, model_digest, resolve_model
+from activedpo_cli.prompts._collect import PromptCollection, collect_prompts, source_path
+from activedpo_cli.store import files, jsonl
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.manifest import digest_of
+from activedpo_cli.store.run import SFT, Run
+from activedpo_cli.store.run_record import RUN_SCHEMA, read_base, read_facts
+
+BUILT_IN_PRESET = "tiny"
+LOCKS = ".locks"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a new run is asked to be: a preset and given settings with dotted keys, by which command."""
+
+    path: Path
+    preset: str | None
+    given: Mapping[str, Any]
+    command: Sequence[str] = ()
+
+
+def preset_for(request: RunRequest) -> str:
+    """The preset asked for; else `paper` for a user's own prompts, and the built-in `tiny` task without them."""
+    if request.preset is not None:
+        return request.preset
+    return "paper" if "prompts.source" in request.given else BUILT_IN_PRESET
+
+
+def open_run(path: Path) -> Run:
+    """The run in a folder; raises NotReadyError when there is none, InvalidDataError when its records are damaged."""
+    run = Run.open(path)
+    read_facts(path)
+    read_base(path)
+    return run
+
+
+def ensure_run(request: RunRequest, progress: Progress) -> tuple[Run, bool]:
+    """The run at the path, made now if there is none; says whether this call made it.
+
+    Raises RefusedError when there is one whose settings are others than those given.
+    """
+    if not _is_run(request.path):
+        plan = _plan(request)
+        with exclusive(_creation_lock(request.path), str(request.path)):
+            if not _is_run(request.path):  # another process may have made it since
+                _make(request, plan, progress)
+                return open_run(request.path), True
+    run = open_run(request.path)
+    _refuse_other_settings(run, request)
+    return run, False
+
+
+def find_run(request: RunRequest, progress: Progress, *, make: bool = True) -> tuple[Run, bool]:
+    """The run at the path for a command that may change settings of stages to come; says whether it was made now.
+
+    Raises RefusedError when what is given contradicts what is fixed when a run is made.
+    """
+    if make and not _is_run(request.path):
+        return ensure_run(request, progress)
+    run = open_run(request.path)
+    _refuse(run, _differences_in_what_is_fixed(run, request))
+    return run, False
+
+
+def _creation_lock(path: Path) -> Path:
+    """Held by who makes a run or takes it away again."""
+    return path.parent / LOCKS / f"{path.name}.lock"
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").is_file()
+
+
+def _refuse_other_settings(run: Run, request: RunRequest) -> None:
+    differences = _differences_in_what_is_fixed(run, request)
+    now = all_settings(run.config, request.given)
+    wanted = all_settings(with_changes(run.config, request.given), request.given)
+    differences += [
+        f"{key}  {now.get(key, 'not set')} → {value}"
+        for key, value in wanted.items()
+        if not is_fixed(key) and (key not in now or now[key] != value)
+    ]
+    _refuse(run, differences)
+
+
+def _differences_in_what_is_fixed(run: Run, request: RunRequest) -> list[str]:
+    given_differences(run, None, request.given)
+    facts, differences = run.facts, []
+    if request.preset is not None and facts["preset"] != request.preset:
+        differences.append(f"preset  {facts['preset']} → {request.preset}")
+    source = source_path(run.config.prompts.source)
+    recorded = facts["prompts_source_digest"]
+    if "prompts.source" in request.given and source and source.is_file() and files.sha256_of(source) != recorded:
+        differences.append(f"the content of `{source}` has changed since the run was made")
+    return differences
+
+
+def _refuse(run: Run, differences: list[str]) -> None:
+    if differences:
+        raise RefusedError(
+            f"`{run.path}` was made with other settings",
+            details=differences,
+            hint="make another run with `--run OTHER_NAME`, or change settings of stages to come with their own flags",
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a new run will be made from."""
+
+    preset: str
+    config: Config
+    prompts: PromptCollection
+    location: ModelLocation
+
+
+def _plan(request: RunRequest) -> _Plan:
+    """Find and check everything before the first byte is written, so that a failure leaves nothing behind."""
+    if _is_occupied(request.path) and not _is_run(request.path):
+        if any(request.path.glob("iter-*")):
+            Run.open(request.path)  # says what is gone
+        raise UsageError(
+            f"`{request.path}` exists and is not a run", hint="choose another name with --run, or empty the folder"
+        )
+    preset = preset_for(request)
+    config = build_config(nested(request.given, read_preset(preset)))
+    if preset == "paper" and "model.name" not in request.given:
+        raise UsageError("a run with your own prompts needs a model", hint="add `--model NAME_OR_FOLDER`")
+    location = resolve_model(config.model.name, config.model.revision)
+    are_pairs = config.generate.recorded_pairs == "given"  # whose reader counts the rows without a prompt
+    prompts = collect_prompts(config.prompts, config.seed, skip_empty=are_pairs)
+    return _Plan(preset, config, prompts, location)
+
+
+def _is_occupied(path: Path) -> bool:
+    """Whether a folder holds anything but locks, which a command leaves whose run was discarded under its hands."""
+    return path.exists() and any(entry.name != LOCKS for entry in path.iterdir())
+
+
+def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
+    if plan.config.generate.recorded_pairs == "all":  # else a prompt has a row for each pair, and none is lost
+        _report_duplicates(plan.prompts, progress)
+    _report_foreign_preset(request, plan, progress)
+
+    def save(folder: Path) -> None:
+        _fill(folder, request, plan)
+
+    if request.path.exists() and not _is_occupied(request.path):
+        files.remove(request.path)
+    files.write_folder_with(request.path, save)
+    progress.note(
+        f"made `{request.path}` from preset `{plan.preset}`: {plan.config.model.name}, "
+        f"{sum(row.split == 'train' for row in plan.prompts.prompts)} prompts in the pool, "
+        f"{sum(row.split == 'eval' for row in plan.prompts.prompts)} held out"
+    )
+
+
+def _fill(folder: Path, request: RunRequest, plan: _Plan) -> None:
+    prompts, config = plan.prompts, plan.config
+    base = _prepare_reference(folder / "reference", plan)
+    jsonl.write_json(folder / "reference" / "base.json", base)
+    jsonl.write_rows(folder / "prompts.jsonl", prompts.prompts)
+    files.write_bytes(folder / CONFIG_NAME, render_config(config).encode())
+    facts = {
+        "schema": RUN_SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "activedpo_cli": __version__,
+        "command": list(request.command),
+        "preset": plan.preset,
+        "given": dict(request.given),
+        "prompts_source_digest": prompts.source_digest,
+        "prompts_digest": f"sha256:{files.sha256_of(folder / 'prompts.jsonl')}",
+        "dropped_duplicates": len(prompts.dropped_duplicates),
+        "fixed": flat(config, "seed", "model", "prompts"),
+        "config_settings": number_of_settings(),
+    }
+    jsonl.write_json(folder / "run.json", facts | {"checksum": digest_of(facts)})
+
+
+def _prepare_reference(folder: Path, plan: _Plan) -> dict[str, Any]:
+    """Point to π_SFT, or store it: the built-in model, and an adapter merged into its base."""
+    stored = folder / "model"
+    files.make_folder(folder)
+    if is_built_in(plan.config.model.name):
+        files.copy_folder(LANGUAGE_MODEL, stored)
+    elif plan.location.path is not None and is_adapter_folder(plan.location.path):
+        from activedpo_cli.models.merging import merge_adapter_model
+
+        merge_adapter_model(Path(plan.location.path), stored)
+    else:
+        return model_digest(plan.location) | {"stored_in_run": False}
+    here = ModelLocation(name=plan.config.model.name, path=str(stored), hub_id=None, revision=None)
+    return model_digest(here) | {"path": "reference/model", "stored_in_run": True}
+
+
+def _report_duplicates(prompts: PromptCollection, progress: Progress) -> None:
+    dropped = prompts.dropped_duplicates
+    if dropped:
+        shown = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+        progress.warn(f"left out {len(dropped)} repeated prompts ({shown})")
+
+
+def _report_foreign_preset(request: RunRequest, plan: _Plan, progress: Progress) -> None:
+    """Say what a model gets from the built-in task, which nobody would choose for any but the built-in one."""
+    if plan.preset != BUILT_IN_PRESET or is_built_in(plan.config.model.name):
+        return
+    words = {
+        "prompts.source": "prompts",
+        "label.oracle": "reward model",
+        "evaluate.second_scorer": "second scorer",
+        "train.learning_rate": f"learning rate {plan.config.train.learning_rate:g}",
+    }
+    inherited = [word for key, word in words.items() if key not in request.given]
+    if inherited:
+        advice = "leave --preset out" if "prompts.source" in request.given else "give --prompts FILE for your own"
+        progress.warn(
+            f"preset `{plan.preset}` is for the built-in task, and model `{plan.config.model.name}` gets its "
+            f"{', '.join(inherited)}; {advice}"
+        )
+
+
+def discard(run: Run) -> bool:
+    """Remove a run that this process has made, unless anything has begun in it, here or in another process.
+
+    Returns whether it was removed.
+    """
+    try:
+        # Nothing can begin before one of these stages does, so nobody works in the run while their locks are held.
+        with (
+            exclusive(_creation_lock(run.path), str(run.path)),
+            exclusive(run.lock_path("iter-001-generate"), str(run.path)),
+            exclusive(run.lock_path(f"reference-{SFT}"), str(run.path)),
+        ):
+            if run.iterations() or run.stage(SFT, 0).path.exists():
+                return False
+            files.remove(run.path)
+    except BusyError:
+        return False
+    return True

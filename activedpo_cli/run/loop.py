@@ -1,0 +1,173 @@
+"""The whole loop in one process: every stage that is not done, iteration after iteration."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from activedpo_cli.base.config import with_changes
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.engine.differences import all_settings, given_differences, refuse
+from activedpo_cli.engine.names import with_known_names
+from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.step import Execution, StageResult
+from activedpo_cli.label.scoring import scorers_of
+from activedpo_cli.oracles.base import oracle_identity
+from activedpo_cli.run.command import changeable, load_stage, refuse_foreign_sft
+from activedpo_cli.run.create import RunRequest, discard, find_run
+from activedpo_cli.select.method_settings import method_settings, selection_settings
+from activedpo_cli.store import jsonl
+from activedpo_cli.store.manifest import Manifest, Started
+from activedpo_cli.store.run import SFT, STAGES, Run, run_path
+from activedpo_cli.train.sft_step import refuse_late
+
+DEFAULT_ITERATIONS = 5
+LOOP_NAME = "loop.json"
+"""Holds the number of iterations that was asked for, so that the same command, typed shorter, goes on to it."""
+
+
+@dataclass(frozen=True)
+class LoopRequest:
+    """A `run` command as it was typed."""
+
+    run: str | None
+    preset: str | None
+    given: Mapping[str, Any]
+    ridge: float | None = None
+    iterations: int | None = None
+    device: str = "auto"
+    command: Sequence[str] = ()
+
+
+class LoopListener(Protocol):
+    """Hears how a loop advances from stage to stage."""
+
+    def opened(self, run: Run, iterations: int) -> None:
+        """The run is there and goes to so many iterations; nothing was refused."""
+
+    def began(self, iteration: int, stage: str) -> None:
+        """A stage that is not finished is taken up."""
+
+    def finished(self, result: StageResult) -> None:
+        """A stage is finished, or had been before."""
+
+
+def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) -> Run:
+    """Do all stages of all iterations; those that are done already cost next to nothing.
+
+    A given setting concerns all stages that have not begun. Raises RefusedError, before anything is written, where it
+    contradicts a stage that has.
+    """
+    request = replace(request, given=with_known_names(request.given))
+    run, made = find_run(RunRequest(run_path(request.run), request.preset, request.given, request.command), progress)
+    try:
+        given = {} if made else changeable(run, request.given)
+        method = given.get("select.method", run.config.select.method)
+        given |= selection_settings(request.given, request.ridge, method, progress)
+        last = _last_iteration(run, request.iterations)
+        _check(run, last, given)
+        if request.iterations is not None and request.iterations != iterations_asked_for(run):
+            jsonl.write_json(run.path / LOOP_NAME, {"iterations": request.iterations})
+        listener.opened(run, last)
+        for iteration, name in _stages(last, with_sft=_needs_sft(run, given)):
+            record = _record(run, name, iteration)
+            if not isinstance(record, Manifest):
+                listener.began(iteration, name)
+            listener.finished(_do_stage(run, name, iteration, record, given, request.device, progress))
+    except BaseException:
+        if made and discard(run):
+            progress.note(f"took `{run.path}` away again, since nothing was made in it")
+        raise
+    return run
+
+
+def _last_iteration(run: Run, asked: int | None) -> int:
+    """The number asked for now; else the one asked for before, or 5, and never fewer than there are."""
+    return asked or max(iterations_asked_for(run) or DEFAULT_ITERATIONS, *run.iterations(), 1)
+
+
+def iterations_asked_for(run: Run) -> int | None:
+    """The number given to `run --iterations` the last time, None where none was; raises InvalidDataError when damaged."""
+    path = run.path / LOOP_NAME
+    if not path.is_file():
+        return None
+    content = jsonl.read_json(path)
+    asked = content.get("iterations") if isinstance(content, dict) else None
+    if not isinstance(asked, int) or asked < 1:
+        raise InvalidDataError(f"`{path}` is damaged: it holds no number of iterations", hint=f"rm {path}")
+    return asked
+
+
+def _stages(last: int, *, with_sft: bool) -> Iterator[tuple[int, str]]:
+    if with_sft:
+        yield 0, SFT
+    yield from ((iteration, name) for iteration in range(1, last + 1) for name in STAGES)
+
+
+def _needs_sft(run: Run, given: Mapping[str, Any]) -> bool:
+    """Whether *sft* is done or begun, or asked for by `sft.data`."""
+    return _record(run, SFT, 0) is not None or with_changes(run.config, given).sft.data is not None
+
+
+def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
+    """Refuse what begun or finished stages contradict, and wrong settings of the method before anything is computed."""
+    config = with_changes(run.config, given)
+    if config.prompts.eval_prompts == 0:
+        raise UsageError(
+            f"`{run.path}` holds out no prompts, and every iteration of the loop ends with an evaluation",
+            hint="make another run with `--eval-prompts 100`, or use the stage commands up to *train*",
+        )
+    is_select_missing = is_label_missing = False
+    with_sft = _needs_sft(run, given)
+    if not with_sft:
+        refuse_foreign_sft(run, "run", given)
+    elif _record(run, SFT, 0) is None:
+        refuse_late(run)
+    for iteration, name in _stages(last, with_sft=with_sft):
+        record = _record(run, name, iteration)
+        is_select_missing |= record is None and name == "select"
+        is_label_missing |= record is None and name == "label"
+        differences = given_differences(run, record, _comparable(record, given)) if record else []
+        if differences:
+            refuse(run, name, iteration, differences, given)
+    if is_select_missing:
+        method_settings(config)
+    specs = {config.label.oracle, *scorers_of(config)} if is_label_missing else set()
+    for spec in sorted(spec for spec in specs if spec):
+        oracle_identity(spec, config.label)  # raises for code that is not there, before hours of work
+
+
+def _record(run: Run, name: str, iteration: int) -> Started | None:
+    folder = run.stage(name, iteration)
+    return folder.manifest or folder.started
+
+
+def _comparable(record: Started, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given settings that a record has; in `select` not the oracle, which may be named for `label` alone."""
+    return {
+        key: value
+        for key, value in given.items()
+        if key in record.settings and not (record.stage == "select" and key.startswith("label."))
+    }
+
+
+def _do_stage(
+    run: Run,
+    name: str,
+    iteration: int,
+    record: Started | None,
+    given: Mapping[str, Any],
+    device: str,
+    progress: Progress,
+) -> StageResult:
+    """One stage; the first that has not begun writes all given settings to `config.yaml`, once its checks have passed.
+
+    Where a begun one comes first they are written before it goes on: its own checks have passed, and it may take long.
+    """
+    if record is not None:
+        if not isinstance(record, Manifest):
+            run.change_config(all_settings(with_changes(run.config, given), given))
+        given = _comparable(record, given)
+    return run_stage(
+        run, load_stage(name), iteration, given, force=False, execution=Execution(device), progress=progress
+    )

@@ -1,0 +1,158 @@
+"""What is done, begun, stale or missing in a run, and the command that comes next. Loads no model and no torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from activedpo_cli.base.config import with_changes
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, NotReadyError, OracleNotFoundError
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.differences import all_settings, input_differences
+from activedpo_cli.engine.step import recorded_config
+from activedpo_cli.run.command import load_stage
+from activedpo_cli.store.manifest import Manifest, Started
+from activedpo_cli.store.run import SFT, STAGES, Run
+from activedpo_cli.store.stage_folder import StageFolder
+
+NO_PART = "not part of this run"
+"""The state of *evaluate* where a run holds out no prompts."""
+DELETED = "deleted to save space"
+"""The state of *featurize* where only what was chosen from it is left."""
+MEASURED = ("iteration", "labels_spent", "reward_mean", "scorer")
+"""What every evaluation says."""
+FILLED_IN = ("featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens")
+"""Settings that are null in `config.yaml` and that the stage fills in."""
+
+
+def run_status(run: Run) -> dict[str, Any]:
+    """The state of every stage of every iteration, and the next command.
+
+    A stage is `complete`, `partial`, `stale` (made from inputs that have changed since), `missing`, `deleted to save space`
+    where *featurize* is gone and the pairs are chosen, or, as *evaluate* of a run that holds out no prompts, `not part of
+    this run`. `notes` says where `config.yaml` now differs from what a stage
+    was made with, which changes only stages to come.
+    """
+    run.forget_digests()
+    iterations = [
+        {"iteration": iteration, "stages": {name: stage_status(run, name, iteration) for name in STAGES}}
+        for iteration in run.iterations() or [1]
+    ]
+    config = run.config
+    sft = stage_status(run, SFT, 0) if run.stage(SFT, 0).path.exists() or config.sft.data else None
+    return {
+        "run": str(run.path),
+        "model": run.base["name"],
+        "method": config.select.method,
+        "budget": config.select.budget,
+        "labels_spent": sum(_labels_spent(run, iteration) for iteration in run.iterations()),
+        "sft": sft,
+        "iterations": iterations,
+        "evaluations": evaluations(run),
+        "next": _next(run, sft, iterations),
+    }
+
+
+def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
+    """The state of one stage, with its headline, its summary, and the reasons why it is stale."""
+    stage, folder = load_stage(name), run.stage(name, iteration)
+    try:
+        manifest = folder.manifest
+        record = manifest or folder.started
+    except ActiveDPOError as error:
+        return {"state": "damaged", "reasons": [error.message], "notes": []}
+    if record is None:
+        return {"state": _state_without_files(run, name, iteration), "reasons": [], "notes": []}
+    reasons = _stale_reasons(run, stage, iteration, record)
+    if manifest and (gone := folder.missing_outputs()):
+        return {"state": "damaged", "reasons": [f"{name} is missing or of another size" for name in gone], "notes": []}
+    state = "stale" if reasons else "complete" if manifest else "partial"
+    return {
+        "state": state,
+        "reasons": reasons,
+        "notes": _drift(run.config, record) + _redo_note(run, name, iteration),
+        "headline": stage.headline(manifest.summary) if manifest else f"{folder.so_far()} so far",
+        "summary": dict(manifest.summary) if manifest else {},
+        "seconds": manifest.execution.get("seconds") if manifest else None,
+        "digest": manifest.digest if manifest else None,
+    }
+
+
+def _state_without_files(run: Run, name: str, iteration: int) -> str:
+    if name == "evaluate" and run.config.prompts.eval_prompts == 0:
+        return NO_PART
+    return DELETED if name == "featurize" and _is_deleted(run, iteration) else "missing"
+
+
+def _is_deleted(run: Run, iteration: int) -> bool:
+    """Whether features are gone from which pairs were chosen."""
+    return not run.stage("featurize", iteration).path.exists() and bool(
+        _intact_manifest(run.stage("select", iteration))
+    )
+
+
+def _redo_note(run: Run, name: str, iteration: int) -> list[str]:
+    if not run.redone_stage(name, iteration).path.exists():
+        return []
+    return [f"being made again: go on with `{run.next_command(name, iteration)} --force`"]
+
+
+def evaluations(run: Run) -> list[dict[str, Any]]:
+    """The metrics of the initial model and of every evaluated iteration, in order."""
+    folders = [run.initial_evaluation, *(run.stage("evaluate", iteration) for iteration in run.iterations())]
+    measured = [folder for folder in folders if _intact_manifest(folder) and folder.has("metrics.json")]
+    return [folder.read_object("metrics.json", *MEASURED) for folder in measured]
+
+
+def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> list[str]:
+    if stage.name == "select" and _is_deleted(run, iteration):
+        return []  # as for the stages that follow, which pass over what was deleted
+    try:
+        return input_differences(record, stage.inputs(run, iteration, recorded_config(run, record, {})))
+    except NotReadyError as error:
+        return [error.message]
+    except OracleNotFoundError:
+        return []  # it may be found from another folder; a finished stage is not stale for that
+    except ActiveDPOError as error:
+        return [f"its inputs can't be checked: {error.message}"]
+
+
+def _drift(config: Config, record: Started) -> list[str]:
+    """Settings whose value in `config.yaml` is not the one the stage was made with."""
+    recorded: Mapping[str, Any] = record.settings
+    now = all_settings(config, recorded)
+    made = all_settings(with_changes(config, recorded), recorded)
+    return [
+        f"{key} was {made[key]}, `config.yaml` now says {value}"
+        for key, value in now.items()
+        if made[key] != value and not (key in FILLED_IN and value is None) and not _belongs_to_later(record.stage, key)
+    ]
+
+
+def _belongs_to_later(stage: str, key: str) -> bool:
+    """Whether a setting is the next stage's own, so that it is expected to be given after this one."""
+    return stage == "select" and key.startswith("label.")
+
+
+def _labels_spent(run: Run, iteration: int) -> int:
+    manifest = _intact_manifest(run.stage("label", iteration))
+    return manifest.summary["labels_spent"] if manifest else 0
+
+
+def _intact_manifest(folder: StageFolder) -> Manifest | None:
+    """The manifest of a finished stage; a damaged one is reported with its stage and counts as none here."""
+    try:
+        return folder.manifest
+    except InvalidDataError:
+        return None
+
+
+def _next(run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]]) -> str:
+    before = [{"iteration": 0, "stages": {SFT: sft}}] if sft and not run.has_begun() else []
+    for row in before + iterations:
+        for name, status in row["stages"].items():
+            is_begun = status["state"] == "partial"  # in its own place; what lies beside it waits
+            is_being_redone = not is_begun and run.redone_stage(name, row["iteration"]).path.exists()
+            if status["state"] in ("stale", "damaged") or is_being_redone:
+                return run.next_command(name, row["iteration"]) + " --force"
+            if status["state"] not in ("complete", NO_PART, DELETED):
+                return run.next_command(name, row["iteration"])
+    return run.next_command("generate", iterations[-1]["iteration"] + 1)

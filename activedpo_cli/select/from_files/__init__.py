@@ -1,0 +1,1 @@
+"""A choice among features and pairs of the user's own files, without a run."""

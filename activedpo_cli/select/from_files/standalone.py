@@ -1,0 +1,213 @@
+"""`select` on features and pairs of the user's own: no run, no model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli.base import discovery
+from activedpo_cli.base.config import build_config, nested
+from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
+from activedpo_cli.base.progress import Progress, shown
+from activedpo_cli.base.settings import Config
+from activedpo_cli.base.tensor_rows import TensorRows
+from activedpo_cli.engine.names import with_known_names
+from activedpo_cli.select.from_files.candidate_files import check_budget, choose, read_candidate_files
+from activedpo_cli.select.from_files.own_output import log_path, record_path, refuse_output
+from activedpo_cli.select.from_files.pick_log import PickLog
+from activedpo_cli.select.method_settings import method_section, method_settings, selection_settings
+from activedpo_cli.store.files import sha256_of, write_bytes
+from activedpo_cli.store.lock import exclusive
+
+SCHEMA = 2
+MEGABYTE = 10**6
+OFFERED = {"features"}
+"""What a method may need here."""
+
+
+@dataclass(frozen=True)
+class StandaloneRequest:
+    """The command as it was typed; `memory` is in bytes."""
+
+    features: Path
+    pairs: Path
+    labelled: Path | None
+    output: Path
+    given: Mapping[str, Any]
+    ridge: float | None
+    memory: int
+    force: bool
+
+
+@dataclass(frozen=True)
+class StandaloneResult:
+    """What was picked, or found picked already; `passes` over all pairs where they were streamed."""
+
+    output: Path
+    was_done: bool
+    summary: dict[str, Any]
+
+
+def do_standalone(request: StandaloneRequest, progress: Progress) -> StandaloneResult:
+    """Pick the pairs and write them down, once; the output appears whole or not at all.
+
+    Raises:
+        UsageError: a setting is no setting of `select`, or the method needs more than features.
+        RefusedError: the output is there and was made from something else.
+        InvalidDataError: the files do not hold what they should, or λ is not positive.
+        BusyError: another process makes this output.
+
+    """
+    config = _config(request, progress)
+    refuse_output(request.output, request.features, [request.pairs, request.labelled])
+    output = request.output.resolve()
+    with exclusive(output.parent / ".locks" / f"{output.name}.lock", str(request.output)):
+        record = _record(request, config, progress)
+        found = _finished(request, record)
+        if found is not None:
+            return found
+        log = PickLog(log_path(request.output), record)
+        try:
+            return _make(request, config, record, log, progress)
+        except KeyboardInterrupt as error:
+            log.flush()
+            kept = log.kept()  # also where the interruption came while a pick was being written
+            raise type(error)(f"{kept} picks are kept" if kept else "nothing was picked yet") from error
+
+
+def _make(
+    request: StandaloneRequest, config: Config, record: Mapping[str, Any], log: PickLog, progress: Progress
+) -> StandaloneResult:
+    table = read_candidate_files(request.features, request.pairs, request.labelled, config, progress)
+    check_budget(config, table, request.pairs)
+    chosen = choose(config, table, request.memory, log, progress)
+    lines = [
+        {"pair_id": table.pairs.pair_id(row), "rank": rank, "score": score}
+        for rank, (row, score) in enumerate(chosen.picks, start=1)
+    ]
+    summary = {
+        "selected": len(lines),
+        "candidates": len(table.pairs),
+        "method": config.select.method,
+        "first_score": lines[0]["score"],
+        "last_score": lines[-1]["score"],
+        "passes": chosen.passes,
+        "pairs_read": chosen.pairs_read,
+    }
+    _write(request.output, lines, record, summary)
+    log.remove()
+    return StandaloneResult(request.output, False, summary)
+
+
+def _config(request: StandaloneRequest, progress: Progress) -> Config:
+    given = with_known_names(request.given)
+    foreign = [key for key in given if key != "seed" and not key.startswith("select.")]
+    if foreign:
+        raise UsageError(
+            f"`{foreign[0]}` has no meaning for pairs that come from files", details=["settings: seed and select.…"]
+        )
+    method = discovery.resolve("acquisition", given.get("select.method", Config().select.method))
+    given = {"select.normalise": "none", **given, **selection_settings(given, request.ridge, method, progress)}
+    config = build_config(nested(given))
+    method_settings(config)
+    lacking = sorted(set(discovery.load("acquisition", method).NEEDS) - OFFERED)
+    if lacking:
+        raise UsageError(
+            f"method `{method}` needs {', '.join(lacking)}, which files of features do not have",
+            hint=f"--method activedpo; all that can be used here: {_usable_methods()}",
+        )
+    return config
+
+
+def _usable_methods() -> str:
+    """Those that need no more than files of features have."""
+    names = discovery.available("acquisition")
+    return ", ".join(name for name in names if OFFERED.issuperset(discovery.load("acquisition", name).NEEDS))
+
+
+def _record(request: StandaloneRequest, config: Config, progress: Progress) -> dict[str, Any]:
+    """What the choice depends on: settings with their defaults, and digests of the files."""
+    method = config.select.method
+    general = {f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields}
+    own = method_settings(config).model_dump(mode="json")
+    settings = {"seed": config.seed, **general}
+    settings |= {f"select.{method_section(method)}.{key}": value for key, value in own.items()}
+    paths = {"features": request.features, "pairs": request.pairs, "labelled": request.labelled}
+    inputs = {name: None if path is None else _digest(path, progress) for name, path in paths.items()}
+    return {"schema": SCHEMA, "settings": settings, "inputs": inputs}
+
+
+def _digest(path: Path, progress: Progress) -> str | dict[str, str]:
+    if path.is_dir():
+        return {file.name: _file_digest(file, progress) for file in TensorRows(path, "features").files}
+    if not path.exists():
+        raise InvalidDataError(f"there is no file {path}")
+    return _file_digest(path, progress)
+
+
+def _file_digest(path: Path, progress: Progress) -> str:
+    """Its SHA-256; the bar is in whole megabytes, begun ones included."""
+    read = 0
+    with shown(progress, f"identifying {path.name}", _megabytes(path.stat().st_size), "MB") as advance:
+
+        def tell(count: int) -> None:
+            nonlocal read
+            advance(_megabytes(read + count) - _megabytes(read))
+            read += count
+
+        return sha256_of(path, tell)
+
+
+def _megabytes(size: int) -> int:
+    return -(-size // MEGABYTE)
+
+
+def _finished(request: StandaloneRequest, record: Mapping[str, Any]) -> StandaloneResult | None:
+    """The output if it is there and made from the same; None where it is to be made."""
+    output = request.output
+    if not output.exists() or request.force:
+        return None
+    differences = ["nothing says what it was made from"]
+    made = _read_record(record_path(output))
+    if made is not None:
+        differences = _differences(made, record)
+        if not differences and made.get("output") != sha256_of(output):
+            differences = ["it was changed since"]
+    if differences:
+        raise RefusedError(
+            f"{output} is there, and was not made by this command",
+            details=differences,
+            hint="--force replaces it; or another --output",
+        )
+    assert made is not None
+    return StandaloneResult(output, True, made["summary"])
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None
+
+
+def _differences(made: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    before, now = made.get("settings", {}), record["settings"]
+    changed = [
+        f"{key}: {before.get(key)} then, {now.get(key)} now"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    files = made.get("inputs", {})
+    return changed + [f"another --{name}" for name, digest in record["inputs"].items() if files.get(name) != digest]
+
+
+def _write(output: Path, lines: list[dict[str, Any]], record: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+    """The record first: one without its output is made again, and an output without its record would be refused."""
+    from hashlib import sha256
+
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+    made = {**record, "output": sha256(text).hexdigest(), "summary": summary}
+    write_bytes(record_path(output), json.dumps(made, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_bytes(output, text)

@@ -1,0 +1,86 @@
+"""The settings that belong to one acquisition method: found, checked, and told apart from those of others."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from activedpo_cli.base import discovery
+from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.settings import Config
+
+
+def method_section(method: str) -> str:
+    """The name of a method's own settings under `select`."""
+    return method.replace("-", "_")
+
+
+def method_settings(config: Config) -> BaseModel:
+    """The chosen method's own settings, checked.
+
+    Raises:
+        InvalidDataError: its λ is no positive number.
+        UsageError: anything else is wrong with them; all of it is named.
+
+    """
+    method = discovery.resolve("acquisition", config.select.method)
+    section, known = method_section(method), discovery.load("acquisition", method).Settings
+    values = (config.select.model_extra or {}).get(section, {})
+    if "ridge" in known.model_fields and "ridge" in values:
+        check_ridge(values["ridge"], f"--set select.{section}.ridge={known.model_fields['ridge'].default}")
+    try:
+        return known.model_validate(values)
+    except ValidationError as error:
+        names = list(known.model_fields)
+        problems = [_explained(section, problem, names) for problem in error.errors()]
+        there = [f"known: {', '.join(f'select.{section}.{name}' for name in names)}"] if names else []
+        without = "" if names else ": it has none"
+        raise UsageError(f"the settings of method `{method}` are wrong{without}", details=problems + there) from error
+
+
+def check_ridge(value: Any, hint: str) -> None:
+    """Raise InvalidDataError unless λ, whatever was typed for it, is a positive number."""
+    try:
+        number = math.nan if isinstance(value, bool) or value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (number > 0 and math.isfinite(number)):
+        shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
+        raise InvalidDataError(
+            f"λ must be a positive number, not {shown}: V = λI + Σφφᵀ would have no inverse", hint=hint
+        )
+
+
+def selection_settings(
+    given: Mapping[str, Any], ridge: float | None, method: str, progress: Progress
+) -> dict[str, Any]:
+    """`--ridge` as the method's own setting; what was given that the method does not use is named, as a warning.
+
+    Raises InvalidDataError where the method has a λ and the one given, by either way, is no positive number.
+    """
+    method = discovery.resolve("acquisition", method)
+    own = f"select.{method_section(method)}."
+    for key in given:
+        if key.startswith("select.") and key.count(".") > 1 and not key.startswith(own):
+            progress.warn(f"`{key}` is not used: the method is `{method}`")
+    if "ridge" not in discovery.setting_names("acquisition", method):
+        if ridge is not None:
+            progress.warn(f"--ridge is ignored: method `{method}` has no ridge")
+        return {}
+    if ridge is not None:
+        check_ridge(ridge, "--ridge 0.1")
+        return {f"{own}ridge": ridge}
+    if f"{own}ridge" in given:
+        check_ridge(given[f"{own}ridge"], f"--set {own}ridge=0.1")
+    return {}
+
+
+def _explained(section: str, problem: Any, names: list[str]) -> str:
+    leaf = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        return f"select.{section}.{leaf}  {problem['msg']}"
+    close = difflib.get_close_matches(leaf, names, n=1)
+    return f"select.{section}.{leaf}  unknown setting" + (f" — did you mean `{close[0]}`?" if close else "")

@@ -1,0 +1,77 @@
+"""ActiveDPO: the pairs whose gradient difference the labels so far cover least.
+
+φ is the difference of two responses' projected gradients, V = λI + Σ φφᵀ over the pairs labelled so far. B times, the
+pair with the largest ‖φ‖ in V⁻¹ is taken and its φφᵀ added to V, so that a batch does not repeat itself.
+
+Source: arXiv 2505.19241, algorithm 1, Eqs. (3) and (4). Score: ‖φ‖ in V⁻¹ when the pair was picked.
+Cost: O(n d B + n d s + d B²) for n candidates, d features, s pairs labelled earlier and budget B; a d × d matrix only where
+d pairs are covered.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.base.settings import Positive, Section, setting
+from activedpo_cli.base.shapes import Float, Int
+from activedpo_cli.select.design.greedy import greedy_uncertainty
+from activedpo_cli.select.design.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize, ignore_pick, pooled_greedy
+from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, seeded_order
+
+NEEDS: tuple[str, ...] = ("features",)
+
+
+class Settings(Section):
+    """What the method leaves open."""
+
+    ridge: Positive = setting(0.1, "λ: large values ignore redundancy within the batch, small ones penalise it most")
+
+
+def choose(
+    candidates: Candidates,
+    budget: int,
+    settings: Settings,
+    generator: torch.Generator,
+    max_per_prompt: int | None = None,
+) -> Selection:
+    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
+    check_budget(candidates, budget, max_per_prompt)
+    rows, scores = greedy_uncertainty(
+        candidates.pair_features(),
+        candidates.history(),
+        settings.ridge,
+        budget,
+        priority=seeded_order(len(candidates), generator),
+        groups=candidates.prompt_index,
+        max_per_group=max_per_prompt,
+    )
+    return Selection(rows=rows, scores=scores)
+
+
+def choose_streamed(
+    pairs: PairRows,
+    labelled_pair_features: Float[Tensor, "labelled proj_dim"],
+    budget: int,
+    settings: Settings,
+    generator: torch.Generator,
+    pool: PoolSize,
+    *,
+    prompt_index: Int[Tensor, " pairs"] | None = None,
+    max_per_prompt: int | None = None,
+    picked: Sequence[Pick] = (),
+    after_pick: Callable[[Pick], None] = ignore_pick,
+) -> PooledChoice:
+    """What `choose` chooses, where the candidates do not fit into memory; see `pooled_greedy`."""
+    return pooled_greedy(
+        pairs,
+        labelled_pair_features,
+        settings.ridge,
+        budget,
+        seeded_order(pairs.shape[0], generator),
+        pool,
+        prompt_index,
+        max_per_prompt,
+        picked=picked,
+        after_pick=after_pick,
+    )

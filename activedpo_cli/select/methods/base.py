@@ -1,0 +1,227 @@
+"""What every acquisition method receives and returns, and the few steps that several share.
+
+A method is a module with a docstring (its first line is the help), `NEEDS`, `Settings` and `choose`.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.base.settings import Section
+from activedpo_cli.base.shapes import Float, Int
+from activedpo_cli.models.implicit_reward import implicit_reward
+from activedpo_cli.pairs.pair_features import difference_features
+from activedpo_cli.select.scores.prompt_entropy import prompt_entropies
+from activedpo_cli.select.scores.ranking import ranked
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pairs labelled earlier, as two rows each of columns of their own, computed under the current policy.
+
+    `preferred` is +1 where response a was preferred, −1 for b, 0 for a tie or both bad. Columns are as in Candidates.
+    """
+
+    row_a: Int[Tensor, " labelled"]
+    row_b: Int[Tensor, " labelled"]
+    preferred: Int[Tensor, " labelled"]
+    features: Float[Tensor, "labelled_responses proj_dim"] | None = None
+    logps: Float[Tensor, " labelled_responses"] | None = None
+    ref_logps: Float[Tensor, " labelled_responses"] | None = None
+    hidden: Float[Tensor, "labelled_responses hidden_size"] | None = None
+    mean_hidden: Float[Tensor, "labelled_responses hidden_size"] | None = None
+    scores: Float[Tensor, " labelled_responses"] | None = None
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.row_a)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs that could be labelled now, and what is known about them.
+
+    Columns have a row for each response, and are None where nobody computed them.
+
+    Attributes:
+        row_a: Row of the pair's first response in the columns.
+        row_b: Row of its second response.
+        prompt_index: Candidates of one prompt share a value.
+        features: Projected gradients, normalised per response if `select.normalise` says so.
+        logps: Summed log π of each response under the current policy.
+        ref_logps: The same under π_ref.
+        hidden: Last hidden state of π_ref at the response's last token.
+        mean_hidden: Last hidden states of π_ref averaged over the response's tokens.
+        scores: What the oracle would say of each response; only a ceiling reads the answers before it buys them.
+        texts: The responses themselves.
+        times_sampled: How often each response's text was sampled for its prompt; None: once each.
+        labelled: Pairs labelled earlier, with the columns that the candidates have.
+        normalise_pairs: Whether φ is brought to unit norm.
+        beta: β of the implicit reward, `train.beta`.
+
+    """
+
+    row_a: Int[Tensor, " pairs"]
+    row_b: Int[Tensor, " pairs"]
+    prompt_index: Int[Tensor, " pairs"]
+    features: Float[Tensor, "responses proj_dim"] | None = None
+    logps: Float[Tensor, " responses"] | None = None
+    ref_logps: Float[Tensor, " responses"] | None = None
+    hidden: Float[Tensor, "responses hidden_size"] | None = None
+    mean_hidden: Float[Tensor, "responses hidden_size"] | None = None
+    scores: Float[Tensor, " responses"] | None = None
+    texts: tuple[str, ...] | None = None
+    times_sampled: Int[Tensor, " responses"] | None = None
+    labelled: Labelled | None = None
+    normalise_pairs: bool = False
+    beta: float = 0.1
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.row_a)
+
+    def pair_features(self) -> Float[Tensor, "pairs proj_dim"]:
+        """φ = features of a − features of b, in float64 so that equal norms stay equal after normalisation."""
+        features = column(self, "features")
+        return difference_features(features, self.row_a, self.row_b, normalise=self.normalise_pairs)
+
+    def history(self) -> Float[Tensor, "labelled proj_dim"]:
+        """φ of the pairs labelled earlier, normalised as the candidates; no rows where there are none."""
+        if self.labelled is None:
+            return column(self, "features").new_zeros(0, column(self, "features").shape[1])
+        features = column(self.labelled, "features")
+        return difference_features(features, self.labelled.row_a, self.labelled.row_b, normalise=self.normalise_pairs)
+
+    def hidden_differences(self) -> Float[Tensor, "pairs hidden_size"]:
+        """Differences z = hidden of a − hidden of b, in float64, not normalised."""
+        return _differences(self, "hidden")
+
+    def labelled_hidden_differences(self) -> Float[Tensor, "labelled hidden_size"]:
+        """Differences z of the pairs labelled earlier; no rows where there are none."""
+        return self._labelled_differences("hidden")
+
+    def mean_hidden_differences(self) -> Float[Tensor, "pairs hidden_size"]:
+        """Differences of states averaged over the response, in float64, not normalised."""
+        return _differences(self, "mean_hidden")
+
+    def labelled_mean_hidden_differences(self) -> Float[Tensor, "labelled hidden_size"]:
+        """The same of the pairs labelled earlier; no rows where there are none."""
+        return self._labelled_differences("mean_hidden")
+
+    def _labelled_differences(self, name: str) -> Float[Tensor, "labelled hidden_size"]:
+        if self.labelled is None:
+            return column(self, name).new_zeros(0, column(self, name).shape[1], dtype=torch.float64)
+        return _differences(self.labelled, name)
+
+    def prompt_entropies(self) -> Float[Tensor, " pairs"]:
+        """Ĥ(x) of each pair's prompt, from the log-probabilities of its responses; see `select.scores.prompt_entropy`."""
+        return prompt_entropies(
+            column(self, "logps"), self.row_a, self.row_b, self.prompt_index, self.times_sampled
+        ).cpu()
+
+    def margins(self) -> Float[Tensor, " pairs"]:
+        """Δr̂ = β (log π/π_ref of a − log π/π_ref of b), in float64; zero for a policy that is π_ref."""
+        return _margins(self, self.beta)
+
+    def labelled_margins(self) -> Float[Tensor, " labelled"]:
+        """Δr̂ of the pairs labelled earlier, under the current policy too; none where there are none."""
+        return torch.zeros(0, dtype=torch.float64) if self.labelled is None else _margins(self.labelled, self.beta)
+
+
+def column(table: Candidates | Labelled, name: str) -> Tensor:
+    """A column that a method needs; raises ValueError where it was not computed."""
+    found: Tensor | None = getattr(table, name)
+    if found is None:
+        raise ValueError(f"these {type(table).__name__.lower()} have no {name}")
+    return found
+
+
+def _differences(table: Candidates | Labelled, name: str) -> Float[Tensor, "pairs hidden_size"]:
+    return difference_features(column(table, name), table.row_a, table.row_b)
+
+
+def _margins(table: Candidates | Labelled, beta: float) -> Float[Tensor, " pairs"]:
+    rewards = implicit_reward(column(table, "logps").double(), column(table, "ref_logps").double(), beta)
+    return rewards[table.row_a] - rewards[table.row_b]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The pairs chosen, best first: rows of the candidates, and the method's value of each when it was picked."""
+
+    rows: Int[Tensor, " chosen"]
+    scores: Float[Tensor, " chosen"]
+
+
+class Method(Protocol):
+    """What a module in this folder offers."""
+
+    NEEDS: tuple[str, ...]
+    Settings: type[Section]
+
+    def choose(
+        self,
+        candidates: Candidates,
+        budget: int,
+        settings: Section,
+        generator: torch.Generator,
+        max_per_prompt: int | None = None,
+    ) -> Selection:
+        """Choose exactly `budget` pairs; raises ValueError where so many can not be taken."""
+
+
+def capacity(prompt_index: Int[Tensor, " pairs"], max_per_prompt: int | None = None) -> int:
+    """The most pairs that can be chosen: all, or at most `max_per_prompt` of each prompt."""
+    if max_per_prompt is None:
+        return len(prompt_index)
+    return int(prompt_index.unique(return_counts=True)[1].clamp(max=max_per_prompt).sum())
+
+
+def check_budget(candidates: Candidates, budget: int, max_per_prompt: int | None = None) -> None:
+    """Raise ValueError unless `budget` pairs can be chosen; a method calls it first."""
+    possible = capacity(candidates.prompt_index, max_per_prompt)
+    if not 1 <= budget <= possible:
+        raise ValueError(f"the budget is {budget} pairs, and between 1 and {possible} can be chosen")
+
+
+def seeded_order(count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+    """A random order of `count` rows, on the CPU, that depends on the generator's seed only."""
+    return torch.randperm(count, generator=generator, device=generator.device).cpu()
+
+
+def take_best(
+    candidates: Candidates,
+    scores: Float[Tensor, " pairs"],
+    budget: int,
+    generator: torch.Generator,
+    max_per_prompt: int | None = None,
+    *,
+    largest_first: bool = True,
+) -> Selection:
+    """The `budget` best-scored pairs at once, ties in a seeded order; for methods whose scores no pick changes."""
+    found = scores.cpu()
+    order = ranked(found, seeded_order(len(candidates), generator), largest_first=largest_first)
+    rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
+    return Selection(rows=rows, scores=found[rows])
+
+
+def take_in_order(
+    order: Int[Tensor, " pairs"],
+    prompt_index: Int[Tensor, " pairs"],
+    budget: int,
+    max_per_prompt: int | None = None,
+) -> Int[Tensor, " chosen"]:
+    """The first `budget` rows of `order`, passing over pairs of prompts that already have `max_per_prompt`."""
+    prompts = prompt_index.tolist()
+    taken_of_prompt: dict[int, int] = {}
+    rows: list[int] = []
+    for row in order.tolist():
+        if len(rows) == budget:
+            break
+        taken = taken_of_prompt.get(prompts[row], 0)
+        if max_per_prompt is None or taken < max_per_prompt:
+            taken_of_prompt[prompts[row]] = taken + 1
+            rows.append(row)
+    return torch.tensor(rows, dtype=torch.int64)

@@ -1,0 +1,69 @@
+"""The pairs with the longest gradient difference, whatever was chosen or labelled before; a control without V.
+
+What λ → ∞ makes of `activedpo`: what that method gains over this one, it gains by V. Under `select.normalise: pair` all
+norms are equal, and the choice is random.
+
+Source: the first pick of arXiv 2505.19241, Eq. (3) with V = λI, for the whole batch. Score: ‖φ‖.
+Cost: O(n d) for n candidates and d features.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.base.settings import Section
+from activedpo_cli.base.shapes import Float, Int
+from activedpo_cli.select.design.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize, ignore_pick
+from activedpo_cli.select.methods.base import (
+    Candidates,
+    Selection,
+    check_budget,
+    seeded_order,
+    take_best,
+    take_in_order,
+)
+from activedpo_cli.select.scores.ranking import ranked
+
+NEEDS: tuple[str, ...] = ("features",)
+
+
+class Settings(Section):
+    """There is nothing to set."""
+
+
+def choose(
+    candidates: Candidates,
+    budget: int,
+    settings: Settings,
+    generator: torch.Generator,
+    max_per_prompt: int | None = None,
+) -> Selection:
+    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
+    check_budget(candidates, budget, max_per_prompt)
+    norms = torch.linalg.vector_norm(candidates.pair_features(), dim=1)
+    return take_best(candidates, norms, budget, generator, max_per_prompt)
+
+
+def choose_streamed(
+    pairs: PairRows,
+    labelled_pair_features: Float[Tensor, "labelled proj_dim"],
+    budget: int,
+    settings: Settings,
+    generator: torch.Generator,
+    pool: PoolSize,
+    *,
+    prompt_index: Int[Tensor, " pairs"] | None = None,
+    max_per_prompt: int | None = None,
+    picked: Sequence[Pick] = (),
+    after_pick: Callable[[Pick], None] = ignore_pick,
+) -> PooledChoice:
+    """What `choose` chooses, in one pass over the pairs; an interrupted choice begins anew."""
+    count = pairs.shape[0]
+    norms = torch.empty(count, dtype=torch.float64)
+    for start in range(0, count, pool.chunk):
+        stop = min(start + pool.chunk, count)
+        norms[start:stop] = torch.linalg.vector_norm(pairs.read(start, stop).double(), dim=1)
+    order = ranked(norms, seeded_order(count, generator))
+    rows = take_in_order(order, torch.arange(count) if prompt_index is None else prompt_index, budget, max_per_prompt)
+    return PooledChoice([Pick(row, float(norms[row])) for row in rows.tolist()], passes=1)

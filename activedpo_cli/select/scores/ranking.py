@@ -1,0 +1,42 @@
+"""Order rows by a value such that rounding and the order of the file decide nothing."""
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.base.shapes import Float, Int
+
+TIE_TOLERANCE = 1e-9
+"""Neighbouring values this close, relatively, count as tied."""
+
+
+def ranked(
+    values: Float[Tensor, " rows"], shuffled: Int[Tensor, " rows"], *, largest_first: bool = True
+) -> Int[Tensor, " rows"]:
+    """All rows, best value first; tied rows stand in the order that they have in `shuffled`, a permutation.
+
+    Ties chain: of values that are each close to the next, first and last may lie further apart.
+    """
+    found = values.to("cpu", torch.float64)[shuffled]
+    order = found.argsort(descending=largest_first, stable=True)
+    ordered = found[order]
+    steps = ordered.diff().abs() > TIE_TOLERANCE * torch.maximum(ordered[:-1].abs(), ordered[1:].abs())
+    group = torch.zeros_like(order)
+    group[1:] = steps.cumsum(dim=0)
+    places = torch.empty_like(group)
+    places[order] = group  # of each place in `shuffled`, the number of its group of tied values
+    return shuffled[places.argsort(stable=True)]
+
+
+def standardised(values: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    """Less their mean and in units of their standard deviation; zeros where all are equal or there is one."""
+    centred = values - values.mean()
+    deviation = centred.square().mean().sqrt()
+    return centred / deviation if deviation > 1e-12 * values.abs().amax() else torch.zeros_like(values)
+
+
+def grouped(shuffled: Int[Tensor, " rows"], groups: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+    """`shuffled`, a permutation, with all rows of a group moved up to the first of them."""
+    group_of_row = groups.cpu().unique(return_inverse=True)[1][shuffled]
+    places = torch.arange(len(shuffled))
+    first = torch.full_like(places, len(shuffled)).scatter_reduce(0, group_of_row, places, "amin")
+    return shuffled[first[group_of_row].argsort(stable=True)]

@@ -1,0 +1,175 @@
+"""Stage 3: choose the pairs to label (paper Eq. 3 and 4, or another method). Reads no model."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base import discovery
+from activedpo_cli.base.errors import InvalidDataError, NotReadyError
+from activedpo_cli.base.records import SelectedPair
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.pairs.candidates import candidate_pairs, label_inputs, response_inputs
+from activedpo_cli.select.candidate_table import (
+    READ_BY_SELECT,
+    candidate_table,
+    command_for_columns,
+    features_of,
+    prompt_index,
+    stored_columns,
+)
+from activedpo_cli.select.method_settings import method_section, method_settings
+from activedpo_cli.store.run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from activedpo_cli.select.methods.base import Candidates, Selection
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What the selection depends on; of the methods' own settings those of the chosen method, defaults written out."""
+    method = discovery.resolve("acquisition", config.select.method)
+    general = {f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields}
+    own = method_settings(config).model_dump(mode="json")
+    # Implicit rewards are β log π/π_ref.
+    beta = {"train.beta": config.train.beta} if "ref_logps" in discovery.load("acquisition", method).NEEDS else {}
+    return {
+        "seed": config.seed,
+        **general,
+        "select.method": method,
+        **{f"select.{method_section(method)}.{key}": value for key, value in own.items()},
+        **beta,
+        # The recorded oracle can answer only about pairs that have its score, so only those are candidates.
+        "label.oracle": config.label.oracle,
+        "label.score_field": config.label.score_field,
+    }
+
+
+def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """The features, the responses they belong to, and what was answered before."""
+    first = 1 if config.select.history == "frozen" else iteration
+    digests = {f"iter-{t:03d}/featurize": require(run, "featurize", t) for t in range(first, iteration + 1)}
+    return digests | response_inputs(run, iteration) | label_inputs(run, range(1, iteration))
+
+
+def check(context: Context) -> None:
+    """Refuse a budget larger than the pool, and a method whose columns featurize did not compute."""
+    from activedpo_cli.select.methods.base import capacity
+
+    method_settings(context.config)
+    first = 1 if context.config.select.history == "frozen" else context.iteration
+    for iteration in range(first, context.iteration + 1):
+        _check_columns(context, iteration)
+    pairs = candidate_pairs(context.run, context.iteration, context.config)
+    available = capacity(prompt_index(pairs), context.config.select.max_per_prompt)
+    if available == 0:
+        raise _nothing_to_choose(context)
+    if context.config.select.budget > available:
+        raise InvalidDataError(
+            f"select.budget is {context.config.select.budget}, but only {available} pairs can be chosen",
+            hint=f"choose fewer with `{context.command('select')} --budget {available}`, or generate for more prompts",
+        )
+
+
+def _check_columns(context: Context, iteration: int) -> None:
+    method = context.config.select.method
+    needed = discovery.load("acquisition", method).NEEDS
+    lacking = sorted(set(needed) - stored_columns(context.run, iteration) - READ_BY_SELECT)
+    if lacking:
+        raise NotReadyError(
+            f"method `{method}` needs {', '.join(lacking)}, which featurize of iteration {iteration} did not compute",
+            hint=command_for_columns(context.run, iteration, lacking),
+        )
+
+
+def _nothing_to_choose(context: Context) -> InvalidDataError:
+    """Why no pair is a candidate: no two responses to a prompt differ, all are answered, or none has the score."""
+    field = context.config.label.score_field
+    present = sorted({name for row in context.run.responses(context.iteration) for name in row.scores or {}})
+    if field is not None and field not in present:
+        return InvalidDataError(
+            f"no response of iteration {context.iteration} has the recorded score `{field}`",
+            details=[f"scores there are: {', '.join(present) or 'none'}"],
+            hint=f"{context.command('select')} --score-field NAME",
+        )
+    return InvalidDataError(
+        f"iteration {context.iteration} has no pair left to choose",
+        details=["a pair needs two different responses to one prompt, and an answered one is not asked about again"],
+        hint="generate for other prompts",
+    )
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Score the candidates and write down the best."""
+    import torch
+
+    config = context.config
+    pairs = candidate_pairs(context.run, context.iteration, config)
+    method = discovery.load("acquisition", config.select.method)
+    candidates = candidate_table(context.run, context.iteration, config, pairs, with_texts="texts" in method.NEEDS)
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "select", context.iteration))
+    chosen = method.choose(
+        candidates, config.select.budget, method_settings(config), generator, config.select.max_per_prompt
+    )
+    rows, scores = chosen.rows.tolist(), chosen.scores.tolist()
+    selected = [
+        SelectedPair(
+            pair_id=pairs[row].pair_id,
+            prompt_id=pairs[row].prompt_id,
+            response_a_id=pairs[row].response_a_id,
+            response_b_id=pairs[row].response_b_id,
+            rank=rank,
+            score=score,
+        )
+        for rank, (row, score) in enumerate(zip(rows, scores, strict=True), start=1)
+    ]
+    context.folder.write_rows("selection.jsonl", selected)
+    context.folder.write_tensors(
+        "scores.safetensors", _score_tensors(candidates, chosen), {"method": config.select.method}
+    )
+    return {
+        "selected": len(rows),
+        "candidates": len(pairs),
+        "method": config.select.method,
+        "prompts": len({pair.prompt_id for pair in selected}),
+        "first_score": scores[0],
+        "last_score": scores[-1],
+        **_design(candidates, chosen, config),
+    }
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """`30 of 744 pairs by activedpo`."""
+    return f"{summary['selected']} of {summary['candidates']} pairs by {summary['method']}"
+
+
+def _design(candidates: "Candidates", chosen: "Selection", config: Config) -> dict[str, Any]:
+    """What λ and the batch did to V, where the method has one of projected gradients; for people, no part of the result."""
+    if config.select.method != "activedpo":
+        return {}
+    import torch
+
+    from activedpo_cli.select.design.design_diagnostics import design_diagnostics
+
+    ridge = method_settings(config).model_dump()["ridge"]
+    in_v = torch.cat([candidates.history(), features_of(candidates, chosen.rows)])
+    first, last = float(chosen.scores[0]), float(chosen.scores[-1])
+    found = asdict(design_diagnostics(in_v, ridge))
+    return {"design": {"ridge": ridge, "pairs": len(in_v), **found, "last_to_first": last / first if first else None}}
+
+
+def _score_tensors(candidates: "Candidates", chosen: "Selection") -> "dict[str, Tensor]":
+    """For every candidate its two feature rows, its rank (0: not picked) and its score when picked (NaN: not picked)."""
+    import torch
+
+    ranks = torch.zeros(len(candidates), dtype=torch.int64)
+    ranks[chosen.rows] = torch.arange(1, len(chosen.rows) + 1)
+    scores = torch.full((len(candidates),), torch.nan, dtype=torch.float64)
+    scores[chosen.rows] = chosen.scores.to(torch.float64)
+    rows = torch.stack([candidates.row_a, candidates.row_b], dim=1)
+    return {"candidate_rows": rows, "rank": ranks, "score": scores}
+
+
+STAGE = Stage("select", 1, settings, inputs, work, headline, check)

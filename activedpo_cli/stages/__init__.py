@@ -1,1 +1,0 @@
-"""The six stages and the machinery that makes each of them idempotent and resumable."""

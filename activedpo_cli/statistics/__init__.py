@@ -1,0 +1,1 @@
+"""Statistics that the evaluation, the reports and the experiments share; pure functions."""

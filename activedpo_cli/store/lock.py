@@ -1,0 +1,118 @@
+"""One process at a time on one stage; the kernel frees the lock when its holder dies."""
+
+import errno
+import inspect
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base.errors import BusyError, StorageError
+from activedpo_cli.store import files
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What locking says where a file system can't."""
+LOOKS, SECONDS_BETWEEN_LOOKS = 20, 0.02
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file at `path`; raises BusyError naming the holder when another process has it."""
+    from filelock import Timeout
+
+    files.make_folder(path.parent)
+    lock = _kernel_lock(path, 0)
+    holder = path.with_suffix(".holder")
+    try:
+        with _locks_needed(path):
+            lock.acquire()
+    except Timeout as error:
+        raise BusyError(f"another process is working on `{what}` ({_describe(holder)})") from error
+    try:
+        # Only told to people who wait, so it needs no fsync and may be torn.
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")}
+        files.write_new(holder, json.dumps(facts).encode())
+        yield
+    finally:
+        with suppress(StorageError):
+            files.remove(holder)
+        lock.release()
+
+
+@contextmanager
+def waiting(path: Path, seconds: float = 30.0) -> Iterator[None]:
+    """Hold a lock that others hold only for moments; raises BusyError when it does not become free."""
+    from filelock import Timeout
+
+    files.make_folder(path.parent)
+    lock = _kernel_lock(path, seconds)
+    try:
+        with _locks_needed(path):
+            lock.acquire()
+    except Timeout as error:
+        raise BusyError(f"`{path}` is held by another process") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _kernel_lock(path: Path, seconds: float) -> "FileLock":
+    """A lock that dies with its process. Where there are none, a file that merely exists must not stand for one."""
+    from filelock import FileLock
+
+    knows = inspect.signature(FileLock.__init__).parameters  # an older one fell back only where it was imported
+    kernel_only: dict[str, Any] = {"fallback_to_soft": False} if "fallback_to_soft" in knows else {}
+    return FileLock(path, timeout=seconds, mode=files.file_mode(), **kernel_only)
+
+
+@contextmanager
+def _locks_needed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except NotImplementedError as error:
+        raise _no_locks(path) from error
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        raise _no_locks(path) from error
+
+
+def _no_locks(path: Path) -> StorageError:
+    return StorageError(
+        f"the file system at `{path.parent}` has no locks, so nothing would keep two commands apart",
+        hint="put the run on another one with --run PATH; `activedpo doctor --folder FOLDER` says whether it is fit",
+    )
+
+
+def _describe(holder: Path) -> str:
+    """Who holds a lock. Who has just got it has not yet said so, and what is there then may be about a dead process."""
+    for _ in range(LOOKS):
+        try:
+            facts = json.loads(holder.read_text())
+            if _is_alive(facts["pid"], facts["host"]):
+                return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return "its holder is unknown"
+
+
+def _is_alive(pid: int, host: str) -> bool:
+    """Whether a process runs, as far as can be told from here."""
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

@@ -1,0 +1,132 @@
+"""What a stage was made with and what it made: the file whose presence says that the stage is finished."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.store.files import remove, sha256_of, write_bytes
+from activedpo_cli.store.jsonl import count_rows, read_json
+from activedpo_cli.store.links import is_inside
+from activedpo_cli.store.tensors import count_tensor_rows
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+STARTED_NAME = "started.json"
+
+
+class OutputFile(BaseModel):
+    """One file that a stage made; `rows` where it has rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    bytes: int
+    rows: int | None = None
+
+
+class Started(BaseModel):
+    """What identifies a piece of work: noted before it begins, so that an interrupted one can be continued."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    stage: str
+    stage_version: int
+    iteration: int
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+
+
+class Manifest(Started):
+    """A finished stage. `outputs` identify it; `logs`, `summary`, `execution` and `environment` do not.
+
+    `checksum` is the digest of all the rest, by which `verify` sees that the manifest itself was changed.
+    """
+
+    outputs: dict[str, OutputFile]
+    logs: dict[str, OutputFile] = {}
+    summary: dict[str, Any] = {}
+    execution: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+    checksum: str | None = None
+
+    @field_validator("outputs", "logs")
+    @classmethod
+    def _stay_inside(cls, value: dict[str, OutputFile]) -> dict[str, OutputFile]:
+        for name in value:
+            if not is_inside(name):
+                raise ValueError(f"{name!r} leads out of the stage's folder")
+        return value
+
+    @property
+    def digest(self) -> str:
+        """The identity of what was made, which later stages record as their input."""
+        return digest_of({name: output.sha256 for name, output in self.outputs.items()})
+
+
+def digest_of(value: Any) -> str:
+    """`sha256:…` of a value's canonical JSON."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def describe_files(folder: Path, names: list[str]) -> dict[str, OutputFile]:
+    """Digest, size and rows of files of a folder."""
+    return {name: _describe(folder / name) for name in sorted(names)}
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a finished stage, None if it is not finished."""
+    return _read(folder / MANIFEST_NAME, Manifest)
+
+
+def read_started(folder: Path) -> Started | None:
+    """What was begun and not finished, None if nothing was."""
+    return _read(folder / STARTED_NAME, Started)
+
+
+def write_started(folder: Path, started: Started) -> None:
+    """Note what identifies the work that begins now."""
+    write_bytes(folder / STARTED_NAME, _encode(started))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Declare a stage finished."""
+    checksum = digest_of(manifest.model_dump(by_alias=True, exclude={"checksum"}))
+    write_bytes(folder / MANIFEST_NAME, _encode(manifest.model_copy(update={"checksum": checksum})))
+    remove(folder / STARTED_NAME)
+
+
+def _describe(path: Path) -> OutputFile:
+    rows = None
+    if path.suffix == ".jsonl":
+        rows = count_rows(path)
+    elif path.suffix == ".safetensors":
+        rows = count_tensor_rows(path)
+    return OutputFile(sha256=sha256_of(path), bytes=path.stat().st_size, rows=rows)
+
+
+def _encode(record: Started) -> bytes:
+    return json.dumps(record.model_dump(by_alias=True), indent=2, allow_nan=False).encode() + b"\n"
+
+
+def _read(path: Path, kind: type[Started]) -> Any:
+    if not path.exists():
+        return None
+    data = read_json(path)
+    if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
+        raise InvalidDataError(
+            f"`{path}` was written by a newer version of activedpo (schema {data['schema']}, this one reads {SCHEMA})",
+            hint="update with `pip install --upgrade activedpo-cli`",
+        )
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidDataError(
+            f"`{path}` is damaged", details=[f"{'.'.join(map(str, first['loc']))}: {first['msg']}"]
+        ) from error

@@ -1,0 +1,172 @@
+"""The examples of supervised fine-tuning: rows of a file as texts, split by their prompts, and as tokens."""
+
+import random
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, read_table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from activedpo_cli.train.sft_examples import SFTExample
+
+ANSWERS = ("completion", "chosen")
+SHAPES = "prompt and completion; prompt and chosen; messages that end with the assistant's; or text"
+
+
+@dataclass(frozen=True)
+class SFTRow:
+    """A text to learn: the answer to a prompt, or as a whole where there is no prompt."""
+
+    origin: str
+    prompt: PromptText | None
+    text: str
+
+
+def read_sft_rows(path: Path) -> list[SFTRow]:
+    """The rows of a file, in order; a line of plain text is a text.
+
+    Raises InvalidDataError that names the line for a row that is none of `SHAPES`.
+    """
+    is_plain = path.name.lower().removesuffix(".gz").endswith(".txt")
+    return [_text(row, row.values["prompt"]) if is_plain else _parsed(row) for row in read_table(path)]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as tokens; `rows` are those of `examples`, `dropped` and `cut` say where those stood that were too long."""
+
+    rows: list[SFTRow]
+    examples: "list[SFTExample]"
+    dropped: list[str]
+    cut: list[str]
+
+    def split(self, share: float, seed: int) -> "tuple[list[SFTExample], list[SFTExample]]":
+        """Examples to learn and examples held out, each in file order; all rows of one prompt are on one side.
+
+        At least one prompt is held out where `share` is not 0 and there are two; never all of them.
+        """
+        keys = [repr(row.text if row.prompt is None else row.prompt) for row in self.rows]
+        distinct = list(dict.fromkeys(keys))
+        if share == 0 or len(distinct) < 2:
+            return list(self.examples), []
+        count = min(max(round(share * len(distinct)), 1), len(distinct) - 1)
+        held = set(random.Random(seed).sample(distinct, count))
+        pairs = list(zip(keys, self.examples, strict=True))
+        return [row for key, row in pairs if key not in held], [row for key, row in pairs if key in held]
+
+
+def encode_rows(
+    rows: Sequence[SFTRow],
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    chat_template: str,
+    end_id: int | None,
+    max_length: int | None,
+    truncate: bool,
+) -> Encoded:
+    """Each row as the model reads it when it samples: the prompt, the text that continues it, and the end token.
+
+    Cut rows have no end token, since they did not end; one whose prompt fills all places is dropped in any case.
+    """
+    encoded = Encoded([], [], [], [])
+    for row in rows:
+        context, token_ids = _token_ids(row, tokenizer, chat_template, end_id)
+        if max_length is not None and len(token_ids) > max_length:
+            if not truncate or context >= max_length:
+                encoded.dropped.append(row.origin)
+                continue
+            encoded.cut.append(row.origin)
+            token_ids = token_ids[:max_length]
+        encoded.rows.append(row)
+        encoded.examples.append(_example(row, context, token_ids))
+    return encoded
+
+
+def _token_ids(
+    row: SFTRow, tokenizer: "PreTrainedTokenizerBase", chat_template: str, end_id: int | None
+) -> tuple[int, list[int]]:
+    """How many tokens are read only, and all of them. Of a text it is the first one, before which nothing stands."""
+    from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text
+
+    end = [] if end_id is None else [end_id]
+    if row.prompt is None:
+        return 1, encode_text(tokenizer, row.text) + end
+    try:
+        prompt = encode_prompt(tokenizer, row.prompt, chat_template=chat_template)
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{row.origin}: {error.message}", details=error.details, hint=error.hint) from error
+    return len(prompt), prompt + encode_response_text(tokenizer, row.text) + end
+
+
+def _example(row: SFTRow, context: int, token_ids: list[int]) -> "SFTExample":
+    from activedpo_cli.train.sft_examples import SFTExample
+
+    if len(token_ids) <= context:
+        raise InvalidDataError(f"{row.origin} has no token that could be learnt", hint="remove this row")
+    return SFTExample(origin=row.origin, token_ids=array("i", token_ids), context_tokens=context)
+
+
+def _parsed(row: Row) -> SFTRow:
+    values = {name: value for name, value in row.values.items() if value is not None}
+    answer = next((name for name in ANSWERS if name in values), None)
+    if "prompt" in values:
+        if answer is None:
+            raise _unknown(row, values, "has a `prompt`, and neither `completion` nor `chosen`")
+        return _answer(row, parse_prompt(values["prompt"], row.origin), values[answer], answer)
+    if "messages" in values:
+        return _conversation(row, values["messages"], "messages")
+    if isinstance(values.get("chosen"), list):
+        return _conversation(row, values["chosen"], "chosen")
+    if "text" in values:
+        return _text(row, values["text"])
+    raise _unknown(row, values, f"has a `{answer}` and no `prompt`" if answer else "is no example")
+
+
+def _answer(row: Row, prompt: PromptText, value: Any, name: str) -> SFTRow:
+    if isinstance(value, list):
+        whole = _conversation(row, value if len(value) > 1 else [{"role": "user", "content": "-"}, *value], name)
+        if len(value) > 1 and whole.prompt != _as_messages(prompt):
+            raise InvalidDataError(f"{row.origin}: `{name}` does not begin with the messages of `prompt`")
+        return SFTRow(row.origin, prompt, whole.text)
+    return SFTRow(row.origin, prompt, _filled(row, value, name))
+
+
+def _conversation(row: Row, value: Any, name: str) -> SFTRow:
+    """The last message is learnt, which must be the assistant's; those before it are the prompt."""
+    if not isinstance(value, list):
+        raise InvalidDataError(f"{row.origin}: `{name}` is a list of messages, not {excerpt(value)}")
+    messages = parse_messages(value, row.origin)
+    if len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise InvalidDataError(
+            f"{row.origin}: `{name}` must end with a message of the assistant, after at least one other",
+            hint="the last message is what is learnt, and those before it are its prompt",
+        )
+    return SFTRow(row.origin, messages[:-1], _filled(row, messages[-1]["content"], name))
+
+
+def _text(row: Row, value: Any) -> SFTRow:
+    return SFTRow(row.origin, None, _filled(row, value, "text"))
+
+
+def _filled(row: Row, value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidDataError(f"{row.origin}: `{name}` must be text, not {excerpt(value)}")
+    if not value.strip():
+        raise InvalidDataError(f"{row.origin}: `{name}` is empty", hint="remove this row; there is nothing to learn")
+    return value
+
+
+def _as_messages(prompt: PromptText) -> PromptText:
+    return prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+
+
+def _unknown(row: Row, values: dict[str, Any], what: str) -> InvalidDataError:
+    names = ", ".join(repr(str(name)) for name in list(values)[:20])
+    return InvalidDataError(f"{row.origin} {what}", details=[f"it has: {names}"], hint=f"a row has {SHAPES}")

@@ -1,0 +1,293 @@
+"""Stage 0: supervised fine-tuning of the model that the run was made with; what comes out is π_SFT (paper § 4)."""
+
+import gc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base.config import flat
+from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import AdapterSettings, Config
+from activedpo_cli.base.tables import check_file
+from activedpo_cli.engine.step import Context, Stage
+from activedpo_cli.policy.policy import BaseWeights, load_base, weights_location
+from activedpo_cli.store.files import sha256_of
+from activedpo_cli.store.run import SFT, Run
+from activedpo_cli.train.sft_data import Encoded, SFTRow, encode_rows, read_sft_rows
+from activedpo_cli.train.step import note_smaller_steps
+
+if TYPE_CHECKING:
+    from activedpo_cli.train.sft_examples import SFTExample
+    from activedpo_cli.train.sft_trainer import SFTResult
+
+DATA = "data"
+"""The name of the file among the inputs."""
+MODEL, BASE, METRICS, HELD_OUT, BEFORE = "model", "base.json", "metrics.jsonl", "held-out.jsonl", "before.jsonl"
+CHECKPOINTS = "checkpoint-*"
+WEIGHTS = f"reference/{SFT}/{MODEL}"
+EVALUATION_TOKENS = 4096
+"""Tokens in a batch when the loss is measured."""
+IRRELEVANT = ("sft.save_steps",)
+"""Settings that decide where an interrupted SFT goes on, and nothing of what comes out."""
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What π_SFT depends on, beside the model as given and the content of the file."""
+    own = {key: value for key, value in flat(config, "seed", "sft").items() if key not in IRRELEVANT}
+    return own | {
+        "model.dtype": config.model.dtype,
+        "model.attn_implementation": config.model.attn_implementation,
+        "prompts.chat_template": config.prompts.chat_template,
+    }
+
+
+def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """The model as given, and the file's content: as it is, or as recorded where a finished SFT's file is gone."""
+    if config.sft.data is None:
+        raise UsageError("there are no examples to learn from", hint="--data FILE")
+    path, manifest = Path(config.sft.data), run.stage(SFT, 0).manifest
+    if manifest and not path.exists() and manifest.settings["sft.data"] == config.sft.data:
+        digest = manifest.inputs[DATA]
+    else:
+        check_file(path)
+        digest = f"sha256:{sha256_of(path)}"
+    return {"base": run.given_base["digest"], DATA: digest}
+
+
+def check(context: Context) -> None:
+    """Refuse to come too late, and a file that holds anything but examples."""
+    refuse_late(context.run)
+    read_sft_rows(_data_path(context.config))
+
+
+def refuse_late(run: Run) -> None:
+    """Raise RefusedError when something was made with the reference that *sft* would change."""
+    if run.has_begun():
+        raise RefusedError(
+            f"`{run.path}` has begun with its reference as it is, and *sft* would change what everything is compared with",
+            hint="fine-tune in a run of its own: `activedpo sft --run OTHER_NAME …`",
+        )
+
+
+def with_known_data(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Given settings in which the file that *sft* was made from goes by the path under which it is recorded."""
+    record = run.stage(SFT, 0).manifest or run.stage(SFT, 0).started
+    if record is None or not isinstance(given.get("sft.data"), str):
+        return dict(given)
+    path = Path(given["sft.data"])
+    is_same = path.is_file() and f"sha256:{sha256_of(path)}" == record.inputs[DATA]
+    return {**given, "sft.data": record.settings["sft.data"]} if is_same else dict(given)
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Train, write full weights, and measure the held-out loss of the model as given and of what was made."""
+    config, folder = context.config, context.folder
+    rows = read_sft_rows(_data_path(config))
+    base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
+    end_id = _end_id(base, config)
+    encoded = _encoded(context, rows, base, end_id)
+    _report_lengths(context, encoded, base)
+    train, held = encoded.split(config.sft.eval_share, derive_seed(config.seed, "sft", "split"))
+    before = _loss_before(context, base, held)
+    if not folder.has(MODEL):
+        try:
+            _train(context, base, train)
+        except Exception:
+            if not folder.names(CHECKPOINTS):
+                folder.remove(BEFORE)  # then nothing stands against another attempt with other settings
+            raise
+    metrics = folder.read_rows(METRICS, dict)
+    del base
+    gc.collect()  # two models at once might not fit
+    after = _loss_after(context, held)
+    _write_held_out(context, held, before, after)
+    _write_base(context)
+    _clear(context)
+    return {
+        "data": config.sft.data,
+        "weights": "all" if config.sft.lora_r is None else f"LoRA of rank {config.sft.lora_r}, merged",
+        "examples": len(train),
+        "tokens": sum(example.learnt_tokens for example in train),
+        "held_out": len(held),
+        "dropped": len(encoded.dropped),
+        "cut": len(encoded.cut),
+        "end_token_id": end_id,
+        "steps": len(metrics),
+        "loss": metrics[-1]["loss"],
+        "held_out_loss_before": _per_token(before, held),
+        "held_out_loss_after": _per_token(after, held),
+    }
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """`285 examples, 36 steps, held-out loss 2.31 → 1.74 nats a token (15 examples), 3 too long left out`."""
+    said = [f"{summary['examples']} examples, {summary['steps']} steps"]
+    before, after = summary["held_out_loss_before"], summary["held_out_loss_after"]
+    if before is not None:
+        said.append(f"held-out loss {before:.3f} → {after:.3f} nats a token ({summary['held_out']} examples)")
+    else:
+        said.append("none held out")
+    said += [f"{summary['dropped']} too long left out"] if summary["dropped"] else []
+    said += [f"{summary['cut']} cut"] if summary["cut"] else []
+    return ", ".join(said)
+
+
+def _data_path(config: Config) -> Path:
+    assert config.sft.data is not None
+    return Path(config.sft.data)
+
+
+def _end_id(base: BaseWeights, config: Config) -> int | None:
+    from activedpo_cli.models.encoding import turn_end_id
+
+    if not config.sft.append_eos:
+        return None
+    return turn_end_id(base.tokenizer, base.model.generation_config, chat_template=config.prompts.chat_template)
+
+
+def _encoded(context: Context, rows: Sequence[SFTRow], base: BaseWeights, end_id: int | None) -> Encoded:
+    config = context.config
+    return encode_rows(
+        rows,
+        base.tokenizer,
+        chat_template=config.prompts.chat_template,
+        end_id=end_id,
+        max_length=_max_length(config, base),
+        truncate=config.sft.too_long == "truncate",
+    )
+
+
+def _max_length(config: Config, base: BaseWeights) -> int | None:
+    from activedpo_cli.models.loading import context_length
+
+    limits = [limit for limit in (config.sft.max_length, context_length(base.model)) if limit is not None]
+    return min(limits, default=None)
+
+
+def _report_lengths(context: Context, encoded: Encoded, base: BaseWeights) -> None:
+    limit, settings_of = _max_length(context.config, base), context.config.sft
+    if settings_of.append_eos and base.tokenizer.eos_token_id is None:
+        context.progress.warn("the tokenizer has no end-of-text token, so the model is not taught to stop")
+    for where, what in ((encoded.dropped, "left out"), (encoded.cut, "cut")):
+        if where:
+            shown = ", ".join(where[:3]) + (", …" if len(where) > 3 else "")
+            context.progress.warn(f"{what} {len(where)} examples of more than {limit} tokens ({shown})")
+    if not encoded.examples:
+        raise InvalidDataError(
+            f"every example has more than {limit} tokens, so there is nothing to train on",
+            hint="--too-long truncate, or shorter examples",
+        )
+
+
+def _loss_before(context: Context, base: BaseWeights, held: "Sequence[SFTExample]") -> list[float]:
+    if not context.folder.has(BEFORE):
+        losses = _measured(context, base, held, "held-out loss before")
+        context.folder.write_json_lines(BEFORE, ({"loss": loss} for loss in losses))
+    return [row["loss"] for row in context.folder.read_rows(BEFORE, dict)]
+
+
+def _loss_after(context: Context, held: "Sequence[SFTExample]") -> list[float]:
+    """Of the weights as they were written, which is how every stage will load them."""
+    if not held:
+        return []
+    made = load_base((str(context.folder.path / MODEL), None), context.config, context.execution)
+    return _measured(context, made, held, "held-out loss after")
+
+
+def _measured(context: Context, weights: BaseWeights, held: "Sequence[SFTExample]", label: str) -> list[float]:
+    from activedpo_cli.train.sft_examples import held_out_losses
+
+    context.progress.start(label, len(held), "examples")
+    pad_token_id = weights.tokenizer.pad_token_id or 0
+    losses = held_out_losses(weights.model, held, pad_token_id, EVALUATION_TOKENS, context.progress.advance)
+    context.progress.stop()
+    return losses
+
+
+def _train(context: Context, base: BaseWeights, examples: "Sequence[SFTExample]") -> None:
+    """Train from the newest checkpoint, and write the metrics, then the weights: these say that it is done."""
+    from activedpo_cli.models.merging import write_full_weights
+    from activedpo_cli.train.sft_trainer import planned_steps, step_of, train_sft
+
+    config, folder = context.config, context.folder
+    number_format = base.model.dtype
+    model = _trainable(base, config)
+    checkpoint = next((folder.path / name for name in reversed(folder.names(CHECKPOINTS))), None)
+    done = step_of(checkpoint) if checkpoint else 0
+    context.progress.start("SFT", planned_steps(len(examples), config.sft), "steps", done)
+    with folder.scratch() as scratch:
+        result: SFTResult = train_sft(
+            model,
+            base.tokenizer,
+            examples,
+            config.sft,
+            seed=derive_seed(config.seed, "sft", "train"),
+            device=base.device,
+            scratch=scratch,
+            checkpoint=checkpoint,
+            on_log=lambda row: context.progress.advance(),
+            on_checkpoint=lambda step, path: _keep(context, step, path),
+        )
+    context.progress.stop()
+    note_smaller_steps(context, result.rows_that_fit)
+    if config.sft.lora_r is None:
+        model.to(number_format)
+    folder.write_json_lines(METRICS, result.metrics)
+    folder.write_folder(MODEL, lambda destination: write_full_weights(model, base.tokenizer, destination))
+
+
+def _trainable(base: BaseWeights, config: Config) -> Any:
+    """All weights in float32, since steps of 2e-5 would be lost in bfloat16's rounding; or a fresh adapter on top."""
+    from activedpo_cli.models.adapters import with_fresh_adapter
+
+    sft = config.sft
+    if sft.lora_r is None:
+        return base.model.float().requires_grad_(True)
+    adapter = AdapterSettings(
+        r=sft.lora_r, lora_alpha=sft.lora_alpha, lora_dropout=sft.lora_dropout, target_modules=sft.lora_modules
+    )
+    seed = derive_seed(config.seed, "sft", "adapter")
+    return with_fresh_adapter(base.model, adapter, seed=seed, modules_setting="sft.lora_modules")
+
+
+def _keep(context: Context, step: int, path: Path) -> None:
+    name = f"checkpoint-{step:08d}"
+    context.folder.take_in(path, name)
+    for older in context.folder.names(CHECKPOINTS):
+        if older != name:
+            context.folder.remove(older)
+
+
+def _write_held_out(
+    context: Context, held: "Sequence[SFTExample]", before: Sequence[float], after: Sequence[float]
+) -> None:
+    rows = zip(held, before, after, strict=True)
+    context.folder.write_json_lines(
+        HELD_OUT,
+        (
+            {"origin": example.origin, "tokens": example.learnt_tokens, "loss_before": old, "loss_after": new}
+            for example, old, new in rows
+        ),
+    )
+
+
+def _write_base(context: Context) -> None:
+    """The record by which every stage will find π_SFT, once the manifest says that it is made."""
+    from activedpo_cli.models.resolve import ModelLocation, model_digest
+
+    name = f"{context.run.given_base['name']} + SFT"
+    made = ModelLocation(name=name, path=str(context.folder.path / MODEL), hub_id=None, revision=None)
+    context.folder.write_json(BASE, model_digest(made) | {"path": WEIGHTS, "stored_in_run": True})
+
+
+def _clear(context: Context) -> None:
+    for name in (*context.folder.names(CHECKPOINTS), BEFORE):
+        context.folder.remove(name)
+
+
+def _per_token(losses: Sequence[float], examples: "Sequence[SFTExample]") -> float | None:
+    return sum(losses) / sum(example.learnt_tokens for example in examples) if examples else None
+
+
+STAGE = Stage(SFT, 1, settings, inputs, work, headline, check, logs=(METRICS,))

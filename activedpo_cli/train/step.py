@@ -1,0 +1,141 @@
+"""Stage 5: DPO on the labelled pairs (paper Eq. 2), against π_SFT in every iteration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activedpo_cli.base.config import flat
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.pairs.candidates import LabelledPair, label_inputs, labelled_pairs, outcomes
+from activedpo_cli.policy.policy import base_name, check_adapter_settings, load_policy, reference_digest
+from activedpo_cli.store.run import Run
+
+if TYPE_CHECKING:
+    from activedpo_cli.train.training_audit import DPOExample
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What the new adapter depends on."""
+    return flat(config, "seed", "adapter", "train") | {
+        "model.dtype": config.model.dtype,
+        "model.attn_implementation": config.model.attn_implementation,
+    }
+
+
+def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """π_ref, the adapter to continue from, and the labels to train on."""
+    digests = {"reference": reference_digest(run)}
+    if config.train.start == "previous" and iteration > 1:
+        digests[f"iter-{iteration - 1:03d}/train"] = require(run, "train", iteration - 1)
+    return digests | label_inputs(run, _iterations(iteration, config))
+
+
+def check(context: Context) -> None:
+    """Refuse another adapter than the run's, and to train on nothing."""
+    check_adapter_settings(context.run, context.config)
+    if not _examples(context):
+        again = f"`{context.run.next_command('label', context.iteration)} --force`"
+        ways = [f"ask again with {again}"]
+        if any(row.outcome == "tie" for row in outcomes(context.run, context.iteration)):
+            ways.append("train on ties too with --include-ties")
+        if context.iteration > 1 and context.config.train.labels == "new":
+            ways.append("train on earlier labels with --labels all")
+        raise InvalidDataError(
+            f"none of the answers of iteration {context.iteration} can be trained on: no response was preferred",
+            hint=", or ".join(ways),
+        )
+
+
+def work(context: Context) -> dict[str, Any]:
+    """Train, and write the adapter with its tokenizer and the metrics of every step."""
+    from activedpo_cli.models.adapters import save_adapter
+    from activedpo_cli.train.dpo_trainer import planned_steps, train_dpo
+
+    run, config, iteration = context.run, context.config, context.iteration
+    examples = _examples(context)
+    start = iteration - 1 if config.train.start == "previous" else 0
+    policy, tokenizer, device = load_policy(run, config, context.execution, start, trainable=True)
+    context.progress.start("DPO", planned_steps(len(examples), config.train), "steps")
+    with context.folder.scratch() as scratch:
+        result = train_dpo(
+            policy,
+            tokenizer,
+            examples,
+            config.train,
+            seed=derive_seed(config.seed, "train", iteration),
+            device=device,
+            on_log=lambda row: context.progress.advance(),
+            scratch=scratch,
+        )
+    context.progress.stop()
+    note_smaller_steps(context, result.rows_that_fit)
+
+    def save(destination: Path) -> None:
+        save_adapter(policy, destination, base_name=base_name(run), tokenizer=tokenizer)
+
+    context.folder.write_json_lines("metrics.jsonl", result.metrics)
+    context.folder.write_folder("adapter", save)
+    last = result.metrics[-1]
+    return {
+        "preferences": result.rows_trained,
+        "tokens": result.tokens_trained,
+        "labels": config.train.labels,
+        "start": config.train.start,
+        "reference": run.base["name"],
+        "steps": len(result.metrics),
+        **({"rows_that_fit": result.rows_that_fit} if result.rows_that_fit else {}),
+        **{key: last[key] for key in ("loss", "rewards/margins", "rewards/accuracies") if key in last},
+    }
+
+
+def note_smaller_steps(context: Context, rows: int | None) -> None:
+    """Say that memory did not suffice for whole batches, where it did not."""
+    if rows is not None:
+        context.progress.warn(
+            f"memory did not suffice for whole batches: their steps were done {rows} rows at a time, which add up to the "
+            "same updates beyond rounding and dropout"
+        )
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """`30 preferences, 16 steps, margin 0.42`."""
+    margin = summary.get("rewards/margins")
+    return f"{summary['preferences']} preferences, {summary['steps']} steps" + (
+        f", last margin {margin:.2f}" if margin is not None else ""
+    )
+
+
+def _iterations(iteration: int, config: Config) -> range:
+    return range(1 if config.train.labels == "all" else iteration, iteration + 1)
+
+
+def _examples(context: Context) -> "list[DPOExample]":
+    pairs = labelled_pairs(context.run, _iterations(context.iteration, context.config))
+    found = (_example(context, pair) for pair in pairs)
+    return [example for example in found if example is not None]
+
+
+def _example(context: Context, pair: LabelledPair) -> "DPOExample | None":
+    from activedpo_cli.train.training_audit import DPOExample
+
+    preferred = pair.outcome.preferred_id
+    if preferred is None:
+        if pair.outcome.outcome != "tie" or not context.config.train.include_ties:
+            return None
+        coin = derive_seed(context.config.seed, "tie", pair.outcome.pair_id) % 2
+        preferred = (pair.response_a, pair.response_b)[coin].response_id
+    chosen, rejected = pair.response_a, pair.response_b
+    if preferred == rejected.response_id:
+        chosen, rejected = rejected, chosen
+    return DPOExample(
+        pair_id=pair.outcome.pair_id,
+        prompt_ids=chosen.prompt_token_ids,
+        chosen_ids=chosen.token_ids,
+        rejected_ids=rejected.token_ids,
+    )
+
+
+STAGE = Stage("train", 1, settings, inputs, work, headline, check, logs=("metrics.jsonl",))

@@ -1,0 +1,141 @@
+"""What training really saw, compared with what it was given; and the conditions under which it must stop."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOExample:
+    """One preference as the token ids that *generate* stored."""
+
+    pair_id: str
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+class BatchAudit:
+    """Which rows a training saw, by the names that errors call them, and the conditions under which it must stop."""
+
+    row = "row"
+    rows = "rows"
+    loss = "loss"
+    gradient = "a gradient"
+    hint = "look at these rows"
+    memory_hint = "a smaller batch with more accumulation steps, or gradient checkpointing"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self.seen: set[int] = set()
+        self.batch: list[int] = []
+        self.step = 1
+
+    def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
+        """Stop unless the batch holds the tokens of its rows; what these are the trainer's own audit knows."""
+        raise NotImplementedError
+
+    def check_loss(self, loss: Tensor) -> None:
+        """Stop on the first loss that is not finite."""
+        if not torch.isfinite(loss).all():
+            raise self._stopped(f"the {self.loss} became {loss.item()}")
+
+    def check_gradient(self, parameters: Sequence[torch.nn.Parameter], *, first_step: bool) -> None:
+        """Stop before an update on gradients that are not finite, or that are all zero at the first step."""
+        norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
+        norm = torch.stack(norms).norm().item() if norms else 0.0
+        if not math.isfinite(norm):
+            raise self._stopped(f"{self.gradient} is not finite")
+        if first_step and norm == 0:
+            raise self._stopped("the first gradient is zero, so nothing would be learnt")
+
+    def check_weights(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Raise when the last update, which no loss follows, has left weights that are not finite."""
+        if not all(torch.isfinite(parameter).all() for parameter in parameters):
+            raise self._stopped("the last update left weights that are not finite")
+
+    def check_complete(self, seen: set[int]) -> None:
+        """Raise, naming them, when training ended without having seen every row."""
+        missed = [name for place, name in enumerate(self.names) if place not in seen]
+        if missed:
+            raise ActiveDPOError(
+                f"training left out {len(missed)} of {len(self.names)} {self.rows}", details=self._named(missed)
+            )
+
+    def too_large(self) -> ActiveDPOError:
+        """What to say where memory does not suffice for what is left of a batch."""
+        return ActiveDPOError(
+            f"memory does not suffice for step {self.step} of training",
+            details=self._named_batch(),
+            hint=self.memory_hint,
+        )
+
+    def _stopped(self, reason: str) -> ActiveDPOError:
+        return ActiveDPOError(
+            f"training stopped at step {self.step}: {reason}",
+            details=self._named_batch(),
+            hint=self.hint,
+        )
+
+    def _named_batch(self) -> list[str]:
+        return self._named([self.names[place] for place in self.batch])
+
+    def _named(self, names: list[str]) -> list[str]:
+        shown = [f"{self.row} {name}".strip() for name in names[:8]]
+        return shown + ([f"and {len(names) - 8} more"] if len(names) > 8 else [])
+
+
+class TrainingAudit(BatchAudit):
+    """Follows the batches of one DPO training, so that no row is dropped, cut or extended unnoticed."""
+
+    row, rows, loss, gradient = "pair", "preferences", "DPO loss", "a gradient of the adapter"
+    hint = "look at these pairs; else try a smaller train.learning_rate, or `--dtype float32`"
+    memory_hint = (
+        "--train-batch-size 1 with --gradient-accumulation-steps for the same updates, or --gradient-checkpointing"
+    )
+
+    def __init__(self, examples: Sequence[DPOExample]) -> None:
+        super().__init__([example.pair_id for example in examples])
+        self.examples = examples
+
+    def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
+        """Take note of a batch (chosen rows first, then rejected); raise when its tokens are not those given."""
+        self.batch = rows.tolist()
+        halves = zip(
+            self.batch * 2, inputs["input_ids"], inputs["attention_mask"], inputs["completion_mask"], strict=True
+        )
+        for place, (row, ids, attended, completion) in enumerate(halves):
+            example = self.examples[row]
+            response = example.chosen_ids if place < len(self.batch) else example.rejected_ids
+            real, answer = attended.bool(), completion.bool()
+            if ids[answer].tolist() != response or ids[real & ~answer].tolist() != example.prompt_ids:
+                raise ActiveDPOError(f"training got other tokens than were stored for pair `{example.pair_id}`")
+        self.seen.update(self.batch)
+
+    def tokens(self, rows: set[int]) -> int:
+        """Response tokens (chosen and rejected) of these rows."""
+        return sum(len(self.examples[row].chosen_ids) + len(self.examples[row].rejected_ids) for row in rows)
+
+
+def check_examples(examples: Sequence[DPOExample]) -> None:
+    """Raise InvalidDataError for preferences that cannot be trained on."""
+    if not examples:
+        raise InvalidDataError("there are no preferences to train on")
+    for example in examples:
+        if not (example.prompt_ids and example.chosen_ids and example.rejected_ids):
+            raise InvalidDataError(f"pair `{example.pair_id}` has an empty prompt or response")
+        if example.chosen_ids == example.rejected_ids:
+            raise InvalidDataError(f"pair `{example.pair_id}` prefers a response to itself")
+
+
+def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters that training will change; raises when there is none."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ActiveDPOError("the policy has no trainable parameter: its adapter was attached frozen")
+    return parameters

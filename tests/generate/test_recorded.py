@@ -1,0 +1,276 @@
+"""Responses made elsewhere arrive whole, in any known shape, and join the prompts of a run exactly."""
+
+import collections
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import Prompt, RecordedPreference
+from activedpo_cli.generate.backends._recorded import match_to_prompts, read_preferences, read_recorded
+
+QUESTION = [{"role": "user", "content": "Q"}]
+
+
+def written(folder, *rows, name="responses.jsonl"):
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def answer(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def shared_file(name):
+    folder = Path(os.environ.get("ACTIVEDPO_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
+    if not (folder / name).exists():
+        pytest.skip(f"needs {name}: set ACTIVEDPO_DATA to the folder that holds it")
+    return folder / name
+
+
+def plain_rows(path):
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line]
+
+
+def test_responses_in_a_list(tmp_path):
+    row = {
+        "prompt": "Q",
+        "bucket": 3,
+        "responses": [
+            "plain",
+            {"text": "one", "rm": 1, "second": None, "models": ["m"], "good": True, "finish_reason": "length"},
+            {"response": "two", "rm": -0.5, "finish_reason": "content_filter"},
+            {"completion": "", "note": "empty"},
+        ],
+    }
+    [found] = read_recorded(written(tmp_path, row))
+    assert [(r.text, r.scores, r.finish_reason) for r in found.responses] == [
+        ("plain", {}, None),
+        ("one", {"rm": 1.0}, "length"),
+        ("two", {"rm": -0.5}, None),
+        ("", {}, None),
+    ]
+    assert (found.prompt, found.preferences, found.origin) == ("Q", [], "responses.jsonl line 1")
+
+
+def test_flat_rows_of_one_prompt_are_gathered(tmp_path):
+    found = read_recorded(
+        written(
+            tmp_path,
+            {"prompt": "Q", "response": "one", "rm": 1.0},
+            {"prompt": "R", "response": "one", "rm": 5.0},
+            {"prompt": "Q", "response": "two", "rm": 2.0},
+            {"prompt": "Q", "response": "one", "rm": 2.0, "length": 3, "finish_reason": "stop"},
+            {"prompt": QUESTION, "response": answer("one")},
+        )
+    )
+    assert [item.prompt for item in found] == ["Q", "R", QUESTION]
+    assert [(r.text, r.scores, r.finish_reason) for r in found[0].responses] == [
+        ("one", {"rm": 1.5, "length": 3.0}, "stop"),
+        ("two", {"rm": 2.0}, None),
+    ]
+    assert found[2].responses[0].text == "one"
+
+
+def test_scores_in_csv_are_numbers(tmp_path):
+    path = tmp_path / "responses.csv"
+    path.write_text("prompt,response,rm,source,batch\nQ,3,0.5,human,1_0\nQ,four,,model,\n")
+    [found] = read_recorded(path)
+    assert [(r.text, r.scores) for r in found.responses] == [("3", {"rm": 0.5}), ("four", {})]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q", "chosen": "good", "rejected": "bad"},
+        {"prompt": QUESTION, "chosen": answer("good"), "rejected": answer("bad")},
+        {"chosen": QUESTION + answer("good"), "rejected": QUESTION + answer("bad")},
+        {"prompt": "Q", "response_a": "bad", "response_b": "good", "preference": "b"},
+        {"prompt": "Q", "response_a": "good", "response_b": "bad", "preference": "a"},
+    ],
+)
+def test_preferences_in_every_shape(tmp_path, row):
+    path = written(tmp_path, row)
+    [found] = read_recorded(path)
+    [(index_a, index_b, preferred)] = found.preferences
+    assert {index_a, index_b} == {0, 1}
+    assert found.responses[preferred].text == "good"
+    assert found.prompt in ("Q", QUESTION)
+    [preference] = read_preferences(path)
+    assert preference == (found.prompt, "good", "bad", "responses.jsonl line 1")
+
+
+def test_verdicts_that_order_nothing(tmp_path):
+    rows = [
+        {"prompt": "Q", "response_a": "x", "response_b": "y", "preference": verdict}
+        for verdict in ("tie", None, "", "skip", "both_bad")
+    ]
+    path = written(tmp_path, *rows, {"prompt": "Q", "response_a": "x", "response_b": "y"})
+    [found] = read_recorded(path)
+    assert [response.text for response in found.responses] == ["x", "y"]
+    assert found.preferences == [(0, 1, None)]
+    with pytest.raises(InvalidDataError, match="holds no preferences"):
+        read_preferences(path)
+
+
+def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
+    path = written(
+        tmp_path,
+        {"prompt": "Q", "chosen": "x", "rejected": "y"},
+        {"prompt": "Q", "chosen": "y", "rejected": "x"},
+        {"prompt": "Q", "chosen": "x", "rejected": "x"},
+        {"prompt": "Q", "chosen": "z", "rejected": "x"},
+    )
+    [found] = read_recorded(path)
+    assert [response.text for response in found.responses] == ["x", "y", "z"]
+    assert found.preferences == [(0, 1, 0), (1, 0, 1), (2, 0, 2)]
+    assert found.identical_preferences == 1
+    assert len(read_preferences(path)) == 4
+
+
+def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path):
+    repeating = {"prompt": "Q:", "chosen": "Q: yes", "rejected": "Q: no"}
+    path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "R:"})
+    assert [item[1:3] for item in read_preferences(path)] == [(" yes", " no"), (" a", "")]
+    path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "b"})
+    assert [item[1:3] for item in read_preferences(path)] == [("Q: yes", "Q: no"), ("R: a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "Q"}, "has no `prompt`"),
+        ({"prompt": "Q"}, "has no responses"),
+        ({"prompt": "Q", "response_a": "x"}, "has no responses"),
+        ({"prompt": " ", "response": "x"}, "the prompt is empty"),
+        ({"prompt": "Q", "responses": "x"}, "`responses` is a list, not 'x'"),
+        ({"prompt": "Q", "responses": ["x", 3]}, "response 2: a response is text, not 3"),
+        ({"prompt": "Q", "responses": [{"rm": 1}]}, "response 1 has no `text`"),
+        ({"prompt": "Q", "responses": [{"text": None}]}, "response 1: a response is text, not None"),
+        ({"prompt": "Q", "response": "x", "rm": float("nan")}, "the score `rm` is nan"),
+        ({"prompt": "Q", "response": "x", "rm": float("-inf")}, "the score `rm` is -inf"),
+        ({"prompt": "Q", "response": "x", "rm": 10**400}, "the score `rm` is 1000"),
+        ({"prompt": "Q", "chosen": "x"}, "only one of `chosen` and `rejected`"),
+        ({"chosen": "Qx", "rejected": "Qy"}, "has no `prompt`"),
+        ({"chosen": QUESTION + answer("x"), "rejected": answer("y")}, "differ before their last message"),
+        ({"chosen": QUESTION + QUESTION, "rejected": QUESTION + answer("y")}, "one message of the assistant"),
+        ({"chosen": answer("x"), "rejected": answer("y")}, "the prompt is empty"),
+        ({"prompt": "Q", "response": answer("x") * 2}, "one message of the assistant, not 2"),
+        ({"prompt": "Q", "response_a": "x", "response_b": "y", "preference": "left"}, "not 'left'"),
+        ({"prompt": "Q", "response_a": "x", "response_b": "y", "preference": ["a"]}, "not ['a']"),
+    ],
+)
+def test_refusals_name_the_row(tmp_path, row, message):
+    path = written(tmp_path, {"prompt": "first", "response": "x"}, row)
+    with pytest.raises(InvalidDataError) as caught:
+        read_recorded(path)
+    assert caught.value.message.startswith("responses.jsonl line 2")
+    assert message in caught.value.message
+
+
+def test_matching_joins_on_exact_content(tmp_path):
+    recorded = read_recorded(
+        written(
+            tmp_path,
+            {"prompt": "elsewhere", "response": "x"},
+            {"prompt": "Q", "responses": [{"text": "x", "rm": 1.0, "finish_reason": "stop"}, "y", ""]},
+            {"prompt": "Q", "chosen": "y", "rejected": "x"},
+            {"prompt": "Q", "response_a": "x", "response_b": "y", "preference": "tie"},
+        )
+    )
+    prompts = [
+        Prompt(prompt_id=f"p{number:06d}", split="train", prompt=text)
+        for number, text in enumerate([[{"role": "user", "content": "Q"}], "Q ", "Q"])
+    ]
+    match = match_to_prompts(recorded, prompts)
+    assert [(r.response_id, r.index, r.text, r.scores, r.finish_reason) for r in match.pool] == [
+        ("p000002/pool/r0", 0, "x", {"rm": 1.0}, "stop"),
+        ("p000002/pool/r1", 1, "y", None, "recorded"),
+        ("p000002/pool/r2", 2, "", None, "recorded"),
+    ]
+    ids = {"prompt_id": "p000002", "response_a_id": "p000002/pool/r1", "response_b_id": "p000002/pool/r0"}
+    assert match.preferences == [
+        RecordedPreference(**ids, preferred_id="p000002/pool/r1"),
+        RecordedPreference(
+            prompt_id="p000002",
+            response_a_id="p000002/pool/r0",
+            response_b_id="p000002/pool/r1",
+            preferred_id=None,
+        ),
+    ]
+    assert (match.prompts_without_responses, match.unmatched) == (2, 1)
+
+
+def test_nothing_matched_shows_one_prompt_of_each_side(tmp_path):
+    recorded = read_recorded(written(tmp_path, {"prompt": "theirs", "response": "x"}))
+    with pytest.raises(InvalidDataError, match="no recorded response belongs to a prompt") as caught:
+        match_to_prompts(recorded, [Prompt(prompt_id="p000000", split="train", prompt="ours")])
+    assert "theirs" in caught.value.details[0]
+    assert "ours" in caught.value.details[1]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from("QRS"), st.sampled_from(["x", "y", ""]), st.integers(-3, 3)), min_size=1, max_size=12
+    )
+)
+def test_flat_and_listed_rows_say_the_same(tmp_path, rows):
+    flat = read_recorded(written(tmp_path, *({"prompt": p, "response": r, "rm": s} for p, r, s in rows)))
+    by_prompt = collections.defaultdict(list)
+    for prompt, text, score in rows:
+        by_prompt[prompt].append({"text": text, "rm": score})
+    listed = read_recorded(written(tmp_path, *({"prompt": p, "responses": r} for p, r in by_prompt.items())))
+    assert [item.responses for item in flat] == [item.responses for item in listed]
+    for item in flat:
+        for response in item.responses:
+            values = [score for prompt, text, score in rows if (prompt, text) == (item.prompt, response.text)]
+            assert response.scores["rm"] == pytest.approx(sum(values) / len(values))
+
+
+@pytest.mark.parametrize("name", ["scored_responses_wide.jsonl.gz", "scored_responses_deep.jsonl.gz"])
+def test_real_scored_responses_arrive_whole(name):
+    path = shared_file(name)
+    rows = plain_rows(path)
+    expected = {
+        (row["prompt"], response["text"], field, response[field])
+        for row in rows
+        for response in row["responses"]
+        for field in ("rm_test", "rm_train")
+        if response[field] is not None
+    }
+    recorded = read_recorded(path)
+    found = {
+        (item.prompt, response.text, field, value)
+        for item in recorded
+        for response in item.responses
+        for field, value in response.scores.items()
+    }
+    assert found == expected
+    assert sum(len(item.responses) for item in recorded) == sum(len(row["responses"]) for row in rows)
+    assert len(recorded) == len({row["prompt"] for row in rows})
+
+
+def test_real_scored_responses_have_the_published_size():
+    rows = plain_rows(shared_file("scored_responses_wide.jsonl.gz"))
+    recorded = read_recorded(shared_file("scored_responses_wide.jsonl.gz"))
+    assert (len(rows), sum(len(item.responses) for item in recorded)) == (3122, 19017)
+
+
+def test_real_preferences_lose_only_their_repeated_prompt():
+    path = shared_file("hh_hard_pairs.jsonl.gz")
+    rows = plain_rows(path)
+    preferences = read_preferences(path)
+    assert len(preferences) == len(rows) == 8000
+    for row, (prompt, chosen, rejected, _) in zip(rows, preferences, strict=True):
+        assert (prompt, prompt + chosen, prompt + rejected) == (row["prompt"], row["chosen"], row["rejected"])
+    recorded = read_recorded(path)
+    assert len(recorded) == len({row["prompt"] for row in rows})
+    assert sum(item.identical_preferences for item in recorded) == sum(r["chosen"] == r["rejected"] for r in rows) == 8
+    assert sum(len(item.preferences) for item in recorded) == 8000 - 8

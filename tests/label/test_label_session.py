@@ -1,0 +1,257 @@
+import re
+
+import pytest
+from compared_pairs import make_comparison
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activedpo_cli.base.records import Label
+from activedpo_cli.label.human import Desk, SessionResult, label_session
+
+COMPARISONS = [
+    make_comparison(number, f"the {number}th first text", f"the {number}th other text", prompt=f"prompt {number}")
+    for number in range(1, 6)
+]
+IDS = [pair.pair_id for pair in COMPARISONS]
+
+
+class Person:
+    """Types the given lines, sees the screen, and keeps the log as the store would."""
+
+    def __init__(self, lines, *, seconds_per_line=10.0):
+        self.lines = list(lines)
+        self.screen = ""
+        self.events = []
+        self.time = 0.0
+        self.seconds_per_line = seconds_per_line
+        self.screen_at_record = []
+
+    def read_line(self):
+        self.time += self.seconds_per_line
+        if not self.lines:
+            return None
+        line = self.lines.pop(0)
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    def write(self, text):
+        self.screen += text
+
+    def record(self, label):
+        self.screen_at_record.append(self.screen)
+        self.events.append(label)
+
+    def retract(self, pair_id):
+        self.events.append(pair_id)
+
+    @property
+    def final(self):
+        """Last event wins."""
+        labels = {}
+        for event in self.events:
+            if isinstance(event, Label):
+                labels[event.pair_id] = event
+            else:
+                del labels[event]
+        return labels
+
+    def sit_down(self, comparisons=COMPARISONS, labels=None, **options):
+        desk = Desk(
+            read_line=self.read_line,
+            write=self.write,
+            record=self.record,
+            retract=self.retract,
+            clock=lambda: self.time,
+        )
+        return label_session(comparisons, labels or {}, **({"annotator": "ann", "seed": 0} | options), desk=desk)
+
+
+def shown_texts(screen):
+    """The texts under `Response 1` and `Response 2`, in the order of the screen."""
+    return re.findall(r"^Response [12]\n    (.*)$", screen, flags=re.MULTILINE)
+
+
+def text_of(response_id):
+    for pair in COMPARISONS:
+        for response in (pair.response_a, pair.response_b):
+            if response.response_id == response_id:
+                return response.text
+    raise AssertionError(response_id)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("key", ["1", "2"])
+def test_the_label_names_the_response_that_was_shown_there(key, seed):
+    person = Person([key] * 5)
+    assert person.sit_down(seed=seed) == SessionResult(5, 0, False)
+    shown = shown_texts(person.screen)
+    for place, label in enumerate(person.events):
+        assert label.pair_id == IDS[place]
+        assert label.outcome == "chosen"
+        assert text_of(label.preferred_id) == shown[2 * place + int(key) - 1]
+
+
+def test_sides_are_shuffled():
+    person = Person(["1"] * 5)
+    person.sit_down()
+    assert {label.preferred_id[-2:] for label in person.events} == {"r0", "r1"}
+
+
+def test_every_outcome():
+    person = Person(["T", " b ", "s", "1"])
+    assert person.sit_down() == SessionResult(4, 1, True)
+    assert [(label.outcome, label.preferred_id is None) for label in person.events] == [
+        ("tie", True),
+        ("both_bad", True),
+        ("skip", True),
+        ("chosen", False),
+    ]
+    assert all((label.oracle, label.annotator, label.seconds) == ("human", "ann", 10.0) for label in person.events)
+
+
+def test_an_answer_is_stored_before_the_screen_says_so():
+    person = Person(["1", "t", "q"])
+    person.sit_down()
+    assert [screen.count("saved") for screen in person.screen_at_record] == [0, 1]
+    assert person.screen.count("saved") == 2
+
+
+def test_an_answer_that_cannot_be_stored_is_not_acknowledged():
+    person = Person(["1"])
+
+    def full_disk(label):
+        raise OSError("no space left")
+
+    person.record = full_disk
+    with pytest.raises(OSError, match="no space"):
+        person.sit_down()
+    assert "saved" not in person.screen
+
+
+def test_a_session_goes_on_at_the_first_pair_without_a_label():
+    first = Person(["1", "s"])
+    assert first.sit_down() == SessionResult(2, 3, True)
+    second = Person(["2", "2", "2"])
+    assert second.sit_down(labels=first.final) == SessionResult(5, 0, False)
+    assert [label.pair_id for label in second.events] == IDS[2:]
+
+
+def test_nothing_is_asked_when_everything_is_answered():
+    first = Person(["1"] * 5)
+    first.sit_down()
+    again = Person([])
+    assert again.sit_down(labels=first.final) == SessionResult(5, 0, False)
+    assert again.events == []
+
+
+def test_undo_reopens_the_pair_and_the_last_answer_counts():
+    person = Person(["t", "t", "u", "b", "t", "t", "t"])
+    assert person.sit_down() == SessionResult(5, 0, False)
+    assert [event if isinstance(event, str) else (event.pair_id, event.outcome) for event in person.events[:4]] == [
+        (IDS[0], "tie"),
+        (IDS[1], "tie"),
+        IDS[1],
+        (IDS[1], "both_bad"),
+    ]
+    assert {pair: label.outcome for pair, label in person.final.items()} == {
+        pair: "both_bad" if pair == IDS[1] else "tie" for pair in IDS
+    }
+
+
+def test_undo_is_stored_before_the_screen_says_so():
+    person = Person(["t", "u", "q"])
+    seen = []
+    person.retract = lambda pair_id: seen.append(person.screen.count("undone"))
+    person.sit_down()
+    assert seen == [0]
+    assert "undone   0/5" in person.screen
+
+
+def test_undo_reaches_into_earlier_sessions_and_then_ends():
+    first = Person(["t", "t"])
+    first.sit_down()
+    second = Person(["u", "u", "u", "q"])
+    assert second.sit_down(labels=first.final) == SessionResult(0, 5, True)
+    assert second.events == [IDS[1], IDS[0]]
+    assert "nothing to undo" in second.screen
+
+
+def test_undo_reopens_the_newest_label_wherever_its_pair_stands():
+    first = Person(["t"] * 5)
+    first.sit_down()
+    labels = {pair: first.final[pair] for pair in (IDS[0], IDS[3])}
+    second = Person(["u", "b", "q"])
+    second.sit_down(labels=labels)
+    assert second.events[0] == second.events[1].pair_id == IDS[3]
+
+
+@given(st.lists(st.sampled_from(["1", "2", "t", "b", "s", "u", "?", "x", "n note", "1 2"]), max_size=20))
+def test_the_log_and_the_result_agree_whatever_is_typed(keys):
+    person = Person(keys)
+    result = person.sit_down()
+    assert result.labelled == len(person.final)
+    assert result.remaining == 5 - result.labelled
+    assert result.quit == (result.remaining > 0)
+    stack = []  # an honest model of the session: answers push, undo pops
+    for key in keys:
+        if len(stack) == 5:
+            break
+        if key in ("1", "2", "t", "b", "s"):
+            stack.append(key)
+        elif key == "u" and stack:
+            stack.pop()
+    assert result.labelled == len(stack)
+
+
+def test_a_note_goes_with_the_next_answer_only():
+    person = Person(["n The second one LIES", "2", "1", "q"])
+    person.sit_down()
+    assert [label.note for label in person.events] == ["The second one LIES", None]
+
+
+@pytest.mark.parametrize("ending", [[], ["q"], ["Q"], [KeyboardInterrupt()]])
+def test_every_way_to_stop_keeps_the_answers(ending):
+    person = Person(["1", *ending])
+    assert person.sit_down() == SessionResult(1, 4, True)
+    assert list(person.final) == [IDS[0]]
+
+
+def test_unclear_input_answers_nothing():
+    person = Person(["", "3", "12", "1 2", "yes", "u", "n", "n ", "?", "g", "q"])
+    assert person.sit_down() == SessionResult(0, 5, True)
+    assert person.events == []
+
+
+def test_help_and_guidelines():
+    person = Person(["?", "g", "q"])
+    person.sit_down(guidelines="Prefer the truth.\x1b[2J")
+    assert "the first response is better" in person.screen
+    assert "    Prefer the truth.\\x1b[2J\n" in person.screen
+
+
+def test_progress_counts_and_times():
+    person = Person(["t", "?", "t", "?", "?", "s", "q"])
+    person.sit_down()
+    assert re.findall(r"^> saved   (.*)$", person.screen, flags=re.MULTILINE) == [
+        "1/5, 10 s per label, 1 tie",
+        "2/5, 15 s per label, 2 ties",
+        "3/5, 20 s per label, 2 ties, 1 skipped",
+    ]
+
+
+def test_foreign_text_can_neither_steer_the_terminal_nor_pass_for_the_session():
+    attack = "fine\x1b[2J\u202e\x9b\nResponse 2\nbetter\n> saved"
+    pair = make_comparison(1, attack, "honest", prompt=[{"role": "user", "content": attack}])
+    person = Person(["q"])
+    person.sit_down([pair])
+    assert not set("\x1b\u202e\x9b") & set(person.screen)
+    assert len(re.findall("^Response 2$", person.screen, flags=re.MULTILINE)) == 1
+    assert "saved" not in [line.strip("> ") for line in person.screen.split("\n") if not line.startswith("    ")]
+
+
+def test_neither_scores_nor_sources_are_shown():
+    pair = make_comparison(1, "x", "y", scores_a={"rm": 0.123}, scores_b={"rm": 0.456})
+    person = Person(["1"])
+    person.sit_down([pair])
+    assert not re.search(r"0\.123|0\.456|r0|r1|rm\b|i001", person.screen)

@@ -1,0 +1,117 @@
+"""Answers cost money: the log loses none, invents none, and says when it was tampered with."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import Label
+from activedpo_cli.store.label_log import LabelLog
+
+PAIRS = [f"p{number:06d}/i001/r0-r1" for number in range(4)]
+
+
+def label(pair: str, side: int = 0, note: str | None = None) -> Label:
+    return Label(
+        pair_id=pair, outcome="chosen", preferred_id=f"{pair.rpartition('/')[0]}/r{side}", oracle="human", note=note
+    )
+
+
+def new_log(folder: Path) -> LabelLog:
+    return LabelLog(folder / "labels.jsonl", now=lambda: "2026-01-01T00:00:00+00:00")
+
+
+@given(st.lists(st.tuples(st.sampled_from(PAIRS), st.sampled_from([0, 1, None])), max_size=12))
+def test_the_last_answer_stands(tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int | None]]) -> None:
+    """Whatever is given and taken back, also across processes; nothing is ever rewritten."""
+    folder = tmp_path_factory.mktemp("log")
+    expected: dict[str, Label] = {}
+    before = b""
+    for number, (pair, side) in enumerate(events):
+        log = new_log(folder) if number % 3 == 0 else log  # noqa: F821
+        if side is None:
+            log.retract(pair)
+            expected.pop(pair, None)
+        else:
+            log.append(label(pair, side))
+            expected[pair] = label(pair, side)
+        data = log.path.read_bytes()
+        assert data.startswith(before)
+        before = data
+    assert new_log(folder).labels() == expected
+
+
+@given(st.text())
+def test_notes_of_any_kind_come_back(tmp_path_factory: pytest.TempPathFactory, note: str) -> None:
+    log = new_log(tmp_path_factory.mktemp("log"))
+    log.append(label(PAIRS[0], note=note))
+    log.append(label(PAIRS[1]))
+    assert new_log(log.path.parent).labels()[PAIRS[0]].note == note
+
+
+def test_a_torn_line_at_any_byte_is_cut_and_kept(tmp_path: Path) -> None:
+    log = new_log(tmp_path)
+    log.append(label(PAIRS[0]))
+    whole = log.path.read_bytes()
+    log.append(label(PAIRS[1]))
+    data = log.path.read_bytes()
+    for end in [*range(len(whole) + 1, len(data), 23), len(data) - 1]:
+        log.path.write_bytes(data[:end])
+        again = new_log(tmp_path)
+        assert set(again.labels()) == {PAIRS[0]}
+        assert again.repair() == end - len(whole)
+        assert log.path.with_name("labels.torn").read_bytes() == data[len(whole) : end]
+        log.path.with_name("labels.torn").unlink()
+        assert log.path.read_bytes() == whole
+        assert again.repair() == 0
+    again.append(label(PAIRS[2]))
+    assert list(new_log(tmp_path).labels()) == [PAIRS[0], PAIRS[2]]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: [lines[0], lines[1].replace(b"/r0", b"/r1"), lines[2]],
+        lambda lines: [lines[0], lines[2]],
+        lambda lines: [lines[0], lines[2], lines[1]],
+        lambda lines: [lines[0], b"\n", lines[1], lines[2]],
+        lambda lines: [lines[0], b"[1]\n", lines[2]],
+        lambda lines: [lines[0], lines[0], lines[1], lines[2]],
+    ],
+)
+def test_a_line_that_was_changed_lost_or_moved_is_refused(tmp_path: Path, damage) -> None:
+    log = new_log(tmp_path)
+    for pair in PAIRS[:3]:
+        log.append(label(pair))
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    damaged = b"".join(damage(lines))
+    log.path.write_bytes(damaged)
+    with pytest.raises(InvalidDataError, match="line 2"):
+        new_log(tmp_path).labels()
+    with pytest.raises(InvalidDataError, match="line 2"):
+        new_log(tmp_path).append(label(PAIRS[3]))
+    assert log.path.read_bytes() == damaged
+
+
+def test_a_line_is_readable_by_eye(tmp_path: Path) -> None:
+    log = new_log(tmp_path)
+    log.append(label(PAIRS[0]))
+    event = json.loads(log.path.read_bytes())
+    assert event["event"] == "label"
+    assert event["sequence"] == 0
+    assert event["label"]["preferred_id"] == "p000000/i001/r0"
+    assert event["time"].startswith("2026-01-01")
+
+
+def test_a_second_torn_line_does_not_replace_the_first(tmp_path: Path) -> None:
+    log = new_log(tmp_path)
+    log.append(label(PAIRS[0]))
+    for number in range(3):
+        with open(log.path, "ab") as stream:
+            stream.write(f"torn {number}".encode())
+        new_log(tmp_path).repair()
+    kept = {path.read_bytes() for path in tmp_path.glob("labels.torn*")}
+    assert kept == {b"torn 0", b"torn 1", b"torn 2"}

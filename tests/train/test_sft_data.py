@@ -1,0 +1,144 @@
+"""From rows of a file to what the model reads and learns."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_models import BOS, EOS, TURN, byte_tokenizer
+from transformers import GenerationConfig
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.models.encoding import turn_end_id
+from activedpo_cli.train.sft_data import SFTRow, encode_rows, read_sft_rows
+from activedpo_cli.train.sft_examples import SFTExample
+
+USER, ANSWER = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}
+
+
+def read(folder: Path, row: dict[str, Any]) -> SFTRow:
+    path = folder / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    [found] = read_sft_rows(path)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "text"),
+    [
+        ({"prompt": "hi", "completion": "yes", "chosen": "no"}, "hi", "yes"),
+        ({"prompt": "hi", "chosen": "yes", "rejected": "no", "text": "t"}, "hi", "yes"),
+        ({"prompt": "hi", "completion": [ANSWER]}, "hi", "yes"),
+        ({"prompt": [USER], "completion": "yes"}, [USER], "yes"),
+        ({"prompt": [USER], "chosen": [ANSWER], "rejected": [ANSWER]}, [USER], "yes"),
+        ({"prompt": "hi", "chosen": [USER, ANSWER], "rejected": []}, "hi", "yes"),
+        ({"chosen": [USER, ANSWER], "rejected": [USER, ANSWER]}, [USER], "yes"),
+        ({"messages": [USER, ANSWER], "text": "rendered"}, [USER], "yes"),
+        ({"messages": [USER, ANSWER, USER, ANSWER]}, [USER, ANSWER, USER], "yes"),
+        ({"text": " all of it", "prompt": None}, None, " all of it"),
+    ],
+)
+def test_shapes_of_rows(tmp_path: Path, row: dict[str, Any], prompt: Any, text: str) -> None:
+    found = read(tmp_path, row)
+    assert (found.prompt, found.text) == (prompt, text)
+    assert found.origin == "rows.jsonl line 1"
+
+
+def test_a_conversation_about_something_else(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataError, match="line 1: `chosen` does not begin with the messages of `prompt`"):
+        read(tmp_path, {"prompt": "ho", "chosen": [USER, ANSWER]})
+
+
+def test_other_files(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "hi", "completion": "yes"}\n'))
+    (tmp_path / "a.csv").write_text('prompt,completion\nhi,"yes"\n')
+    (tmp_path / "a.txt").write_text("one text\nanother\n")
+    assert [(row.prompt, row.text) for row in read_sft_rows(tmp_path / "a.jsonl.gz")] == [("hi", "yes")]
+    assert [(row.prompt, row.text) for row in read_sft_rows(tmp_path / "a.csv")] == [("hi", "yes")]
+    assert [(row.prompt, row.text) for row in read_sft_rows(tmp_path / "a.txt")] == [
+        (None, "one text"),
+        (None, "another"),
+    ]
+
+
+def test_all_rows_of_a_prompt_are_on_one_side() -> None:
+    rows = [SFTRow(f"line {n}", f"prompt {n % 10}", str(n)) for n in range(40)]
+    options: Any = {"chat_template": "never", "end_id": None, "max_length": None, "truncate": False}
+    all_rows, one_row = (encode_rows(found, byte_tokenizer(), **options) for found in (rows, rows[:1]))
+    prompt_of = {row.origin: row.prompt for row in rows}
+
+    def prompts(examples: list[SFTExample]) -> set[Any]:
+        return {prompt_of[example.origin] for example in examples}
+
+    kept, held = all_rows.split(0.3, seed=1)
+    assert {example.origin for example in kept + held} == set(prompt_of)
+    assert len(kept + held) == 40
+    assert len(prompts(held)) == 3
+    assert not prompts(held) & prompts(kept)
+    assert all_rows.split(0.3, seed=1) == (kept, held)
+    assert all_rows.split(0.3, seed=2) != (kept, held)
+    assert len(prompts(all_rows.split(0.001, seed=1)[1])) == 1
+    assert len(prompts(all_rows.split(0.999, seed=1)[0])) == 1
+    assert all_rows.split(0, seed=1) == (all_rows.examples, [])
+    assert one_row.split(0.5, seed=1) == (one_row.examples, [])
+
+
+def test_what_is_too_long_is_not_among_the_held_out() -> None:
+    rows = [SFTRow(f"line {n}", f"prompt {n}", "x" * (300 if n % 10 else 3)) for n in range(40)]
+    options: Any = {"chat_template": "never", "end_id": None, "max_length": 100, "truncate": False}
+    kept, held = encode_rows(rows, byte_tokenizer(), **options).split(0.5, seed=1)
+    assert (len(kept), len(held)) == (2, 2)
+
+
+def encoded(kind: Any, row: SFTRow, *, chat_template: str = "auto", end: bool = True) -> tuple[list[int], int]:
+    tokenizer = byte_tokenizer(kind)
+    end_id = turn_end_id(tokenizer, GenerationConfig(eos_token_id=EOS), chat_template=chat_template) if end else None
+    [example] = encode_rows(
+        [row], tokenizer, chat_template=chat_template, end_id=end_id, max_length=None, truncate=False
+    ).examples
+    return list(example.token_ids), example.context_tokens
+
+
+def ids(text: str) -> list[int]:
+    return byte_tokenizer()(text)["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "context"),
+    [
+        ("bytes", ids("hi")),
+        ("bytes-bos", [BOS, *ids("hi")]),
+        ("bytes-eos", ids("hi")),
+        ("bytes-chat", [BOS, TURN, *ids("user\nhi"), EOS, *ids("\n"), TURN, *ids("assistant\n")]),
+    ],
+)
+def test_an_answer_follows_what_sampling_would_have_read(kind: str, context: list[int]) -> None:
+    row = SFTRow("line 1", "hi", " yes")
+    assert encoded(kind, row) == ([*context, *ids(" yes"), EOS], len(context))
+    assert encoded(kind, row, end=False) == ([*context, *ids(" yes")], len(context))
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [("bytes", []), ("bytes-bos", [BOS]), ("bytes-eos", []), ("bytes-chat", [])]
+)
+def test_of_a_text_all_but_the_first_token_is_learnt(kind: str, before: list[int]) -> None:
+    assert encoded(kind, SFTRow("line 1", None, "abc")) == ([*before, *ids("abc"), EOS], 1)
+
+
+def test_messages_need_a_template() -> None:
+    with pytest.raises(InvalidDataError, match="line 7: a prompt is a list of messages"):
+        encoded("bytes", SFTRow("line 7", [USER], "yes"))
+
+
+@pytest.mark.parametrize(("stops", "expected"), [([EOS, TURN], TURN), (EOS, EOS), (None, EOS)])
+def test_a_turn_ends_with_the_templates_token_where_sampling_stops_at_it(stops: Any, expected: int) -> None:
+    tokenizer = byte_tokenizer("bytes-chat")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}<turn>\n{% endfor %}"
+    config = GenerationConfig(eos_token_id=stops)
+    assert turn_end_id(tokenizer, config, chat_template="auto") == expected
+    assert turn_end_id(tokenizer, config, chat_template="never") == EOS
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    assert turn_end_id(tokenizer, config, chat_template="auto") == EOS
+    tokenizer.eos_token = None
+    assert turn_end_id(tokenizer, config, chat_template="never") is None
