@@ -51,9 +51,9 @@ class SilentProgress:
 
 
 @contextmanager
-def shown(progress: Progress, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A piece of work that ends also where it fails; yields what advances it."""
-    progress.start(label, total, unit)
+def shown(progress: Progress, label: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A piece of work, of which `done` is there already, that ends also where it fails; yields what advances it."""
+    progress.start(label, total, unit, done)
     try:
         yield progress.advance
     finally:

@@ -4,12 +4,14 @@ import json
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.base.yaml_text import read_yaml
+from activedpo_cli.store.files import sha256_of
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import SFT, Run
 
@@ -118,6 +120,39 @@ def input_differences(record: Started, inputs: Mapping[str, str]) -> list[str]:
         for name in names
         if record.inputs.get(name) != inputs.get(name)
     ]
+
+
+def differences_of_work(made: Started, wanted: Started, files: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """In what begun or finished work is other than what is wanted, as lines of text; empty where it is the same.
+
+    Args:
+        made: The record that is there; settings that it lacks had their default.
+        wanted: What the record would say of work that begins now.
+        files: Settings that name a file, and the name of its content among the inputs.
+
+    """
+    recorded = {**all_settings(Config(), dict.fromkeys(wanted.settings)), **made.settings}
+    moved = {key for key, name in files.items() if made.inputs.get(name) == wanted.inputs.get(name)}
+    lines = [
+        f"{key}  {recorded.get(key)} → {value}"
+        for key, value in wanted.settings.items()
+        if key not in moved and not _same(key, recorded.get(key), value)
+    ]
+    if made.stage_version != wanted.stage_version:
+        lines.append(f"version  {made.stage_version} → {wanted.stage_version}")
+    return lines + input_differences(made, wanted.inputs)
+
+
+def with_known_files(record: Started | None, files: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Given settings in which a file that work was made from goes by the path under which its record knows it."""
+    known = dict(given)
+    for key, name in files.items():
+        if record is None or not isinstance(given.get(key), str):
+            continue
+        path = Path(given[key])
+        if path.is_file() and f"sha256:{sha256_of(path)}" == record.inputs.get(name):
+            known[key] = record.settings[key]
+    return known
 
 
 def refuse(run: Run, stage: str, iteration: int, differences: list[str], given: Mapping[str, Any]) -> NoReturn:

@@ -3,11 +3,8 @@
 This is the state table of `docs/architecture.md`.
 """
 
-import socket
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from activedpo_cli.base.config import with_changes
@@ -19,6 +16,8 @@ from activedpo_cli.base.errors import (
     UsageError,
 )
 from activedpo_cli.base.progress import Progress
+from activedpo_cli.engine.carrying_out import Task, carry_out
+from activedpo_cli.engine.declared import every_setting_of
 from activedpo_cli.engine.differences import (
     all_settings,
     given_differences,
@@ -27,7 +26,7 @@ from activedpo_cli.engine.differences import (
     refuse_changed_fixed_settings,
 )
 from activedpo_cli.engine.intact import check_inputs
-from activedpo_cli.engine.step import Context, Execution, Stage, StageResult, environment, recorded_config
+from activedpo_cli.engine.step import Context, Execution, Stage, StageResult
 from activedpo_cli.store.lock import exclusive
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import Run
@@ -58,7 +57,7 @@ def run_stage(
         raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
     if not force and not rebuild and folder.manifest:
         return _up_to_date(run, stage, iteration, given, execution, progress)
-    with exclusive(run.lock_path(f"{folder.path.parent.name}-{stage.name}"), str(folder.path)):
+    with _StageLock(run, stage.name, iteration) as lock:
         if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
             stage.reopening.adopt_answers(run, stage, iteration, given, progress)
         _set_unknown_aside(run, folder, force, progress)
@@ -68,12 +67,38 @@ def run_stage(
         if target is None:
             return _up_to_date(run, stage, iteration, given, execution, progress)
         try:
-            manifest = _do(run, stage, iteration, given, target, execution, progress)
+            manifest = _do(run, stage, iteration, given, target, execution, progress, lock)
         except KeyboardInterrupt as error:
             raise _saying_what_is_kept(error, target) from error
         if target.path != folder.path:
             swap_in(target, folder, run.stale)
     return StageResult(stage, iteration, folder.path, manifest, was_done=False)
+
+
+class _StageLock:
+    """The lock of a stage: nobody else may begin, finish or discard what is in its folder while it is held."""
+
+    def __init__(self, run: Run, stage: str, iteration: int) -> None:
+        folder = run.stage(stage, iteration)
+        self.path = run.lock_path(f"{folder.path.parent.name}-{stage}")
+        self._what = str(folder.path)
+        self._held = ExitStack()
+
+    def __enter__(self) -> "_StageLock":
+        self._held.enter_context(exclusive(self.path, self._what))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._held.close()
+
+    @contextmanager
+    def given_back(self) -> Iterator[None]:
+        """Let others work beside this process meanwhile; raises BusyError where one of them is closing the stage."""
+        self._held.close()
+        try:
+            yield
+        finally:
+            self.__enter__()
 
 
 def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> KeyboardInterrupt:
@@ -187,12 +212,11 @@ def _is_waiting_for_swap(run: Run, stage: Stage, iteration: int, given: Mapping[
 
 def _differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], record: Started) -> list[str]:
     """What was given, or is there, that is not what begun or finished work was made with."""
-    is_known = given.keys() <= record.settings.keys()  # else what the stage depends on may load torch
-    own = () if is_known else stage.settings(recorded_config(run, record, {}))
+    own = set(every_setting_of(stage.sections)).difference(stage.also)
     differences = given_differences(run, record, given, own)
-    if not isinstance(record, Manifest) and record.stage_version != stage.version:
+    if record.stage_version != stage.version:
         differences.append(f"version of the stage  {record.stage_version} → {stage.version}")
-    return differences + input_differences(record, stage.inputs(run, iteration, recorded_config(run, record, {})))
+    return differences + input_differences(record, stage.inputs(run, iteration, stage.seen(run, record, {})))
 
 
 def _refuse_differences(
@@ -217,17 +241,18 @@ def _do(
     target: StageFolder,
     execution: Execution,
     progress: Progress,
+    lock: _StageLock,
 ) -> Manifest:
     record = target.started
-    config = recorded_config(run, record, given)
+    seen = stage.seen(run, record, given)
     started = record or Started(
         stage=stage.name,
         stage_version=stage.version,
         iteration=iteration,
-        settings=stage.settings(config),
-        inputs=stage.inputs(run, iteration, config),
+        settings=stage.settings(with_changes(run.config, given)),
+        inputs=stage.inputs(run, iteration, seen),
     )
-    context = Context(run, iteration, config, target, execution, progress)
+    context = Context(run, iteration, seen, target, execution, progress)
     if record is None:
         refuse_changed_fixed_settings(run)
         given_differences(run, None, given)
@@ -235,41 +260,21 @@ def _do(
     if record is None:
         stage.check(context)
     kept = {key: value for key, value in given.items() if key not in started.settings} if record else given
-    with _given_settings_kept(run, target, all_settings(config, kept)):
-        target.begin(started)
-        began, clock = datetime.now(UTC), time.monotonic()
-        try:
-            summary = stage.work(context)
-        finally:
-            progress.stop()
-    return target.finish(
-        started,
-        logs=stage.logs,
-        summary=summary,
-        execution=_execution_facts(execution, began, time.monotonic() - clock, resumed=record is not None),
-        environment=environment(),
-    )
+    task = Task(target, started, lock.path.with_suffix(""), stage.logs)
+    unlocked = lock.given_back if stage.shares_work(context) else nullcontext
+    with _given_settings_kept(run, target, all_settings(with_changes(run.config, given), kept)):
+        return carry_out(task, lambda: stage.open(context), execution, progress, unlocked)
 
 
 @contextmanager
 def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -> Iterator[None]:
-    """Write given settings to `config.yaml`; back again when the work fails with nothing made, since they may be why."""
+    """Write given settings to `config.yaml`; back again when the work ends with nothing made, since they may be why."""
     before, changed = run.change_config(given)
     try:
         yield
     except LabelsPendingError:
         raise
-    except Exception:
+    except BaseException:
         if target.discard_if_empty() and changed != before:
             run.restore_config(changed, before)
         raise
-
-
-def _execution_facts(execution: Execution, began: datetime, seconds: float, *, resumed: bool) -> dict[str, Any]:
-    return {
-        "device": execution.device,
-        "host": socket.gethostname(),
-        "started": began.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-        "resumed": resumed,
-    }

@@ -1,7 +1,7 @@
-"""What a stage is, and what all of them build on.
+"""What a step is: the settings and inputs that its result depends on, and the work that makes it.
 
-A stage is a function of its inputs (the outputs of earlier stages, by digest) and of its settings. `runner` brings one to
-its finished state; the six modules named after the stages say only what is particular to them.
+A step is a function of its inputs (what earlier steps made, by digest) and of the settings that it declares. `runner`
+brings one to its finished state; the modules called `step` say only what is particular to theirs.
 """
 
 import platform
@@ -13,10 +13,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from activedpo_cli.base.config import with_changes
+from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import NotReadyError
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.engine.declared import every_setting_of, of_record, of_work_to_come
+from activedpo_cli.engine.units import Work
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
@@ -39,7 +41,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Context:
-    """All that a stage needs to work."""
+    """All that a step needs to work; `config` holds the settings that it declared and nothing else."""
 
     run: Run
     iteration: int
@@ -74,16 +76,21 @@ class Reopening(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage.
+    """A step of an iteration, with a command of its own.
 
     Args:
-        settings: The settings that its result depends on, with dotted keys.
+        settings: The settings that its result depends on, with dotted keys, those filled in that are null in `config.yaml`.
         inputs: Digests of the outputs it reads, by name; raises NotReadyError where one is missing.
-        check: Looks before any work for what would make it fail, and raises the error.
-        work: Fills the folder, skipping what is there already, and returns facts for people (the summary).
+        open: Takes the work up in this process. The work fills the folder, unit by unit where it has units.
         headline: The summary in a few words.
+        check: Looks before any work for what would make it fail, and raises the error.
+        sections: Sections of which it declares every setting, also those that an older record lacks.
+        also: Settings that it reads and its result does not depend on: they are those of `config.yaml`, whenever it works.
         logs: Files that do not identify the result, because they hold times.
+        files: Settings that name a file, and the name of its content among the inputs: the same content under another
+            path is the same.
         work_options: Options that ask for work, and so make no sense once the stage is finished.
+        shares_work: Whether the lock of the stage is given back while its work is done, so that others can work beside it.
         reopening: How `--rebuild` opens it again; None where the stage has nothing to keep and is simply made again.
 
     """
@@ -92,12 +99,28 @@ class Stage:
     version: int
     settings: Callable[[Config], dict[str, Any]]
     inputs: Callable[[Run, int, Config], dict[str, str]]
-    work: Callable[[Context], dict[str, Any]]
+    open: Callable[[Context], Work]
     headline: Callable[[Mapping[str, Any]], str]
     check: Callable[[Context], None] = lambda context: None
+    sections: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
     work_options: tuple[str, ...] = ()
+    shares_work: Callable[[Context], bool] = lambda context: False
     reopening: Reopening | None = None
+
+    def seen(self, run: Run, record: Started | None, given: Mapping[str, Any]) -> Config:
+        """The settings that the stage sees, and no others.
+
+        Those of begun or finished work are its record's, whatever `config.yaml` says today; those of work to come are
+        those of `config.yaml` with the given flags.
+        """
+        today = with_changes(run.config, given)
+        if record is None:
+            return of_work_to_come(today, self.settings(today), self.also)
+        free = {key: value for key, value in flat(today, *SECTIONS).items() if key in self.also}
+        return of_record({**record.settings, **free}, every_setting_of(self.sections))
 
 
 @dataclass(frozen=True)
@@ -168,14 +191,6 @@ def _require_fresh(run: Run, manifest: Manifest) -> None:
                 f"`{manifest.stage}` of iteration {manifest.iteration} is stale: `{name}` has been made again since",
                 hint=f"{command} --force",
             )
-
-
-def recorded_config(run: Run, record: Started | None, given: Mapping[str, Any]) -> Config:
-    """The settings of begun or finished work, or of work to come: `config.yaml` with the given flags.
-
-    Flags that the record does not know, since the result does not depend on them, count in either case.
-    """
-    return with_changes(run.config, {**given, **(record.settings if record else {})})
 
 
 def environment() -> dict[str, str]:

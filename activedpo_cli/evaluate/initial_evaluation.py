@@ -12,8 +12,11 @@ from typing import Any
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.records import EvaluatedResponse, Response, ResponseReward
 from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.differences import differences_of_work
 from activedpo_cli.engine.intact import check_intact
-from activedpo_cli.engine.step import Context, environment
+from activedpo_cli.engine.parts import Part, ensure
+from activedpo_cli.engine.step import Context
+from activedpo_cli.engine.units import Work
 from activedpo_cli.evaluate.measures import reward_measures, text_measures
 from activedpo_cli.generate.sampling import HALVED_NAME
 from activedpo_cli.label.scoring import evaluated_rows, score_responses, scorer_settings, scorers_of
@@ -22,12 +25,12 @@ from activedpo_cli.policy.policy import reference_digest
 from activedpo_cli.store.lock import exclusive
 from activedpo_cli.store.manifest import Started, digest_of
 from activedpo_cli.store.run import Run
-from activedpo_cli.store.stage_folder import set_aside
 
 INITIAL_VERSION = 2
 METRICS_NAME = "metrics.json"
 
-Sample = Callable[[Context], list[Response]]
+Sample = Callable[[Context], Work]
+"""Takes up the sampling of responses to the held-out prompts in a folder."""
 
 
 def sampling_settings(config: Config) -> dict[str, Any]:
@@ -63,13 +66,11 @@ def initial_record(run: Run, config: Config) -> Started:
 def check_same_sampling(run: Run, config: Config) -> None:
     """Raise RefusedError when π_SFT's responses were sampled with other settings: iterations would not compare."""
     record = run.initial_evaluation.manifest
-    if record is None:
-        return
-    differences = [
-        f"{key}  {record.settings.get(key)} → {value}"
-        for key, value in sampling_settings(config).items()
-        if record.settings.get(key) != value
-    ]
+    if record is not None:
+        _refuse_other_sampling(run, differences_of_work(record, initial_record(run, config)))
+
+
+def _refuse_other_sampling(run: Run, differences: list[str]) -> None:
     if differences:
         raise RefusedError(
             "the initial evaluation of this run was made with other settings, and iterations compare only under the "
@@ -83,8 +84,8 @@ def check_same_sampling(run: Run, config: Config) -> None:
 def ensure_initial_evaluation(context: Context, sample: Sample) -> list[EvaluatedResponse]:
     """π_SFT's responses, sampled by `sample` unless they are there, with rewards by this evaluation's scorers."""
     run, folder, scorers = context.run, context.run.initial_evaluation, scorers_of(context.config)
+    responses = _ensure_responses(context, sample)
     with exclusive(run.lock_path("initial-evaluation"), str(folder.path)):
-        responses = _ensure_responses(context, sample)
         rewards, second_rewards = (
             None if spec is None else _ensure_rewards(context, responses, spec) for spec in scorers
         )
@@ -110,18 +111,18 @@ def initial_metrics(rows: Sequence[EvaluatedResponse], scorers: Sequence[str | N
 
 def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
     run, folder = context.run, context.run.initial_evaluation
-    if folder.manifest:
-        check_same_sampling(run, context.config)  # a resumed evaluation, or another that was faster
-        check_intact(run, folder)
-        return [row for name in folder.manifest.outputs for row in folder.read_rows(name, Response)]
-    started = initial_record(run, context.config)
-    if folder.started != started:  # begun with other settings, by an evaluation that failed
-        set_aside(folder, run.stale)
-    folder.begin(started)
-    responses = sample(replace(context, folder=folder))
-    summary = {"responses": len(responses), "prompts": len({row.prompt_id for row in responses})}
-    folder.finish(started, logs=(HALVED_NAME,), summary=summary, execution={}, environment=environment())
-    return responses
+    part = Part(
+        folder=folder,
+        lock=run.lock_path("initial-evaluation"),
+        wanted=initial_record(run, context.config),
+        open=lambda target: sample(replace(context, folder=target)),
+        logs=(HALVED_NAME,),
+        stale=run.stale,
+        check=lambda standing: check_intact(run, standing),
+        refuse=lambda differences: _refuse_other_sampling(run, differences),
+    )
+    made, _ = ensure(part, context.execution, context.progress)
+    return [row for name in made.outputs for row in folder.read_rows(name, Response)]
 
 
 def _ensure_rewards(context: Context, responses: Sequence[Response], scorer: str) -> list[float]:

@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base import discovery
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.records import SPENT_OUTCOMES, Response, response_id
+from activedpo_cli.base.records import SPENT_OUTCOMES, response_id
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.units import Unit, UnitWork
 from activedpo_cli.evaluate.held_out import check_held_out, held_out_inputs, preference_accuracy
 from activedpo_cli.evaluate.initial_evaluation import check_same_sampling, ensure_initial_evaluation, sampling_settings
 from activedpo_cli.evaluate.measures import reward_measures, text_measures
-from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, sample_units
+from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, SamplingUnits
 from activedpo_cli.label.scoring import (
     evaluated_rows,
     logps_of,
     note_scorer,
     score_responses,
+    scorer_by_default,
     scorer_inputs,
-    scorer_of,
     scorer_settings,
     scorers_of,
 )
@@ -41,7 +42,7 @@ def settings(config: Config) -> dict[str, Any]:
         | sampling_settings(config)
         | scorer_settings(config)
         | {
-            "evaluate.scorer": scorer_of(config),
+            "evaluate.scorer": scorer_by_default(config),
             "generate.recorded_eos": config.generate.recorded_eos,
             "train.beta": config.train.beta,
         }
@@ -59,7 +60,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse what could not be measured, or not be compared with π_SFT's responses, before anything is sampled."""
-    if context.config.prompts.eval_prompts == 0:
+    if not context.run.prompts("eval"):
         raise InvalidDataError(
             "the run holds out no prompts, so there is nothing to evaluate on",
             hint="make another run, with `--eval-prompts 100`",
@@ -75,40 +76,92 @@ def check(context: Context) -> None:
     note_scorer(context)
 
 
-def work(context: Context) -> dict[str, Any]:
+class _HeldOutSampling(UnitWork):
+    """Responses of a policy, as it is set, to the held-out prompts; those of π_SFT are all of iteration 0."""
+
+    def __init__(
+        self,
+        context: Context,
+        policy: "PeftModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        prompts: list[EncodedPrompt],
+        iteration: int,
+    ) -> None:
+        seed = context.config.seed
+        self.folder, self.policy = context.folder, policy
+        self.sampling = SamplingUnits(
+            context,
+            policy,
+            tokenizer,
+            prompts,
+            context.config.evaluate,
+            make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
+            seed_of_unit=lambda unit: derive_seed(seed, "evaluate", unit),  # the same in every iteration
+        )
+
+    def counted(self) -> tuple[str, str]:
+        return "responses to prompts", "prompts"
+
+    def units(self) -> list[Unit]:
+        return self.sampling.units()
+
+    def do(self, unit: Unit) -> None:
+        self.sampling.do(unit)
+
+    def finish(self) -> dict[str, Any]:
+        responses = self.sampling.responses()
+        return {"responses": len(responses), "prompts": len({row.prompt_id for row in responses})}
+
+
+class _InitialSampling(_HeldOutSampling):
+    """The same with the adapter switched off."""
+
+    def do(self, unit: Unit) -> None:
+        from activedpo_cli.models.adapters import reference_mode
+
+        with reference_mode(self.policy):
+            self.sampling.do(unit)
+
+
+class _Evaluation(_HeldOutSampling):
     """Sample, score, and compare with iteration 0."""
-    from activedpo_cli.models.adapters import reference_mode
-    from activedpo_cli.models.loading import context_length
 
-    run, config = context.run, context.config
-    policy, tokenizer, _ = load_policy(run, config, context.execution, context.iteration)
-    prompts, too_long = _eval_prompts(context, tokenizer, context_length(policy))
-    if too_long:
-        context.progress.warn(f"{len(too_long)} held-out prompts are too long for the model's context")
+    def __init__(self, context: Context) -> None:
+        from activedpo_cli.models.loading import context_length
 
-    def sample_initial(inner: Context) -> list[Response]:
-        with reference_mode(policy):
-            return _sample(inner, policy, tokenizer, prompts, 0)
+        self._context = context
+        self._policy, self._tokenizer, _ = load_policy(context, context.iteration)
+        prompts, self._too_long = _eval_prompts(context, self._tokenizer, context_length(self._policy))
+        if self._too_long:
+            context.progress.warn(f"{len(self._too_long)} held-out prompts are too long for the model's context")
+        self._initial = ensure_initial_evaluation(
+            context, lambda inner: _InitialSampling(inner, self._policy, self._tokenizer, prompts, 0)
+        )
+        super().__init__(context, self._policy, self._tokenizer, prompts, context.iteration)
 
-    initial = ensure_initial_evaluation(context, sample_initial)
-    responses = _sample(context, policy, tokenizer, prompts, context.iteration)
-    rewards, second_rewards = (
-        None if spec is None else score_responses(context, responses, spec) for spec in scorers_of(config)
-    )
-    logps = logps_of(context, policy, tokenizer, responses, "log π of responses")
-    with reference_mode(policy):
-        ref_logps = logps_of(context, policy, tokenizer, responses, "log π_ref of responses")
-    rows = evaluated_rows(responses, rewards=rewards, second_rewards=second_rewards, logps=logps, ref_logps=ref_logps)
-    context.folder.write_rows("samples.jsonl", rows)
-    metrics = {
-        **reward_measures(rows, initial),
-        **text_measures(rows, initial, pure_sampling=_is_pure_sampling(config)),
-        **preference_accuracy(context, policy, tokenizer),
-        **_facts(context),
-        "eval_prompts_too_long": len(too_long),
-    }
-    context.folder.write_json("metrics.json", metrics)
-    return metrics
+    def finish(self) -> dict[str, Any]:
+        from activedpo_cli.models.adapters import reference_mode
+
+        context, responses = self._context, self.sampling.responses()
+        rewards, second_rewards = (
+            None if spec is None else score_responses(context, responses, spec) for spec in scorers_of(context.config)
+        )
+        logps = logps_of(context, self._policy, self._tokenizer, responses, "log π of responses")
+        with reference_mode(self._policy):
+            ref_logps = logps_of(context, self._policy, self._tokenizer, responses, "log π_ref of responses")
+        rows = evaluated_rows(
+            responses, rewards=rewards, second_rewards=second_rewards, logps=logps, ref_logps=ref_logps
+        )
+        context.folder.write_rows("samples.jsonl", rows)
+        metrics = {
+            **reward_measures(rows, self._initial),
+            **text_measures(rows, self._initial, pure_sampling=_is_pure_sampling(context.config)),
+            **preference_accuracy(context, self._policy, self._tokenizer),
+            **_facts(context),
+            "eval_prompts_too_long": len(self._too_long),
+        }
+        context.folder.write_json("metrics.json", metrics)
+        return metrics
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -153,7 +206,7 @@ def _check_room(context: Context) -> None:
     room_for_all, room_for_one = longest - max(lengths), longest - min(lengths)
     enough = room_for_all if room_for_all > 0 else room_for_one
     room = _max_new_tokens(context.config)
-    origin = " (that of generate)" if context.config.evaluate.max_new_tokens is None else ""
+    origin = " (that of generate)" if room == context.config.generate.max_new_tokens else ""
     raise InvalidDataError(
         f"evaluate.max_new_tokens is {room}{origin}, and no held-out prompt leaves room for it",
         details=[f"the model's context has {longest} tokens, the shortest held-out prompt {min(lengths)}"],
@@ -181,25 +234,6 @@ def _eval_prompts(
     return fitting, too_long
 
 
-def _sample(
-    context: Context,
-    policy: "PeftModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: list[EncodedPrompt],
-    iteration: int,
-) -> list[Response]:
-    seed = context.config.seed
-    return sample_units(
-        context,
-        policy,
-        tokenizer,
-        prompts,
-        context.config.evaluate,
-        make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
-        seed_of_unit=lambda unit: derive_seed(seed, "evaluate", unit),  # the same in every iteration
-    )
-
-
 def _facts(context: Context) -> dict[str, Any]:
     run, iteration = context.run, context.iteration
     selected, initial = run.stage("select", iteration).manifest, run.initial_evaluation.manifest
@@ -208,10 +242,21 @@ def _facts(context: Context) -> dict[str, Any]:
         "iteration": iteration,
         "labels_spent": spent,
         "method": selected.settings["select.method"] if selected else None,
-        "scorer": scorer_of(context.config),
+        "scorer": context.config.evaluate.scorer,
         "second_scorer": context.config.evaluate.second_scorer,
         "initial_evaluation": initial.digest if initial else None,
     }
 
 
-STAGE = Stage("evaluate", 2, settings, inputs, work, headline, check, logs=(HALVED_NAME,))
+STAGE = Stage(
+    "evaluate",
+    2,
+    settings,
+    inputs,
+    _Evaluation,
+    headline,
+    check,
+    sections=("evaluate",),
+    also=("generate.max_new_tokens",),  # only told as where a length comes from that is too large
+    logs=(HALVED_NAME,),
+)

@@ -16,13 +16,13 @@ from activedpo_cli.store.stage_folder import StageFolder
 def borrow_stage(run: Run, stage: Stage, iteration: int, siblings: Iterable[Run]) -> bool:
     """Copy a stage that a sibling finished with the same version, settings and inputs; says whether there was one."""
     run.forget_digests()
-    config = run.config
+    seen = stage.seen(run, None, {})
     wanted = Started(
         stage=stage.name,
         stage_version=stage.version,
         iteration=iteration,
-        settings=stage.settings(config),
-        inputs=stage.inputs(run, iteration, config),
+        settings=stage.settings(run.config),
+        inputs=stage.inputs(run, iteration, seen),
     )
     folder = run.stage(stage.name, iteration)
     if folder.started is not None:

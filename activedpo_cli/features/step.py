@@ -7,7 +7,7 @@ Or of what else a method needs: log-probabilities, and hidden states of π_ref. 
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, get_args
 
 from activedpo_cli.base import discovery
@@ -17,12 +17,11 @@ from activedpo_cli.base.records import ExcludedResponse, FeatureRow, LabelledPai
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Column, Config
 from activedpo_cli.engine.step import Context, Stage, require
-from activedpo_cli.features.exclusions import Exclusions
-from activedpo_cli.features.feature_columns import FeatureColumns, read_excluded
+from activedpo_cli.engine.units import AtOnce, Unit, UnitWork, Work
+from activedpo_cli.features.columns import Exclusions, FeatureColumns, read_excluded
 from activedpo_cli.features.true_scores import check_scores, scores_settings
 from activedpo_cli.label.step import oracle_inputs
 from activedpo_cli.pairs.candidates import (
-    LabelledPair,
     label_inputs,
     labelled_pairs,
     response_inputs,
@@ -91,7 +90,7 @@ def check(context: Context) -> None:
 
 def _check_space(context: Context, width: int) -> None:
     """Refuse columns of `width` numbers a response where the disk does not take them."""
-    pool = len(usable_responses(context.run, context.iteration, context.config))
+    pool = len(_usable_responses(context))
     history = 2 * sum(1 for _ in labelled_pairs(context.run, range(1, context.iteration)))
     needed = (pool + history) * (width + 5) * 4 + SPARE_BYTES
     free = free_bytes(context.run.path)
@@ -103,120 +102,129 @@ def _check_space(context: Context, width: int) -> None:
         )
 
 
-def work(context: Context) -> dict[str, Any]:
-    """Featurize the pool unit by unit, then what was labelled before."""
-    responses = usable_responses(context.run, context.iteration, context.config)
-    summary: dict[str, Any] = {"responses": len(responses), "columns": columns(context.config)}
-    excluded: list[ExcludedResponse] = []
+def _usable_responses(context: Context) -> list[Response]:
+    drop_truncated = context.config.generate.truncated == "drop"
+    return usable_responses(context.run, context.iteration, drop_truncated=drop_truncated)
+
+
+def open_work(context: Context) -> Work:
+    """Featurize unit by unit; where the method needs nothing, only the rows are written down."""
     if columns(context.config):
-        found = _compute(context, responses)
-        excluded = found.excluded
-        summary |= {"labelled": found.labelled, "excluded": len(excluded)}
-        if found.quality is not None:
-            summary["projection"] = found.quality
-    names = {row.response_id for row in excluded}
+        return _Featurizing(context)
+    return AtOnce(lambda: _rows_alone(context))
+
+
+def _rows_alone(context: Context) -> dict[str, Any]:
+    responses = _usable_responses(context)
+    _write_rows(context, responses, [])
+    return {"responses": len(responses), "columns": []}
+
+
+class _Featurizing(UnitWork):
+    """The columns of all responses, unit by unit, and of the pairs labelled earlier."""
+
+    def __init__(self, context: Context) -> None:
+        self.folder, self._context, self._config = context.folder, context, context.config
+        self._columns = columns(context.config)
+        self._responses = _usable_responses(context)
+        self._pairs = list(labelled_pairs(context.run, range(1, context.iteration)))
+        labelled = {r.response_id: r for pair in self._pairs for r in (pair.response_a, pair.response_b)}
+        self._labelled = list(labelled.values())
+        self._source = FeatureColumns(context, self._columns)
+        self._quality = self._measured_quality()
+        self._exclusions = Exclusions(context.progress, len(self._responses) + len(self._labelled))
+        for name in (unit.name for unit in self.units() if self.folder.has(unit.name)):
+            self._exclusions.add(self._excluded(name))
+
+    def counted(self) -> tuple[str, str]:
+        what = "gradients" if "features" in self._columns else ", ".join(self._columns)
+        return f"{what} of responses", "responses"
+
+    def units(self) -> list[Unit]:
+        """A file for `featurize.unit_size` responses each, and one for all that were labelled before."""
+        size = self._config.featurize.unit_size
+        of_pool = [
+            Unit(f"features-{number:05d}.safetensors", len(self._responses[start : start + size]))
+            for number, start in enumerate(range(0, len(self._responses), size))
+        ]
+        return [*of_pool, *([Unit(LABELLED_NAME, len(self._labelled))] if self._pairs else [])]
+
+    def do(self, unit: Unit) -> None:
+        responses = self._responses_of(unit)
+        found = self._source.of(responses)
+        self.folder.write_tensors(unit.name, found.tensors, self._source.header(responses, found.excluded))
+        if self._quality is not None and not self.folder.has(QUALITY_NAME):
+            self.folder.write_json(
+                QUALITY_NAME, self._quality
+            )  # behind a unit, so that a failure leaves nothing behind
+        self._exclusions.add(found.excluded)
+
+    def finish(self) -> dict[str, Any]:
+        summary: dict[str, Any] = {"responses": len(self._responses), "columns": self._columns}
+        excluded = [row for unit in self.units() for row in self._excluded(unit.name)]
+        self._exclusions.check(excluded)  # also those that other processes came upon
+        gone = {row.response_id for row in excluded}
+        if self._quality is not None and not self.folder.has(QUALITY_NAME):
+            self.folder.write_json(QUALITY_NAME, self._quality)
+        summary |= {"labelled": self._write_labelled_rows(gone), "excluded": len(excluded)}
+        if self._quality is not None:
+            summary["projection"] = self._quality
+        _write_rows(self._context, self._responses, excluded)
+        return summary
+
+    def _responses_of(self, unit: Unit) -> Sequence[Response]:
+        if unit.name == LABELLED_NAME:
+            return self._labelled
+        start = int(unit.name.removesuffix(".safetensors").rpartition("-")[2]) * self._config.featurize.unit_size
+        return self._responses[start : start + unit.size]
+
+    def _excluded(self, name: str) -> list[ExcludedResponse]:
+        return read_excluded(self.folder.read_tensor_metadata(name))
+
+    def _write_labelled_rows(self, gone: set[str]) -> int:
+        """Which rows belong to which labelled pair; one of an excluded response has none, and so no part in V.
+
+        Returns the number of pairs that have rows.
+        """
+        if not self._pairs:
+            return 0
+        row_of = {r.response_id: row for row, r in enumerate(self._labelled) if r.response_id not in gone}
+        rows = [
+            LabelledPairRow(pair_id=pair.outcome.pair_id, row_a=row_of[a], row_b=row_of[b])
+            for pair in self._pairs
+            if (a := pair.response_a.response_id) in row_of and (b := pair.response_b.response_id) in row_of
+        ]
+        self.folder.write_rows("labelled.jsonl", rows)
+        return len(rows)
+
+    def _measured_quality(self) -> dict[str, Any] | None:
+        """How well the projection keeps angles, measured on a few responses before all others; warns where it does not."""
+        if "features" not in self._columns:
+            return None
+        if self.folder.has(QUALITY_NAME):
+            known: dict[str, Any] = self.folder.read_json(QUALITY_NAME)
+            return known
+        draw = random.Random(derive_seed(self._config.seed, "projection-quality", self._context.iteration))
+        sample = draw.sample(self._responses, min(QUALITY_SAMPLE, len(self._responses)))
+        quality = self._source.quality(sample)
+        if quality is None:
+            return None
+        if not quality.is_good:
+            self._context.progress.warn(
+                f"angles between projected gradients are off by {quality.cosine_rmse:.4f}, "
+                f"{quality.cosine_rmse / quality.dense:.1f} times what a dense projection would have; "
+                f"{self._source.advice()} brings that down"
+            )
+        return asdict(quality)
+
+
+def _write_rows(context: Context, responses: Sequence[Response], excluded: Sequence[ExcludedResponse]) -> None:
+    """Which row of the columns belongs to which response, and which responses have none."""
+    gone = {row.response_id for row in excluded}
     rows = [FeatureRow(row=i, response_id=r.response_id, prompt_id=r.prompt_id) for i, r in enumerate(responses)]
     if excluded:
         context.folder.write_rows("excluded.jsonl", sorted(excluded, key=lambda row: row.response_id))
-    # Last, so that a failure before the first unit leaves nothing behind.
-    context.folder.write_rows("rows.jsonl", [row for row in rows if row.response_id not in names])
-    return summary
-
-
-@dataclass(frozen=True)
-class _Computed:
-    """Pairs labelled earlier, the responses left out, and how good the projection is where that was measured."""
-
-    labelled: int
-    excluded: list[ExcludedResponse]
-    quality: dict[str, Any] | None
-
-
-def _compute(context: Context, responses: Sequence[Response]) -> _Computed:
-    """The columns of all responses, unit by unit, and of the pairs labelled earlier."""
-    source = FeatureColumns(context, columns(context.config))
-    pairs = list(labelled_pairs(context.run, range(1, context.iteration)))
-    labelled = list({r.response_id: r for pair in pairs for r in (pair.response_a, pair.response_b)}.values())
-    quality = _quality(context, source, responses)
-    exclusions = Exclusions(context.progress, len(responses) + len(labelled))
-    size = context.config.featurize.unit_size
-    starts = range(0, len(responses), size)
-    units = {f"features-{unit:05d}.safetensors": responses[s : s + size] for unit, s in enumerate(starts)}
-    missing = {name: unit for name, unit in units.items() if not context.folder.has(name)}
-    for name in (name for name in units if name not in missing):
-        exclusions.add(read_excluded(context.folder.read_tensor_metadata(name)))
-    done = len(responses) - sum(map(len, missing.values()))
-    context.progress.start(f"{_what(context.config)} of responses", len(responses), "responses", done)
-    for name, unit in missing.items():
-        exclusions.add(_write(context, source, name, unit))
-        context.progress.advance(len(unit))
-    context.progress.stop()
-    if quality is not None and not context.folder.has(QUALITY_NAME):
-        context.folder.write_json(QUALITY_NAME, quality)  # behind the first unit, like all else
-    kept = _featurize_labelled(context, source, pairs, labelled, exclusions)
-    return _Computed(kept, exclusions.rows, quality)
-
-
-def _write(
-    context: Context, source: FeatureColumns, name: str, responses: Sequence[Response]
-) -> list[ExcludedResponse]:
-    found = source.of(responses)
-    context.folder.write_tensors(name, found.tensors, source.header(responses, found.excluded))
-    return found.excluded
-
-
-def _what(config: Config) -> str:
-    return "gradients" if "features" in columns(config) else ", ".join(columns(config))
-
-
-def _featurize_labelled(
-    context: Context,
-    source: FeatureColumns,
-    pairs: Sequence[LabelledPair],
-    responses: Sequence[Response],
-    exclusions: Exclusions,
-) -> int:
-    """Columns of what was labelled before; a pair of an excluded response has no row, and so no part in V.
-
-    Returns the number of pairs that have one.
-    """
-    if not pairs:
-        return 0
-    if not context.folder.has(LABELLED_NAME):
-        context.progress.start(f"{_what(context.config)} of labelled responses", len(responses), "responses")
-        _write(context, source, LABELLED_NAME, responses)
-        context.progress.stop()
-    excluded = read_excluded(context.folder.read_tensor_metadata(LABELLED_NAME))
-    exclusions.add(excluded)
-    gone = {row.response_id for row in excluded}
-    row_of = {response.response_id: row for row, response in enumerate(responses) if response.response_id not in gone}
-    rows = [
-        LabelledPairRow(pair_id=p.outcome.pair_id, row_a=row_of[a], row_b=row_of[b])
-        for p in pairs
-        if (a := p.response_a.response_id) in row_of and (b := p.response_b.response_id) in row_of
-    ]
-    context.folder.write_rows("labelled.jsonl", rows)
-    return len(rows)
-
-
-def _quality(context: Context, source: FeatureColumns, responses: Sequence[Response]) -> dict[str, Any] | None:
-    """How well the projection keeps angles, measured on a few responses before all others; warns where it does not."""
-    if "features" not in columns(context.config):
-        return None
-    if context.folder.has(QUALITY_NAME):
-        found: dict[str, Any] = context.folder.read_json(QUALITY_NAME)
-        return found
-    draw = random.Random(derive_seed(context.config.seed, "projection-quality", context.iteration))
-    quality = source.quality(draw.sample(responses, min(QUALITY_SAMPLE, len(responses))))
-    if quality is None:
-        return None
-    if not quality.is_good:
-        context.progress.warn(
-            f"angles between projected gradients are off by {quality.cosine_rmse:.4f}, "
-            f"{quality.cosine_rmse / quality.dense:.1f} times what a dense projection would have; "
-            f"{source.advice()} brings that down"
-        )
-    return asdict(quality)
+    context.folder.write_rows("rows.jsonl", [row for row in rows if row.response_id not in gone])
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -230,4 +238,14 @@ def headline(summary: Mapping[str, Any]) -> str:
     return text
 
 
-STAGE = Stage("featurize", 3, settings, inputs, work, headline, check)
+STAGE = Stage(
+    "featurize",
+    3,
+    settings,
+    inputs,
+    open_work,
+    headline,
+    check,
+    sections=("adapter", "featurize"),
+    also=("featurize.gradient_checkpointing",),
+)

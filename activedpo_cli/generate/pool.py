@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response
 from activedpo_cli.base.settings import Config
+from activedpo_cli.engine import parts
+from activedpo_cli.engine.differences import differences_of_work, with_known_files
 from activedpo_cli.engine.intact import check_intact
-from activedpo_cli.engine.step import Context, environment
+from activedpo_cli.engine.parts import Part
+from activedpo_cli.engine.step import Context
+from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.models.resolve import ModelLocation
 from activedpo_cli.pairs.candidates import pairable, pairs_by_prompt
 from activedpo_cli.policy.policy import model_location, reference_digest
 from activedpo_cli.store.files import sha256_of
-from activedpo_cli.store.lock import exclusive
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import Run
-from activedpo_cli.store.stage_folder import set_aside
+from activedpo_cli.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     from activedpo_cli.generate.backends._gathering import RecordedPrompt
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 POOL_VERSION = 1
 FILE = "responses file"
 """The name of the file among the inputs."""
+FILES = {"generate.responses": FILE}
 
 
 def file_digest(run: Run, config: Config) -> str:
@@ -44,7 +48,8 @@ def file_digest(run: Run, config: Config) -> str:
 def check(run: Run, config: Config) -> None:
     """Refuse another file, or another way to read it, than the pool was made with that iterations were drawn from."""
     if run.pool.manifest and _is_drawn_from(run):
-        _refuse(_differences(run.pool.manifest, _settings(config), file_digest(run, config)))
+        wanted = _wanted(run, _settings(config), file_digest(run, config))
+        _refuse(differences_of_work(run.pool.manifest, wanted, FILES))
 
 
 def with_known_file(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,42 +57,43 @@ def with_known_file(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises RefusedError when iterations were drawn from the pool and the content of the file given now is another.
     """
-    manifest, given = run.pool.manifest, dict(given)
+    manifest = run.pool.manifest
     if manifest is None or not given.get("generate.responses"):
-        return given
+        return dict(given)
     path, known = Path(given["generate.responses"]), manifest.settings["generate.responses"]
-    if path.is_file():
-        digest = f"sha256:{sha256_of(path)}"
-        if digest != manifest.inputs[FILE]:
-            if _is_drawn_from(run):
-                _refuse(_differences(manifest, {**manifest.settings, "generate.responses": str(path)}, digest))
-            return given
-    elif path.absolute() != Path(known).absolute():
-        return given
-    return given | {"generate.responses": known}
+    if not path.is_file():
+        return {**given, "generate.responses": known} if path.absolute() == Path(known).absolute() else dict(given)
+    digest = f"sha256:{sha256_of(path)}"
+    if digest != manifest.inputs[FILE] and _is_drawn_from(run):
+        changed = {**manifest.settings, "generate.responses": str(path)}
+        _refuse(differences_of_work(manifest, _wanted(run, changed, digest), FILES))
+    return with_known_files(manifest, FILES, given)
 
 
 def ensure(context: Context) -> None:
     """Make the pool if it is not there yet; one made otherwise, from which nothing was drawn, is moved to `.stale/`."""
-    run, config, stage = context.run, context.config, context.folder.started
+    run, stage = context.run, context.folder.started
     assert stage is not None
-    with exclusive(run.lock_path("pool"), str(run.pool.path)):
-        digest = stage.inputs[FILE]
-        if run.pool.manifest:
-            if not _differences(run.pool.manifest, _settings(config), digest):
-                check_intact(run, run.pool)
-                return
-            set_aside(run.pool, run.stale)
-        started = Started(
-            stage="pool",
-            stage_version=POOL_VERSION,
-            iteration=0,
-            settings=_settings(config),
-            inputs={FILE: digest, "prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
-        )
-        run.pool.begin(started)
-        summary = _fill(context)
-        run.pool.finish(started, logs=(), summary=summary, execution={}, environment=environment())
+    pool = Part(
+        folder=run.pool,
+        lock=run.lock_path("pool"),
+        wanted=_wanted(run, _settings(context.config), stage.inputs[FILE]),
+        open=lambda folder: AtOnce(lambda: _fill(context, folder)),
+        files=FILES,
+        stale=run.stale,
+        check=lambda folder: check_intact(run, folder),
+    )
+    parts.ensure(pool, context.execution, context.progress)
+
+
+def _wanted(run: Run, settings: Mapping[str, Any], digest: str) -> Started:
+    return Started(
+        stage="pool",
+        stage_version=POOL_VERSION,
+        iteration=0,
+        settings=dict(settings),
+        inputs={FILE: digest, "prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
+    )
 
 
 def pairable_prompts(run: Run, config: Config) -> dict[str, int]:
@@ -96,7 +102,7 @@ def pairable_prompts(run: Run, config: Config) -> dict[str, int]:
     given = pairs_by_prompt(run) if config.generate.recorded_pairs == "given" else None
     for prompt_id, group in groupby(run.pool_responses(), key=lambda response: response.prompt_id):
         responses = list(group)
-        if pairable(responses, config, given):
+        if pairable(responses, given, drop_truncated=config.generate.truncated == "drop"):
             found[prompt_id] = len(responses)
     return found
 
@@ -106,14 +112,6 @@ def _is_drawn_from(run: Run) -> bool:
     folders = [run.stage("generate", iteration) for iteration in run.iterations()]
     records = [folder.manifest or folder.started for folder in folders]
     return any(record is not None and record.settings.get("generate.responses") for record in records)
-
-
-def _differences(made: Started, settings: Mapping[str, Any], digest: str) -> list[str]:
-    as_before = {"generate.recorded_pairs": "all"}  # what a pool was made with that says nothing about it
-    recorded, wanted = {**as_before, **made.settings, FILE: made.inputs[FILE]}, {**settings, FILE: digest}
-    if recorded[FILE] == digest:
-        recorded["generate.responses"] = wanted["generate.responses"]  # the same file under another path
-    return [f"{key}  {recorded[key]} → {value}" for key, value in wanted.items() if recorded[key] != value]
 
 
 def _refuse(differences: list[str]) -> None:
@@ -134,7 +132,7 @@ def _settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _fill(context: Context) -> dict[str, Any]:
+def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     from activedpo_cli.generate.backends._recorded import match_to_prompts, read_recorded, read_recorded_pairs
 
     assert context.config.generate.responses is not None
@@ -150,8 +148,8 @@ def _fill(context: Context) -> dict[str, Any]:
         for preference in match.preferences
         if preference.response_a_id in kept and preference.response_b_id in kept
     ]
-    context.run.pool.write_rows("responses.jsonl", responses)
-    context.run.pool.write_rows("preferences.jsonl", preferences)
+    folder.write_rows("responses.jsonl", responses)
+    folder.write_rows("preferences.jsonl", preferences)
     facts = {
         "responses": len(responses),
         "too_long": counts["too_long"],
@@ -160,14 +158,18 @@ def _fill(context: Context) -> dict[str, Any]:
         "unmatched_prompts_in_file": match.unmatched,
     }
     if read is not None:
-        facts |= _keep_pairs(context, read, match.pairs, dropped)
+        facts |= _keep_pairs(context, folder, read, match.pairs, dropped)
     if read is None or match.unmatched:
         _tell_of_responses(context, facts)
     return facts
 
 
 def _keep_pairs(
-    context: Context, read: "RecordedPairs", pairs: Sequence[GivenPair], dropped: Mapping[str, str]
+    context: Context,
+    folder: StageFolder,
+    read: "RecordedPairs",
+    pairs: Sequence[GivenPair],
+    dropped: Mapping[str, str],
 ) -> dict[str, Any]:
     """Store the pairs both of whose responses were kept, and the rows that are none, and say how many there are."""
     fitting = []
@@ -178,8 +180,8 @@ def _keep_pairs(
         else:
             read.left_out.add(reason, pair.line)
     left_out = [LeftOutRow(line=line, reason=why) for why, lines in read.left_out.lines.items() for line in lines]
-    context.run.pool.write_rows("pairs.jsonl", fitting)
-    context.run.pool.write_rows("left-out.jsonl", sorted(left_out, key=lambda row: row.line))
+    folder.write_rows("pairs.jsonl", fitting)
+    folder.write_rows("left-out.jsonl", sorted(left_out, key=lambda row: row.line))
     s = "" if read.rows == 1 else "s"
     said = f"{read.rows} row{s} of {context.config.generate.responses}: {len(fitting)} candidates"
     if left_out:

@@ -10,6 +10,7 @@ from activedpo_cli.base.records import Response
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import EvaluateSettings, GenerateSettings
 from activedpo_cli.engine.step import Context
+from activedpo_cli.engine.units import Unit
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,40 +29,56 @@ class EncodedPrompt:
     token_ids: list[int]
 
 
-def sample_units(
-    context: Context,
-    policy: "PreTrainedModel | PeftModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: Sequence[EncodedPrompt],
-    settings: GenerateSettings | EvaluateSettings,
-    *,
-    make_id: Callable[[str, int], str],
-    seed_of_unit: Callable[[int], int],
-) -> list[Response]:
-    """All responses, those of units finished earlier read from their files.
+@dataclass(frozen=True)
+class SamplingUnits:
+    """Responses to prompts, a batch of prompts for each unit; generate and evaluate build on it.
 
     A unit is sampled as one batch with its own seed, so that neither an interruption nor the order of units changes it.
     Where memory does not suffice for it, it is sampled in halves, which is told and written down: that changes it.
+
+    Attributes:
+        context: Of the step whose folder the units' files are in.
+        policy: What answers, as it is set.
+        tokenizer: Turns its tokens into text.
+        prompts: In the order of work.
+        settings: How many responses of which length, and how they are drawn.
+        make_id: The id of a prompt's response by the prompt's id and the response's index.
+        seed_of_unit: By the unit's number.
+
     """
-    units = [prompts[start : start + settings.unit_size] for start in range(0, len(prompts), settings.unit_size)]
-    names = [f"responses-{unit:05d}.jsonl" for unit in range(len(units))]
-    present = [context.folder.has(name) for name in names]
-    done = sum(len(unit) for unit, there in zip(units, present, strict=True) if there)
-    context.progress.start("responses to prompts", len(prompts), "prompts", done)
-    responses: list[Response] = []
-    for number, (unit, name, there) in enumerate(zip(units, names, present, strict=True)):
-        if not there:
-            batches = _in_batches_that_fit(
-                lambda part, seed: _sample_batch(context, policy, tokenizer, part, settings, make_id, seed),
-                unit,
-                seed_of_unit(number),
-            )
-            _note_batches(context, number, [len({row.prompt_id for row in batch}) for batch in batches])
-            context.folder.write_rows(name, [row for batch in batches for row in batch])
-            context.progress.advance(len(unit))
-        responses += context.folder.read_rows(name, Response)
-    context.progress.stop()
-    return responses
+
+    context: Context
+    policy: "PreTrainedModel | PeftModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    prompts: Sequence[EncodedPrompt]
+    settings: GenerateSettings | EvaluateSettings
+    make_id: Callable[[str, int], str]
+    seed_of_unit: Callable[[int], int]
+
+    def units(self) -> list[Unit]:
+        """The units in order."""
+        size = self.settings.unit_size
+        return [
+            Unit(f"responses-{number:05d}.jsonl", len(self.prompts[start : start + size]), self.seed_of_unit(number))
+            for number, start in enumerate(range(0, len(self.prompts), size))
+        ]
+
+    def do(self, unit: Unit) -> None:
+        """Sample one unit and store its responses."""
+        number = int(unit.name.removesuffix(".jsonl").rpartition("-")[2])
+        start = number * self.settings.unit_size
+        prompts = self.prompts[start : start + unit.size]
+        assert unit.seed is not None
+        batches = _in_batches_that_fit(self._sample, prompts, unit.seed)
+        _note_batches(self.context, number, [len({row.prompt_id for row in batch}) for batch in batches])
+        self.context.folder.write_rows(unit.name, [row for batch in batches for row in batch])
+
+    def responses(self) -> list[Response]:
+        """Those of all units, from their files."""
+        return [row for unit in self.units() for row in self.context.folder.read_rows(unit.name, Response)]
+
+    def _sample(self, prompts: Sequence[EncodedPrompt], seed: int) -> list[Response]:
+        return _sample_batch(self.context, self.policy, self.tokenizer, prompts, self.settings, self.make_id, seed)
 
 
 def _in_batches_that_fit(

@@ -10,9 +10,10 @@ from activedpo_cli.base.records import Prompt, Response, response_id
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.units import AtOnce, Unit, UnitWork, Work
 from activedpo_cli.generate import pool
-from activedpo_cli.generate.drawing import draw_prompts
-from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, sample_units
+from activedpo_cli.generate.drawing import DrawnPrompts, draw_prompts
+from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, SamplingUnits
 from activedpo_cli.policy.policy import load_policy, load_reference, reference_digest
 from activedpo_cli.store.run import Run
 
@@ -54,9 +55,11 @@ def check(context: Context) -> None:
         pool.check(context.run, context.config)
 
 
-def work(context: Context) -> dict[str, Any]:
+def open_work(context: Context) -> Work:
     """Draw the prompts and sample, or take the drawn prompts' responses from the pool."""
-    return _from_pool(context) if context.config.generate.responses else _from_policy(context)
+    if context.config.generate.responses:
+        return AtOnce(lambda: _from_pool(context))
+    return _Sampling(context)
 
 
 def _from_pool(context: Context) -> dict[str, Any]:
@@ -81,33 +84,56 @@ def _check_score_field(context: Context) -> None:
         )
 
 
-def _from_policy(context: Context) -> dict[str, Any]:
-    from activedpo_cli.models.encoding import encode_prompt
-    from activedpo_cli.models.loading import context_length
+class _Sampling(UnitWork):
+    """Responses of θ_{t−1} to drawn prompts."""
 
-    run, config, iteration = context.run, context.config, context.iteration
-    policy, tokenizer = _current_policy(context)
-    _check_sampling(context, policy, tokenizer)
-    context_tokens = context_length(policy)
-    encoded: dict[str, list[int]] = {}
+    def __init__(self, context: Context) -> None:
+        self.folder, self._context = context.folder, context
+        self._policy, self._tokenizer = _current_policy(context)
+        _check_sampling(context, self._policy, self._tokenizer)
+        seed, iteration = context.config.seed, context.iteration
+        self._drawn, prompts = self._draw()
+        self._sampling = SamplingUnits(
+            context,
+            self._policy,
+            self._tokenizer,
+            prompts,
+            context.config.generate,
+            make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
+            seed_of_unit=lambda unit: derive_seed(seed, "generate", iteration, unit),
+        )
 
-    def fits(prompt: Prompt) -> bool:
-        encoded[prompt.prompt_id] = encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
-        needed = len(encoded[prompt.prompt_id]) + config.generate.max_new_tokens
-        return context_tokens is None or needed <= context_tokens
+    def counted(self) -> tuple[str, str]:
+        return "responses to prompts", "prompts"
 
-    drawn = draw_prompts(context, run.prompts("train"), fits)
-    context.folder.write_json("prompts.json", {"source": "policy"} | drawn.as_json())
-    units = sample_units(
-        context,
-        policy,
-        tokenizer,
-        [EncodedPrompt(prompt.prompt_id, encoded[prompt.prompt_id]) for prompt in drawn.prompts],
-        config.generate,
-        make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
-        seed_of_unit=lambda unit: derive_seed(config.seed, "generate", iteration, unit),
-    )
-    return _summary(units) | {"prompts": len(drawn.prompts), "prompts_too_long": len(drawn.too_long)}
+    def units(self) -> list[Unit]:
+        return self._sampling.units()
+
+    def do(self, unit: Unit) -> None:
+        self._sampling.do(unit)
+
+    def finish(self) -> dict[str, Any]:
+        drawn = self._drawn
+        facts = {"prompts": len(drawn.prompts), "prompts_too_long": len(drawn.too_long)}
+        return _summary(self._sampling.responses()) | facts
+
+    def _draw(self) -> tuple[DrawnPrompts, list[EncodedPrompt]]:
+        """The prompts of the iteration, written down, and their tokens."""
+        from activedpo_cli.models.encoding import encode_prompt
+        from activedpo_cli.models.loading import context_length
+
+        context, config = self._context, self._context.config
+        longest = context_length(self._policy)
+        encoded: dict[str, list[int]] = {}
+
+        def fits(prompt: Prompt) -> bool:
+            tokens = encode_prompt(self._tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
+            encoded[prompt.prompt_id] = tokens
+            return longest is None or len(tokens) + config.generate.max_new_tokens <= longest
+
+        drawn = draw_prompts(context, context.run.prompts("train"), fits)
+        context.folder.write_json("prompts.json", {"source": "policy"} | drawn.as_json())
+        return drawn, [EncodedPrompt(prompt.prompt_id, encoded[prompt.prompt_id]) for prompt in drawn.prompts]
 
 
 def _check_sampling(
@@ -125,7 +151,7 @@ def _current_policy(context: Context) -> "tuple[PreTrainedModel | PeftModel, Pre
     if context.iteration == 1:
         reference = load_reference(context.run, context.config, context.execution)
         return reference.model, reference.tokenizer
-    policy, tokenizer, _ = load_policy(context.run, context.config, context.execution, context.iteration - 1)
+    policy, tokenizer, _ = load_policy(context, context.iteration - 1)
     return policy, tokenizer
 
 
@@ -144,4 +170,16 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"{summary['responses']} responses to {summary['prompts']} prompts"
 
 
-STAGE = Stage("generate", 1, settings, inputs, work, headline, check, logs=(HALVED_NAME,))
+STAGE = Stage(
+    "generate",
+    1,
+    settings,
+    inputs,
+    open_work,
+    headline,
+    check,
+    sections=("generate",),
+    logs=(HALVED_NAME,),
+    also=("label.score_field",),  # only told when no response has it
+    files=pool.FILES,
+)

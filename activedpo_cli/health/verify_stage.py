@@ -6,7 +6,7 @@ from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, NotReady
 from activedpo_cli.engine.differences import input_differences
 from activedpo_cli.engine.intact import is_kept_beside
 from activedpo_cli.engine.repairs import LOG_NAME, repair_of_shared, repair_of_stage
-from activedpo_cli.engine.step import STAGE_INPUT, foreign_reasons, recorded_config
+from activedpo_cli.engine.step import STAGE_INPUT, foreign_reasons
 from activedpo_cli.health.findings import Findings
 from activedpo_cli.health.verify_rewards import verify_rewards
 from activedpo_cli.run.command import load_stage
@@ -149,7 +149,8 @@ def _changed_outside(run: Run, name: str, iteration: int, record: Manifest, find
     if not outside or name not in (*STAGES, SFT):
         return []
     try:
-        now = load_stage(name).inputs(run, iteration, recorded_config(run, record, {}))
+        stage = load_stage(name)
+        now = stage.inputs(run, iteration, stage.seen(run, record, {}))
     except (NotReadyError, InvalidDataError):
         return []  # said where it is
     except OracleNotFoundError as error:

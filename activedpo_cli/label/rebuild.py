@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import Label, OutcomeRow
 from activedpo_cli.engine.differences import all_settings
 from activedpo_cli.engine.repairs import OUTCOMES_NAME
-from activedpo_cli.engine.step import Stage, recorded_config
+from activedpo_cli.engine.step import Stage
 from activedpo_cli.store import files, manifest
 from activedpo_cli.store.audit import file_fault
 from activedpo_cli.store.manifest import MANIFEST_NAME, Started
@@ -75,7 +76,7 @@ def adopt_answers(run: Run, stage: Stage, iteration: int, given: Mapping[str, An
     name, InvalidDataError where an answer is not intact.
     """
     folder = run.stage(stage.name, iteration)
-    config = recorded_config(run, None, given)
+    config = with_changes(run.config, given)
     others = {label.oracle for label in folder.label_log().labels().values()} - {config.label.oracle}
     if others:
         raise RefusedError(
@@ -88,7 +89,7 @@ def adopt_answers(run: Run, stage: Stage, iteration: int, given: Mapping[str, An
         stage_version=stage.version,
         iteration=iteration,
         settings=stage.settings(config),
-        inputs=stage.inputs(run, iteration, config),
+        inputs=stage.inputs(run, iteration, stage.seen(run, None, given)),
     )
     run.change_config(all_settings(config, given))
     manifest.write_started(folder.path, started)

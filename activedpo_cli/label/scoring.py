@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 LOGPS_BATCH = 16
 
 
-def scorer_of(config: Config) -> str | None:
-    """Who scores: `evaluate.scorer`, else the label oracle where it can score new text, else nobody."""
+def scorer_by_default(config: Config) -> str | None:
+    """Who will score: `evaluate.scorer`, else the label oracle where it can score new text, else nobody."""
     if config.evaluate.scorer is not None:
         return config.evaluate.scorer
     name, _ = parse_spec(config.label.oracle)
@@ -28,8 +28,8 @@ def scorer_of(config: Config) -> str | None:
 
 
 def scorers_of(config: Config) -> tuple[str | None, str | None]:
-    """The scorer and the second one; None where nobody scores."""
-    return scorer_of(config), config.evaluate.second_scorer
+    """The scorer and the second one by the settings of an evaluation, who scores filled in; None where nobody does."""
+    return config.evaluate.scorer, config.evaluate.second_scorer
 
 
 def scorer_settings(config: Config) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def scorer_inputs(config: Config) -> dict[str, str]:
 
 def note_scorer(context: Context) -> None:
     """Say when rewards will be missing, or when those of an earlier iteration came from somebody else."""
-    scorer = scorer_of(context.config)
+    scorer = context.config.evaluate.scorer
     records = (context.run.stage("evaluate", t).manifest for t in range(context.iteration - 1, 0, -1))
     before = next((record for record in records if record and record.settings["evaluate.scorer"]), None)
     known = before.settings["evaluate.scorer"] if before else None

@@ -15,6 +15,7 @@ from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Prefer
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.label import rebuild
 from activedpo_cli.label.asking import ask_people
 from activedpo_cli.oracles.base import (
@@ -215,9 +216,10 @@ STAGE = Stage(
     1,
     settings,
     inputs,
-    work,
+    lambda context: AtOnce(lambda: work(context)),
     headline,
     check,
+    sections=("label",),
     logs=("labels.jsonl", *TORN_NAMES),
     work_options=("import", "export"),
     reopening=rebuild,

@@ -47,25 +47,25 @@ def label_inputs(run: Run, iterations: Sequence[int]) -> dict[str, str]:
     return digests
 
 
-def usable_responses(run: Run, iteration: int, config: Config) -> list[Response]:
+def usable_responses(run: Run, iteration: int, *, drop_truncated: bool) -> list[Response]:
     """The responses of an iteration that can be part of a pair, in order.
 
-    Empty responses, repetitions of a response to the same prompt and, with `generate.truncated: drop`, cut-off ones are
-    left out; so is the only usable response to a prompt.
+    Empty responses, repetitions of a response to the same prompt and, where asked for, cut-off ones are left out; so is
+    the only usable response to a prompt.
     """
     given = given_pairs(run, iteration)
     return [
         response
         for _, group in groupby(run.responses(iteration), key=lambda response: response.prompt_id)
-        for response in pairable(list(group), config, given)
+        for response in pairable(list(group), given, drop_truncated=drop_truncated)
     ]
 
 
 def pairable(
-    responses: Sequence[Response], config: Config, given: Mapping[str, Sequence[GivenPair]] | None
+    responses: Sequence[Response], given: Mapping[str, Sequence[GivenPair]] | None, *, drop_truncated: bool
 ) -> list[Response]:
     """Of the responses to ONE prompt those that can be part of a pair; where pairs were `given`, of one of these."""
-    indices = usable_indices(*_texts_and_ends(responses), config.generate.truncated == "drop")
+    indices = usable_indices(*_texts_and_ends(responses), drop_truncated)
     usable = [responses[index] for index in indices]
     if given is None:
         return usable if len(usable) > 1 else []
@@ -75,9 +75,15 @@ def pairable(
     return [response for response in usable if response.response_id in paired]
 
 
-def with_times_sampled(responses: Sequence[Response], config: Config) -> Iterator[tuple[Response, int]]:
+def truncated_were_dropped(run: Run, iteration: int) -> bool:
+    """Whether *featurize* of an iteration left cut-off responses out, whatever `config.yaml` says of those to come."""
+    record = run.stage("featurize", iteration).manifest
+    return record is not None and record.settings.get("generate.truncated") == "drop"
+
+
+def with_times_sampled(responses: Sequence[Response], *, drop_truncated: bool) -> Iterator[tuple[Response, int]]:
     """Of the responses to ONE prompt those that a pair may hold, each with how often its text was sampled."""
-    known = *_texts_and_ends(responses), config.generate.truncated == "drop"
+    known = *_texts_and_ends(responses), drop_truncated
     for index, number in zip(usable_indices(*known), times_sampled(*known), strict=True):
         yield responses[index], number
 

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import NotReadyError, RefusedError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.differences import differences_of_work
 from activedpo_cli.engine.intact import check_intact
-from activedpo_cli.engine.step import Execution, environment
-from activedpo_cli.store.lock import exclusive
+from activedpo_cli.engine.parts import Part, ensure
+from activedpo_cli.engine.step import Context, Execution
+from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.store.manifest import MANIFEST_NAME, Started
 from activedpo_cli.store.run import SFT, Run
-from activedpo_cli.store.stage_folder import set_aside
+from activedpo_cli.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     import torch
@@ -90,15 +94,16 @@ def load_base(where: tuple[str, str | None], config: Config, execution: Executio
 
 
 def load_policy(
-    run: Run, config: Config, execution: Execution, after_iteration: int, *, trainable: bool = False
+    context: Context, after_iteration: int, *, trainable: bool = False
 ) -> "tuple[PeftModel, PreTrainedTokenizerBase, torch.device]":
     """Load θ after an iteration (0: the initial adapter) on top of π_ref; returns policy, tokenizer and device."""
     from activedpo_cli.models.adapters import attach_adapter
 
+    run, config, execution, progress = context.run, context.config, context.execution, context.progress
     reference = load_reference(run, config, execution)
     try:
         if after_iteration == 0:
-            ensure_initial_adapter(run, config, reference.model)
+            ensure_initial_adapter(run, config, reference.model, execution, progress)
         policy = attach_adapter(reference.model, run.adapter_path(after_iteration), trainable=trainable)
     except BaseException:
         if execution.kept is not None:
@@ -111,8 +116,25 @@ def load_policy(
 
 def check_adapter_settings(run: Run, config: Config) -> None:
     """Raise RefusedError when the run's adapter was made with other settings than these, and something with it."""
-    differences = _adapter_differences(run, config)
-    if differences and _adapter_is_in_use(run):
+    made = run.initial_adapter.manifest
+    if made is not None:
+        _refuse_other_adapter(run, differences_of_work(made, _wanted_adapter(run, config)))
+
+
+def _wanted_adapter(run: Run, config: Config) -> Started:
+    return Started(
+        stage="initial-adapter",
+        stage_version=ADAPTER_VERSION,
+        iteration=0,
+        settings={"seed": config.seed, **flat(config, "adapter")},
+        inputs={"reference": reference_digest(run)},
+    )
+
+
+def _refuse_other_adapter(run: Run, differences: list[str]) -> None:
+    """One that a failed command left behind, with which no stage was finished, binds nobody."""
+    stages = (run.stage(name, iteration) for iteration in run.iterations() for name in ("featurize", "train"))
+    if differences and any(stage.has(MANIFEST_NAME) for stage in stages):
         raise RefusedError(
             "the run's adapter was made with other settings, which are fixed once it is made",
             details=differences,
@@ -120,61 +142,34 @@ def check_adapter_settings(run: Run, config: Config) -> None:
         )
 
 
-def _adapter_differences(run: Run, config: Config) -> list[str]:
-    manifest = run.initial_adapter.manifest
-    if manifest is None:
-        return []
-    made_with = manifest.settings
-    return [
-        f"{key}  {made_with[key]} → {value}"
-        for key, value in flat(config, "adapter").items()
-        if made_with[key] != value
-    ]
-
-
-def _adapter_is_in_use(run: Run) -> bool:
-    """Whether a stage was finished with the adapter; one that a failed command left behind binds nobody."""
-    stages = (run.stage(name, iteration) for iteration in run.iterations() for name in ("featurize", "train"))
-    return any(stage.has(MANIFEST_NAME) for stage in stages)
-
-
-def ensure_initial_adapter(run: Run, config: Config, base_model: "PreTrainedModel") -> None:
+def ensure_initial_adapter(
+    run: Run, config: Config, base_model: "PreTrainedModel", execution: Execution, progress: Progress
+) -> None:
     """Make the seeded initial adapter (B = 0) if it is not there yet; featurize and train both start from it.
 
     One with other settings, with which nothing was finished, is moved to `.stale/`.
     """
-    if run.initial_adapter.manifest and not _adapter_differences(run, config):
-        check_intact(run, run.initial_adapter)
-        return
-    with exclusive(run.lock_path("initial-adapter"), str(run.initial_adapter.path)):
-        _make_initial_adapter(run, config, base_model)
-
-
-def _make_initial_adapter(run: Run, config: Config, base_model: "PreTrainedModel") -> None:
-    from activedpo_cli.base.seeds import derive_seed
     from activedpo_cli.models.adapters import create_initial_adapter
 
-    folder = run.initial_adapter
-    if folder.manifest:
-        if not _adapter_differences(run, config):  # another process has made it since
-            return
-        check_adapter_settings(run, config)
-        set_aside(folder, run.stale)
-    started = Started(
-        stage="initial-adapter",
-        stage_version=ADAPTER_VERSION,
-        iteration=0,
-        settings={"seed": config.seed, **flat(config, "adapter")},
-        inputs={"reference": reference_digest(run)},
-    )
-    folder.begin(started)
     seed = derive_seed(config.seed, "initial-adapter")
 
     def save(destination: Path) -> None:
         create_initial_adapter(base_model, config.adapter, seed=seed, destination=destination, base_name=base_name(run))
 
-    folder.write_folder("adapter", save)
-    folder.finish(started, logs=(), summary={}, execution={}, environment=environment())
+    def make(folder: StageFolder) -> dict[str, Any]:
+        folder.write_folder("adapter", save)
+        return {}
+
+    adapter = Part(
+        folder=run.initial_adapter,
+        lock=run.lock_path("initial-adapter"),
+        wanted=_wanted_adapter(run, config),
+        open=lambda folder: AtOnce(lambda: make(folder)),
+        stale=run.stale,
+        check=lambda folder: check_intact(run, folder),
+        refuse=lambda differences: _refuse_other_adapter(run, differences),
+    )
+    ensure(adapter, execution, progress)
 
 
 def reference_digest(run: Run) -> str:

@@ -11,7 +11,7 @@ from activedpo_cli.engine.differences import all_settings, given_differences, re
 from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.engine.runner import run_stage
 from activedpo_cli.engine.step import Execution, StageResult
-from activedpo_cli.label.scoring import scorers_of
+from activedpo_cli.label.scoring import scorer_by_default
 from activedpo_cli.oracles.base import oracle_identity
 from activedpo_cli.run.command import changeable, load_stage, refuse_foreign_sft
 from activedpo_cli.run.create import RunRequest, discard, find_run
@@ -132,7 +132,9 @@ def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
             refuse(run, name, iteration, differences, given)
     if is_select_missing:
         method_settings(config)
-    specs = {config.label.oracle, *scorers_of(config)} if is_label_missing else set()
+    specs = (
+        {config.label.oracle, scorer_by_default(config), config.evaluate.second_scorer} if is_label_missing else set()
+    )
     for spec in sorted(spec for spec in specs if spec):
         oracle_identity(spec, config.label)  # raises for code that is not there, before hours of work
 

@@ -201,7 +201,10 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
 
 def _check_enough_left(run: Run, config: Config, pool: Path) -> None:
     """Refuse, before features are computed, a budget that too few pairs are left for: too long ones, unanswerable ones."""
-    usable = {response.response_id for response in usable_responses(run, 1, config)}
+    usable = {
+        response.response_id
+        for response in usable_responses(run, 1, drop_truncated=config.generate.truncated == "drop")
+    }
     is_answerable = answerable(run, 1, config)
     left = Counter(
         pair.prompt_id

@@ -7,7 +7,6 @@ from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, NotReadyError, OracleNotFoundError
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, input_differences
-from activedpo_cli.engine.step import recorded_config
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import SFT, STAGES, Run
@@ -106,7 +105,7 @@ def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> lis
     if stage.name == "select" and _is_deleted(run, iteration):
         return []  # as for the stages that follow, which pass over what was deleted
     try:
-        return input_differences(record, stage.inputs(run, iteration, recorded_config(run, record, {})))
+        return input_differences(record, stage.inputs(run, iteration, stage.seen(run, record, {})))
     except NotReadyError as error:
         return [error.message]
     except OracleNotFoundError:

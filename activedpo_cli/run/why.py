@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.base.records import FeatureRow, LabelledPairRow, Response, SelectedPair, pair_id, prompt_as_text
 from activedpo_cli.base.settings import Config
-from activedpo_cli.engine.step import recorded_config, require
+from activedpo_cli.engine.step import require
 from activedpo_cli.pairs.candidates import CandidatePair, label_inputs, labelled_pairs
+from activedpo_cli.run.command import load_stage
 from activedpo_cli.run.show import label_text, pair_place
 from activedpo_cli.select.candidate_table import candidate_table, command_for_columns, features_of, stored_columns
 from activedpo_cli.select.frozen_history import frozen_labelled
@@ -44,7 +45,7 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
     if name_a == name_b:
         raise UsageError(f"`{pair}` is one response, not a pair")
     record = run.stage("select", number).manifest
-    config = recorded_config(run, record, {})
+    config = load_stage("select").seen(run, record, {})
     for needed in range(1 if config.select.history == "frozen" else number, number + 1):
         _require_features(run, needed)
     batch = run.stage("select", number).read_rows("selection.jsonl", SelectedPair) if record else []

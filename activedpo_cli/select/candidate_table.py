@@ -9,8 +9,8 @@ from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import FeatureRow, OutcomeRow
 from activedpo_cli.base.settings import Column, Config
 from activedpo_cli.engine.step import require
-from activedpo_cli.features.feature_columns import computed_columns
-from activedpo_cli.pairs.candidates import CandidatePair, outcomes, with_times_sampled
+from activedpo_cli.features.columns import computed_columns
+from activedpo_cli.pairs.candidates import CandidatePair, outcomes, truncated_were_dropped, with_times_sampled
 from activedpo_cli.select.frozen_history import frozen_labelled
 from activedpo_cli.store.feature_files import read_columns, read_labelled
 from activedpo_cli.store.run import Run
@@ -62,10 +62,12 @@ def candidate_table(
         prompt_index=prompt_index(pairs),
         **_for_methods(columns, config.select.normalise),
         texts=_texts(run, iteration, len(next(iter(columns.values()), ()))) if with_texts else None,
-        times_sampled=_times_sampled(run, iteration, config, len(columns["logps"])) if "logps" in columns else None,
+        times_sampled=_times_sampled(run, iteration, len(columns["logps"])) if "logps" in columns else None,
         labelled=_labelled(run, iteration, config),
         normalise_pairs=config.select.normalise == "pair",
-        beta=config.train.beta,
+        beta=config.train.beta
+        if hasattr(config, "train")
+        else Candidates.beta,  # it is declared where a method needs it
     )
 
 
@@ -105,14 +107,15 @@ def _texts(run: Run, iteration: int, computed_rows: int) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _times_sampled(run: Run, iteration: int, config: Config, computed_rows: int) -> "Tensor":
+def _times_sampled(run: Run, iteration: int, computed_rows: int) -> "Tensor":
     """For each row of the columns how often its text was sampled: copies were generated, but never featurized."""
     import torch
 
+    drop_truncated = truncated_were_dropped(run, iteration)
     counts = {
         response.response_id: number
         for _, group in groupby(run.responses(iteration), key=lambda response: response.prompt_id)
-        for response, number in with_times_sampled(list(group), config)
+        for response, number in with_times_sampled(list(group), drop_truncated=drop_truncated)
     }
     found = torch.ones(computed_rows, dtype=torch.int64)
     for row in run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow):

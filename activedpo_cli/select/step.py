@@ -10,6 +10,7 @@ from activedpo_cli.base.records import SelectedPair
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.pairs.candidates import candidate_pairs, label_inputs, response_inputs
 from activedpo_cli.select.candidate_table import (
     READ_BY_SELECT,
@@ -172,4 +173,6 @@ def _score_tensors(candidates: "Candidates", chosen: "Selection") -> "dict[str, 
     return {"candidate_rows": rows, "rank": ranks, "score": scores}
 
 
-STAGE = Stage("select", 1, settings, inputs, work, headline, check)
+STAGE = Stage(
+    "select", 1, settings, inputs, lambda context: AtOnce(lambda: work(context)), headline, check, sections=("select",)
+)

@@ -64,6 +64,25 @@ def waiting(path: Path, seconds: float = 30.0) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Try to hold a lock for as long as one unit of work takes; yields whether it is ours, and never waits."""
+    from filelock import Timeout
+
+    files.make_folder(path.parent)
+    lock = _kernel_lock(path, 0)
+    try:
+        with _locks_needed(path):
+            lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
 def _kernel_lock(path: Path, seconds: float) -> "FileLock":
     """A lock that dies with its process. Where there are none, a file that merely exists must not stand for one."""
     from filelock import FileLock

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,9 @@ from activedpo_cli.store.tensors import count_tensor_rows
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 STARTED_NAME = "started.json"
+ATTEMPTS_NAME = ".attempts.json"
+RECORD_NAMES = (MANIFEST_NAME, STARTED_NAME, ATTEMPTS_NAME)
+"""Files of a step's folder that say how its other files were made, and are not made by the step."""
 
 
 class OutputFile(BaseModel):
@@ -68,6 +74,45 @@ class Manifest(Started):
         return digest_of({name: output.sha256 for name, output in self.outputs.items()})
 
 
+@dataclass(frozen=True)
+class Attempts:
+    """How often work was taken up until it was finished, and how long the attempts before the last one worked.
+
+    Attributes:
+        number: Attempts, the one that is under way included.
+        seconds_before: Of all earlier ones together, each until the last file that it left.
+        began: When the one under way began, in seconds since 1970.
+
+    """
+
+    number: int
+    seconds_before: float
+    began: float
+
+
+def note_attempt(folder: Path) -> None:
+    """Note that work is taken up now, and how long the attempt before worked, if there was one."""
+    before = read_attempts(folder)
+    number, seconds = (before.number, before.seconds_before) if before else (0, 0.0)
+    if before is not None:
+        newest = max((path.stat().st_mtime for path in _files_below(folder)), default=before.began)
+        seconds += max(newest - before.began, 0.0)
+    noted = Attempts(number + 1, round(seconds, 3), round(time.time(), 3))
+    write_bytes(folder / ATTEMPTS_NAME, json.dumps(asdict(noted)).encode() + b"\n")
+
+
+def read_attempts(folder: Path) -> Attempts | None:
+    """The attempts that were noted of unfinished work; None where none were, or where the note is damaged."""
+    try:
+        return Attempts(**json.loads((folder / ATTEMPTS_NAME).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and path.name != ATTEMPTS_NAME)
+
+
 def digest_of(value: Any) -> str:
     """`sha256:…` of a value's canonical JSON."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -98,6 +143,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare a stage finished."""
     checksum = digest_of(manifest.model_dump(by_alias=True, exclude={"checksum"}))
     write_bytes(folder / MANIFEST_NAME, _encode(manifest.model_copy(update={"checksum": checksum})))
+    remove(folder / ATTEMPTS_NAME)
     remove(folder / STARTED_NAME)
 
 

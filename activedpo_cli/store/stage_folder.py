@@ -41,6 +41,7 @@ class StageFolder:
         files.sweep_temporaries(self.path)
         if self.started is None:
             manifest.write_started(self.path, started)
+        manifest.note_attempt(self.path)
 
     def reopen(self) -> None:
         """Take back that the stage is finished; its files stay, and are what it goes on from."""
@@ -52,9 +53,10 @@ class StageFolder:
     def discard_if_empty(self) -> bool:
         """Take `begin` back if nothing has been made since, so that other settings can be tried; says whether it did."""
         files.sweep_temporaries(self.path)
-        if [path.name for path in self.path.iterdir()] != [manifest.STARTED_NAME]:
+        if any(path.name not in manifest.RECORD_NAMES for path in self.path.iterdir()) or self.manifest:
             return False
-        files.remove(self.path / manifest.STARTED_NAME)
+        for name in (manifest.ATTEMPTS_NAME, manifest.STARTED_NAME):
+            files.remove(self.path / name)
         files.remove_empty_folder(self.path)
         if not any(self.path.parent.iterdir()):
             files.remove_empty_folder(self.path.parent)
@@ -157,11 +159,18 @@ class StageFolder:
     def finish(
         self, started: Started, *, logs: tuple[str, ...], summary: dict, execution: dict, environment: dict
     ) -> Manifest:
-        """Describe every file and declare the stage finished."""
+        """Describe every file and declare the stage finished.
+
+        `execution` gets the number of attempts, and of its `seconds` those of earlier attempts are a part.
+        """
         raise_if_requested()
+        attempts = manifest.read_attempts(self.path)
+        if attempts is not None and "seconds" in execution:
+            seconds = round(attempts.seconds_before + execution["seconds"], 3)
+            execution = {**execution, "seconds": seconds, "attempts": attempts.number}
         files.sweep_temporaries(self.path)
         names = [path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()]
-        names = [name for name in names if name not in (manifest.STARTED_NAME, manifest.MANIFEST_NAME)]
+        names = [name for name in names if name not in manifest.RECORD_NAMES]
         record = Manifest(
             **started.model_dump(),
             outputs=manifest.describe_files(self.path, [name for name in names if name not in logs]),

@@ -10,7 +10,9 @@ from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import AdapterSettings, Config
 from activedpo_cli.base.tables import check_file
+from activedpo_cli.engine.differences import with_known_files
 from activedpo_cli.engine.step import Context, Stage
+from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.policy.policy import BaseWeights, load_base, weights_location
 from activedpo_cli.store.files import sha256_of
 from activedpo_cli.store.run import SFT, Run
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 DATA = "data"
 """The name of the file among the inputs."""
+FILES = {"sft.data": DATA}
 MODEL, BASE, METRICS, HELD_OUT, BEFORE = "model", "base.json", "metrics.jsonl", "held-out.jsonl", "before.jsonl"
 CHECKPOINTS = "checkpoint-*"
 WEIGHTS = f"reference/{SFT}/{MODEL}"
@@ -72,12 +75,7 @@ def refuse_late(run: Run) -> None:
 
 def with_known_data(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     """Given settings in which the file that *sft* was made from goes by the path under which it is recorded."""
-    record = run.stage(SFT, 0).manifest or run.stage(SFT, 0).started
-    if record is None or not isinstance(given.get("sft.data"), str):
-        return dict(given)
-    path = Path(given["sft.data"])
-    is_same = path.is_file() and f"sha256:{sha256_of(path)}" == record.inputs[DATA]
-    return {**given, "sft.data": record.settings["sft.data"]} if is_same else dict(given)
+    return with_known_files(run.stage(SFT, 0).manifest or run.stage(SFT, 0).started, FILES, given)
 
 
 def work(context: Context) -> dict[str, Any]:
@@ -290,4 +288,16 @@ def _per_token(losses: Sequence[float], examples: "Sequence[SFTExample]") -> flo
     return sum(losses) / sum(example.learnt_tokens for example in examples) if examples else None
 
 
-STAGE = Stage(SFT, 1, settings, inputs, work, headline, check, logs=(METRICS,))
+STAGE = Stage(
+    SFT,
+    1,
+    settings,
+    inputs,
+    lambda context: AtOnce(lambda: work(context)),
+    headline,
+    check,
+    sections=(SFT,),
+    also=IRRELEVANT,
+    logs=(METRICS,),
+    files=FILES,
+)

@@ -9,6 +9,7 @@ from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.pairs.candidates import LabelledPair, label_inputs, labelled_pairs, outcomes
 from activedpo_cli.policy.policy import base_name, check_adapter_settings, load_policy, reference_digest
 from activedpo_cli.store.run import Run
@@ -57,7 +58,7 @@ def work(context: Context) -> dict[str, Any]:
     run, config, iteration = context.run, context.config, context.iteration
     examples = _examples(context)
     start = iteration - 1 if config.train.start == "previous" else 0
-    policy, tokenizer, device = load_policy(run, config, context.execution, start, trainable=True)
+    policy, tokenizer, device = load_policy(context, start, trainable=True)
     context.progress.start("DPO", planned_steps(len(examples), config.train), "steps")
     with context.folder.scratch() as scratch:
         result = train_dpo(
@@ -138,4 +139,14 @@ def _example(context: Context, pair: LabelledPair) -> "DPOExample | None":
     )
 
 
-STAGE = Stage("train", 1, settings, inputs, work, headline, check, logs=("metrics.jsonl",))
+STAGE = Stage(
+    "train",
+    1,
+    settings,
+    inputs,
+    lambda context: AtOnce(lambda: work(context)),
+    headline,
+    check,
+    sections=("adapter", "train"),
+    logs=("metrics.jsonl",),
+)

@@ -15,7 +15,7 @@ def digests(run: Path) -> dict[str, str]:
 
 def test_a_failed_featurize_does_not_fix_the_adapter(new_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from activedpo_cli.base.errors import ActiveDPOError
-    from activedpo_cli.features.feature_columns import FeatureColumns
+    from activedpo_cli.features.columns import FeatureColumns
 
     def out_of_memory(self: object, responses: object) -> None:
         raise ActiveDPOError("out of memory")

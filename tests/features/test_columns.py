@@ -14,7 +14,7 @@ from command_line import done, manifest, on, outputs, refused, rows
 from safetensors.torch import load_file
 from small_runs import small_run
 
-from activedpo_cli.features import exclusions
+from activedpo_cli.features import columns
 from activedpo_cli.gradients.featurizer import Featurizer
 from activedpo_cli.select.methods import random as random_method
 from activedpo_cli.select.methods.base import Candidates, Selection
@@ -164,7 +164,7 @@ def test_a_method_is_given_the_answers(columns_run: Path, seen: Callable[[Path, 
 def test_texts_stay_with_their_rows_behind_an_excluded_response(
     columns_run: Path, seen: Callable[[Path, int], Candidates], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exclusions, "TOLERATED_SHARE", 0.5)
+    monkeypatch.setattr(columns, "TOLERATED_SHARE", 0.5)
     real = Featurizer.forward
 
     def spoiled(self: Featurizer, given: Any, **asked: bool) -> Any:

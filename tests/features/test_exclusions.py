@@ -11,7 +11,7 @@ import torch
 from command_line import done, manifest, on, outputs, refused, rows
 from safetensors.torch import load_file
 
-from activedpo_cli.features import exclusions
+from activedpo_cli.features import columns
 from activedpo_cli.gradients.featurizer import Featurizer
 from activedpo_cli.reports.selection_data import candidate_couples
 from activedpo_cli.store.manifest import Started
@@ -52,7 +52,7 @@ def featurized(run: Path, iteration: int) -> list[str]:
 def test_it_is_named_counted_and_forms_no_pair(
     value: float, new_run: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exclusions, "TOLERATED_SHARE", 0.1)
+    monkeypatch.setattr(columns, "TOLERATED_SHARE", 0.1)
     done(*on(new_run, "generate"))
     done(*on(new_run, "featurize"))
     everybody = featurized(new_run, 1)
@@ -78,7 +78,7 @@ def test_it_is_named_counted_and_forms_no_pair(
 
 def test_rows_still_point_at_their_features(new_run: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hole in the rows must not shift the features of those behind it: every other pick has the score it had."""
-    monkeypatch.setattr(exclusions, "TOLERATED_SHARE", 0.1)
+    monkeypatch.setattr(columns, "TOLERATED_SHARE", 0.1)
     done(*on(new_run, "generate"))
     done(*on(new_run, "featurize"))
     done(*on(new_run, "select"), "--budget", 1)
@@ -106,7 +106,7 @@ def test_more_than_one_in_a_hundred_stop_the_stage(new_run: Path, spoil: Spoil) 
 
 
 def test_a_pair_labelled_before_leaves_v(finished: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exclusions, "TOLERATED_SHARE", 0.2)
+    monkeypatch.setattr(columns, "TOLERATED_SHARE", 0.2)
     folder = finished / "iter-002" / "featurize"
     before = rows(folder / "labelled.jsonl")
     labelled = {row["pair_id"]: row for row in rows(finished / "iter-001" / "label" / "outcomes.jsonl")}
@@ -122,7 +122,7 @@ def test_a_pair_labelled_before_leaves_v(finished: Path, spoil: Spoil, monkeypat
 def test_what_was_left_out_is_remembered_over_an_interruption(
     new_run: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exclusions, "TOLERATED_SHARE", 0.2)
+    monkeypatch.setattr(columns, "TOLERATED_SHARE", 0.2)
     done(*on(new_run, "generate"))
     names = [json.loads(line)["response_id"] for line in first_unit(new_run)]
     spoil(new_run, 1, [names[0]], float("nan"))
@@ -147,7 +147,7 @@ def test_the_report_still_joins_scores_and_responses(
     finished: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of features have a hole where a response was left out; what comes behind it keeps its row."""
-    monkeypatch.setattr(exclusions, "TOLERATED_SHARE", 0.2)
+    monkeypatch.setattr(columns, "TOLERATED_SHARE", 0.2)
     gone = featurized(finished, 2)[0]
     spoil(finished, 2, [gone], float("nan"))
     done(*on(finished, "featurize"), "--iteration", 2, "--force", "--quiet")

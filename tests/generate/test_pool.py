@@ -188,8 +188,8 @@ def test_a_file_edited_in_place_is_noticed_when_it_is_given_again(pool_run: Path
     try:
         file.write_text(good.replace("answer 7 ", "Answer 7 "))
         for t in (3, 4):
-            assert "responses file  sha256:" in refused(3, *on(run, "generate", iteration=t), "--responses", file)
-        assert "responses file  sha256:" in refused(3, *on(run, "run"), "--responses", file)
+            assert "input responses file  " in refused(3, *on(run, "generate", iteration=t), "--responses", file)
+        assert "input responses file  " in refused(3, *on(run, "run"), "--responses", file)
         done(*on(run, "generate", iteration=3))
         assert snapshot(run) == before
         file.unlink()

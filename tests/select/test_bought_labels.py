@@ -162,7 +162,7 @@ def test_whatever_is_sampled_every_pair_can_be_trained_on(sampled: list[list[int
         for index, tokens in enumerate(sampled)
     ]  # fmt: skip
     config = Config.model_validate({"generate": {"truncated": "drop" if drop else "keep"}})
-    usable = pairable(responses, config, None)
+    usable = pairable(responses, None, drop_truncated=config.generate.truncated == "drop")
     assert all(response.text.strip() for response in usable)
     for a, b in all_pairs(range(len(usable))):
         for chosen, rejected in ((usable[a], usable[b]), (usable[b], usable[a])):

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
+from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import ExcludedResponse, Response
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.engine.step import Context
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from activedpo_cli.gradients.featurizer import Row
     from activedpo_cli.gradients.quality import ProjectionQuality
+
+
+TOLERATED_SHARE = 0.01
+"""Of responses that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class FeatureColumns:
 
         self._context, self._settings, self._columns = context, context.config.featurize, set(columns)
         self._is_reference = context.iteration == 1  # the initial adapter has B = 0
-        policy, tokenizer, device = load_policy(context.run, context.config, context.execution, context.iteration - 1)
+        policy, tokenizer, device = load_policy(context, context.iteration - 1)
         self._seed = derive_seed(context.config.seed, "projection")  # the same in every iteration
         self._policy = policy
         self._featurizer = Featurizer(
@@ -122,6 +127,32 @@ class FeatureColumns:
             )
         ref_logps = found.logps if known is None else known
         return _computed(ref_logps=ref_logps, hidden=found.hidden, mean_hidden=found.mean_hidden)
+
+
+class Exclusions:
+    """Responses left out because what was computed of them is not finite: each is named, and too many stop the stage."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total = progress, total
+        self._rows: list[ExcludedResponse] = []
+
+    def add(self, rows: Sequence[ExcludedResponse]) -> None:
+        """Note further responses; raises InvalidDataError once they are more than one in a hundred."""
+        for row in rows:
+            self._progress.warn(f"`{row.response_id}` is left out: its {', '.join(row.columns)} are not finite")
+        self._rows += rows
+        self.check(self._rows)
+
+    def check(self, rows: Sequence[ExcludedResponse]) -> None:
+        """Raise InvalidDataError where so many are left out."""
+        if len(rows) > TOLERATED_SHARE * self._total:
+            raise InvalidDataError(
+                f"{len(rows)} of {self._total} responses are not finite, more than {TOLERATED_SHARE:.0%}",
+                details=[f"{row.response_id}: {', '.join(row.columns)}" for row in rows[:5]],
+                hint="after an iteration of training the policy has probably diverged: look at `rewards/margins` and "
+                "`grad_norm` in metrics.jsonl of train, and train with a smaller --learning-rate; before any, try "
+                "`--dtype float32` in a new run",
+            )
 
 
 def computed_columns(asked_for: Sequence[str]) -> set[str]:

@@ -1,0 +1,72 @@
+"""Do the work of a step in its folder, from its begin to its manifest, whoever asked for it."""
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from activedpo_cli.base.errors import BusyError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.engine.step import Execution, environment
+from activedpo_cli.engine.units import Work
+from activedpo_cli.store.manifest import Manifest, Started
+from activedpo_cli.store.stage_folder import StageFolder
+
+
+@dataclass(frozen=True)
+class Task:
+    """Work in a folder.
+
+    Attributes:
+        folder: Where its files are to be.
+        started: What identifies it.
+        claims: Folder of the locks by which its units are claimed.
+        logs: Files that do not identify the result, because they hold times.
+
+    """
+
+    folder: StageFolder
+    started: Started
+    claims: Path
+    logs: tuple[str, ...] = ()
+
+
+def carry_out(
+    task: Task,
+    open_work: Callable[[], Work],
+    execution: Execution,
+    progress: Progress,
+    unlocked: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Manifest:
+    """Begin or go on, do what is missing, and finish; the caller holds the lock of the folder.
+
+    `unlocked` gives that lock back while units are done, where others may work beside this process. Raises BusyError where
+    they still do when this one has nothing left to do: whoever comes last finishes.
+    """
+    folder = task.folder
+    is_resumed = folder.started is not None
+    folder.begin(task.started)
+    began, clock = datetime.now(UTC), time.monotonic()
+    try:
+        work = open_work()
+        with unlocked():
+            is_all_there = work.do_what_is_missing(task.claims, progress)
+        made = folder.manifest  # by a process that worked beside this one, and came last
+        if made is not None:
+            return made
+        if not is_all_there:
+            raise BusyError(f"other processes work on what is missing in `{folder.path}`; the last of them finishes it")
+        summary = work.finish()
+    finally:
+        progress.stop()
+    facts = {
+        "device": execution.device,
+        "host": socket.gethostname(),
+        "started": began.isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - clock, 3),
+        "resumed": is_resumed,
+    }
+    return folder.finish(task.started, logs=task.logs, summary=summary, execution=facts, environment=environment())

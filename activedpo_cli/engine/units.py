@@ -1,0 +1,103 @@
+"""The units of a step's work: named, seeded, claimed, skipped when they are there.
+
+A unit is done by whoever claims it first, by a kernel lock that dies with its process; its file appears whole, so its
+presence says that it is done. Who sees that all units are there may finish the step. One process is the case of a single
+claimer; several may call `do_units` on one folder at the same time, in one machine or on a shared file system, and need
+no word between them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from activedpo_cli.base.progress import Progress, shown
+from activedpo_cli.store.lock import claimed
+from activedpo_cli.store.stage_folder import StageFolder
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of the work that is done as a whole.
+
+    Attributes:
+        name: Its file in the step's folder.
+        size: How many of the things that are counted it holds.
+        seed: Of everything random in it, so that neither order nor interruption changes it; None where nothing is.
+
+    """
+
+    name: str
+    size: int = 1
+    seed: int | None = None
+
+
+class Work(Protocol):
+    """A step at work in one process."""
+
+    def do_what_is_missing(self, claims: Path, progress: Progress) -> bool:
+        """Do all that is not there and that no other process does; says whether everything is there now."""
+        ...
+
+    def finish(self) -> dict[str, Any]:
+        """Leave the results in the folder, and return facts for people (the summary)."""
+        ...
+
+
+class UnitWork(Work, Protocol):
+    """Work that is cut into units. What these share, such as a loaded model, is kept in it and made when first used."""
+
+    folder: StageFolder
+
+    def counted(self) -> tuple[str, str]:
+        """What is done, and the things that are counted, as `("responses to prompts", "prompts")`."""
+        ...
+
+    def units(self) -> Sequence[Unit]:
+        """All units, in the order of work; the same in every process and after every interruption."""
+        ...
+
+    def do(self, unit: Unit) -> None:
+        """Make one unit's file."""
+        ...
+
+    def do_what_is_missing(self, claims: Path, progress: Progress) -> bool:
+        """Do every unit that is not there and that nobody else has claimed."""
+        return do_units(self, claims, progress)
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """Work that is not cut into units: it begins again, or goes on by means of its own."""
+
+    work: Callable[[], dict[str, Any]]
+
+    def do_what_is_missing(self, claims: Path, progress: Progress) -> bool:
+        """Nothing: all of the work is its end."""
+        return True
+
+    def finish(self) -> dict[str, Any]:
+        """All of the work."""
+        return self.work()
+
+
+def do_units(work: UnitWork, claims: Path, progress: Progress) -> bool:
+    """Do every unit that is not there and that nobody else has claimed; says whether all are there now.
+
+    Args:
+        work: What is cut into units.
+        claims: Folder of the lock files by which units are claimed.
+        progress: Is told how many of the counted things are there.
+
+    """
+    folder, units = work.folder, work.units()
+    missing = [unit for unit in units if not folder.has(unit.name)]
+    total = sum(unit.size for unit in units)
+    label, things = work.counted()
+    with shown(progress, label, total, things, total - sum(unit.size for unit in missing)) as advance:
+        for unit in missing:
+            with claimed(claims / f"{unit.name}.lock") as is_ours:
+                if is_ours and not folder.has(unit.name):  # another process may have made it since
+                    work.do(unit)
+                    advance(unit.size)
+    return all(folder.has(unit.name) for unit in units)
