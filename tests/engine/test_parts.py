@@ -1,0 +1,134 @@
+"""Parts that steps build on: made once, known again, made anew when they would come out otherwise, never half there."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from activedpo_cli.base.errors import BusyError, RefusedError
+from activedpo_cli.base.progress import SilentProgress
+from activedpo_cli.engine.parts import Part, ensure
+from activedpo_cli.engine.step import Execution
+from activedpo_cli.engine.units import AtOnce
+from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.manifest import Manifest, Started
+from activedpo_cli.store.stage_folder import StageFolder
+
+
+def part(place: Path, text: str, **changes: Any) -> Part:
+    def make(folder: StageFolder) -> dict[str, Any]:
+        folder.write_json("text.json", text)
+        return {"text": text}
+
+    wanted = Started(stage="part", stage_version=1, iteration=0, settings={"seed": len(text)}, inputs={"text": text})
+    made = Part(
+        folder=StageFolder(place / "part"),
+        lock=place / ".locks" / "part.lock",
+        wanted=wanted,
+        open=lambda folder: AtOnce(lambda: make(folder)),
+    )
+    return replace(made, **changes)
+
+
+def made(wanted: Part, *, force: bool = False) -> tuple[Manifest, bool]:
+    return ensure(wanted, Execution(), SilentProgress(), force=force)
+
+
+def content(place: Path) -> str:
+    return StageFolder(place / "part").read_json("text.json")
+
+
+def test_it_is_made_once_and_again_when_it_would_differ(tmp_path: Path) -> None:
+    first, was_made = made(part(tmp_path, "one"))
+    assert was_made
+    again, was_made = made(part(tmp_path, "one"))
+    assert (again.digest, was_made) == (first.digest, False)
+    assert made(part(tmp_path, "two"))[1]
+    assert content(tmp_path) == "two"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".locks", "part"]
+
+
+def test_force_makes_it_again(tmp_path: Path) -> None:
+    made(part(tmp_path, "one"))
+    assert made(part(tmp_path, "one"), force=True)[1]
+
+
+def test_what_it_replaces_is_kept_where_it_may_be_worth_it(tmp_path: Path) -> None:
+    made(part(tmp_path, "one", stale=tmp_path / ".stale"))
+    made(part(tmp_path, "two", stale=tmp_path / ".stale"))
+    (kept,) = (tmp_path / ".stale").iterdir()
+    assert StageFolder(kept).read_json("text.json") == "one"
+
+
+def test_another_version_makes_it_again(tmp_path: Path) -> None:
+    old = part(tmp_path, "one")
+    made(old)
+    assert made(replace(old, wanted=old.wanted.model_copy(update={"stage_version": 2})))[1]
+
+
+def test_one_that_may_not_be_replaced_stays(tmp_path: Path) -> None:
+    def refuse(differences: list[str]) -> None:
+        raise RefusedError("no", details=differences)
+
+    made(part(tmp_path, "one"))
+    with pytest.raises(RefusedError) as error:
+        made(part(tmp_path, "other", refuse=refuse))
+    assert error.value.details[0] == "seed  3 → 5"
+    assert content(tmp_path) == "one"
+
+
+def test_the_same_file_under_another_path_is_the_same(tmp_path: Path) -> None:
+    def of(path: str, digest: str) -> Part:
+        wanted = Started(
+            stage="part", stage_version=1, iteration=0, settings={"sft.data": path}, inputs={"data": digest}
+        )
+        return part(tmp_path, path, wanted=wanted, files={"sft.data": "data"})
+
+    made(of("here.jsonl", "sha256:a"))
+    assert not made(of("there.jsonl", "sha256:a"))[1]
+    assert made(of("there.jsonl", "sha256:b"))[1]
+
+
+def failing(wanted: Part, when: Callable[[StageFolder], None]) -> Part:
+    def fail(folder: StageFolder) -> dict[str, Any]:
+        when(folder)
+        raise RuntimeError
+
+    return replace(wanted, open=lambda folder: AtOnce(lambda: fail(folder)))
+
+
+def test_the_old_one_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    made(part(tmp_path, "one"))
+    with pytest.raises(RuntimeError):
+        made(failing(part(tmp_path, "two"), lambda folder: folder.write_json("half.json", 1)))
+    assert content(tmp_path) == "one"
+    assert not made(part(tmp_path, "one"))[1]
+    made(part(tmp_path, "two"))
+    assert content(tmp_path) == "two"
+
+
+def test_begun_work_is_continued_and_that_of_something_else_is_not(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        made(failing(part(tmp_path, "one"), lambda folder: folder.write_json("half.json", 1)))
+    assert set(made(part(tmp_path, "one"))[0].outputs) == {"half.json", "text.json"}
+    with pytest.raises(RuntimeError):
+        made(failing(part(tmp_path / "b", "one"), lambda folder: folder.write_json("half.json", 1)))
+    assert set(made(part(tmp_path / "b", "two"))[0].outputs) == {"text.json"}
+
+
+def test_one_that_was_finished_beside_the_old_one_takes_its_place(tmp_path: Path) -> None:
+    """As after a kill between the last byte of the new one and the renames."""
+    made(part(tmp_path, "one"))
+    made(part(tmp_path / "elsewhere", "two"))
+    (tmp_path / "elsewhere" / "part").rename(tmp_path / ".part.redo")
+    never = failing(part(tmp_path, "two"), lambda folder: pytest.fail("it is there"))
+    assert made(never)[0].summary == {"text": "two"}
+    assert content(tmp_path) == "two"
+
+
+def test_another_process_at_work_is_named(tmp_path: Path) -> None:
+    wanted = part(tmp_path, "one")
+    with exclusive(wanted.lock, "part"), pytest.raises(BusyError):
+        made(wanted)
