@@ -3,7 +3,7 @@
 The archives were made once, by version 0.1.0 as it was before its modules were moved, with the commands that stand below
 as they would be typed:
 
-    OMP_NUM_THREADS=1 python tests/earlier_runs/make.py
+    OMP_NUM_THREADS=1 PYTHONPATH=tests python tests/earlier_runs/make.py
 
 They stand for runs that somebody made with that version, so they are not made again when the package changes: a later
 version has to read them. Whoever must make a further one adds a function here and calls the script with its name.
@@ -16,6 +16,7 @@ archive `NAME.tar.xz` holds. Beside it `NAME.json` has what the same version sai
 - `reports`: commands that make a report again, and where the numbers of the first one lie;
 - `goes_on`: commands that continue what lies there, with what was typed at them and how they ended;
 - `went_on`: the digests of all outputs after these;
+- `chosen`: the picks among features in files, after these;
 - `made_with`: what the last bits of floating-point numbers depend on.
 
 Interruptions are real: a signal is sent when a file appears. Commands run in forked processes that have loaded the
@@ -36,12 +37,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
 from command_line import STAGES, all_outputs, rows
 from small_models import save_small_model
 
+HERE = Path(__file__).resolve().parent
 SMALL = {
     "adapter.r": 2,
     "adapter.lora_alpha": 8,
@@ -116,7 +115,7 @@ class Workplace:
         return says
 
     def look_at(self, run: str, *, pairs: bool = True) -> None:
-        """Look at a run in every way; at two of its pairs where some were selected."""
+        """Look at a run in every way, and at the best pair of each iteration."""
         self.look("status", "--run", run)
         self.look("verify", "--run", run)
         for place in sorted(Path(run).glob("iter-*")):
@@ -159,7 +158,8 @@ class Workplace:
         with tarfile.open(archive, "w:xz", preset=9) as packed:
             for path in sorted(self.folder.rglob("*"), key=_likeness):
                 name = path.relative_to(self.folder).as_posix()
-                if path.is_file() and not any(name.startswith(prefix) for prefix in left_out):
+                is_kept = path.is_file() or (path.is_dir() and not any(path.iterdir()))
+                if is_kept and not any(name.startswith(prefix) for prefix in left_out):
                     packed.add(path, name, filter=_by_nobody)
         before = {path: all_outputs(path) for path in _runs(self.folder)}
         for command in self.goes_on:
@@ -178,6 +178,7 @@ class Workplace:
             "reports": self.reports,
             "goes_on": self.goes_on,
             "went_on": {run: stages for run, stages in went_on.items() if stages},
+            "chosen": {path.name: rows(path) for path in sorted(self.folder.glob("*.jsonl")) if _is_choice(path)},
         }
         text = json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True)
         (HERE / f"{self.name}.json").write_text(text + "\n", encoding="utf-8")
@@ -187,8 +188,8 @@ class Workplace:
 class Stop:
     """A signal to a command, when so many files of a pattern, or lines of one file, are there."""
 
-    def __init__(self, number: int, pattern: str, *, files: int = 1, lines: int = 0, later: float = 0) -> None:
-        self.number, self.pattern, self.files, self.lines, self.later = number, pattern, files, lines, later
+    def __init__(self, number: int, pattern: str, *, files: int = 1, lines: int = 0) -> None:
+        self.number, self.pattern, self.files, self.lines = number, pattern, files, lines
         self.code = -number if number == signal.SIGKILL else 130
 
     def wait_and_send(self, child: int) -> None:
@@ -198,7 +199,6 @@ class Stop:
             if time.monotonic() > end:
                 os.kill(child, signal.SIGKILL)
                 raise SystemExit(f"{self.pattern} never came")
-        time.sleep(self.later)
         os.kill(child, self.number)
 
     def _is_time(self) -> bool:
@@ -244,6 +244,10 @@ def _likeness(path: Path) -> tuple[str, str]:
 
 def _runs(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob("run.json"))
+
+
+def _is_choice(path: Path) -> bool:
+    return path.with_name(f"{path.name}.made.json").exists()
 
 
 def made_with() -> dict[str, Any]:
@@ -375,10 +379,10 @@ def people(place: Workplace) -> None:
     write_model()
     write_lines("prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
     Path("guidelines.txt").write_text("Prefer the answer that is right; if both are, the shorter one.\n")
-    start = ("--model", "lora", "--prompts", "prompts.jsonl", "--eval-prompts", 4, "--ridge", 0.75)
+    start = ("--model", "lora", "--prompts", "prompts.jsonl", "--eval-prompts", 4)
     asks = {"select.budget": 6, "select.method": "activedpo"}
     run = ("--run", "runs/people")
-    place.type("init", *run, *start[:6], *assignments(SAMPLED | asks | {"select.activedpo.ridge": 0.75}))
+    place.type("init", *run, *start, *assignments(SAMPLED | asks | {"select.activedpo.ridge": 0.75}))
     for stage in STAGES[:3]:
         place.type(stage, *run)
     label = ("label", *run, "--oracle", "human", "--annotator", "ann", "--guidelines", "guidelines.txt")
@@ -481,7 +485,7 @@ def files(place: Workplace) -> None:
     save_file({"features": torch.randn(120, 16, generator=generator).half()}, "F.safetensors")
     save_file({"pair_features": torch.randn(9, 16, generator=generator)}, "L.safetensors")
     every = torch.combinations(torch.arange(120))
-    chosen = every[torch.randperm(len(every), generator=generator)[:900]].tolist()
+    chosen = every[torch.randperm(len(every), generator=generator)[:300]].tolist()
     lines = [
         {"pair_id": f"pair {place}", "response_a": a, "response_b": b, "prompt_id": f"p{place // 3}"}
         for place, (a, b) in enumerate(chosen)
@@ -489,10 +493,10 @@ def files(place: Workplace) -> None:
     write_lines("P.jsonl", lines)
     given = ("select", "--features", "F.safetensors", "--pairs", "P.jsonl", "--labelled", "L.safetensors")
     small = (*given, "--budget", 7, "--ridge", 0.5, "--max-per-prompt", 1, "--output", "picked.jsonl")
-    long = (*given, "--budget", 300, "--memory", 1e-9, "--set", "select.activedpo.ridge=2.0", "--output", "long.jsonl")
+    long = (*given, "--budget", 12, "--memory", 1e-6, "--set", "select.activedpo.ridge=2.0", "--output", "long.jsonl")
     place.type(*small)
     place.type(*given, "--method", "k-center", "--budget", 5, "--output", "apart.jsonl")
-    place.type(*long, stop=Stop(signal.SIGINT, ".long.jsonl.picks", lines=1, later=0.2))
+    place.type(*long, stop=Stop(signal.SIGINT, ".long.jsonl.picks", lines=5))
     print(Path(".long.jsonl.picks").read_bytes().count(b"\n") - 1, "picks are kept")
     place.again.append([str(word) for word in small])
     place.again.append([*map(str, given), "--method", "k-center", "--budget", "5", "--output", "apart.jsonl"])
@@ -585,10 +589,9 @@ def main(names: list[str]) -> None:
     import datasets  # noqa: F401
     import matplotlib.figure  # noqa: F401
     import peft  # noqa: F401
-    import torch
+    import torch  # noqa: F401
     import trl  # noqa: F401
 
-    torch.set_num_threads(1)
     for name in names or ARCHIVES:
         with tempfile.TemporaryDirectory(prefix="earlier-runs-") as folder:
             os.chdir(folder)

@@ -24,11 +24,13 @@ ARCHIVES = sorted(path.stem for path in HERE.glob("*.json"))
 CHANGED_ON_PURPOSE: dict[str, str] = {}
 """What later versions say or make otherwise, and why: a pattern of a place → the reason.
 
-A place is `ARCHIVE: WORDS: FIELD`, a field of what a command prints as JSON (`built-in: status --run runs/tiny --json: sft`),
-or `ARCHIVE: STAGE/FILE`, a file that is made again (`pool: runs/pool/iter-001/select/scores.safetensors`).
+A place is `ARCHIVE: WORDS: FIELD`, a field of what a command prints as JSON, such as `tuned: status --run runs/tuned
+--json: sft/state`; or `ARCHIVE: STAGE/FILE`, a file that is made again, such as `pool: runs/pool/pool/responses.jsonl`.
+A star stands for anything, slashes and colons too.
 """
 NEVER_THE_SAME = {
     "*: *: activedpo_cli": "the version",
+    "experiment: *: tables_digest": "of tables in which times are too",
     "*: compare *: methods/*/seconds": "a time",
     "pool: */adapter/adapter_config.json": "names the folder of the model, which lies elsewhere now",
 }
@@ -157,6 +159,8 @@ def test_what_was_begun_goes_on(unpacked: Frozen) -> None:
     for command in unpacked.record["goes_on"]:
         result = activedpo(*command["words"], typed=command["typed"])
         assert result.exit_code == command["code"], f"{command['words']}: {result.output}"
+    for name, picks in unpacked.record["chosen"].items():
+        assert not differing(f"{unpacked.name}: {name}", picks, rows(Path(name)))
     for run in unpacked.runs:
         done("verify", "--run", run)
         frozen, found = unpacked.record["went_on"].get(run.as_posix(), {}), all_outputs(run)
@@ -180,7 +184,11 @@ def test_stages_made_again_exactly(unpacked: Frozen) -> None:
                 _check_made_again(unpacked, frozen, found)
 
 
-@each_archive("files", "begun")
+@pytest.mark.parametrize(
+    "unpacked",
+    ["pool", "people", "tuned", *(pytest.param(name, marks=pytest.mark.slow) for name in ("built-in", "experiment"))],
+    indirect=True,
+)
 def test_stages_made_again_to_the_bit(unpacked: Frozen) -> None:
     """All other stages too, where the machine computes as the one did that made the archive."""
     if not unpacked.is_of_this_machine:
@@ -189,6 +197,16 @@ def test_stages_made_again_to_the_bit(unpacked: Frozen) -> None:
     for stage, folder in _finished_stages(unpacked):
         if stage != "label":
             _check_made_again(unpacked, *_made_again(stage, folder))
+
+
+@pytest.mark.parametrize("unpacked", ["files"], indirect=True)
+def test_choices_among_files_are_made_again(unpacked: Frozen) -> None:
+    """From the beginning, and after an interruption."""
+    chosen = unpacked.record["chosen"]
+    for words in (*unpacked.record["again"], *(command["words"] for command in unpacked.record["goes_on"])):
+        done(*words, "--force")
+    for name, picks in chosen.items():
+        assert not differing(f"{unpacked.name}: {name}", picks, rows(Path(name)))
 
 
 @pytest.mark.parametrize("unpacked", ["experiment"], indirect=True)
@@ -258,11 +276,11 @@ def _made_again(stage: str, folder: Path) -> tuple[Path, Path]:
     for old in (frozen, found):
         shutil.rmtree(old, ignore_errors=True)
     if stage == "sft":  # nothing can have been made with its model when it is made
-        together = [path for path in (*run.glob("iter-*"), *run.glob("reference/*-*"), run / "reference/evaluate")]
+        together = [*run.glob("iter-*"), *run.glob("reference/*-*"), run / "reference/evaluate"]
         words: tuple[object, ...] = ("sft", "--run", run)
     else:
         iteration = int(folder.parent.name[5:])
-        together = [run / name for name in _made_with(stage, run)] if iteration == 1 else []
+        together = list(_made_with(stage, folder)) if iteration == 1 else []
         words = (stage, "--run", run, "--iteration", iteration)
     away = [path for path in (folder, *together) if path.exists()]
     for path in away:
@@ -278,11 +296,16 @@ def _made_again(stage: str, folder: Path) -> tuple[Path, Path]:
     return frozen, found
 
 
-def _made_with(stage: str, run: Path) -> tuple[str, ...]:
+def _made_with(stage: str, folder: Path) -> Iterator[Path]:
     """What lies outside of the iterations and comes with a stage of the first one."""
-    if stage == "generate":
-        return ("pool",) if _has_pool(run) else ()
-    return {"featurize": ("reference/initial-adapter",), "evaluate": ("reference/evaluate",)}.get(stage, ())
+    run = _run_of(folder)
+    needs_adapter = "featurize" if any(folder.parent.glob("featurize/features-*")) else "train"
+    if stage == "generate" and _has_pool(run):
+        yield run / "pool"
+    if stage == needs_adapter:
+        yield run / "reference" / "initial-adapter"
+    if stage == "evaluate":
+        yield run / "reference" / "evaluate"
 
 
 def _check_made_again(unpacked: Frozen, frozen: Path, found: Path) -> None:
