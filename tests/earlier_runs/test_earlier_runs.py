@@ -1,0 +1,333 @@
+"""Runs that an earlier version made are read, looked at, continued, and come out the same when they are made again.
+
+`make.py` says what the archives hold and how they were made. Nothing here knows a module of the package: everything goes
+through the command line, and through the files that `docs/artifacts.md` describes.
+"""
+
+import json
+import math
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import STAGES, activedpo, all_outputs, done, rows, snapshot
+from make import made_with
+
+HERE = Path(__file__).parent
+ARCHIVES = sorted(path.stem for path in HERE.glob("*.json"))
+
+CHANGED_ON_PURPOSE: dict[str, str] = {}
+"""What later versions say or make otherwise, and why: a pattern of a place → the reason.
+
+A place is `ARCHIVE: WORDS: FIELD`, a field of what a command prints as JSON, such as `tuned: status --run runs/tuned
+--json: sft/state`; or `ARCHIVE: STAGE/FILE`, a file that is made again, such as `pool: runs/pool/pool/responses.jsonl`.
+A star stands for anything, slashes and colons too.
+"""
+NEVER_THE_SAME = {
+    "*: *: activedpo_cli": "the version",
+    "experiment: *: tables_digest": "of tables in which times are too",
+    "*: compare *: methods/*/seconds": "a time",
+    "pool: */adapter/adapter_config.json": "names the folder of the model, which lies elsewhere now",
+}
+FLOATS_DEPEND_ON = ("torch", "machine", "cpu_capability", "threads")
+"""What the last bits of floating-point numbers depend on."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """An archive, unpacked in the current folder, and what was noted beside it."""
+
+    name: str
+    record: dict[str, Any]
+
+    @property
+    def runs(self) -> list[Path]:
+        """The runs, as relative paths."""
+        return sorted(path.parent for path in Path().rglob("run.json"))
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether floating-point numbers come out here as they did there, to the last bit."""
+        return not self.differences_of_machine(*FLOATS_DEPEND_ON)
+
+    def differences_of_machine(self, *names: str) -> list[str]:
+        """In what this machine is another one than that on which the archive was made."""
+        there, here = self.record["made_with"], made_with()
+        return [f"{name} was {there[name]} and is {here[name]}" for name in names if there[name] != here[name]]
+
+
+@pytest.fixture(scope="session")
+def built_in_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The copy of the built-in model that a run stores, which the archives leave out."""
+    run = tmp_path_factory.mktemp("built-in") / "run"
+    done("init", "--run", run, "--quiet")
+    return run / "reference" / "model"
+
+
+@pytest.fixture
+def unpacked(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Frozen:
+    """One archive in a folder of its own, which is the current one."""
+    name = request.param
+    monkeypatch.chdir(tmp_path)
+    with tarfile.open(HERE / f"{name}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    found = Frozen(name, json.loads((HERE / f"{name}.json").read_bytes()))
+    for run in found.runs:
+        _put_model_back(run, request)
+    return found
+
+
+def _put_model_back(run: Path, request: pytest.FixtureRequest) -> None:
+    """Give a run the built-in model that was left out, or tell it where its model's folder lies now."""
+    path = run / "reference" / "base.json"
+    text = path.read_text()
+    base = json.loads(text)
+    if not base["stored_in_run"]:
+        path.write_text(text.replace(json.dumps(base["path"]), json.dumps(str(Path(base["name"]).resolve()))))
+    elif not (run / base["path"]).exists():
+        shutil.copytree(request.getfixturevalue("built_in_model"), run / base["path"])
+
+
+def each_archive(*left_out: str) -> pytest.MarkDecorator:
+    """Parametrise a test by archive."""
+    names = [name for name in ARCHIVES if name not in left_out]
+    return pytest.mark.parametrize("unpacked", names, indirect=True)
+
+
+def test_every_archive_is_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in HERE.glob("*.tar.xz")}
+    assert sorted(sizes) == [f"{name}.tar.xz" for name in ARCHIVES]
+    assert sum(sizes.values()) < 1.5e6
+
+
+@each_archive("files")
+def test_looks_say_what_they_said(unpacked: Frozen) -> None:
+    before = snapshot(Path())
+    for look in unpacked.record["looks"]:
+        words = look["words"]
+        found = json.loads(done(*words).stdout)
+        assert not differing(f"{unpacked.name}: {' '.join(words)}", look["says"], found)
+        done(*(word for word in words if word != "--json"))
+    assert snapshot(Path()) == before
+
+
+@each_archive()
+def test_finished_work_is_up_to_date(unpacked: Frozen) -> None:
+    before = snapshot(Path())
+    for words in unpacked.record["again"]:
+        result = done(*words)
+        if words[0] in ("sft", *STAGES):
+            assert "up to date" in result.stderr, words
+        assert snapshot(Path()) == before, words
+
+
+@pytest.mark.parametrize("unpacked", ["built-in"], indirect=True)
+def test_comparisons_find_what_they_found(unpacked: Frozen) -> None:
+    paths = sorted(Path("runs").glob("*/compare/*/compare.json"))
+    assert paths
+    for path in paths:
+        frozen = json.loads(path.read_bytes())
+        given = [word for key, value in frozen["given"].items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        words = ("--run", path.parts[1], "--iteration", int(path.parts[3][5:]), "--budget", frozen["budget"], *given)
+        done("compare", *words)
+        found = json.loads(path.read_bytes())
+        assert not differing(f"{unpacked.name}: compare {path}", frozen, found)
+        assert (path.parent / "overlap.png").is_file()
+
+
+@pytest.mark.parametrize("unpacked", ["built-in", "people"], indirect=True)
+def test_reports_have_the_same_numbers(unpacked: Frozen) -> None:
+    same_pictures = not unpacked.differences_of_machine("matplotlib", "machine")
+    for report in unpacked.record["reports"]:
+        done(*report["words"])
+        frozen, found = (json.loads(Path(report[which]).read_bytes()) for which in ("frozen", "made"))
+        if not same_pictures:
+            frozen, found = ({**numbers, "outputs": sorted(numbers["outputs"])} for numbers in (frozen, found))
+        assert not differing(f"{unpacked.name}: {' '.join(report['words'])}", frozen, found)
+    for run in unpacked.runs:
+        done("verify", "--run", run)
+
+
+@each_archive()
+def test_what_was_begun_goes_on(unpacked: Frozen) -> None:
+    """Finished runs do a further stage or iteration, begun ones come to their end, with the bytes of the earlier version."""
+    for command in unpacked.record["goes_on"]:
+        result = activedpo(*command["words"], typed=command["typed"])
+        assert result.exit_code == command["code"], f"{command['words']}: {result.output}"
+    for name, picks in unpacked.record["chosen"].items():
+        assert not differing(f"{unpacked.name}: {name}", picks, rows(Path(name)))
+    for run in unpacked.runs:
+        done("verify", "--run", run)
+        frozen, found = unpacked.record["went_on"].get(run.as_posix(), {}), all_outputs(run)
+        for stage, files in frozen.items():
+            place = f"{unpacked.name}: {run}/{stage}"
+            if unpacked.is_of_this_machine:
+                assert not differing(place, files, found[stage], between="/")
+            else:
+                assert found[stage].keys() == files.keys(), place
+
+
+@each_archive("files", "begun")
+def test_stages_made_again_exactly(unpacked: Frozen) -> None:
+    """Labels of machines and the tokens of a pool are the same bytes on any machine, and choices the same pairs."""
+    for stage, folder in _finished_stages(unpacked):
+        if stage in ("label", "select") or (stage == "generate" and _has_pool(_run_of(folder))):
+            frozen, found = _made_again(stage, folder)
+            if stage == "select":
+                assert _choice(found / folder) == _choice(frozen / folder)
+            else:
+                _check_made_again(unpacked, frozen, found)
+
+
+@pytest.mark.parametrize(
+    "unpacked",
+    ["pool", "people", "tuned", *(pytest.param(name, marks=pytest.mark.slow) for name in ("built-in", "experiment"))],
+    indirect=True,
+)
+def test_stages_made_again_to_the_bit(unpacked: Frozen) -> None:
+    """All other stages too, where the machine computes as the one did that made the archive."""
+    if not unpacked.is_of_this_machine:
+        there = unpacked.differences_of_machine(*FLOATS_DEPEND_ON)
+        pytest.skip(f"floating-point numbers may come out otherwise here: {'; '.join(there)}")
+    for stage, folder in _finished_stages(unpacked):
+        if stage != "label":
+            _check_made_again(unpacked, *_made_again(stage, folder))
+
+
+@pytest.mark.parametrize("unpacked", ["files"], indirect=True)
+def test_choices_among_files_are_made_again(unpacked: Frozen) -> None:
+    """From the beginning, and after an interruption."""
+    chosen = unpacked.record["chosen"]
+    for words in (*unpacked.record["again"], *(command["words"] for command in unpacked.record["goes_on"])):
+        done(*words, "--force")
+    for name, picks in chosen.items():
+        assert not differing(f"{unpacked.name}: {name}", picks, rows(Path(name)))
+
+
+@pytest.mark.parametrize("unpacked", ["experiment"], indirect=True)
+def test_a_run_of_an_experiment_is_made_again(unpacked: Frozen) -> None:
+    """It takes from its siblings what is the same, and the experiment says again what it said."""
+    if not unpacked.is_of_this_machine:
+        pytest.skip("floating-point numbers may come out otherwise on this machine")
+    folder, run = Path("runs/small"), Path("runs/small/runs/ridge-s3")
+    frozen, summary = all_outputs(run), json.loads((folder / "summary.json").read_bytes())
+    shutil.rmtree(run)
+    (folder / "rows" / "ridge-s3.jsonl").unlink()
+    done("experiment", "small.yaml")
+    assert not differing(f"{unpacked.name}: {run}", frozen, all_outputs(run))
+    assert not differing(f"{unpacked.name}: {folder}", summary, json.loads((folder / "summary.json").read_bytes()))
+
+
+def differing(place: str, frozen: Any, found: Any, *, between: str = ": ") -> dict[str, str]:
+    """The fields in which something found is not what was frozen; numbers may differ as kernels do."""
+    before, now = dict(_fields(frozen)), dict(_fields(found))
+    return {
+        field: f"{before.get(field, 'not there')} → {now.get(field, 'not there')}"
+        for field in sorted(before.keys() | now.keys())
+        if not _is_equal(before.get(field), now.get(field)) and not _may_differ(f"{place}{between}{field}")
+    }
+
+
+def _fields(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list) and value:
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in parts:
+            yield from _fields(part, f"{place}/{name}" if place else str(name))
+    else:
+        yield place, value
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float | int):
+        return math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-7) or one == other
+    return type(one) is type(other) and one == other
+
+
+def _may_differ(place: str) -> bool:
+    return any(fnmatch(place, pattern) for pattern in (*CHANGED_ON_PURPOSE, *NEVER_THE_SAME))
+
+
+def _finished_stages(unpacked: Frozen) -> Iterator[tuple[str, Path]]:
+    """Stages that can be made again, with their folders; not people's answers, nor a choice whose features are gone."""
+    for run in unpacked.runs:
+        if (run / "reference" / "sft" / "manifest.json").is_file():
+            yield "sft", run / "reference" / "sft"
+        for folder in sorted(run.glob("iter-*")):
+            for stage in STAGES:
+                path = folder / stage / "manifest.json"
+                record = json.loads(path.read_bytes()) if path.is_file() else None
+                is_by_people = stage == "label" and record and record["settings"]["label.oracle"] == "human"
+                lacks_features = stage == "select" and not (folder / "featurize" / "manifest.json").is_file()
+                if record and not is_by_people and not lacks_features:
+                    yield stage, folder / stage
+
+
+def _made_again(stage: str, folder: Path) -> tuple[Path, Path]:
+    """Take a stage away, have it made again, and put it back; returns where the frozen and the new one lie now.
+
+    Both are folders with the paths of the stage, and of what lies outside of the iterations and came with it, inside.
+    """
+    run, frozen, found = _run_of(folder), Path("aside/frozen"), Path("aside/found")
+    for old in (frozen, found):
+        shutil.rmtree(old, ignore_errors=True)
+    if stage == "sft":  # nothing can have been made with its model when it is made
+        together = [*run.glob("iter-*"), *run.glob("reference/*-*"), run / "reference/evaluate"]
+        words: tuple[object, ...] = ("sft", "--run", run)
+    else:
+        iteration = int(folder.parent.name[5:])
+        together = list(_made_with(stage, folder)) if iteration == 1 else []
+        words = (stage, "--run", run, "--iteration", iteration)
+    away = [path for path in (folder, *together) if path.exists()]
+    for path in away:
+        _move(path, frozen / path)
+    done(*words)
+    for path in away:
+        if path.exists():
+            _move(path, found / path)
+        shutil.copytree(frozen / path, path)
+    if stage == "sft":
+        for path in together:
+            shutil.rmtree(frozen / path, ignore_errors=True)
+    return frozen, found
+
+
+def _made_with(stage: str, folder: Path) -> Iterator[Path]:
+    """What lies outside of the iterations and comes with a stage of the first one."""
+    run = _run_of(folder)
+    needs_adapter = "featurize" if any(folder.parent.glob("featurize/features-*")) else "train"
+    if stage == "generate" and _has_pool(run):
+        yield run / "pool"
+    if stage == needs_adapter:
+        yield run / "reference" / "initial-adapter"
+    if stage == "evaluate":
+        yield run / "reference" / "evaluate"
+
+
+def _check_made_again(unpacked: Frozen, frozen: Path, found: Path) -> None:
+    before, now = all_outputs(frozen), all_outputs(found)
+    assert before
+    assert now.keys() == before.keys()
+    for name, files in before.items():
+        assert not differing(f"{unpacked.name}: {name}", files, now[name], between="/")
+
+
+def _has_pool(run: Path) -> bool:
+    return (run / "pool").exists()
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
+
+
+def _run_of(folder: Path) -> Path:
+    return next(path for path in folder.parents if (path / "run.json").is_file())
+
+
+def _choice(select: Path) -> list[tuple[str, int]]:
+    return [(row["pair_id"], row["rank"]) for row in rows(select / "selection.jsonl")]
