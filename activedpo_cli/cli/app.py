@@ -28,11 +28,11 @@ from activedpo_cli.cli.render import print_error, print_message, safe_text
 from activedpo_cli.cli.several_processes import LOOKING, refuse_further_processes
 from activedpo_cli.cli.signals import stoppable
 
-DISTRIBUTIONS = {"ruamel": "ruamel.yaml"}
+DISTRIBUTIONS = {"yaml": "pyyaml"}
 """What installs a package, where it is called otherwise."""
 OWN_PACKAGES = frozenset(
     {"accelerate", "datasets", "filelock", "huggingface_hub", "jaxtyping", "jinja2", "matplotlib", "numpy", "peft"}
-    | {"pydantic", "rich", "ruamel", "safetensors", "torch", "transformers", "trl", "typer"}
+    | {"pydantic", "rich", "safetensors", "torch", "transformers", "trl", "typer", "yaml"}
 )
 """Imported names of the dependencies: one installation brings all of them, in versions that fit."""
 HELP_OPTIONS = frozenset({"-h", "--help"})

@@ -43,7 +43,7 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in ('trl', 'datasets', 'jaxtyping', 'ruamel', 'matplotlib'):
+        if name.partition('.')[0] in ('trl', 'datasets', 'jaxtyping', 'matplotlib'):
             raise ModuleNotFoundError(f'{name} is blocked', name=name)
 
 assert 'torch' not in sys.modules
