@@ -21,6 +21,7 @@ from activedpo_cli.cli.options import (
     flags_of,
     with_settings,
 )
+from activedpo_cli.cli.render import make_progress, print_json
 from activedpo_cli.cli.select_forms import (
     FeaturesOption,
     LabelledOption,
@@ -35,14 +36,7 @@ from activedpo_cli.cli.select_forms import (
     select_from_pool,
 )
 
-PANEL = "Stages"
 RUN_SETTINGS = ("model", "prompts", "seed")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands in the order of the loop."""
-    for command in (sft, generate, featurize, select, label, train, evaluate):
-        app.command(rich_help_panel=PANEL)(command)
 
 
 @with_settings(flags_of("sft", *RUN_SETTINGS))
@@ -223,7 +217,6 @@ def _stage(
     doing: Mapping[str, Any] | None = None,
 ) -> None:
     """Do a stage and print what came of it; `doing` are options of its own that are no settings."""
-    from activedpo_cli.cli.render import make_progress, print_json
     from activedpo_cli.cli.stage_output import print_stage, stage_as_json
     from activedpo_cli.run.command import StageRequest, do_stage
 
