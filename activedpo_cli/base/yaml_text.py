@@ -19,7 +19,7 @@ LONGEST_TEXT = 2**20
 MOST_VALUES = 100_000
 DEEPEST = 50
 LARGEST_BITS = 1024
-"""Settings are far smaller; what is not would only take memory, also where it is short and its aliases spell it out."""
+"""Settings are far smaller than these limits. Beyond them a text only fills the memory, as a short one can by aliases."""
 
 _BOOL, _INT, _FLOAT, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "merge"))
 _MEANINGS = (  # tag, pattern, first characters; the first pattern that fits says what a scalar is

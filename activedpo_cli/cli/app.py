@@ -17,10 +17,10 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from activedpo_cli import __version__
+from activedpo_cli.base.display import redacted
 from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated, UsageError
 from activedpo_cli.base.interruption import is_requested
 from activedpo_cli.base.out_of_memory import is_out_of_memory
-from activedpo_cli.base.redaction import redacted
 from activedpo_cli.cli.render import print_error, print_message, safe_text
 from activedpo_cli.cli.signals import stoppable
 
@@ -64,7 +64,7 @@ MEMORY_ADVICE = {
 }
 """The settings by which a command needs less."""
 SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where torchrun, accelerate and MPI tell a process how many there are, and where training libraries look for it."""
+"""Variables in which torchrun, accelerate and MPI tell a process how many there are; training libraries read them too."""
 LOOKING = frozenset({"status", "show", "ls", "bench", "verify", "doctor"})
 """Commands that write nothing."""
 READER_GONE_EXIT_CODE = 128 + signal.SIGPIPE
@@ -153,7 +153,7 @@ def main() -> None:
     finally:
         try:
             sys.stdout.flush()
-        except OSError:  # else the interpreter complains about it on its way out
+        except OSError:  # without this the interpreter would complain that it can't flush when it ends
             _silence_unread_output()
 
 

@@ -160,6 +160,6 @@ def select(
         seed=seed,
     )
     progress = make_progress(quiet or json)
-    # First: a process inherits the peak of the one that starts it.
+    # The streamed part comes first, since a process inherits the peak memory of the process that starts it.
     of_stream = measure_streamed(larger, progress) if streamed else None
     print_select(plan, measure_select(plan, progress), larger, of_stream, json=json)

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from activedpo_cli.base.display import display_text
+from activedpo_cli.base.display import display_text, redacted_text
 from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.progress import SilentProgress
-from activedpo_cli.base.redaction import redacted_text
 from activedpo_cli.cli.drawing import encodable
 
 if TYPE_CHECKING:

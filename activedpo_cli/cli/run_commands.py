@@ -93,6 +93,6 @@ def run_loop(
 
 def _typed() -> list[str]:
     """The command line, with anything that looks like a secret taken out."""
-    from activedpo_cli.base.redaction import redacted
+    from activedpo_cli.base.display import redacted
 
     return redacted(["activedpo", *sys.argv[1:]])
