@@ -145,8 +145,8 @@ def test_whoever_writes_and_whoever_reads(value: Any) -> None:
 
     Left out: `a?` and `:a`, which ruamel.yaml writes without quotes in a list. PyYAML refuses them there.
     """
-    line = one_line("key", value)
-    for text in (f"a:\n  {line}  # comment\n", f"a: {{{line}}}\n"):
+    in_block = f"a:\n  {one_line('key', value)}  # comment\n"
+    for text in (in_block, changed_yaml("a: {key: 1}\n", {"a.key": value})):
         assert read_yaml(text) == by_ruamel(text) == {"a": {"key": value}}
     assert read_yaml(written_by_ruamel(value)) == {"key": value}
 

@@ -62,8 +62,8 @@ def read_yaml(text: str) -> Any:
 
 
 def one_line(key: str, value: Any) -> str:
-    """`key: value`, lists and mappings included, in one line that can stand in a block or between braces."""
-    return _flow({key: value})[1:-1]
+    """`key: value`, lists and mappings included, in one line of a block."""
+    return f"{_written(key)}: {_written(value)}"
 
 
 def changed_yaml(text: str, changes: Mapping[str, Any]) -> str:
@@ -95,9 +95,7 @@ def _with_value(text: str, path: list[str], value: Any) -> str:
             return _with_new_value(text, node, key, path[depth:], value)
         is_in_flow = is_in_flow or bool(node.flow_style)
         key, node = found
-    is_scalar = not isinstance(value, list | dict)
-    written = _flow([value])[1:-1] if is_in_flow or not is_scalar else _flow(value).removesuffix("...").rstrip()
-    return _with_replaced_value(text, key, node, written)
+    return _with_replaced_value(text, key, node, _written(value, is_in_flow=is_in_flow))
 
 
 def _with_replaced_value(text: str, key: Node, node: Node, written: str) -> str:
@@ -136,7 +134,7 @@ def _with_new_value(text: str, parent: Node | None, key: Any, path: list[str], v
         if not isinstance(parent, MappingNode):
             return _with_replaced_value(text, key, parent, _flow({path[0]: value}))
         end = parent.end_mark.index - 1
-        return f"{text[:end]}{', ' if parent.value else ''}{one_line(path[0], value)}{text[end:]}"
+        return f"{text[:end]}{', ' if parent.value else ''}{_flow({path[0]: value})[1:-1]}{text[end:]}"
     lines = [f"{' ' * (indent + 2 * depth)}{part}:\n" for depth, part in enumerate(path[:-1])]
     last = f"{' ' * (indent + 2 * (len(path) - 1))}{one_line(path[-1], value)}\n"
     before = text[:end] + ("" if text[:end].endswith("\n") or not text[:end] else "\n")
@@ -179,6 +177,13 @@ def _check_size(value: Any) -> None:
             waiting += [(part, depth + 1) for pair in item.items() for part in pair]
         elif isinstance(item, list | tuple | set):
             waiting += [(part, depth + 1) for part in item]
+
+
+def _written(value: Any, *, is_in_flow: bool = False) -> str:
+    """A value in one line; a scalar needs more quotes between brackets or braces than in a block."""
+    if is_in_flow or isinstance(value, list | dict):
+        return _flow([value])[1:-1]
+    return _flow(value).removesuffix("...").rstrip()
 
 
 def _flow(value: Any) -> str:
