@@ -106,8 +106,6 @@ WRITERS = {
     "reports/drawing.py": "draws into memory",
     "bench/select_streamed.py": "a temporary folder, in no run",
     "cli/signals.py": "last words, to a terminal",
-    "tiny/build.py": "makes the assets of the package",
-    "tiny/checkpoints.py": "makes the assets of the package",
 }
 
 

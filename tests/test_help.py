@@ -18,7 +18,8 @@ GROUP = get_command(app)
 def commands_of(group: Any, *before: str) -> dict[str, Any]:
     """The commands of a group by all their words; those of groups within it stand for them."""
     found = {}
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         words = (*before, name)
         found |= commands_of(command, *words) if hasattr(command, "commands") else {" ".join(words): command}
     return found
@@ -44,12 +45,12 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 def test_the_root_help_names_every_command() -> None:
     text = activedpo("--help").stdout
-    for name in GROUP.commands:  # type: ignore[attr-defined]
+    for name in GROUP.list_commands(None):  # type: ignore[attr-defined]
         assert re.search(rf"^\W*{name}\b", text, re.MULTILINE), name
     quick = re.search(r"Quick start:\s+(activedpo .*?)\s*$", text, re.MULTILINE)
     assert quick
     words = shlex.split(quick[1])
-    GROUP.commands[words[1]].make_context(words[1], words[2:])  # type: ignore[attr-defined]
+    GROUP.get_command(None, words[1]).make_context(words[1], words[2:])  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("section", [Config, *SECTIONS.values()], ids=lambda section: section.__name__)

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
 
-from activedpo_cli.base import yaml_text
 from activedpo_cli.base.config import parse_assignment, parse_config, render_config, with_changes
 from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.progress import SilentProgress
@@ -125,12 +124,6 @@ def _records_of_tensors(path: Path) -> None:
     read_tensors(path)
 
 
-def _without_ruamel(path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yaml_text, "_has_ruamel", lambda: False)
-        parse_config(path.read_bytes().decode(errors="surrogateescape"))
-
-
 def _assigned(path: Path) -> None:
     """What a shell hands over; bytes that are not UTF-8 become lone surrogates."""
     text = path.read_bytes().decode(errors="surrogateescape")
@@ -176,7 +169,6 @@ PARSERS: dict[str, Parser] = {
         lambda path: parse_config(path.read_bytes().decode(errors="replace")),
         render_config(Config()).encode(),
     ),
-    "settings without ruamel.yaml": ("config.yaml", _without_ruamel, render_config(Config()).encode()),
     "assignment": ("set", _assigned, b"select.budget=[3, {a: !!int 4}]"),
     "experiment": (
         "spec.yaml",
@@ -215,7 +207,7 @@ PARSERS: dict[str, Parser] = {
         b'{"base_model_name_or_path": "/none"}',
     ),
 }
-NAMED_ELSEWHERE = {"settings", "settings without ruamel.yaml", "assignment", "picks"}
+NAMED_ELSEWHERE = {"settings", "assignment", "picks"}
 """Parsers of text: whoever opens the file names it."""
 
 JUNK = [

@@ -146,7 +146,7 @@ def _serve() -> None:
     import activedpo_cli
 
     for module in pkgutil.walk_packages(activedpo_cli.__path__, "activedpo_cli."):
-        if not module.name.startswith(("activedpo_cli.tiny.", "activedpo_cli.__main__")):
+        if module.name != "activedpo_cli.__main__":
             importlib.import_module(module.name)
     gc.freeze()  # else the first collection in a child copies all of it
 

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
+from activedpo_cli.base.display import holds_secret
 from activedpo_cli.base.errors import UsageError
-from activedpo_cli.base.redaction import holds_secret
 from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.base.yaml_text import one_line, read_yaml
 
@@ -111,7 +111,6 @@ def render_config(config: Config) -> str:
     """A complete `config.yaml`: every default written out, each with its meaning as a comment."""
     lines = [f"seed: {config.seed}  # {_help(Config, 'seed')}"]
     for name, section in SECTIONS.items():
-        # On the key's own line: a comment above the key would be torn off by a round trip that adds a setting.
         lines += ["", f"{name}:  # {(section.__doc__ or '').strip().partition(chr(10))[0]}"]
         for field, value in getattr(config, name).model_dump(mode="json").items():
             lines.append(_render_field(section, field, value))

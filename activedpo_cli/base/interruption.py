@@ -1,7 +1,7 @@
 """Whether a signal has asked this process to stop, for whoever is about to store what was computed meanwhile.
 
-The signal raises an exception once. A library, or a user's function, may catch it and carry on with a result that is not
-one; what asks here before it stores a result ends the work then.
+The signal raises an exception once. A library, or a user's function, may catch that exception and return something that
+is no result. Code that is about to store a result therefore asks here first, and ends the work.
 """
 
 PARENT_PIPE = "ACTIVEDPO_ENDS_WITH_STDIN"

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
 
 
-class Progress(Protocol):
-    """Receives the state of a piece of work; implemented with rich in `cli/render.py`."""
+class Progress:
+    """Receives the state of a piece of work; `cli/render.py` shows it. What a listener does not define does nothing."""
 
     def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
         """Begin a piece of work of `total` things called `unit`, of which `done` are there already."""
@@ -25,29 +24,11 @@ class Progress(Protocol):
 
     def handed_over(self) -> AbstractContextManager[None]:
         """While it lasts, leave the terminal to a person who answers there."""
-
-
-class SilentProgress:
-    """A listener that ignores everything, for tests and library use."""
-
-    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
-        """Ignore."""
-
-    def advance(self, amount: int = 1) -> None:
-        """Ignore."""
-
-    def stop(self) -> None:
-        """Ignore."""
-
-    def note(self, message: str) -> None:
-        """Ignore."""
-
-    def warn(self, message: str) -> None:
-        """Ignore."""
-
-    def handed_over(self) -> AbstractContextManager[None]:
-        """Nothing to leave."""
         return nullcontext()
+
+
+class SilentProgress(Progress):
+    """A listener that ignores everything, for tests and library use."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Seeds that depend on what is computed, never on the order in which it is computed."""
+"""Seeds of pieces of work, made from what is computed and never from the order in which it is computed."""
 
 import hashlib
 

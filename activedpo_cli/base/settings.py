@@ -7,14 +7,27 @@ is not the field's own name. Nothing here reads or writes files (`config.py` doe
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from activedpo_cli.base.discovery import available
-from activedpo_cli.base.layer_names import LayerNames
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+def sorted_layer_names(value: str | list[str]) -> str | list[str]:
+    """Names of layers in order, given as a list or with commas between them; `all-linear` stays."""
+    if value == "all-linear":
+        return value
+    names = value.split(",") if isinstance(value, str) else value
+    cleaned = sorted({name.strip() for name in names} - {""})
+    if not cleaned:
+        raise ValueError("names at least one layer, or all-linear")
+    return cleaned
+
+
+LayerNames = Annotated[str | list[str], AfterValidator(sorted_layer_names)]
 
 
 def setting(default: Any, help_text: str, *flags: str) -> Any:

@@ -1,21 +1,45 @@
-"""YAML 1.2 as text: read, written in one line, changed with its comments kept; a key that repeats is refused.
+"""YAML 1.2 as text: read, written in one line, and changed in place with its comments kept.
 
-ruamel.yaml does this. Where it is not installed, `plain_yaml` does most of it, so that features can be computed on a
-machine that has only the libraries models need.
+PyYAML does it, which is there wherever transformers is. By itself it reads YAML 1.1; here `no` and `on` are words, `1e-4` is
+a number, and a key that repeats is refused.
 """
 
-import io
-from collections.abc import Callable, Mapping
+import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from activedpo_cli.base.errors import ActiveDPOError, UsageError
+import yaml
+from yaml.composer import ComposerError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-_INSTALL = "pip install ruamel.yaml"
+from activedpo_cli.base.errors import UsageError
+
 LONGEST_TEXT = 2**20
 MOST_VALUES = 100_000
 DEEPEST = 50
 LARGEST_BITS = 1024
-"""Settings are far smaller; what is not would only take memory, also where it is short and its aliases spell it out."""
+"""Settings are far smaller than these limits. Beyond them a text only fills the memory, as a short one can by aliases."""
+
+_BOOL, _INT, _FLOAT, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "merge"))
+_MEANINGS = (  # tag, pattern, first characters; the first pattern that fits says what a scalar is
+    (_BOOL, r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
+    (
+        _FLOAT,
+        r"""(?: [-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)? | [-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+        | [-+]?\.[0-9_]+(?:[eE][-+][0-9]+)? | [-+]?\.(?:inf|Inf|INF) | \.(?:nan|NaN|NAN))""",
+        "-+0123456789.",
+    ),
+    (_INT, r"[-+]?(?:0b[01_]+ | 0o?[0-7_]+ | [0-9_]+ | 0x[0-9a-fA-F_]+)", "-+0123456789"),
+)
+_MEANING_BY_FIRST = {  # these in place of 1.1's
+    first: [(tag, pattern) for tag, pattern in meanings if tag not in (_BOOL, _INT, _FLOAT)]
+    for first, meanings in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern, _first in _MEANINGS:
+    for _character in _first:
+        _MEANING_BY_FIRST.setdefault(_character, []).append((_tag, re.compile(f"^{_pattern}$", re.X)))
+_BASES = {"0b": 2, "0o": 8, "0x": 16}
 
 
 def read_yaml(text: str) -> Any:
@@ -25,17 +49,115 @@ def read_yaml(text: str) -> Any:
     """
     if len(text) > LONGEST_TEXT:
         raise UsageError(f"not valid YAML for settings: it is longer than {LONGEST_TEXT} characters")
-    load, problem, hint = _reader()
     try:
-        value = load(text)
+        value = yaml.load(text, Loader=_Loader)  # a safe loader
         _check_size(value)
         return value
     except RecursionError as error:
         raise UsageError("not valid YAML for settings: it is nested too deeply") from error
-    except (problem, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-        # Beside its own errors a reader lets those of Python through: 2024-13-45 is no date, `!!bool maybe` no key.
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        # Beside its own errors the reader lets those of Python through: 2024-13-45 is no date, `!!bool maybe` no key.
         first, *others = str(error).splitlines() or [type(error).__name__]
-        raise UsageError(f"not valid YAML: {first}", details=others, hint=hint) from error
+        raise UsageError(f"not valid YAML: {first}", details=others) from error
+
+
+def one_line(key: str, value: Any) -> str:
+    """`key: value`, lists and mappings included, in one line of a block."""
+    return f"{_written(key)}: {_written(value)}"
+
+
+def changed_yaml(text: str, changes: Mapping[str, Any]) -> str:
+    """The text with the values at dotted keys replaced or added; all else stays as it is written.
+
+    Raises UsageError where the text has a layout in which that is not possible, such as a value that is an alias.
+    """
+    expected = read_yaml(text) or {}
+    for key, value in changes.items():
+        _put(expected, key.split("."), value)
+        text = _with_value(text, key.split("."), value)
+    try:
+        has_arrived = read_yaml(text) == expected
+    except UsageError:
+        has_arrived = False
+    if not has_arrived:
+        raise UsageError(
+            "the settings stand in a layout that only you can change", hint=f"write {', '.join(changes)} there yourself"
+        )
+    return text
+
+
+def _with_value(text: str, path: list[str], value: Any) -> str:
+    node, key, is_in_flow = yaml.compose(text, Loader=_Loader), None, False
+    for depth, part in enumerate(path):
+        pairs = node.value if isinstance(node, MappingNode) else []
+        found = next((pair for pair in pairs if pair[0].value == part), None)
+        if found is None:
+            return _with_new_value(text, node, key, path[depth:], value)
+        is_in_flow = is_in_flow or bool(node.flow_style)
+        key, node = found
+    return _with_replaced_value(text, key, node, _written(value, is_in_flow=is_in_flow))
+
+
+def _with_replaced_value(text: str, key: Node, node: Node, written: str) -> str:
+    """The text with another value for a key; a comment behind it keeps its column where there is room."""
+    start, end = node.start_mark.index, node.end_mark.index
+    if start == end or node.start_mark.line != node.end_mark.line:
+        # Nothing stands there, or a block does: the value goes behind the colon, and comments below the block stay.
+        start = text.index(":", key.end_mark.index) + 1
+        block = text[start:end].rstrip("\n") if isinstance(node, ScalarNode) else _without_comments(text[start:end])
+        end, written = start + len(block), f" {written}"
+    comment = re.match(r" +(?=#)", text[end:])
+    if comment:
+        room = end + comment.end() - start - len(written)
+        end, written = end + comment.end(), written + " " * max(room, 1)
+    return text[:start] + written + text[end:]
+
+
+def _without_comments(block: str) -> str:
+    """The block without the blank lines and comments at its end."""
+    lines = block.split("\n")
+    while len(lines) > 1 and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
+        lines.pop()
+    return "\n".join(lines)
+
+
+def _with_new_value(text: str, parent: Node | None, key: Any, path: list[str], value: Any) -> str:
+    """The text with a key added at the end of a mapping, in a line of its own unless the mapping stands between braces."""
+    if isinstance(parent, MappingNode) and not parent.flow_style:
+        end = _end(text, parent)
+        indent = parent.start_mark.column
+    elif parent is None:
+        end, indent = len(text), 0
+    else:
+        for part in reversed(path[1:]):
+            value = {part: value}
+        if not isinstance(parent, MappingNode):
+            return _with_replaced_value(text, key, parent, _flow({path[0]: value}))
+        end = parent.end_mark.index - 1
+        return f"{text[:end]}{', ' if parent.value else ''}{_flow({path[0]: value})[1:-1]}{text[end:]}"
+    lines = [f"{' ' * (indent + 2 * depth)}{part}:\n" for depth, part in enumerate(path[:-1])]
+    last = f"{' ' * (indent + 2 * (len(path) - 1))}{one_line(path[-1], value)}\n"
+    before = text[:end] + ("" if text[:end].endswith("\n") or not text[:end] else "\n")
+    return "".join([before, *lines, last, text[end:]])
+
+
+def _end(text: str, node: Node) -> int:
+    """Where the line behind the last value of a block begins."""
+    while isinstance(node, MappingNode | SequenceNode) and not node.flow_style and node.value:
+        node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
+    end = node.end_mark.index
+    newline = text.find("\n", end)
+    if end and text[end - 1] == "\n":
+        return end
+    return len(text) if newline < 0 else newline + 1
+
+
+def _put(values: Any, path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        if values.get(part) is None:
+            values[part] = {}
+        values = values[part]
+    values[path[-1]] = value
 
 
 def _check_size(value: Any) -> None:
@@ -57,81 +179,72 @@ def _check_size(value: Any) -> None:
             waiting += [(part, depth + 1) for part in item]
 
 
-def one_line(key: str, value: Any) -> str:
-    """`key: value`, lists and mappings included, in one line that can stand in a block or between braces."""
-    if not _has_ruamel():
-        from activedpo_cli.base.plain_yaml import dump_flow
-
-        return dump_flow({key: value})[1:-1]
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = True
-    yaml.width = 4096
-    stream = io.StringIO()
-    yaml.dump({key: value}, stream)
-    return stream.getvalue().strip()[1:-1]  # the braces of the flow mapping
+def _written(value: Any, *, is_in_flow: bool = False) -> str:
+    """A value in one line; a scalar needs more quotes between brackets or braces than in a block."""
+    if is_in_flow or isinstance(value, list | dict):
+        return _flow([value])[1:-1]
+    return _flow(value).removesuffix("...").rstrip()
 
 
-def changed_yaml(text: str, changes: Mapping[str, Any]) -> str:
-    """The text with the values at dotted keys replaced or added; comments and order stay.
-
-    Raises ActiveDPOError where ruamel.yaml is missing and the change is more than other values in the places of old
-    ones, each in its line.
-    """
-    if not _has_ruamel():
-        from activedpo_cli.base.plain_yaml import NotInPlaceError, replaced
-
-        try:
-            return replaced(text, changes)
-        except NotInPlaceError as error:
-            raise ActiveDPOError(
-                f"this change of settings needs the package `ruamel.yaml`: {error}", hint=_INSTALL
-            ) from error
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.width = 4096
-    yaml.representer.add_representer(
-        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+def _flow(value: Any) -> str:
+    """A list or mapping in one line, between its brackets or braces."""
+    written = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
     )
-    document = yaml.load(text) or {}
-    for key, value in changes.items():
-        *path, leaf = key.split(".")
-        target = document
-        for part in path:
-            target = target.setdefault(part, {})
-        target[leaf] = _in_one_line(value)
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    return stream.getvalue()
+    return written.strip()
 
 
-def _in_one_line(value: Any) -> Any:
-    from ruamel.yaml.comments import CommentedSeq
+class _Loader(yaml.SafeLoader):
+    """Reads scalars as YAML 1.2 does."""
 
-    if not isinstance(value, list):
-        return value
-    sequence = CommentedSeq(value)
-    sequence.fa.set_flow_style()
-    return sequence
+    yaml_implicit_resolvers = _MEANING_BY_FIRST
+
+    def compose_mapping_node(self, anchor: str | None) -> MappingNode:
+        """A mapping as it is written; raises ComposerError for a key that repeats."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, ScalarNode)):
+            if (key.tag, key.value) in seen:
+                raise ComposerError(problem=f"found duplicate key `{key.value}`", problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        """Take in what `<<` names, below the mapping's own keys, each key once; PyYAML 6.0.4 gets merges of merges wrong."""
+        own = [pair for pair in node.value if pair[0].tag != _MERGE]
+        seen = {key.value for key, _ in own if isinstance(key, ScalarNode)}
+        merged = []
+        for value in (value for key, value in node.value if key.tag == _MERGE):
+            for source in value.value if isinstance(value, SequenceNode) else [value]:
+                if not isinstance(source, MappingNode):
+                    raise ComposerError(problem="`<<` names no mapping", problem_mark=value.start_mark)
+                self.flatten_mapping(source)
+                merged += [pair for pair in source.value if pair[0].value not in seen]
+                seen |= {key.value for key, _ in source.value if isinstance(key, ScalarNode)}
+        node.value = merged + own
 
 
-def _reader() -> tuple[Callable[[str], Any], type[Exception], str | None]:
-    """What reads YAML here, what it raises, and what helps where the text was right after all."""
-    if _has_ruamel():
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import YAMLError
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.2 would take for something else than a string."""
 
-        return YAML(typ="safe", pure=True).load, YAMLError, None
-    from activedpo_cli.base import plain_yaml
-
-    return plain_yaml.load, plain_yaml.YAMLError, _INSTALL
+    yaml_implicit_resolvers = _MEANING_BY_FIRST
 
 
-def _has_ruamel() -> bool:
-    try:
-        import ruamel.yaml  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def _int(loader: _Loader, node: ScalarNode) -> int:
+    written = loader.construct_scalar(node).replace("_", "")
+    return int(written, _BASES.get(written.lstrip("-+")[:2], 10))  # int knows the prefix of the base it is told
+
+
+def _float(loader: _Loader, node: ScalarNode) -> float:
+    written = loader.construct_scalar(node).replace("_", "").lower()
+    return float(written.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _written_float(dumper: _Dumper, value: float) -> ScalarNode:
+    written = repr(value) if math.isfinite(value) else repr(value).replace("inf", ".inf").replace("nan", ".nan")
+    return dumper.represent_scalar(_FLOAT, written)
+
+
+_Loader.add_constructor(_INT, _int)
+_Loader.add_constructor(_FLOAT, _float)
+_Dumper.add_representer(float, _written_float)

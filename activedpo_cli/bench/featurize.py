@@ -12,11 +12,9 @@ from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.seeds import derive_seed
-from activedpo_cli.bench.flops import plain_flops
+from activedpo_cli.bench.measuring import median_ratio, peak_memory, seconds_in_turns
 from activedpo_cli.bench.one_at_a_time import AT_A_TIME, OneAtATime, time_one_at_a_time
-from activedpo_cli.bench.peak_memory import peak_memory
-from activedpo_cli.bench.timing import median_ratio, seconds_in_turns
-from activedpo_cli.bench.workload import Workload
+from activedpo_cli.bench.workload import Workload, plain_flops
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.checkpointing import checkpointed_layers
 from activedpo_cli.gradients.lora_matrices import active_lora_matrices

@@ -1,8 +1,8 @@
 """What features cost without batches: LESS's order of work (arXiv 2402.04333), written in plain autograd.
 
 One response is one forward and one backward pass; the gradients of all LoRA matrices are laid end to end, and every 16
-such vectors are multiplied by a dense matrix of random signs, which is drawn anew a block at a time, being too large to
-keep. As elsewhere here, logits are computed for response tokens only and the base's weights get no gradients.
+such vectors are multiplied by a dense matrix of random signs. The matrix is too large to keep, so it is drawn anew, a block
+at a time. As elsewhere here, logits are computed for response tokens only and the base's weights get no gradients.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from activedpo_cli.base.shapes import Float
-from activedpo_cli.bench.timing import seconds
+from activedpo_cli.bench.measuring import seconds
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.logps import summed_logps
 from activedpo_cli.gradients.lora_matrices import active_lora_matrices

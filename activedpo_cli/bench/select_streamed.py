@@ -22,7 +22,7 @@ from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.tensor_rows import TensorRows
-from activedpo_cli.bench.select_baselines import inverse_design, scores_as_written
+from activedpo_cli.bench.select import inverse_design, scores_as_written
 from activedpo_cli.select.design.pair_rows import DifferenceRows
 from activedpo_cli.select.design.pooled_greedy import PoolSize, pooled_greedy
 

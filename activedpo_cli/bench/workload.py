@@ -1,8 +1,10 @@
-"""The responses that are measured: random tokens, all of one length, in batches that every measurement shares."""
+"""The responses that are measured: random tokens in batches that every measurement shares; what they cost a plain pass."""
 
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.seeds import derive_seed
@@ -54,3 +56,18 @@ class Workload:
             )
             for batch in packed(lengths, self.tokens_per_batch)
         ]
+
+
+def plain_flops(model: nn.Module, workload: Workload) -> int:
+    """4 · (weights of all linear layers but the output one) · tokens + 4 · (output layer's weights) · response tokens.
+
+    Two operations for each weight and token in the forward pass, and as many in the backward pass, which computes no
+    gradient of a weight. Attention's products of tokens with tokens are left out, as is what checkpointing repeats.
+    """
+    head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
+    linear = {
+        module.weight for module in model.modules() if module is not head and isinstance(module, (nn.Linear, Conv1D))
+    }
+    weights = sum(weight.numel() for weight in linear)
+    at_responses = sum(weight.numel() for weight in head.parameters())
+    return 4 * (weights * workload.tokens + at_responses * workload.responses * workload.response_tokens)

@@ -1,38 +1,55 @@
 """The `activedpo` command: its subcommands, and the one place where errors and signals become text and exit codes."""
 
+import ast
+import importlib
 import os
 import select
 import shlex
 import signal
 import sys
 import traceback
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
 
 from activedpo_cli import __version__
-from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated
+from activedpo_cli.base.display import redacted
+from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated, UsageError
 from activedpo_cli.base.interruption import is_requested
 from activedpo_cli.base.out_of_memory import is_out_of_memory
-from activedpo_cli.base.redaction import redacted
-from activedpo_cli.cli import (
-    bench_commands,
-    experiment_commands,
-    health_commands,
-    look_commands,
-    run_commands,
-    stage_commands,
-)
 from activedpo_cli.cli.render import print_error, print_message, safe_text
-from activedpo_cli.cli.several_processes import LOOKING, refuse_further_processes
 from activedpo_cli.cli.signals import stoppable
 
-DISTRIBUTIONS = {"ruamel": "ruamel.yaml"}
+COMMANDS = {
+    "Start": {
+        "init": "run_commands.init",
+        "run": "run_commands.run_loop",
+        "experiment": "experiment_commands.experiment",
+    },
+    "Stages": {
+        name: f"stage_commands.{name}"
+        for name in ("sft", "generate", "featurize", "select", "label", "train", "evaluate")
+    },
+    "Look": {
+        "status": "look_commands.status",
+        "show": "look_commands.show",
+        "compare": "look_commands.compare",
+        "report": "look_commands.report",
+        "ls": "look_commands.list_choices",
+        "bench": "bench_commands.bench",
+    },
+    "Check": {"verify": "health_commands.verify", "doctor": "health_commands.doctor"},
+}
+"""The commands in the order of the help, by panel, and the function behind each, whose docstring is its help."""
+DISTRIBUTIONS = {"yaml": "pyyaml"}
 """What installs a package, where it is called otherwise."""
 OWN_PACKAGES = frozenset(
     {"accelerate", "datasets", "filelock", "huggingface_hub", "jaxtyping", "jinja2", "matplotlib", "numpy", "peft"}
-    | {"pydantic", "rich", "ruamel", "safetensors", "torch", "transformers", "trl", "typer"}
+    | {"pydantic", "rich", "safetensors", "torch", "transformers", "trl", "typer", "yaml"}
 )
 """Imported names of the dependencies: one installation brings all of them, in versions that fit."""
 HELP_OPTIONS = frozenset({"-h", "--help"})
@@ -46,11 +63,35 @@ MEMORY_ADVICE = {
     "sft": "a smaller --batch-size with more --gradient-accumulation-steps, --gradient-checkpointing, or --lora-r 64",
 }
 """The settings by which a command needs less."""
+SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables in which torchrun, accelerate and MPI tell a process how many there are; training libraries read them too."""
+LOOKING = frozenset({"status", "show", "ls", "bench", "verify", "doctor"})
+"""Commands that write nothing."""
 READER_GONE_EXIT_CODE = 128 + signal.SIGPIPE
 
 
 class ErrorBoundary(TyperGroup):
-    """Runs a subcommand; whatever it raises ends as a message and an exit code, never as a bare traceback."""
+    """Runs a subcommand; whatever it raises ends as a message and an exit code, never as a bare traceback.
+
+    A subcommand is imported when it is asked for, since a start should not wait for what it does not need.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.commands = {name: None for panel in COMMANDS.values() for name in panel}  # type: ignore[misc]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The subcommand of that name; None where there is none."""
+        if cmd_name in self.commands and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _loaded(cmd_name)
+        return self.commands.get(cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """List the subcommands; their help is read from their source, and none is imported."""
+        for panel, names in COMMANDS.items():
+            for name, place in names.items():
+                self.commands[name] = TyperCommand(name, help=_docstring(place), rich_help_panel=panel)
+        super().format_help(ctx, formatter)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the words before the subcommand."""
@@ -65,7 +106,7 @@ class ErrorBoundary(TyperGroup):
         """Find the subcommand, which may not be for one of several processes."""
         name, command, rest = super().resolve_command(ctx, args)
         if not HELP_OPTIONS.intersection(rest):
-            refuse_further_processes(name)
+            _refuse_further_processes(name)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -102,14 +143,6 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit()
 
 
-run_commands.register(app)
-experiment_commands.register(app)
-stage_commands.register(app)
-look_commands.register(app)
-health_commands.register(app)
-bench_commands.register(app)
-
-
 def main() -> None:
     """Entry point of the console script."""
     try:
@@ -120,8 +153,44 @@ def main() -> None:
     finally:
         try:
             sys.stdout.flush()
-        except OSError:  # else the interpreter complains about it on its way out
+        except OSError:  # without this the interpreter would complain that it can't flush when it ends
             _silence_unread_output()
+
+
+def _loaded(name: str) -> Any:
+    module, _, attribute = next(names[name] for names in COMMANDS.values() if name in names).partition(".")
+    function = getattr(importlib.import_module(f"activedpo_cli.cli.{module}"), attribute)
+    if isinstance(function, typer.Typer):
+        return get_group(function)
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings=app.info.context_settings)
+    alone.command(name)(function)
+    return get_command(alone)
+
+
+def _docstring(place: str) -> str:
+    """Of a function, by `module.name`; of the module where the name is no function's."""
+    module, _, attribute = place.partition(".")
+    tree = _source(module)
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return ast.get_docstring(functions.get(attribute, tree)) or ""
+
+
+@cache
+def _source(module: str) -> ast.Module:
+    return ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
+
+
+def _refuse_further_processes(command: str | None) -> None:
+    """Raise UsageError where this process is one of several that were started as one: none of them may write."""
+    for name in SIZES:
+        text = os.environ.get(name, "").strip()
+        if text.isdigit() and int(text) > 1 and command not in LOOKING:
+            raise UsageError(
+                f"this is one of {text} processes ({name}={text}), and activedpo works in one",
+                details=["on one GPU or the CPU; nothing was written"],
+                hint="start it without the launcher, as `activedpo …`; for several runs at once, "
+                "`activedpo experiment SPEC --jobs N`, or `unset " + name + "` where no launcher is at work",
+            )
 
 
 def _told(error: BaseException, command: str | None) -> int:

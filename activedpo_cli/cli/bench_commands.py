@@ -1,4 +1,7 @@
-"""Commands that measure on the user's own model and machine; none needs a run."""
+"""Measure what a stage costs with your model on your machine.
+
+None of the commands needs a run.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -6,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from activedpo_cli.cli.options import DeviceOption, JsonOption, all_given, flags_of, with_settings
+from activedpo_cli.cli.render import make_progress
 
-PANEL = "Look"
 DEFAULT_MODEL = "tiny-llama-15m"
 DEFAULT_MODEL_ADAPTER = {"adapter.r": 32, "adapter.lora_alpha": 128.0, "adapter.target_modules": "all-linear"}
 SETTINGS = flags_of(
@@ -36,16 +39,15 @@ CheckpointingOption = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Trade time for memory, in both passes.")
 ]
 
-bench = typer.Typer(no_args_is_help=True, help="Measure what a stage costs with your model on your machine.")
+bench = typer.Typer(
+    name="bench",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Measure what a stage costs with your model on your machine.",
+)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    bench.command()(featurize)
-    bench.command()(select)
-    app.add_typer(bench, name="bench", rich_help_panel=PANEL)
-
-
+@bench.command()
 @with_settings(SETTINGS, panel="As in a run's settings")
 def featurize(
     given: Mapping[str, Any],
@@ -73,7 +75,6 @@ def featurize(
     from activedpo_cli.bench.policy import PolicyRequest, load_policy
     from activedpo_cli.bench.workload import Workload
     from activedpo_cli.cli.bench_output import print_featurize
-    from activedpo_cli.cli.render import make_progress
 
     defaults = DEFAULT_MODEL_ADAPTER if model == DEFAULT_MODEL else {}
     config = with_changes(Config(), {**defaults, **all_given(given, None)})
@@ -103,6 +104,7 @@ def featurize(
     print_featurize(request, plan, cost, json=json)
 
 
+@bench.command()
 def select(
     pairs: Annotated[int, typer.Option(min=2, help="Candidates in memory, of random float32 features.")] = 3000,
     proj_dim: Annotated[int, typer.Option(min=1, help="Features of each.")] = 8192,
@@ -132,8 +134,7 @@ def select(
     from activedpo_cli.base.errors import UsageError
     from activedpo_cli.bench.select import SelectPlan, measure_select
     from activedpo_cli.bench.select_streamed import StreamedPlan, measure_streamed
-    from activedpo_cli.cli.render import make_progress
-    from activedpo_cli.cli.select_bench_output import print_select
+    from activedpo_cli.cli.bench_output import print_select
     from activedpo_cli.select.method_settings import check_ridge
 
     check_ridge(ridge, "--ridge 0.1")
@@ -159,6 +160,6 @@ def select(
         seed=seed,
     )
     progress = make_progress(quiet or json)
-    # First: a process inherits the peak of the one that starts it.
+    # The streamed part comes first, since a process inherits the peak memory of the process that starts it.
     of_stream = measure_streamed(larger, progress) if streamed else None
     print_select(plan, measure_select(plan, progress), larger, of_stream, json=json)

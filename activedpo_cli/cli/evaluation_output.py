@@ -1,4 +1,4 @@
-"""Evaluations as they are printed: a table, and a chart of the reward against the labels it cost."""
+"""Evaluations as they are printed: the words of a table, and a chart of the reward against the labels it cost."""
 
 import math
 import shutil
@@ -6,15 +6,53 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from activedpo_cli.cli.chart import Point, draw_chart
-from activedpo_cli.cli.evaluation_cells import comparable, evaluation_cells, measured_columns
-from activedpo_cli.cli.live_layout import one_line
-from activedpo_cli.cli.render import print_result, print_table
-from activedpo_cli.cli.symbols import Symbols, symbols_for
+from activedpo_cli.cli.drawing import Point, Symbols, draw_chart, symbols_for
+from activedpo_cli.cli.render import one_line, print_result, print_table
 
 PIPE_WIDTH = 80
 WIDEST_CHART = 100
-AXIS_TITLE = "labels spent"
+COLUMNS = (
+    "iteration",
+    "labels",
+    "reward",
+    "95 % interval",
+    "win rate",
+    "second reward",
+    "second win rate",
+    "KL",
+    "tokens",
+    "preference accuracy",
+)
+
+
+def comparable(rows: Sequence[Mapping[str, Any]], prefix: str = "") -> list[Mapping[str, Any]]:
+    """The evaluations whose rewards have the unit of the newest: those by its scorer, whom iteration 0 is scored by too."""
+    names = [row.get(f"{prefix}scorer") for row in rows if row.get(f"{prefix}scorer")]
+    return [row for row in rows if row.get(f"{prefix}scorer") in (None, *names[-1:])]
+
+
+def evaluation_cells(metrics: Mapping[str, Any], symbols: Symbols) -> dict[str, str]:
+    """The cell of every column; a dash where nothing was measured, as for the initial model's win rate over itself."""
+    low, high = metrics.get("reward_ci_low"), metrics.get("reward_ci_high")
+    is_initial = metrics["iteration"] == 0
+    cells = (
+        str(metrics["iteration"]),
+        str(metrics["labels_spent"]),
+        _number(metrics.get("reward_mean")),
+        None if low is None else f"{low:.3f} {symbols.to} {high:.3f}",
+        None if is_initial else _percent(metrics.get("win_rate")),
+        _number(metrics.get("second_reward_mean")),
+        None if is_initial else _percent(metrics.get("second_win_rate")),
+        _number(metrics.get("kl_to_reference")),
+        _number(metrics.get("response_tokens_mean"), 1),
+        _percent(metrics.get("preference_accuracy")),
+    )
+    return {name: symbols.nothing if cell is None else cell for name, cell in zip(COLUMNS, cells, strict=True)}
+
+
+def measured_columns(rows: list[dict[str, str]], symbols: Symbols) -> list[str]:
+    """The columns in which anything was measured."""
+    return [name for name in COLUMNS if any(row[name] != symbols.nothing for row in rows)]
 
 
 def print_evaluations(rows: list[dict[str, Any]]) -> None:
@@ -28,12 +66,11 @@ def print_evaluations(rows: list[dict[str, Any]]) -> None:
 def print_charts(rows: list[dict[str, Any]]) -> None:
     """The mean reward against the labels it cost; the second scorer has a unit, and so a chart, of its own."""
     symbols, width = symbols_for(sys.stdout), _width()
-    for prefix, mark, height in (("", symbols.point, 13), ("second_", symbols.second_point, 7)):
+    for prefix, mark in (("", symbols.point), ("second_", symbols.second_point)):
         points = _points(comparable(rows, prefix), prefix)
-        lines = draw_chart(points, width=width, height=height, mark=mark, symbols=symbols)
+        lines = draw_chart(points, width=width, mark=mark, symbols=symbols)
         if lines:
             print_result("\n" + "\n".join([_title(rows, prefix, mark, symbols, width), *lines]))
-            print_result(f"{AXIS_TITLE:^{max(map(len, lines))}}".rstrip())
             left_out = len(_points(rows, prefix)) - len(points)
             if left_out:
                 print_result(f"{left_out} evaluation{'s' * (left_out > 1)} by another scorer not drawn: no common unit")
@@ -44,15 +81,16 @@ def _points(rows: Sequence[Mapping[str, Any]], prefix: str) -> list[Point]:
         Point(
             labels=row["labels_spent"],
             value=row[f"{prefix}reward_mean"],
-            low=_finite(row.get(f"{prefix}reward_ci_low")),
-            high=_finite(row.get(f"{prefix}reward_ci_high")),
+            low=finite(row.get(f"{prefix}reward_ci_low")),
+            high=finite(row.get(f"{prefix}reward_ci_high")),
         )
         for row in rows
-        if _finite(row.get(f"{prefix}reward_mean")) is not None
+        if finite(row.get(f"{prefix}reward_mean")) is not None
     ]
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """The number, None where there is none or it is not finite."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -60,10 +98,18 @@ def _title(rows: list[dict[str, Any]], prefix: str, mark: str, symbols: Symbols,
     """What is drawn; the scorer is the newest one, by whom iteration 0 is scored too."""
     names = [one_line(row[f"{prefix}scorer"]) for row in rows if row.get(f"{prefix}scorer")]
     by = f"; scorer {names[-1]}" if names else ""
-    title = f"{mark} {prefix.replace('_', ' ')}reward, mean and 95 % interval ({symbols.bar}){by}"
+    title = f"{mark} {prefix.replace('_', ' ')}reward by labels, mean and 95 % interval{by}"
     return title if len(title) <= width else title[: width - len(symbols.to)] + symbols.to
 
 
 def _width() -> int:
     """Of stdout's terminal; a fixed one elsewhere, so that what is kept does not depend on who looked."""
     return min(shutil.get_terminal_size().columns, WIDEST_CHART) if sys.stdout.isatty() else PIPE_WIDTH
+
+
+def _number(value: float | None, digits: int = 3) -> str | None:
+    return None if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str | None:
+    return None if value is None else f"{100 * value:.1f} %"

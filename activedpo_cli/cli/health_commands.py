@@ -1,19 +1,14 @@
 """Commands that look for what is wrong: in a run, and in the machine that it is on."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from activedpo_cli.cli.options import JsonOption, QuietOption, RunOption
+from activedpo_cli.cli.render import make_progress, print_json, print_result
 
-PANEL = "Check"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (verify, doctor):
-        app.command(rich_help_panel=PANEL)(command)
+SIGNS = {"ok": "✓", "warning": "!", "failure": "✗"}
 
 
 def verify(run: RunOption = None, quiet: QuietOption = False, json: JsonOption = False) -> None:
@@ -25,14 +20,12 @@ def verify(run: RunOption = None, quiet: QuietOption = False, json: JsonOption =
     Example:   activedpo verify --run tldr
     """
     from activedpo_cli.base.errors import InvalidDataError
-    from activedpo_cli.cli.health_output import print_verification
-    from activedpo_cli.cli.render import make_progress, print_json
     from activedpo_cli.health.verify import verify_run
     from activedpo_cli.store.run import Run, run_path
 
     opened = Run.open(run_path(run))
     found = verify_run(opened, make_progress(quiet))
-    print_json(found) if json else print_verification(found, quiet=quiet)
+    print_json(found) if json else _print_verification(found, quiet=quiet)
     if not found["sound"]:
         count = len(found["problems"])
         raise InvalidDataError(f"`{opened.path}` has {'a problem' if count == 1 else f'{count} problems'}")
@@ -55,12 +48,31 @@ def doctor(
     Example:   activedpo doctor --folder /scratch/runs
     """
     from activedpo_cli.base.errors import ActiveDPOError
-    from activedpo_cli.cli.health_output import print_checks
-    from activedpo_cli.cli.render import print_json
     from activedpo_cli.health.doctor import examine
 
     checks = examine(folder, network=network)
-    print_json(checks) if json else print_checks(checks)
+    print_json(checks) if json else _print_checks(checks)
     failed = [check["name"] for check in checks["checks"] if check["state"] == "failure"]
     if failed:
         raise ActiveDPOError(f"not fit for runs: {', '.join(failed)}")
+
+
+def _print_verification(found: dict[str, Any], *, quiet: bool) -> None:
+    """Each problem with its repair, then the notes; when all is well how much was looked at."""
+    for problem in found["problems"]:
+        print_result(f"✗ {problem['file']}  {problem['kind']}: {problem['what']}\n  repair: {problem['repair']}")
+    if quiet:
+        return
+    for note in found["notes"]:
+        print_result(f"· {note}")
+    what = "sound" if found["sound"] else "not sound"
+    print_result(f"{found['run']} is {what}: {found['files']} files, {found['bytes'] / 1e6:,.1f} MB hashed")
+
+
+def _print_checks(found: dict[str, Any]) -> None:
+    """A line for each check; below it what to do, where there is something."""
+    width = max(len(check["name"]) for check in found["checks"])
+    for check in found["checks"]:
+        print_result(f"{SIGNS[check['state']]} {check['name']:<{width}}  {check['says']}")
+        if check["do"]:
+            print_result(f"  {'':<{width}}  {check['do']}")

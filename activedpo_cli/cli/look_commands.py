@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from activedpo_cli.cli.look_output import (
+    print_comparison,
+    print_features,
+    print_pair,
+    print_report,
+    print_selection,
+    print_status,
+    print_why,
+)
 from activedpo_cli.cli.options import IterationOption, JsonOption, QuietOption, RunOption, all_given
+from activedpo_cli.cli.render import passing_message, print_json, print_message, print_table
 
 if TYPE_CHECKING:
     from activedpo_cli.store.run import Run
-
-PANEL = "Look"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (status, show, compare, report):
-        app.command(rich_help_panel=PANEL)(command)
-    app.command("ls", rich_help_panel=PANEL)(list_choices)
 
 
 def status(run: RunOption = None, json: JsonOption = False) -> None:
@@ -25,8 +26,6 @@ def status(run: RunOption = None, json: JsonOption = False) -> None:
 
     Example:   activedpo status --run tldr --json
     """
-    from activedpo_cli.cli.look_output import print_status
-    from activedpo_cli.cli.render import print_json
     from activedpo_cli.run.status import run_status
     from activedpo_cli.store.run import Run, run_path
 
@@ -64,8 +63,6 @@ def show(
 
     Example:   activedpo show --why p000123/i001/r0-r2
     """
-    from activedpo_cli.cli.look_output import print_features, print_pair, print_selection
-    from activedpo_cli.cli.render import print_json
     from activedpo_cli.run.show import design_details, feature_details, pair_details, selected_pairs
     from activedpo_cli.store.run import Run, run_path
 
@@ -87,8 +84,6 @@ def show(
 
 def _show_why(run: "Run", pair: str | None, iteration: int | None, *, json: bool) -> None:
     from activedpo_cli.base.errors import UsageError
-    from activedpo_cli.cli.render import print_json
-    from activedpo_cli.cli.why_output import print_why
     from activedpo_cli.run.why import explain_pair
 
     if pair is None:
@@ -133,8 +128,6 @@ def compare(
 
     Example:   activedpo compare --set select.activedpo.ridge=10 --set select.apo.greedy=true
     """
-    from activedpo_cli.cli.compare_output import print_comparison
-    from activedpo_cli.cli.render import passing_message, print_json
     from activedpo_cli.reports.comparison import check_place, default_place, write_comparison
     from activedpo_cli.run.compare import compare_methods
     from activedpo_cli.store.run import Run, run_path
@@ -169,7 +162,6 @@ def report(
 
     Example:   activedpo report tldr tldr-random
     """
-    from activedpo_cli.cli.report_output import print_report
     from activedpo_cli.reports.build import build_report
     from activedpo_cli.store.run import Run, run_path
 
@@ -192,7 +184,6 @@ def list_choices(
 
     Example:   activedpo ls experiments
     """
-    from activedpo_cli.cli.render import print_json, print_message, print_table
     from activedpo_cli.run.choices import ALSO
 
     header, rows, found = _listed(what or "methods")

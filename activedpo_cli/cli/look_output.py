@@ -1,9 +1,12 @@
-"""Tables and texts of the commands that only look."""
+"""What the commands print that only look: `status`, `show`, `compare` and `report`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.cli.evaluation_output import print_evaluations
-from activedpo_cli.cli.render import print_result, print_table
+from activedpo_cli.cli.render import print_json, print_message, print_result, print_table
+
+if TYPE_CHECKING:
+    from activedpo_cli.reports.build import ReportResult
 
 SIGNS = {
     "complete": "✓",
@@ -91,6 +94,70 @@ def print_features(made: dict[str, Any]) -> None:
         print_result(f"left out    {row['response_id']}: {', '.join(row['columns'])} not finite")
 
 
+def print_why(explained: dict[str, Any]) -> None:
+    """Score and what is left of it, then the pair's texts and those of the pairs most like it."""
+    print_result(f"pair {explained['pair_id']}  iteration {explained['iteration']}")
+    print_result(_verdict(explained))
+    print_result(f"\n‖φ‖ in V⁻¹, λ {explained['ridge']:g}; ‖φ‖ itself is {explained['norm']:.4g}")
+    steps = [("with what was labelled earlier in V", "at_start")]
+    if explained["when_picked"] is not None:
+        steps.append(("when it was picked", "when_picked"))
+    if explained["method"] is not None:
+        steps.append(("with the whole batch in V", "after_batch"))
+    for words, name in steps:
+        print_result(f"  {explained[name]:<10.4g} {words}{_share(explained, name)}")
+    _print_texts("the pair", explained)
+    for kind in ("labelled", "chosen"):
+        rows = explained[f"nearest_{kind}"]
+        print_result(f"\nnearest {kind} pairs, by |cos| of φ" + ("" if rows else ": none"))
+        for row in rows:
+            known = f"label: {row['label']}" if kind == "labelled" else f"rank {row['rank']}"
+            _print_texts(f"|cos| {row['abs_cosine']:.4f}  {row['pair_id']}  ({known})", row)
+
+
+def print_comparison(found: dict[str, Any]) -> None:
+    """What each method's batch is like, what every two have in common, and who was left out."""
+    pool = found["candidates"]
+    print_result(
+        f"{found['budget']} of {pool['pairs']} candidates of iteration {found['iteration']}, seed {found['seed']}\n"
+    )
+    rows = [
+        [str(place), name, *_comparison_cells(row)]
+        for place, (name, row) in enumerate(found["methods"].items(), start=1)
+    ]
+    rows.append(["", "all candidates", f"{pool['mean_tokens']:.1f}", "", "", str(pool["prompts"]), ""])
+    print_table(["", "method", "tokens", "mean |cos|", "effective rank", "prompts", "seconds"], rows)
+    names = list(found["overlaps"])
+    print_result(f"\npairs in common, % of the batch; chance alone: {100 * found['chance_overlap']:.0f}\n")
+    print_table(
+        ["", "", *(str(place) for place in range(1, len(names) + 1))],
+        [
+            [str(place), name, *(f"{100 * found['overlaps'][name][other]:.0f}" for other in names)]
+            for place, name in enumerate(names, start=1)
+        ],
+    )
+    print_result(f"\n{found['picture']}")
+    for note in found["notes"]:
+        print_message(f"note: {note}")
+    for name, lacking in found["left_out"].items():
+        print_message(f"left out: {name} needs {', '.join(lacking)}")
+    if found["left_out"]:
+        print_message(f"to have them too: {found['command_for_left_out']}")
+
+
+def print_report(result: "ReportResult", *, json: bool, quiet: bool) -> None:
+    """The path of the page, or with `json` all paths; messages go to stderr."""
+    if json:
+        figures = {name: str(path) for name, path in result.figures.items()}
+        state = "done" if result.made else "up to date"
+        print_json({"page": str(result.page), "figures": figures, "state": state, "summaries": result.summaries})
+    elif not quiet:
+        for sentence in result.summaries:
+            print_message(sentence)
+        print_message("✓ report made" if result.made else "✓ report is up to date", style="ok")
+        print_result(str(result.page))
+
+
 def _sft_line(status: dict[str, Any]) -> str:
     headline = f"  {status['headline']}" if status["state"] in ("complete", "stale") else ""
     return f"sft  {_cell(status)}{headline}"
@@ -116,6 +183,39 @@ def _design_text(design: dict[str, Any]) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 80 else line[:79] + "…"
+
+
+def _verdict(explained: dict[str, Any]) -> str:
+    if explained["method"] is None:
+        return "nothing is selected in this iteration yet"
+    if explained["rank"] is None:
+        return f"not among the pairs that `{explained['method']}` picked"
+    return (
+        f"picked by `{explained['method']}`: rank {explained['rank']} among {explained['candidates']} candidates, "
+        f"score {explained['score']:.4g}"
+    )
+
+
+def _share(explained: dict[str, Any], name: str) -> str:
+    start = explained["at_start"]
+    return "" if name == "at_start" or not start else f": {100 * explained[name] / start:.4g} %"
+
+
+def _print_texts(heading: str, row: dict[str, Any]) -> None:
+    print_result(f"\n{heading}")
+    for name in ("prompt", "response_a", "response_b"):
+        print_result(f"  {name.replace('_', ' ')}\n{indented(indented(row[name]))}")
+
+
+def _comparison_cells(row: dict[str, Any]) -> list[str]:
+    cosine, rank = row["mean_abs_cosine"], row["effective_rank"]
+    return [
+        f"{row['mean_tokens']:.1f}",
+        "–" if cosine is None else f"{cosine:.3f}",
+        "–" if rank is None else f"{rank:.2f}",
+        str(row["prompts"]),
+        f"{row['seconds']:.2f}",
+    ]
 
 
 def indented(text: str) -> str:

@@ -6,13 +6,16 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TextIO
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
-from activedpo_cli.base.display import display_text
+from activedpo_cli.base.display import display_text, redacted_text
 from activedpo_cli.base.errors import ActiveDPOError
-from activedpo_cli.base.redaction import redacted_text
-from activedpo_cli.cli.symbols import encodable
+from activedpo_cli.base.progress import SilentProgress
+from activedpo_cli.cli.drawing import encodable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 STYLES = {"error": "31;1", "hint": "36", "ok": "32", "warning": "33"}
 PLAIN_INTERVAL = 30.0
@@ -104,28 +107,12 @@ def can_redraw() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-class QuietProgress:
+class QuietProgress(SilentProgress):
     """Only warnings."""
-
-    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
-        """Ignore."""
-
-    def advance(self, amount: int = 1) -> None:
-        """Ignore."""
-
-    def stop(self) -> None:
-        """Ignore."""
-
-    def note(self, message: str) -> None:
-        """Ignore."""
 
     def warn(self, message: str) -> None:
         """Print, also when quiet."""
         print_message(f"warning: {message}", style="warning")
-
-    def handed_over(self) -> AbstractContextManager[None]:
-        """Nothing to leave: no bar is shown while a person answers."""
-        return nullcontext()
 
 
 class PlainProgress(QuietProgress):
@@ -157,32 +144,17 @@ class PlainProgress(QuietProgress):
 class BarProgress(QuietProgress):
     """A bar in the terminal."""
 
-    _bar: Any = None
+    _bar: "Bar | None" = None
 
     def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
         """Show a bar."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._clock = time.monotonic()
-        self._first = done
-        self._bar = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(f"{unit}  {{task.fields[rate]}}"),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            transient=True,
-        )
-        self._task = self._bar.add_task(display_text(label), total=total, completed=done, rate="")
+        self._bar = counting_bar(label, total, unit, done)
         self._bar.start()
 
     def advance(self, amount: int = 1) -> None:
         """Move the bar."""
-        task = self._bar.tasks[0]
-        rate = (task.completed + amount - self._first) / max(time.monotonic() - self._clock, 1e-9)
-        self._bar.update(self._task, advance=amount, rate=f"{rate:.1f} /s")
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0], amount)
 
     def stop(self) -> None:
         """Take the bar away, if there is one."""
@@ -195,10 +167,42 @@ class BarProgress(QuietProgress):
         print_message(message)
 
 
+def counting_bar(label: str, total: int, unit: str, done: int) -> "Bar":
+    """What `label` says, a bar, how many of how many there are, how many come in a second, and how long the rest takes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """How many are done in a second, once that can be told."""
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:.{1 if task.speed < 100 else 0}f} /s")
+
+    def text(form: str) -> TextColumn:
+        return TextColumn(form, markup=False, table_column=cropped())
+
+    def cropped() -> Column:
+        return Column(no_wrap=True, overflow="crop")  # an ellipsis is not in every encoding
+
+    count = text(f"{{task.completed:.0f}}/{{task.total:.0f}} {unit}")
+    columns = [text(" {task.description}"), BarColumn(None), count, Rate(cropped())]
+    columns.append(TimeRemainingColumn(compact=True, table_column=cropped()))
+    bar = Progress(*columns, console=Console(file=sys.stderr), transient=True)
+    bar.add_task(one_line(label), total=total, completed=done)
+    return bar
+
+
 def safe_text(text: str) -> str:
     """Fit for a terminal, and for the log that it may be kept in."""
     shown = redacted_text(text)
     return display_text(shown if len(shown) <= LONGEST_MESSAGE else shown[:LONGEST_MESSAGE] + " …")
+
+
+def one_line(text: str) -> str:
+    """Foreign text without anything that could steer a terminal or break the line."""
+    return " ".join(display_text(text).split())
 
 
 def _set_in(text: str) -> str:

@@ -18,8 +18,8 @@ from activedpo_cli.cli.options import (
     with_settings,
     without_clashes,
 )
+from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
 
-PANEL = "Start"
 LOOP_SETTINGS = without_clashes(
     [
         *flags_of("model", "prompts", "seed", "generate", "adapter", "featurize", "select", "label", "train"),
@@ -27,12 +27,6 @@ LOOP_SETTINGS = without_clashes(
         *flags_of("sft", prefix="sft-"),
     ]
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(rich_help_panel=PANEL)(init)
-    app.command("run", rich_help_panel=PANEL)(run_loop)
 
 
 @with_settings(flags_of("model", "prompts", "seed"))
@@ -52,7 +46,6 @@ def init(
 
     Example:   activedpo init --model gemma-2b --prompts prompts.jsonl --eval-prompts 100
     """
-    from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
     from activedpo_cli.engine.names import with_known_names
     from activedpo_cli.run.create import RunRequest, ensure_run
     from activedpo_cli.store.run import run_path
@@ -100,6 +93,6 @@ def run_loop(
 
 def _typed() -> list[str]:
     """The command line, with anything that looks like a secret taken out."""
-    from activedpo_cli.base.redaction import redacted
+    from activedpo_cli.base.display import redacted
 
     return redacted(["activedpo", *sys.argv[1:]])

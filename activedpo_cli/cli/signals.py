@@ -18,14 +18,14 @@ from activedpo_cli.base.errors import InterruptedByUserError, Terminated
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_WISH_SECONDS = 0.3
-"""Who wraps a command often passes a signal on that the command has already got from the terminal, or from `timeout`."""
+"""Wrappers often pass on a signal that the command has already got itself; within this time it is the same wish."""
 LOST_AND_RAISED_AGAIN_SECONDS = 0.05
 SHOW_CURSOR = b"\x1b[?25h"
 LAST_WORDS = b"\nstopped at once; what was finished is kept, and the same command goes on from there\n"
 
 _is_watching = False
 _is_raising_again = False
-"""Whether the next signal is this process's own, which is no second wish."""
+"""Whether the next signal is one that this process sends itself, and so no second wish of the person."""
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def stoppable(*, for_good: bool = False) -> Iterator[None]:
 
 
 def _raise_once(number: int, frame: FrameType | None) -> None:
-    if not interruption.is_requested():  # a second one is the watcher's, who hears it also while a library computes
+    if not interruption.is_requested():  # a second one is dealt with by the watcher, which hears it sooner
         kind = KeyboardInterrupt if number == signal.SIGINT else Terminated
         interruption.request(kind)
         raise kind
@@ -106,7 +106,7 @@ def _stop_at_once() -> None:
 
 @contextmanager
 def _no_lost_exceptions() -> Iterator[None]:
-    """Raise the exception again where it fell into a finalizer or the like, from where none gets out."""
+    """Raise the exception again where it was raised in a finalizer or the like, which Python lets no exception leave."""
     before = sys.unraisablehook
 
     def again(unraisable: Any) -> None:

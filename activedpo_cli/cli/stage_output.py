@@ -1,11 +1,13 @@
 """What a stage command prints when it is done."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.cli.render import print_json, print_message, print_result
 from activedpo_cli.engine.step import StageResult
-from activedpo_cli.run.pool_choice import PoolChoice
-from activedpo_cli.select.from_files.standalone import StandaloneResult
+
+if TYPE_CHECKING:
+    from activedpo_cli.run.pool_choice import PoolChoice
+    from activedpo_cli.select.from_files.standalone import StandaloneResult
 
 
 def print_stage(result: StageResult) -> None:
@@ -32,7 +34,7 @@ def stage_as_json(result: StageResult) -> dict[str, Any]:
     }
 
 
-def print_pool_choice(choice: PoolChoice, *, json: bool, quiet: bool) -> None:
+def print_pool_choice(choice: "PoolChoice", *, json: bool, quiet: bool) -> None:
     """A choice among the pairs of a file: one line about it; on stdout the output, or the folder of the selection."""
     result = choice.result
     place = choice.output or result.folder
@@ -53,7 +55,7 @@ def print_pool_choice(choice: PoolChoice, *, json: bool, quiet: bool) -> None:
     print_result(str(place))
 
 
-def print_choice(result: StandaloneResult, *, json: bool, quiet: bool) -> None:
+def print_choice(result: "StandaloneResult", *, json: bool, quiet: bool) -> None:
     """A choice among files: one line about it, and the file on stdout."""
     summary = result.summary
     if json:

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from activedpo_cli.base.config import flat, with_changes
+from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.base.yaml_text import read_yaml
-from activedpo_cli.store.files import sha256_of
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import SFT, Run
 
@@ -150,7 +150,7 @@ def with_known_files(record: Started | None, files: Mapping[str, str], given: Ma
         if record is None or not isinstance(given.get(key), str):
             continue
         path = Path(given[key])
-        if path.is_file() and f"sha256:{sha256_of(path)}" == record.inputs.get(name):
+        if path.is_file() and digest_of_file(path) == record.inputs.get(name):
             known[key] = record.settings[key]
     return known
 

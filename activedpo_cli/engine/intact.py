@@ -5,12 +5,12 @@ An answer that a stage is up to date compares recorded digests alone and hashes 
 
 from collections.abc import Callable, Iterator, Mapping
 
+from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.progress import Progress, shown
 from activedpo_cli.engine.repairs import repair_of
 from activedpo_cli.engine.step import STAGE_INPUT
 from activedpo_cli.store.audit import FileFault, file_fault, listed_faults, unknown_files
-from activedpo_cli.store.files import sha256_of
 from activedpo_cli.store.manifest import OutputFile
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
@@ -90,7 +90,7 @@ def prompts_fault(run: Run) -> FileFault | None:
     path = run.path / PROMPTS_NAME
     if not path.is_file():
         return FileFault(PROMPTS_NAME, "missing", "it is gone")
-    if f"sha256:{sha256_of(path)}" != run.facts["prompts_digest"]:
+    if digest_of_file(path) != run.facts["prompts_digest"]:
         return FileFault(PROMPTS_NAME, "changed", "its content is not what the run was made with")
     return None
 

@@ -7,6 +7,7 @@ from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError
 from activedpo_cli.base.records import Response, response_id
 from activedpo_cli.base.settings import Config
@@ -14,7 +15,6 @@ from activedpo_cli.engine.step import Context
 from activedpo_cli.label.scoring import logps_of
 from activedpo_cli.prompts._collect import prompt_key
 from activedpo_cli.statistics.statistics import win_rate_interval
-from activedpo_cli.store.files import sha256_of
 from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
         path = Path(config.evaluate.preferences)
         if not path.is_file():
             raise InvalidDataError(f"the preferences file `{path}` does not exist")
-        digests["preferences file"] = f"sha256:{sha256_of(path)}"
+        digests["preferences file"] = digest_of_file(path)
     if config.evaluate.score_field is not None:
         manifest = run.pool.manifest
         if manifest is None:

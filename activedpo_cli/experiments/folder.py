@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.display import redacted_text
 from activedpo_cli.base.errors import BusyError, InvalidDataError, RefusedError, UsageError
-from activedpo_cli.base.redaction import redacted_text
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, with_variables
 from activedpo_cli.store import files, jsonl
 from activedpo_cli.store.lock import exclusive, waiting

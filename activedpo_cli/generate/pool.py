@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response
 from activedpo_cli.base.settings import Config
@@ -18,7 +19,6 @@ from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.models.resolve import ModelLocation
 from activedpo_cli.pairs.candidates import pairable, pairs_by_prompt
 from activedpo_cli.policy.policy import model_location, reference_digest
-from activedpo_cli.store.files import sha256_of
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
@@ -42,7 +42,7 @@ def file_digest(run: Run, config: Config) -> str:
         return manifest.inputs[FILE]
     if not path.is_file():
         raise InvalidDataError(f"the responses file `{path}` does not exist")
-    return f"sha256:{sha256_of(path)}"
+    return digest_of_file(path)
 
 
 def check(run: Run, config: Config) -> None:
@@ -63,7 +63,7 @@ def with_known_file(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     path, known = Path(given["generate.responses"]), manifest.settings["generate.responses"]
     if not path.is_file():
         return {**given, "generate.responses": known} if path.absolute() == Path(known).absolute() else dict(given)
-    digest = f"sha256:{sha256_of(path)}"
+    digest = digest_of_file(path)
     if digest != manifest.inputs[FILE] and _is_drawn_from(run):
         changed = {**manifest.settings, "generate.responses": str(path)}
         _refuse(differences_of_work(manifest, _wanted(run, changed, digest), FILES))

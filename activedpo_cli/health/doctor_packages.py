@@ -18,7 +18,6 @@ NEEDED_BY = {
     "matplotlib": "report and compare",
     "jinja2": "report",
     "jaxtyping": "checks of shapes",
-    "ruamel.yaml": "changing config.yaml",
 }
 """Packages without which the rest works, and what does not."""
 INSTALL = "pip install activedpo-cli"

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, RefusedError
 from activedpo_cli.models.built_in import BUILT_IN_MODEL, LANGUAGE_MODEL, is_built_in
 
@@ -94,7 +95,7 @@ def model_digest(location: ModelLocation) -> dict[str, Any]:
     folder = Path(location.path)
     _require_safetensors(folder)
     paths = sorted(digested_files(folder))
-    hashes = {path.name: _sha256(path) for path in paths}
+    hashes = {path.name: sha256_of(path) for path in paths}
     files = {path.name: {"bytes": path.stat().st_size, "sha256": hashes[path.name]} for path in paths}
     return asdict(location) | {"files": files, "digest": digest_of_files(hashes)}
 
@@ -119,7 +120,7 @@ def check_unchanged(record: dict[str, Any]) -> None:
 def _differs(path: Path, entry: dict[str, Any]) -> bool:
     if not path.is_file() or path.stat().st_size != entry["bytes"]:
         return True
-    return entry["bytes"] < SMALL_FILE_BYTES and _sha256(path) != entry["sha256"]
+    return entry["bytes"] < SMALL_FILE_BYTES and sha256_of(path) != entry["sha256"]
 
 
 def digested_files(folder: Path) -> set[Path]:
@@ -203,11 +204,6 @@ def _not_found(name: str, hub_id: str, error: Exception) -> ActiveDPOError:
         details=[f"{hub_id}: {reason}"],
         hint=f"download it where the network is (`hf download {hub_id} --local-dir FOLDER`) and pass `--model FOLDER`",
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of_files(parts: dict[str, str]) -> str:

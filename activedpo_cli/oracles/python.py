@@ -6,7 +6,6 @@ list of messages itself. The module is looked for in the working directory first
 """
 
 import difflib
-import hashlib
 import importlib
 import sys
 import traceback
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, OracleNotFoundError, UsageError
 from activedpo_cli.base.records import PromptText, RecordedPreference
 from activedpo_cli.base.settings import LabelSettings
@@ -52,7 +52,7 @@ def build(
 def identity(argument: str | None, settings: LabelSettings) -> dict[str, str]:
     """The SHA-256 of the module's file, found without importing it; files that it imports are not covered."""
     module_name, _ = _parse(argument)
-    return {f"python:{argument}": f"sha256:{hashlib.sha256(_find_module(module_name).read_bytes()).hexdigest()}"}
+    return {f"python:{argument}": digest_of_file(_find_module(module_name))}
 
 
 class FunctionOracle:

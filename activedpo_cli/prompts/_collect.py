@@ -1,12 +1,12 @@
 """The pool of a run: every prompt once, with its id and its split."""
 
-import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.discovery import available, load, option_value, resolve
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Prompt, PromptText
@@ -51,7 +51,9 @@ def collect_prompts(settings: PromptSettings, seed: int, *, skip_empty: bool = F
         prompts = _with_given_splits(kept, settings, seed)
     else:
         prompts = _split(_drawn(kept, settings.limit, seed, "limit"), settings.eval_prompts, seed)
-    return PromptCollection(prompts=prompts, dropped_duplicates=dropped, source_digest=_digest(path) if path else None)
+    return PromptCollection(
+        prompts=prompts, dropped_duplicates=dropped, source_digest=sha256_of(path) if path else None
+    )
 
 
 def source_path(source: str) -> Path | None:
@@ -159,8 +161,3 @@ def _split(kept: list[SourcePrompt], eval_prompts: int, seed: int) -> list[Promp
 
 def _prompt(position: int, item: SourcePrompt, is_held_out: bool) -> Prompt:
     return Prompt(prompt_id=f"p{position:06d}", split="eval" if is_held_out else "train", prompt=item.prompt)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,13 +5,11 @@ of these begin a story that the language model has learnt from, as chance would 
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 from activedpo_cli.base.settings import PromptSettings
+from activedpo_cli.models.built_in import ASSETS
 from activedpo_cli.prompts.base import SourcePrompt
-
-ASSETS = Path(__file__).parent.parent / "tiny" / "assets"
 
 
 def read(settings: PromptSettings) -> Iterator[SourcePrompt]:

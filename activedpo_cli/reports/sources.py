@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.store.files import sha256_of
+from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.store.manifest import MANIFEST_NAME, Manifest
 from activedpo_cli.store.run import SFT, STAGES, Run
 from activedpo_cli.store.stage_folder import StageFolder

@@ -8,6 +8,7 @@ from typing import Any
 
 from activedpo_cli import __version__
 from activedpo_cli.base.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
+from activedpo_cli.base.digests import digest_of_file, sha256_of
 from activedpo_cli.base.errors import BusyError, RefusedError, UsageError
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
@@ -107,7 +108,7 @@ def _differences_in_what_is_fixed(run: Run, request: RunRequest) -> list[str]:
         differences.append(f"preset  {facts['preset']} → {request.preset}")
     source = source_path(run.config.prompts.source)
     recorded = facts["prompts_source_digest"]
-    if "prompts.source" in request.given and source and source.is_file() and files.sha256_of(source) != recorded:
+    if "prompts.source" in request.given and source and source.is_file() and sha256_of(source) != recorded:
         differences.append(f"the content of `{source}` has changed since the run was made")
     return differences
 
@@ -186,7 +187,7 @@ def _fill(folder: Path, request: RunRequest, plan: _Plan) -> None:
         "preset": plan.preset,
         "given": dict(request.given),
         "prompts_source_digest": prompts.source_digest,
-        "prompts_digest": f"sha256:{files.sha256_of(folder / 'prompts.jsonl')}",
+        "prompts_digest": digest_of_file(folder / "prompts.jsonl"),
         "dropped_duplicates": len(prompts.dropped_duplicates),
         "fixed": flat(config, "seed", "model", "prompts"),
         "config_settings": number_of_settings(),

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from activedpo_cli.store.files import TEMPORARY_SUFFIX, sha256_of
+from activedpo_cli.base.digests import sha256_of
+from activedpo_cli.store.files import TEMPORARY_SUFFIX
 from activedpo_cli.store.manifest import MANIFEST_NAME, STARTED_NAME, Manifest, OutputFile, digest_of
 from activedpo_cli.store.stage_folder import StageFolder
 

@@ -5,7 +5,6 @@ turns; what may be at work on one folder is for locks to say.
 """
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
+from activedpo_cli.base.digests import sha256_of as sha256_of
 from activedpo_cli.store.operations import OF_THE_DISK, failing_as, free_bytes, library_writes, operations
 
 __all__ = ["free_bytes", "library_writes"]
@@ -176,18 +176,6 @@ def sync_folder(path: Path) -> None:
         operations.sync(path, descriptor)
     finally:
         os.close(descriptor)
-
-
-def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
-    """The hexadecimal SHA-256 of a file's bytes; `on_bytes` is told how many more were read, for files that are large."""
-    with open(path, "rb") as stream:
-        if on_bytes is None:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        digest = hashlib.sha256()
-        while part := stream.read(BYTES_AT_ONCE):
-            digest.update(part)
-            on_bytes(len(part))
-        return digest.hexdigest()
 
 
 def file_mode() -> int:

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.store.files import remove, sha256_of, write_bytes
+from activedpo_cli.store.files import remove, write_bytes
 from activedpo_cli.store.jsonl import count_rows, read_json
 from activedpo_cli.store.links import is_inside
 from activedpo_cli.store.tensors import count_tensor_rows

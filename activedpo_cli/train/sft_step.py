@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import flat
+from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import AdapterSettings, Config
@@ -14,7 +15,6 @@ from activedpo_cli.engine.differences import with_known_files
 from activedpo_cli.engine.step import Context, Stage
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.policy.policy import BaseWeights, load_base, weights_location
-from activedpo_cli.store.files import sha256_of
 from activedpo_cli.store.run import SFT, Run
 from activedpo_cli.train.sft_data import Encoded, SFTRow, encode_rows, read_sft_rows
 from activedpo_cli.train.step import note_smaller_steps
@@ -54,7 +54,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
         digest = manifest.inputs[DATA]
     else:
         check_file(path)
-        digest = f"sha256:{sha256_of(path)}"
+        digest = digest_of_file(path)
     return {"base": run.given_base["digest"], DATA: digest}
 
 

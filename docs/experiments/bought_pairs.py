@@ -15,10 +15,10 @@ from statistics import fmean
 
 import torch
 from result_table import rows_of, write_table
-from ruamel.yaml import YAML
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from activedpo_cli.base.yaml_text import read_yaml
 from activedpo_cli.reports.wording import with_interval
 from activedpo_cli.statistics.statistics import mean_interval
 
@@ -71,7 +71,7 @@ def main(folder: Path, arms: Sequence[str]) -> None:
     rows = []
     for arm in arms:
         runs = finished(folder, arm)
-        model = initial_model(YAML(typ="safe").load((runs[0] / "config.yaml").read_text())["model"]["name"])
+        model = initial_model(read_yaml((runs[0] / "config.yaml").read_text())["model"]["name"])
         found = [[of_iteration(model, at) for at in sorted(run.glob("iter-*"))] for run in runs]
         means = [[fmean(column) for column in zip(*iterations, strict=True)] for iterations in found]
         rows.append(

@@ -11,11 +11,10 @@ from torch.utils.flop_counter import flop_registry
 
 from activedpo_cli.base.errors import ActiveDPOError, UsageError
 from activedpo_cli.base.progress import SilentProgress
-from activedpo_cli.bench import featurize, timing
+from activedpo_cli.bench import featurize, measuring
 from activedpo_cli.bench.featurize import FeaturizePlan, measure_featurize
-from activedpo_cli.bench.flops import plain_flops
-from activedpo_cli.bench.timing import median_ratio, seconds_in_turns
-from activedpo_cli.bench.workload import Workload
+from activedpo_cli.bench.measuring import median_ratio, seconds_in_turns
+from activedpo_cli.bench.workload import Workload, plain_flops
 from activedpo_cli.gradients.per_response import plain_pass
 from activedpo_cli.gradients.quality import cosine_errors
 
@@ -65,7 +64,7 @@ def test_ratios_are_of_each_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
     """Warm-ups are left out, and a slow moment that hits one of both moves the median of ratios little."""
     assert median_ratio([2.0, 30.0, 6.0], [1.0, 10.0, 2.0]) == 3.0
     taken = iter([100, 100, 1, 2, 3, 4])
-    monkeypatch.setattr(timing, "seconds", lambda work, device: (work(), next(taken))[1])
+    monkeypatch.setattr(measuring, "seconds", lambda work, device: (work(), next(taken))[1])
     order: list[str] = []
     works = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
     ended = count()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from activedpo_cli.bench.peak_memory import peak_memory
+from activedpo_cli.bench.measuring import peak_memory
 from activedpo_cli.bench.workload import Workload
 from activedpo_cli.gradients.per_response import plain_pass, response_gradients
 from activedpo_cli.gradients.projections import make_projection

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from activedpo_cli.bench.peak_memory import LiveStorages, peak_memory
+from activedpo_cli.bench.measuring import LiveStorages, peak_memory
 
 CPU = torch.device("cpu")
 KILO = 250  # float32 numbers in a thousand bytes

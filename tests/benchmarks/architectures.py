@@ -6,7 +6,7 @@ prompts of 256; d = 8192. It needs torch, transformers and peft, and the source 
     python tests/benchmarks/architectures.py --output architectures.json     # about 20 GiB of GPU memory, minutes
     python tests/benchmarks/architectures.py --small                         # two thin layers each, on any machine
 
-The share of the peak is that of the operations which the plain pass needs (`bench/flops.py`) in the time that features
+The share of the peak is that of the operations which the plain pass needs (`bench/workload.py`) in the time that features
 take, of --peak-tflops, by default what a product of two bfloat16 matrices of 8192 × 8192 reaches on that device. Memory
 is the most that tensors took at once above model and adapter. Seconds for 3000 responses are scaled up.
 """
@@ -25,7 +25,7 @@ from peft import PeftModel
 
 from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.bench.featurize import FeaturizeCost, FeaturizePlan, measure_featurize
-from activedpo_cli.bench.timing import seconds_in_turns
+from activedpo_cli.bench.measuring import seconds_in_turns
 from activedpo_cli.bench.workload import Workload
 from activedpo_cli.models.loading import DTYPES, pick_device
 from activedpo_cli.models.random_models import random_base_model, random_policy

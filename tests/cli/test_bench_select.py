@@ -13,7 +13,7 @@ from command_line import done, refused
 
 from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.bench import select_streamed
-from activedpo_cli.bench.select_baselines import inverse_design, sherman_morrison, textbook
+from activedpo_cli.bench.select import inverse_design, sherman_morrison, textbook
 from activedpo_cli.bench.select_streamed import StreamedPlan, measure_streamed
 
 KEYS = {

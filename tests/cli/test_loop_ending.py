@@ -15,9 +15,8 @@ from command_line import STAGES, activedpo, done, on
 from drawn_chart import Drawn
 
 from activedpo_cli.base.errors import BusyError
-from activedpo_cli.cli.evaluation_cells import comparable
-from activedpo_cli.cli.evaluation_output import print_charts, print_evaluations
-from activedpo_cli.cli.symbols import ASCII, UNICODE
+from activedpo_cli.cli.drawing import ASCII, UNICODE
+from activedpo_cli.cli.evaluation_output import comparable, print_charts, print_evaluations
 from activedpo_cli.reports import build
 
 UNIMPORTANT = ("torch", "transformers", "matplotlib", "jinja2", "rich.live")
@@ -66,18 +65,15 @@ def test_table_chart_and_paths(finished: Path, reported: list) -> None:
         words = [str(facts["iteration"]), str(facts["labels_spent"]), f"{facts['reward_mean']:.3f}"]
         assert row.split()[:6] == [*words, f"{facts['reward_ci_low']:.3f}", "…", f"{facts['reward_ci_high']:.3f}"]
 
-    title, *chart, base, numbers, name = lines[2 * len(STAGES) + 5 : -3]
-    assert title.startswith("● reward, mean and 95 % interval")
-    assert name.strip() == "labels spent"
-    assert max(map(len, [title, *chart, numbers])) <= 80
-    drawn = Drawn([*chart, base, numbers], UNICODE.point, UNICODE)
-    assert list(drawn.named) == [facts["labels_spent"] for facts in measured]
-    for facts in measured:
-        column = drawn.named[facts["labels_spent"]]
-        rows = [row for place, row in drawn.filled if place == column]
-        assert abs(min(rows) - drawn.row(facts["reward_ci_high"])) <= 1
-        assert abs(max(rows) - drawn.row(facts["reward_ci_low"])) <= 1
-        assert any(abs(row - drawn.row(facts["reward_mean"])) <= 1 for place, row in drawn.marks if place == column)
+    title, *chart = lines[2 * len(STAGES) + 5 : -3]
+    assert title.startswith("● reward by labels, mean and 95 % interval")
+    assert max(map(len, [title, *chart])) <= 80
+    drawn = Drawn(chart, UNICODE.point, UNICODE)
+    assert drawn.labels == [facts["labels_spent"] for facts in measured]
+    for facts, mark, (low, high) in zip(measured, drawn.marks, drawn.intervals, strict=True):
+        assert abs(low - drawn.column(facts["reward_ci_low"])) <= 0.6
+        assert abs(mark - drawn.column(facts["reward_mean"])) <= 0.6
+        assert abs(high - drawn.column(facts["reward_ci_high"])) <= 0.6
 
 
 def test_json_is_all_there_is_for_programs(finished: Path, reported: list) -> None:
@@ -164,9 +160,9 @@ def test_a_second_scorer_has_a_chart_of_its_own(capsys: pytest.CaptureFixture[st
     assert second[0].startswith("◆ second reward")
     assert second[0].endswith("scorer reward-model:x")
     assert sum(line.count("●") for line in first[1:]) == 3
-    drawn = Drawn(second[1:-1], UNICODE.second_point, UNICODE)
-    assert sorted(drawn.named) == [8, 16]
-    assert len(drawn.marks) == 2
+    drawn = Drawn(second[1:], UNICODE.second_point, UNICODE)
+    assert drawn.labels == [8, 16]
+    assert drawn.marks == [0, drawn.columns - 1]
 
 
 @pytest.mark.parametrize("reward", [None, float("nan")])
@@ -195,7 +191,7 @@ def test_an_output_that_has_only_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "scorer \\u03c0" in text
     lines = text.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("o reward"))
-    assert len(Drawn(lines[start + 1 : -1], ASCII.point, ASCII).marks) == 2
+    assert Drawn(lines[start + 1 :], ASCII.point, ASCII).marks[1] == 80 - 3 - 1
 
 
 class Screen(io.StringIO):

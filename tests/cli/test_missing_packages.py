@@ -52,7 +52,7 @@ def test_a_dependency_that_is_not_installed(finished: Path, packages: tuple, nam
 
 def test_stages_of_the_thin_environment_need_no_more_than_it_has(finished: Path) -> None:
     """torch, transformers and peft, with what these bring."""
-    missing = ("trl", "datasets", "jaxtyping", "ruamel", "matplotlib")
+    missing = ("trl", "datasets", "jaxtyping", "matplotlib")
     for stage in ("featurize", "select"):
         ended = without_packages(missing, *on(finished, stage), "--iteration", 2, "--force")
         assert ended.returncode == 0, ended.stderr

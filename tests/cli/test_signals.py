@@ -92,7 +92,7 @@ def test_a_swallowed_signal_stops_what_asks_before_it_stores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "module"), [(signal.SIGINT, "typer"), (signal.SIGTERM, "ruamel.yaml"), (signal.SIGHUP, "torch.nn")]
+    ("number", "module"), [(signal.SIGINT, "typer"), (signal.SIGTERM, "yaml"), (signal.SIGHUP, "torch.nn")]
 )
 def test_a_signal_during_an_import(finished_original: Path, number: int, module: str) -> None:
     words = ["generate", "--run", str(finished_original), "--force", "--iteration", "1"]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.select.from_files import candidate_checks, pair_list, standalone
 from activedpo_cli.select.from_files.standalone import StandaloneRequest, do_standalone
-from activedpo_cli.store.files import sha256_of
 
 
 class Recorded(SilentProgress):
@@ -41,7 +41,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(candidate_checks, "NUMBERS_READ_AT_ONCE", 100)
     monkeypatch.setattr(pair_list, "LINES_SAID_AT_ONCE", 10)
     monkeypatch.setattr(standalone, "MEGABYTE", 100)
-    monkeypatch.setattr("activedpo_cli.store.files.BYTES_AT_ONCE", 250)
+    monkeypatch.setattr("activedpo_cli.base.digests.BYTES_AT_ONCE", 250)
     save_file({"features": torch.randn(300, 8, generator=torch.Generator().manual_seed(0))}, "F.safetensors")
     lines = [json.dumps({"pair_id": n, "response_a": n, "response_b": n + 1}) for n in range(45)]
     Path("P.jsonl").write_text("\n".join(lines))

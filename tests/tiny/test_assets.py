@@ -7,13 +7,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from built_in_task.card import dictionary_share, distinct_2
+from built_in_task.stories import draw_prompts
 
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.models.built_in import ASSETS, LANGUAGE_MODEL, REWARD_MODEL
 from activedpo_cli.oracles import reward_model
-from activedpo_cli.tiny.card import dictionary_share, distinct_2
 from activedpo_cli.tiny.rule import score
-from activedpo_cli.tiny.stories import draw_prompts
 
 DATA = Path(os.environ.get("ACTIVEDPO_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -1,11 +1,11 @@
 """What a file says about each prompt, gathered from rows that may stand far apart."""
 
-import json
 import math
 from dataclasses import dataclass
 
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.generate.backends._recorded_rows import RowPreference, RowResponse
+from activedpo_cli.prompts._collect import prompt_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,3 @@ def _mean(values: list[float]) -> float:
     if min(values) == max(values):  # dividing could round a value that nothing disagrees with
         return values[0]
     return math.fsum(value / len(values) for value in values)
-
-
-def prompt_key(prompt: PromptText) -> str:
-    """Text that is equal for equal prompts only."""
-    return json.dumps(prompt, ensure_ascii=False, sort_keys=True)

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
 from activedpo_cli.base.tables import EmptyPromptError, Row, excerpt, read_table
-from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather, prompt_key
+from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather
 from activedpo_cli.generate.backends._recorded_rows import (
     ParsedRow,
     RowPreference,
@@ -28,6 +28,7 @@ from activedpo_cli.generate.backends._recorded_rows import (
     repeats_prompt,
     without_verdict_in_order,
 )
+from activedpo_cli.prompts._collect import prompt_key
 
 FinishReason = Literal["stop", "length", "recorded"]
 ONE_PAIR = "it needs `prompt` with `chosen` and `rejected`, or with `response_a` and `response_b`"

@@ -7,8 +7,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.tiny.checkpoints import newest_whole_checkpoint
 from activedpo_cli.tiny.rule import score
+from built_in_task.language_model import newest_whole_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor

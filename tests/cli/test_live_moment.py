@@ -1,5 +1,6 @@
 """What the live view says at a moment that was made by hand, and that it fits wherever it is shown."""
 
+import io
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +9,10 @@ from command_line import STAGES
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console, Group
 
-from activedpo_cli.cli.live_layout import live_lines
-from activedpo_cli.cli.loop_state import LoopState, Work, duration
-from activedpo_cli.cli.symbols import ASCII, UNICODE, Symbols
+from activedpo_cli.cli.live_view import LoopState, duration, live_lines
+from activedpo_cli.cli.render import counting_bar
 
 HOSTILE = "x\x1b[31m\n\u202e[/bold] 模型\t"
 
@@ -38,22 +39,31 @@ MOMENT = LoopState(
     iteration=2,
     running="featurize",
     stage_began=1060.0,
-    work=Work("gradients of responses", total=200, unit="responses", first=20, done=60, began=1062.0),
+    label="gradients of responses",
     evaluations=(evaluation(0, 0.4), evaluation(1, 0.6, 0.625)),
 )
 
 
-def shown(state: LoopState, now: float, width: int = 80, height: int = 24, symbols: Symbols = UNICODE) -> list[str]:
-    return [line.plain.rstrip() for line in live_lines(state, now, width=width, height=height, symbols=symbols)]
+def shown(state: LoopState, now: float, width: int = 80, height: int = 24, encoding: str = "utf-8") -> list[str]:
+    screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=screen, width=width, height=height, _environ={})
+    bar = counting_bar("", 200, "responses", done=20) if state.running else None
+    if bar:
+        bar.advance(bar.task_ids[0], 40)
+    console.print(Group(*live_lines(state, now, bar, console)))
+    screen.flush()
+    return [line.rstrip() for line in screen.buffer.getvalue().decode(encoding).split("\n")][:-1]
 
 
 def test_a_moment() -> None:
-    """40 responses took 4 s, so that 140 more take 14 s; the bar fills what the 38 letters beside it leave of 80 cells.
-
-    Left: of featurize 10 s - 6 s; select, label, train, evaluate 10 s each; then generate 6 s, which is what it took after
-    iteration 1, and the five others: 4 + 40 + 56 = 100 s.
+    """Left: of featurize 10 s - 6 s; select, label, train, evaluate 10 s each; then generate 6 s, which is what it took
+    after iteration 1, and the five others: 4 + 40 + 56 = 100 s.
     """
-    assert shown(MOMENT, 1066.0) == [
+    lines = shown(MOMENT, 1066.0)
+    bar = lines.pop(7)
+    assert "━" in bar
+    assert "60/200 responses" in bar
+    assert lines == [
         "tldr · iteration 2 of 3 · activedpo · gemma-2b",
         "✓ generate    6.0 s",
         "▸ featurize   6.0 s  gradients of responses",
@@ -61,48 +71,52 @@ def test_a_moment() -> None:
         "· label",
         "· train",
         "· evaluate",
-        f"  {'━' * 11}{'─' * 27}  60/200 responses · 10.0 /s · 14 s left",
-        "",
-        "  labels  reward  95 % interval  win rate",
-        "       0   0.400  0.380 … 0.420         –",
-        "      16   0.600  0.580 … 0.620    62.5 %",
-        "  reward ▁█",
         "elapsed 1:06 · about 1:40 left",
+        "",
+        "  labels  reward  win rate",
+        "       0   0.400         –",
+        "      16   0.600    62.5 %",
+        "  reward ▁█",
     ]
 
 
-def test_where_only_ascii_can_be_shown() -> None:
-    lines = shown(MOMENT, 1066.0, symbols=ASCII)
-    assert all(line.isascii() for line in lines)
-    assert lines[1:3] == ["+ generate    6.0 s", "> featurize   6.0 s  gradients of responses"]
+@pytest.mark.parametrize("width", [20, 80])
+def test_where_only_ascii_can_be_shown(width: int) -> None:
+    lines = shown(MOMENT, 1066.0, width, encoding="ascii")
+    assert lines[1] == "+ generate    6.0 s"
+    assert lines[2].startswith("> featurize   6.0")
 
 
-def test_a_narrow_terminal_keeps_what_matters_most() -> None:
+def test_a_narrow_terminal_keeps_each_thing_in_its_line() -> None:
     lines = shown(MOMENT, 1066.0, width=40)
-    assert lines[0] == "tldr · iteration 2 of 3 · activedpo · g…"
-    assert lines[9:11] == ["  labels  reward  win rate", "       0   0.400         –"]
-    assert shown(MOMENT, 1066.0, width=17)[9:11] == ["  labels  reward", "       0   0.400"]
+    assert lines[0] == "tldr · iteration 2 of 3 · activedpo · …"
+    assert "60/200 responses" in lines[7]
+    assert lines[10:12] == ["  labels  reward  win rate", "       0   0.400         –"]
 
 
 def test_a_low_terminal_keeps_what_runs() -> None:
     whole = shown(MOMENT, 1066.0)
-    assert shown(MOMENT, 1066.0, height=13) == [*whole[:12], whole[-1]], "all but the sparkline"
-    assert shown(MOMENT, 1066.0, height=11) == [*whole[:8], whole[-1]], "no room for a table of one row and its head"
-    assert shown(MOMENT, 1066.0, height=4) == [shown(MOMENT, 1066.0)[row] for row in (0, 2, 7, -1)]
+    without_bar = [line for line in whole if "60/200" not in line]
+    assert shown(MOMENT, 1066.0, height=10)[-1] == without_bar[7], "elapsed, without the evaluations"
+    assert [line for line in shown(MOMENT, 1066.0, height=9) if "60/200" not in line] == [
+        without_bar[n] for n in (0, 2, 7)
+    ]
+    assert "60/200 responses" in shown(MOMENT, 1066.0, height=9)[2]
 
 
 def test_many_evaluations_leave_out_the_middle() -> None:
     many = LoopState(**{**vars(MOMENT), "evaluations": tuple(evaluation(t, t / 100, 0.5) for t in range(40))})
     lines = shown(many, 1066.0)
-    assert len(lines) == 24
-    assert [int(line.split()[0]) for line in lines[10:22]] == [0, *(16 * t for t in range(29, 40))]
-    assert lines[22].startswith("  reward ▁")
+    assert len(lines) < 24
+    labels = [int(line.split()[0]) for line in lines[11:-1]]
+    assert labels == [0, *(16 * t for t in range(40 - len(labels) + 1, 40))]
+    assert len(labels) > 8
+    assert lines[-1].startswith("  reward ▁")
 
 
 def test_without_a_scorer_there_are_no_rewards() -> None:
     state = LoopState(**{**vars(MOMENT), "evaluations": (evaluation(0, None), evaluation(1, None))})
-    lines = shown(state, 1066.0)
-    assert lines[9:] == ["  labels", "       0", "      16", "elapsed 1:06 · about 1:40 left"]
+    assert shown(state, 1066.0)[9:] == ["", "  labels", "       0", "      16"]
 
 
 @pytest.mark.parametrize(
@@ -125,15 +139,6 @@ def test_the_time_left_is_learned_from_stages_of_the_same_kind(changed: dict[str
 
 
 @pytest.mark.parametrize(
-    ("first", "done", "now", "rate", "left"),
-    [(0, 0, 20.0, None, None), (5, 5, 20.0, None, None), (5, 15, 20.0, 1.0, 5.0), (0, 20, 30.0, 1.0, 0.0)],
-)
-def test_the_rate_counts_what_was_made_here(first: int, done: int, now: float, rate: Any, left: Any) -> None:
-    work = Work("w", total=20, unit="things", first=first, done=done, began=10.0)
-    assert (work.rate(now), work.seconds_left(now)) == (rate, left)
-
-
-@pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1:00"), (185, "3:05"), (7385, "2:03:05")],
 )
@@ -145,19 +150,18 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(
-    width=st.integers(1, 200),
+    width=st.integers(12, 200),
     height=st.integers(1, 60),
-    symbols=st.sampled_from([UNICODE, ASCII]),
+    encoding=st.sampled_from(["utf-8", "ascii"]),
     name=st.one_of(st.just(HOSTILE), st.text(max_size=80)),
-    total=st.integers(0, 10**7),
-    done=st.integers(0, 10**7),
     rewards=st.lists(st.one_of(st.none(), FINITE, st.just(float("nan"))), max_size=40),
     running=st.sampled_from([None, *STAGES]),
     now=st.floats(1000, 1e7),
 )
 def test_it_fits_and_nothing_in_it_steers_the_terminal(
-    width: int, height: int, symbols: Symbols, name: str, total: int, done: int, rewards: list, running: Any, now: float
+    width: int, height: int, encoding: str, name: str, rewards: list, running: Any, now: float
 ) -> None:
+    name = name if encoding == "utf-8" else name.encode("ascii", "backslashreplace").decode()
     state = LoopState(
         name=name,
         model=name,
@@ -165,16 +169,16 @@ def test_it_fits_and_nothing_in_it_steers_the_terminal(
         iterations=12,
         began=1000.0,
         running=running,
-        work=Work(name, total, "prompts", 0, done, 1000.0) if running else None,
+        label=name,
         evaluations=tuple(evaluation(t, reward) for t, reward in enumerate(rewards)),
     )
-    lines = live_lines(state, now, width=width, height=height, symbols=symbols)
-    assert 1 <= len(lines) <= height
+    lines = shown(state, now, width, height, encoding)
+    assert len(lines) <= max(height - 1, 1)
     for line in lines:
-        assert cell_len(line.plain) <= width
-        assert not any(ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 or sign in "\u202e\u2028" for sign in line.plain)
-    if height >= 4 and width >= 12:
-        assert lines[-1].plain.startswith("elapsed")
+        assert cell_len(line) <= width
+        assert not any(ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 or sign in "\u202e\u2028" for sign in line)
+    if height >= 10:
+        assert lines[8].startswith("elapsed")
 
 
 def test_sft_before_the_first_iteration() -> None:
@@ -187,4 +191,4 @@ def test_sft_before_the_first_iteration() -> None:
     later = shown(replace(MOMENT, seconds={**MOMENT.seconds, (0, "sft"): 12.0}), 1066.0)
     assert later[1].split()[1:] == ["sft", "12", "s"]
     assert len(shown(MOMENT, 1066.0)) == len(later) - 1
-    assert any("sft" in line for line in shown(state, 1066.0, height=4))
+    assert any("sft" in line for line in shown(state, 1066.0, height=5))

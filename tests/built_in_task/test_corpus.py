@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from activedpo_cli.tiny.corpus import Corpus, read_stories
+from built_in_task.corpus import Corpus, read_stories
 
 
 @pytest.fixture

@@ -1,15 +1,17 @@
-"""Train the built-in language model: a small Llama on stories, with transformers' Trainer, which resumes by itself."""
+"""Train the built-in language model, a small Llama, on stories with transformers' Trainer, and sample from it."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.tiny.checkpoints import newest_whole_checkpoint
-from activedpo_cli.tiny.corpus import Corpus
+from built_in_task.corpus import Corpus
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+SAMPLED_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,49 @@ def held_out_loss(model: Any, tokenizer: "PreTrainedTokenizerFast", texts: Seque
         total += loss.item() * (ids.shape[1] - 1)
         tokens += ids.shape[1] - 1
     return total / tokens
+
+
+def sample_responses(
+    model: Any,
+    tokenizer: "PreTrainedTokenizerFast",
+    prompts: Sequence[str],
+    number: int,
+    seed: int,
+    new_tokens: int = 64,
+) -> list[list[str]]:
+    """`number` responses to each prompt at temperature 1; equal seeds and batches give equal texts."""
+    import torch
+
+    texts: list[str] = []
+    repeated = [prompt for prompt in prompts for _ in range(number)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for start in range(0, len(repeated), SAMPLED_AT_ONCE):
+            encoded = tokenizer(repeated[start : start + SAMPLED_AT_ONCE], padding=True, return_tensors="pt")
+            output = model.generate(
+                input_ids=encoded["input_ids"],
+                attention_mask=encoded["attention_mask"],
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=new_tokens,
+            )
+            texts += tokenizer.batch_decode(output[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+    return [texts[start : start + number] for start in range(0, len(texts), number)]
+
+
+def newest_whole_checkpoint(work: Path) -> str | None:
+    """The newest checkpoint that the Trainer finished writing; what it was still writing is removed.
+
+    `trainer_state.json` is the last file that it writes.
+    """
+    found = sorted(work.glob("checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    for folder in found:
+        if not (folder / "trainer_state.json").is_file():
+            shutil.rmtree(folder)
+    whole = [folder for folder in found if folder.is_dir()]
+    return str(whole[-1]) if whole else None
 
 
 class _Rows:

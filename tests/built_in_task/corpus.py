@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from activedpo_cli.tiny.stories import draw_story
+from built_in_task.stories import draw_story
 
 SEPARATOR = "<|endoftext|>"
 GENERATED_SHARE = 0.6

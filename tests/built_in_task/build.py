@@ -1,4 +1,4 @@
-"""Make the built-in task's files anew: `python -m activedpo_cli.tiny.build --text STORIES.txt --work FOLDER`.
+"""Make the built-in task's files anew: in `tests`, `python -m built_in_task.build --text STORIES.txt --work FOLDER`.
 
 Tokenizer, language model, responses, reward model, prompts and card are made one after the other below the work folder;
 what is there is kept, and the trainings go on at their newest checkpoint; a folder begun with other options is refused. At
@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from activedpo_cli.base.errors import ActiveDPOError, UsageError
-from activedpo_cli.tiny.card import Measurements, card, measure
-from activedpo_cli.tiny.corpus import Corpus
-from activedpo_cli.tiny.language_model import LanguageModelPlan, train_language_model
-from activedpo_cli.tiny.reward_model import RewardModelPlan, draw_preferences, train_reward_model
-from activedpo_cli.tiny.sampling import sample_responses
-from activedpo_cli.tiny.stories import draw_prompts
-from activedpo_cli.tiny.tokenizer import train_tokenizer, with_template
+from built_in_task.card import Measurements, card, measure
+from built_in_task.corpus import Corpus
+from built_in_task.language_model import LanguageModelPlan, sample_responses, train_language_model
+from built_in_task.reward_model import RewardModelPlan, draw_preferences, train_reward_model
+from built_in_task.stories import draw_prompts
+from built_in_task.tokenizer import train_tokenizer, with_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

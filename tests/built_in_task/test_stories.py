@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.tiny import stories, story_parts
 from activedpo_cli.tiny.rule import score
-from activedpo_cli.tiny.stories import draw_prompts, draw_story
-from activedpo_cli.tiny.story_settings import SETTINGS
+from built_in_task import stories, story_parts
+from built_in_task.stories import draw_prompts, draw_story
+from built_in_task.story_parts import SETTINGS
 
 SENTENCE = re.compile(r'^"?[A-Z].*[.!?]"?$')
 

@@ -1,4 +1,4 @@
-"""Stories put together at random from the sentences of `story_parts` and `story_settings`.
+"""Stories put together at random from the sentences of `story_parts`.
 
 They teach the built-in model its English. Every story begins with a prompt (who, where, with what) and goes on with a few
 sentences that lean to the warm or to the gloomy side, so that one prompt can be continued in many moods.
@@ -7,8 +7,7 @@ sentences that lean to the warm or to the gloomy side, so that one prompt can be
 from dataclasses import dataclass
 from random import Random
 
-from activedpo_cli.tiny import story_parts as parts
-from activedpo_cli.tiny.story_settings import SETTINGS
+from built_in_task import story_parts as parts
 
 PLAIN_SHARE = 0.35
 """How often a sentence has no mood."""
@@ -34,7 +33,7 @@ class Story:
 
 def draw_story(random: Random) -> Story:
     """A story; equal states of `random` give equal stories."""
-    setting = random.choice(SETTINGS)
+    setting = random.choice(parts.SETTINGS)
     kind = random.choice(parts.KINDS)
     is_girl = kind == "girl" or (kind != "boy" and random.random() < 0.5)
     name = random.choice(parts.GIRLS if is_girl else parts.BOYS)

@@ -8,11 +8,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.tiny.corpus import GENERATED_SHARE, Corpus
-from activedpo_cli.tiny.language_model import LanguageModelPlan, held_out_loss
-from activedpo_cli.tiny.reward_model import RewardModelPlan, reward
 from activedpo_cli.tiny.rule import score
-from activedpo_cli.tiny.sampling import sample_responses
+from built_in_task.corpus import GENERATED_SHARE, Corpus
+from built_in_task.language_model import LanguageModelPlan, held_out_loss, sample_responses
+from built_in_task.reward_model import RewardModelPlan, reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -143,7 +142,7 @@ def card(language_plan: LanguageModelPlan, reward_plan: RewardModelPlan, note: s
 
 
 def _text(found: Measurements, note: str) -> str:
-    drawn = "stories put together by `activedpo_cli/tiny/stories.py`"
+    drawn = "stories put together by `tests/built_in_task/stories.py`"
     if found.loss_files is None:
         return drawn
     return (
@@ -155,8 +154,9 @@ def _text(found: Measurements, note: str) -> str:
 
 CARD = """# The models of the built-in task
 
-Made for this project by `python -m activedpo_cli.tiny.build`, to show and test the whole loop on any machine. They write
-and judge very simple stories about small animals and children, in English. They know nothing and are of no other use.
+Made for this project by `python -m built_in_task.build` in `tests`, to show and test the whole loop on any machine.
+They write and judge very simple stories about small animals and children, in English. They know nothing and are
+of no other use.
 
 ## Language model
 

@@ -5,9 +5,9 @@ from random import Random
 
 import pytest
 
-from activedpo_cli.tiny.card import agreement, dictionary_share, distinct_2, words
-from activedpo_cli.tiny.reward_model import draw_preferences
 from activedpo_cli.tiny.rule import score
+from built_in_task.card import agreement, dictionary_share, distinct_2, words
+from built_in_task.reward_model import draw_preferences
 
 
 def test_words_and_distinct_pairs():

@@ -1,8 +1,13 @@
-"""The most memory that tensors took at once during a piece of work, above what they took before it."""
+"""Seconds and bytes of pieces of work that are to be compared.
+
+Times are taken in turns, so that a machine's ups and downs hit all alike; memory is the most that tensors took at once.
+"""
 
 import gc
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from statistics import median
 from typing import Any
 
 import torch
@@ -10,9 +15,46 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+Work = Callable[[], object]
+
+
+def seconds(work: Work, device: torch.device) -> float:
+    """How long `work` takes, until the device has finished too."""
+    _wait_for(device)
+    began = time.perf_counter()
+    work()
+    _wait_for(device)
+    return time.perf_counter() - began
+
+
+def seconds_in_turns(
+    works: Mapping[str, Work], repeats: int, device: torch.device, after_each: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Seconds of each repetition; one of each comes before, uncounted. `after_each` is called after every piece."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for repetition in range(repeats + 1):
+        for name, work in works.items():
+            taken = seconds(work, device)
+            if repetition:
+                found[name].append(taken)
+            after_each()
+    return found
+
+
+def median_ratio(numerators: list[float], denominators: list[float]) -> float:
+    """The median of the ratios of each repetition."""
+    return median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes; CUDA's allocator says so itself, elsewhere live storages are counted.
+    """Bytes of tensors above what they took before; CUDA's allocator says so itself, elsewhere live storages are counted.
 
     Neither sees what a kernel takes and gives back inside one operation outside the allocator.
     """

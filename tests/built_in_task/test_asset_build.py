@@ -9,12 +9,11 @@ from random import Random
 import pytest
 
 from activedpo_cli.base.errors import UsageError
-from activedpo_cli.tiny import build as build_module
-from activedpo_cli.tiny.build import BuildPlan, build
-from activedpo_cli.tiny.checkpoints import newest_whole_checkpoint
-from activedpo_cli.tiny.corpus import Corpus
-from activedpo_cli.tiny.language_model import LanguageModelPlan
-from activedpo_cli.tiny.reward_model import RewardModelPlan
+from built_in_task import build as build_module
+from built_in_task.build import BuildPlan, build
+from built_in_task.corpus import Corpus
+from built_in_task.language_model import LanguageModelPlan, newest_whole_checkpoint
+from built_in_task.reward_model import RewardModelPlan
 
 LANGUAGE = LanguageModelPlan(
     vocabulary=300, context=64, width=16, feed_forward=32, layers=2, heads=2, steps=6, batch=2, bf16=False
