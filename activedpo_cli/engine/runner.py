@@ -19,6 +19,7 @@ from activedpo_cli.base.errors import (
     UsageError,
 )
 from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.threads import execution_facts, stage_threads, working_with
 from activedpo_cli.engine.differences import (
     all_settings,
     given_differences,
@@ -227,6 +228,8 @@ def _do(
         settings=stage.settings(config),
         inputs=stage.inputs(run, iteration, config),
     )
+    threads = stage_threads(started.execution, run.policy_bytes(started.inputs), progress.warn)
+    started = started.model_copy(update={"execution": execution_facts(threads)})
     context = Context(run, iteration, config, target, execution, progress)
     if record is None:
         refuse_changed_fixed_settings(run)
@@ -239,7 +242,8 @@ def _do(
         target.begin(started)
         began, clock = datetime.now(UTC), time.monotonic()
         try:
-            summary = stage.work(context)
+            with working_with(threads):
+                summary = stage.work(context)
         finally:
             progress.stop()
     return target.finish(

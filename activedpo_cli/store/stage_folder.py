@@ -157,17 +157,17 @@ class StageFolder:
     def finish(
         self, started: Started, *, logs: tuple[str, ...], summary: dict, execution: dict, environment: dict
     ) -> Manifest:
-        """Describe every file and declare the stage finished."""
+        """Describe every file and declare the stage finished; `execution` joins what `started` says of it."""
         raise_if_requested()
         files.sweep_temporaries(self.path)
         names = [path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()]
         names = [name for name in names if name not in (manifest.STARTED_NAME, manifest.MANIFEST_NAME)]
         record = Manifest(
-            **started.model_dump(),
+            **started.model_dump(exclude={"execution"}),
             outputs=manifest.describe_files(self.path, [name for name in names if name not in logs]),
             logs=manifest.describe_files(self.path, [name for name in names if name in logs]),
             summary=summary,
-            execution=execution,
+            execution={**started.execution, **execution},
             environment=environment,
         )
         manifest.write_manifest(self.path, record)
