@@ -3,6 +3,7 @@
 import sys
 
 from activedpo_cli.base.errors import InterruptedByUserError
+from activedpo_cli.base.threads import prepare
 from activedpo_cli.cli.signals import stoppable
 
 
@@ -10,6 +11,7 @@ def main() -> None:
     """Load the command, which takes a moment, and run it."""
     try:
         with stoppable(for_good=True):
+            prepare()
             from activedpo_cli.cli.app import main as run
 
             run()

@@ -99,7 +99,8 @@ def make_partial(run: Path, iteration: int, stage: str, *lost: str) -> Path:
     folder = run / f"iter-{iteration:03d}" / stage
     record = json.loads((folder / "manifest.json").read_bytes())
     identity = ("schema", "stage", "stage_version", "iteration", "settings", "inputs")
-    (folder / "started.json").write_text(json.dumps({key: record[key] for key in identity}))
+    started = {key: record[key] for key in identity} | {"execution": {"threads": record["execution"]["threads"]}}
+    (folder / "started.json").write_text(json.dumps(started))
     for name in ("manifest.json", *lost):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)

@@ -29,7 +29,12 @@ PresetOption = Annotated[
         "--preset", help="Settings of a new run: paper where you give prompts, else tiny (see `activedpo ls presets`)."
     ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto; never changes settings.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device", help="cpu, cuda, cuda:1, mps, or auto; never changes settings. $OMP_NUM_THREADS: threads."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 

@@ -16,6 +16,7 @@ from activedpo_cli.base.errors import (
     UsageError,
 )
 from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.threads import execution_facts, stage_threads, working_with
 from activedpo_cli.engine.carrying_out import Task, carry_out
 from activedpo_cli.engine.declared import every_setting_of
 from activedpo_cli.engine.differences import (
@@ -252,6 +253,8 @@ def _do(
         settings=stage.settings(with_changes(run.config, given)),
         inputs=stage.inputs(run, iteration, seen),
     )
+    threads = stage_threads(started.execution, run.policy_bytes(started.inputs), progress.warn)
+    started = started.model_copy(update={"execution": execution_facts(threads)})
     context = Context(run, iteration, seen, target, execution, progress)
     if record is None:
         refuse_changed_fixed_settings(run)
@@ -262,7 +265,7 @@ def _do(
     kept = {key: value for key, value in given.items() if key not in started.settings} if record else given
     task = Task(target, started, lock.path.with_suffix(""), stage.logs)
     unlocked = lock.given_back if stage.shares_work(context) else nullcontext
-    with _given_settings_kept(run, target, all_settings(with_changes(run.config, given), kept)):
+    with _given_settings_kept(run, target, all_settings(with_changes(run.config, given), kept)), working_with(threads):
         return carry_out(task, lambda: stage.open(context), execution, progress, unlocked)
 
 

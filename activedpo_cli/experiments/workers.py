@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 from activedpo_cli.base.interruption import PARENT_PIPE, ends_with_this_process, has_ended
 from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.threads import WORKERS
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.store import files
 
@@ -55,8 +56,7 @@ def _start(
 ) -> "subprocess.Popen[bytes]":
     path = folder.log_path(number)
     log = stack.enter_context(files.open_log(path))
-    threads = max(1, (os.cpu_count() or 1) // count)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, PARENT_PIPE: "1"}
+    environment = {**os.environ, WORKERS: str(count), PARENT_PIPE: "1"}
     # The pipe is never written to: it ends with this process, and so do the workers.
     worker = subprocess.Popen(
         [sys.executable, *command],

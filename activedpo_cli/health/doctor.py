@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.threads import allotted_cores
 from activedpo_cli.health.doctor_packages import package_checks
 from activedpo_cli.health.doctor_types import Check
 from activedpo_cli.store.file_system import try_file_system
@@ -40,7 +41,6 @@ def existing(folder: Path) -> Path:
 
 
 def _devices() -> Iterator[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library that it needs is not there
@@ -49,7 +49,7 @@ def _devices() -> Iterator[Check]:
     found = [_cuda(torch, number) for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
         found.append("mps")
-    yield Check("devices", "ok", ", ".join([*found, f"cpu ({cores} cores)"]), "")
+    yield Check("devices", "ok", ", ".join([*found, f"cpu ({allotted_cores()} cores)"]), "")
 
 
 def _cuda(torch: Any, number: int) -> str:

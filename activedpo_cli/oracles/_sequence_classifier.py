@@ -19,6 +19,7 @@ from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.settings import LabelSettings
+from activedpo_cli.base.threads import threads_for
 from activedpo_cli.gradients.memory import TooLargeError, in_halves
 from activedpo_cli.models.loading import pick_device
 from activedpo_cli.models.quiet import quiet_libraries
@@ -85,8 +86,10 @@ class SequenceClassifier:
         rows = [self._inputs.encode(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         batch_size = 2 * self._settings.unit_size
         scores: list[float] = []
-        for start in range(0, len(rows), batch_size):
-            scores += self._score_what_fits(rows[start : start + batch_size])
+        weights = sum(parameter.nbytes for parameter in self._model.parameters())
+        with threads_for(weights):
+            for start in range(0, len(rows), batch_size):
+                scores += self._score_what_fits(rows[start : start + batch_size])
         require_finite(scores, f"the reward model `{self._name}`")
         return scores
 

@@ -19,6 +19,7 @@ from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, OracleNotFoundError, UsageError
 from activedpo_cli.base.records import PromptText, RecordedPreference
 from activedpo_cli.base.settings import LabelSettings
+from activedpo_cli.base.threads import threads_for
 from activedpo_cli.oracles.base import Comparison, SeedOfPair, Verdict, compare_by_score, require_finite
 
 ASKS_PEOPLE = False
@@ -67,7 +68,8 @@ class FunctionOracle:
     def score(self, prompts: Sequence[PromptText], responses: Sequence[str]) -> list[float]:
         """What the function returns, one finite number for each response."""
         try:
-            returned = self._function(list(prompts), list(responses))
+            with threads_for(None):
+                returned = self._function(list(prompts), list(responses))
         except Exception as error:
             raise _failure(f"the oracle `{self._name}` failed", error, self._file) from error
         scores = self._as_floats(returned, len(responses))

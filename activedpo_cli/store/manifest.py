@@ -36,7 +36,10 @@ class OutputFile(BaseModel):
 
 
 class Started(BaseModel):
-    """What identifies a piece of work: noted before it begins, so that an interrupted one can be continued."""
+    """What identifies a piece of work: noted before it begins, so that an interrupted one can be continued.
+
+    `execution` does not identify it; it says how the work is done, of which the number of threads is kept when it goes on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -46,6 +49,7 @@ class Started(BaseModel):
     iteration: int
     settings: dict[str, Any]
     inputs: dict[str, str]
+    execution: dict[str, Any] = {}
 
 
 class Manifest(Started):
@@ -57,7 +61,6 @@ class Manifest(Started):
     outputs: dict[str, OutputFile]
     logs: dict[str, OutputFile] = {}
     summary: dict[str, Any] = {}
-    execution: dict[str, Any] = {}
     environment: dict[str, str] = {}
     checksum: str | None = None
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,12 @@ class Run:
     def given_base(self) -> dict[str, Any]:
         """`reference/base.json`: the weights that the run was made with."""
         return read_base(self.path)
+
+    def policy_bytes(self, inputs: Mapping[str, str]) -> int | None:
+        """The size of the weights that a stage with these inputs runs; None where it runs none, or a model of the hub."""
+        base = self.given_base if "base" in inputs else self.base if "reference" in inputs else None
+        files = base["files"] if base else {}
+        return sum(entry["bytes"] for name, entry in files.items() if name.endswith(".safetensors")) or None
 
     def prompts(self, split: str | None = None) -> list[Prompt]:
         """The prompts of the run, of one split or of both."""

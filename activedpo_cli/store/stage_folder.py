@@ -161,7 +161,8 @@ class StageFolder:
     ) -> Manifest:
         """Describe every file and declare the stage finished.
 
-        `execution` gets the number of attempts, and of its `seconds` those of earlier attempts are a part.
+        `execution` joins what `started` says of it, and gets the number of attempts; those before the last one are a part of
+        its `seconds`.
         """
         raise_if_requested()
         attempts = manifest.read_attempts(self.path)
@@ -172,11 +173,11 @@ class StageFolder:
         names = [path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()]
         names = [name for name in names if name not in manifest.RECORD_NAMES]
         record = Manifest(
-            **started.model_dump(),
+            **started.model_dump(exclude={"execution"}),
             outputs=manifest.describe_files(self.path, [name for name in names if name not in logs]),
             logs=manifest.describe_files(self.path, [name for name in names if name in logs]),
             summary=summary,
-            execution=execution,
+            execution={**started.execution, **execution},
             environment=environment,
         )
         manifest.write_manifest(self.path, record)
