@@ -58,7 +58,7 @@ def test_identities_and_imports_need_no_torch(tmp_path):
         "heavy = {'torch', 'transformers', 'numpy', 'rewards'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(discovery.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(discovery.__file__).parents[2])}
     finished = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
