@@ -13,7 +13,7 @@ import pytest
 from command_line import activedpo, done, refused
 
 from activedpo_cli.health import doctor
-from activedpo_cli.health.doctor_packages import package_checks
+from activedpo_cli.health.doctor import package_checks
 from activedpo_cli.store.file_system import try_file_system
 
 
