@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from activedpo_cli.select.design.design_matrix import design_matrix, pair_uncertainty
+from activedpo_cli.select.design.design import design_matrix, pair_uncertainty
 
 
 def inverse_design(labelled: Tensor, ridge: float) -> Tensor:

@@ -101,10 +101,10 @@ def _uncertainties(
 ) -> dict[str, Any]:
     import torch
 
-    from activedpo_cli.select.design.design_diagnostics import uncertainty_given
+    from activedpo_cli.select.design.design import Design
 
     def given(picks: int) -> float:
-        return float(uncertainty_given(asked[None], torch.cat([history, batch[:picks]]), ridge))
+        return float(Design(torch.cat([history, batch[:picks]]), ridge).norms(asked[None]))
 
     return {
         "ridge": ridge,

@@ -151,12 +151,12 @@ def _design(candidates: "Candidates", chosen: "Selection", config: Config) -> di
         return {}
     import torch
 
-    from activedpo_cli.select.design.design_diagnostics import design_diagnostics
+    from activedpo_cli.select.design.design import Design
 
     ridge = method_settings(config).model_dump()["ridge"]
     in_v = torch.cat([candidates.history(), features_of(candidates, chosen.rows)])
     first, last = float(chosen.scores[0]), float(chosen.scores[-1])
-    found = asdict(design_diagnostics(in_v, ridge))
+    found = asdict(Design(in_v, ridge).diagnostics())
     return {"design": {"ridge": ridge, "pairs": len(in_v), **found, "last_to_first": last / first if first else None}}
 
 

@@ -13,7 +13,7 @@ import torch
 from command_line import activedpo, done, refused, rows
 from safetensors.torch import save_file
 
-from activedpo_cli.select.design.design_matrix import design_matrix, pair_uncertainty
+from activedpo_cli.select.design.design import design_matrix, pair_uncertainty
 
 RESPONSES, PAIRS, DIM = 60, 90, 12
 

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from activedpo_cli.select.design.coverage import Coverage
-from activedpo_cli.select.design.design_matrix import design_matrix, pair_uncertainty
+from activedpo_cli.select.design.design import Design, design_matrix, pair_uncertainty
 from activedpo_cli.select.design.greedy import greedy_uncertainty
 
 
@@ -199,14 +198,14 @@ def test_what_a_pick_costs_does_not_grow_with_the_picks(monkeypatch: pytest.Monk
 def test_few_pairs_are_looked_at_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exact look costs a product with all that is covered, so a pick needs it for those that may be the best alone."""
     looked_at = 0
-    left_of = Coverage.left_of
+    left_of = Design.left_of
 
-    def counted(self: Coverage, features: Tensor) -> Tensor:
+    def counted(self: Design, features: Tensor) -> Tensor:
         nonlocal looked_at
         looked_at += len(features)
         return left_of(self, features)
 
-    monkeypatch.setattr(Coverage, "left_of", counted)
+    monkeypatch.setattr(Design, "left_of", counted)
     features, history = random_features(500, 120, 0), random_features(100, 120, 1)
     greedy_uncertainty(features, history, 1e-7, 30, torch.arange(500))
     assert 30 <= looked_at <= 30 * 8

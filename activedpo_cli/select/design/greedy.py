@@ -40,12 +40,9 @@ def greedy_uncertainty(
         ValueError: λ is not positive, the features are not finite, or fewer than `budget` pairs can be taken.
 
     """
-    labelled = labelled_pair_features.to(pair_features.device, torch.float64)
-    if not labelled.isfinite().all():
-        raise ValueError("pair features are not finite")
     choice = pooled_greedy(
         RowsInMemory(pair_features),
-        labelled,
+        labelled_pair_features.to(pair_features.device, torch.float64),
         ridge,
         budget,
         priority.to(pair_features.device),

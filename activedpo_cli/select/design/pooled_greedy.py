@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.base.shapes import Bool, Float, Int
-from activedpo_cli.select.design.coverage import PRECISE, Coverage
+from activedpo_cli.select.design.design import PRECISE, Design
 
 TIE_TOLERANCE = 1e-9
 """Pairs of which this close to the most is left, relatively, count as tied."""
@@ -121,9 +121,7 @@ def pooled_greedy(
         ValueError: as `greedy_uncertainty`.
 
     """
-    if not ridge > 0:
-        raise ValueError(f"ridge must be positive, not {ridge}")
-    search = _Search(candidates, Coverage(labelled, ridge, budget), priority, pool, groups, max_per_group)
+    search = _Search(candidates, Design(labelled, ridge, budget), priority, pool, groups, max_per_group)
     for pick in picked[:budget]:
         search.repeat(pick)
     while len(search.choice.picks) < budget:
@@ -137,14 +135,14 @@ class _Search:
     def __init__(
         self,
         candidates: PairRows,
-        coverage: Coverage,
+        design: Design,
         priority: Int[Tensor, " pairs"],
         pool: PoolSize,
         groups: Int[Tensor, " pairs"] | None,
         max_per_group: int | None,
     ) -> None:
         count, proj_dim = candidates.shape
-        self._candidates, self._coverage, self._size = candidates, coverage, pool
+        self._candidates, self._design, self._size = candidates, design, pool
         self._priority, self._groups, self._max_per_group = priority, groups, max_per_group
         device = priority.device
         self._is_open = torch.ones(count, dtype=torch.bool, device=device)
@@ -191,14 +189,14 @@ class _Search:
 
     @property
     def _is_stale(self) -> bool:
-        return self._applied < self._coverage.count
+        return self._applied < self._design.count
 
     def _take(self, row: int, exactly: bool | None = None) -> Pick:
-        left, exactly = self._coverage.add(self._feature_of(row), float(self._slack[row]), exactly)
+        left, exactly = self._design.add(self._feature_of(row), float(self._slack[row]), exactly)
         if len(self._pool):
-            covered = self._coverage.covered_since(self._pool_features, self._coverage.count - 1)
+            covered = self._design.covered_since(self._pool_features, self._design.count - 1)
             self._left[self._pool] = (self._left[self._pool] - covered).clamp_min_(0)
-        pick = Pick(row, math.sqrt(left / self._coverage.ridge), exactly)
+        pick = Pick(row, math.sqrt(left / self._design.ridge), exactly)
         self.choice.picks.append(pick)
         self._is_open[row] = False
         if self._groups is not None and self._max_per_group is not None:
@@ -227,12 +225,12 @@ class _Search:
 
     def _floor_by_looking(self, is_current: Bool[Tensor, " pairs"]) -> float:
         """The same by exact values, of more and more pairs as long as too many of the others may have as much left."""
-        looked, unknown = AT_FIRST, is_current & (self._exact_at < self._coverage.count)
+        looked, unknown = AT_FIRST, is_current & (self._exact_at < self._design.count)
         while True:
             upper = self._upper()
             top = upper.where(unknown, -1.0).topk(min(looked, int(unknown.sum()))).indices.sort().values
             self._exactly(top)
-            is_known = is_current & (self._exact_at == self._coverage.count)
+            is_known = is_current & (self._exact_at == self._design.count)
             floor = float(self._exact.where(is_known, -1.0).max())
             unknown = is_current & ~is_known & (upper >= floor * (1 - TIE_TOLERANCE))
             if int(unknown.sum()) <= looked:
@@ -241,10 +239,10 @@ class _Search:
 
     def _exactly(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         """What is left of some pairs, without the rounding; computed once between two picks."""
-        unknown = rows[self._exact_at[rows] < self._coverage.count]
+        unknown = rows[self._exact_at[rows] < self._design.count]
         for part in unknown.split(AT_A_TIME):
-            self._exact[part] = self._coverage.left_of(self._features_of(part))
-        self._exact_at[unknown] = self._coverage.count
+            self._exact[part] = self._design.left_of(self._features_of(part))
+        self._exact_at[unknown] = self._design.count
         return self._exact[rows]
 
     def _feature_of(self, row: int) -> Float[Tensor, " proj_dim"]:
@@ -268,15 +266,15 @@ class _Search:
                 if not squared_norms.isfinite().all():
                     raise ValueError("pair features are not finite")
                 self._left[part], self._slack[part] = squared_norms, squared_norms
-                if self._coverage.has_history:
-                    self._left[part] = self._coverage.left_by_history(features, squared_norms)
+                if self._design.has_history:
+                    self._left[part] = self._design.left_by_history(features, squared_norms)
             if self._is_stale:
-                stale = self._left[part] - self._coverage.covered_since(features, self._applied)
+                stale = self._left[part] - self._design.covered_since(features, self._applied)
                 self._left[part] = self._left[part].where(self._is_in_pool[part], stale)
             self._left[part].clamp_min_(0)
         if is_first:
-            self._slack *= self._coverage.rounding(float(self._slack.max()))
-        self._applied = self._coverage.count
+            self._slack *= self._design.rounding(float(self._slack.max()))
+        self._applied = self._design.count
         self.choice.passes += 1
         self._fill()
 
