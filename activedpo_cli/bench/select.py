@@ -12,7 +12,7 @@ from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.bench.peak_memory import peak_memory
 from activedpo_cli.bench.select_baselines import inverse_design, scores_as_written, sherman_morrison, textbook
 from activedpo_cli.bench.timing import seconds
-from activedpo_cli.pairs.normalisation import unit_rows
+from activedpo_cli.pairs.pair_features import unit_rows
 from activedpo_cli.select.design.greedy import greedy_uncertainty
 
 CPU = torch.device("cpu")

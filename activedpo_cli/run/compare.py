@@ -17,7 +17,6 @@ from activedpo_cli.select.candidate_table import (
     READ_BY_SELECT,
     candidate_table,
     command_for_columns,
-    features_of,
     stored_columns,
 )
 from activedpo_cli.select.method_settings import method_section, method_settings
@@ -202,7 +201,7 @@ def _diversity(table: "Candidates", rows: "Tensor") -> dict[str, float | None]:
 
     if table.features is None:
         return {"mean_abs_cosine": None, "effective_rank": None}
-    features = features_of(table, rows)
+    features = table.pair_features(rows)
     cosines = absolute_cosines(features)
     return {
         "mean_abs_cosine": float(cosines.mean()) if len(cosines) else None,

@@ -12,7 +12,7 @@ from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import recorded_config, require
 from activedpo_cli.pairs.candidates import CandidatePair, label_inputs, labelled_pairs
 from activedpo_cli.run.show import label_text, pair_place
-from activedpo_cli.select.candidate_table import candidate_table, command_for_columns, features_of, stored_columns
+from activedpo_cli.select.candidate_table import candidate_table, command_for_columns, stored_columns
 from activedpo_cli.select.frozen_history import frozen_labelled
 from activedpo_cli.select.method_settings import method_settings
 from activedpo_cli.store.run import Run
@@ -59,7 +59,7 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
     asked = _candidate(rows[name_a], rows[name_b])
     chosen = [_candidate(rows[row.response_a_id], rows[row.response_b_id]) for row in batch]
     table = candidate_table(run, number, config, [asked, *chosen], with_texts=False)
-    features = features_of(table, _all_rows(1 + len(chosen)))
+    features = table.pair_features()
     couple = {name_a, name_b}
     place = next((place for place, row in enumerate(batch) if {row.response_a_id, row.response_b_id} == couple), None)
     known = _labelled(run, number, config), _chosen(run, number, batch)
@@ -189,9 +189,3 @@ def _prompts(run: Run) -> dict[str, str]:
 
 def _responses(run: Run, iteration: int) -> dict[str, Response]:
     return {response.response_id: response for response in run.responses(iteration)}
-
-
-def _all_rows(count: int) -> "Tensor":
-    import torch
-
-    return torch.arange(count)

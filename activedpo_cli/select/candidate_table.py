@@ -50,7 +50,7 @@ def command_for_columns(run: Run, iteration: int, lacking: Iterable[str]) -> str
 def candidate_table(
     run: Run, iteration: int, config: Config, pairs: list[CandidatePair], *, with_texts: bool
 ) -> "Candidates":
-    """The pairs as a method sees them, features normalised as `select.normalise` says."""
+    """The pairs as a method sees them."""
     import torch
 
     from activedpo_cli.select.methods.base import Candidates
@@ -60,22 +60,13 @@ def candidate_table(
         row_a=torch.tensor([pair.row_a for pair in pairs], dtype=torch.int64),
         row_b=torch.tensor([pair.row_b for pair in pairs], dtype=torch.int64),
         prompt_index=prompt_index(pairs),
-        **_for_methods(columns, config.select.normalise),
+        **_for_methods(columns),
         texts=_texts(run, iteration, len(next(iter(columns.values()), ()))) if with_texts else None,
         times_sampled=_times_sampled(run, iteration, config, len(columns["logps"])) if "logps" in columns else None,
         labelled=_labelled(run, iteration, config),
-        normalise_pairs=config.select.normalise == "pair",
+        normalise=config.select.normalise,
         beta=config.train.beta,
     )
-
-
-def features_of(candidates: "Candidates", rows: "Tensor") -> "Tensor":
-    """φ of some of the candidates, without computing it for all."""
-    from activedpo_cli.pairs.pair_features import difference_features
-
-    assert candidates.features is not None
-    couple = candidates.row_a[rows], candidates.row_b[rows]
-    return difference_features(candidates.features, *couple, normalise=candidates.normalise_pairs)
 
 
 def prompt_index(pairs: list[CandidatePair]) -> "Tensor":
@@ -86,13 +77,8 @@ def prompt_index(pairs: list[CandidatePair]) -> "Tensor":
     return torch.tensor([numbers[pair.prompt_id] for pair in pairs], dtype=torch.int64)
 
 
-def _for_methods(columns: "dict[str, Tensor]", normalise: str) -> "dict[str, Tensor | None]":
-    from activedpo_cli.select.design.pair_rows import normalised_responses
-
-    found = {name: columns.get(name) for name in get_args(Column)}
-    if found["features"] is not None:
-        found["features"] = normalised_responses(found["features"], normalise)
-    return found
+def _for_methods(columns: "dict[str, Tensor]") -> "dict[str, Tensor | None]":
+    return {name: columns.get(name) for name in get_args(Column)}
 
 
 def _texts(run: Run, iteration: int, computed_rows: int) -> tuple[str, ...]:
@@ -136,7 +122,8 @@ def _labelled(run: Run, iteration: int, config: Config) -> "Labelled | None":
         row_a=found.row_a,
         row_b=found.row_b,
         preferred=torch.tensor(preferred, dtype=torch.int64),
-        **_for_methods(found.columns, config.select.normalise),
+        **_for_methods(found.columns),
+        normalise=config.select.normalise,
     )
 
 

@@ -15,7 +15,6 @@ from activedpo_cli.select.candidate_table import (
     READ_BY_SELECT,
     candidate_table,
     command_for_columns,
-    features_of,
     prompt_index,
     stored_columns,
 )
@@ -154,7 +153,7 @@ def _design(candidates: "Candidates", chosen: "Selection", config: Config) -> di
     from activedpo_cli.select.design.design import Design
 
     ridge = method_settings(config).model_dump()["ridge"]
-    in_v = torch.cat([candidates.history(), features_of(candidates, chosen.rows)])
+    in_v = torch.cat([candidates.history(), candidates.pair_features(chosen.rows)])
     first, last = float(chosen.scores[0]), float(chosen.scores[-1])
     found = asdict(Design(in_v, ridge).diagnostics())
     return {"design": {"ridge": ridge, "pairs": len(in_v), **found, "last_to_first": last / first if first else None}}

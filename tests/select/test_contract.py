@@ -31,19 +31,20 @@ def make_candidates(prompts: int = 8, labelled: int = 0, *, pair: bool = False, 
         row_a=first + torch.tensor([0, 0, 1]).repeat(prompts),
         row_b=first + torch.tensor([1, 2, 2]).repeat(prompts),
         prompt_index=torch.arange(prompts).repeat_interleave(3),
-        labelled=make_labelled(labelled) if labelled else None,
-        normalise_pairs=pair,
+        labelled=make_labelled(labelled, pair=pair) if labelled else None,
+        normalise="pair" if pair else "none",
         **(random_columns(responses, generator) | {"texts": random_texts(responses, generator)} | columns),
     )
 
 
-def make_labelled(pairs: int) -> Labelled:
+def make_labelled(pairs: int, *, pair: bool = False) -> Labelled:
     """Pairs of responses of their own, with every answer there is."""
     rows = 2 * torch.arange(pairs)
     return Labelled(
         row_a=rows,
         row_b=rows + 1,
         preferred=torch.tensor([1, -1, 0]).repeat(pairs)[:pairs],
+        normalise="pair" if pair else "none",
         **random_columns(2 * pairs, torch.Generator().manual_seed(2)),
     )
 

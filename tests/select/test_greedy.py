@@ -133,8 +133,8 @@ def test_each_pick_is_the_best_by_an_inverse_from_scratch(
     features, history, ridge, budget = problem
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("activedpo_cli.select.design.greedy.POOL", pool)
-        patch.setattr("activedpo_cli.select.design.pooled_greedy.AT_FIRST", at_first)
-        patch.setattr("activedpo_cli.select.design.pooled_greedy.AT_A_TIME", most)
+        patch.setattr("activedpo_cli.select.design.greedy.AT_FIRST", at_first)
+        patch.setattr("activedpo_cli.select.design.greedy.AT_A_TIME", most)
         patch.setattr("activedpo_cli.select.design.exact_basis.FEWEST_ENTERING", entering)
         rows, scores = greedy_uncertainty(features, history, ridge, budget, torch.arange(len(features)))
     assert len(set(rows.tolist())) == budget

@@ -10,7 +10,7 @@ from activedpo_cli.select.from_files.pair_list import PairList
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from activedpo_cli.select.design.pooled_greedy import PairRows
+    from activedpo_cli.pairs.pair_features import Rows
 
 NUMBERS_READ_AT_ONCE = 2**22
 LARGEST = 1e150
@@ -65,7 +65,7 @@ def warn_of_repeated_pairs(pairs: PairList, progress: Progress) -> None:
         progress.warn(f"{count} the two responses of another pair, and could be picked beside it")
 
 
-def warn_of_empty_picks(pairs: "PairRows", rows: list[int], progress: Progress) -> None:
+def warn_of_empty_picks(pairs: "Rows", rows: list[int], progress: Progress) -> None:
     """Picks whose responses have equal features."""
     import torch
 

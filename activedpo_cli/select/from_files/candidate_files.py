@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from activedpo_cli.select.design.pair_rows import DifferenceRows
-    from activedpo_cli.select.design.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize
+    from activedpo_cli.pairs.pair_features import PairFeatures, Rows
+    from activedpo_cli.select.design.greedy import Pick, PooledChoice, PoolSize
     from activedpo_cli.select.methods.base import Candidates
 
 SECONDS_BETWEEN_WRITES = 1.0
@@ -42,14 +42,10 @@ class CandidateFiles:
     labelled: "Tensor"
     pairs: PairList
 
-    def bytes_in_memory(self, normalise: str) -> int:
-        """What a choice in memory takes: the features; φ in float64 twice; and those of one side, as they are gathered."""
+    def bytes_in_memory(self) -> int:
+        """What a choice in memory takes: the features as they are stored, and φ in float64, for the pool once more."""
         count, proj_dim = self.responses.shape
-        stored = self.responses.bytes_per_number
-        gathered = max(stored, 4) if normalise == "response" else stored
-        per_response = stored + (8 if normalise == "response" else 0)
-        per_pair = 16 + (gathered if gathered < 8 else 0)
-        return proj_dim * (per_response * count + per_pair * len(self.pairs))
+        return proj_dim * (self.responses.bytes_per_number * count + 16 * len(self.pairs))
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def choose(config: Config, table: CandidateFiles, memory: int, log: PickLog, pro
     try:
         if not _needs_features(config):
             return _choose_at_once(config, table, progress)
-        size = table.bytes_in_memory(config.select.normalise)
+        size = table.bytes_in_memory()
         if hasattr(_method(config), "choose_streamed"):
             choice = _choose_resumably(config, table, None if size <= memory else memory, log, progress)
         else:
@@ -126,7 +122,7 @@ def choose(config: Config, table: CandidateFiles, memory: int, log: PickLog, pro
             choice = _choose_at_once(config, table, progress)
     except ValueError as error:
         raise InvalidDataError(f"method `{config.select.method}` can not choose among these pairs: {error}") from error
-    warn_of_empty_picks(_differences(config, table), [row for row, _ in choice.picks], progress)
+    warn_of_empty_picks(_pair_features(config, table), [row for row, _ in choice.picks], progress)
     return choice
 
 
@@ -138,10 +134,12 @@ def _needs_features(config: Config) -> bool:
     return "features" in _method(config).NEEDS
 
 
-def _differences(config: Config, table: CandidateFiles) -> "DifferenceRows":
-    from activedpo_cli.select.design.pair_rows import DifferenceRows
+def _pair_features(config: Config, table: CandidateFiles, responses: "Rows | None" = None) -> "PairFeatures":
+    """φ of the pairs, from the files or from features that were read already."""
+    from activedpo_cli.pairs.pair_features import PairFeatures
 
-    return DifferenceRows(table.responses, table.pairs.row_a, table.pairs.row_b, config.select.normalise)
+    pairs = table.pairs
+    return PairFeatures(responses or table.responses, pairs.row_a, pairs.row_b, config.select.normalise)
 
 
 def _choose_at_once(config: Config, table: CandidateFiles, progress: Progress) -> Choice:
@@ -167,29 +165,23 @@ def _in_memory(config: Config, table: CandidateFiles) -> "Candidates":
         row_b=torch.full((count,), count),  # a row of zeros: φ itself is what is known
         preferred=torch.zeros(count, dtype=torch.int64),
         features=torch.cat([labelled, labelled.new_zeros(1, labelled.shape[1])]),
+        normalise="pair" if config.select.normalise == "pair" else "none",
     )
     return Candidates(
         row_a=pairs.row_a,
         row_b=pairs.row_b,
         prompt_index=torch.arange(len(pairs)) if pairs.prompt_index is None else pairs.prompt_index,
-        features=_features(config, table) if _needs_features(config) else None,
+        features=table.responses.read(0, table.responses.shape[0]) if _needs_features(config) else None,
         labelled=history if count else None,
-        normalise_pairs=config.select.normalise == "pair",
+        normalise=config.select.normalise,
     )
-
-
-def _features(config: Config, table: CandidateFiles) -> "Tensor":
-    """Of all responses, normalised if they are to be."""
-    from activedpo_cli.select.design.pair_rows import normalised_responses
-
-    return normalised_responses(table.responses.read(0, table.responses.shape[0]), config.select.normalise)
 
 
 def _choose_resumably(
     config: Config, table: CandidateFiles, memory: int | None, log: PickLog, progress: Progress
 ) -> Choice:
     """By a method that can be interrupted; in `memory` bytes, or with all pairs held where that is None."""
-    from activedpo_cli.select.design.pooled_greedy import UnrepeatableError
+    from activedpo_cli.select.design.greedy import UnrepeatableError
 
     log.seconds = SECONDS_BETWEEN_WRITES if memory is None else 0.0
     picked = log.picks()
@@ -207,13 +199,11 @@ def _choose_resumably(
 def _choose_held(
     config: Config, table: CandidateFiles, memory: int, picked: "list[Pick]", log: PickLog, progress: Progress
 ) -> Choice:
-    from activedpo_cli.pairs.pair_features import difference_features
-    from activedpo_cli.select.design.greedy import RowsInMemory, pool_in_memory
+    from activedpo_cli.pairs.pair_features import RowsInMemory
+    from activedpo_cli.select.design.greedy import PoolSize
 
-    how, pairs = config.select, table.pairs
-    features = difference_features(
-        _features(config, table), pairs.row_a, pairs.row_b, normalise=how.normalise == "pair"
-    )
+    how, responses = config.select, RowsInMemory(table.responses.read(0, table.responses.shape[0]))
+    features = _pair_features(config, table, responses).all()
     progress.start(f"choosing by {how.method}", how.budget, "picks", done=len(picked))
     try:
 
@@ -221,7 +211,7 @@ def _choose_held(
             log.add(pick)
             progress.advance()
 
-        chosen = _call(config, table, RowsInMemory(features), pool_in_memory(*features.shape), picked, keep)
+        chosen = _call(config, table, RowsInMemory(features), PoolSize.in_memory(*features.shape), picked, keep)
     finally:
         progress.stop()
     return Choice(list(zip(chosen.rows, chosen.scores, strict=True)))
@@ -230,9 +220,9 @@ def _choose_held(
 def _choose_streamed(
     config: Config, table: CandidateFiles, memory: int, picked: "list[Pick]", log: PickLog, progress: Progress
 ) -> Choice:
-    from activedpo_cli.select.design.pooled_greedy import PoolSize
+    from activedpo_cli.select.design.greedy import PoolSize
 
-    rows = WatchedRows(_differences(config, table), config.select.budget, len(picked), progress)
+    rows = WatchedRows(_pair_features(config, table), config.select.budget, len(picked), progress)
 
     def keep(pick: "Pick") -> None:
         log.add(pick)
@@ -248,12 +238,12 @@ def _choose_streamed(
 def _call(
     config: Config,
     table: CandidateFiles,
-    rows: "PairRows",
+    rows: "Rows",
     pool: "PoolSize",
     picked: "list[Pick]",
     keep: "Callable[[Pick], None]",
 ) -> "PooledChoice":
-    from activedpo_cli.pairs.normalisation import unit_rows
+    from activedpo_cli.pairs.pair_features import unit_rows
 
     how = config.select
     found: PooledChoice = _method(config).choose_streamed(

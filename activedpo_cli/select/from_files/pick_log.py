@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.store.files import append_line, remove, write_bytes
 
 if TYPE_CHECKING:
-    from activedpo_cli.select.design.pooled_greedy import Pick
+    from activedpo_cli.select.design.greedy import Pick
 
 
 class PickLog:
@@ -65,7 +65,7 @@ class PickLog:
 
 def _picks(text: bytes) -> "list[Pick]":
     """None at all where a line is damaged, or a row is there twice."""
-    from activedpo_cli.select.design.pooled_greedy import Pick
+    from activedpo_cli.select.design.greedy import Pick
 
     try:
         found = [Pick(**json.loads(line)) for line in text.splitlines()]

@@ -7,13 +7,13 @@ from activedpo_cli.base.progress import Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from activedpo_cli.select.design.pair_rows import DifferenceRows
+    from activedpo_cli.pairs.pair_features import Rows
 
 
 class WatchedRows:
     """Pairs whose reading from the first to the last is shown as progress."""
 
-    def __init__(self, pairs: "DifferenceRows", budget: int, picked: int, progress: Progress) -> None:
+    def __init__(self, pairs: "Rows", budget: int, picked: int, progress: Progress) -> None:
         self._pairs, self._budget, self._progress = pairs, budget, progress
         self.shape = pairs.shape
         self.passes = 0

@@ -15,8 +15,15 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import Positive, Section, setting
 from activedpo_cli.base.shapes import Float, Int
-from activedpo_cli.select.design.greedy import greedy_uncertainty
-from activedpo_cli.select.design.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize, ignore_pick, pooled_greedy
+from activedpo_cli.pairs.pair_features import Rows
+from activedpo_cli.select.design.greedy import (
+    Pick,
+    PooledChoice,
+    PoolSize,
+    greedy_uncertainty,
+    ignore_pick,
+    pooled_greedy,
+)
 from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, seeded_order
 
 NEEDS: tuple[str, ...] = ("features",)
@@ -50,7 +57,7 @@ def choose(
 
 
 def choose_streamed(
-    pairs: PairRows,
+    pairs: Rows,
     labelled_pair_features: Float[Tensor, "labelled proj_dim"],
     budget: int,
     settings: Settings,

@@ -44,7 +44,7 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    differences, labelled = candidates.hidden_differences(), candidates.labelled_hidden_differences()
+    differences, labelled = candidates.differences("hidden"), candidates.labelled_differences("hidden")
     shuffled = seeded_order(len(candidates), generator)
     scales, labelled_scales = _scales(candidates, differences, labelled, settings)
     labelled = labelled * labelled_scales[:, None]

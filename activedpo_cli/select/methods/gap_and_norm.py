@@ -14,8 +14,7 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.base.shapes import Float
-from activedpo_cli.select.methods._label_reward import gaps_by_labels
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, gaps_by_labels, take_best
 from activedpo_cli.select.scores.ranking import standardised
 
 NEEDS: tuple[str, ...] = ("features", "mean_hidden")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import Section
 from activedpo_cli.base.shapes import Float, Int
-from activedpo_cli.select.design.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize, ignore_pick
+from activedpo_cli.pairs.pair_features import Rows
+from activedpo_cli.select.design.greedy import Pick, PooledChoice, PoolSize, ignore_pick
 from activedpo_cli.select.methods.base import (
     Candidates,
     Selection,
@@ -46,7 +47,7 @@ def choose(
 
 
 def choose_streamed(
-    pairs: PairRows,
+    pairs: Rows,
     labelled_pair_features: Float[Tensor, "labelled proj_dim"],
     budget: int,
     settings: Settings,

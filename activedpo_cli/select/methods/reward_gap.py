@@ -18,8 +18,7 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.base.shapes import Float
-from activedpo_cli.select.methods._label_reward import gaps_by_labels
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, gaps_by_labels, take_best
 from activedpo_cli.select.scores.ranking import standardised
 
 NEEDS: tuple[str, ...] = ("mean_hidden",)
@@ -47,7 +46,7 @@ def choose(
 
 
 def _worth(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
-    norms = torch.linalg.vector_norm(candidates.mean_hidden_differences(), dim=1)
+    norms = torch.linalg.vector_norm(candidates.differences("mean_hidden"), dim=1)
     gaps = gaps_by_labels(candidates, settings.l2)
     if gaps is None:
         return norms

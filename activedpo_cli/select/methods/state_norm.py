@@ -28,5 +28,5 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    norms = torch.linalg.vector_norm(candidates.mean_hidden_differences(), dim=1)
+    norms = torch.linalg.vector_norm(candidates.differences("mean_hidden"), dim=1)
     return take_best(candidates, norms, budget, generator, max_per_prompt)

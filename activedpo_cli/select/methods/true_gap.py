@@ -10,7 +10,7 @@ Cost: O(n) for n candidates, and an oracle's score for every response.
 import torch
 
 from activedpo_cli.base.settings import Section
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, column, take_best
+from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
 
 NEEDS: tuple[str, ...] = ("scores",)
 
@@ -28,6 +28,6 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    scores = column(candidates, "scores").double()
+    scores = candidates.column("scores").double()
     gaps = (scores[candidates.row_a] - scores[candidates.row_b]).abs()
     return take_best(candidates, gaps, budget, generator, max_per_prompt)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.base.shapes import Float
-from activedpo_cli.pairs.normalisation import unit_rows
+from activedpo_cli.pairs.pair_features import unit_rows
 
 
 def absolute_cosines(pair_features: Float[Tensor, "pairs proj_dim"]) -> Float[Tensor, " couples"]:
