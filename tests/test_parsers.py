@@ -134,7 +134,12 @@ def _without_ruamel(path: Path) -> None:
 def _assigned(path: Path) -> None:
     """What a shell hands over; bytes that are not UTF-8 become lone surrogates."""
     text = path.read_bytes().decode(errors="surrogateescape")
-    for key in (text, f"select.activedpo.ridge={text}", f"label.oracle={text}", f"generate.stop_token_ids={text}"):
+    for key in (
+        text,
+        f"select.methods.activedpo.ridge={text}",
+        f"label.oracle={text}",
+        f"generate.stop_token_ids={text}",
+    ):
         config = with_changes(Config(), dict([parse_assignment(key)]))
         render_config(config).encode()
 

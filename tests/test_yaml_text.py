@@ -185,7 +185,7 @@ def test_values_change_in_their_places(keys: set[str]) -> None:
     ("text", "key"),
     [
         ("seed: 1\n", "select.budget"),  # a new section
-        ("select: {budget: 1}\n", "select.activedpo.ridge"),  # a new setting
+        ("select: {budget: 1}\n", "select.methods.activedpo.ridge"),  # a new setting
         ("select:\n  budget:  # none\n", "select.budget"),  # no value to replace
         ("a:\n- 1\n- 2\n", "a"),
         ("a: |\n  text\nb: 1\n", "a"),
@@ -203,6 +203,6 @@ def test_other_changes_name_the_package_they_need(text: str, key: str) -> None:
 def test_a_refused_change_leaves_the_run_as_it_was(new_run: Path) -> None:
     before = snapshot(new_run)
     with without_ruamel():
-        said = refused(1, *on(new_run, "generate", iteration=1), "--set", "select.activedpo.ridge=0.5")
+        said = refused(1, *on(new_run, "generate", iteration=1), "--set", "select.methods.activedpo.ridge=0.5")
     assert "pip install ruamel.yaml" in said
     assert snapshot(new_run) == before

@@ -131,7 +131,7 @@ def compare(
 
     Example:   activedpo compare activedpo random k-center --iteration 2
 
-    Example:   activedpo compare --set select.activedpo.ridge=10 --set select.apo.greedy=true
+    Example:   activedpo compare --set select.methods.activedpo.ridge=10 --set select.methods.apo.greedy=true
     """
     from activedpo_cli.cli.compare_output import print_comparison
     from activedpo_cli.cli.render import passing_message, print_json

@@ -34,6 +34,10 @@ ALSO_SETTABLE = frozenset({"train.beta", "label.oracle", "label.score_field"})
 """Beside those of `select`: β of implicit rewards, and what decides which pairs are candidates."""
 
 
+DECIDED_HERE = ("method", "budget", "methods")
+"""Settings of `select` that no comparison takes as such: the methods that are compared have their own."""
+
+
 @dataclass(frozen=True)
 class _Choice:
     """What is needed to choose and to describe a choice."""
@@ -107,15 +111,14 @@ def compare_methods(
 
 def _check_settings(given: Mapping[str, Any], methods: Iterable[str]) -> None:
     """Raise UsageError for what decides nothing here, as a setting of a method that is not compared."""
-    ours = {f"select.{name}" for name in SelectSettings.model_fields} - {"select.method", "select.budget"}
+    theirs = tuple(f"select.methods.{method_section(method)}." for method in methods)
+    ours = {f"select.{name}" for name in SelectSettings.model_fields} - {f"select.{name}" for name in DECIDED_HERE}
     for key in given:
-        parts = key.split(".")
-        is_methods = len(parts) == 3 and parts[0] == "select" and parts[1] in map(method_section, methods)
-        if key not in ours | ALSO_SETTABLE and not is_methods:
+        if key not in ours | ALSO_SETTABLE and not key.startswith(theirs):
             raise UsageError(
                 f"`{key}` is no setting of a comparison of {', '.join(methods)}",
-                details=[f"settings: select.METHOD.… of these, {', '.join(sorted(ours | ALSO_SETTABLE))}"],
-                hint="activedpo compare METHOD… --budget N --seed N --set select.METHOD.KEY=VALUE",
+                details=[f"settings: select.methods.METHOD.… of these, {', '.join(sorted(ours | ALSO_SETTABLE))}"],
+                hint="activedpo compare METHOD… --budget N --seed N --set select.methods.METHOD.KEY=VALUE",
             )
 
 

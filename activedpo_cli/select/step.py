@@ -18,7 +18,7 @@ from activedpo_cli.select.candidate_table import (
     prompt_index,
     stored_columns,
 )
-from activedpo_cli.select.method_settings import method_section, method_settings
+from activedpo_cli.select.method_settings import method_settings, settings_of_choice
 from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
@@ -29,17 +29,12 @@ if TYPE_CHECKING:
 
 def settings(config: Config) -> dict[str, Any]:
     """What the selection depends on; of the methods' own settings those of the chosen method, defaults written out."""
-    method = discovery.resolve("acquisition", config.select.method)
-    general = {f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields}
-    own = method_settings(config).model_dump(mode="json")
+    chosen = settings_of_choice(config)
     # Implicit rewards are β log π/π_ref.
-    beta = {"train.beta": config.train.beta} if "ref_logps" in discovery.load("acquisition", method).NEEDS else {}
+    is_of_rewards = "ref_logps" in discovery.load("acquisition", config.select.method).NEEDS
     return {
-        "seed": config.seed,
-        **general,
-        "select.method": method,
-        **{f"select.{method_section(method)}.{key}": value for key, value in own.items()},
-        **beta,
+        **chosen,
+        **({"train.beta": config.train.beta} if is_of_rewards else {}),
         # The recorded oracle can answer only about pairs that have its score, so only those are candidates.
         "label.oracle": config.label.oracle,
         "label.score_field": config.label.score_field,

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.settings import current_key
 from activedpo_cli.store.files import remove, sha256_of, write_bytes
 from activedpo_cli.store.jsonl import count_rows, read_json
 from activedpo_cli.store.links import is_inside
@@ -39,6 +40,11 @@ class Started(BaseModel):
     iteration: int
     settings: dict[str, Any]
     inputs: dict[str, str]
+
+    @field_validator("settings")
+    @classmethod
+    def _as_spelled_now(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return {current_key(key): value for key, value in settings.items()}
 
 
 class Manifest(Started):

@@ -77,7 +77,7 @@ def test_picks_are_those_by_hand(files: Path, labelled: bool, memory: float, uni
     words = ["--labelled", "L.safetensors"] if labelled else []
     if unit != "none":
         words += ["--set", f"select.normalise={unit}"]
-    result = done(*select(*words, "--set", "select.activedpo.ridge=0.5", "--memory", memory))
+    result = done(*select(*words, "--set", "select.methods.activedpo.ridge=0.5", "--memory", memory))
     assert result.stdout == "picked.jsonl\n"
     assert ("read in" in result.stderr) == (memory < 1)
     picked = rows(files / "picked.jsonl")
@@ -96,8 +96,8 @@ def test_a_ridge_is_ignored_by_methods_without_one(files: Path) -> None:
         "--ridge is ignored: method `k-center` has no ridge"
         in done(*select("--method", "k-center", "--ridge", 0)).stderr
     )
-    said = done(*select("--method", "random", "--set", "select.activedpo.ridge=5", output="other.jsonl")).stderr
-    assert "`select.activedpo.ridge` is not used: the method is `random`" in said
+    said = done(*select("--method", "random", "--set", "select.methods.activedpo.ridge=5", output="other.jsonl")).stderr
+    assert "`select.methods.activedpo.ridge` is not used: the method is `random`" in said
 
 
 @pytest.mark.parametrize("memory", [1, 1e-5])
@@ -154,7 +154,7 @@ def test_again_is_up_to_date_and_something_else_is_refused(files: Path) -> None:
     made = (files / "picked.jsonl").stat().st_mtime_ns
     assert "up to date: 7 of 90 pairs by activedpo" in done(*select("--memory", 1e-5)).stderr
     assert "select.budget: 7 then, 8 now" in refused(3, *select("--budget", 8))
-    assert "select.activedpo.ridge: 0.1 then, 0.2 now" in refused(3, *select("--ridge", 0.2))
+    assert "select.methods.activedpo.ridge: 0.1 then, 0.2 now" in refused(3, *select("--ridge", 0.2))
     assert "another --labelled" in refused(3, *select("--labelled", "L.safetensors"))
     assert "--force" in refused(3, *select("--set", "seed=1"))
     assert (files / "picked.jsonl").stat().st_mtime_ns == made
@@ -230,8 +230,8 @@ BAD = {
     "empty": (lambda: Path("P.jsonl").write_text(""), (), "holds no rows"),
     "budget": (None, ("--budget", PAIRS + 1), "only 90 of P.jsonl can be chosen"),
     "prompts": (None, ("--budget", 31, "--max-per-prompt", 1), "only 30"),
-    "ridge": (None, ("--set", "select.activedpo.ridge=0"), "λ must be a positive number, not 0"),
-    "negative ridge": (None, ("--set", "select.activedpo.ridge=-0.1"), "λ must be a positive number, not -0.1"),
+    "ridge": (None, ("--set", "select.methods.activedpo.ridge=0"), "λ must be a positive number, not 0"),
+    "negative ridge": (None, ("--set", "select.methods.activedpo.ridge=-0.1"), "λ must be a positive number, not -0.1"),
     "ridge flag": (None, ("--ridge", 0), "λ must be a positive number"),
     "negative ridge flag": (None, ("--ridge", -1), "λ must be a positive number, not -1"),
 }
@@ -258,7 +258,7 @@ def test_bad_input_is_explained_and_leaves_no_output(files: Path, case: str) -> 
         (select("--method", "activedp"), "did you mean `activedpo`"),
         (select("--set", "train.beta=1"), "`train.beta` has no meaning"),
         (select("--oracle", "human"), "`label.oracle` has no meaning"),
-        (select("--set", "select.activedpo.rigde=1"), "rigde"),
+        (select("--set", "select.methods.activedpo.rigde=1"), "rigde"),
         (select("--budget", 0), "select.budget"),
         (select("--output", "P.jsonl"), "is one of the files to be read"),
         (select("--output", "."), "is a folder"),
@@ -289,7 +289,16 @@ def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, 
     """Killed in the middle by a signal that nothing can catch, in memory or in passes; large features take exact looks."""
     generator = torch.Generator().manual_seed(1)
     save_file({"features": torch.randn(RESPONSES, DIM, generator=generator) * scale}, "F.safetensors")
-    budget = ("--budget", 25, "--memory", memory, "--labelled", "L.safetensors", "--set", "select.activedpo.ridge=1e-4")
+    budget = (
+        "--budget",
+        25,
+        "--memory",
+        memory,
+        "--labelled",
+        "L.safetensors",
+        "--set",
+        "select.methods.activedpo.ridge=1e-4",
+    )
     words = [str(word) for word in select(*budget, "--quiet", output="resumed.jsonl")]
     slow = (
         "import sys, time\n"

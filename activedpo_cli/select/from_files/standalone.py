@@ -10,13 +10,13 @@ from activedpo_cli.base import discovery
 from activedpo_cli.base.config import build_config, nested
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress, shown
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import Config, current_key
 from activedpo_cli.base.tensor_rows import TensorRows
 from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.select.from_files.candidate_files import check_budget, choose, read_candidate_files
 from activedpo_cli.select.from_files.own_output import log_path, record_path, refuse_output
 from activedpo_cli.select.from_files.pick_log import PickLog
-from activedpo_cli.select.method_settings import method_section, method_settings, selection_settings
+from activedpo_cli.select.method_settings import method_settings, selection_settings, settings_of_choice
 from activedpo_cli.store.files import sha256_of, write_bytes
 from activedpo_cli.store.lock import exclusive
 
@@ -128,14 +128,9 @@ def _usable_methods() -> str:
 
 def _record(request: StandaloneRequest, config: Config, progress: Progress) -> dict[str, Any]:
     """What the choice depends on: settings with their defaults, and digests of the files."""
-    method = config.select.method
-    general = {f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields}
-    own = method_settings(config).model_dump(mode="json")
-    settings = {"seed": config.seed, **general}
-    settings |= {f"select.{method_section(method)}.{key}": value for key, value in own.items()}
     paths = {"features": request.features, "pairs": request.pairs, "labelled": request.labelled}
     inputs = {name: None if path is None else _digest(path, progress) for name, path in paths.items()}
-    return {"schema": SCHEMA, "settings": settings, "inputs": inputs}
+    return {"schema": SCHEMA, "settings": settings_of_choice(config), "inputs": inputs}
 
 
 def _digest(path: Path, progress: Progress) -> str | dict[str, str]:
@@ -193,7 +188,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _differences(made: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-    before, now = made.get("settings", {}), record["settings"]
+    before, now = {current_key(key): value for key, value in made.get("settings", {}).items()}, record["settings"]
     changed = [
         f"{key}: {before.get(key)} then, {now.get(key)} now"
         for key in sorted({*before, *now})
