@@ -3,7 +3,7 @@
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
@@ -32,6 +32,19 @@ PresetOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto; never changes settings.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What every stage of an iteration can be told beside its settings; each field is a flag."""
+
+    run: RunOption = None
+    iteration: IterationOption = None
+    set_: SetOption = None
+    force: ForceOption = False
+    device: DeviceOption = "auto"
+    quiet: QuietOption = False
+    json: JsonOption = False
 
 
 @dataclass(frozen=True)
@@ -90,26 +103,38 @@ def without_clashes(flags: Iterable[SettingFlag]) -> list[SettingFlag]:
 def with_settings(
     flags: list[SettingFlag], panel: str = "Settings (written to config.yaml)"
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command function these flags; it receives those that were typed as `given`, by dotted key."""
+    """Give a command function these flags; it receives those that were typed as `given`, by dotted key.
+
+    A parameter whose type is a dataclass of options, such as `StageOptions`, becomes a flag for each of its fields.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        signature = inspect.signature(function)
-        own = [parameter for name, parameter in signature.parameters.items() if name != "given"]
+        own = [p for name, p in inspect.signature(function).parameters.items() if name != "given"]
+        groups: dict[str, Any] = {p.name: p.annotation for p in own if is_dataclass(p.annotation)}
         by_parameter = {flag.parameter_name: flag.key for flag in flags}
 
         @wraps(function)
         def command(**arguments: Any) -> Any:
             typed = {by_parameter[name]: arguments.pop(name) for name in by_parameter}
-            given = {key: value for key, value in typed.items() if value is not None}
-            return function(given=given, **arguments)
+            for name, group in groups.items():
+                arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
+            return function(given={key: value for key, value in typed.items() if value is not None}, **arguments)
 
-        keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        parameters = [*(flag.parameter(panel) for flag in flags), *keyword_only]
-        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        parameters = [flag.parameter(panel) for flag in flags]
+        for parameter in own:
+            parameters += _of_group(groups[parameter.name]) if parameter.name in groups else [parameter]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command
 
     return decorate
+
+
+def _of_group(group: Any) -> list[inspect.Parameter]:
+    """The fields of a dataclass of options, as parameters of a command."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [inspect.Parameter(f.name, kind, default=f.default, annotation=f.type) for f in fields(group)]
 
 
 def all_given(given: Mapping[str, Any], assignments: Iterable[str] | None) -> dict[str, Any]:

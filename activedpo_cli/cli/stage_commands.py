@@ -16,6 +16,7 @@ from activedpo_cli.cli.options import (
     QuietOption,
     RunOption,
     SetOption,
+    StageOptions,
     all_given,
     flags_of,
     with_settings,
@@ -69,21 +70,12 @@ def sft(
 
     Example:   activedpo sft --run small --data examples.jsonl.gz --lora-r 64 --learning-rate 2e-4
     """
-    _stage("sft", run, None, all_given(given, set_), force, device, quiet, json, preset=preset, make=True)
+    options = StageOptions(run, None, set_, force, device, quiet, json)
+    _stage("sft", given, options, preset=preset, make=True)
 
 
 @with_settings(flags_of("generate", "label.oracle", "label.score_field", *RUN_SETTINGS))
-def generate(
-    given: Mapping[str, Any],
-    run: RunOption = None,
-    iteration: IterationOption = None,
-    preset: PresetOption = None,
-    set_: SetOption = None,
-    force: ForceOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-    json: JsonOption = False,
-) -> None:
+def generate(given: Mapping[str, Any], *, preset: PresetOption = None, options: StageOptions) -> None:
     """Sample responses to the prompts of an iteration from the current policy.
 
     Makes the run if there is none. Each unit of prompts is one file, so an interrupted command goes on where it stopped.
@@ -92,20 +84,11 @@ def generate(
 
     Example:   activedpo generate --model gemma-2b
     """
-    _stage("generate", run, iteration, all_given(given, set_), force, device, quiet, json, preset=preset, make=True)
+    _stage("generate", given, options, preset=preset, make=True)
 
 
 @with_settings(flags_of("featurize", "adapter", "model.dtype"))
-def featurize(
-    given: Mapping[str, Any],
-    run: RunOption = None,
-    iteration: IterationOption = None,
-    set_: SetOption = None,
-    force: ForceOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-    json: JsonOption = False,
-) -> None:
+def featurize(given: Mapping[str, Any], options: StageOptions) -> None:
     """Project each response's log-probability gradient to a feature vector.
 
     The responses of pairs labelled earlier are featurized again, under the current policy.
@@ -114,7 +97,7 @@ def featurize(
 
     Example:   activedpo featurize --lora-r 16 --lora-modules all-linear --proj-dim 4096
     """
-    _stage("featurize", run, iteration, all_given(given, set_), force, device, quiet, json)
+    _stage("featurize", given, options)
 
 
 @with_settings(flags_of("select", "label.oracle", "label.score_field"))
@@ -166,12 +149,13 @@ def select(
             features, pairs, labelled, output, memory, all_given(given, set_), ridge, run, iteration, force, quiet, json
         )
         return
-    _stage("select", run, iteration, all_given(given, set_), force, device, quiet, json, ridge=ridge)
+    _stage("select", given, StageOptions(run, iteration, set_, force, device, quiet, json), ridge=ridge)
 
 
 @with_settings(flags_of("label"))
 def label(
     given: Mapping[str, Any],
+    *,
     annotator: Annotated[Optional[str], typer.Option(help="Who answers. \\[default: the user name]")] = None,
     guidelines: Annotated[Optional[Path], typer.Option(help="A text that people can call up while they label.")] = None,
     export: Annotated[
@@ -185,13 +169,7 @@ def label(
         bool,
         typer.Option("--rebuild", help="Write a closed stage's other files again from the answers in labels.jsonl."),
     ] = False,
-    run: RunOption = None,
-    iteration: IterationOption = None,
-    set_: SetOption = None,
-    force: ForceOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-    json: JsonOption = False,
+    options: StageOptions,
 ) -> None:
     """Ask the oracle which response of each selected pair is better.
 
@@ -201,7 +179,7 @@ def label(
 
     Example:   activedpo label --oracle reward-model:OpenAssistant/reward-model-deberta-v3-large
     """
-    options = {
+    doing = {
         "annotator": annotator,
         "guidelines": guidelines,
         "export": export,
@@ -209,71 +187,60 @@ def label(
         "accept_partial": accept_partial,
         "rebuild": rebuild,
     }
-    _stage("label", run, iteration, all_given(given, set_), force, device, quiet, json, options=options)
+    _stage("label", given, options, doing=doing)
 
 
 @with_settings(flags_of("train", "adapter"))
-def train(
-    given: Mapping[str, Any],
-    run: RunOption = None,
-    iteration: IterationOption = None,
-    set_: SetOption = None,
-    force: ForceOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-    json: JsonOption = False,
-) -> None:
+def train(given: Mapping[str, Any], options: StageOptions) -> None:
     """Continue the policy with DPO on the preferences; the reference is the initial model in every iteration.
 
     Reads   iter-N/label/, iter-(N-1)/train/adapter      Writes   iter-N/train/adapter/, metrics.jsonl
 
     Example:   activedpo train --learning-rate 1e-4 --epochs 4 --labels new
     """
-    _stage("train", run, iteration, all_given(given, set_), force, device, quiet, json)
+    _stage("train", given, options)
 
 
 @with_settings(flags_of("evaluate"))
-def evaluate(
-    given: Mapping[str, Any],
-    run: RunOption = None,
-    iteration: IterationOption = None,
-    set_: SetOption = None,
-    force: ForceOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-    json: JsonOption = False,
-) -> None:
+def evaluate(given: Mapping[str, Any], options: StageOptions) -> None:
     """Measure the new policy on held-out prompts, against the initial model.
 
     Reads   iter-N/train/adapter, the held-out prompts      Writes   iter-N/evaluate/metrics.json, samples.jsonl
 
     Example:   activedpo evaluate --num-responses 3
     """
-    _stage("evaluate", run, iteration, all_given(given, set_), force, device, quiet, json)
+    _stage("evaluate", given, options)
 
 
 def _stage(
     name: str,
-    run: str | None,
-    iteration: int | None,
-    given: dict[str, Any],
-    force: bool,
-    device: str,
-    quiet: bool,
-    json: bool,
+    given: Mapping[str, Any],
+    options: StageOptions,
     *,
     preset: str | None = None,
     make: bool = False,
     ridge: float | None = None,
-    options: Mapping[str, Any] | None = None,
+    doing: Mapping[str, Any] | None = None,
 ) -> None:
+    """Do a stage and print what came of it; `doing` are options of its own that are no settings."""
     from activedpo_cli.cli.render import make_progress, print_json
     from activedpo_cli.cli.stage_output import print_stage, stage_as_json
     from activedpo_cli.run.command import StageRequest, do_stage
 
-    request = StageRequest(name, run, iteration, given, force, device, preset, make, ridge, dict(options or {}))
-    result = do_stage(request, make_progress(quiet))
-    if json:
+    request = StageRequest(
+        name,
+        options.run,
+        options.iteration,
+        all_given(given, options.set_),
+        options.force,
+        options.device,
+        preset,
+        make,
+        ridge,
+        dict(doing or {}),
+    )
+    result = do_stage(request, make_progress(options.quiet))
+    if options.json:
         print_json(stage_as_json(result))
-    elif not quiet:
+    elif not options.quiet:
         print_stage(result)
