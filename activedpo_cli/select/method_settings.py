@@ -68,28 +68,18 @@ def check_ridge(value: Any, hint: str) -> None:
         )
 
 
-def selection_settings(
-    given: Mapping[str, Any], ridge: float | None, method: str, progress: Progress
-) -> dict[str, Any]:
-    """`--ridge` as the method's own setting; what was given that the method does not use is named, as a warning.
+def check_given_settings(given: Mapping[str, Any], method: str, progress: Progress) -> None:
+    """Warn of given settings of other methods, which the chosen one does not use.
 
-    Raises InvalidDataError where the method has a λ and the one given, by either way, is no positive number.
+    Raises InvalidDataError where the method has a λ and the one given is no positive number.
     """
     method = discovery.resolve("acquisition", method)
     own = f"select.methods.{method_section(method)}."
     for key in given:
         if key.startswith("select.methods.") and not key.startswith(own):
             progress.warn(f"`{key}` is not used: the method is `{method}`")
-    if "ridge" not in discovery.setting_names("acquisition", method):
-        if ridge is not None:
-            progress.warn(f"--ridge is ignored: method `{method}` has no ridge")
-        return {}
-    if ridge is not None:
-        check_ridge(ridge, "--ridge 0.1")
-        return {f"{own}ridge": ridge}
-    if f"{own}ridge" in given:
+    if f"{own}ridge" in given and "ridge" in discovery.setting_names("acquisition", method):
         check_ridge(given[f"{own}ridge"], f"--set {own}ridge=0.1")
-    return {}
 
 
 def _explained(section: str, problem: Any, names: list[str]) -> str:

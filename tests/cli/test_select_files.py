@@ -604,7 +604,7 @@ def test_a_choice_in_memory_shows_its_picks(files: Path) -> None:
 
     progress = Told()
     paths = Path("F.safetensors"), Path("P.jsonl"), None, Path("picked.jsonl")
-    do_standalone(StandaloneRequest(*paths, {"select.budget": 6}, None, 10**9, False), progress)
+    do_standalone(StandaloneRequest(*paths, {"select.budget": 6}, 10**9, False), progress)
     assert (progress.label, progress.total, progress.told) == ("choosing by activedpo", 6, [1] * 6)
 
 

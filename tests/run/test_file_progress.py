@@ -50,7 +50,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def request(pairs: str = "P.jsonl") -> StandaloneRequest:
     given = {"select.budget": 3}
-    return StandaloneRequest(Path("F.safetensors"), Path(pairs), None, Path("O.jsonl"), given, None, 10**9, False)
+    return StandaloneRequest(Path("F.safetensors"), Path(pairs), None, Path("O.jsonl"), given, 10**9, False)
 
 
 def test_identifying_checking_and_reading_are_shown(files: Path) -> None:

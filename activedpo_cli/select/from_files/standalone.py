@@ -16,7 +16,7 @@ from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.select.from_files.candidate_files import check_budget, choose, read_candidate_files
 from activedpo_cli.select.from_files.own_output import log_path, record_path, refuse_output
 from activedpo_cli.select.from_files.pick_log import PickLog
-from activedpo_cli.select.method_settings import method_settings, selection_settings, settings_of_choice
+from activedpo_cli.select.method_settings import check_given_settings, method_settings, settings_of_choice
 from activedpo_cli.store.files import sha256_of, write_bytes
 from activedpo_cli.store.lock import exclusive
 
@@ -35,7 +35,6 @@ class StandaloneRequest:
     labelled: Path | None
     output: Path
     given: Mapping[str, Any]
-    ridge: float | None
     memory: int
     force: bool
 
@@ -108,8 +107,8 @@ def _config(request: StandaloneRequest, progress: Progress) -> Config:
             f"`{foreign[0]}` has no meaning for pairs that come from files", details=["settings: seed and select.…"]
         )
     method = discovery.resolve("acquisition", given.get("select.method", Config().select.method))
-    given = {"select.normalise": "none", **given, **selection_settings(given, request.ridge, method, progress)}
-    config = build_config(nested(given))
+    check_given_settings(given, method, progress)
+    config = build_config(nested({"select.normalise": "none", **given}))
     method_settings(config)
     lacking = sorted(set(discovery.load("acquisition", method).NEEDS) - OFFERED)
     if lacking:
