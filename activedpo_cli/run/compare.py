@@ -103,7 +103,7 @@ def compare_methods(
         "methods": rows,
         "overlaps": {a: {b: shared_share(picked[a], picked[b]) for b in picked} for a in picked},
         "chance_overlap": chance_share(count, count, len(choice.pairs)),
-        "notes": _notes(rows, methods, count, len(choice.pairs)),
+        "notes": _notes(rows, methods, count, choice.table),
         "left_out": left_out,
         "command_for_left_out": command if left_out else None,
     }
@@ -176,7 +176,7 @@ def _described(choice: _Choice, name: str, method: ModuleType, budget: int, gene
 
 
 def _notes(
-    rows: Mapping[str, Mapping[str, Any]], methods: Mapping[str, ModuleType], budget: int, candidates: int
+    rows: Mapping[str, Mapping[str, Any]], methods: Mapping[str, ModuleType], budget: int, table: "Candidates"
 ) -> list[str]:
     notes = [
         f"`{name}`: all its picks have one score, so the seeded order of ties decides as in `random`"
@@ -184,15 +184,12 @@ def _notes(
         if row["tied"] and budget > 1 and methods[name].NEEDS
     ]
     for name, row in rows.items():
-        batches = row["settings"].get("over_generate")
-        if batches is not None and batches * budget >= candidates:
-            notes.append(
-                f"`{name}` keeps all prompts, since {batches} batches of {budget} are no fewer than the {candidates} "
-                "candidates: only the second of its scores decides, that of `aplp-certainty`"
-            )
+        method = methods[name]
+        if hasattr(method, "note") and (note := method.note(table, budget, method.Settings(**row["settings"]))):
+            notes.append(f"`{name}` {note}")
     for place, (name, row) in enumerate(rows.items()):
         same = [other for other in list(rows)[place + 1 :] if set(rows[other]["picked"]) == set(row["picked"])]
-        if same and budget < candidates:
+        if same and budget < len(table):
             notes.append(f"`{name}` chooses the same pairs as {', '.join(f'`{other}`' for other in same)}")
     return notes
 

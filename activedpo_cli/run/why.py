@@ -6,9 +6,10 @@ From stored features alone; no model is loaded.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.base.records import FeatureRow, LabelledPairRow, Response, SelectedPair, pair_id, prompt_as_text
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import Config, SelectSettings
 from activedpo_cli.engine.step import recorded_config, require
 from activedpo_cli.pairs.candidates import CandidatePair, label_inputs, labelled_pairs
 from activedpo_cli.run.show import label_text, pair_place
@@ -70,7 +71,7 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
         "candidates": record.summary["candidates"] if record else None,
         "rank": None if place is None else batch[place].rank,
         "score": None if place is None else batch[place].score,
-        **_uncertainties(features[0], table.history(), features[1:], place, _ridge(config)),
+        **_uncertainties(features[0], table.history(), features[1:], place, config),
         **_texts_of(run, number, asked),
         "nearest_labelled": _nearest(features[0], table.history(), known[0], couple),
         "nearest_chosen": _nearest(features[0], features[1:], known[1], couple),
@@ -90,24 +91,24 @@ def _require_features(run: Run, iteration: int) -> None:
         require(run, "select", iteration)
 
 
-def _ridge(config: Config) -> float:
-    """λ of `activedpo`, also where another method chose."""
-    select = config.select.model_copy(update={"method": "activedpo"})
-    return float(method_settings(config.model_copy(update={"select": select})).model_dump()["ridge"])
-
-
 def _uncertainties(
-    asked: "Tensor", history: "Tensor", batch: "Tensor", place: int | None, ridge: float
+    asked: "Tensor", history: "Tensor", batch: "Tensor", place: int | None, config: Config
 ) -> dict[str, Any]:
+    """By the V of the method that chose, or of the default one where that has none."""
     import torch
 
-    from activedpo_cli.select.design.design import Design
+    method = discovery.load("acquisition", config.select.method)
+    if not hasattr(method, "design"):
+        select = config.select.model_copy(update={"method": SelectSettings.model_fields["method"].default})
+        config = config.model_copy(update={"select": select})
+        method = discovery.load("acquisition", select.method)
+    settings = method_settings(config)
 
     def given(picks: int) -> float:
-        return float(Design(torch.cat([history, batch[:picks]]), ridge).norms(asked[None]))
+        return float(method.design(torch.cat([history, batch[:picks]]), settings).norms(asked[None]))
 
     return {
-        "ridge": ridge,
+        "ridge": method.design(history, settings).ridge,
         "norm": float(torch.linalg.vector_norm(asked)),
         "at_start": given(0),
         "when_picked": None if place is None else given(place),

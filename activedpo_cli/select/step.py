@@ -1,7 +1,6 @@
 """Stage 3: choose the pairs to label (paper Eq. 3 and 4, or another method). Reads no model."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
@@ -104,9 +103,9 @@ def work(context: Context) -> dict[str, Any]:
     method = discovery.load("acquisition", config.select.method)
     candidates = candidate_table(context.run, context.iteration, config, pairs, with_texts="texts" in method.NEEDS)
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "select", context.iteration))
-    chosen = method.choose(
-        candidates, config.select.budget, method_settings(config), generator, config.select.max_per_prompt
-    )
+    own = method_settings(config)
+    chosen = method.choose(candidates, config.select.budget, own, generator, config.select.max_per_prompt)
+    described = method.describe(candidates, chosen, own) if hasattr(method, "describe") else {}
     rows, scores = chosen.rows.tolist(), chosen.scores.tolist()
     selected = [
         SelectedPair(
@@ -130,28 +129,13 @@ def work(context: Context) -> dict[str, Any]:
         "prompts": len({pair.prompt_id for pair in selected}),
         "first_score": scores[0],
         "last_score": scores[-1],
-        **_design(candidates, chosen, config),
+        **described,
     }
 
 
 def headline(summary: Mapping[str, Any]) -> str:
     """`30 of 744 pairs by activedpo`."""
     return f"{summary['selected']} of {summary['candidates']} pairs by {summary['method']}"
-
-
-def _design(candidates: "Candidates", chosen: "Selection", config: Config) -> dict[str, Any]:
-    """What λ and the batch did to V, where the method has one of projected gradients; for people, no part of the result."""
-    if config.select.method != "activedpo":
-        return {}
-    import torch
-
-    from activedpo_cli.select.design.design import Design
-
-    ridge = method_settings(config).model_dump()["ridge"]
-    in_v = torch.cat([candidates.history(), candidates.pair_features(chosen.rows)])
-    first, last = float(chosen.scores[0]), float(chosen.scores[-1])
-    found = asdict(Design(in_v, ridge).diagnostics())
-    return {"design": {"ridge": ridge, "pairs": len(in_v), **found, "last_to_first": last / first if first else None}}
 
 
 def _score_tensors(candidates: "Candidates", chosen: "Selection") -> "dict[str, Tensor]":

@@ -1,5 +1,7 @@
 """What every acquisition method keeps; a new file in the folder is tested by being there."""
 
+import ast
+import json
 from dataclasses import fields, replace
 from types import ModuleType
 from typing import Any
@@ -135,6 +137,30 @@ def test_zeros_give_numbers(method: ModuleType, pair: bool) -> None:
     zeros |= {"ref_logps": torch.zeros(24), "mean_hidden": torch.zeros(24, 5), "scores": torch.zeros(24)}
     candidates = make_candidates(labelled=2, pair=pair, texts=("",) * 24, **zeros)
     assert_sound(choose(method, candidates, 24), candidates, 24)
+
+
+def test_what_a_method_offers_beside_is_for_records_and_people(method: ModuleType) -> None:
+    candidates, settings = make_candidates(labelled=3), method.Settings()
+    if hasattr(method, "describe"):
+        facts = method.describe(candidates, choose(method, candidates, 4), settings)
+        assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    if hasattr(method, "design"):
+        chosen = choose(method, candidates, 1)
+        norms = method.design(candidates.history(), settings).norms(candidates.pair_features())
+        assert float(chosen.scores[0]) == pytest.approx(float(norms.max()))
+    if hasattr(method, "note"):
+        for budget in (1, 24):
+            note = method.note(candidates, budget, settings)
+            assert note is None or not note.endswith(".")
+
+
+def test_nobody_names_a_method() -> None:
+    """What is particular to one is asked for from it; the default is named with the settings, and examples in help."""
+    names = set(discovery.available("acquisition"))
+    for module in ("select.step", "select.candidate_table", "select.method_settings", "run.why", "run.compare"):
+        path = discovery.ROOT / f"{module.replace('.', '/')}.py"
+        found = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not found & names, module
 
 
 def test_columns_not_needed_may_be_missing(method: ModuleType) -> None:

@@ -1,6 +1,12 @@
 """What every acquisition method receives and returns, and the few steps that several share.
 
-A method is a module with a docstring (its first line is the help), `NEEDS`, `Settings` and `choose`.
+A method is a module with a docstring (its first line is the help), `NEEDS`, `Settings` and `choose`. It may offer more of
+what follows, so that nobody has to know which method it is:
+
+- `choose_streamed(…)`: what `choose` chooses, where the candidates do not fit into memory; see `activedpo`.
+- `describe(candidates, chosen, settings)`: facts about a choice for people, which *select* adds to its summary.
+- `note(candidates, budget, settings)`: a sentence, without its subject, on what the numbers of a comparison do not show.
+- `design(labelled_pair_features, settings)`: the V of pairs' projected gradients by which it chooses; `show --why` asks it.
 """
 
 from dataclasses import dataclass
