@@ -31,8 +31,8 @@ from activedpo_cli.models.merging import merge_adapter_model
 from activedpo_cli.models.resolve import ModelLocation, model_digest
 from activedpo_cli.oracles.base import Comparison
 from activedpo_cli.prompts._collect import collect_prompts
+from activedpo_cli.select.from_files.choice import PickLog
 from activedpo_cli.select.from_files.pair_list import read_pairs
-from activedpo_cli.select.from_files.pick_log import PickLog
 from activedpo_cli.store.jsonl import encode_rows, read_json, read_rows
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.manifest import Manifest, OutputFile, read_manifest, write_manifest

@@ -143,7 +143,7 @@ def select_from_files(files: FilesOptions, options: SelectOptions, given: Mappin
     """`select --features`: pick among features and pairs in files, without a run."""
     from activedpo_cli.cli.render import make_progress
     from activedpo_cli.cli.stage_output import print_choice
-    from activedpo_cli.select.from_files.standalone import StandaloneRequest, do_standalone
+    from activedpo_cli.select.from_files.command import FilesRequest, do_files_choice
 
     needed = {"--features": files.features, "--pairs": files.pairs, "--output": files.output}
     if files.features is None or files.pairs is None or files.output is None:
@@ -155,5 +155,5 @@ def select_from_files(files: FilesOptions, options: SelectOptions, given: Mappin
     if options.run is not None or options.iteration is not None:
         raise UsageError("--features takes no run, so it goes with neither --run nor --iteration")
     memory = int(min(files.memory * 1e9, sys.maxsize))
-    request = StandaloneRequest(files.features, files.pairs, files.labelled, files.output, given, memory, options.force)
-    print_choice(do_standalone(request, make_progress(options.quiet)), json=options.json, quiet=options.quiet)
+    request = FilesRequest(files.features, files.pairs, files.labelled, files.output, given, memory, options.force)
+    print_choice(do_files_choice(request, make_progress(options.quiet)), json=options.json, quiet=options.quiet)

@@ -5,7 +5,7 @@ from typing import Any
 from activedpo_cli.cli.render import print_json, print_message, print_result
 from activedpo_cli.engine.step import StageResult
 from activedpo_cli.run.pool_choice import PoolChoice
-from activedpo_cli.select.from_files.standalone import StandaloneResult
+from activedpo_cli.select.from_files.command import FilesResult
 
 
 def print_stage(result: StageResult) -> None:
@@ -53,7 +53,7 @@ def print_pool_choice(choice: PoolChoice, *, json: bool, quiet: bool) -> None:
     print_result(str(place))
 
 
-def print_choice(result: StandaloneResult, *, json: bool, quiet: bool) -> None:
+def print_choice(result: FilesResult, *, json: bool, quiet: bool) -> None:
     """A choice among files: one line about it, and the file on stdout."""
     summary = result.summary
     if json:

@@ -302,7 +302,7 @@ def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, 
     words = [str(word) for word in select(*budget, "--quiet", output="resumed.jsonl")]
     slow = (
         "import sys, time\n"
-        "from activedpo_cli.select.from_files.pick_log import PickLog\n"
+        "from activedpo_cli.select.from_files.choice import PickLog\n"
         "add = PickLog.add\n"
         "PickLog.add = lambda self, pick: (time.sleep(0.2), add(self, pick))\n"
         "from activedpo_cli.cli.app import app\n"
@@ -330,7 +330,7 @@ def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, 
 
 def interrupted_after(picks: int, monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
     """Ctrl-C once so many picks were made; what was said."""
-    from activedpo_cli.select.from_files.pick_log import PickLog
+    from activedpo_cli.select.from_files.choice import PickLog
 
     made = []
     add = PickLog.add
@@ -590,7 +590,7 @@ def test_reads_beside_passes_are_counted(files: Path) -> None:
 
 def test_a_choice_in_memory_shows_its_picks(files: Path) -> None:
     from activedpo_cli.base.progress import SilentProgress
-    from activedpo_cli.select.from_files.standalone import StandaloneRequest, do_standalone
+    from activedpo_cli.select.from_files.command import FilesRequest, do_files_choice
 
     class Told(SilentProgress):
         label, told = "", []
@@ -604,7 +604,7 @@ def test_a_choice_in_memory_shows_its_picks(files: Path) -> None:
 
     progress = Told()
     paths = Path("F.safetensors"), Path("P.jsonl"), None, Path("picked.jsonl")
-    do_standalone(StandaloneRequest(*paths, {"select.budget": 6}, 10**9, False), progress)
+    do_files_choice(FilesRequest(*paths, {"select.budget": 6}, 10**9, False), progress)
     assert (progress.label, progress.total, progress.told) == ("choosing by activedpo", 6, [1] * 6)
 
 
