@@ -72,8 +72,7 @@ def _geometry(
     import torch
 
     from activedpo_cli.pairs.pair_features import pair_features
-    from activedpo_cli.select.design.effective_rank import effective_rank
-    from activedpo_cli.select.scores.similarity import absolute_cosines
+    from activedpo_cli.select.scores.batch import absolute_cosines, effective_rank
 
     def phi(rows: "Tensor") -> "Tensor":
         couples = candidates[rows]

@@ -196,8 +196,7 @@ def _notes(
 
 def _diversity(table: "Candidates", rows: "Tensor") -> dict[str, float | None]:
     """Mean |cos| between the φ of every two picks, and the directions that they cover; None without features."""
-    from activedpo_cli.select.design.effective_rank import effective_rank
-    from activedpo_cli.select.scores.similarity import absolute_cosines
+    from activedpo_cli.select.scores.batch import absolute_cosines, effective_rank
 
     if table.features is None:
         return {"mean_abs_cosine": None, "effective_rank": None}

@@ -118,7 +118,7 @@ def _uncertainties(
 
 def _nearest(asked: "Tensor", features: "Tensor", known: list[_Known], couple: set[str]) -> list[dict[str, Any]]:
     """The known pairs with the largest |cos| to the one asked about, itself left out."""
-    from activedpo_cli.select.scores.similarity import absolute_cosines_to
+    from activedpo_cli.select.scores.batch import absolute_cosines_to
 
     cosines = absolute_cosines_to(asked, features).tolist()
     rows = [

@@ -21,17 +21,16 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.base.shapes import Float, Int
-from activedpo_cli.select.design.open_rows import OpenRows
 from activedpo_cli.select.methods import bald
 from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, seeded_order
-from activedpo_cli.select.scores.neighbour_entropy import (
+from activedpo_cli.select.scores.entropy import (
     exact_distances,
     neighbour_distances,
     neighbour_entropy,
     standardised_columns,
     within,
 )
-from activedpo_cli.select.scores.ranking import TIE_TOLERANCE
+from activedpo_cli.select.scores.ranking import TIE_TOLERANCE, OpenRows
 
 NEEDS: tuple[str, ...] = ("features", "mean_hidden")
 
