@@ -13,8 +13,7 @@ from activedpo_cli.base.settings import Config, SelectSettings
 from activedpo_cli.engine.step import recorded_config, require
 from activedpo_cli.pairs.candidates import CandidatePair, label_inputs, labelled_pairs
 from activedpo_cli.run.show import label_text, pair_place
-from activedpo_cli.select.candidate_table import candidate_table, command_for_columns, stored_columns
-from activedpo_cli.select.frozen_history import frozen_labelled
+from activedpo_cli.select.candidate_table import candidate_table, command_for_columns, frozen_labelled, stored_columns
 from activedpo_cli.select.method_settings import method_settings
 from activedpo_cli.store.run import Run
 

@@ -4,7 +4,7 @@ import ast
 import json
 from dataclasses import fields, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 import pytest
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.settings import Section
+from activedpo_cli.base.settings import Column, FeaturizeSettings, Section
 from activedpo_cli.select.methods.base import Candidates, Labelled, Selection
 
 
@@ -152,6 +152,13 @@ def test_what_a_method_offers_beside_is_for_records_and_people(method: ModuleTyp
         for budget in (1, 24):
             note = method.note(candidates, budget, settings)
             assert note is None or not note.endswith(".")
+
+
+def test_every_column_is_described() -> None:
+    table = (discovery.ROOT.parent / "docs" / "artifacts.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` | float32 | responses" in table for name in get_args(Column))
+    help_text = FeaturizeSettings.model_fields["compute"].description or ""
+    assert all(name in help_text for name in get_args(Column))
 
 
 def test_nobody_names_a_method() -> None:

@@ -1,7 +1,8 @@
 """What every acquisition method receives and returns, and the few steps that several share.
 
-A method is a module with a docstring (its first line is the help), `NEEDS`, `Settings` and `choose`. It may offer more of
-what follows, so that nobody has to know which method it is:
+A method is a module with a docstring (its first line is the help), `NEEDS` (columns of *featurize*, and `texts`), `Settings`
+and `choose`, which `best_by` makes from a score where no pick changes the score of another pair. It may offer more of what
+follows, so that nobody has to know which method it is:
 
 - `choose_streamed(…)`: what `choose` chooses, where the candidates do not fit into memory; see `activedpo`.
 - `describe(candidates, chosen, settings)`: facts about a choice for people, which *select* adds to its summary.
@@ -9,13 +10,13 @@ what follows, so that nobody has to know which method it is:
 - `design(labelled_pair_features, settings)`: the V of pairs' projected gradients by which it chooses; `show --why` asks it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from activedpo_cli.base.settings import Section
 from activedpo_cli.base.shapes import Float, Int
 from activedpo_cli.models.implicit_reward import implicit_reward
 from activedpo_cli.pairs.pair_features import PairFeatures, RowsInMemory, pair_features
@@ -139,17 +140,15 @@ class Selection:
     scores: Float[Tensor, " chosen"]
 
 
-class Method(Protocol):
-    """What a module in this folder offers."""
+@runtime_checkable
+class Choose(Protocol):
+    """The function that makes a module in this folder a method."""
 
-    NEEDS: tuple[str, ...]
-    Settings: type[Section]
-
-    def choose(
+    def __call__(
         self,
         candidates: Candidates,
         budget: int,
-        settings: Section,
+        settings: Any,
         generator: torch.Generator,
         max_per_prompt: int | None = None,
     ) -> Selection:
@@ -189,6 +188,23 @@ def take_best(
     order = ranked(found, seeded_order(len(candidates), generator), largest_first=largest_first)
     rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
     return Selection(rows=rows, scores=found[rows])
+
+
+def best_by(score: Callable[[Candidates, Any], Float[Tensor, " pairs"]], *, largest_first: bool = True) -> Choose:
+    """The `choose` of a method that takes the pairs with the best scores at once, ties in a seeded order."""
+
+    def choose(
+        candidates: Candidates,
+        budget: int,
+        settings: Any,
+        generator: torch.Generator,
+        max_per_prompt: int | None = None,
+    ) -> Selection:
+        check_budget(candidates, budget, max_per_prompt)
+        found = score(candidates, settings)
+        return take_best(candidates, found, budget, generator, max_per_prompt, largest_first=largest_first)
+
+    return choose
 
 
 def gaps_by_labels(candidates: Candidates, l2: float) -> PredictedGaps | None:

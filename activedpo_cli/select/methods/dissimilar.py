@@ -11,9 +11,11 @@ from collections import Counter
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from activedpo_cli.base.settings import Section
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.base.shapes import Float
+from activedpo_cli.select.methods.base import Candidates, best_by
 
 GRAM = 3
 NEEDS: tuple[str, ...] = ("texts",)
@@ -23,21 +25,16 @@ class Settings(Section):
     """There is nothing to set."""
 
 
-def choose(
-    candidates: Candidates,
-    budget: int,
-    settings: Settings,
-    generator: torch.Generator,
-    max_per_prompt: int | None = None,
-) -> Selection:
-    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
-    check_budget(candidates, budget, max_per_prompt)
+def scores(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
+    """How different both texts of each pair are."""
     texts = candidates.texts
     if texts is None:
         raise ValueError("these candidates have no texts")
     pairs = zip(candidates.row_a.tolist(), candidates.row_b.tolist(), strict=True)
-    distances = torch.tensor([text_distance(texts[a], texts[b]) for a, b in pairs], dtype=torch.float64)
-    return take_best(candidates, distances, budget, generator, max_per_prompt)
+    return torch.tensor([text_distance(texts[a], texts[b]) for a, b in pairs], dtype=torch.float64)
+
+
+choose = best_by(scores)
 
 
 def text_distance(first: str, second: str) -> float:
