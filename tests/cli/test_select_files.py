@@ -278,11 +278,10 @@ def test_wrong_words_are_refused(files: Path, words: tuple[object, ...], said: s
     assert not (files / "picked.jsonl").exists()
 
 
-def test_a_method_that_needs_more_than_features_is_refused(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from activedpo_cli.select.methods import random as method
-
-    monkeypatch.setattr(method, "NEEDS", ("logps",))
-    assert "needs logps" in refused(2, *select("--method", "random"))
+def test_a_method_that_needs_more_than_features_is_refused(files: Path) -> None:
+    said = refused(2, *select("--method", "aplp"))
+    assert "method `aplp` needs logps, ref_logps" in said
+    assert "all that can be used here: activedpo, badge, k-center, largest-norm, random" in said
 
 
 def straight(output: str, *words: object) -> list[dict[str, Any]]:
