@@ -35,11 +35,11 @@ FURTHER = frozenset(
     {"label.oracle", "label.score_field", "train.beta", "generate.recorded_eos", "generate.truncated"}
     | {"prompts.chat_template"}
 )
-"""What may be set beside the sections; anything else `--pool` decides, or it has no part in a choice."""
+"""Settings that may be given beside the sections. All others are decided by `--pool`, or have no part in a choice."""
 
 NEARLY_ALL = 2
-"""Where the pairs are fewer than so many budgets, those within the model's context are counted before a run is made; in a
-larger file they are so once, as the run's first stage, since a million pairs take minutes to turn into tokens."""
+"""A file of fewer pairs than so many budgets may hold too few that fit into the model's context, so they are counted before a run
+is made. In a larger file the run's first stage counts them, since it takes minutes to turn a million pairs into tokens."""
 
 
 @dataclass(frozen=True)
