@@ -1,5 +1,6 @@
 """A small pool of random candidates with every column, for tests of single methods."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,8 +22,14 @@ def random_pool(prompts: int = 7, labelled: int = 5, seed: int = 0, **given: Any
         row_a=rows[:, 0],
         row_b=rows[:, 1],
         prompt_index=rows[:, 0].div(RESPONSES, rounding_mode="floor"),
-        **(columns | {"labelled": random_labelled(labelled, generator) if labelled else None} | given),
+        **(columns | {"labelled": _labelled_alike(labelled, generator, given)} | given),
     )
+
+
+def _labelled_alike(pairs: int, generator: torch.Generator, given: dict[str, Any]) -> Labelled | None:
+    if not pairs:
+        return None
+    return replace(random_labelled(pairs, generator), normalise=given.get("normalise", "none"))
 
 
 def random_labelled(pairs: int, generator: torch.Generator) -> Labelled:

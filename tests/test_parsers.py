@@ -30,8 +30,8 @@ from activedpo_cli.models.merging import merge_adapter_model
 from activedpo_cli.models.resolve import ModelLocation, model_digest
 from activedpo_cli.oracles.base import Comparison
 from activedpo_cli.prompts._collect import collect_prompts
+from activedpo_cli.select.from_files.choice import PickLog
 from activedpo_cli.select.from_files.pair_list import read_pairs
-from activedpo_cli.select.from_files.pick_log import PickLog
 from activedpo_cli.store.jsonl import encode_rows, read_json, read_rows
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.manifest import Manifest, OutputFile, read_manifest, write_manifest
@@ -127,7 +127,12 @@ def _records_of_tensors(path: Path) -> None:
 def _assigned(path: Path) -> None:
     """What a shell hands over; bytes that are not UTF-8 become lone surrogates."""
     text = path.read_bytes().decode(errors="surrogateescape")
-    for key in (text, f"select.activedpo.ridge={text}", f"label.oracle={text}", f"generate.stop_token_ids={text}"):
+    for key in (
+        text,
+        f"select.methods.activedpo.ridge={text}",
+        f"label.oracle={text}",
+        f"generate.stop_token_ids={text}",
+    ):
         config = with_changes(Config(), dict([parse_assignment(key)]))
         render_config(config).encode()
 

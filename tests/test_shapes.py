@@ -10,7 +10,7 @@ from jaxtyping import Float, TypeCheckError
 from torch import Tensor
 
 from activedpo_cli.base import shapes
-from activedpo_cli.pairs.pair_features import difference_features
+from activedpo_cli.pairs.pair_features import pair_features
 from activedpo_cli.select.methods.base import Candidates, take_in_order
 
 ROWS = torch.arange(3)
@@ -22,9 +22,9 @@ def test_shapes_are_those_of_jaxtyping() -> None:
 
 def test_a_wrong_shape_is_refused_in_core() -> None:
     with pytest.raises(TypeCheckError):
-        difference_features(torch.ones(4, 2), ROWS, ROWS[:2])
+        pair_features(torch.ones(4, 2), ROWS, ROWS[:2])
     with pytest.raises(TypeCheckError):
-        difference_features(torch.ones(4), ROWS, ROWS)
+        pair_features(torch.ones(4), ROWS, ROWS)
 
 
 def test_a_wrong_shape_is_refused_in_acquisition() -> None:

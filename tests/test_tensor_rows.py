@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.tensor_rows import TensorRows
-from activedpo_cli.select.design.pair_rows import DifferenceRows
+from activedpo_cli.pairs.pair_features import PairFeatures
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -63,7 +63,7 @@ def test_differences_of_rows_in_a_file(tmp_path: Path, normalise: str) -> None:
     save_file({"features": torch.randn(40, 5).half()}, tmp_path / "f.safetensors")
     features = load_file(tmp_path / "f.safetensors")["features"].double()
     row_a, row_b = torch.randint(40, (30,)), torch.randint(40, (30,))
-    rows = DifferenceRows(TensorRows(tmp_path / "f.safetensors", "features"), row_a, row_b, normalise)
+    rows = PairFeatures(TensorRows(tmp_path / "f.safetensors", "features"), row_a, row_b, normalise)
     if normalise == "response":
         features = torch.nn.functional.normalize(features)
     expected = features[row_a] - features[row_b]

@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from activedpo_cli.base.display import holds_secret
 from activedpo_cli.base.errors import UsageError
-from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.settings import SECTIONS, Config, SelectSettings, current_key
 from activedpo_cli.base.yaml_text import one_line, read_yaml
 
 CONFIG_NAME = "config.yaml"
@@ -72,7 +72,7 @@ def nested(changes: Mapping[str, Any], base: dict[str, Any] | None = None) -> di
     """Dotted keys as nested dictionaries, laid over `base`."""
     result = base if base is not None else {}
     for key, value in changes.items():
-        *path, leaf = key.split(".")
+        *path, leaf = current_key(key).split(".")
         target = result
         for part in path:
             target = target.setdefault(part, {})
@@ -104,7 +104,20 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     parsed = read_value(value)
     if isinstance(parsed, dict) or key.strip() in SECTIONS:
         raise UsageError(f"`--set {text}` names a whole section", hint="set its settings one by one")
-    return key.strip().replace("-", "_"), parsed
+    return current_key(key.strip().replace("-", "_")), parsed
+
+
+def as_spelled(text: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changed settings with the keys that a `config.yaml` has for them, which may be those of an older version."""
+    written = read_yaml(text)
+    section = written.get("select") if isinstance(written, dict) else None
+    older = {
+        f"select.methods.{name}.": f"select.{name}."
+        for name in section or ()
+        if name not in SelectSettings.model_fields
+    }
+    prefix_of = {key: next((prefix for prefix in older if key.startswith(prefix)), "") for key in changes}
+    return {older.get(prefix_of[key], "") + key.removeprefix(prefix_of[key]): value for key, value in changes.items()}
 
 
 def render_config(config: Config) -> str:

@@ -188,10 +188,8 @@ class FeaturizeSettings(Section):
         return None if value is None else sorted(set(value))
 
 
-class SelectSettings(BaseModel):
-    """The choice of pairs; each method's own settings stand under `select.<method>`."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", validate_default=True)
+class SelectSettings(Section):
+    """The choice of pairs."""
 
     method: str = setting("activedpo", "acquisition method (see `activedpo ls methods`)")
     budget: PositiveInt = setting(50, "labels to buy in this iteration (paper: 50)")
@@ -206,15 +204,47 @@ class SelectSettings(BaseModel):
         "by which they were chosen",
     )
 
-    @model_validator(mode="after")
-    def _only_method_sections(self) -> "SelectSettings":
-        for name, value in (self.model_extra or {}).items():
-            sections = [method.replace("-", "_") for method in available("acquisition")]
-            if not isinstance(value, dict) or name not in sections:
-                close = difflib.get_close_matches(name, [*type(self).model_fields, *sections], n=1)
-                suggestion = f" — did you mean `{close[0]}`?" if close else ""
-                raise ValueError(f"`{name}` is neither a setting nor a method's section{suggestion}")
-        return self
+    methods: dict[str, dict[str, Any]] = setting({}, "settings of single methods, such as `activedpo: {ridge: 0.1}`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_sections_of_older_versions(cls, values: Any) -> Any:
+        """Older versions had a method's section directly under `select`; raises ValueError for a setting given twice."""
+        if not isinstance(values, dict):
+            return values
+        older = {name: own for name, own in values.items() if name not in cls.model_fields and isinstance(own, dict)}
+        methods = values.get("methods", {})
+        if not older or not isinstance(methods, dict):
+            return values
+        methods = dict(methods)
+        for name, own in older.items():
+            now = methods.get(name) or {}
+            if isinstance(now, dict) and (twice := sorted(own.keys() & now.keys())):
+                raise ValueError(f"`{name}.{twice[0]}` and `methods.{name}.{twice[0]}` are one setting, given twice")
+            methods[name] = {**own, **now} if isinstance(now, dict) else now
+        return {name: value for name, value in values.items() if name not in older} | {"methods": methods}
+
+    @field_validator("methods")
+    @classmethod
+    def _of_known_methods(cls, methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        sections = [method.replace("-", "_") for method in available("acquisition")]
+        for name in methods:
+            if name not in sections:
+                close = difflib.get_close_matches(name, sections, n=1)
+                raise ValueError(f"`{name}` is no method" + (f" — did you mean `{close[0]}`?" if close else ""))
+        return methods
+
+
+def current_key(key: str) -> str:
+    """The dotted key of a setting as it is spelled now.
+
+    Older versions wrote `select.activedpo.ridge` for `select.methods.activedpo.ridge`: in `config.yaml`, in records and in
+    experiments.
+    """
+    section, _, rest = key.partition(".")
+    name, dot, _ = rest.partition(".")
+    is_older = section == "select" and dot and name not in SelectSettings.model_fields
+    return f"select.methods.{rest}" if is_older else key
 
 
 class LabelSettings(Section):

@@ -10,8 +10,8 @@ from torch import Tensor
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.bench.measuring import peak_memory, seconds
-from activedpo_cli.pairs.normalisation import unit_rows
-from activedpo_cli.select.design.design_matrix import design_matrix, pair_uncertainty
+from activedpo_cli.pairs.pair_features import unit_rows
+from activedpo_cli.select.design.design import design_matrix, pair_uncertainty
 from activedpo_cli.select.design.greedy import greedy_uncertainty
 
 CPU = torch.device("cpu")

@@ -23,8 +23,8 @@ from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.tensor_rows import TensorRows
 from activedpo_cli.bench.select import inverse_design, scores_as_written
-from activedpo_cli.select.design.pair_rows import DifferenceRows
-from activedpo_cli.select.design.pooled_greedy import PoolSize, pooled_greedy
+from activedpo_cli.pairs.pair_features import PairFeatures
+from activedpo_cli.select.design.greedy import PoolSize, pooled_greedy
 
 WRITTEN_AT_ONCE = 2**14
 TIMED = 2**16
@@ -52,10 +52,10 @@ class StreamedPlan:
         """φ of the pairs labelled earlier, in float64."""
         return _randn(self, self.labelled, "labelled", 0).double()
 
-    def candidates(self, file: Path) -> DifferenceRows:
+    def candidates(self, file: Path) -> PairFeatures:
         """Each response with the next."""
         first = torch.arange(self.pairs)
-        return DifferenceRows(TensorRows(file, "features"), first, (first + 1) % self.pairs)
+        return PairFeatures(TensorRows(file, "features"), first, (first + 1) % self.pairs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,7 +126,7 @@ def compare(
 
     Example:   activedpo compare activedpo random k-center --iteration 2
 
-    Example:   activedpo compare --set select.activedpo.ridge=10 --set select.apo.greedy=true
+    Example:   activedpo compare --set select.methods.activedpo.ridge=10 --set select.methods.apo.greedy=true
     """
     from activedpo_cli.reports.comparison import check_place, default_place, write_comparison
     from activedpo_cli.run.compare import compare_methods

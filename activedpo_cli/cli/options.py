@@ -81,11 +81,16 @@ def flags_of(*keys: str, prefix: str = "") -> list[SettingFlag]:
     found = []
     for key in keys:
         section, _, leaf = key.partition(".")
-        names = [leaf] if leaf or section not in SECTIONS else list(SECTIONS[section].model_fields)
+        names = [leaf] if leaf or section not in SECTIONS else _with_a_flag(SECTIONS[section].model_fields)
         for name in names:
             full = f"{section}.{name}" if name else section
             found.append(SettingFlag(full, _flag_names(full, prefix)))
     return found
+
+
+def _with_a_flag(settings: Mapping[str, Any]) -> list[str]:
+    """All but those whose value is a mapping, which no one word can say."""
+    return [name for name, field in settings.items() if get_origin(field.annotation) is not dict]
 
 
 def without_clashes(flags: Iterable[SettingFlag]) -> list[SettingFlag]:

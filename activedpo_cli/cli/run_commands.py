@@ -19,6 +19,7 @@ from activedpo_cli.cli.options import (
     without_clashes,
 )
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
+from activedpo_cli.cli.select_forms import RidgeOption, with_ridge
 
 LOOP_SETTINGS = without_clashes(
     [
@@ -64,7 +65,7 @@ def init(
 @with_settings(LOOP_SETTINGS)
 def run_loop(
     given: Mapping[str, Any],
-    ridge: Annotated[float | None, typer.Option("--ridge", help="λ of V, for methods that have it.")] = None,
+    ridge: RidgeOption = None,
     iterations: Annotated[
         int | None, typer.Option(min=1, metavar="T", help="Iterations in all. \\[default: as asked before, else 5]")
     ] = None,
@@ -84,9 +85,14 @@ def run_loop(
     Example:   activedpo run --iterations 5 --method activedpo --budget 50
     """
     from activedpo_cli.cli.loop_output import print_ending, show_loop
+    from activedpo_cli.run.command import method_in_use
     from activedpo_cli.run.loop import LoopRequest
+    from activedpo_cli.store.run import run_path
 
-    request = LoopRequest(run, preset, all_given(given, set_), ridge, iterations, device, _typed())
+    if ridge is not None:
+        method = method_in_use(run_path(run), all_given(given, set_), preset=preset, force=True)
+        set_ = with_ridge(set_, ridge, method, quiet=quiet)
+    request = LoopRequest(run, preset, all_given(given, set_), iterations, device, _typed())
     done = show_loop(request, quiet=quiet, json=json)
     print_ending(done, quiet=quiet, json=json, with_report=report)
 

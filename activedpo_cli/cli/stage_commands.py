@@ -1,6 +1,7 @@
 """The stages as subcommands: the six of an iteration, and the one before the first."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -10,7 +11,6 @@ from activedpo_cli.base.errors import UsageError
 from activedpo_cli.cli.options import (
     DeviceOption,
     ForceOption,
-    IterationOption,
     JsonOption,
     PresetOption,
     QuietOption,
@@ -23,17 +23,13 @@ from activedpo_cli.cli.options import (
 )
 from activedpo_cli.cli.render import make_progress, print_json
 from activedpo_cli.cli.select_forms import (
-    FeaturesOption,
-    LabelledOption,
-    MemoryOption,
-    ModelOption,
-    OutputOption,
-    PairsOption,
-    PoolOption,
-    SelectForceOption,
-    refuse_beside_pool,
+    FilesOptions,
+    PoolOptions,
+    RidgeOption,
+    SelectOptions,
     select_from_files,
     select_from_pool,
+    with_ridge,
 )
 
 RUN_SETTINGS = ("model", "prompts", "seed")
@@ -97,24 +93,11 @@ def featurize(given: Mapping[str, Any], options: StageOptions) -> None:
 @with_settings(flags_of("select", "label.oracle", "label.score_field"))
 def select(
     given: Mapping[str, Any],
-    ridge: Annotated[
-        Optional[float],
-        typer.Option("--ridge", help="λ of V = λI + Σφφᵀ, for methods that have it. \\[default: the method's]"),
-    ] = None,
-    features: FeaturesOption = None,
-    pairs: PairsOption = None,
-    labelled: LabelledOption = None,
-    output: OutputOption = None,
-    memory: MemoryOption = 0.5,
-    pool: PoolOption = None,
-    model: ModelOption = None,
-    run: RunOption = None,
-    iteration: IterationOption = None,
-    set_: SetOption = None,
-    force: SelectForceOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-    json: JsonOption = False,
+    *,
+    ridge: RidgeOption = None,
+    files: FilesOptions,
+    pool: PoolOptions,
+    options: SelectOptions,
 ) -> None:
     """Pick the pairs to label.
 
@@ -130,20 +113,24 @@ def select(
 
     Example:   activedpo select --pool pairs.jsonl --model gemma-2b --budget 50 --output picked.jsonl
     """
-    if pool is not None:
-        others = {"--features": features, "--pairs": pairs, "--labelled": labelled, "--iteration": iteration}
-        refuse_beside_pool(others)
-        typed = all_given(given, set_) | ({} if model is None else {"model.name": model})
-        select_from_pool(pool, output, typed, ridge, run, force, device, quiet, json)
-        return
-    if model is not None:
+    from activedpo_cli.run.command import method_in_use
+    from activedpo_cli.store.run import run_path
+
+    among_files = any(path is not None for path in (files.features, files.pairs, files.labelled, files.output))
+    in_run = None if among_files and pool.pool is None else run_path(options.run)
+    typed = all_given(given, options.set_)
+    if ridge is not None:
+        method = method_in_use(in_run, typed, options.iteration, force=options.force)
+        options = replace(options, set_=with_ridge(options.set_, ridge, method, quiet=options.quiet))
+        typed = all_given(given, options.set_)
+    if pool.pool is not None:
+        select_from_pool(files, pool, options, typed)
+    elif pool.model is not None:
         raise UsageError("--model goes with --pool; a run has its model, and features need none")
-    if any(path is not None for path in (features, pairs, labelled, output)):
-        select_from_files(
-            features, pairs, labelled, output, memory, all_given(given, set_), ridge, run, iteration, force, quiet, json
-        )
-        return
-    _stage("select", given, StageOptions(run, iteration, set_, force, device, quiet, json), ridge=ridge)
+    elif among_files:
+        select_from_files(files, options, typed)
+    else:
+        _stage("select", given, options)
 
 
 @with_settings(flags_of("label"))
@@ -213,7 +200,6 @@ def _stage(
     *,
     preset: str | None = None,
     make: bool = False,
-    ridge: float | None = None,
     doing: Mapping[str, Any] | None = None,
 ) -> None:
     """Do a stage and print what came of it; `doing` are options of its own that are no settings."""
@@ -229,7 +215,6 @@ def _stage(
         options.device,
         preset,
         make,
-        ridge,
         dict(doing or {}),
     )
     result = do_stage(request, make_progress(options.quiet))

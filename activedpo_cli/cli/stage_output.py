@@ -7,7 +7,7 @@ from activedpo_cli.engine.step import StageResult
 
 if TYPE_CHECKING:
     from activedpo_cli.run.pool_choice import PoolChoice
-    from activedpo_cli.select.from_files.standalone import StandaloneResult
+    from activedpo_cli.select.from_files.command import FilesResult
 
 
 def print_stage(result: StageResult) -> None:
@@ -55,7 +55,7 @@ def print_pool_choice(choice: "PoolChoice", *, json: bool, quiet: bool) -> None:
     print_result(str(place))
 
 
-def print_choice(result: "StandaloneResult", *, json: bool, quiet: bool) -> None:
+def print_choice(result: "FilesResult", *, json: bool, quiet: bool) -> None:
     """A choice among files: one line about it, and the file on stdout."""
     summary = result.summary
     if json:

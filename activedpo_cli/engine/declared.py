@@ -4,16 +4,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from activedpo_cli.base.config import build_config, nested, with_changes
-from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.settings import SECTIONS, Config, current_key
 
 
 def only(config: Config, keys: Iterable[str]) -> Config:
     """The settings of some dotted keys; reading any other one raises AttributeError.
 
-    Of a method's own settings, `select.<method>.…`, all of a method's are kept where one is named.
+    Of the methods' own settings, `select.methods.…`, all are kept where one is named.
     """
     fields: dict[str, set[str]] = {}
-    for key in keys:
+    for key in map(current_key, keys):
         section, _, rest = key.partition(".")
         fields.setdefault(section, set()).add(rest.partition(".")[0])
     kept: dict[str, Any] = {
@@ -39,9 +39,7 @@ def every_setting_of(sections: Iterable[str]) -> list[str]:
 
 
 def _part(section: Any, names: set[str]) -> Any:
-    values = {name: getattr(section, name) for name in names if name in type(section).model_fields}
-    extra = {name: value for name, value in (section.model_extra or {}).items() if name in names}
-    return _with_these_fields(type(section), values | extra)
+    return _with_these_fields(type(section), {name: getattr(section, name) for name in names})
 
 
 def _with_these_fields(kind: Any, values: dict[str, Any]) -> Any:

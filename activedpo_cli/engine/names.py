@@ -1,9 +1,10 @@
-"""Settings whose value names a module: spelled as `ls` spells them, unknown names refused before anything is compared."""
+"""Settings as they are spelled now, and names of modules as `ls` spells them, before anything is compared."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from activedpo_cli.base import discovery
+from activedpo_cli.base.settings import current_key
 from activedpo_cli.oracles.base import parse_spec
 
 NAMING_SETTINGS = {"select.method": "acquisition", "generate.backend": "generation"}
@@ -12,7 +13,7 @@ ORACLE_SETTINGS = ("label.oracle", "evaluate.scorer", "evaluate.second_scorer")
 
 def with_known_names(given: Mapping[str, Any]) -> dict[str, Any]:
     """The given settings with every name resolved; raises UsageError with the nearest name for an unknown one."""
-    resolved = dict(given)
+    resolved = {current_key(key): value for key, value in given.items()}
     for key, folder in NAMING_SETTINGS.items():
         if isinstance(given.get(key), str):
             resolved[key] = discovery.resolve(folder, given[key])

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from activedpo_cli.base.config import EXCERPTS, check_values
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.settings import PositiveInt
+from activedpo_cli.base.settings import PositiveInt, current_key
 from activedpo_cli.base.yaml_text import read_yaml
 
 BUILT_IN = Path(__file__).parent / "specs"
@@ -66,6 +66,16 @@ class ExperimentSpec(BaseModel):
         if isinstance(value, dict):
             return {name: settings or {} for name, settings in value.items()}
         return value
+
+    @field_validator("settings", "grid")
+    @classmethod
+    def _as_spelled_now(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return {current_key(key): value for key, value in settings.items()}
+
+    @field_validator("arms")
+    @classmethod
+    def _arms_as_spelled_now(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: cls._as_spelled_now(settings) for name, settings in arms.items()}
 
     @field_validator("seeds", mode="before")
     @classmethod

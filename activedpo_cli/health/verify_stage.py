@@ -43,7 +43,7 @@ def verify_stage(
 
 def _faults(folder: StageFolder, record: Manifest, findings: Findings) -> Iterator[FileFault]:
     findings.files += len(record.outputs) + len(record.logs)
-    yield from filter(None, [record_fault(folder.path, MANIFEST_NAME), checksum_fault(record)])
+    yield from filter(None, [record_fault(folder.path, MANIFEST_NAME), checksum_fault(folder.path)])
     for fault in listed_faults(folder, record, findings.advance):
         yield _torn(folder) or fault if fault.name == LOG_NAME else fault
     for fault in unknown_files(folder, record):

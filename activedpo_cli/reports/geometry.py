@@ -47,8 +47,6 @@ class Geometry:
 
 def read_geometry(run: Run, iteration: int, manifests: dict[str, Manifest]) -> tuple[Geometry | None, str | None]:
     """The geometry of an iteration's batch, or the reason why there is none."""
-    from activedpo_cli.select.design.pair_rows import normalised_responses
-
     stem = f"iter-{iteration:03d}"
     manifest, featurize = manifests[f"{stem}/select"], manifests.get(f"{stem}/featurize")
     if featurize is None or is_outdated(manifest, f"{stem}/featurize", manifests):
@@ -59,7 +57,7 @@ def read_geometry(run: Run, iteration: int, manifests: dict[str, Manifest]) -> t
     if folder.missing_outputs():
         return None, "the feature files were deleted"
     normalise = str(manifest.settings.get("select.normalise"))
-    features = normalised_responses(read_columns(folder)["features"], normalise)
+    features = read_columns(folder)["features"]
     if not features.isfinite().all():
         return None, "the features are not finite"
     tensors = run.stage("select", iteration).read_tensors("scores.safetensors")
@@ -73,13 +71,12 @@ def _geometry(
 ) -> Geometry:
     import torch
 
-    from activedpo_cli.pairs.pair_features import difference_features
-    from activedpo_cli.select.design.effective_rank import effective_rank
-    from activedpo_cli.select.scores.similarity import absolute_cosines
+    from activedpo_cli.pairs.pair_features import pair_features
+    from activedpo_cli.select.scores.batch import absolute_cosines, effective_rank
 
     def phi(rows: "Tensor") -> "Tensor":
         couples = candidates[rows]
-        return difference_features(features, couples[:, 0], couples[:, 1], normalise=normalise == "pair")
+        return pair_features(features, couples[:, 0], couples[:, 1], normalise)
 
     def in_v(rows: "Tensor") -> float:
         return effective_rank(torch.cat([history, phi(rows)]))
@@ -110,11 +107,9 @@ def _history(run: Run, iteration: int, normalise: str, like: "Tensor") -> "Tenso
     """φ of the pairs labelled earlier, under the policy of this iteration."""
     import torch
 
-    from activedpo_cli.pairs.pair_features import difference_features
-    from activedpo_cli.select.design.pair_rows import normalised_responses
+    from activedpo_cli.pairs.pair_features import pair_features
 
     labelled = read_labelled(run.stage("featurize", iteration))
     if labelled is None:
         return like.new_zeros(0, like.shape[1], dtype=torch.float64)
-    features = normalised_responses(labelled.columns["features"], normalise)
-    return difference_features(features, labelled.row_a, labelled.row_b, normalise=normalise == "pair")
+    return pair_features(labelled.columns["features"], labelled.row_a, labelled.row_b, normalise)

@@ -3,18 +3,20 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.config import with_changes
+from activedpo_cli.base.config import build_config, with_changes
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.engine.differences import is_fixed
 from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.engine.runner import run_stage
 from activedpo_cli.engine.step import Execution, Stage, StageResult
 from activedpo_cli.generate import pool
-from activedpo_cli.run.create import RunRequest, discard, find_run
-from activedpo_cli.select.method_settings import selection_settings
+from activedpo_cli.run.create import RunRequest, discard, find_run, preset_for
+from activedpo_cli.select.method_settings import check_given_settings
 from activedpo_cli.store.run import SFT, Run, run_path
 from activedpo_cli.train.sft_step import with_known_data
 
@@ -42,7 +44,6 @@ class StageRequest:
     device: str = "auto"
     preset: str | None = None
     make_run: bool = False
-    ridge: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     command: Sequence[str] = ()
 
@@ -65,8 +66,8 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
         iteration = 0 if request.stage == SFT else request.iteration or (run.iterations() or [1])[-1]
         refuse_foreign_sft(run, request.stage, given)
         if request.stage == "select":
-            method = _method(request, run, iteration)
-            given |= selection_settings(request.given, request.ridge, method, progress)
+            method = _method_of(run, request.given, iteration, request.force)
+            check_given_settings(request.given, method, progress)
         execution = Execution(request.device, request.options)
         return run_stage(
             run,
@@ -96,8 +97,27 @@ def refuse_foreign_sft(run: Run, stage: str, given: Mapping[str, Any]) -> None:
         raise UsageError(f"`{next(iter(own))}` is a setting of `{SFT}`", hint=f"{run.next_command(SFT, 0)} --data FILE")
 
 
-def _method(request: StageRequest, run: Run, iteration: int) -> str:
-    record = None if request.force else run.stage("select", iteration).manifest
-    return request.given.get("select.method") or (
-        record.settings["select.method"] if record else run.config.select.method
-    )
+def method_in_use(
+    path: Path | None,
+    given: Mapping[str, Any],
+    iteration: int | None = None,
+    *,
+    preset: str | None = None,
+    force: bool = False,
+) -> str:
+    """The method by which a command selects.
+
+    It is the one that was given; else that of the finished selection, unless `force` makes it again; else that of
+    `config.yaml`, or of the preset where the run at the path is still to be made. Without a path there is no run.
+    """
+    given = with_known_names(given)
+    if path is not None and (path / "run.json").is_file():
+        run = Run.open(path)
+        return _method_of(run, given, iteration or (run.iterations() or [1])[-1], force)
+    standing = {} if path is None else read_preset(preset_for(RunRequest(path, preset, given)))
+    return given.get("select.method") or build_config(standing).select.method
+
+
+def _method_of(run: Run, given: Mapping[str, Any], iteration: int, force: bool) -> str:
+    record = None if force else run.stage("select", iteration).manifest
+    return given.get("select.method") or (record.settings["select.method"] if record else run.config.select.method)

@@ -17,7 +17,6 @@ from activedpo_cli.select.candidate_table import (
     READ_BY_SELECT,
     candidate_table,
     command_for_columns,
-    features_of,
     stored_columns,
 )
 from activedpo_cli.select.method_settings import method_section, method_settings
@@ -33,6 +32,10 @@ if TYPE_CHECKING:
 
 ALSO_SETTABLE = frozenset({"train.beta", "label.oracle", "label.score_field"})
 """Beside those of `select`: β of implicit rewards, and what decides which pairs are candidates."""
+
+
+DECIDED_HERE = ("method", "budget", "methods")
+"""Settings of `select` that no comparison takes as such: the methods that are compared have their own."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def compare_methods(
         "methods": rows,
         "overlaps": {a: {b: shared_share(picked[a], picked[b]) for b in picked} for a in picked},
         "chance_overlap": chance_share(count, count, len(choice.pairs)),
-        "notes": _notes(rows, methods, count, len(choice.pairs)),
+        "notes": _notes(rows, methods, count, choice.table),
         "left_out": left_out,
         "command_for_left_out": command if left_out else None,
     }
@@ -108,15 +111,14 @@ def compare_methods(
 
 def _check_settings(given: Mapping[str, Any], methods: Iterable[str]) -> None:
     """Raise UsageError for what decides nothing here, as a setting of a method that is not compared."""
-    ours = {f"select.{name}" for name in SelectSettings.model_fields} - {"select.method", "select.budget"}
+    theirs = tuple(f"select.methods.{method_section(method)}." for method in methods)
+    ours = {f"select.{name}" for name in SelectSettings.model_fields} - {f"select.{name}" for name in DECIDED_HERE}
     for key in given:
-        parts = key.split(".")
-        is_methods = len(parts) == 3 and parts[0] == "select" and parts[1] in map(method_section, methods)
-        if key not in ours | ALSO_SETTABLE and not is_methods:
+        if key not in ours | ALSO_SETTABLE and not key.startswith(theirs):
             raise UsageError(
                 f"`{key}` is no setting of a comparison of {', '.join(methods)}",
-                details=[f"settings: select.METHOD.… of these, {', '.join(sorted(ours | ALSO_SETTABLE))}"],
-                hint="activedpo compare METHOD… --budget N --seed N --set select.METHOD.KEY=VALUE",
+                details=[f"settings: select.methods.METHOD.… of these, {', '.join(sorted(ours | ALSO_SETTABLE))}"],
+                hint="activedpo compare METHOD… --budget N --seed N --set select.methods.METHOD.KEY=VALUE",
             )
 
 
@@ -174,7 +176,7 @@ def _described(choice: _Choice, name: str, method: ModuleType, budget: int, gene
 
 
 def _notes(
-    rows: Mapping[str, Mapping[str, Any]], methods: Mapping[str, ModuleType], budget: int, candidates: int
+    rows: Mapping[str, Mapping[str, Any]], methods: Mapping[str, ModuleType], budget: int, table: "Candidates"
 ) -> list[str]:
     notes = [
         f"`{name}`: all its picks have one score, so the seeded order of ties decides as in `random`"
@@ -182,27 +184,23 @@ def _notes(
         if row["tied"] and budget > 1 and methods[name].NEEDS
     ]
     for name, row in rows.items():
-        batches = row["settings"].get("over_generate")
-        if batches is not None and batches * budget >= candidates:
-            notes.append(
-                f"`{name}` keeps all prompts, since {batches} batches of {budget} are no fewer than the {candidates} "
-                "candidates: only the second of its scores decides, that of `aplp-certainty`"
-            )
+        method = methods[name]
+        if hasattr(method, "note") and (note := method.note(table, budget, method.Settings(**row["settings"]))):
+            notes.append(f"`{name}` {note}")
     for place, (name, row) in enumerate(rows.items()):
         same = [other for other in list(rows)[place + 1 :] if set(rows[other]["picked"]) == set(row["picked"])]
-        if same and budget < candidates:
+        if same and budget < len(table):
             notes.append(f"`{name}` chooses the same pairs as {', '.join(f'`{other}`' for other in same)}")
     return notes
 
 
 def _diversity(table: "Candidates", rows: "Tensor") -> dict[str, float | None]:
     """Mean |cos| between the φ of every two picks, and the directions that they cover; None without features."""
-    from activedpo_cli.select.design.effective_rank import effective_rank
-    from activedpo_cli.select.scores.similarity import absolute_cosines
+    from activedpo_cli.select.scores.batch import absolute_cosines, effective_rank
 
     if table.features is None:
         return {"mean_abs_cosine": None, "effective_rank": None}
-    features = features_of(table, rows)
+    features = table.pair_features(rows)
     cosines = absolute_cosines(features)
     return {
         "mean_abs_cosine": float(cosines.mean()) if len(cosines) else None,

@@ -15,7 +15,7 @@ from activedpo_cli.label.scoring import scorer_by_default
 from activedpo_cli.oracles.base import oracle_identity
 from activedpo_cli.run.command import changeable, load_stage, refuse_foreign_sft
 from activedpo_cli.run.create import RunRequest, discard, find_run
-from activedpo_cli.select.method_settings import method_settings, selection_settings
+from activedpo_cli.select.method_settings import check_given_settings, method_settings
 from activedpo_cli.store import jsonl
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import SFT, STAGES, Run, run_path
@@ -33,7 +33,6 @@ class LoopRequest:
     run: str | None
     preset: str | None
     given: Mapping[str, Any]
-    ridge: float | None = None
     iterations: int | None = None
     device: str = "auto"
     command: Sequence[str] = ()
@@ -63,7 +62,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) ->
     try:
         given = {} if made else changeable(run, request.given)
         method = given.get("select.method", run.config.select.method)
-        given |= selection_settings(request.given, request.ridge, method, progress)
+        check_given_settings(request.given, method, progress)
         last = _last_iteration(run, request.iterations)
         _check(run, last, given)
         if request.iterations is not None and request.iterations != iterations_asked_for(run):

@@ -12,7 +12,7 @@ from typing import Any
 
 from activedpo_cli.base.config import build_config, nested, with_changes
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
-from activedpo_cli.base.progress import Progress, SilentProgress
+from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import LeftOutRow, SelectedPair
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import given_differences, refuse
@@ -24,7 +24,7 @@ from activedpo_cli.models.resolve import is_adapter_folder, resolve_model
 from activedpo_cli.pairs.candidates import answerable, usable_responses
 from activedpo_cli.run.command import changeable, load_stage
 from activedpo_cli.run.create import RunRequest, discard, find_run
-from activedpo_cli.select.method_settings import method_settings, selection_settings
+from activedpo_cli.select.method_settings import check_given_settings, method_settings
 from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import Run, run_path
@@ -35,11 +35,11 @@ FURTHER = frozenset(
     {"label.oracle", "label.score_field", "train.beta", "generate.recorded_eos", "generate.truncated"}
     | {"prompts.chat_template"}
 )
-"""What may be set beside the sections; anything else `--pool` decides, or it has no part in a choice."""
+"""Settings that may be given beside the sections. All others are decided by `--pool`, or have no part in a choice."""
 
 NEARLY_ALL = 2
-"""Where the pairs are fewer than so many budgets, those within the model's context are counted before a run is made; in a
-larger file they are so once, as the run's first stage, since a million pairs take minutes to turn into tokens."""
+"""A file of fewer pairs than so many budgets may hold too few that fit into the model's context, so they are counted before
+a run is made. In a larger file the run's first stage counts them, since a million pairs take minutes to turn into tokens."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class PoolRequest:
     pool: Path
     run: str | None
     given: Mapping[str, Any]
-    ridge: float | None = None
     output: Path | None = None
     force: bool = False
     device: str = "auto"
@@ -91,7 +90,7 @@ def do_pool_choice(request: PoolRequest, progress: Progress) -> PoolChoice:
         with _another_run_where_refused(request):
             changes = changeable(run, given)
         method = changes.get("select.method", run.config.select.method)
-        changes |= selection_settings(request.given, request.ridge, method, progress)
+        check_given_settings(request.given, method, progress)
         _refuse_differences(run, changes, request.force)
         results = [_do(run, name, changes, request, progress) for name in STAGES]
     except BaseException:
@@ -189,7 +188,6 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
     from activedpo_cli.generate.backends._recorded import read_recorded_pairs
 
     config = build_config(nested(given))
-    selection_settings(given, request.ridge, config.select.method, SilentProgress())
     method_settings(config)
     prompts = read_recorded_pairs(request.pool).prompts
     left = [len(item.pairs) for item in prompts]

@@ -6,15 +6,15 @@ From stored features alone; no model is loaded.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.base.records import FeatureRow, LabelledPairRow, Response, SelectedPair, pair_id, prompt_as_text
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import Config, SelectSettings
 from activedpo_cli.engine.step import require
 from activedpo_cli.pairs.candidates import CandidatePair, label_inputs, labelled_pairs
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.run.show import label_text, pair_place
-from activedpo_cli.select.candidate_table import candidate_table, command_for_columns, features_of, stored_columns
-from activedpo_cli.select.frozen_history import frozen_labelled
+from activedpo_cli.select.candidate_table import candidate_table, command_for_columns, frozen_labelled, stored_columns
 from activedpo_cli.select.method_settings import method_settings
 from activedpo_cli.store.run import Run
 
@@ -60,7 +60,7 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
     asked = _candidate(rows[name_a], rows[name_b])
     chosen = [_candidate(rows[row.response_a_id], rows[row.response_b_id]) for row in batch]
     table = candidate_table(run, number, config, [asked, *chosen], with_texts=False)
-    features = features_of(table, _all_rows(1 + len(chosen)))
+    features = table.pair_features()
     couple = {name_a, name_b}
     place = next((place for place, row in enumerate(batch) if {row.response_a_id, row.response_b_id} == couple), None)
     known = _labelled(run, number, config), _chosen(run, number, batch)
@@ -71,7 +71,7 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
         "candidates": record.summary["candidates"] if record else None,
         "rank": None if place is None else batch[place].rank,
         "score": None if place is None else batch[place].score,
-        **_uncertainties(features[0], table.history(), features[1:], place, _ridge(config)),
+        **_uncertainties(features[0], table.history(), features[1:], place, config),
         **_texts_of(run, number, asked),
         "nearest_labelled": _nearest(features[0], table.history(), known[0], couple),
         "nearest_chosen": _nearest(features[0], features[1:], known[1], couple),
@@ -91,24 +91,24 @@ def _require_features(run: Run, iteration: int) -> None:
         require(run, "select", iteration)
 
 
-def _ridge(config: Config) -> float:
-    """λ of `activedpo`, also where another method chose."""
-    select = config.select.model_copy(update={"method": "activedpo"})
-    return float(method_settings(config.model_copy(update={"select": select})).model_dump()["ridge"])
-
-
 def _uncertainties(
-    asked: "Tensor", history: "Tensor", batch: "Tensor", place: int | None, ridge: float
+    asked: "Tensor", history: "Tensor", batch: "Tensor", place: int | None, config: Config
 ) -> dict[str, Any]:
+    """By the V of the method that chose, or of the default one where that has none."""
     import torch
 
-    from activedpo_cli.select.design.design_diagnostics import uncertainty_given
+    method = discovery.load("acquisition", config.select.method)
+    if not hasattr(method, "design"):
+        select = config.select.model_copy(update={"method": SelectSettings.model_fields["method"].default})
+        config = config.model_copy(update={"select": select})
+        method = discovery.load("acquisition", select.method)
+    settings = method_settings(config)
 
     def given(picks: int) -> float:
-        return float(uncertainty_given(asked[None], torch.cat([history, batch[:picks]]), ridge))
+        return float(method.design(torch.cat([history, batch[:picks]]), settings).norms(asked[None]))
 
     return {
-        "ridge": ridge,
+        "ridge": method.design(history, settings).ridge,
         "norm": float(torch.linalg.vector_norm(asked)),
         "at_start": given(0),
         "when_picked": None if place is None else given(place),
@@ -118,7 +118,7 @@ def _uncertainties(
 
 def _nearest(asked: "Tensor", features: "Tensor", known: list[_Known], couple: set[str]) -> list[dict[str, Any]]:
     """The known pairs with the largest |cos| to the one asked about, itself left out."""
-    from activedpo_cli.select.scores.similarity import absolute_cosines_to
+    from activedpo_cli.select.scores.batch import absolute_cosines_to
 
     cosines = absolute_cosines_to(asked, features).tolist()
     rows = [
@@ -190,9 +190,3 @@ def _prompts(run: Run) -> dict[str, str]:
 
 def _responses(run: Run, iteration: int) -> dict[str, Response]:
     return {response.response_id: response for response in run.responses(iteration)}
-
-
-def _all_rows(count: int) -> "Tensor":
-    import torch
-
-    return torch.arange(count)

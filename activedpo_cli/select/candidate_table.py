@@ -10,9 +10,15 @@ from activedpo_cli.base.records import FeatureRow, OutcomeRow
 from activedpo_cli.base.settings import Column, Config
 from activedpo_cli.engine.step import require
 from activedpo_cli.features.columns import computed_columns
-from activedpo_cli.pairs.candidates import CandidatePair, outcomes, truncated_were_dropped, with_times_sampled
-from activedpo_cli.select.frozen_history import frozen_labelled
-from activedpo_cli.store.feature_files import read_columns, read_labelled
+from activedpo_cli.pairs.candidates import (
+    CandidatePair,
+    LabelledPair,
+    labelled_pairs,
+    outcomes,
+    truncated_were_dropped,
+    with_times_sampled,
+)
+from activedpo_cli.store.feature_files import LabelledColumns, read_columns, read_labelled
 from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
@@ -50,7 +56,7 @@ def command_for_columns(run: Run, iteration: int, lacking: Iterable[str]) -> str
 def candidate_table(
     run: Run, iteration: int, config: Config, pairs: list[CandidatePair], *, with_texts: bool
 ) -> "Candidates":
-    """The pairs as a method sees them, features normalised as `select.normalise` says."""
+    """The pairs as a method sees them."""
     import torch
 
     from activedpo_cli.select.methods.base import Candidates
@@ -60,24 +66,13 @@ def candidate_table(
         row_a=torch.tensor([pair.row_a for pair in pairs], dtype=torch.int64),
         row_b=torch.tensor([pair.row_b for pair in pairs], dtype=torch.int64),
         prompt_index=prompt_index(pairs),
-        **_for_methods(columns, config.select.normalise),
+        **_for_methods(columns),
         texts=_texts(run, iteration, len(next(iter(columns.values()), ()))) if with_texts else None,
         times_sampled=_times_sampled(run, iteration, len(columns["logps"])) if "logps" in columns else None,
         labelled=_labelled(run, iteration, config),
-        normalise_pairs=config.select.normalise == "pair",
-        beta=config.train.beta
-        if hasattr(config, "train")
-        else Candidates.beta,  # it is declared where a method needs it
+        normalise=config.select.normalise,
+        beta=config.train.beta if hasattr(config, "train") else Candidates.beta,  # declared where a method needs it
     )
-
-
-def features_of(candidates: "Candidates", rows: "Tensor") -> "Tensor":
-    """φ of some of the candidates, without computing it for all."""
-    from activedpo_cli.pairs.pair_features import difference_features
-
-    assert candidates.features is not None
-    couple = candidates.row_a[rows], candidates.row_b[rows]
-    return difference_features(candidates.features, *couple, normalise=candidates.normalise_pairs)
 
 
 def prompt_index(pairs: list[CandidatePair]) -> "Tensor":
@@ -88,13 +83,8 @@ def prompt_index(pairs: list[CandidatePair]) -> "Tensor":
     return torch.tensor([numbers[pair.prompt_id] for pair in pairs], dtype=torch.int64)
 
 
-def _for_methods(columns: "dict[str, Tensor]", normalise: str) -> "dict[str, Tensor | None]":
-    from activedpo_cli.select.design.pair_rows import normalised_responses
-
-    found = {name: columns.get(name) for name in get_args(Column)}
-    if found["features"] is not None:
-        found["features"] = normalised_responses(found["features"], normalise)
-    return found
+def _for_methods(columns: "dict[str, Tensor]") -> "dict[str, Tensor | None]":
+    return {name: columns.get(name) for name in get_args(Column)}
 
 
 def _texts(run: Run, iteration: int, computed_rows: int) -> tuple[str, ...]:
@@ -139,7 +129,8 @@ def _labelled(run: Run, iteration: int, config: Config) -> "Labelled | None":
         row_a=found.row_a,
         row_b=found.row_b,
         preferred=torch.tensor(preferred, dtype=torch.int64),
-        **_for_methods(found.columns, config.select.normalise),
+        **_for_methods(found.columns),
+        normalise=config.select.normalise,
     )
 
 
@@ -147,3 +138,47 @@ def _preferred(answer: OutcomeRow) -> int:
     if answer.preferred_id is None:
         return 0
     return 1 if answer.preferred_id == answer.response_a_id else -1
+
+
+def frozen_labelled(run: Run, iteration: int) -> LabelledColumns | None:
+    """Pairs labelled earlier with the columns by which they were chosen, each under the policy of its own iteration.
+
+    None where nothing was labelled or computed.
+    """
+    import torch
+
+    found = [_of_iteration(run, earlier) for earlier in range(1, iteration)]
+    parts = [part for part in found if part is not None]
+    if not parts:
+        return None
+    names = set.intersection(*(set(part.columns) for part in parts))
+    starts = [0]
+    for part in parts:
+        starts.append(starts[-1] + 2 * len(part.pair_ids))
+    return LabelledColumns(
+        {name: torch.cat([part.columns[name] for part in parts]) for name in sorted(names)},
+        [pair for part in parts for pair in part.pair_ids],
+        torch.cat([part.row_a + start for part, start in zip(parts, starts, strict=False)]),
+        torch.cat([part.row_b + start for part, start in zip(parts, starts, strict=False)]),
+    )
+
+
+def _of_iteration(run: Run, iteration: int) -> LabelledColumns | None:
+    """Two rows for each pair answered in one iteration: all responses a, then all responses b."""
+    import torch
+
+    columns = read_columns(run.stage("featurize", iteration))
+    pairs = list(labelled_pairs(run, [iteration]))
+    if not columns or not pairs:
+        return None
+    rows = {row.response_id: row.row for row in run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)}
+    order = torch.tensor([rows[name] for side in zip(*map(_names, pairs), strict=True) for name in side])
+    count = len(pairs)
+    kept: dict[str, Tensor] = {name: values[order] for name, values in columns.items()}
+    return LabelledColumns(
+        kept, [pair.outcome.pair_id for pair in pairs], torch.arange(count), torch.arange(count, 2 * count)
+    )
+
+
+def _names(pair: LabelledPair) -> tuple[str, str]:
+    return pair.outcome.response_a_id, pair.outcome.response_b_id

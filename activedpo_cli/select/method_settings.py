@@ -14,7 +14,7 @@ from activedpo_cli.base.settings import Config
 
 
 def method_section(method: str) -> str:
-    """The name of a method's own settings under `select`."""
+    """The name of a method's own settings under `select.methods`."""
     return method.replace("-", "_")
 
 
@@ -28,17 +28,31 @@ def method_settings(config: Config) -> BaseModel:
     """
     method = discovery.resolve("acquisition", config.select.method)
     section, known = method_section(method), discovery.load("acquisition", method).Settings
-    values = (config.select.model_extra or {}).get(section, {})
+    values = config.select.methods.get(section, {})
     if "ridge" in known.model_fields and "ridge" in values:
-        check_ridge(values["ridge"], f"--set select.{section}.ridge={known.model_fields['ridge'].default}")
+        check_ridge(values["ridge"], f"--set select.methods.{section}.ridge={known.model_fields['ridge'].default}")
     try:
         return known.model_validate(values)
     except ValidationError as error:
         names = list(known.model_fields)
         problems = [_explained(section, problem, names) for problem in error.errors()]
-        there = [f"known: {', '.join(f'select.{section}.{name}' for name in names)}"] if names else []
+        there = [f"known: {', '.join(f'select.methods.{section}.{name}' for name in names)}"] if names else []
         without = "" if names else ": it has none"
         raise UsageError(f"the settings of method `{method}` are wrong{without}", details=problems + there) from error
+
+
+def settings_of_choice(config: Config) -> dict[str, Any]:
+    """The settings that a choice of pairs depends on, with dotted keys: of the methods' own those of the chosen method.
+
+    Defaults are written out. Raises as `method_settings`.
+    """
+    method = discovery.resolve("acquisition", config.select.method)
+    general = {
+        f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields if key != "methods"
+    }
+    own = method_settings(config).model_dump(mode="json")
+    of_method = {f"select.methods.{method_section(method)}.{key}": value for key, value in own.items()}
+    return {"seed": config.seed, **general, "select.method": method, **of_method}
 
 
 def check_ridge(value: Any, hint: str) -> None:
@@ -54,33 +68,23 @@ def check_ridge(value: Any, hint: str) -> None:
         )
 
 
-def selection_settings(
-    given: Mapping[str, Any], ridge: float | None, method: str, progress: Progress
-) -> dict[str, Any]:
-    """`--ridge` as the method's own setting; what was given that the method does not use is named, as a warning.
+def check_given_settings(given: Mapping[str, Any], method: str, progress: Progress) -> None:
+    """Warn of given settings of other methods, which the chosen one does not use.
 
-    Raises InvalidDataError where the method has a λ and the one given, by either way, is no positive number.
+    Raises InvalidDataError where the method has a λ and the one given is no positive number.
     """
     method = discovery.resolve("acquisition", method)
-    own = f"select.{method_section(method)}."
+    own = f"select.methods.{method_section(method)}."
     for key in given:
-        if key.startswith("select.") and key.count(".") > 1 and not key.startswith(own):
+        if key.startswith("select.methods.") and not key.startswith(own):
             progress.warn(f"`{key}` is not used: the method is `{method}`")
-    if "ridge" not in discovery.setting_names("acquisition", method):
-        if ridge is not None:
-            progress.warn(f"--ridge is ignored: method `{method}` has no ridge")
-        return {}
-    if ridge is not None:
-        check_ridge(ridge, "--ridge 0.1")
-        return {f"{own}ridge": ridge}
-    if f"{own}ridge" in given:
+    if f"{own}ridge" in given and "ridge" in discovery.setting_names("acquisition", method):
         check_ridge(given[f"{own}ridge"], f"--set {own}ridge=0.1")
-    return {}
 
 
 def _explained(section: str, problem: Any, names: list[str]) -> str:
     leaf = ".".join(map(str, problem["loc"]))
     if problem["type"] != "extra_forbidden":
-        return f"select.{section}.{leaf}  {problem['msg']}"
+        return f"select.methods.{section}.{leaf}  {problem['msg']}"
     close = difflib.get_close_matches(leaf, names, n=1)
-    return f"select.{section}.{leaf}  unknown setting" + (f" — did you mean `{close[0]}`?" if close else "")
+    return f"select.methods.{section}.{leaf}  unknown setting" + (f" — did you mean `{close[0]}`?" if close else "")

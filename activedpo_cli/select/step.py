@@ -1,7 +1,6 @@
 """Stage 3: choose the pairs to label (paper Eq. 3 and 4, or another method). Reads no model."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
@@ -16,11 +15,10 @@ from activedpo_cli.select.candidate_table import (
     READ_BY_SELECT,
     candidate_table,
     command_for_columns,
-    features_of,
     prompt_index,
     stored_columns,
 )
-from activedpo_cli.select.method_settings import method_section, method_settings
+from activedpo_cli.select.method_settings import method_settings, settings_of_choice
 from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
@@ -31,17 +29,12 @@ if TYPE_CHECKING:
 
 def settings(config: Config) -> dict[str, Any]:
     """What the selection depends on; of the methods' own settings those of the chosen method, defaults written out."""
-    method = discovery.resolve("acquisition", config.select.method)
-    general = {f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields}
-    own = method_settings(config).model_dump(mode="json")
+    chosen = settings_of_choice(config)
     # Implicit rewards are β log π/π_ref.
-    beta = {"train.beta": config.train.beta} if "ref_logps" in discovery.load("acquisition", method).NEEDS else {}
+    is_of_rewards = "ref_logps" in discovery.load("acquisition", config.select.method).NEEDS
     return {
-        "seed": config.seed,
-        **general,
-        "select.method": method,
-        **{f"select.{method_section(method)}.{key}": value for key, value in own.items()},
-        **beta,
+        **chosen,
+        **({"train.beta": config.train.beta} if is_of_rewards else {}),
         # The recorded oracle can answer only about pairs that have its score, so only those are candidates.
         "label.oracle": config.label.oracle,
         "label.score_field": config.label.score_field,
@@ -111,9 +104,9 @@ def work(context: Context) -> dict[str, Any]:
     method = discovery.load("acquisition", config.select.method)
     candidates = candidate_table(context.run, context.iteration, config, pairs, with_texts="texts" in method.NEEDS)
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "select", context.iteration))
-    chosen = method.choose(
-        candidates, config.select.budget, method_settings(config), generator, config.select.max_per_prompt
-    )
+    own = method_settings(config)
+    chosen = method.choose(candidates, config.select.budget, own, generator, config.select.max_per_prompt)
+    described = method.describe(candidates, chosen, own) if hasattr(method, "describe") else {}
     rows, scores = chosen.rows.tolist(), chosen.scores.tolist()
     selected = [
         SelectedPair(
@@ -137,28 +130,13 @@ def work(context: Context) -> dict[str, Any]:
         "prompts": len({pair.prompt_id for pair in selected}),
         "first_score": scores[0],
         "last_score": scores[-1],
-        **_design(candidates, chosen, config),
+        **described,
     }
 
 
 def headline(summary: Mapping[str, Any]) -> str:
     """`30 of 744 pairs by activedpo`."""
     return f"{summary['selected']} of {summary['candidates']} pairs by {summary['method']}"
-
-
-def _design(candidates: "Candidates", chosen: "Selection", config: Config) -> dict[str, Any]:
-    """What λ and the batch did to V, where the method has one of projected gradients; for people, no part of the result."""
-    if config.select.method != "activedpo":
-        return {}
-    import torch
-
-    from activedpo_cli.select.design.design_diagnostics import design_diagnostics
-
-    ridge = method_settings(config).model_dump()["ridge"]
-    in_v = torch.cat([candidates.history(), features_of(candidates, chosen.rows)])
-    first, last = float(chosen.scores[0]), float(chosen.scores[-1])
-    found = asdict(design_diagnostics(in_v, ridge))
-    return {"design": {"ridge": ridge, "pairs": len(in_v), **found, "last_to_first": last / first if first else None}}
 
 
 def _score_tensors(candidates: "Candidates", chosen: "Selection") -> "dict[str, Tensor]":

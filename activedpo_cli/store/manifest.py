@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.settings import current_key
 from activedpo_cli.store.files import remove, write_bytes
 from activedpo_cli.store.jsonl import count_rows, read_json
 from activedpo_cli.store.links import is_inside
@@ -50,6 +51,11 @@ class Started(BaseModel):
     settings: dict[str, Any]
     inputs: dict[str, str]
     execution: dict[str, Any] = {}
+
+    @field_validator("settings")
+    @classmethod
+    def _as_spelled_now(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return {current_key(key): value for key, value in settings.items()}
 
 
 class Manifest(Started):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.config import CONFIG_NAME, parse_config, with_changes
+from activedpo_cli.base.config import CONFIG_NAME, as_spelled, parse_config, with_changes
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.base.records import GivenPair, Prompt, RecordedPreference, Response
 from activedpo_cli.base.settings import Config
@@ -96,7 +96,7 @@ class Run:
             return self.config_text, self.config_text
         with waiting(self.lock_path("config")):  # two stages at once must not lose each other's settings
             before = self.config_text
-            after = changed_yaml(before, changes)
+            after = changed_yaml(before, as_spelled(before, changes))
             self.write_config(after)
         return before, after
 

@@ -18,8 +18,7 @@ from result_table import write_table
 from activedpo_cli.base.records import FeatureRow
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.oracles import reward_model
-from activedpo_cli.pairs.normalisation import unit_rows
-from activedpo_cli.pairs.pair_features import difference_features
+from activedpo_cli.pairs.pair_features import pair_features
 from activedpo_cli.reports.wording import number
 from activedpo_cli.select.design.greedy import greedy_uncertainty
 from activedpo_cli.store.feature_files import read_columns
@@ -53,10 +52,9 @@ def row_of(
     normalise: str = "response",
 ) -> list[str]:
     """Pick, and the cells of a row; `ridge` is in units of the mean squared norm of a response's features."""
-    used = unit_rows(features) if normalise == "response" else features
     rows = torch.as_tensor(couples)
-    phi = difference_features(used, rows[:, 0], rows[:, 1], normalise=normalise == "pair")
-    scale = float(used.square().sum(dim=1).mean()) if normalise == "none" else 1.0
+    phi = pair_features(features, rows[:, 0], rows[:, 1], normalise)
+    scale = float(features.square().sum(dim=1).mean()) if normalise == "none" else 1.0
     priority = torch.randperm(len(couples), generator=torch.Generator().manual_seed(0))
     picked, _ = greedy_uncertainty(phi, phi[:0], ridge * scale, budget, priority=priority)
     norms = phi.norm(dim=1).numpy()

@@ -107,7 +107,7 @@ def test_a_folder_that_is_no_run(tmp_path: Path, small_model: Path, prompts_file
         (("select", "--method", "activdpo"), "did you mean `activedpo`"),
         (("select", "--set", "select.budgt=3"), "did you mean `budget`"),
         (("select", "--set", "selct.budget=3"), "did you mean `select`"),
-        (("select", "--set", "select.activedpo.rigde=3"), "rigde"),
+        (("select", "--set", "select.methods.activedpo.rigde=3"), "rigde"),
         (("label", "--oracle", "pyton:a:b"), "did you mean `python`"),
         (("label", "--oracle", "python:no_such_module:score"), "no_such_module"),
         (("featurize", "--set", "featurize.projection=gausian"), "gausian"),

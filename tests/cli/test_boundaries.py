@@ -142,7 +142,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", SECRETS)
-@pytest.mark.parametrize("key", ["model.name", "label.oracle", "select.activedpo.note", "generate.responses"])
+@pytest.mark.parametrize("key", ["model.name", "label.oracle", "select.methods.activedpo.note", "generate.responses"])
 def test_settings_hold_no_secrets(token: None, new_run: Path, kind: str, key: str) -> None:
     """They would stand in config.yaml, in every manifest, and in the report."""
     before = snapshot(new_run)

@@ -83,7 +83,7 @@ def test_methods_that_agree_or_draw_lots_are_named(finished: Path) -> None:
     names = ("random", "aplp", "aplp-certainty", "largest-norm", "activedpo")
     done(*on(finished, "featurize"), "--iteration", 2, "--set", columns, "--force")
     tied = "all its picks have one score, so the seeded order of ties decides as in `random`"
-    words = ("--budget", 3, "--set", "select.normalise=pair", "--set", "select.aplp.over_generate=99")
+    words = ("--budget", 3, "--set", "select.normalise=pair", "--set", "select.methods.aplp.over_generate=99")
     second = compared(finished, *names, *words)["notes"]
     assert f"`largest-norm`: {tied}" in second
     assert "`aplp` chooses the same pairs as `aplp-certainty`" in second
@@ -101,9 +101,9 @@ def test_methods_that_agree_or_draw_lots_are_named(finished: Path) -> None:
 def test_settings_given_for_once(finished: Path) -> None:
     before = snapshot(finished)
     plain = compared(finished, "activedpo", "largest-norm")
-    words = ("--set", "select.activedpo.ridge=1e9", "--set", "select.normalise=none")
+    words = ("--set", "select.methods.activedpo.ridge=1e9", "--set", "select.normalise=none")
     found = compared(finished, "activedpo", "largest-norm", *words)
-    assert found["given"] == {"select.activedpo.ridge": 1e9, "select.normalise": "none"}
+    assert found["given"] == {"select.methods.activedpo.ridge": 1e9, "select.normalise": "none"}
     assert found["methods"]["activedpo"]["settings"] == {"ridge": 1e9}
     assert plain["methods"]["activedpo"]["settings"] == {"ridge": 0.1}
     assert found["overlaps"]["activedpo"]["largest-norm"] == 1, "without V only the norm is left"
@@ -114,7 +114,7 @@ def test_settings_given_for_once(finished: Path) -> None:
 @pytest.mark.parametrize(
     "word",
     [
-        "select.method=random", "select.budget=3", "select.apo.greedy=true", "select.activedpo.rigde=1",
+        "select.method=random", "select.budget=3", "select.methods.apo.greedy=true", "select.methods.activedpo.rigde=1",
         "select.activedpo=1", "train.learning_rate=1", "seed=3", "ridge",
     ],
 )  # fmt: skip
@@ -124,7 +124,7 @@ def test_settings_that_mean_nothing_here_are_refused(finished: Path, word: str) 
 
 
 def test_a_ridge_that_is_not_positive_is_refused(finished: Path) -> None:
-    said = refused(4, *on(finished, "compare"), "activedpo", "--set", "select.activedpo.ridge=-1")
+    said = refused(4, *on(finished, "compare"), "activedpo", "--set", "select.methods.activedpo.ridge=-1")
     assert "λ must be a positive number, not -1" in said
     assert not (finished / "compare").exists()
 

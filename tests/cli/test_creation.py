@@ -128,7 +128,9 @@ def test_init_compares_with_the_settings_as_they_are_now(new_run: Path) -> None:
     assert "train.beta  0.7 → 0.1" in refused(3, *on(new_run, "init"), "--set", "train.beta=0.1")
     budget = SMALL["select.budget"]
     assert "up to date" in done(*on(new_run, "init"), "--set", f"select.budget={budget}").stderr
-    assert "select.activedpo.ridge" in refused(3, *on(new_run, "init"), "--set", "select.activedpo.ridge=0.2")
+    assert "select.methods.activedpo.ridge" in refused(
+        3, *on(new_run, "init"), "--set", "select.methods.activedpo.ridge=0.2"
+    )
     assert snapshot(new_run) == before
 
 

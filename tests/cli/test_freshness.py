@@ -82,7 +82,7 @@ def test_a_flag_of_another_stage_reaches_config_also_from_a_finished_stage(finis
 
 
 def test_a_misspelled_method_section_is_refused(finished: Path) -> None:
-    said = refused(2, *on(finished, "select", iteration=2), "--set", "select.activdpo.ridge=30")
+    said = refused(2, *on(finished, "select", iteration=2), "--set", "select.methods.activdpo.ridge=30")
     assert "did you mean `activedpo`" in said
 
 

@@ -95,7 +95,7 @@ def test_a_method_given_to_the_loop_concerns_featurize(tmp_path: Path, small_mod
     done(*on(run, "run"), "--iterations", 1, "--method", "activedpo", "--ridge", "0.5", "--quiet", "--no-report")
     assert manifest(run, 1, "featurize")["settings"]["featurize.compute"] == ["features"]
     settings = manifest(run, 1, "select")["settings"]
-    assert (settings["select.method"], settings["select.activedpo.ridge"]) == ("activedpo", 0.5)
+    assert (settings["select.method"], settings["select.methods.activedpo.ridge"]) == ("activedpo", 0.5)
     assert setting(run, "method") == "activedpo"
 
 
@@ -156,10 +156,10 @@ NO_SETTINGS = (".nan", ".inf", "1e400")
         (4, ("--ridge", 0)),
         (4, ("--ridge", -1)),
         (4, ("--ridge", "inf")),
-        *((4, ("--set", f"select.activedpo.ridge={value}")) for value in NO_RIDGES),
-        *((2, ("--set", f"select.activedpo.ridge={value}")) for value in NO_SETTINGS),
-        (4, ("--method", "adpo", "--set", "select.adpo.ridge=0")),
-        (2, ("--set", "select.activedpo.rigde=1")),
+        *((4, ("--set", f"select.methods.activedpo.ridge={value}")) for value in NO_RIDGES),
+        *((2, ("--set", f"select.methods.activedpo.ridge={value}")) for value in NO_SETTINGS),
+        (4, ("--method", "adpo", "--set", "select.methods.adpo.ridge=0")),
+        (2, ("--set", "select.methods.activedpo.rigde=1")),
         (2, ("--method", "activdpo")),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_loop_that_fails_at_once_leaves_nothing(new_run: Path, code: int, flag
 
 def test_a_ridge_of_zero_is_refused_by_select_too(finished: Path) -> None:
     before = snapshot(finished)
-    for words in (("--force", "--ridge", 0), ("--ridge", -1), ("--set", "select.activedpo.ridge=false")):
+    for words in (("--force", "--ridge", 0), ("--ridge", -1), ("--set", "select.methods.activedpo.ridge=false")):
         assert "λ must be a positive number, not" in refused(4, *on(finished, "select", iteration=2), *words)
     assert snapshot(finished) == before
 

@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from activedpo_cli.bench.peak_memory import peak_memory
 from command_line import activedpo, done, refused, rows
 from safetensors.torch import save_file
 
-from activedpo_cli.select.design.design_matrix import design_matrix, pair_uncertainty
+from activedpo_cli.base.config import build_config, nested
+from activedpo_cli.base.progress import SilentProgress
+from activedpo_cli.base.tensor_rows import TensorRows
+from activedpo_cli.select.design.design import design_matrix, pair_uncertainty
+from activedpo_cli.select.design.greedy import Pick
+from activedpo_cli.select.from_files.candidate_files import CandidateFiles
+from activedpo_cli.select.from_files.choice import PickLog, choose
+from activedpo_cli.select.from_files.pair_list import PairList
 
 RESPONSES, PAIRS, DIM = 60, 90, 12
 
@@ -77,7 +85,7 @@ def test_picks_are_those_by_hand(files: Path, labelled: bool, memory: float, uni
     words = ["--labelled", "L.safetensors"] if labelled else []
     if unit != "none":
         words += ["--set", f"select.normalise={unit}"]
-    result = done(*select(*words, "--set", "select.activedpo.ridge=0.5", "--memory", memory))
+    result = done(*select(*words, "--set", "select.methods.activedpo.ridge=0.5", "--memory", memory))
     assert result.stdout == "picked.jsonl\n"
     assert ("read in" in result.stderr) == (memory < 1)
     picked = rows(files / "picked.jsonl")
@@ -96,8 +104,8 @@ def test_a_ridge_is_ignored_by_methods_without_one(files: Path) -> None:
         "--ridge is ignored: method `k-center` has no ridge"
         in done(*select("--method", "k-center", "--ridge", 0)).stderr
     )
-    said = done(*select("--method", "random", "--set", "select.activedpo.ridge=5", output="other.jsonl")).stderr
-    assert "`select.activedpo.ridge` is not used: the method is `random`" in said
+    said = done(*select("--method", "random", "--set", "select.methods.activedpo.ridge=5", output="other.jsonl")).stderr
+    assert "`select.methods.activedpo.ridge` is not used: the method is `random`" in said
 
 
 @pytest.mark.parametrize("memory", [1, 1e-5])
@@ -154,7 +162,7 @@ def test_again_is_up_to_date_and_something_else_is_refused(files: Path) -> None:
     made = (files / "picked.jsonl").stat().st_mtime_ns
     assert "up to date: 7 of 90 pairs by activedpo" in done(*select("--memory", 1e-5)).stderr
     assert "select.budget: 7 then, 8 now" in refused(3, *select("--budget", 8))
-    assert "select.activedpo.ridge: 0.1 then, 0.2 now" in refused(3, *select("--ridge", 0.2))
+    assert "select.methods.activedpo.ridge: 0.1 then, 0.2 now" in refused(3, *select("--ridge", 0.2))
     assert "another --labelled" in refused(3, *select("--labelled", "L.safetensors"))
     assert "--force" in refused(3, *select("--set", "seed=1"))
     assert (files / "picked.jsonl").stat().st_mtime_ns == made
@@ -230,8 +238,8 @@ BAD = {
     "empty": (lambda: Path("P.jsonl").write_text(""), (), "holds no rows"),
     "budget": (None, ("--budget", PAIRS + 1), "only 90 of P.jsonl can be chosen"),
     "prompts": (None, ("--budget", 31, "--max-per-prompt", 1), "only 30"),
-    "ridge": (None, ("--set", "select.activedpo.ridge=0"), "λ must be a positive number, not 0"),
-    "negative ridge": (None, ("--set", "select.activedpo.ridge=-0.1"), "λ must be a positive number, not -0.1"),
+    "ridge": (None, ("--set", "select.methods.activedpo.ridge=0"), "λ must be a positive number, not 0"),
+    "negative ridge": (None, ("--set", "select.methods.activedpo.ridge=-0.1"), "λ must be a positive number, not -0.1"),
     "ridge flag": (None, ("--ridge", 0), "λ must be a positive number"),
     "negative ridge flag": (None, ("--ridge", -1), "λ must be a positive number, not -1"),
 }
@@ -258,7 +266,7 @@ def test_bad_input_is_explained_and_leaves_no_output(files: Path, case: str) -> 
         (select("--method", "activedp"), "did you mean `activedpo`"),
         (select("--set", "train.beta=1"), "`train.beta` has no meaning"),
         (select("--oracle", "human"), "`label.oracle` has no meaning"),
-        (select("--set", "select.activedpo.rigde=1"), "rigde"),
+        (select("--set", "select.methods.activedpo.rigde=1"), "rigde"),
         (select("--budget", 0), "select.budget"),
         (select("--output", "P.jsonl"), "is one of the files to be read"),
         (select("--output", "."), "is a folder"),
@@ -270,11 +278,10 @@ def test_wrong_words_are_refused(files: Path, words: tuple[object, ...], said: s
     assert not (files / "picked.jsonl").exists()
 
 
-def test_a_method_that_needs_more_than_features_is_refused(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from activedpo_cli.select.methods import random as method
-
-    monkeypatch.setattr(method, "NEEDS", ("logps",))
-    assert "needs logps" in refused(2, *select("--method", "random"))
+def test_a_method_that_needs_more_than_features_is_refused(files: Path) -> None:
+    said = refused(2, *select("--method", "aplp"))
+    assert "method `aplp` needs logps, ref_logps" in said
+    assert "all that can be used here: activedpo, badge, k-center, largest-norm, random" in said
 
 
 def straight(output: str, *words: object) -> list[dict[str, Any]]:
@@ -289,11 +296,20 @@ def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, 
     """Killed in the middle by a signal that nothing can catch, in memory or in passes; large features take exact looks."""
     generator = torch.Generator().manual_seed(1)
     save_file({"features": torch.randn(RESPONSES, DIM, generator=generator) * scale}, "F.safetensors")
-    budget = ("--budget", 25, "--memory", memory, "--labelled", "L.safetensors", "--set", "select.activedpo.ridge=1e-4")
+    budget = (
+        "--budget",
+        25,
+        "--memory",
+        memory,
+        "--labelled",
+        "L.safetensors",
+        "--set",
+        "select.methods.activedpo.ridge=1e-4",
+    )
     words = [str(word) for word in select(*budget, "--quiet", output="resumed.jsonl")]
     slow = (
         "import sys, time\n"
-        "from activedpo_cli.select.from_files.pick_log import PickLog\n"
+        "from activedpo_cli.select.from_files.choice import PickLog\n"
         "add = PickLog.add\n"
         "PickLog.add = lambda self, pick: (time.sleep(0.2), add(self, pick))\n"
         "from activedpo_cli.cli.app import app\n"
@@ -321,7 +337,7 @@ def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, 
 
 def interrupted_after(picks: int, monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
     """Ctrl-C once so many picks were made; what was said."""
-    from activedpo_cli.select.from_files.pick_log import PickLog
+    from activedpo_cli.select.from_files.choice import PickLog
 
     made = []
     add = PickLog.add
@@ -551,19 +567,65 @@ def test_largest_norm_is_streamed_in_one_pass(files: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("method", ["k-center", "badge"])
 def test_a_method_that_can_not_be_streamed_says_what_it_takes(files: Path, method: str) -> None:
     said = done(*select("--method", method, "--memory", 1e-5)).stderr
-    assert f"method `{method}` holds all pairs in memory, whatever --memory says: about 2.1e-05 GB" in said
+    assert f"method `{method}` holds all pairs in memory, whatever --memory says: about 1.9e-05 GB" in said
     assert "memory" not in done(*select("--method", method, "--memory", 1, output="other.jsonl")).stderr
 
 
 def test_the_memory_decides_by_what_is_taken_in_memory(files: Path) -> None:
-    """16 bytes for each number of φ, 2 for half-precision features and as they are gathered; normalised, 8 and 2 more."""
-    taken = (16 + 2) * PAIRS * DIM + 2 * RESPONSES * DIM
-    assert "pass" not in done(*select("--memory", (taken + 1) / 1e9, output="a.jsonl")).stderr
-    assert "pass" in done(*select("--memory", (taken - 1) / 1e9, output="b.jsonl")).stderr
-    unit = ("--set", "select.normalise=response")
-    taken += 2 * PAIRS * DIM + 8 * RESPONSES * DIM
-    assert "pass" not in done(*select("--memory", (taken + 1) / 1e9, *unit, output="c.jsonl")).stderr
-    assert "pass" in done(*select("--memory", (taken - 1) / 1e9, *unit, output="d.jsonl")).stderr
+    """16 bytes for each number of φ, and 2 for features in half precision, however they are normalised."""
+    taken = 16 * PAIRS * DIM + 2 * RESPONSES * DIM
+    for number, unit in enumerate(((), ("--set", "select.normalise=response"))):
+        assert "pass" not in done(*select("--memory", (taken + 1) / 1e9, *unit, output=f"{number}.jsonl")).stderr
+        assert "pass" in done(*select("--memory", (taken - 1) / 1e9, *unit, output=f"{number}-in-passes.jsonl")).stderr
+
+
+@pytest.mark.parametrize("normalise", ["none", "response", "pair"])
+def test_a_choice_in_memory_takes_no_more_than_it_counts(
+    tmp_path: Path, normalise: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the storages that are alive at once; beside it are a few numbers of each pair, and parts that are read at once."""
+    monkeypatch.setattr("activedpo_cli.pairs.pair_features.CHUNK_BYTES", 2**15)
+    monkeypatch.setattr("activedpo_cli.select.design.greedy.CHUNK_BYTES", 2**15)
+    responses, pairs, dim = 500, 900, 64
+    save_file({"features": torch.randn(responses, dim).half()}, tmp_path / "F.safetensors")
+    row_a = torch.arange(pairs) % responses
+    listed = PairList(row_a, (row_a + 1 + torch.arange(pairs) // responses) % responses, None, b"", torch.zeros(0))
+    table = CandidateFiles(TensorRows(tmp_path / "F.safetensors", "features"), torch.zeros(0, dim).double(), listed)
+    config = build_config(nested({"select.normalise": normalise, "select.budget": 40}))
+    log = PickLog(tmp_path / ".picks", {})
+    peak = peak_memory(lambda: choose(config, table, 10**9, log, SilentProgress()), torch.device("cpu"))
+    assert dim * 8 * pairs < peak < table.bytes_in_memory() + 100 * pairs + 6 * 2**15
+
+
+def test_records_of_an_older_version_are_understood(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have `select.activedpo.ridge`: a finished choice is up to date, and an unfinished one goes on."""
+
+    def as_older(path: Path) -> None:
+        path.write_bytes(path.read_bytes().replace(b"select.methods.", b"select."))
+
+    words = select("--ridge", 0.25)
+    done(*words)
+    as_older(files / "picked.jsonl.made.json")
+    assert b"select.activedpo.ridge" in (files / "picked.jsonl.made.json").read_bytes()
+    assert "is up to date" in done(*words).stderr
+    assert "select.methods.activedpo.ridge: 0.25 then, 0.5 now" in refused(3, *select("--ridge", 0.5))
+    add = PickLog.add
+    kept = []
+
+    def interrupt(self: PickLog, pick: Pick) -> None:
+        add(self, pick)
+        self.flush()
+        kept.append(pick)
+        if len(kept) == 3:
+            raise KeyboardInterrupt
+
+    again = select("--ridge", 0.25, output="again.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(PickLog, "add", interrupt)
+        activedpo(*again)
+    as_older(files / ".again.jsonl.picks")
+    assert "goes on after 3 picks" in done(*again).stderr
+    assert rows(files / "again.jsonl") == rows(files / "picked.jsonl")
 
 
 def test_memory_without_a_limit(files: Path) -> None:
@@ -580,8 +642,7 @@ def test_reads_beside_passes_are_counted(files: Path) -> None:
 
 
 def test_a_choice_in_memory_shows_its_picks(files: Path) -> None:
-    from activedpo_cli.base.progress import SilentProgress
-    from activedpo_cli.select.from_files.standalone import StandaloneRequest, do_standalone
+    from activedpo_cli.select.from_files.command import FilesRequest, do_files_choice
 
     class Told(SilentProgress):
         label, told = "", []
@@ -595,7 +656,7 @@ def test_a_choice_in_memory_shows_its_picks(files: Path) -> None:
 
     progress = Told()
     paths = Path("F.safetensors"), Path("P.jsonl"), None, Path("picked.jsonl")
-    do_standalone(StandaloneRequest(*paths, {"select.budget": 6}, None, 10**9, False), progress)
+    do_files_choice(FilesRequest(*paths, {"select.budget": 6}, 10**9, False), progress)
     assert (progress.label, progress.total, progress.told) == ("choosing by activedpo", 6, [1] * 6)
 
 

@@ -293,7 +293,7 @@ def test_bad_words_are_refused_and_nothing_is_left(small_model: Path) -> None:
         ("--set", "generate.num_prompts=3"),
         ("--set", "prompts.eval_prompts=3"),
         ("--set", "train.learning_rate=0.1"),
-        ("--set", "select.activedpo.rigde=1"),
+        ("--set", "select.methods.activedpo.rigde=1"),
         ("--method", "no-such-method"),
         ("--output", "pairs.jsonl"),
         ("--output", "."),
@@ -301,7 +301,7 @@ def test_bad_words_are_refused_and_nothing_is_left(small_model: Path) -> None:
     ):
         refused(2, *pool, *others)
         assert [path.name for path in Path().iterdir()] == ["pairs.jsonl"], others
-    for others in (("--ridge", 0), ("--ridge", -1), ("--set", "select.activedpo.ridge=nan")):
+    for others in (("--ridge", 0), ("--ridge", -1), ("--set", "select.methods.activedpo.ridge=nan")):
         assert "λ must be a positive number" in refused(4, *pool, *others)
         assert [path.name for path in Path().iterdir()] == ["pairs.jsonl"], others
     assert "needs a model" in refused(

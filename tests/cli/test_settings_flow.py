@@ -44,7 +44,7 @@ def test_a_flag_is_kept_and_inherited(finished: Path) -> None:
 
 def test_a_ridge_is_a_setting_of_the_method(finished: Path) -> None:
     done(*on(finished, "select", iteration=2), "--force", "--ridge", "7")
-    assert manifest(finished, 2, "select")["settings"]["select.activedpo.ridge"] == 7
+    assert manifest(finished, 2, "select")["settings"]["select.methods.activedpo.ridge"] == 7
     assert re.search(r"activedpo:\s+ridge: 7", (finished / "config.yaml").read_text())
     assert "up to date" in done(*on(finished, "select", iteration=2)).stderr
 
@@ -53,16 +53,16 @@ def test_a_flag_the_method_does_not_use_warns(finished: Path) -> None:
     result = done(*on(finished, "select", iteration=2), "--force", "--method", "random", "--ridge", "7")
     assert "warning: --ridge is ignored" in result.stderr
     assert "ridge: 7" not in (finished / "config.yaml").read_text()
-    result = done(*on(finished, "select", iteration=2), "--set", "select.activedpo.ridge=0")
-    assert "`select.activedpo.ridge` is not used: the method is `random`" in result.stderr
+    result = done(*on(finished, "select", iteration=2), "--set", "select.methods.activedpo.ridge=0")
+    assert "`select.methods.activedpo.ridge` is not used: the method is `random`" in result.stderr
 
 
 def test_an_unknown_setting_of_a_method_is_told_with_those_there_are(finished: Path) -> None:
     words = on(finished, "select", iteration=2)
-    said = refused(2, *words, "--force", "--method", "aplp", "--set", "select.aplp.over-generat=3")
-    assert "select.aplp.over_generat  unknown setting — did you mean `over_generate`?" in said
-    assert "known: select.aplp.over_generate" in said
-    said = refused(2, *words, "--force", "--method", "k-center", "--set", "select.k-center.ridge=3")
+    said = refused(2, *words, "--force", "--method", "aplp", "--set", "select.methods.aplp.over-generat=3")
+    assert "select.methods.aplp.over_generat  unknown setting — did you mean `over_generate`?" in said
+    assert "known: select.methods.aplp.over_generate" in said
+    said = refused(2, *words, "--force", "--method", "k-center", "--set", "select.methods.k-center.ridge=3")
     assert "method `k-center` are wrong: it has none" in said
 
 

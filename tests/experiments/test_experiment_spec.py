@@ -38,7 +38,7 @@ def test_a_list_of_methods_is_short_for_arms(tmp_path: Path) -> None:
 
 
 def test_every_arm_meets_every_point_of_the_grid(tmp_path: Path) -> None:
-    grid = {"select.activedpo.ridge": [0.1, 1], "featurize.proj_dim": [64, 128]}
+    grid = {"select.methods.activedpo.ridge": [0.1, 1], "featurize.proj_dim": [64, 128]}
     spec = read(tmp_path, arms=["activedpo"], grid=grid, settings={"select.budget": 5})
     found = arms_of(spec)
     assert list(found) == [f"activedpo+ridge={ridge}+proj_dim={dim}" for ridge in ("0.1", "1") for dim in (64, 128)]
@@ -50,7 +50,7 @@ def test_every_arm_meets_every_point_of_the_grid(tmp_path: Path) -> None:
     assert found["activedpo+ridge=1+proj_dim=64"] == {
         "select.budget": 5,
         "select.method": "activedpo",
-        "select.activedpo.ridge": 1,
+        "select.methods.activedpo.ridge": 1,
         "featurize.proj_dim": 64,
     }
     for job in ExperimentFolder(Path("runs/x"), spec).jobs():

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.pairs.normalisation import unit_rows
+from activedpo_cli.pairs.pair_features import unit_rows
 
 
 def test_three_four_five() -> None:

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.progress import SilentProgress
-from activedpo_cli.select.from_files import candidate_checks, pair_list, standalone
-from activedpo_cli.select.from_files.standalone import StandaloneRequest, do_standalone
+from activedpo_cli.select.from_files import candidate_files, command, pair_list
+from activedpo_cli.select.from_files.command import FilesRequest, do_files_choice
 
 
 class Recorded(SilentProgress):
@@ -38,9 +38,9 @@ class Recorded(SilentProgress):
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(candidate_checks, "NUMBERS_READ_AT_ONCE", 100)
+    monkeypatch.setattr(candidate_files, "NUMBERS_READ_AT_ONCE", 100)
     monkeypatch.setattr(pair_list, "LINES_SAID_AT_ONCE", 10)
-    monkeypatch.setattr(standalone, "MEGABYTE", 100)
+    monkeypatch.setattr(command, "MEGABYTE", 100)
     monkeypatch.setattr("activedpo_cli.base.digests.BYTES_AT_ONCE", 250)
     save_file({"features": torch.randn(300, 8, generator=torch.Generator().manual_seed(0))}, "F.safetensors")
     lines = [json.dumps({"pair_id": n, "response_a": n, "response_b": n + 1}) for n in range(45)]
@@ -48,14 +48,14 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def request(pairs: str = "P.jsonl") -> StandaloneRequest:
+def request(pairs: str = "P.jsonl") -> FilesRequest:
     given = {"select.budget": 3}
-    return StandaloneRequest(Path("F.safetensors"), Path(pairs), None, Path("O.jsonl"), given, None, 10**9, False)
+    return FilesRequest(Path("F.safetensors"), Path(pairs), None, Path("O.jsonl"), given, 10**9, False)
 
 
 def test_identifying_checking_and_reading_are_shown(files: Path) -> None:
     progress = Recorded()
-    do_standalone(request(), progress)
+    do_files_choice(request(), progress)
     assert not progress.running
     assert {label: (total, unit) for label, (total, unit, _) in progress.bars.items()} == {
         "identifying F.safetensors": (-(-Path("F.safetensors").stat().st_size // 100), "MB"),
@@ -73,7 +73,7 @@ def test_a_bar_ends_where_its_work_fails(files: Path) -> None:
     Path("P.jsonl").write_text('{"pair_id": 1, "response_a": 0, "response_b": 999}\n')
     progress = Recorded()
     with pytest.raises(InvalidDataError, match="999"):
-        do_standalone(request(), progress)
+        do_files_choice(request(), progress)
     assert "reading P.jsonl" in progress.bars
     assert not progress.running
 
@@ -81,7 +81,7 @@ def test_a_bar_ends_where_its_work_fails(files: Path) -> None:
 def test_packed_pairs_are_read_without_a_bar(files: Path) -> None:
     Path("P.jsonl.gz").write_bytes(gzip.compress(Path("P.jsonl").read_bytes()))
     progress = Recorded()
-    assert do_standalone(request("P.jsonl.gz"), progress).summary["candidates"] == 45
+    assert do_files_choice(request("P.jsonl.gz"), progress).summary["candidates"] == 45
     assert "reading P.jsonl.gz" not in progress.bars
 
 

@@ -3,12 +3,12 @@ import itertools
 import pytest
 import torch
 
-from activedpo_cli.pairs.normalisation import unit_rows
+from activedpo_cli.pairs.pair_features import unit_rows
 from activedpo_cli.select.methods import activedpo
 from activedpo_cli.select.methods.base import Candidates, Labelled
 
 
-def random_candidates(*, normalise_pairs: bool = False, prompts: int = 10, labelled: int = 4) -> Candidates:
+def random_candidates(*, normalise: str = "none", prompts: int = 10, labelled: int = 4) -> Candidates:
     """Two responses a prompt with unit features in six dimensions, float32 as they are stored."""
     generator = torch.Generator().manual_seed(5)
     features = unit_rows(torch.randn(2 * prompts, 6, generator=generator))
@@ -18,6 +18,7 @@ def random_candidates(*, normalise_pairs: bool = False, prompts: int = 10, label
         row_b=rows + 1,
         preferred=torch.ones(labelled, dtype=torch.int64),
         features=torch.randn(2 * labelled, 6, generator=generator),
+        normalise=normalise,
     )
     return Candidates(
         row_a=2 * torch.arange(prompts),
@@ -25,7 +26,7 @@ def random_candidates(*, normalise_pairs: bool = False, prompts: int = 10, label
         prompt_index=torch.arange(prompts),
         features=features,
         labelled=earlier,
-        normalise_pairs=normalise_pairs,
+        normalise=normalise,
     )
 
 
@@ -63,7 +64,7 @@ def test_a_batch_does_not_repeat_itself() -> None:
 
 def test_normalised_differences_all_tie_at_first_and_the_seed_decides() -> None:
     """‖φ‖² / λ = 1 / 0.1 for every candidate: over seeds each one has to come first now and then."""
-    candidates = random_candidates(normalise_pairs=True, labelled=0)
+    candidates = random_candidates(normalise="pair", labelled=0)
     firsts = []
     for seed in range(100):
         chosen = activedpo.choose(candidates, 1, activedpo.Settings(), torch.Generator().manual_seed(seed))

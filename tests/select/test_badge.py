@@ -12,7 +12,8 @@ def clusters() -> Candidates:
     centres = torch.eye(3)[torch.tensor([0] * 20 + [1] * 5 + [2] * 5)] * 100
     signs = torch.tensor([1.0, -1.0]).repeat(15)[:, None]
     features = torch.cat([centres * signs + 0.01 * torch.randn(30, 3, generator=seeded(1)), torch.zeros(30, 3)])
-    return Candidates(torch.arange(30), torch.arange(30) + 30, torch.arange(30), features=features)
+    rows = torch.arange(30)
+    return Candidates(row_a=rows, row_b=rows + 30, prompt_index=rows, features=features)
 
 
 def test_three_draws_find_three_clusters() -> None:

@@ -6,7 +6,7 @@ import torch
 from random_pool import random_pool, seeded
 
 from activedpo_cli.select.methods import bald
-from activedpo_cli.select.scores.prompt_entropy import prompt_entropies
+from activedpo_cli.select.scores.entropy import prompt_entropies
 
 
 def exact_bald(spread: float) -> float:

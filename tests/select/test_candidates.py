@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 import torch
 
+from activedpo_cli.pairs.pair_features import pair_features
 from activedpo_cli.select.methods.base import (
     Candidates,
     Labelled,
     capacity,
     check_budget,
-    difference_features,
     take_in_order,
 )
 
@@ -28,16 +28,38 @@ def test_pair_features_are_differences_of_rows() -> None:
 
 
 def test_pair_features_of_unit_norm() -> None:
-    normalised = candidates(features=FEATURES, normalise_pairs=True).pair_features()
+    normalised = candidates(features=FEATURES, normalise="pair").pair_features()
     assert torch.allclose(normalised, torch.tensor([[0.6, 0.8], [0, 0], [0, 1]], dtype=torch.float64))
+
+
+def test_pair_features_of_normalised_responses() -> None:
+    """By hand: rows 0 and 2 become (0.6, 0.8), row 1 stays 0 and row 3, (3, 8), is divided by √73."""
+    table = candidates(features=FEATURES, normalise="response")
+    expected = torch.tensor([[0.6, 0.8], [0, 0], [3 / 73**0.5 - 0.6, 8 / 73**0.5 - 0.8]], dtype=torch.float64)
+    assert torch.allclose(table.pair_features(), expected)
+    assert torch.equal(table.pair_features(torch.tensor([2, 0])), table.pair_features()[[2, 0]])
+
+
+@pytest.mark.parametrize("normalise", ["none", "response", "pair"])
+def test_pair_features_computed_in_parts_are_those_computed_at_once(
+    normalise: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(30, 7, generator=generator)
+    rows = torch.randint(30, (2, 200), generator=generator)
+    whole = pair_features(features, *rows, normalise)
+    monkeypatch.setattr("activedpo_cli.pairs.pair_features.CHUNK_BYTES", 8 * 7 * 9)
+    assert torch.equal(pair_features(features, *rows, normalise), whole)
+    used = torch.nn.functional.normalize(features.double()) if normalise == "response" else features.double()
+    expected = used[rows[0]] - used[rows[1]]
+    torch.testing.assert_close(whole, torch.nn.functional.normalize(expected) if normalise == "pair" else expected)
 
 
 def test_float32_features_give_unit_norms_exact_enough_to_tie() -> None:
     """In float32 the norms would differ by 1e-7 and rounding would decide what is picked first."""
     features = torch.randn(200, 300, generator=torch.Generator().manual_seed(0))
     rows = torch.arange(100)
-    pair_features = difference_features(features, rows, rows + 100, normalise=True)
-    norms = torch.linalg.vector_norm(pair_features, dim=1)
+    norms = torch.linalg.vector_norm(pair_features(features, rows, rows + 100, "pair"), dim=1)
     assert (norms - 1).abs().max() < 1e-14
 
 
@@ -48,21 +70,21 @@ def labelled(**columns: Any) -> Labelled:
 
 def test_history_is_empty_where_nothing_is_labelled() -> None:
     assert candidates(features=FEATURES).history().shape == (0, 2)
-    assert candidates(hidden=FEATURES).labelled_hidden_differences().shape == (0, 2)
+    assert candidates(hidden=FEATURES).labelled_differences("hidden").shape == (0, 2)
 
 
 def test_history_is_normalised_as_the_candidates_are() -> None:
     earlier = labelled(features=FEATURES)
     assert candidates(features=FEATURES, labelled=earlier).history().tolist() == [[3, 4], [0, -4]]
-    normalised = candidates(features=FEATURES, labelled=earlier, normalise_pairs=True).history()
+    normalised = candidates(features=FEATURES, labelled=labelled(features=FEATURES, normalise="pair")).history()
     assert torch.allclose(normalised, torch.tensor([[0.6, 0.8], [0, -1]], dtype=torch.float64))
 
 
 def test_hidden_differences_keep_their_length() -> None:
     """Whatever `select.normalise` says, which is about gradients."""
-    table = candidates(hidden=FEATURES, labelled=labelled(hidden=FEATURES), normalise_pairs=True)
-    assert table.hidden_differences().tolist() == [[3, 4], [0, 0], [0, 4]]
-    assert table.labelled_hidden_differences().tolist() == [[3, 4], [0, -4]]
+    table = candidates(hidden=FEATURES, labelled=labelled(hidden=FEATURES), normalise="pair")
+    assert table.differences("hidden").tolist() == [[3, 4], [0, 0], [0, 4]]
+    assert table.labelled_differences("hidden").tolist() == [[3, 4], [0, -4]]
 
 
 def test_margins_of_labelled_pairs_are_their_own() -> None:
@@ -88,8 +110,8 @@ def test_margins_are_differences_of_implicit_rewards() -> None:
     [
         ("features", Candidates.pair_features),
         ("features", Candidates.history),
-        ("hidden", Candidates.hidden_differences),
-        ("hidden", Candidates.labelled_hidden_differences),
+        ("hidden", lambda table: table.differences("hidden")),
+        ("hidden", lambda table: table.labelled_differences("hidden")),
         ("logps", Candidates.margins),
     ],
 )

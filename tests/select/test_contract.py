@@ -1,8 +1,10 @@
 """What every acquisition method keeps; a new file in the folder is tested by being there."""
 
+import ast
+import json
 from dataclasses import fields, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.settings import Section
+from activedpo_cli.base.settings import Column, FeaturizeSettings, Section
 from activedpo_cli.select.methods.base import Candidates, Labelled, Selection
 
 
@@ -31,19 +33,20 @@ def make_candidates(prompts: int = 8, labelled: int = 0, *, pair: bool = False, 
         row_a=first + torch.tensor([0, 0, 1]).repeat(prompts),
         row_b=first + torch.tensor([1, 2, 2]).repeat(prompts),
         prompt_index=torch.arange(prompts).repeat_interleave(3),
-        labelled=make_labelled(labelled) if labelled else None,
-        normalise_pairs=pair,
+        labelled=make_labelled(labelled, pair=pair) if labelled else None,
+        normalise="pair" if pair else "none",
         **(random_columns(responses, generator) | {"texts": random_texts(responses, generator)} | columns),
     )
 
 
-def make_labelled(pairs: int) -> Labelled:
+def make_labelled(pairs: int, *, pair: bool = False) -> Labelled:
     """Pairs of responses of their own, with every answer there is."""
     rows = 2 * torch.arange(pairs)
     return Labelled(
         row_a=rows,
         row_b=rows + 1,
         preferred=torch.tensor([1, -1, 0]).repeat(pairs)[:pairs],
+        normalise="pair" if pair else "none",
         **random_columns(2 * pairs, torch.Generator().manual_seed(2)),
     )
 
@@ -134,6 +137,37 @@ def test_zeros_give_numbers(method: ModuleType, pair: bool) -> None:
     zeros |= {"ref_logps": torch.zeros(24), "mean_hidden": torch.zeros(24, 5), "scores": torch.zeros(24)}
     candidates = make_candidates(labelled=2, pair=pair, texts=("",) * 24, **zeros)
     assert_sound(choose(method, candidates, 24), candidates, 24)
+
+
+def test_what_a_method_offers_beside_is_for_records_and_people(method: ModuleType) -> None:
+    candidates, settings = make_candidates(labelled=3), method.Settings()
+    if hasattr(method, "describe"):
+        facts = method.describe(candidates, choose(method, candidates, 4), settings)
+        assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    if hasattr(method, "design"):
+        chosen = choose(method, candidates, 1)
+        norms = method.design(candidates.history(), settings).norms(candidates.pair_features())
+        assert float(chosen.scores[0]) == pytest.approx(float(norms.max()))
+    if hasattr(method, "note"):
+        for budget in (1, 24):
+            note = method.note(candidates, budget, settings)
+            assert note is None or not note.endswith(".")
+
+
+def test_every_column_is_described() -> None:
+    table = (discovery.ROOT.parent / "docs" / "artifacts.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` | float32 | responses" in table for name in get_args(Column))
+    help_text = FeaturizeSettings.model_fields["compute"].description or ""
+    assert all(name in help_text for name in get_args(Column))
+
+
+def test_nobody_names_a_method() -> None:
+    """What is particular to one is asked for from it; the default is named with the settings, and examples in help."""
+    names = set(discovery.available("acquisition"))
+    for module in ("select.step", "select.candidate_table", "select.method_settings", "run.why", "run.compare"):
+        path = discovery.ROOT / f"{module.replace('.', '/')}.py"
+        found = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not found & names, module
 
 
 def test_columns_not_needed_may_be_missing(method: ModuleType) -> None:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from activedpo_cli.select.scores.disagreement import answer_entropy, mutual_information
+from activedpo_cli.select.scores.entropy import answer_entropy, mutual_information
 
 
 def entropy(p: float) -> float:

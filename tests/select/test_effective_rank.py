@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.select.design.effective_rank import effective_rank
+from activedpo_cli.select.scores.batch import effective_rank
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from activedpo_cli.select.design.coverage import Coverage
-from activedpo_cli.select.design.design_matrix import design_matrix, pair_uncertainty
+from activedpo_cli.select.design.design import Design, design_matrix, pair_uncertainty
 from activedpo_cli.select.design.greedy import greedy_uncertainty
 
 
@@ -134,8 +133,8 @@ def test_each_pick_is_the_best_by_an_inverse_from_scratch(
     features, history, ridge, budget = problem
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("activedpo_cli.select.design.greedy.POOL", pool)
-        patch.setattr("activedpo_cli.select.design.pooled_greedy.AT_FIRST", at_first)
-        patch.setattr("activedpo_cli.select.design.pooled_greedy.AT_A_TIME", most)
+        patch.setattr("activedpo_cli.select.design.greedy.AT_FIRST", at_first)
+        patch.setattr("activedpo_cli.select.design.greedy.AT_A_TIME", most)
         patch.setattr("activedpo_cli.select.design.exact_basis.FEWEST_ENTERING", entering)
         rows, scores = greedy_uncertainty(features, history, ridge, budget, torch.arange(len(features)))
     assert len(set(rows.tolist())) == budget
@@ -199,14 +198,14 @@ def test_what_a_pick_costs_does_not_grow_with_the_picks(monkeypatch: pytest.Monk
 def test_few_pairs_are_looked_at_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exact look costs a product with all that is covered, so a pick needs it for those that may be the best alone."""
     looked_at = 0
-    left_of = Coverage.left_of
+    left_of = Design.left_of
 
-    def counted(self: Coverage, features: Tensor) -> Tensor:
+    def counted(self: Design, features: Tensor) -> Tensor:
         nonlocal looked_at
         looked_at += len(features)
         return left_of(self, features)
 
-    monkeypatch.setattr(Coverage, "left_of", counted)
+    monkeypatch.setattr(Design, "left_of", counted)
     features, history = random_features(500, 120, 0), random_features(100, 120, 1)
     greedy_uncertainty(features, history, 1e-7, 30, torch.arange(500))
     assert 30 <= looked_at <= 30 * 8

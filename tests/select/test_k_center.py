@@ -21,7 +21,7 @@ def coverage(pool: Candidates, rows: list[int]) -> float:
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("labelled", [0, 6])
 def test_each_pick_is_the_worst_covered_pair(labelled: int, pair: bool) -> None:
-    pool = random_pool(labelled=labelled, normalise_pairs=pair)
+    pool = random_pool(labelled=labelled, normalise="pair" if pair else "none")
     found = k_center.choose(pool, 12, SETTINGS, seeded())
     rows, scores = found.rows.tolist(), found.scores.tolist()
     for count in range(0 if labelled else 1, 12):

@@ -23,7 +23,7 @@ def test_it_is_activedpo_for_a_large_ridge() -> None:
 
 def test_unit_differences_tie_and_rounding_does_not_choose() -> None:
     """Norms of 1 ± 1e-16: over 100 seeds nearly every one of 12 pairs comes first, and no pair more than half the time."""
-    pool = random_pool(prompts=2, normalise_pairs=True)
+    pool = random_pool(prompts=2, normalise="pair")
     firsts = [int(largest_norm.choose(pool, 1, largest_norm.Settings(), seeded(seed)).rows[0]) for seed in range(100)]
     assert len(set(firsts)) >= 10
     assert max(map(firsts.count, firsts)) < 50

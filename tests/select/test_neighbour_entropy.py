@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from activedpo_cli.select.scores.neighbour_entropy import neighbour_distances, neighbour_entropy, standardised_columns
+from activedpo_cli.select.scores.entropy import neighbour_distances, neighbour_entropy, standardised_columns
 
 
 def test_columns_have_mean_zero_and_deviation_one() -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from activedpo_cli.select.design.open_rows import OpenRows
+from activedpo_cli.select.scores.ranking import OpenRows
 
 
 def test_a_taken_row_closes() -> None:

@@ -9,8 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from activedpo_cli.select.design.greedy import greedy_uncertainty
-from activedpo_cli.select.design.pooled_greedy import Pick, PoolSize, UnrepeatableError, pooled_greedy
+from activedpo_cli.select.design.greedy import (
+    Pick,
+    PoolSize,
+    UnrepeatableError,
+    greedy_uncertainty,
+    pooled_greedy,
+)
 
 
 class Counted:

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from activedpo_cli.select.scores.prompt_entropy import prompt_entropies
+from activedpo_cli.select.scores.entropy import prompt_entropies
 
 
 def test_each_prompt_has_the_mean_of_its_own_responses() -> None:

@@ -15,7 +15,7 @@ from activedpo_cli.statistics.reward_head import predicted_gaps
 
 def honest_gaps(pool: Candidates, l2: float) -> Any:
     """|z·w| with w by plain gradient descent on the Bradley–Terry loss."""
-    z, x = (np.array(t) for t in (pool.mean_hidden_differences(), pool.labelled_mean_hidden_differences()))
+    z, x = (np.array(t) for t in (pool.differences("mean_hidden"), pool.labelled_differences("mean_hidden")))
     assert pool.labelled is not None
     scale = np.sqrt((z**2).sum(axis=1).mean())
     targets = (np.array(pool.labelled.preferred) + 1) / 2
@@ -50,7 +50,7 @@ def test_labels_decide_and_their_sides_do_not() -> None:
 
 def test_the_norm_decides_before_the_first_label() -> None:
     pool = random_pool(labelled=0)
-    norms = pool.mean_hidden_differences().norm(dim=1)
+    norms = pool.differences("mean_hidden").norm(dim=1)
     for settings in (reward_gap.Settings(), reward_gap.Settings(expected=True), reward_gap.Settings(norm_weight=1)):
         assert (
             reward_gap.choose(pool, 9, settings, seeded()).rows.tolist() == norms.argsort(descending=True)[:9].tolist()
@@ -68,7 +68,7 @@ def test_the_sum_is_of_values_in_units_of_their_spread() -> None:
 
     for method, norms in (
         (gap_and_norm, pool.pair_features().norm(dim=1)),
-        (reward_gap, pool.mean_hidden_differences().norm(dim=1)),
+        (reward_gap, pool.differences("mean_hidden").norm(dim=1)),
     ):
         expected = units(gaps) + 0.7 * units(np.array(norms) ** 2)
         found = method.choose(pool, 8, method.Settings(norm_weight=0.7), seeded())
@@ -79,7 +79,7 @@ def test_the_expected_gain_is_the_change_of_the_pools_reward() -> None:
     """By a finite step, where log-probabilities are linear in a parameter."""
     pool = random_pool(labelled=12)
     assert pool.labelled is not None
-    z, x = pool.mean_hidden_differences(), pool.labelled_mean_hidden_differences()
+    z, x = pool.differences("mean_hidden"), pool.labelled_differences("mean_hidden")
     gaps = predicted_gaps(z, x, pool.labelled.preferred, 1.0).mean
     phi = pool.pair_features()
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from activedpo_cli.select.scores.similarity import absolute_cosines, absolute_cosines_to
+from activedpo_cli.select.scores.batch import absolute_cosines, absolute_cosines_to
 
 
 def test_angles_known_by_hand() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from random_pool import random_pool, seeded
@@ -25,6 +27,6 @@ def test_it_is_the_opposite_of_certainty() -> None:
 
 def test_sides_do_not_matter() -> None:
     pool = random_pool()
-    turned = type(pool)(pool.row_b, pool.row_a, pool.prompt_index, logps=pool.logps, ref_logps=pool.ref_logps)
+    turned = replace(pool, row_a=pool.row_b, row_b=pool.row_a)
     rows = [small_margin.choose(c, 9, small_margin.Settings(), seeded()).rows for c in (pool, turned)]
     assert torch.equal(*rows)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.select.scores.text_distance import text_distance
+from activedpo_cli.select.methods.dissimilar import text_distance
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ SOME_SETTINGS = st.fixed_dictionaries(
         "generate.responses": st.none() | PLAIN,
         "adapter.target_modules": st.just("all-linear") | st.lists(st.sampled_from(["a", "b.c", "d"]), min_size=1),
         "select.max_per_prompt": st.none() | st.integers(1, 100),
-        "select.activedpo.ridge": st.floats(1e-9, 1e9),
+        "select.methods.activedpo.ridge": st.floats(1e-9, 1e9),
         "train.learning_rate": st.floats(1e-12, 1.0),
     },
 )

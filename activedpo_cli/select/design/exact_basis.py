@@ -1,4 +1,4 @@
-"""V within the span of what is covered, in an orthonormal basis: exact looks, in which nothing cancels."""
+"""V within the span of what is covered, in an orthonormal basis, where nothing cancels when what is left is computed."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ NEGLIGIBLE = 1e-13
 """A part of a vector this short, relatively, is rounding."""
 
 MOSTLY = 1e-2
-"""Of ‖φ‖², what lies outside of what is covered: from this on it is a difference of squares, good to 1e-13."""
+"""Where at least this share of ‖φ‖² lies outside of what is covered, a difference of squares gives it to 1e-13."""
 
 FEWEST_ENTERING = 32
-"""Picks that enter R at a time; more where R is large, of whose rows and columns that costs the third power."""
+"""How many picks enter R at a time; where R is large it is more, since entering costs the third power of R's size."""
 
 
 class ExactBasis:
@@ -100,7 +100,7 @@ class ExactBasis:
         whole = torch.linalg.vector_norm(features, dim=1).square()
         squared = whole - torch.linalg.vector_norm(inside, dim=1).square()
         mostly_covered = squared < MOSTLY * whole
-        if mostly_covered.any():  # else the difference has its digits, at a quarter of the price
+        if mostly_covered.any():  # for the others the difference of squares has its digits, at a quarter of the price
             again, outside = _split_twice(features[mostly_covered], basis)
             inside[mostly_covered] = again
             squared[mostly_covered] = torch.linalg.vector_norm(outside, dim=1).square()
@@ -148,7 +148,8 @@ class ExactBasis:
         self._triangle = torch.linalg.qr(stacked, mode="r").R.contiguous()
         self._entered = self.picks
         self._factors = None
-        if self._basis is not None and self._rank == self._basis.shape[1]:  # coordinates gain nothing any more
+        if self._basis is not None and self._rank == self._basis.shape[1]:
+            # A basis of all directions would only turn the coordinates, at the cost of a product.
             self._triangle = torch.linalg.qr(self._triangle @ self._basis, mode="r").R.contiguous()
             self._basis = None
 

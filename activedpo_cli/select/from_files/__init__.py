@@ -1,1 +1,1 @@
-"""A choice among features and pairs of the user's own files, without a run."""
+"""`select --features`: a choice among the user's own features and pairs, without a run; `command` is the entrance."""

@@ -1,37 +1,24 @@
-"""Candidates in files of the user's own, checked, and the choice among them: in memory, or streamed where they are many."""
+"""Candidates in files of the user's own, and what can be wrong with features and pairs although their files are whole."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.progress import Progress, shown
-from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tensor_rows import TensorRows
-from activedpo_cli.select.from_files.candidate_checks import (
-    check_labelled,
-    check_used_responses,
-    warn_of_empty_picks,
-    warn_of_repeated_pairs,
-)
 from activedpo_cli.select.from_files.pair_list import PairList, read_pairs
-from activedpo_cli.select.from_files.pick_log import PickLog
-from activedpo_cli.select.from_files.watched_rows import WatchedRows
-from activedpo_cli.select.step import method_settings
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-    from activedpo_cli.select.design.pair_rows import DifferenceRows
-    from activedpo_cli.select.design.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize
-    from activedpo_cli.select.methods.base import Candidates
-
-SECONDS_BETWEEN_WRITES = 1.0
-"""Of picks in memory, which come faster than a disk can keep each; in passes each is worth keeping at once."""
+NUMBERS_READ_AT_ONCE = 2**22
+LARGEST = 1e150
+"""The squares of larger numbers, or their sums, overflow in float64."""
+LONGEST_UNIT_DIFFERENCE = 2.01
+"""How far two rows at unit norm can be apart: 2, and what half precision makes of it."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +29,10 @@ class CandidateFiles:
     labelled: "Tensor"
     pairs: PairList
 
-    def bytes_in_memory(self, normalise: str) -> int:
-        """What a choice in memory takes: the features; φ in float64 twice; and those of one side, as they are gathered."""
+    def bytes_in_memory(self) -> int:
+        """What a choice in memory takes: the features as they are stored, and φ in float64, for the pool once more."""
         count, proj_dim = self.responses.shape
-        stored = self.responses.bytes_per_number
-        gathered = max(stored, 4) if normalise == "response" else stored
-        per_response = stored + (8 if normalise == "response" else 0)
-        per_pair = 16 + (gathered if gathered < 8 else 0)
-        return proj_dim * (per_response * count + per_pair * len(self.pairs))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Rows of the pairs with their scores, best first; where they were streamed, how often all pairs were read.
-
-    `pairs_read` counts those passes and what was read beside them.
-    """
-
-    picks: list[tuple[int, float]]
-    passes: int | None = None
-    pairs_read: int | None = None
+        return proj_dim * (self.responses.bytes_per_number * count + 16 * len(self.pairs))
 
 
 def read_candidate_files(
@@ -69,7 +40,7 @@ def read_candidate_files(
 ) -> CandidateFiles:
     """The three files; raises InvalidDataError, naming the file and what is wrong in it.
 
-    Features are not looked at where the method does not need them.
+    Features are looked at only where the method needs them. Warns of pairs that are there twice.
     """
     import torch
 
@@ -86,11 +57,11 @@ def read_candidate_files(
                 f"{features} has {proj_dim}"
             )
         labelled = rows.read(0, rows.shape[0]).double()
-        check_labelled(labelled, labelled_pairs, config.select.normalise, progress)
+        _check_labelled(labelled, labelled_pairs, config.select.normalise, progress)
     listed = read_pairs(pairs, responses.shape[0], progress)
-    warn_of_repeated_pairs(listed, progress)
-    if _needs_features(config):
-        check_used_responses(responses, listed, config.select.normalise, progress)
+    _warn_of_repeated_pairs(listed, progress)
+    if needs_features(config):
+        _check_used_responses(responses, listed, config.select.normalise, progress)
     return CandidateFiles(responses, labelled, listed)
 
 
@@ -108,170 +79,67 @@ def check_budget(config: Config, table: CandidateFiles, path: Path) -> None:
         )
 
 
-def choose(config: Config, table: CandidateFiles, memory: int, log: PickLog, progress: Progress) -> Choice:
-    """The pairs that the configured method picks; where all take more than `memory` bytes, in passes if it knows how.
-
-    Raises InvalidDataError with what the method says against the pairs.
-    """
-    try:
-        if not _needs_features(config):
-            return _choose_at_once(config, table, progress)
-        size = table.bytes_in_memory(config.select.normalise)
-        if hasattr(_method(config), "choose_streamed"):
-            choice = _choose_resumably(config, table, None if size <= memory else memory, log, progress)
-        else:
-            if size > memory:
-                said = f"method `{config.select.method}` holds all pairs in memory, whatever --memory says"
-                progress.warn(f"{said}: about {size / 1e9:.2g} GB")
-            choice = _choose_at_once(config, table, progress)
-    except ValueError as error:
-        raise InvalidDataError(f"method `{config.select.method}` can not choose among these pairs: {error}") from error
-    warn_of_empty_picks(_differences(config, table), [row for row, _ in choice.picks], progress)
-    return choice
+def needs_features(config: Config) -> bool:
+    """Whether the method looks at features at all."""
+    return "features" in discovery.declared_needs("acquisition", config.select.method)
 
 
-def _method(config: Config) -> Any:
-    return discovery.load("acquisition", config.select.method)
+def _check_used_responses(responses: TensorRows, pairs: PairList, normalise: str, progress: Progress) -> None:
+    """Raise InvalidDataError for a response that a pair uses and that is not finite, or too large to be squared."""
+    import torch
+
+    used = torch.cat([pairs.row_a, pairs.row_b]).unique()
+    step = max(1, NUMBERS_READ_AT_ONCE // responses.shape[1])
+    with shown(progress, f"checking {responses.path.name}", len(used), "responses") as advance:
+        for rows in used.split(step):
+            bad = _first_bad(responses.take(rows), normalise == "none")
+            if bad is not None:
+                place, said = bad
+                raise InvalidDataError(
+                    f"row {int(rows[place])} of `features` of {responses.path} {said}",
+                    hint="leave the pairs with that response out, or mend it",
+                )
+            advance(len(rows))
 
 
-def _needs_features(config: Config) -> bool:
-    return "features" in _method(config).NEEDS
+def _check_labelled(labelled: "Tensor", path: object, normalise: str, progress: Progress) -> None:
+    """The same for φ of labelled pairs; warns where they are no differences of responses at unit norm, and should be."""
+    import torch
 
-
-def _differences(config: Config, table: CandidateFiles) -> "DifferenceRows":
-    from activedpo_cli.select.design.pair_rows import DifferenceRows
-
-    return DifferenceRows(table.responses, table.pairs.row_a, table.pairs.row_b, config.select.normalise)
-
-
-def _choose_at_once(config: Config, table: CandidateFiles, progress: Progress) -> Choice:
-    """By a method that has to see everything, and begins anew when it was interrupted."""
-    candidates = _in_memory(config, table)
-    how = config.select
-    with shown(progress, f"choosing by {how.method}", how.budget, "picks") as advance:
-        chosen = _method(config).choose(
-            candidates, how.budget, method_settings(config), _generator(config), how.max_per_prompt
+    name = f"`pair_features` of {path}"
+    bad = _first_bad(labelled, normalise != "pair")
+    if bad is not None:
+        raise InvalidDataError(f"row {bad[0]} of {name} {bad[1]}", hint="leave that pair out, or mend it")
+    lengths = torch.linalg.vector_norm(labelled, dim=1)
+    if normalise == "response" and len(lengths) and lengths.max() > LONGEST_UNIT_DIFFERENCE:
+        row = int(lengths.argmax())
+        progress.warn(
+            f"row {row} of {name} has the length {float(lengths[row]):.4g}, and two responses at unit norm differ by 2 at "
+            "most: under select.normalise=response it should hold differences of normalised responses"
         )
-        advance(how.budget)
-    return Choice(list(zip(chosen.rows.tolist(), chosen.scores.tolist(), strict=True)))
 
 
-def _in_memory(config: Config, table: CandidateFiles) -> "Candidates":
+def _warn_of_repeated_pairs(pairs: PairList, progress: Progress) -> None:
+    """The same two responses, in either order, under several names: each can be picked."""
     import torch
 
-    from activedpo_cli.select.methods.base import Candidates, Labelled
-
-    pairs, labelled, count = table.pairs, table.labelled, len(table.labelled)
-    history = Labelled(
-        row_a=torch.arange(count),
-        row_b=torch.full((count,), count),  # a row of zeros: φ itself is what is known
-        preferred=torch.zeros(count, dtype=torch.int64),
-        features=torch.cat([labelled, labelled.new_zeros(1, labelled.shape[1])]),
-    )
-    return Candidates(
-        row_a=pairs.row_a,
-        row_b=pairs.row_b,
-        prompt_index=torch.arange(len(pairs)) if pairs.prompt_index is None else pairs.prompt_index,
-        features=_features(config, table) if _needs_features(config) else None,
-        labelled=history if count else None,
-        normalise_pairs=config.select.normalise == "pair",
-    )
+    smaller, larger = torch.minimum(pairs.row_a, pairs.row_b), torch.maximum(pairs.row_a, pairs.row_b)
+    repeated = len(pairs) - len((smaller * (int(larger.max()) + 1) + larger).unique())
+    if repeated:
+        count = "1 pair has" if repeated == 1 else f"{repeated} pairs have"
+        progress.warn(f"{count} the two responses of another pair, and could be picked beside it")
 
 
-def _features(config: Config, table: CandidateFiles) -> "Tensor":
-    """Of all responses, normalised if they are to be."""
-    from activedpo_cli.select.design.pair_rows import normalised_responses
-
-    return normalised_responses(table.responses.read(0, table.responses.shape[0]), config.select.normalise)
-
-
-def _choose_resumably(
-    config: Config, table: CandidateFiles, memory: int | None, log: PickLog, progress: Progress
-) -> Choice:
-    """By a method that can be interrupted; in `memory` bytes, or with all pairs held where that is None."""
-    from activedpo_cli.select.design.pooled_greedy import UnrepeatableError
-
-    log.seconds = SECONDS_BETWEEN_WRITES if memory is None else 0.0
-    picked = log.picks()
-    if picked:
-        progress.note(f"goes on after {len(picked)} picks of an interrupted choice")
-    choose_from = _choose_held if memory is None else _choose_streamed
-    try:
-        return choose_from(config, table, memory or 0, picked, log, progress)
-    except UnrepeatableError as error:
-        progress.warn(f"{log.path} does not fit these pairs, and the choice begins anew: {error}")
-        log.remove()
-    return choose_from(config, table, memory or 0, [], log, progress)
-
-
-def _choose_held(
-    config: Config, table: CandidateFiles, memory: int, picked: "list[Pick]", log: PickLog, progress: Progress
-) -> Choice:
-    from activedpo_cli.pairs.pair_features import difference_features
-    from activedpo_cli.select.design.greedy import RowsInMemory, pool_in_memory
-
-    how, pairs = config.select, table.pairs
-    features = difference_features(
-        _features(config, table), pairs.row_a, pairs.row_b, normalise=how.normalise == "pair"
-    )
-    progress.start(f"choosing by {how.method}", how.budget, "picks", done=len(picked))
-    try:
-
-        def keep(pick: "Pick") -> None:
-            log.add(pick)
-            progress.advance()
-
-        chosen = _call(config, table, RowsInMemory(features), pool_in_memory(*features.shape), picked, keep)
-    finally:
-        progress.stop()
-    return Choice(list(zip(chosen.rows, chosen.scores, strict=True)))
-
-
-def _choose_streamed(
-    config: Config, table: CandidateFiles, memory: int, picked: "list[Pick]", log: PickLog, progress: Progress
-) -> Choice:
-    from activedpo_cli.select.design.pooled_greedy import PoolSize
-
-    rows = WatchedRows(_differences(config, table), config.select.budget, len(picked), progress)
-
-    def keep(pick: "Pick") -> None:
-        log.add(pick)
-        rows.picked += 1
-
-    try:
-        chosen = _call(config, table, rows, PoolSize.within(memory, *rows.shape), picked, keep)
-    finally:
-        rows.end_pass()
-    return Choice(list(zip(chosen.rows, chosen.scores, strict=True)), chosen.passes, rows.pairs_read)
-
-
-def _call(
-    config: Config,
-    table: CandidateFiles,
-    rows: "PairRows",
-    pool: "PoolSize",
-    picked: "list[Pick]",
-    keep: "Callable[[Pick], None]",
-) -> "PooledChoice":
-    from activedpo_cli.pairs.normalisation import unit_rows
-
-    how = config.select
-    found: PooledChoice = _method(config).choose_streamed(
-        rows,
-        unit_rows(table.labelled) if how.normalise == "pair" else table.labelled,
-        how.budget,
-        method_settings(config),
-        _generator(config),
-        pool,
-        prompt_index=table.pairs.prompt_index,
-        max_per_prompt=how.max_per_prompt,
-        picked=picked,
-        after_pick=keep,
-    )
-    return found
-
-
-def _generator(config: Config) -> "torch.Generator":
+def _first_bad(features: "Tensor", is_squared: bool) -> tuple[int, str] | None:
+    """The first row that can not be used, and what is wrong with it."""
     import torch
 
-    return torch.Generator().manual_seed(derive_seed(config.seed, "select", "files"))
+    bad = (~features.isfinite()).any(dim=1).nonzero().flatten()
+    if len(bad):
+        return int(bad[0]), "is not finite"
+    if is_squared and features.dtype == torch.float64:
+        large = (features.abs() > LARGEST).any(dim=1).nonzero().flatten()
+        if len(large):
+            row = int(large[0])
+            return row, f"holds {float(features[row].abs().max()):.3g}, whose square is too large for float64"
+    return None

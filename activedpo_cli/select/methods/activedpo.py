@@ -9,14 +9,24 @@ d pairs are covered.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from activedpo_cli.base.settings import Positive, Section, setting
 from activedpo_cli.base.shapes import Float, Int
-from activedpo_cli.select.design.greedy import greedy_uncertainty
-from activedpo_cli.select.design.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize, ignore_pick, pooled_greedy
+from activedpo_cli.pairs.pair_features import Rows
+from activedpo_cli.select.design.design import Design
+from activedpo_cli.select.design.greedy import (
+    Pick,
+    PooledChoice,
+    PoolSize,
+    greedy_uncertainty,
+    ignore_pick,
+    pooled_greedy,
+)
 from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, seeded_order
 
 NEEDS: tuple[str, ...] = ("features",)
@@ -49,8 +59,22 @@ def choose(
     return Selection(rows=rows, scores=scores)
 
 
+def design(labelled_pair_features: Float[Tensor, "labelled proj_dim"], settings: Settings) -> Design:
+    """V of pairs by which a choice with these settings begins."""
+    return Design(labelled_pair_features, settings.ridge)
+
+
+def describe(candidates: Candidates, chosen: Selection, settings: Settings) -> dict[str, Any]:
+    """What λ and the batch did to V, with which the batch ends."""
+    in_v = torch.cat([candidates.history(), candidates.pair_features(chosen.rows)])
+    found = asdict(design(in_v, settings).diagnostics())
+    first, last = float(chosen.scores[0]), float(chosen.scores[-1])
+    shares = {"last_to_first": last / first if first else None}
+    return {"design": {"ridge": settings.ridge, "pairs": len(in_v), **found, **shares}}
+
+
 def choose_streamed(
-    pairs: PairRows,
+    pairs: Rows,
     labelled_pair_features: Float[Tensor, "labelled proj_dim"],
     budget: int,
     settings: Settings,

@@ -39,8 +39,8 @@ def choose(
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
     rows, scores = greedy_uncertainty(
-        _weighted(candidates.hidden_differences(), candidates.margins(), candidates.beta),
-        _weighted(candidates.labelled_hidden_differences(), candidates.labelled_margins(), candidates.beta),
+        _weighted(candidates.differences("hidden"), candidates.margins(), candidates.beta),
+        _weighted(candidates.labelled_differences("hidden"), candidates.labelled_margins(), candidates.beta),
         settings.ridge,
         budget,
         priority=seeded_order(len(candidates), generator),

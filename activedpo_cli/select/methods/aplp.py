@@ -51,6 +51,17 @@ def choose(
     return Selection(rows=rows, scores=certainty[rows])
 
 
+def note(candidates: Candidates, budget: int, settings: Settings) -> str | None:
+    """Says where entropy decides nothing."""
+    batches, pairs = settings.over_generate, len(candidates)
+    if batches * budget < pairs:
+        return None
+    return (
+        f"keeps all prompts, since {batches} batches of {budget} are no fewer than the {pairs} candidates: only the second "
+        "of its scores decides, that of `aplp-certainty`"
+    )
+
+
 def _of_undecided_prompts(
     candidates: Candidates, wanted: int, generator: torch.Generator, max_per_prompt: int | None
 ) -> Bool[Tensor, " pairs"]:

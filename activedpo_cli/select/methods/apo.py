@@ -18,7 +18,7 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import Positive, Section, setting
 from activedpo_cli.base.shapes import Float
-from activedpo_cli.select.design.design_uncertainty import design_uncertainty
+from activedpo_cli.select.design.design import Design
 from activedpo_cli.select.design.greedy import greedy_uncertainty
 from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, seeded_order, take_in_order
 from activedpo_cli.select.scores.ranking import ranked
@@ -44,7 +44,7 @@ def choose(
 ) -> Selection:
     """Choose `budget` pairs; raises ValueError where so many can not be taken."""
     check_budget(candidates, budget, max_per_prompt)
-    differences, labelled = candidates.hidden_differences(), candidates.labelled_hidden_differences()
+    differences, labelled = candidates.differences("hidden"), candidates.labelled_differences("hidden")
     shuffled = seeded_order(len(candidates), generator)
     scales, labelled_scales = _scales(candidates, differences, labelled, settings)
     labelled = labelled * labelled_scales[:, None]
@@ -59,7 +59,7 @@ def choose(
             max_per_group=max_per_prompt,
         )
         return Selection(rows=rows, scores=scores)
-    scores = design_uncertainty(differences, labelled, settings.ridge).cpu()
+    scores = Design(labelled, settings.ridge).norms(differences).cpu()
     rows = take_in_order(ranked(scores, shuffled), candidates.prompt_index, budget, max_per_prompt)
     return Selection(rows=rows, scores=scores[rows])
 

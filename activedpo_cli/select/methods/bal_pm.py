@@ -21,17 +21,16 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.base.shapes import Float, Int
-from activedpo_cli.select.design.open_rows import OpenRows
 from activedpo_cli.select.methods import bald
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, column, seeded_order
-from activedpo_cli.select.scores.neighbour_entropy import (
+from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, seeded_order
+from activedpo_cli.select.scores.entropy import (
     exact_distances,
     neighbour_distances,
     neighbour_entropy,
     standardised_columns,
     within,
 )
-from activedpo_cli.select.scores.ranking import TIE_TOLERANCE
+from activedpo_cli.select.scores.ranking import TIE_TOLERANCE, OpenRows
 
 NEEDS: tuple[str, ...] = ("features", "mean_hidden")
 
@@ -90,13 +89,13 @@ def _points(
 ) -> Float[Tensor, "prompts dim"]:
     """The mean state of each prompt's different responses."""
     both = torch.stack([prompt_of_pair.repeat(2), torch.cat([candidates.row_a, candidates.row_b])]).unique(dim=1)
-    states = column(candidates, "mean_hidden").to("cpu", torch.float64)
+    states = candidates.column("mean_hidden").to("cpu", torch.float64)
     sums = torch.zeros(prompts, states.shape[1], dtype=torch.float64).index_add_(0, both[0], states[both[1]])
     return sums / both[0].bincount(minlength=prompts)[:, None]
 
 
 def _labelled_points(candidates: Candidates) -> Float[Tensor, "labelled dim"]:
     if candidates.labelled is None:
-        return torch.zeros(0, column(candidates, "mean_hidden").shape[1], dtype=torch.float64)
-    states = column(candidates.labelled, "mean_hidden").to("cpu", torch.float64)
+        return torch.zeros(0, candidates.column("mean_hidden").shape[1], dtype=torch.float64)
+    states = candidates.labelled.column("mean_hidden").to("cpu", torch.float64)
     return (states[candidates.labelled.row_a] + states[candidates.labelled.row_b]) / 2

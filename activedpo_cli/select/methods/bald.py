@@ -21,7 +21,7 @@ from torch import Tensor
 from activedpo_cli.base.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.base.shapes import Float, Int
 from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
-from activedpo_cli.select.scores.disagreement import mutual_information
+from activedpo_cli.select.scores.entropy import mutual_information
 from activedpo_cli.statistics.bradley_terry import fit_heads
 
 NEEDS: tuple[str, ...] = ("features", "logps")  # logps come with the features, and are read if entropy_weight > 0

@@ -1,150 +1,135 @@
 """What every acquisition method receives and returns, and the few steps that several share.
 
-A method is a module with a docstring (its first line is the help), `NEEDS`, `Settings` and `choose`.
+A method is a module with a docstring (its first line is the help), `NEEDS` (columns of *featurize*, and `texts`), `Settings`
+and `choose`, which `best_by` makes from a score where no pick changes the score of another pair. It may offer more of what
+follows, so that nobody has to know which method it is:
+
+- `choose_streamed(…)`: what `choose` chooses, where the candidates do not fit into memory; see `activedpo`.
+- `describe(candidates, chosen, settings)`: facts about a choice for people, which *select* adds to its summary.
+- `note(candidates, budget, settings)`: a sentence, without its subject, on what the numbers of a comparison do not show.
+- `design(labelled_pair_features, settings)`: the V of pairs' projected gradients by which it chooses; `show --why` asks it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from activedpo_cli.base.settings import Section
 from activedpo_cli.base.shapes import Float, Int
 from activedpo_cli.models.implicit_reward import implicit_reward
-from activedpo_cli.pairs.pair_features import difference_features
-from activedpo_cli.select.scores.prompt_entropy import prompt_entropies
+from activedpo_cli.pairs.pair_features import PairFeatures, RowsInMemory, pair_features
+from activedpo_cli.select.scores.entropy import prompt_entropies
 from activedpo_cli.select.scores.ranking import ranked
+from activedpo_cli.statistics.reward_head import PredictedGaps, predicted_gaps
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Pairs labelled earlier, as two rows each of columns of their own, computed under the current policy.
-
-    `preferred` is +1 where response a was preferred, −1 for b, 0 for a tie or both bad. Columns are as in Candidates.
-    """
-
-    row_a: Int[Tensor, " labelled"]
-    row_b: Int[Tensor, " labelled"]
-    preferred: Int[Tensor, " labelled"]
-    features: Float[Tensor, "labelled_responses proj_dim"] | None = None
-    logps: Float[Tensor, " labelled_responses"] | None = None
-    ref_logps: Float[Tensor, " labelled_responses"] | None = None
-    hidden: Float[Tensor, "labelled_responses hidden_size"] | None = None
-    mean_hidden: Float[Tensor, "labelled_responses hidden_size"] | None = None
-    scores: Float[Tensor, " labelled_responses"] | None = None
-
-    def __len__(self) -> int:
-        """Number of pairs."""
-        return len(self.row_a)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Pairs that could be labelled now, and what is known about them.
-
-    Columns have a row for each response, and are None where nobody computed them.
+@dataclass(frozen=True, kw_only=True)
+class PairTable:
+    """Pairs, each as two rows of columns that have a row for each response; a column is None where nobody computed it.
 
     Attributes:
         row_a: Row of the pair's first response in the columns.
         row_b: Row of its second response.
-        prompt_index: Candidates of one prompt share a value.
-        features: Projected gradients, normalised per response if `select.normalise` says so.
+        features: Projected gradients, as they were computed.
         logps: Summed log π of each response under the current policy.
         ref_logps: The same under π_ref.
         hidden: Last hidden state of π_ref at the response's last token.
         mean_hidden: Last hidden states of π_ref averaged over the response's tokens.
         scores: What the oracle would say of each response; only a ceiling reads the answers before it buys them.
-        texts: The responses themselves.
-        times_sampled: How often each response's text was sampled for its prompt; None: once each.
-        labelled: Pairs labelled earlier, with the columns that the candidates have.
-        normalise_pairs: Whether φ is brought to unit norm.
-        beta: β of the implicit reward, `train.beta`.
+        normalise: What φ is normalised by, `select.normalise`: response, pair or none.
 
     """
 
     row_a: Int[Tensor, " pairs"]
     row_b: Int[Tensor, " pairs"]
-    prompt_index: Int[Tensor, " pairs"]
     features: Float[Tensor, "responses proj_dim"] | None = None
     logps: Float[Tensor, " responses"] | None = None
     ref_logps: Float[Tensor, " responses"] | None = None
     hidden: Float[Tensor, "responses hidden_size"] | None = None
     mean_hidden: Float[Tensor, "responses hidden_size"] | None = None
     scores: Float[Tensor, " responses"] | None = None
-    texts: tuple[str, ...] | None = None
-    times_sampled: Int[Tensor, " responses"] | None = None
-    labelled: Labelled | None = None
-    normalise_pairs: bool = False
-    beta: float = 0.1
+    normalise: str = "none"
 
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.row_a)
 
-    def pair_features(self) -> Float[Tensor, "pairs proj_dim"]:
-        """φ = features of a − features of b, in float64 so that equal norms stay equal after normalisation."""
-        features = column(self, "features")
-        return difference_features(features, self.row_a, self.row_b, normalise=self.normalise_pairs)
+    def column(self, name: str) -> Tensor:
+        """A column that a method needs; raises ValueError where it was not computed."""
+        found: Tensor | None = getattr(self, name)
+        if found is None:
+            raise ValueError(f"these {type(self).__name__.lower()} have no {name}")
+        return found
+
+    def pair_features(self, rows: Int[Tensor, " rows"] | None = None) -> Float[Tensor, "rows proj_dim"]:
+        """φ = features of a − features of b, normalised, in float64 so that norms made equal stay equal; of all, or some."""
+        pairs = PairFeatures(RowsInMemory(self.column("features")), self.row_a, self.row_b, self.normalise)
+        return pairs.all() if rows is None else pairs.take(rows)
+
+    def differences(self, name: str) -> Float[Tensor, "pairs hidden_size"]:
+        """Differences of another column, such as `hidden` or `mean_hidden`, in float64, whose lengths are kept."""
+        return pair_features(self.column(name), self.row_a, self.row_b)
+
+    def _margins(self, beta: float) -> Float[Tensor, " pairs"]:
+        rewards = implicit_reward(self.column("logps").double(), self.column("ref_logps").double(), beta)
+        return rewards[self.row_a] - rewards[self.row_b]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled(PairTable):
+    """Pairs labelled earlier, with columns of their own, computed under the current policy.
+
+    `preferred` is +1 where response a was preferred, −1 for b, 0 for a tie or both bad.
+    """
+
+    preferred: Int[Tensor, " pairs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates(PairTable):
+    """Pairs that could be labelled now, and what is known about them.
+
+    Attributes:
+        prompt_index: Candidates of one prompt share a value.
+        texts: The responses themselves.
+        times_sampled: How often each response's text was sampled for its prompt; None: once each.
+        labelled: Pairs labelled earlier, with the columns that the candidates have.
+        beta: β of the implicit reward, `train.beta`.
+
+    """
+
+    prompt_index: Int[Tensor, " pairs"]
+    texts: tuple[str, ...] | None = None
+    times_sampled: Int[Tensor, " responses"] | None = None
+    labelled: Labelled | None = None
+    beta: float = 0.1
 
     def history(self) -> Float[Tensor, "labelled proj_dim"]:
         """φ of the pairs labelled earlier, normalised as the candidates; no rows where there are none."""
-        if self.labelled is None:
-            return column(self, "features").new_zeros(0, column(self, "features").shape[1])
-        features = column(self.labelled, "features")
-        return difference_features(features, self.labelled.row_a, self.labelled.row_b, normalise=self.normalise_pairs)
+        return self._no_differences("features") if self.labelled is None else self.labelled.pair_features()
 
-    def hidden_differences(self) -> Float[Tensor, "pairs hidden_size"]:
-        """Differences z = hidden of a − hidden of b, in float64, not normalised."""
-        return _differences(self, "hidden")
-
-    def labelled_hidden_differences(self) -> Float[Tensor, "labelled hidden_size"]:
-        """Differences z of the pairs labelled earlier; no rows where there are none."""
-        return self._labelled_differences("hidden")
-
-    def mean_hidden_differences(self) -> Float[Tensor, "pairs hidden_size"]:
-        """Differences of states averaged over the response, in float64, not normalised."""
-        return _differences(self, "mean_hidden")
-
-    def labelled_mean_hidden_differences(self) -> Float[Tensor, "labelled hidden_size"]:
-        """The same of the pairs labelled earlier; no rows where there are none."""
-        return self._labelled_differences("mean_hidden")
-
-    def _labelled_differences(self, name: str) -> Float[Tensor, "labelled hidden_size"]:
-        if self.labelled is None:
-            return column(self, name).new_zeros(0, column(self, name).shape[1], dtype=torch.float64)
-        return _differences(self.labelled, name)
-
-    def prompt_entropies(self) -> Float[Tensor, " pairs"]:
-        """Ĥ(x) of each pair's prompt, from the log-probabilities of its responses; see `select.scores.prompt_entropy`."""
-        return prompt_entropies(
-            column(self, "logps"), self.row_a, self.row_b, self.prompt_index, self.times_sampled
-        ).cpu()
+    def labelled_differences(self, name: str) -> Float[Tensor, "labelled hidden_size"]:
+        """Differences of a column over the pairs labelled earlier; no rows where there are none."""
+        return self._no_differences(name) if self.labelled is None else self.labelled.differences(name)
 
     def margins(self) -> Float[Tensor, " pairs"]:
         """Δr̂ = β (log π/π_ref of a − log π/π_ref of b), in float64; zero for a policy that is π_ref."""
-        return _margins(self, self.beta)
+        return self._margins(self.beta)
 
     def labelled_margins(self) -> Float[Tensor, " labelled"]:
         """Δr̂ of the pairs labelled earlier, under the current policy too; none where there are none."""
-        return torch.zeros(0, dtype=torch.float64) if self.labelled is None else _margins(self.labelled, self.beta)
+        return torch.zeros(0, dtype=torch.float64) if self.labelled is None else self.labelled._margins(self.beta)
 
+    def prompt_entropies(self) -> Float[Tensor, " pairs"]:
+        """Ĥ(x) of each pair's prompt, from the log-probabilities of its responses; see `select.scores.entropy`."""
+        return prompt_entropies(
+            self.column("logps"), self.row_a, self.row_b, self.prompt_index, self.times_sampled
+        ).cpu()
 
-def column(table: Candidates | Labelled, name: str) -> Tensor:
-    """A column that a method needs; raises ValueError where it was not computed."""
-    found: Tensor | None = getattr(table, name)
-    if found is None:
-        raise ValueError(f"these {type(table).__name__.lower()} have no {name}")
-    return found
-
-
-def _differences(table: Candidates | Labelled, name: str) -> Float[Tensor, "pairs hidden_size"]:
-    return difference_features(column(table, name), table.row_a, table.row_b)
-
-
-def _margins(table: Candidates | Labelled, beta: float) -> Float[Tensor, " pairs"]:
-    rewards = implicit_reward(column(table, "logps").double(), column(table, "ref_logps").double(), beta)
-    return rewards[table.row_a] - rewards[table.row_b]
+    def _no_differences(self, name: str) -> Float[Tensor, "0 width"]:
+        return self.column(name).new_zeros(0, self.column(name).shape[1], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -155,17 +140,15 @@ class Selection:
     scores: Float[Tensor, " chosen"]
 
 
-class Method(Protocol):
-    """What a module in this folder offers."""
+@runtime_checkable
+class Choose(Protocol):
+    """The function that makes a module in this folder a method."""
 
-    NEEDS: tuple[str, ...]
-    Settings: type[Section]
-
-    def choose(
+    def __call__(
         self,
         candidates: Candidates,
         budget: int,
-        settings: Section,
+        settings: Any,
         generator: torch.Generator,
         max_per_prompt: int | None = None,
     ) -> Selection:
@@ -205,6 +188,31 @@ def take_best(
     order = ranked(found, seeded_order(len(candidates), generator), largest_first=largest_first)
     rows = take_in_order(order, candidates.prompt_index, budget, max_per_prompt)
     return Selection(rows=rows, scores=found[rows])
+
+
+def best_by(score: Callable[[Candidates, Any], Float[Tensor, " pairs"]], *, largest_first: bool = True) -> Choose:
+    """The `choose` of a method that takes the pairs with the best scores at once, ties in a seeded order."""
+
+    def choose(
+        candidates: Candidates,
+        budget: int,
+        settings: Any,
+        generator: torch.Generator,
+        max_per_prompt: int | None = None,
+    ) -> Selection:
+        check_budget(candidates, budget, max_per_prompt)
+        found = score(candidates, settings)
+        return take_best(candidates, found, budget, generator, max_per_prompt, largest_first=largest_first)
+
+    return choose
+
+
+def gaps_by_labels(candidates: Candidates, l2: float) -> PredictedGaps | None:
+    """The candidates' reward gaps on mean states, by a Bradley–Terry head fitted to the labels; None before the first."""
+    if candidates.labelled is None or len(candidates.labelled) == 0:
+        return None
+    known, labelled = candidates.labelled_differences("mean_hidden"), candidates.labelled.preferred
+    return predicted_gaps(candidates.differences("mean_hidden"), known, labelled, l2)
 
 
 def take_in_order(

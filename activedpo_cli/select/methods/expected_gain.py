@@ -17,8 +17,7 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import Positive, Section, setting
 from activedpo_cli.base.shapes import Float
-from activedpo_cli.select.methods._label_reward import gaps_by_labels
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.select.methods.base import Candidates, best_by, gaps_by_labels
 
 NEEDS: tuple[str, ...] = ("features", "mean_hidden")
 
@@ -29,24 +28,15 @@ class Settings(Section):
     l2: Positive = setting(1.0, "precision of the prior: before the first label a typical pair's gap has variance 1/l2")
 
 
-def choose(
-    candidates: Candidates,
-    budget: int,
-    settings: Settings,
-    generator: torch.Generator,
-    max_per_prompt: int | None = None,
-) -> Selection:
-    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
-    check_budget(candidates, budget, max_per_prompt)
-    scores = _gains(candidates, settings.l2)
-    return take_best(candidates, scores, budget, generator, max_per_prompt)
-
-
-def _gains(candidates: Candidates, l2: float) -> Float[Tensor, " pairs"]:
+def scores(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
+    """E[s] φ·G of each pair, or ‖φ‖ before the first label."""
     features = candidates.pair_features()
-    found = gaps_by_labels(candidates, l2)
+    found = gaps_by_labels(candidates, settings.l2)
     if found is None:
         return torch.linalg.vector_norm(features, dim=1)
     gaps = found.mean.to(features.device)
     direction = gaps @ features / len(gaps)
     return torch.tanh(gaps / 2) * (features @ direction)  # 2 σ(m) − 1 = tanh(m / 2)
+
+
+choose = best_by(scores)

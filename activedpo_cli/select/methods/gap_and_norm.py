@@ -14,8 +14,7 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.base.shapes import Float
-from activedpo_cli.select.methods._label_reward import gaps_by_labels
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.select.methods.base import Candidates, best_by, gaps_by_labels
 from activedpo_cli.select.scores.ranking import standardised
 
 NEEDS: tuple[str, ...] = ("features", "mean_hidden")
@@ -28,22 +27,13 @@ class Settings(Section):
     norm_weight: NonNegative = setting(1.0, "what one standard deviation of ‖φ‖² adds to one of the |gap|")
 
 
-def choose(
-    candidates: Candidates,
-    budget: int,
-    settings: Settings,
-    generator: torch.Generator,
-    max_per_prompt: int | None = None,
-) -> Selection:
-    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
-    check_budget(candidates, budget, max_per_prompt)
-    scores = _worth(candidates, settings)
-    return take_best(candidates, scores, budget, generator, max_per_prompt)
-
-
-def _worth(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
+def scores(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
+    """What gap and norm come to together, or ‖φ‖ before the first label."""
     norms = torch.linalg.vector_norm(candidates.pair_features(), dim=1)
     gaps = gaps_by_labels(candidates, settings.l2)
     if gaps is None:
         return norms
     return standardised(gaps.mean.abs()) + settings.norm_weight * standardised(norms.square())
+
+
+choose = best_by(scores)

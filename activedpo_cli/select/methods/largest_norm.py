@@ -14,15 +14,9 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import Section
 from activedpo_cli.base.shapes import Float, Int
-from activedpo_cli.select.design.pooled_greedy import PairRows, Pick, PooledChoice, PoolSize, ignore_pick
-from activedpo_cli.select.methods.base import (
-    Candidates,
-    Selection,
-    check_budget,
-    seeded_order,
-    take_best,
-    take_in_order,
-)
+from activedpo_cli.pairs.pair_features import Rows
+from activedpo_cli.select.design.greedy import Pick, PooledChoice, PoolSize, ignore_pick
+from activedpo_cli.select.methods.base import Candidates, best_by, seeded_order, take_in_order
 from activedpo_cli.select.scores.ranking import ranked
 
 NEEDS: tuple[str, ...] = ("features",)
@@ -32,21 +26,16 @@ class Settings(Section):
     """There is nothing to set."""
 
 
-def choose(
-    candidates: Candidates,
-    budget: int,
-    settings: Settings,
-    generator: torch.Generator,
-    max_per_prompt: int | None = None,
-) -> Selection:
-    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
-    check_budget(candidates, budget, max_per_prompt)
-    norms = torch.linalg.vector_norm(candidates.pair_features(), dim=1)
-    return take_best(candidates, norms, budget, generator, max_per_prompt)
+def scores(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
+    """‖φ‖ of each pair."""
+    return torch.linalg.vector_norm(candidates.pair_features(), dim=1)
+
+
+choose = best_by(scores)
 
 
 def choose_streamed(
-    pairs: PairRows,
+    pairs: Rows,
     labelled_pair_features: Float[Tensor, "labelled proj_dim"],
     budget: int,
     settings: Settings,

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from activedpo_cli.base.settings import NonNegative, Positive, Section, setting
 from activedpo_cli.base.shapes import Float
-from activedpo_cli.select.methods._label_reward import gaps_by_labels
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.select.methods.base import Candidates, best_by, gaps_by_labels
 from activedpo_cli.select.scores.ranking import standardised
 
 NEEDS: tuple[str, ...] = ("mean_hidden",)
@@ -33,21 +32,9 @@ class Settings(Section):
     norm_weight: NonNegative = setting(0.0, "what one standard deviation of ‖z‖² adds to the score")
 
 
-def choose(
-    candidates: Candidates,
-    budget: int,
-    settings: Settings,
-    generator: torch.Generator,
-    max_per_prompt: int | None = None,
-) -> Selection:
-    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
-    check_budget(candidates, budget, max_per_prompt)
-    scores = _worth(candidates, settings)
-    return take_best(candidates, scores, budget, generator, max_per_prompt)
-
-
-def _worth(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
-    norms = torch.linalg.vector_norm(candidates.mean_hidden_differences(), dim=1)
+def scores(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
+    """The size of each pair's gap, with its norm where that has a weight; ‖z‖ before the first label."""
+    norms = torch.linalg.vector_norm(candidates.differences("mean_hidden"), dim=1)
     gaps = gaps_by_labels(candidates, settings.l2)
     if gaps is None:
         return norms
@@ -55,3 +42,6 @@ def _worth(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"
     if settings.norm_weight == 0:
         return size
     return standardised(size) + settings.norm_weight * standardised(norms.square())
+
+
+choose = best_by(scores)

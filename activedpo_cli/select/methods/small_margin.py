@@ -8,10 +8,11 @@ Source: Belakaria et al., arXiv 2503.22137 (SHARP). Score: |Δr̂| in nats, smal
 Cost: O(n log n) for n candidates.
 """
 
-import torch
+from torch import Tensor
 
 from activedpo_cli.base.settings import Section
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.base.shapes import Float
+from activedpo_cli.select.methods.base import Candidates, best_by
 
 NEEDS: tuple[str, ...] = ("logps", "ref_logps")
 
@@ -20,14 +21,9 @@ class Settings(Section):
     """There is nothing to set."""
 
 
-def choose(
-    candidates: Candidates,
-    budget: int,
-    settings: Settings,
-    generator: torch.Generator,
-    max_per_prompt: int | None = None,
-) -> Selection:
-    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
-    check_budget(candidates, budget, max_per_prompt)
-    margins = candidates.margins().abs()
-    return take_best(candidates, margins, budget, generator, max_per_prompt, largest_first=False)
+def scores(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
+    """|Δr̂| of each pair, in nats."""
+    return candidates.margins().abs()
+
+
+choose = best_by(scores, largest_first=False)

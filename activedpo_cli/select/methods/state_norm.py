@@ -8,9 +8,11 @@ Cost: O(n d) for n candidates and d the hidden size.
 """
 
 import torch
+from torch import Tensor
 
 from activedpo_cli.base.settings import Section
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, take_best
+from activedpo_cli.base.shapes import Float
+from activedpo_cli.select.methods.base import Candidates, best_by
 
 NEEDS: tuple[str, ...] = ("mean_hidden",)
 
@@ -19,14 +21,9 @@ class Settings(Section):
     """There is nothing to set."""
 
 
-def choose(
-    candidates: Candidates,
-    budget: int,
-    settings: Settings,
-    generator: torch.Generator,
-    max_per_prompt: int | None = None,
-) -> Selection:
-    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
-    check_budget(candidates, budget, max_per_prompt)
-    norms = torch.linalg.vector_norm(candidates.mean_hidden_differences(), dim=1)
-    return take_best(candidates, norms, budget, generator, max_per_prompt)
+def scores(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
+    """‖z‖ of each pair."""
+    return torch.linalg.vector_norm(candidates.differences("mean_hidden"), dim=1)
+
+
+choose = best_by(scores)

@@ -7,10 +7,11 @@ Source: none; the control of every experiment here. Score: |score of a − score
 Cost: O(n) for n candidates, and an oracle's score for every response.
 """
 
-import torch
+from torch import Tensor
 
 from activedpo_cli.base.settings import Section
-from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, column, take_best
+from activedpo_cli.base.shapes import Float
+from activedpo_cli.select.methods.base import Candidates, best_by
 
 NEEDS: tuple[str, ...] = ("scores",)
 
@@ -19,15 +20,10 @@ class Settings(Section):
     """There is nothing to set."""
 
 
-def choose(
-    candidates: Candidates,
-    budget: int,
-    settings: Settings,
-    generator: torch.Generator,
-    max_per_prompt: int | None = None,
-) -> Selection:
-    """Choose `budget` pairs; raises ValueError where so many can not be taken."""
-    check_budget(candidates, budget, max_per_prompt)
-    scores = column(candidates, "scores").double()
-    gaps = (scores[candidates.row_a] - scores[candidates.row_b]).abs()
-    return take_best(candidates, gaps, budget, generator, max_per_prompt)
+def scores(candidates: Candidates, settings: Settings) -> Float[Tensor, " pairs"]:
+    """How far the oracle's scores of both responses are apart."""
+    found = candidates.column("scores").double()
+    return (found[candidates.row_a] - found[candidates.row_b]).abs()
+
+
+choose = best_by(scores)

@@ -1,4 +1,4 @@
-"""What two choices from the same candidates have in common, and what chance alone would give."""
+"""What two choices from the same candidates have in common, and what chance alone would give; needs no torch."""
 
 from collections.abc import Set
 

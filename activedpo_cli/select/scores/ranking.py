@@ -1,9 +1,9 @@
-"""Order rows by a value such that rounding and the order of the file decide nothing."""
+"""Which rows come first, such that rounding and the order of the file decide nothing, and which may still be taken."""
 
 import torch
 from torch import Tensor
 
-from activedpo_cli.base.shapes import Float, Int
+from activedpo_cli.base.shapes import Bool, Float, Int
 
 TIE_TOLERANCE = 1e-9
 """Neighbouring values this close, relatively, count as tied."""
@@ -40,3 +40,27 @@ def grouped(shuffled: Int[Tensor, " rows"], groups: Int[Tensor, " rows"]) -> Int
     places = torch.arange(len(shuffled))
     first = torch.full_like(places, len(shuffled)).scatter_reduce(0, group_of_row, places, "amin")
     return shuffled[first[group_of_row].argsort(stable=True)]
+
+
+class OpenRows:
+    """All rows at first; a row that is taken closes, and with it its group once that has given its share."""
+
+    def __init__(
+        self, count: int, groups: Int[Tensor, " rows"] | None = None, max_per_group: int | None = None
+    ) -> None:
+        self.mask: Bool[Tensor, " rows"] = torch.ones(count, dtype=torch.bool)
+        """True for rows that may be taken."""
+        self._groups = None if groups is None or max_per_group is None else groups.cpu()
+        self._limit = max_per_group
+        self._taken_of_group: dict[int, int] = {}
+
+    def take(self, row: int) -> None:
+        """Close the row, and its group if that is full now; raises ValueError where the row is closed already."""
+        if not self.mask[row]:
+            raise ValueError(f"row {row} can not be taken")
+        self.mask[row] = False
+        if self._groups is not None:
+            group = int(self._groups[row])
+            self._taken_of_group[group] = self._taken_of_group.get(group, 0) + 1
+            if self._taken_of_group[group] == self._limit:
+                self.mask[self._groups == group] = False

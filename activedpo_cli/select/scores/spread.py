@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.base.shapes import Float, Int
-from activedpo_cli.select.design.open_rows import OpenRows
-from activedpo_cli.select.scores.ranking import TIE_TOLERANCE
+from activedpo_cli.select.scores.ranking import TIE_TOLERANCE, OpenRows
 
 ROUNDING = 1e-13
 """Squared distances below this share of ‖φ‖² + ‖φ′‖² are rounding errors, hence zero."""

@@ -1,4 +1,4 @@
-"""`select` on features and pairs of the user's own: no run, no model."""
+"""`select --features`: what the choice depends on, whether it is made already, and what is written down of it."""
 
 import json
 from collections.abc import Mapping
@@ -10,24 +10,24 @@ from activedpo_cli.base import discovery
 from activedpo_cli.base.config import build_config, nested
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress, shown
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import Config, current_key
 from activedpo_cli.base.tensor_rows import TensorRows
 from activedpo_cli.engine.names import with_known_names
-from activedpo_cli.select.from_files.candidate_files import check_budget, choose, read_candidate_files
-from activedpo_cli.select.from_files.own_output import log_path, record_path, refuse_output
-from activedpo_cli.select.from_files.pick_log import PickLog
-from activedpo_cli.select.method_settings import method_section, method_settings, selection_settings
+from activedpo_cli.select.from_files.candidate_files import check_budget, read_candidate_files
+from activedpo_cli.select.from_files.choice import PickLog, choose
+from activedpo_cli.select.method_settings import check_given_settings, method_settings, settings_of_choice
 from activedpo_cli.store.files import sha256_of, write_bytes
 from activedpo_cli.store.lock import exclusive
 
 SCHEMA = 2
+RECORD_SUFFIX = ".made.json"
 MEGABYTE = 10**6
 OFFERED = {"features"}
 """What a method may need here."""
 
 
 @dataclass(frozen=True)
-class StandaloneRequest:
+class FilesRequest:
     """The command as it was typed; `memory` is in bytes."""
 
     features: Path
@@ -35,13 +35,12 @@ class StandaloneRequest:
     labelled: Path | None
     output: Path
     given: Mapping[str, Any]
-    ridge: float | None
     memory: int
     force: bool
 
 
 @dataclass(frozen=True)
-class StandaloneResult:
+class FilesResult:
     """What was picked, or found picked already; `passes` over all pairs where they were streamed."""
 
     output: Path
@@ -49,7 +48,7 @@ class StandaloneResult:
     summary: dict[str, Any]
 
 
-def do_standalone(request: StandaloneRequest, progress: Progress) -> StandaloneResult:
+def do_files_choice(request: FilesRequest, progress: Progress) -> FilesResult:
     """Pick the pairs and write them down, once; the output appears whole or not at all.
 
     Raises:
@@ -60,14 +59,14 @@ def do_standalone(request: StandaloneRequest, progress: Progress) -> StandaloneR
 
     """
     config = _config(request, progress)
-    refuse_output(request.output, request.features, [request.pairs, request.labelled])
+    _refuse_output(request)
     output = request.output.resolve()
     with exclusive(output.parent / ".locks" / f"{output.name}.lock", str(request.output)):
         record = _record(request, config, progress)
         found = _finished(request, record)
         if found is not None:
             return found
-        log = PickLog(log_path(request.output), record)
+        log = PickLog(_log_path(request.output), record)
         try:
             return _make(request, config, record, log, progress)
         except KeyboardInterrupt as error:
@@ -77,8 +76,8 @@ def do_standalone(request: StandaloneRequest, progress: Progress) -> StandaloneR
 
 
 def _make(
-    request: StandaloneRequest, config: Config, record: Mapping[str, Any], log: PickLog, progress: Progress
-) -> StandaloneResult:
+    request: FilesRequest, config: Config, record: Mapping[str, Any], log: PickLog, progress: Progress
+) -> FilesResult:
     table = read_candidate_files(request.features, request.pairs, request.labelled, config, progress)
     check_budget(config, table, request.pairs)
     chosen = choose(config, table, request.memory, log, progress)
@@ -97,10 +96,10 @@ def _make(
     }
     _write(request.output, lines, record, summary)
     log.remove()
-    return StandaloneResult(request.output, False, summary)
+    return FilesResult(request.output, False, summary)
 
 
-def _config(request: StandaloneRequest, progress: Progress) -> Config:
+def _config(request: FilesRequest, progress: Progress) -> Config:
     given = with_known_names(request.given)
     foreign = [key for key in given if key != "seed" and not key.startswith("select.")]
     if foreign:
@@ -108,14 +107,14 @@ def _config(request: StandaloneRequest, progress: Progress) -> Config:
             f"`{foreign[0]}` has no meaning for pairs that come from files", details=["settings: seed and select.…"]
         )
     method = discovery.resolve("acquisition", given.get("select.method", Config().select.method))
-    given = {"select.normalise": "none", **given, **selection_settings(given, request.ridge, method, progress)}
-    config = build_config(nested(given))
+    check_given_settings(given, method, progress)
+    config = build_config(nested({"select.normalise": "none", **given}))
     method_settings(config)
-    lacking = sorted(set(discovery.load("acquisition", method).NEEDS) - OFFERED)
+    lacking = sorted(set(discovery.declared_needs("acquisition", method)) - OFFERED)
     if lacking:
         raise UsageError(
             f"method `{method}` needs {', '.join(lacking)}, which files of features do not have",
-            hint=f"--method activedpo; all that can be used here: {_usable_methods()}",
+            hint=f"--method {Config().select.method}; all that can be used here: {_usable_methods()}",
         )
     return config
 
@@ -123,19 +122,14 @@ def _config(request: StandaloneRequest, progress: Progress) -> Config:
 def _usable_methods() -> str:
     """Those that need no more than files of features have."""
     names = discovery.available("acquisition")
-    return ", ".join(name for name in names if OFFERED.issuperset(discovery.load("acquisition", name).NEEDS))
+    return ", ".join(name for name in names if OFFERED.issuperset(discovery.declared_needs("acquisition", name)))
 
 
-def _record(request: StandaloneRequest, config: Config, progress: Progress) -> dict[str, Any]:
+def _record(request: FilesRequest, config: Config, progress: Progress) -> dict[str, Any]:
     """What the choice depends on: settings with their defaults, and digests of the files."""
-    method = config.select.method
-    general = {f"select.{key}": getattr(config.select, key) for key in type(config.select).model_fields}
-    own = method_settings(config).model_dump(mode="json")
-    settings = {"seed": config.seed, **general}
-    settings |= {f"select.{method_section(method)}.{key}": value for key, value in own.items()}
     paths = {"features": request.features, "pairs": request.pairs, "labelled": request.labelled}
     inputs = {name: None if path is None else _digest(path, progress) for name, path in paths.items()}
-    return {"schema": SCHEMA, "settings": settings, "inputs": inputs}
+    return {"schema": SCHEMA, "settings": settings_of_choice(config), "inputs": inputs}
 
 
 def _digest(path: Path, progress: Progress) -> str | dict[str, str]:
@@ -163,13 +157,13 @@ def _megabytes(size: int) -> int:
     return -(-size // MEGABYTE)
 
 
-def _finished(request: StandaloneRequest, record: Mapping[str, Any]) -> StandaloneResult | None:
+def _finished(request: FilesRequest, record: Mapping[str, Any]) -> FilesResult | None:
     """The output if it is there and made from the same; None where it is to be made."""
     output = request.output
     if not output.exists() or request.force:
         return None
     differences = ["nothing says what it was made from"]
-    made = _read_record(record_path(output))
+    made = _read_record(_record_path(output))
     if made is not None:
         differences = _differences(made, record)
         if not differences and made.get("output") != sha256_of(output):
@@ -181,7 +175,7 @@ def _finished(request: StandaloneRequest, record: Mapping[str, Any]) -> Standalo
             hint="--force replaces it; or another --output",
         )
     assert made is not None
-    return StandaloneResult(output, True, made["summary"])
+    return FilesResult(output, True, made["summary"])
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
@@ -193,7 +187,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _differences(made: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-    before, now = made.get("settings", {}), record["settings"]
+    before, now = {current_key(key): value for key, value in made.get("settings", {}).items()}, record["settings"]
     changed = [
         f"{key}: {before.get(key)} then, {now.get(key)} now"
         for key in sorted({*before, *now})
@@ -209,5 +203,36 @@ def _write(output: Path, lines: list[dict[str, Any]], record: Mapping[str, Any],
 
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
     made = {**record, "output": sha256(text).hexdigest(), "summary": summary}
-    write_bytes(record_path(output), json.dumps(made, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_bytes(_record_path(output), json.dumps(made, indent=2, ensure_ascii=False).encode() + b"\n")
     write_bytes(output, text)
+
+
+def _record_path(output: Path) -> Path:
+    """The file beside an output that says what it was made from."""
+    return output.with_name(f"{output.name}{RECORD_SUFFIX}")
+
+
+def _log_path(output: Path) -> Path:
+    """The picks so far, while the choice is being made."""
+    return output.with_name(f".{output.name}.picks")
+
+
+def _refuse_output(request: FilesRequest) -> None:
+    """Raise UsageError where the output can not be written, or would replace a file that is read."""
+    output, features, example = request.output, request.features, "--output picked.jsonl"
+    if str(output) == "-":
+        raise UsageError("--output needs a file: the record of what it was made from lies beside it", hint=example)
+    if output.is_dir():
+        raise UsageError(f"--output {output} is a folder", hint=f"--output {output / 'picked.jsonl'}")
+    if output.name.endswith(RECORD_SUFFIX):
+        raise UsageError(f"--output {output} has the name of a record, which lies beside an output", hint=example)
+    parent = next(parent for parent in output.absolute().parents if parent.exists())
+    if not parent.is_dir():
+        raise UsageError(f"--output {output} can not be made, since {parent} is a file", hint=example)
+    shards = features.glob("*.safetensors") if features.is_dir() else [features]
+    read = {path.resolve() for path in [*shards, request.pairs, request.labelled] if path is not None}
+    if output.resolve() in read:
+        raise UsageError(f"--output {output} is one of the files to be read", hint=example)
+    for path in (_record_path(output), _log_path(output)):
+        if path.resolve() in read:
+            raise UsageError(f"beside --output {output}, {path} is written, one of the files to be read", hint=example)
