@@ -4,7 +4,7 @@ This is the state table of `docs/architecture.md`.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 from activedpo_cli.base.config import with_changes
@@ -13,6 +13,7 @@ from activedpo_cli.base.errors import (
     LabelsPendingError,
     OracleNotFoundError,
     RefusedError,
+    StorageError,
     UsageError,
 )
 from activedpo_cli.base.progress import Progress
@@ -278,6 +279,7 @@ def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -
     except LabelsPendingError:
         raise
     except BaseException:
-        if target.discard_if_empty() and changed != before:
-            run.restore_config(changed, before)
+        with suppress(StorageError):  # what ended the work is what has to be said, also where the disk takes nothing
+            if target.discard_if_empty() and changed != before:
+                run.restore_config(changed, before)
         raise
