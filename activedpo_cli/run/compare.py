@@ -12,6 +12,8 @@ from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config, SelectSettings
+from activedpo_cli.engine.declared import every_setting_of
+from activedpo_cli.engine.differences import all_settings
 from activedpo_cli.pairs.candidates import CandidatePair, candidate_pairs
 from activedpo_cli.select.candidate_table import (
     READ_BY_SELECT,
@@ -58,8 +60,10 @@ def compare_methods(
     seed: int | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What each method chooses with the settings of `config.yaml`, and those given instead, and how their choices differ.
+    """What each method chooses, and how their choices differ.
 
+    Settings are those by which the iteration's pairs were chosen, where they were, else those of `config.yaml`, which also
+    holds those of the methods that did not choose; given ones go before either.
     Without names all methods whose columns are there; those whose are not are listed in `left_out` with what they lack.
     `overlaps` are shares of the batch in common; `notes` name methods that agree, or choose at random, for a reason that the
     numbers do not show. The method that the run selects by has the seed of *select*, hence its
@@ -74,7 +78,7 @@ def compare_methods(
     given = dict(given or {})
     methods = {name: discovery.load("acquisition", name) for name in asked or discovery.available("acquisition")}
     _check_settings(given, methods)
-    config = with_changes(run.config, given)
+    config = with_changes(_made_with(run, iteration), given)
     inputs(run, iteration, config)
     left_out = _lacking(run, iteration, methods)
     command = command_for_columns(run, iteration, {column for lacking in left_out.values() for column in lacking})
@@ -107,6 +111,16 @@ def compare_methods(
         "left_out": left_out,
         "command_for_left_out": command if left_out else None,
     }
+
+
+def _made_with(run: Run, iteration: int) -> Config:
+    """`config.yaml`, with what the iteration was made with in the place of what has been changed since."""
+    selected, trained = run.stage("select", iteration).manifest, run.stage("train", iteration).manifest
+    if selected is None:
+        return run.config
+    general = [key for key in every_setting_of(["select"]) if key != "select.methods"]
+    beta = {"train.beta": trained.settings["train.beta"]} if trained else {}
+    return with_changes(run.config, {**all_settings(Config(), dict.fromkeys(general)), **beta, **selected.settings})
 
 
 def _check_settings(given: Mapping[str, Any], methods: Iterable[str]) -> None:

@@ -179,7 +179,8 @@ def test_truncated_is_what_featurize_was_made_with(
         tmp_path / "run", small_model, prompts_file, select__method="entropy", generate__truncated=truncated,
         generate__num_responses=5,
     )  # fmt: skip
-    done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
+    for stage in ("generate", "featurize", "select"):
+        done(*on(run, stage, iteration=1), "--quiet")
     picks = outputs(run, 1, "select")
     edit(run, {"generate.truncated": "keep" if truncated == "drop" else "drop"})
     for words in (("compare", "entropy"), ("show", pair_of(run))):
