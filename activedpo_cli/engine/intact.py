@@ -38,11 +38,11 @@ def check_inputs(run: Run, inputs: Mapping[str, str], progress: Progress) -> Non
             check_intact(run, folder, advance)
 
 
-def check_intact(run: Run, folder: StageFolder, on_bytes: Callable[[int], None] | None = None) -> None:
-    """The same for one finished stage; logs are not read by later stages, and not looked at."""
+def check_intact(run: Run, folder: StageFolder, on_bytes: Callable[[int], None] | None = None) -> bool:
+    """The same for one finished stage; logs are not read by later stages, and not looked at. Returns True."""
     record = folder.manifest
     if record is None:
-        return
+        return True
     only_outputs = record.model_copy(update={"logs": {}})
     unknown = [fault for fault in unknown_files(folder, record) if not is_kept_beside(record.stage, fault.name)]
     faults = [*listed_faults(folder, only_outputs, on_bytes), *unknown]
@@ -53,6 +53,7 @@ def check_intact(run: Run, folder: StageFolder, on_bytes: Callable[[int], None] 
             details=[*(f"{fault.name}: {fault.what}" for fault in faults[:MOST_NAMED]), *more],
             hint=repair_of(run, record, faults[0]),
         )
+    return True
 
 
 def check_file(run: Run, folder: StageFolder, name: str) -> None:

@@ -5,15 +5,18 @@ what differs, who works and what is kept is decided here as `runner` decides it 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from activedpo_cli.base.errors import StorageError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.engine.carrying_out import Task, carry_out
 from activedpo_cli.engine.differences import differences_of_work
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.engine.units import Work
 from activedpo_cli.store import files
+from activedpo_cli.store.audit import file_fault
 from activedpo_cli.store.lock import exclusive
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.stage_folder import StageFolder, set_aside, swap_in
@@ -23,8 +26,13 @@ def _accept(differences: list[str]) -> None:
     """Let it be made again."""
 
 
-def _trust(folder: StageFolder) -> None:
+def _trust(folder: StageFolder) -> bool:
     """Look no closer."""
+    return True
+
+
+def _replace(path: Path) -> None:
+    """Let a copy take the place of what is there."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,10 @@ class Part:
         files: Settings that name a file, and the name of its content among the inputs.
         logs: Files that do not identify the result, because they hold times.
         stale: Where one that was made otherwise is kept; None where nothing of it is worth keeping.
-        check: Called before one that is there is used, and raises where its files are not what was written.
+        is_usable: Looks at one that is there; where it says no, it is made again. Raises where that would lose something.
         refuse: Called with the differences of a finished one that was made otherwise; raises where it may not be replaced.
+        public: Folder in which its outputs stand too, where people look for them.
+        replace: Called before a copy takes the place of another file there; raises where that one may not be lost.
 
     """
 
@@ -51,12 +61,19 @@ class Part:
     files: Mapping[str, str] = field(default_factory=dict)
     logs: tuple[str, ...] = ()
     stale: Path | None = None
-    check: Callable[[StageFolder], None] = _trust
+    is_usable: Callable[[StageFolder], bool] = _trust
     refuse: Callable[[list[str]], None] = _accept
+    public: Path | None = None
+    replace: Callable[[Path], None] = _replace
+
+    @property
+    def beside(self) -> StageFolder:
+        """Where one is made that will take the place of a finished one."""
+        return StageFolder(self.folder.path.with_name(f".{self.folder.path.name.removeprefix('.')}.redo"))
 
     @property
     def standing(self) -> Manifest | None:
-        """The record of the finished part, None unless it is what is wanted; raises what `check` and `refuse` do."""
+        """The record of the finished part, None unless it is what is wanted; raises what `is_usable` and `refuse` do."""
         made = self.folder.manifest
         if made is None:
             return None
@@ -64,8 +81,7 @@ class Part:
         if differences:
             self.refuse(differences)
             return None
-        self.check(self.folder)
-        return made
+        return made if self.is_usable(self.folder) else None
 
 
 def ensure(part: Part, execution: Execution, progress: Progress, *, force: bool = False) -> tuple[Manifest, bool]:
@@ -74,24 +90,47 @@ def ensure(part: Part, execution: Execution, progress: Progress, *, force: bool 
     One that was made otherwise stands until the new one is whole, and is kept in `stale` then. `force` makes it again in
     any case. Raises BusyError while another process makes it.
     """
-    if not force and (made := part.standing):
+    if not force and (made := part.standing) and not _copies_to_make(part, made):
         return made, False
     with exclusive(part.lock, str(part.folder.path)):
         if not force and (made := part.standing):  # another process has made it since
-            return made, False
-        beside = StageFolder(part.folder.path.with_name(f".{part.folder.path.name}.redo"))
+            return _published(part, made), False
+        beside = part.beside
         waiting = beside.manifest  # of a process that was killed before it could put it in its place
         if waiting and not differences_of_work(waiting, part.wanted):
             _swap(beside, part)
-            return waiting, True
+            return _published(part, waiting), True
         target = beside if part.folder.manifest else part.folder
         if target.started is None or differences_of_work(target.started, part.wanted):
             _clear(target, part.stale)
         task = Task(target, part.wanted, part.lock.with_suffix(""), part.logs)
-        made = carry_out(task, lambda: part.open(target), execution, progress)
+        try:
+            made = carry_out(task, lambda: part.open(target), execution, progress)
+        except BaseException:
+            with suppress(StorageError):  # what ended the work is what has to be said
+                target.discard_if_empty()
+            raise
         if target.path != part.folder.path:
             _swap(target, part)
-        return made, True
+        return _published(part, made), True
+
+
+def _copies_to_make(part: Part, made: Manifest) -> list[str]:
+    """The outputs whose copies are not there, or hold something else."""
+    if part.public is None:
+        return []
+    return [name for name, output in made.outputs.items() if file_fault(part.public, name, output) is not None]
+
+
+def _published(part: Part, made: Manifest) -> Manifest:
+    """Put copies of the outputs where people look for them."""
+    for name in _copies_to_make(part, made):
+        assert part.public is not None
+        path = part.public / name
+        if path.exists():
+            part.replace(path)
+        files.write_bytes(path, (part.folder.path / name).read_bytes())
+    return made
 
 
 def _clear(target: StageFolder, stale: Path | None) -> None:

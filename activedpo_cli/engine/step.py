@@ -118,7 +118,7 @@ class Stage:
         """
         today = with_changes(run.config, given)
         if record is None:
-            return of_work_to_come(today, self.settings(today), self.also)
+            return of_work_to_come(today, self.settings(today), [*self.also, *every_setting_of(self.sections)])
         free = {key: value for key, value in flat(today, *SECTIONS).items() if key in self.also}
         return of_record({**record.settings, **free}, every_setting_of(self.sections))
 

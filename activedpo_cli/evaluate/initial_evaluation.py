@@ -118,7 +118,7 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
         open=lambda target: sample(replace(context, folder=target)),
         logs=(HALVED_NAME,),
         stale=run.stale,
-        check=lambda standing: check_intact(run, standing),
+        is_usable=lambda standing: check_intact(run, standing),
         refuse=lambda differences: _refuse_other_sampling(run, differences),
     )
     made, _ = ensure(part, context.execution, context.progress)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from activedpo_cli.base.display import redacted_text
 from activedpo_cli.base.errors import BusyError, InvalidDataError, RefusedError, UsageError
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, with_variables
@@ -81,7 +83,7 @@ class ExperimentFolder:
                     f"`{self.path}` holds another experiment, “{standing.get('title')}”, whose report would be lost",
                     hint=f"to use its runs: leave --output out, and add `--runs-from {self.path}`",
                 )
-            if standing != content or not path.is_file():
+            if not path.is_file() or _as_read_now(standing) != content:
                 jsonl.write_json(path, content)
 
     def lock_path(self, job: Job) -> Path:
@@ -119,6 +121,14 @@ class ExperimentFolder:
 
     def _failure_path(self, job: Job) -> Path:
         return self.shared / ".failed" / f"{job.path.name}.txt"
+
+
+def _as_read_now(standing: dict[str, Any]) -> dict[str, Any]:
+    """A specification that an earlier version may have written, as this one would write it."""
+    try:
+        return ExperimentSpec.model_validate(standing).model_dump(mode="json")
+    except ValidationError:
+        return standing
 
 
 def _check_known(kind: str, asked: Sequence[Any], known: Sequence[Any]) -> None:

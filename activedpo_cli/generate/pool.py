@@ -81,7 +81,7 @@ def ensure(context: Context) -> None:
         open=lambda folder: AtOnce(lambda: _fill(context, folder)),
         files=FILES,
         stale=run.stale,
-        check=lambda folder: check_intact(run, folder),
+        is_usable=lambda folder: check_intact(run, folder),
     )
     parts.ensure(pool, context.execution, context.progress)
 

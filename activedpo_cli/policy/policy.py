@@ -166,7 +166,7 @@ def ensure_initial_adapter(
         wanted=_wanted_adapter(run, config),
         open=lambda folder: AtOnce(lambda: make(folder)),
         stale=run.stale,
-        check=lambda folder: check_intact(run, folder),
+        is_usable=lambda folder: check_intact(run, folder),
         refuse=lambda differences: _refuse_other_adapter(run, differences),
     )
     ensure(adapter, execution, progress)

@@ -52,6 +52,8 @@ class StageFolder:
 
     def discard_if_empty(self) -> bool:
         """Take `begin` back if nothing has been made since, so that other settings can be tried; says whether it did."""
+        if not self.path.is_dir():
+            return False
         files.sweep_temporaries(self.path)
         if any(path.name not in manifest.RECORD_NAMES for path in self.path.iterdir()) or self.manifest:
             return False

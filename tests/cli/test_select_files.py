@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,15 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from activedpo_cli.bench.peak_memory import peak_memory
 from command_line import activedpo, done, refused, rows
 from safetensors.torch import save_file
 
 from activedpo_cli.base.config import build_config, nested
 from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.base.tensor_rows import TensorRows
+from activedpo_cli.bench.measuring import peak_memory
 from activedpo_cli.select.design.design import design_matrix, pair_uncertainty
-from activedpo_cli.select.design.greedy import Pick
 from activedpo_cli.select.from_files.candidate_files import CandidateFiles
 from activedpo_cli.select.from_files.choice import PickLog, choose
 from activedpo_cli.select.from_files.pair_list import PairList
@@ -140,8 +140,9 @@ def test_nothing_but_the_output_and_its_record_is_made(files: Path) -> None:
     before = set(files.iterdir())
     done(*select("--memory", 1e-5))
     made = {path.name for path in set(files.iterdir()) - before}
-    assert made == {"picked.jsonl", "picked.jsonl.made.json", ".locks"}
+    assert made == {"picked.jsonl", ".picked.jsonl.made", ".locks"}
     assert [path.name for path in (files / ".locks").iterdir()] == ["picked.jsonl.lock"]
+    assert {path.name for path in (files / ".picked.jsonl.made").iterdir()} == {"picked.jsonl", "manifest.json"}
 
 
 def test_shards_in_a_folder_are_one_matrix(files: Path) -> None:
@@ -161,18 +162,28 @@ def test_again_is_up_to_date_and_something_else_is_refused(files: Path) -> None:
     done(*select())
     made = (files / "picked.jsonl").stat().st_mtime_ns
     assert "up to date: 7 of 90 pairs by activedpo" in done(*select("--memory", 1e-5)).stderr
-    assert "select.budget: 7 then, 8 now" in refused(3, *select("--budget", 8))
-    assert "select.methods.activedpo.ridge: 0.1 then, 0.2 now" in refused(3, *select("--ridge", 0.2))
-    assert "another --labelled" in refused(3, *select("--labelled", "L.safetensors"))
+    assert "select.budget  7 → 8" in refused(3, *select("--budget", 8))
+    assert "select.methods.activedpo.ridge  0.1 → 0.2" in refused(3, *select("--ridge", 0.2))
+    assert "input labelled  none → " in refused(3, *select("--labelled", "L.safetensors"))
     assert "--force" in refused(3, *select("--set", "seed=1"))
     assert (files / "picked.jsonl").stat().st_mtime_ns == made
     done(*select("--budget", 8, "--force"))
     assert len(rows(files / "picked.jsonl")) == 8
     (files / "picked.jsonl").write_text("mine\n")
     assert "changed since" in refused(3, *select("--budget", 8))
-    (files / "picked.jsonl.made.json").unlink()
+    shutil.rmtree(files / ".picked.jsonl.made")
     assert "nothing says" in refused(3, *select("--budget", 8))
     assert (files / "picked.jsonl").read_text() == "mine\n"
+
+
+def test_an_output_that_is_gone_comes_back_without_a_new_choice(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(*select())
+    picked = (files / "picked.jsonl").read_bytes()
+    (files / "picked.jsonl").unlink()
+    monkeypatch.setattr("activedpo_cli.select.methods.activedpo.choose", None)
+    monkeypatch.setattr("activedpo_cli.select.methods.activedpo.choose_streamed", None)
+    assert "up to date" in done(*select()).stderr
+    assert (files / "picked.jsonl").read_bytes() == picked
 
 
 def test_other_methods_work_where_features_are_enough(files: Path) -> None:
@@ -315,7 +326,7 @@ def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, 
         "from activedpo_cli.cli.app import app\n"
         "app(sys.argv[1:])\n"
     )
-    log = files / ".resumed.jsonl.picks"
+    log = files / ".resumed.jsonl.made" / "picks.jsonl"
     process = subprocess.Popen([sys.executable, "-c", slow, *words], cwd=files, env=dict(os.environ))
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
@@ -324,7 +335,7 @@ def test_a_killed_choice_goes_on_after_its_picks_to_the_same_bytes(files: Path, 
         time.sleep(0.02)
     process.kill()
     process.wait()
-    kept = log.read_bytes().count(b"\n") - 1
+    kept = log.read_bytes().count(b"\n")
     assert 3 <= kept < 25
     assert not (files / "resumed.jsonl").exists()
     with log.open("ab") as stream:
@@ -378,9 +389,11 @@ def test_an_interrupted_choice_of_another_method_begins_anew(files: Path, monkey
 
 
 def test_picks_of_another_choice_are_not_continued(files: Path) -> None:
+    """Neither those of this version nor those that an earlier one left."""
     (files / ".picked.jsonl.picks").write_text('{"choice": {}}\n{"row": 1, "score": 2.0, "exactly": false}\n')
     result = done(*select("--memory", 1e-5))
     assert "goes on" not in result.stderr
+    assert not (files / ".picked.jsonl.picks").exists()
     assert rows(files / "picked.jsonl")[0]["pair_id"] == by_hand(False, 0.1, 1)[0][0]
 
 
@@ -400,7 +413,7 @@ DAMAGE = {
 def test_a_damaged_log_is_begun_anew(files: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = select("--memory", 1e-9)
     interrupted_after(5, monkeypatch, *words)
-    log = files / ".picked.jsonl.picks"
+    log = files / ".picked.jsonl.made" / "picks.jsonl"
     log.write_bytes(b"\n".join(DAMAGE[damage](log.read_bytes().splitlines())) + b"\n")
     done(*words)
     assert not log.exists()
@@ -451,7 +464,7 @@ def test_files_that_were_edited_in_place_are_noticed(files: Path, name: str, mon
         Path(name).write_bytes(change_back.replace(b'"response_a": 2,', b'"response_a": 1,'))
     else:
         change(name)
-    said = {"s": "another --features", "P": "another --pairs", "L": "another --labelled"}[name[0]]
+    said = {"s": "input features/", "P": "input pairs", "L": "input labelled"}[name[0]]
     assert said in refused(3, *words)
 
 
@@ -592,40 +605,49 @@ def test_a_choice_in_memory_takes_no_more_than_it_counts(
     listed = PairList(row_a, (row_a + 1 + torch.arange(pairs) // responses) % responses, None, b"", torch.zeros(0))
     table = CandidateFiles(TensorRows(tmp_path / "F.safetensors", "features"), torch.zeros(0, dim).double(), listed)
     config = build_config(nested({"select.normalise": normalise, "select.budget": 40}))
-    log = PickLog(tmp_path / ".picks", {})
+    log = PickLog(tmp_path / ".picks")
     peak = peak_memory(lambda: choose(config, table, 10**9, log, SilentProgress()), torch.device("cpu"))
     assert dim * 8 * pairs < peak < table.bytes_in_memory() + 100 * pairs + 6 * 2**15
 
 
-def test_records_of_an_older_version_are_understood(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They have `select.activedpo.ridge`: a finished choice is up to date, and an unfinished one goes on."""
+def as_an_earlier_version_left_it(output: Path) -> None:
+    """Its record and its picks lay beside the output, with `select.activedpo.ridge` and digests without a prefix."""
+    folder = output.with_name(f".{output.name}.made")
+    name = "manifest.json" if (folder / "manifest.json").exists() else "started.json"
+    made = json.loads((folder / name).read_bytes())
+    record = {
+        "schema": 2,
+        "settings": {key.replace("select.methods.", "select."): value for key, value in made["settings"].items()},
+        "inputs": {key: made["inputs"].get(key, "").removeprefix("sha256:") or None for key in INPUTS},
+    }
+    if name == "manifest.json":
+        record |= {"output": made["outputs"][output.name]["sha256"], "summary": made["summary"]}
+        output.with_name(f"{output.name}.made.json").write_text(json.dumps(record, indent=2))
+    else:
+        head = json.dumps({"choice": record}, sort_keys=True).encode() + b"\n"
+        output.with_name(f".{output.name}.picks").write_bytes(head + (folder / "picks.jsonl").read_bytes())
+    shutil.rmtree(folder)
 
-    def as_older(path: Path) -> None:
-        path.write_bytes(path.read_bytes().replace(b"select.methods.", b"select."))
 
+INPUTS = ("features", "pairs", "labelled")
+
+
+def test_what_an_earlier_version_left_is_understood(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished choice is up to date, and nothing is written; an unfinished one goes on after its picks."""
     words = select("--ridge", 0.25)
     done(*words)
-    as_older(files / "picked.jsonl.made.json")
-    assert b"select.activedpo.ridge" in (files / "picked.jsonl.made.json").read_bytes()
+    as_an_earlier_version_left_it(files / "picked.jsonl")
+    before = {path.name: path.stat().st_mtime_ns for path in files.iterdir()}
     assert "is up to date" in done(*words).stderr
-    assert "select.methods.activedpo.ridge: 0.25 then, 0.5 now" in refused(3, *select("--ridge", 0.5))
-    add = PickLog.add
-    kept = []
-
-    def interrupt(self: PickLog, pick: Pick) -> None:
-        add(self, pick)
-        self.flush()
-        kept.append(pick)
-        if len(kept) == 3:
-            raise KeyboardInterrupt
-
-    again = select("--ridge", 0.25, output="again.jsonl")
-    with monkeypatch.context() as patch:
-        patch.setattr(PickLog, "add", interrupt)
-        activedpo(*again)
-    as_older(files / ".again.jsonl.picks")
+    assert "select.methods.activedpo.ridge  0.25 → 0.5" in refused(3, *select("--ridge", 0.5))
+    assert {path.name: path.stat().st_mtime_ns for path in files.iterdir()} == before
+    again = select("--ridge", 0.25, "--memory", 1e-9, output="again.jsonl")
+    interrupted_after(3, monkeypatch, *again)
+    as_an_earlier_version_left_it(files / "again.jsonl")
     assert "goes on after 3 picks" in done(*again).stderr
     assert rows(files / "again.jsonl") == rows(files / "picked.jsonl")
+    done(*select("--ridge", 0.5, "--force"))
+    assert not list(files.glob("*.made.json"))
 
 
 def test_memory_without_a_limit(files: Path) -> None:
@@ -679,19 +701,15 @@ def test_lines_say_what_they_lack_and_where_they_break(files: Path) -> None:
     [
         ("-", "--output needs a file"),
         ("shards/0.safetensors", "is one of the files to be read"),
-        ("picked.jsonl.made.json", "has the name of a record"),
         ("P.jsonl/picked.jsonl", "since P.jsonl is a file"),
         ("P.jsonl/deeper/picked.jsonl", "since P.jsonl is a file"),
-        ("Q", "Q.made.json is written, one of the files to be read"),
     ],
 )
 def test_outputs_that_can_not_be_are_refused_before_anything_is_read(files: Path, output: str, said: str) -> None:
     Path("shards").mkdir()
     Path("F.safetensors").rename("shards/0.safetensors")
-    Path("Q.made.json").write_text('[{"pair_id": "x", "response_a": 0, "response_b": 1}]')
     before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
-    pairs = "Q.made.json" if output == "Q" else "P.jsonl"
-    words = ("--features", "shards", "--pairs", pairs, "--force")
+    words = ("--features", "shards", "--pairs", "P.jsonl", "--force")
     assert said in refused(2, *select(*words, output=output)).replace(f"{files}/", "")
     assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
 

@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.progress import Progress, shown
 from activedpo_cli.base.seeds import derive_seed
-from activedpo_cli.base.settings import Config, current_key
+from activedpo_cli.base.settings import Config
 from activedpo_cli.select.from_files.candidate_files import CandidateFiles, needs_features
 from activedpo_cli.select.method_settings import method_settings
 from activedpo_cli.store.files import append_line, remove, write_bytes
@@ -229,41 +228,36 @@ class WatchedRows:
             self._progress.stop()
 
 
+PICKS_NAME = "picks.jsonl"
+
+
 class PickLog:
-    """The picks of an unfinished choice in a file beside the output, of use only to the very same choice.
+    """The picks of an unfinished choice, in a file of its folder; whoever writes it holds the lock of the output."""
 
-    Whoever has it holds the lock of the output.
-    """
-
-    def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.seconds = 0.0
         """Picks are written no more often than this."""
-        self._is_begun = False
-        self._record = record
         self._pending: list[bytes] = []
         self._written_at = 0.0
 
     def picks(self) -> "list[Pick]":
-        """What was picked before an interruption; a log of another choice, or a damaged one, is thrown away."""
+        """What was picked before an interruption; a damaged log is thrown away."""
         data = self.path.read_bytes() if self.path.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]  # beyond it there is nothing, or a torn line
-        head, _, lines = whole.partition(b"\n")
-        found = _picks(lines) if _record_in(head) == self._record else []
+        found = picks_in(whole)
         if not found:
             self.remove()
-            return []
-        if len(whole) < len(data):
+        elif len(whole) < len(data):
             write_bytes(self.path, whole)
-        self._is_begun = True
         return found
 
     def kept(self) -> int:
         """Picks on the disk."""
-        return max(0, self.path.read_bytes().count(b"\n") - 1) if self.path.exists() else 0
+        return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
 
     def add(self, pick: "Pick") -> None:
-        """Keep one more; the file begins with the first."""
+        """Keep one more."""
         line = {"row": pick.row, "score": pick.score, "exactly": pick.exactly}
         self._pending.append(json.dumps(line).encode() + b"\n")
         if time.monotonic() - self._written_at >= self.seconds:
@@ -273,31 +267,16 @@ class PickLog:
         """Write what waits to be written."""
         lines, self._pending = self._pending, []
         if lines:
-            head = b"" if self._is_begun else json.dumps({"choice": self._record}, sort_keys=True).encode() + b"\n"
-            append_line(self.path, head + b"".join(lines))
-            self._is_begun = True
+            append_line(self.path, b"".join(lines))
             self._written_at = time.monotonic()
 
     def remove(self) -> None:
         """The choice is made, or begins anew."""
         remove(self.path)
-        self._is_begun, self._pending = False, []
+        self._pending = []
 
 
-def _record_in(head: bytes) -> Any:
-    """What a log's first line says that its choice was made from, in today's spelling; None where it is damaged."""
-    try:
-        record = json.loads(head)["choice"]
-        return {name: _as_spelled_now(part) if name == "settings" else part for name, part in record.items()}
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return None
-
-
-def _as_spelled_now(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {current_key(key): value for key, value in settings.items()}
-
-
-def _picks(text: bytes) -> "list[Pick]":
+def picks_in(text: bytes) -> "list[Pick]":
     """The picks in some lines; none at all where one is damaged, or a row is there twice."""
     from activedpo_cli.select.design.greedy import Pick
 

@@ -1,6 +1,5 @@
 """`select --features`: what the choice depends on, whether it is made already, and what is written down of it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +7,26 @@ from typing import Any
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.config import build_config, nested
+from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress, shown
-from activedpo_cli.base.settings import Config, current_key
+from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tensor_rows import TensorRows
 from activedpo_cli.engine.names import with_known_names
+from activedpo_cli.engine.parts import Part, ensure
+from activedpo_cli.engine.step import Execution
+from activedpo_cli.engine.units import AtOnce
+from activedpo_cli.select.from_files import older
 from activedpo_cli.select.from_files.candidate_files import check_budget, read_candidate_files
-from activedpo_cli.select.from_files.choice import PickLog, choose
+from activedpo_cli.select.from_files.choice import PICKS_NAME, PickLog, choose
 from activedpo_cli.select.method_settings import check_given_settings, method_settings, settings_of_choice
-from activedpo_cli.store.files import sha256_of, write_bytes
 from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.manifest import Started
+from activedpo_cli.store.stage_folder import StageFolder
 
-SCHEMA = 2
-RECORD_SUFFIX = ".made.json"
+VERSION = 1
+FOLDER_SUFFIX = ".made"
+"""Of the hidden folder beside an output in which it is made."""
 MEGABYTE = 10**6
 OFFERED = {"features"}
 """What a method may need here."""
@@ -60,32 +66,73 @@ def do_files_choice(request: FilesRequest, progress: Progress) -> FilesResult:
     """
     config = _config(request, progress)
     _refuse_output(request)
+    part = _part(request, config, progress)
+    if not request.force and (summary := older.finished(part, request.output)) is not None:
+        return FilesResult(request.output, True, summary)
+    if request.output.exists() and not request.force and part.folder.manifest is None:
+        raise _foreign(request.output, ["nothing says what it was made from"])
+    if older.has_left(request.output):
+        with exclusive(part.lock, str(request.output)):
+            older.clear(part, request.output)
+    try:
+        made, is_new = ensure(part, Execution(), progress, force=request.force)
+    except KeyboardInterrupt as error:
+        kept = PickLog(_work_folder(part) / PICKS_NAME).kept()
+        raise type(error)(f"{kept} picks are kept" if kept else "nothing was picked yet") from error
+    return FilesResult(request.output, not is_new, made.summary)
+
+
+def _part(request: FilesRequest, config: Config, progress: Progress) -> Part:
+    """The choice as a part of the engine: in a hidden folder beside the output, which is a copy of what it makes."""
     output = request.output.resolve()
-    with exclusive(output.parent / ".locks" / f"{output.name}.lock", str(request.output)):
-        record = _record(request, config, progress)
-        found = _finished(request, record)
-        if found is not None:
-            return found
-        log = PickLog(_log_path(request.output), record)
-        try:
-            return _make(request, config, record, log, progress)
-        except KeyboardInterrupt as error:
-            log.flush()
-            kept = log.kept()  # also where the interruption came while a pick was being written
-            raise type(error)(f"{kept} picks are kept" if kept else "nothing was picked yet") from error
+
+    def refuse(differences: list[str]) -> None:
+        raise _foreign(request.output, differences)
+
+    def replace(path: Path) -> None:
+        if not request.force:
+            refuse(["it was changed since"])
+
+    return Part(
+        folder=StageFolder(output.with_name(f".{output.name}{FOLDER_SUFFIX}")),
+        lock=output.parent / ".locks" / f"{output.name}.lock",
+        wanted=_wanted(request, config, progress),
+        open=lambda folder: AtOnce(lambda: _make(request, config, folder, progress)),
+        refuse=refuse,
+        public=output.parent,
+        replace=replace,
+    )
 
 
-def _make(
-    request: FilesRequest, config: Config, record: Mapping[str, Any], log: PickLog, progress: Progress
-) -> FilesResult:
-    table = read_candidate_files(request.features, request.pairs, request.labelled, config, progress)
-    check_budget(config, table, request.pairs)
-    chosen = choose(config, table, request.memory, log, progress)
+def _work_folder(part: Part) -> Path:
+    """Where the choice is being made: beside a finished one that it is to replace, else in its place."""
+    return part.beside.path if part.folder.manifest else part.folder.path
+
+
+def _foreign(output: Path, differences: list[str]) -> RefusedError:
+    return RefusedError(
+        f"{output} is there, and was not made by this command",
+        details=differences,
+        hint="--force replaces it; or another --output",
+    )
+
+
+def _make(request: FilesRequest, config: Config, folder: StageFolder, progress: Progress) -> dict[str, Any]:
+    log = PickLog(folder.path / PICKS_NAME)
+    try:
+        table = read_candidate_files(request.features, request.pairs, request.labelled, config, progress)
+        check_budget(config, table, request.pairs)
+        chosen = choose(config, table, request.memory, log, progress)
+    except KeyboardInterrupt:
+        log.flush()
+        raise
     lines = [
         {"pair_id": table.pairs.pair_id(row), "rank": rank, "score": score}
         for rank, (row, score) in enumerate(chosen.picks, start=1)
     ]
-    summary = {
+    folder.write_json_lines(request.output.name, lines)
+    log.remove()
+    return {
         "selected": len(lines),
         "candidates": len(table.pairs),
         "method": config.select.method,
@@ -94,9 +141,6 @@ def _make(
         "passes": chosen.passes,
         "pairs_read": chosen.pairs_read,
     }
-    _write(request.output, lines, record, summary)
-    log.remove()
-    return FilesResult(request.output, False, summary)
 
 
 def _config(request: FilesRequest, progress: Progress) -> Config:
@@ -125,19 +169,26 @@ def _usable_methods() -> str:
     return ", ".join(name for name in names if OFFERED.issuperset(discovery.declared_needs("acquisition", name)))
 
 
-def _record(request: FilesRequest, config: Config, progress: Progress) -> dict[str, Any]:
-    """What the choice depends on: settings with their defaults, and digests of the files."""
-    paths = {"features": request.features, "pairs": request.pairs, "labelled": request.labelled}
-    inputs = {name: None if path is None else _digest(path, progress) for name, path in paths.items()}
-    return {"schema": SCHEMA, "settings": settings_of_choice(config), "inputs": inputs}
-
-
-def _digest(path: Path, progress: Progress) -> str | dict[str, str]:
-    if path.is_dir():
-        return {file.name: _file_digest(file, progress) for file in TensorRows(path, "features").files}
-    if not path.exists():
-        raise InvalidDataError(f"there is no file {path}")
-    return _file_digest(path, progress)
+def _wanted(request: FilesRequest, config: Config, progress: Progress) -> Started:
+    """What the choice depends on: settings with their defaults, and the content of the files."""
+    inputs: dict[str, str] = {}
+    for name, path in (("features", request.features), ("pairs", request.pairs), ("labelled", request.labelled)):
+        if path is None:
+            continue
+        if path.is_dir():
+            shards = TensorRows(path, "features").files
+            inputs |= {f"{name}/{shard.name}": _file_digest(shard, progress) for shard in shards}
+        elif path.exists():
+            inputs[name] = _file_digest(path, progress)
+        else:
+            raise InvalidDataError(f"there is no file {path}")
+    return Started(
+        stage="select-files",
+        stage_version=VERSION,
+        iteration=0,
+        settings=settings_of_choice(config),
+        inputs=inputs,
+    )
 
 
 def _file_digest(path: Path, progress: Progress) -> str:
@@ -150,71 +201,11 @@ def _file_digest(path: Path, progress: Progress) -> str:
             advance(_megabytes(read + count) - _megabytes(read))
             read += count
 
-        return sha256_of(path, tell)
+        return f"sha256:{sha256_of(path, tell)}"
 
 
 def _megabytes(size: int) -> int:
     return -(-size // MEGABYTE)
-
-
-def _finished(request: FilesRequest, record: Mapping[str, Any]) -> FilesResult | None:
-    """The output if it is there and made from the same; None where it is to be made."""
-    output = request.output
-    if not output.exists() or request.force:
-        return None
-    differences = ["nothing says what it was made from"]
-    made = _read_record(_record_path(output))
-    if made is not None:
-        differences = _differences(made, record)
-        if not differences and made.get("output") != sha256_of(output):
-            differences = ["it was changed since"]
-    if differences:
-        raise RefusedError(
-            f"{output} is there, and was not made by this command",
-            details=differences,
-            hint="--force replaces it; or another --output",
-        )
-    assert made is not None
-    return FilesResult(output, True, made["summary"])
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None
-
-
-def _differences(made: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-    before, now = {current_key(key): value for key, value in made.get("settings", {}).items()}, record["settings"]
-    changed = [
-        f"{key}: {before.get(key)} then, {now.get(key)} now"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    ]
-    files = made.get("inputs", {})
-    return changed + [f"another --{name}" for name, digest in record["inputs"].items() if files.get(name) != digest]
-
-
-def _write(output: Path, lines: list[dict[str, Any]], record: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
-    """The record first: one without its output is made again, and an output without its record would be refused."""
-    from hashlib import sha256
-
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
-    made = {**record, "output": sha256(text).hexdigest(), "summary": summary}
-    write_bytes(_record_path(output), json.dumps(made, indent=2, ensure_ascii=False).encode() + b"\n")
-    write_bytes(output, text)
-
-
-def _record_path(output: Path) -> Path:
-    """The file beside an output that says what it was made from."""
-    return output.with_name(f"{output.name}{RECORD_SUFFIX}")
-
-
-def _log_path(output: Path) -> Path:
-    """The picks so far, while the choice is being made."""
-    return output.with_name(f".{output.name}.picks")
 
 
 def _refuse_output(request: FilesRequest) -> None:
@@ -224,8 +215,6 @@ def _refuse_output(request: FilesRequest) -> None:
         raise UsageError("--output needs a file: the record of what it was made from lies beside it", hint=example)
     if output.is_dir():
         raise UsageError(f"--output {output} is a folder", hint=f"--output {output / 'picked.jsonl'}")
-    if output.name.endswith(RECORD_SUFFIX):
-        raise UsageError(f"--output {output} has the name of a record, which lies beside an output", hint=example)
     parent = next(parent for parent in output.absolute().parents if parent.exists())
     if not parent.is_dir():
         raise UsageError(f"--output {output} can not be made, since {parent} is a file", hint=example)
@@ -233,6 +222,3 @@ def _refuse_output(request: FilesRequest) -> None:
     read = {path.resolve() for path in [*shards, request.pairs, request.labelled] if path is not None}
     if output.resolve() in read:
         raise UsageError(f"--output {output} is one of the files to be read", hint=example)
-    for path in (_record_path(output), _log_path(output)):
-        if path.resolve() in read:
-            raise UsageError(f"beside --output {output}, {path} is written, one of the files to be read", hint=example)
