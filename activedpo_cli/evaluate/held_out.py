@@ -13,7 +13,7 @@ from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.scoring import logps_of
 from activedpo_cli.prompts._collect import prompt_key
-from activedpo_cli.statistics.statistics import win_rate_interval
+from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.files import sha256_of
 from activedpo_cli.store.run import Run
 

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from activedpo_cli.base.records import EvaluatedResponse
-from activedpo_cli.statistics.statistics import MeanInterval, mean_interval, win_rate, win_rate_interval
+from activedpo_cli.statistics.summaries import MeanInterval, mean_interval, win_rate, win_rate_interval
 
 REWARD_NAMES = (
     "reward_mean",

@@ -13,7 +13,7 @@ from activedpo_cli.statistics.learning_curves import (
     paired_differences,
 )
 from activedpo_cli.statistics.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
-from activedpo_cli.statistics.statistics import MeanInterval, mean_interval
+from activedpo_cli.statistics.summaries import MeanInterval, mean_interval
 
 REWARD, SECOND_REWARD = "reward_mean", "second_reward_mean"
 

@@ -14,7 +14,7 @@ from activedpo_cli.experiments.tables import p_value
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.section import Table, table
 from activedpo_cli.reports.wording import number, with_interval
-from activedpo_cli.statistics.matched_curves import differences_at_equal
+from activedpo_cli.statistics.learning_curves import differences_at_equal
 
 KL = "kl_to_reference"
 KLPath = Sequence[tuple[float, float]]

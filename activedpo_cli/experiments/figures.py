@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from activedpo_cli.experiments.analysis import ArmCurve
 from activedpo_cli.reports.plot import Panel, Plot, Series
-from activedpo_cli.statistics.statistics import MeanInterval
+from activedpo_cli.statistics.summaries import MeanInterval
 
 Measured = Sequence[tuple[str, Sequence[ArmCurve]]]
 """The title of each measure with the curves of the arms in it."""

@@ -11,7 +11,7 @@ from activedpo_cli.experiments.spec import ExperimentSpec, points_of, short_valu
 from activedpo_cli.reports.section import Table, table
 from activedpo_cli.reports.wording import number, with_interval
 from activedpo_cli.statistics.multiple_comparisons import joint_sign_flip_p_value
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
 Cells = Mapping[tuple[str, str], Mapping[int, float]]
 """For values of both settings, as they stand in names of arms, the last value of each seed."""

@@ -7,7 +7,7 @@ from activedpo_cli.experiments.analysis import ArmCurve, Difference
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.reports.section import Table, table
 from activedpo_cli.reports.wording import number, share, share_with_interval, with_interval
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
 
 def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) -> Table:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from activedpo_cli.reports.plot import Series
-from activedpo_cli.statistics.distribution import FiveNumbers
+from activedpo_cli.statistics.summaries import FiveNumbers
 
 
 def box_series(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.reports.sources import is_outdated
-from activedpo_cli.statistics.distribution import FiveNumbers, five_numbers
+from activedpo_cli.statistics.summaries import FiveNumbers, five_numbers
 from activedpo_cli.store.feature_files import read_columns, read_labelled
 from activedpo_cli.store.manifest import Manifest
 from activedpo_cli.store.run import Run

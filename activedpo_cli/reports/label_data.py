@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from activedpo_cli.base.records import SPENT_OUTCOMES, OutcomeRow, Response
 from activedpo_cli.reports.selection_data import Couple
 from activedpo_cli.reports.sources import is_outdated
-from activedpo_cli.statistics.distribution import FiveNumbers, five_numbers
-from activedpo_cli.statistics.statistics import MeanInterval, win_rate_interval
+from activedpo_cli.statistics.summaries import FiveNumbers, MeanInterval, five_numbers, win_rate_interval
 from activedpo_cli.store.manifest import Manifest
 from activedpo_cli.store.run import Run
 

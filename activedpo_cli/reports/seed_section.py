@@ -11,7 +11,7 @@ from activedpo_cli.reports.seed_groups import SeedGroup, baseline, seed_groups, 
 from activedpo_cli.reports.seed_tables import curves_of, differences, seed_tables
 from activedpo_cli.reports.wording import listed
 from activedpo_cli.statistics.learning_curves import mean_curve
-from activedpo_cli.statistics.statistics import MeanInterval
+from activedpo_cli.statistics.summaries import MeanInterval
 
 LABELS = "labels spent"
 

@@ -7,7 +7,7 @@ from activedpo_cli.reports.seed_curves import SeedCurves, at_labels, shared
 from activedpo_cli.reports.seed_groups import SeedGroup
 from activedpo_cli.reports.wording import number, with_interval
 from activedpo_cli.statistics.learning_curves import area_under_curve, labels_to_reach, mean_curve, paired_differences
-from activedpo_cli.statistics.statistics import MeanInterval, mean_interval
+from activedpo_cli.statistics.summaries import MeanInterval, mean_interval
 
 
 def seed_tables(title: str, curves: Sequence[SeedCurves], compared: SeedGroup) -> list[Table]:

@@ -7,7 +7,7 @@ from statistics import fmean
 from activedpo_cli.base.records import FeatureRow, Response, SelectedPair
 from activedpo_cli.reports.geometry import Geometry, read_geometry
 from activedpo_cli.reports.sources import is_outdated
-from activedpo_cli.statistics.distribution import FiveNumbers, five_numbers
+from activedpo_cli.statistics.summaries import FiveNumbers, five_numbers
 from activedpo_cli.store.manifest import Manifest, digest_of
 from activedpo_cli.store.run import Run
 

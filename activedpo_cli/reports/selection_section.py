@@ -12,7 +12,7 @@ from activedpo_cli.reports.run_looks import look_note, run_looks
 from activedpo_cli.reports.section import Section, Table, table
 from activedpo_cli.reports.selection_data import Batch
 from activedpo_cli.reports.wording import listed, median_and_range, number, share
-from activedpo_cli.statistics.distribution import FiveNumbers
+from activedpo_cli.statistics.summaries import FiveNumbers
 
 
 def selection_section(runs: Sequence[RunData]) -> Section | None:

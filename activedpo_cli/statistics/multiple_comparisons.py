@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from statistics import fmean
 
-from activedpo_cli.statistics.statistics import MeanInterval, Number, student_t_quantile
+from activedpo_cli.statistics.summaries import MeanInterval, Number, student_t_quantile
 
 MOST_EXACT = 14
 """Differences up to which all signs are tried; beyond, a sample of them."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from activedpo_cli.experiments.analysis import analyse
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.statistics.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
 DIFFERENCES = st.lists(st.integers(-20, 20), min_size=1, max_size=9)
 

@@ -14,7 +14,7 @@ from activedpo_cli.experiments.spec import ExperimentSpec
 from activedpo_cli.reports.section import Table
 from activedpo_cli.reports.wording import number, with_interval
 from activedpo_cli.statistics.multiple_comparisons import joint_sign_flip_p_value, sign_flip_p_value
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
 TITLE = "Win rate against the initial model, at the end, by name and source"
 MODELS, SUBSETS = ("model-1", "model-2"), ("a.jsonl", "b.jsonl", "c.jsonl")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.base.shapes import Float
-from activedpo_cli.statistics.span import span_basis
+from activedpo_cli.statistics.bradley_terry import span_basis
 
 
 def design_uncertainty(

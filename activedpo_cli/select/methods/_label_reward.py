@@ -1,7 +1,7 @@
 """The linear reward of the labels bought so far, for methods that choose by it."""
 
 from activedpo_cli.select.methods.base import Candidates
-from activedpo_cli.statistics.reward_head import PredictedGaps, predicted_gaps
+from activedpo_cli.statistics.bradley_terry import PredictedGaps, predicted_gaps
 
 
 def gaps_by_labels(candidates: Candidates, l2: float) -> PredictedGaps | None:
