@@ -13,7 +13,7 @@ from activedpo_cli.experiments.agreement import check_arms, check_source, check_
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.experiments.spec import parse_seeds, read_spec, spec_path, with_settings
 from activedpo_cli.experiments.work import do_jobs, prune
-from activedpo_cli.reports.section import Table
+from activedpo_cli.reports.page import Table
 from activedpo_cli.store.run import run_path
 
 

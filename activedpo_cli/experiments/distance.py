@@ -11,8 +11,8 @@ from statistics import fmean
 from activedpo_cli.experiments.analysis import Difference, arms_in, tested
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.experiments.tables import p_value
+from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series
-from activedpo_cli.reports.section import Table, table
 from activedpo_cli.reports.wording import number, with_interval
 from activedpo_cli.statistics.learning_curves import differences_at_equal
 

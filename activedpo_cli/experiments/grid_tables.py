@@ -8,7 +8,7 @@ from statistics import fmean
 
 from activedpo_cli.experiments.analysis import ArmCurve
 from activedpo_cli.experiments.spec import ExperimentSpec, points_of, short_value
-from activedpo_cli.reports.section import Table, table
+from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.wording import number, with_interval
 from activedpo_cli.statistics.multiple_comparisons import joint_sign_flip_p_value
 from activedpo_cli.statistics.summaries import mean_interval

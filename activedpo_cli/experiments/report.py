@@ -15,8 +15,8 @@ from activedpo_cli.experiments.grid_tables import grid_tables
 from activedpo_cli.experiments.results import ResultRow, as_json, read_results
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, counterparts
 from activedpo_cli.experiments.tables import cost_table, curve_table, markdown, other_table, point_table
+from activedpo_cli.reports.page import Section, Table
 from activedpo_cli.reports.plot import Plot
-from activedpo_cli.reports.section import Section, Table
 from activedpo_cli.reports.wording import listed
 from activedpo_cli.store import files, jsonl
 from activedpo_cli.store.lock import waiting

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from activedpo_cli.experiments.analysis import ArmCurve, Difference
 from activedpo_cli.experiments.results import ResultRow
-from activedpo_cli.reports.section import Table, table
+from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.wording import number, share, share_with_interval, with_interval
 from activedpo_cli.statistics.summaries import mean_interval
 

@@ -1,12 +1,12 @@
 """What the features say about a batch: how alike its pairs are, and how many directions have been labelled."""
 
-from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.reports.run_data import Geometry
 from activedpo_cli.reports.sources import is_outdated
-from activedpo_cli.statistics.summaries import FiveNumbers, five_numbers
+from activedpo_cli.statistics.summaries import five_numbers
 from activedpo_cli.store.feature_files import read_columns, read_labelled
 from activedpo_cli.store.manifest import Manifest
 from activedpo_cli.store.run import Run
@@ -22,27 +22,6 @@ RANDOM_BATCHES = 5
 """Random batches over which the effective rank is averaged."""
 
 NOT_COMPUTED = "the method needs no features and none were computed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """Facts about φ, normalised as the method saw it.
-
-    Attributes:
-        picked_cosines: |cos| between every two picked pairs; None for a single pair.
-        pool_cosines: |cos| between every two of `pool_sample` candidates.
-        labelled_pairs: Pairs in V with this batch: those labelled earlier and those picked.
-        effective_rank: Of Σ φφᵀ over these.
-        random_effective_rank: The same with batches of equal size drawn at random from the candidates, on average.
-
-    """
-
-    picked_cosines: FiveNumbers | None
-    pool_cosines: FiveNumbers | None
-    pool_sample: int
-    labelled_pairs: int
-    effective_rank: float
-    random_effective_rank: float
 
 
 def read_geometry(run: Run, iteration: int, manifests: dict[str, Manifest]) -> tuple[Geometry | None, str | None]:

@@ -1,28 +1,14 @@
 """What a report was made from: the files that identify a run's finished stages, and their digests."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.reports.run_data import StageFact
 from activedpo_cli.store.files import sha256_of
 from activedpo_cli.store.manifest import MANIFEST_NAME, Manifest
 from activedpo_cli.store.run import SFT, STAGES, Run
 from activedpo_cli.store.stage_folder import StageFolder
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageFact:
-    """One finished stage: `digest` identifies what it made, `outdated` names inputs that have changed since."""
-
-    name: str
-    stage: str
-    iteration: int
-    manifest: str
-    digest: str
-    seconds: float | None
-    was_resumed: bool
-    outdated: list[str]
 
 
 def stage_folders(run: Run) -> dict[str, StageFolder]:

@@ -16,7 +16,7 @@ from activedpo_cli.experiments.report import all_tables
 from activedpo_cli.experiments.results import row_of
 from activedpo_cli.experiments.spec import ExperimentSpec
 from activedpo_cli.experiments.tables import markdown
-from activedpo_cli.reports.section import Table
+from activedpo_cli.reports.page import Table
 
 DOCS = Path(__file__).resolve().parents[1]
 RESULTS = DOCS / "results"

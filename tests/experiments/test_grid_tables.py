@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from activedpo_cli.experiments.report import all_tables
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.experiments.spec import ExperimentSpec
-from activedpo_cli.reports.section import Table
+from activedpo_cli.reports.page import Table
 from activedpo_cli.reports.wording import number, with_interval
 from activedpo_cli.statistics.multiple_comparisons import joint_sign_flip_p_value, sign_flip_p_value
 from activedpo_cli.statistics.summaries import mean_interval

@@ -1,18 +1,119 @@
-"""Rewards, win rates, and what else was measured on held-out prompts, against the labels spent."""
+"""What was measured of a run's policies on held-out prompts, against the labels spent; iteration 0 is the initial model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
-from activedpo_cli.reports.evaluation_data import Evaluation
-from activedpo_cli.reports.evaluation_table import evaluation_tables
+from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series
-from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.run_looks import RunLook, look_note, run_looks
-from activedpo_cli.reports.scorers import ROLES, Role, scored, scorers, titles
-from activedpo_cli.reports.section import Section
-from activedpo_cli.reports.wording import listed
+from activedpo_cli.reports.run_data import Evaluation, Metrics, RunData, Scorer
+from activedpo_cli.reports.seeds import RunLook, look_note, run_looks
+from activedpo_cli.reports.wording import listed, number, share, share_with_interval, with_interval
+from activedpo_cli.store.manifest import Manifest, digest_of
+from activedpo_cli.store.run import Run
 
+Role = Literal["", "second_"]
+"""The first scorer or the second one, as the prefix of its metrics."""
+ROLES: tuple[Role, ...] = ("", "second_")
+LONGEST_TITLE = 44
 LABELS = "labels spent"
+COLUMNS = [
+    "run",
+    "iteration",
+    "labels",
+    "reward",
+    "gain",
+    "win rate",
+    "KL (nats)",
+    "tokens",
+    "cut off",
+    "preference accuracy",
+]
+SECOND_COLUMNS = ["run", "iteration", "labels", "second reward", "second gain", "second win rate"]
+
+
+def read_evaluations(run: Run, manifests: dict[str, Manifest]) -> list[Evaluation]:
+    """The evaluations there are, in order; iteration 0 by the scorers of the newest evaluation that had any."""
+    finished = [
+        _evaluation(name, manifest, run.stage("evaluate", manifest.iteration).read_json("metrics.json"))
+        for name, manifest in manifests.items()
+        if manifest.stage == "evaluate"
+    ]
+    if "initial-evaluation" not in manifests or not run.initial_evaluation.has("metrics.json"):
+        return finished
+    metrics = run.initial_evaluation.read_json("metrics.json")
+    initial = Evaluation(
+        iteration=0,
+        source="initial-evaluation",
+        labels_spent=0,
+        scorer=_known(metrics.get("scorer"), [row.scorer for row in finished]),
+        second_scorer=_known(metrics.get("second_scorer"), [row.second_scorer for row in finished]),
+        metrics=metrics,
+    )
+    return [initial, *finished]
+
+
+def _evaluation(name: str, manifest: Manifest, metrics: Metrics) -> Evaluation:
+    return Evaluation(
+        iteration=manifest.iteration,
+        source=name,
+        labels_spent=metrics["labels_spent"],
+        scorer=_scorer_of(metrics.get("scorer"), manifest),
+        second_scorer=_scorer_of(metrics.get("second_scorer"), manifest),
+        metrics=metrics,
+    )
+
+
+def _scorer_of(name: str | None, manifest: Manifest) -> Scorer | None:
+    if name is None:
+        return None
+    inputs = manifest.inputs.items()
+    return Scorer(name, tuple(sorted(digest for key, digest in inputs if key.startswith(f"oracle {name} "))))
+
+
+def _known(name: str | None, scorers: list[Scorer | None]) -> Scorer | None:
+    """The newest scorer of that name; the initial model's own record holds no digests."""
+    if name is None:
+        return None
+    return next((scorer for scorer in reversed(scorers) if scorer and scorer.name == name), Scorer(name))
+
+
+def scorers(runs: Sequence[RunData], role: Role) -> list[Scorer]:
+    """Everyone who scored in a role, in the order of their appearance."""
+    found = [_scorer_in(row, role) for run in runs for row in run.evaluations if _was_scored(row, role)]
+    return list(dict.fromkeys(scorer for scorer in found if scorer))
+
+
+def scored(run: RunData, role: Role, scorer: Scorer) -> list[Evaluation]:
+    """The evaluations by a scorer; the initial model's only where its mean is the one that they compare with."""
+    rows = [row for row in run.evaluations if _scorer_in(row, role) == scorer and _was_scored(row, role)]
+    compared = {row.metrics[f"{role}reward_mean_initial"] for row in rows if row.iteration}
+    return [row for row in rows if row.iteration or not compared or row.metrics[f"{role}reward_mean"] in compared]
+
+
+def titles(found: Sequence[Scorer]) -> list[tuple[Scorer, str]]:
+    """A title for each scorer; scorers of one name are told apart by the first digits of their content."""
+    names = [scorer.name for scorer in found]
+    return [
+        (scorer, f"by {_short(scorer.name)}" + (f" ({_digits(scorer)})" if names.count(scorer.name) > 1 else ""))
+        for scorer in found
+    ]
+
+
+def _was_scored(row: Evaluation, role: Role) -> bool:
+    return row.metrics.get(f"{role}reward_mean") is not None
+
+
+def _scorer_in(row: Evaluation, role: Role) -> Scorer | None:
+    return row.second_scorer if role else row.scorer
+
+
+def _digits(scorer: Scorer) -> str:
+    return digest_of(scorer.digests).removeprefix("sha256:")[:8]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_TITLE else "…" + name[1 - LONGEST_TITLE :]
 
 
 def reward_section(runs: Sequence[RunData]) -> Section | None:
@@ -194,3 +295,45 @@ def _series(run: RunData, look: RunLook, rows: Sequence[Evaluation], field: str,
         colour=look.colour,
         group=look.group,
     )
+
+
+def evaluation_tables(runs: Sequence[RunData]) -> list[Table]:
+    """A row for each evaluation, iteration 0 being the initial model; a second table where a second scorer stood by."""
+    rows = [(run, row) for run in runs for row in run.evaluations]
+    first = table(
+        "Every evaluation, with 95 % intervals over prompts", COLUMNS, [_cells(run, row) for run, row in rows]
+    )
+    scored = [(run, row) for run, row in rows if row.metrics.get("second_reward_mean") is not None]
+    cells = [[*_place(run, row), *_rewards(row, "second_")] for run, row in scored]
+    return [first, table("The same by the second scorer", SECOND_COLUMNS, cells)] if scored else [first]
+
+
+def _cells(run: RunData, row: Evaluation) -> list[str]:
+    metrics = row.metrics
+    return [
+        *_place(run, row),
+        *_rewards(row, ""),
+        with_interval(metrics.get("kl_to_reference"), metrics.get("kl_ci_low"), metrics.get("kl_ci_high"), 2),
+        number(metrics.get("response_tokens_mean"), 1),
+        share(metrics.get("truncated_share")),
+        share_with_interval(*_with_ends(row, "preference_accuracy")),
+    ]
+
+
+def _place(run: RunData, row: Evaluation) -> list[str]:
+    return [run.name, str(row.iteration), str(row.labels_spent)]
+
+
+def _rewards(row: Evaluation, role: str) -> list[str]:
+    """Reward, gain and win rate; the initial model has the latter two by definition, so they are not shown."""
+    low, high = row.metrics.get(f"{role}reward_ci_low"), row.metrics.get(f"{role}reward_ci_high")
+    reward = with_interval(row.metrics.get(f"{role}reward_mean"), low, high)
+    if row.iteration == 0:
+        return [reward, "", ""]
+    gain = with_interval(*_with_ends(row, f"{role}reward_gain"))
+    return [reward, gain, share_with_interval(*_with_ends(row, f"{role}win_rate"))]
+
+
+def _with_ends(row: Evaluation, field: str) -> tuple[float | None, float | None, float | None]:
+    metrics = row.metrics
+    return metrics.get(field), metrics.get(f"{field}_ci_low"), metrics.get(f"{field}_ci_high")

@@ -1,18 +1,129 @@
-"""What the methods picked: scores, likeness, lengths, directions covered, and what runs have in common."""
+"""What the methods picked: scores, likeness, lengths, directions covered, and what two runs' batches have in common."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import fmean
 
-from activedpo_cli.reports.boxes import box_series
-from activedpo_cli.reports.geometry import COSINE_SAMPLE, NOT_COMPUTED, RANDOM_BATCHES
-from activedpo_cli.reports.overlap_data import overlaps
-from activedpo_cli.reports.plot import Panel, Plot, Series
-from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.run_looks import look_note, run_looks
-from activedpo_cli.reports.section import Section, Table, table
-from activedpo_cli.reports.selection_data import Batch
+from activedpo_cli.base.records import FeatureRow, Response, SelectedPair
+from activedpo_cli.reports.geometry import COSINE_SAMPLE, NOT_COMPUTED, RANDOM_BATCHES, read_geometry
+from activedpo_cli.reports.page import Section, Table, table
+from activedpo_cli.reports.plot import Panel, Plot, Series, box_series
+from activedpo_cli.reports.run_data import Batch, RunData
+from activedpo_cli.reports.seeds import look_note, run_looks
+from activedpo_cli.reports.sources import is_outdated
 from activedpo_cli.reports.wording import listed, median_and_range, number, share
-from activedpo_cli.statistics.summaries import FiveNumbers
+from activedpo_cli.select.scores.overlap import chance_share, shared_share
+from activedpo_cli.statistics.summaries import FiveNumbers, five_numbers
+from activedpo_cli.store.manifest import Manifest, digest_of
+from activedpo_cli.store.run import Run
+
+Couple = tuple[str, str]
+
+
+def read_batch(
+    run: Run, iteration: int, manifests: dict[str, Manifest], responses: Sequence[Response] | None
+) -> Batch | None:
+    """The batch of an iteration, None where *select* is not finished; what is gone or outdated is left out."""
+    stem = f"iter-{iteration:03d}"
+    manifest = manifests.get(f"{stem}/select")
+    if manifest is None:
+        return None
+    pairs = run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
+    scores = [pair.score for pair in pairs]
+    couples = candidate_couples(run, iteration, manifests)
+    lengths = {row.response_id: len(row.token_ids) for row in responses or ()}
+    picked_lengths = _lengths([(pair.response_a_id, pair.response_b_id) for pair in pairs], lengths)
+    pool_lengths = _lengths(couples or [], lengths)
+    geometry, reason = read_geometry(run, iteration, manifests)
+    return Batch(
+        iteration=iteration,
+        source=f"{stem}/select",
+        method=str(manifest.summary.get("method", manifest.settings.get("select.method"))),
+        picked=[pair.pair_id for pair in pairs],
+        scores=scores if any(scores) else None,
+        candidates=int(manifest.summary["candidates"]),
+        candidates_digest=_identity(run, iteration, manifests, couples),
+        picked_tokens=five_numbers(picked_lengths),
+        pool_tokens=five_numbers(pool_lengths),
+        picked_tokens_mean=fmean(picked_lengths) if picked_lengths else None,
+        pool_tokens_mean=fmean(pool_lengths) if pool_lengths else None,
+        geometry=geometry,
+        no_geometry=reason,
+    )
+
+
+def candidate_couples(run: Run, iteration: int, manifests: dict[str, Manifest]) -> list[Couple] | None:
+    """The response ids of every candidate pair, in the order of `scores.safetensors`; None where they are not known."""
+    stem = f"iter-{iteration:03d}"
+    manifest = manifests.get(f"{stem}/select")
+    if manifest is None or f"{stem}/featurize" not in manifests:
+        return None
+    if is_outdated(manifest, f"{stem}/featurize", manifests):
+        return None
+    rows_of = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
+    ids = {row.row: row.response_id for row in rows_of}  # excluded responses leave holes
+    rows = run.stage("select", iteration).read_tensors("scores.safetensors")["candidate_rows"].tolist()
+    return [(ids[a], ids[b]) for a, b in rows]
+
+
+def _lengths(couples: Sequence[Couple], lengths: Mapping[str, int]) -> list[int]:
+    return [lengths[name] for couple in couples for name in couple if name in lengths]
+
+
+def _identity(run: Run, iteration: int, manifests: dict[str, Manifest], couples: list[Couple] | None) -> str | None:
+    """Ids repeat from run to run, so the digests of the responses belong to it."""
+    generate = manifests.get(f"iter-{iteration:03d}/generate")
+    if couples is None or generate is None:
+        return None
+    texts = [generate.digest]
+    if run.drawn_prompts(iteration)["source"] == "pool":
+        if "pool" not in manifests:
+            return None
+        texts = [manifests["pool"].digest]  # the prompts drawn show in the couples
+    return digest_of([texts, sorted(couples)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Two batches from the same candidates: the pairs in both, as a share of the smaller one, and the share by chance."""
+
+    sources: tuple[str, str]
+    runs: tuple[str, str]
+    iteration: int
+    candidates: int
+    in_both: int
+    share: float
+    by_chance: float
+
+
+def overlaps(runs: Sequence[RunData]) -> list[Overlap]:
+    """Every two runs and every iteration in which they had the same pairs of the same texts to pick from."""
+    return [
+        _overlap(first.name, ours, second.name, theirs)
+        for first, second in combinations(runs, 2)
+        for ours in first.batches
+        for theirs in second.batches
+        if _is_comparable(ours, theirs)
+    ]
+
+
+def _overlap(first: str, ours: Batch, second: str, theirs: Batch) -> Overlap:
+    a, b = frozenset(ours.picked), frozenset(theirs.picked)
+    return Overlap(
+        sources=(f"{first}/{ours.source}", f"{second}/{theirs.source}"),
+        runs=(first, second),
+        iteration=ours.iteration,
+        candidates=ours.candidates,
+        in_both=len(a & b),
+        share=shared_share(a, b),
+        by_chance=chance_share(len(a), len(b), ours.candidates),
+    )
+
+
+def _is_comparable(a: Batch, b: Batch) -> bool:
+    is_same_pool = a.candidates_digest is not None and a.candidates_digest == b.candidates_digest
+    return a.iteration == b.iteration and is_same_pool
 
 
 def selection_section(runs: Sequence[RunData]) -> Section | None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.section import Section, Table, table
 from activedpo_cli.reports.wording import number, share
 from activedpo_cli.store.run import STAGES
 
