@@ -8,9 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from activedpo_cli.experiments.analysis import Difference, arms_in, tested
+from activedpo_cli.experiments.curves import Difference, arms_in, p_value, tested
 from activedpo_cli.experiments.results import ResultRow
-from activedpo_cli.experiments.tables import p_value
 from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.wording import number, with_interval

@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli import __version__
-from activedpo_cli.experiments.analysis import REWARD, SECOND_REWARD, ArmCurve, analyse, arms_in, measured
+from activedpo_cli.experiments.curves import (
+    REWARD,
+    SECOND_REWARD,
+    ArmCurve,
+    analyse,
+    arms_in,
+    curve_plot,
+    curve_table,
+    difference_plot,
+    measured,
+    point_table,
+)
 from activedpo_cli.experiments.distance import KL, AtEqualKL, at_equal_kl, distance_plot, distance_table
-from activedpo_cli.experiments.figures import curve_plot, difference_plot
 from activedpo_cli.experiments.folder import RESULTS_NAME, ExperimentFolder
-from activedpo_cli.experiments.grid_tables import grid_tables
+from activedpo_cli.experiments.grid import grid_tables
 from activedpo_cli.experiments.results import ResultRow, as_json, read_results
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, counterparts
-from activedpo_cli.experiments.tables import cost_table, curve_table, markdown, other_table, point_table
+from activedpo_cli.experiments.tables import cost_table, markdown, other_table
 from activedpo_cli.reports.page import Section, Table
 from activedpo_cli.reports.plot import Plot
 from activedpo_cli.reports.wording import listed

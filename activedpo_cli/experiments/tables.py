@@ -1,51 +1,12 @@
-"""The tables of an experiment's report."""
+"""What an experiment says beside its curves: what else changed, what choosing pairs costs, and tables as Markdown."""
 
 from collections.abc import Sequence
 from statistics import fmean
 
-from activedpo_cli.experiments.analysis import ArmCurve, Difference
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.wording import number, share, share_with_interval, with_interval
 from activedpo_cli.statistics.summaries import mean_interval
-
-
-def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) -> Table:
-    """What each arm's whole curve comes to, best first."""
-    ordered = sorted(curves, key=lambda row: -row.height.mean)
-    rows = [
-        [
-            row.arm,
-            str(len(row.seeds)),
-            with_interval(*row.height),
-            "" if row.height_difference is None else with_interval(*row.height_difference.interval),
-            p_value(row.height_difference),
-            with_interval(*row.mean[-1]),
-            "" if row.differences is None else with_interval(*row.differences[-1]),
-            "" if baseline is None else _labels(row),
-            "" if row.share is None or row.share.low is None else share_with_interval(*row.share),
-        ]
-        for row in ordered
-    ]
-    columns = [
-        "arm",
-        "seeds",
-        "mean height of the curve",
-        f"minus {baseline}",
-        "p (Holm)",
-        "at the end",
-        f"at the end, minus {baseline}",
-        f"labels to where {baseline} ends",
-        "share of the way to the ceiling",
-    ]
-    return table(title, columns, rows)
-
-
-def point_table(title: str, curves: Sequence[ArmCurve]) -> Table:
-    """Every arm's mean after each iteration."""
-    labels = max((row.labels for row in curves), key=len)
-    rows = [[row.arm, *(with_interval(*point) for point in row.mean)] for row in curves]
-    return table(title, ["arm", *(f"{number(spent, 0)} labels" for spent in labels)], rows)
 
 
 def other_table(rows: Sequence[ResultRow], arms: Sequence[str]) -> Table:
@@ -115,27 +76,9 @@ def markdown(tables: Sequence[Table]) -> str:
     return "\n\n".join(f"**{entry.title}**\n\n{_markdown_rows(entry)}" for entry in tables) + "\n"
 
 
-def p_value(difference: Difference | None) -> str:
-    """`0.021 (0.062)`, the latter corrected."""
-    if difference is None:
-        return ""
-    return f"{difference.p_value:.3f}" + ("" if difference.adjusted is None else f" ({difference.adjusted:.3f})")
-
-
 def _markdown_rows(entry: Table) -> str:
     lines = [entry.columns, ["---"] * len(entry.columns), *entry.rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _labels(row: ArmCurve) -> str:
-    if row.labels_to_target == row.labels[0]:
-        return "from the start"
-    ends = row.labels_to_target_range
-    return _reached(row.labels_to_target) + ("" if ends is None else f" [{_reached(ends[0])}, {_reached(ends[1])}]")
-
-
-def _reached(labels: float | None) -> str:
-    return "not reached" if labels is None else number(labels, 0)
 
 
 def _mean(rows: Sequence[ResultRow], measure: str, *, digits: int = 3, is_share: bool = False) -> str:

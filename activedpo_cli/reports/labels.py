@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from activedpo_cli.base.records import SPENT_OUTCOMES, OutcomeRow, Response
 from activedpo_cli.reports.page import Section, Table, table
-from activedpo_cli.reports.plot import Panel, Plot, Series, box_series
+from activedpo_cli.reports.plot import Panel, Plot, box_series, interval_series
 from activedpo_cli.reports.run_data import Labels, RunData
 from activedpo_cli.reports.seeds import look_note, run_looks
 from activedpo_cli.reports.selection import Couple
@@ -161,13 +161,11 @@ def _length_plot(runs: Sequence[RunData]) -> Plot:
         rows = [(row, row.longer_won) for row in run.labels if row.longer_won]
         if rows:
             series.append(
-                Series(
-                    label=run.name,
-                    x=[float(row.iteration) for row, _ in rows],
-                    y=[won.mean for _, won in rows],
-                    low=[won.low for _, won in rows],
-                    high=[won.high for _, won in rows],
-                    sources=_sources(run, rows),
+                interval_series(
+                    run.name,
+                    [float(row.iteration) for row, _ in rows],
+                    [won for _, won in rows],
+                    _sources(run, rows),
                     colour=look.colour,
                     group=look.group,
                 )

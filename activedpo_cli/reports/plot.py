@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from activedpo_cli.statistics.summaries import FiveNumbers
+from activedpo_cli.statistics.summaries import FiveNumbers, MeanInterval
 
 Kind = Literal["lines", "boxes", "bars", "matrix"]
 
@@ -101,4 +101,41 @@ def box_series(
         sources=list(sources),
         colour=colour,
         is_background=is_background,
+    )
+
+
+def interval_series(
+    label: str,
+    x: Sequence[float],
+    points: Sequence[MeanInterval],
+    sources: Sequence[str],
+    *,
+    colour: int = 0,
+    group: str | None = None,
+) -> Series:
+    """A line through means, with their intervals as its band."""
+    return Series(
+        label=label,
+        x=list(x),
+        y=[point.mean for point in points],
+        low=[point.low for point in points],
+        high=[point.high for point in points],
+        sources=list(sources),
+        colour=colour,
+        group=group,
+    )
+
+
+def against_labels(
+    title: str, y_label: str, series: list[Series], *, level: float | None = None, is_share: bool = False
+) -> Panel:
+    """A panel whose lines go over the labels spent."""
+    return Panel(
+        title=title,
+        x_label="labels spent",
+        x_from_zero=True,
+        y_label=y_label,
+        series=series,
+        level=level,
+        is_share=is_share,
     )

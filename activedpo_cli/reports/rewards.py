@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from activedpo_cli.reports.page import Section, Table, table
-from activedpo_cli.reports.plot import Panel, Plot, Series
+from activedpo_cli.reports.plot import Panel, Plot, Series, against_labels
 from activedpo_cli.reports.run_data import Evaluation, Metrics, RunData, Scorer
 from activedpo_cli.reports.seeds import RunLook, look_note, run_looks
 from activedpo_cli.reports.wording import listed, number, share, share_with_interval, with_interval
@@ -16,7 +16,6 @@ Role = Literal["", "second_"]
 """The first scorer or the second one, as the prefix of its metrics."""
 ROLES: tuple[Role, ...] = ("", "second_")
 LONGEST_TITLE = 44
-LABELS = "labels spent"
 COLUMNS = [
     "run",
     "iteration",
@@ -161,12 +160,10 @@ def _seeds(seeds: int, runs: int) -> str:
 def _reward_plot(runs: Sequence[RunData]) -> Plot:
     looks = run_looks(runs)
     panels = [
-        Panel(
-            title=title,
-            x_label=LABELS,
-            x_from_zero=True,
-            y_label="mean reward",
-            series=[
+        against_labels(
+            title,
+            "mean reward",
+            [
                 _reward_series(run, look, rows, role)
                 for run, look in zip(runs, looks, strict=True)
                 if (rows := scored(run, role, scorer))
@@ -189,18 +186,16 @@ def _reward_plot(runs: Sequence[RunData]) -> Plot:
 def _win_rate_plot(runs: Sequence[RunData]) -> Plot:
     looks = run_looks(runs)
     panels = [
-        Panel(
-            title=title,
-            x_label=LABELS,
-            x_from_zero=True,
-            y_label="win rate",
-            level=0.5,
-            is_share=True,
-            series=[
+        against_labels(
+            title,
+            "win rate",
+            [
                 _series(run, look, rows, f"{role}win_rate", f"{role}win_rate_ci")
                 for run, look in zip(runs, looks, strict=True)
                 if (rows := [row for row in scored(run, role, scorer) if row.iteration])
             ],
+            level=0.5,
+            is_share=True,
         )
         for role in ROLES
         for scorer, title in titles(scorers(runs, role))
@@ -253,15 +248,7 @@ def _measured(
         for run, look in zip(runs, run_looks(runs), strict=True)
         if (rows := [row for row in run.evaluations if row.metrics.get(field) is not None])
     ]
-    return Panel(
-        title=label,
-        x_label=LABELS,
-        x_from_zero=True,
-        y_label="",
-        series=series,
-        is_share=is_share,
-        level=0.5 if is_share else None,
-    )
+    return against_labels(label, "", series, level=0.5 if is_share else None, is_share=is_share)
 
 
 def _reward_series(run: RunData, look: RunLook, rows: Sequence[Evaluation], role: Role) -> Series:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activedpo_cli.experiments.analysis import analyse
+from activedpo_cli.experiments.curves import analyse
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.statistics.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
 from activedpo_cli.statistics.summaries import mean_interval

@@ -6,7 +6,7 @@ The paper's Figure 2 is such a table: models in rows, subsets of the data in col
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from activedpo_cli.experiments.analysis import ArmCurve
+from activedpo_cli.experiments.curves import ArmCurve
 from activedpo_cli.experiments.spec import ExperimentSpec, points_of, short_value
 from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.wording import number, with_interval
