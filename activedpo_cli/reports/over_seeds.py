@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from activedpo_cli.evaluate.measures import ROLES, Role
 from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import Plot, Series, against_labels, interval_series
-from activedpo_cli.reports.rewards import ROLES, Role, scored, scorers, titles
+from activedpo_cli.reports.rewards import scored, scorers, titles
 from activedpo_cli.reports.run_data import Evaluation, RunData, Scorer
 from activedpo_cli.reports.seeds import SeedGroup, baseline, seed_groups, ungrouped
 from activedpo_cli.reports.wording import listed, number, with_interval

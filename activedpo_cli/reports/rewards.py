@@ -1,20 +1,21 @@
 """What was measured of a run's policies on held-out prompts, against the labels spent; iteration 0 is the initial model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from statistics import fmean
 
+from activedpo_cli.base.records import ResponseReward
+from activedpo_cli.evaluate.initial_evaluation import rewards_name
+from activedpo_cli.evaluate.measures import ROLES, Role
 from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series, against_labels
 from activedpo_cli.reports.run_data import Evaluation, Metrics, RunData, Scorer
 from activedpo_cli.reports.seeds import RunLook, look_note, run_looks
 from activedpo_cli.reports.wording import listed, number, share, share_with_interval, with_interval
+from activedpo_cli.statistics.summaries import mean_interval
 from activedpo_cli.store.manifest import Manifest, digest_of
 from activedpo_cli.store.run import Run
 
-Role = Literal["", "second_"]
-"""The first scorer or the second one, as the prefix of its metrics."""
-ROLES: tuple[Role, ...] = ("", "second_")
 LONGEST_TITLE = 44
 COLUMNS = [
     "run",
@@ -33,11 +34,8 @@ SECOND_COLUMNS = ["run", "iteration", "labels", "second reward", "second gain", 
 
 def read_evaluations(run: Run, manifests: dict[str, Manifest]) -> list[Evaluation]:
     """The evaluations there are, in order; iteration 0 by the scorers of the newest evaluation that had any."""
-    finished = [
-        _evaluation(name, manifest, run.stage("evaluate", manifest.iteration).read_json("metrics.json"))
-        for name, manifest in manifests.items()
-        if manifest.stage == "evaluate"
-    ]
+    records = [manifest for manifest in manifests.values() if manifest.stage == "evaluate"]
+    finished = [_evaluation(run, manifest) for manifest in records]
     if "initial-evaluation" not in manifests or not run.initial_evaluation.has("metrics.json"):
         return finished
     metrics = run.initial_evaluation.read_json("metrics.json")
@@ -45,17 +43,18 @@ def read_evaluations(run: Run, manifests: dict[str, Manifest]) -> list[Evaluatio
         iteration=0,
         source="initial-evaluation",
         labels_spent=0,
-        scorer=_known(metrics.get("scorer"), [row.scorer for row in finished]),
-        second_scorer=_known(metrics.get("second_scorer"), [row.second_scorer for row in finished]),
+        scorer=_initial_scorer(run, metrics, "", records),
+        second_scorer=_initial_scorer(run, metrics, "second_", records),
         metrics=metrics,
     )
     return [initial, *finished]
 
 
-def _evaluation(name: str, manifest: Manifest, metrics: Metrics) -> Evaluation:
+def _evaluation(run: Run, manifest: Manifest) -> Evaluation:
+    metrics = run.stage("evaluate", manifest.iteration).read_json("metrics.json")
     return Evaluation(
         iteration=manifest.iteration,
-        source=name,
+        source=f"iter-{manifest.iteration:03d}/evaluate",
         labels_spent=metrics["labels_spent"],
         scorer=_scorer_of(metrics.get("scorer"), manifest),
         second_scorer=_scorer_of(metrics.get("second_scorer"), manifest),
@@ -70,11 +69,36 @@ def _scorer_of(name: str | None, manifest: Manifest) -> Scorer | None:
     return Scorer(name, tuple(sorted(digest for key, digest in inputs if key.startswith(f"oracle {name} "))))
 
 
-def _known(name: str | None, scorers: list[Scorer | None]) -> Scorer | None:
-    """The newest scorer of that name; the initial model's own record holds no digests."""
+def _initial_scorer(run: Run, metrics: Metrics, role: Role, records: Sequence[Manifest]) -> Scorer | None:
+    """Who gave the rewards that the metrics of the initial model sum up; None where no evaluation names them.
+
+    The metrics hold a scorer's name and not what it was made of. The records of evaluations say that, and so which file
+    has the rewards that the initial model got from it.
+    """
+    name = metrics.get(f"{role}scorer")
     if name is None:
         return None
-    return next((scorer for scorer in reversed(scorers) if scorer and scorer.name == name), Scorer(name))
+    for manifest in reversed(records):
+        rewards = initial_rewards(run, name, manifest)
+        found = mean_interval(list(_by_prompt(rewards).values())) if rewards else None
+        if found == tuple(metrics.get(f"{role}reward_{part}") for part in ("mean", "ci_low", "ci_high")):
+            return _scorer_of(name, manifest)
+    return None
+
+
+def initial_rewards(run: Run, scorer: str, evaluation: Manifest) -> dict[str, float]:
+    """The rewards of the initial model's responses that an evaluation was compared with, by response; empty if deleted."""
+    folder, name = run.initial_evaluation, rewards_name(scorer, evaluation.inputs, evaluation.settings)
+    rows = folder.read_rows(name, ResponseReward) if folder.has(name) else []
+    return {row.response_id: row.reward for row in rows}
+
+
+def _by_prompt(rewards: Mapping[str, float]) -> dict[str, float]:
+    """The mean reward of each prompt's responses."""
+    groups: dict[str, list[float]] = {}
+    for response, reward in rewards.items():
+        groups.setdefault(response.partition("/")[0], []).append(reward)
+    return {prompt: fmean(values) for prompt, values in groups.items()}
 
 
 def scorers(runs: Sequence[RunData], role: Role) -> list[Scorer]:
@@ -84,10 +108,8 @@ def scorers(runs: Sequence[RunData], role: Role) -> list[Scorer]:
 
 
 def scored(run: RunData, role: Role, scorer: Scorer) -> list[Evaluation]:
-    """The evaluations by a scorer; the initial model's only where its mean is the one that they compare with."""
-    rows = [row for row in run.evaluations if _scorer_in(row, role) == scorer and _was_scored(row, role)]
-    compared = {row.metrics[f"{role}reward_mean_initial"] for row in rows if row.iteration}
-    return [row for row in rows if row.iteration or not compared or row.metrics[f"{role}reward_mean"] in compared]
+    """The evaluations by a scorer, with that of the initial model where it is by the same one."""
+    return [row for row in run.evaluations if _scorer_in(row, role) == scorer and _was_scored(row, role)]
 
 
 def titles(found: Sequence[Scorer]) -> list[tuple[Scorer, str]]:

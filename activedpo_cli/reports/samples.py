@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from statistics import fmean
 
-from activedpo_cli.base.records import EvaluatedResponse, Response, ResponseReward, prompt_as_text
+from activedpo_cli.base.records import EvaluatedResponse, Response, prompt_as_text
 from activedpo_cli.reports.page import Sample, Section
+from activedpo_cli.reports.rewards import initial_rewards
 from activedpo_cli.reports.run_data import Answered, RunData, SampledText
 from activedpo_cli.reports.seeds import seed_groups, ungrouped
 from activedpo_cli.reports.wording import listed, number
@@ -23,15 +23,16 @@ MOST_RUNS = 4
 
 def read_samples(run: Run, manifests: dict[str, Manifest]) -> list[Answered]:
     """Sample 0 of the first held-out prompts, not picked by hand; none before the first evaluation is finished."""
-    evaluated = [manifest.iteration for manifest in manifests.values() if manifest.stage == "evaluate"]
-    if not evaluated or "initial-evaluation" not in manifests:
+    evaluations = {manifest.iteration: manifest for manifest in manifests.values() if manifest.stage == "evaluate"}
+    if not evaluations or "initial-evaluation" not in manifests:
         return []
-    iteration = max(evaluated)
+    iteration = max(evaluations)
     folder = run.stage("evaluate", iteration)
     metrics = folder.read_json("metrics.json")
     rows = folder.read_rows("samples.jsonl", EvaluatedResponse)
     rewards = {row.response_id: row.reward for row in rows if row.reward is not None}
-    initial_rewards = _initial_rewards(run.initial_evaluation, metrics["scorer"], metrics["reward_mean_initial"])
+    scorer = metrics["scorer"]
+    before_training = initial_rewards(run, scorer, evaluations[iteration]) if scorer is not None else {}
     before, after = _first_responses(run.initial_evaluation), _first_responses(folder)
     prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts("eval")}
     names = sorted(prompts.keys() & before.keys() & after.keys())[:SHOWN_PROMPTS]
@@ -41,7 +42,7 @@ def read_samples(run: Run, manifests: dict[str, Manifest]) -> list[Answered]:
             prompt=prompts[name],
             iteration=iteration,
             labels_spent=metrics["labels_spent"],
-            initial=_shown(before[name], initial_rewards),
+            initial=_shown(before[name], before_training),
             last=_shown(after[name], rewards),
         )
         for name in names
@@ -71,30 +72,6 @@ def _shown(response: Response, rewards: Rewards) -> SampledText:
         was_cut_off=response.finish_reason == "length",
         reward=rewards.get(response.response_id),
     )
-
-
-def _initial_rewards(folder: StageFolder, scorer: str | None, mean: float | None) -> Rewards:
-    """The scorer's rewards of the initial model's responses: those whose mean is the one it was compared with.
-
-    A scorer whose content has changed has a file for each content.
-    """
-    for path in sorted(folder.path.glob("rewards-*.jsonl")):
-        rows = folder.read_rows(path.name, ResponseReward)
-        if (
-            mean is not None
-            and rows
-            and rows[0].scorer == scorer
-            and abs(_mean(rows) - mean) <= 1e-9 * max(1, abs(mean))
-        ):
-            return {row.response_id: row.reward for row in rows}
-    return {}
-
-
-def _mean(rows: list[ResponseReward]) -> float:
-    by_prompt: dict[str, list[float]] = {}
-    for row in rows:
-        by_prompt.setdefault(row.response_id.partition("/")[0], []).append(row.reward)
-    return fmean(fmean(values) for values in by_prompt.values())
 
 
 def sample_section(runs: Sequence[RunData]) -> Section | None:
