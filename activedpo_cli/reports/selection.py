@@ -263,10 +263,19 @@ def _rank_plot(runs: Sequence[RunData]) -> Plot:
         "and H the entropy, over all pairs labelled earlier and those just picked, φ under the policy of that iteration. "
         "It is the number of pairs if all are at right angles, and 1 if all point one way. The thin dotted line is the "
         f"same with the last batch drawn at random ({RANDOM_BATCHES} draws with the run's seed, averaged)."
+        + _frozen_note(runs)
         + look_note(looks),
         alternative="Effective rank against the number of labelled pairs.",
         panels=[panel] if series else [],
     )
+
+
+def _frozen_note(runs: Sequence[RunData]) -> str:
+    """A sentence for the caption where the history of a run was frozen."""
+    names = [run.name for run in runs if "frozen" in run.settings.get("select.history", [])]
+    if not names:
+        return ""
+    return f" Pairs labelled earlier keep the φ by which they were chosen in {listed(names)} (select.history: frozen)."
 
 
 def _shade(batch: Batch, batches: Sequence[Batch]) -> float:

@@ -3,14 +3,15 @@
 import hashlib
 import json
 import math
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command_line import manifest, rows
-from report_page import Page, facts, panels, series
+from command_line import done, manifest, on, rows
+from report_page import Page, draw_quickly, facts, panels, series
 from safetensors.numpy import load_file
 
 POINTS = (1, 5, 10, 15, 19)
@@ -151,6 +152,35 @@ def test_the_effective_rank_counts_history_and_batch(
     assert found["finished"]["x"][iteration - 1] == 4 * iteration
     by_chance = found["finished, random last batch"]["y"][iteration - 1]
     assert 1 < by_chance < 4 * iteration
+
+
+def test_a_frozen_history_counts_as_it_was_when_each_pair_was_chosen(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """V of iteration 2 has the features of iteration 1 for its pairs, not those computed again; without them no rank."""
+    draw_quickly(monkeypatch)
+    for name in ("select", "label", "train", "evaluate"):
+        shutil.rmtree(stage(finished, 2, name))
+    done(*on(finished, "select", iteration=2), "--set", "select.history=frozen")
+    done("report", finished)
+    _, picked, recomputed = phi(finished, 2)
+    _, frozen, _ = phi(finished, 1)  # all of iteration 1's picks were answered
+    assert len(frozen) == len(recomputed) == 4
+    ranks = []
+    for history in (frozen, recomputed):
+        squares = np.linalg.svd(np.concatenate([history, picked]), compute_uv=False) ** 2
+        shares = squares / squares.sum()
+        ranks.append(float(np.exp(-(shares * np.log(shares)).sum())))
+    assert abs(ranks[0] - ranks[1]) > 1e-3, "else nothing tells them apart"
+    found = series(finished / "report", "effective-rank")["finished"]
+    assert found["y"][1] == pytest.approx(ranks[0], rel=1e-5)
+    for path in stage(finished, 1, "featurize").glob("features-*"):
+        path.unlink()
+    done("report", finished, "--force")
+    assert (
+        "the feature files of iter-001/featurize, which V keeps, were deleted"
+        in Page(finished / "report" / "index.html").text
+    )
 
 
 @pytest.mark.parametrize("iteration", [1, 2])
