@@ -19,13 +19,16 @@ from activedpo_cli.statistics.over_seeds import (
 from activedpo_cli.statistics.summaries import MeanInterval, mean_interval
 
 REWARD, SECOND_REWARD = "reward_mean", "second_reward_mean"
+P_COLUMN = "p (Holm, this measure alone)"
+"""Head of the column with `p_value`: each measure's arms are corrected by themselves, and nothing over measures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """An arm minus the baseline at equal seeds: mean with its 95 % interval, and p by sign flips, as is and by Holm.
 
-    A ceiling is no hypothesis: it has no adjusted p, and is not counted for those of the others.
+    Holm's correction is over the arms within one measure. A ceiling is no hypothesis: it has no adjusted p, and is not
+    counted for those of the others.
     """
 
     interval: MeanInterval
@@ -179,7 +182,7 @@ def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) ->
         "seeds",
         "mean height of the curve",
         f"minus {baseline}",
-        "p (Holm)",
+        P_COLUMN,
         "at the end",
         f"at the end, minus {baseline}",
         f"labels to where {baseline} ends",

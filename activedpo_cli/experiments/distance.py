@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from activedpo_cli.experiments.curves import Difference, arms_in, p_value, tested
+from activedpo_cli.experiments.curves import P_COLUMN, Difference, arms_in, p_value, tested
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series
@@ -73,7 +73,7 @@ def distance_table(found: Mapping[str, Mapping[str, AtEqualKL]], rows: Sequence[
             )
         own = compared.get(arm)
         cells.append([*line, *(["", ""] if own is None else [str(own.seeds), f"{100 * own.compared:.0f} %"])])
-    heads = [head for title in found for head in (f"{title}: minus the baseline", "p (Holm)")]
+    heads = [head for title in found for head in (f"{title}: minus the baseline", P_COLUMN)]
     return table("At equal KL", ["arm", "KL at the end, nats", *heads, "seeds", "evaluations compared"], cells)
 
 

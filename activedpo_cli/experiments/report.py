@@ -163,7 +163,7 @@ def _write(
         for kind, data in kinds.items():
             files.write_bytes(folder / FIGURES_NAME / f"{name}.{kind}", data)
     section = Section(
-        anchor="results", title=spec.title, sentences=_sentences(rows, spec), plots=plots, tables=list(tables)
+        anchor="results", title=spec.title, sentences=report_sentences(rows, spec), plots=plots, tables=list(tables)
     )
     page = render_page(
         f"activedpo experiment: {spec.title}",
@@ -178,7 +178,8 @@ def _write(
     jsonl.write_json(folder / SUMMARY_NAME, summary)  # last: it says that the others stand
 
 
-def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
+def report_sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
+    """What a reader has to know beside the tables: who finished, what p and intervals are of, and what is corrected."""
     counts = {arm: len({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)}
     finished = listed([f"{arm} with {count} seeds" for arm, count in counts.items()])
     sentences = [
@@ -195,6 +196,7 @@ def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
         sentences.append(
             "Every interval covers 95 % for its number alone, over seeds. p is that of a two-sided sign-flip test of the "
             f"mean height of the curve; in brackets by Holm for {compared} comparisons, that of a ceiling left out. "
+            "Each measure is corrected by itself for its many arms, and nothing for looking at several measures. "
             "Differences at single numbers of labels are not corrected for looking at several, nor is anything for looking "
             "while runs were still being added."
         )
