@@ -8,6 +8,8 @@ from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.wording import number, share, share_with_interval, with_interval
 from activedpo_cli.statistics.summaries import mean_interval
 
+LAST_ONLY = "resumed stages of which only the last attempt is counted"
+
 
 def other_table(rows: Sequence[ResultRow], arms: Sequence[str]) -> Table:
     """What else changed by the last iteration: win rates, length, distance from the reference, informativeness of labels."""
@@ -62,13 +64,20 @@ def cost_table(rows: Sequence[ResultRow], arms: Sequence[str]) -> Table:
                 share(sum(choosing) / sum(totals)),
                 number(fmean(totals), 1),
                 number(fmean(stored) / 1e6, 2) if stored else "",
+                _last_only(done),
             ]
         )
     return table(
         "Cost of an iteration, means over seeds and iterations",
-        ["arm", "featurize, s", "select, s", "both, of the iteration", "iteration, s", "features, MB"],
+        ["arm", "featurize, s", "select, s", "both, of the iteration", "iteration, s", "features, MB", LAST_ONLY],
         cells,
     )
+
+
+def _last_only(rows: Sequence[ResultRow]) -> str:
+    """`3 (train, label)`: how many stages, and of which kinds."""
+    names = [name for row in rows for name in row.last_attempt_only]
+    return f"{len(names)} ({', '.join(dict.fromkeys(names))})" if names else ""
 
 
 def markdown(tables: Sequence[Table]) -> str:

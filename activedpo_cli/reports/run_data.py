@@ -11,7 +11,10 @@ Metrics = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class StageFact:
-    """One finished stage: `digest` identifies what it made, `outdated` names inputs that have changed since."""
+    """One finished stage: `digest` identifies what it made, `outdated` names inputs that have changed since.
+
+    `seconds` are those of all its `attempts`; of the last one alone where these are None, as in older records.
+    """
 
     name: str
     stage: str
@@ -20,6 +23,7 @@ class StageFact:
     digest: str
     seconds: float | None
     was_resumed: bool
+    attempts: int | None
     outdated: list[str]
 
 

@@ -120,6 +120,29 @@ def test_the_results_are_what_the_evaluations_say(made: Path) -> None:
     assert (made / "runs/small/index.html").stat().st_size > 10_000
 
 
+def test_a_resumed_stage_of_an_older_record_is_told_beside_the_cost(copied: Path) -> None:
+    """Rows kept by the version before say nothing of attempts; they are read anew, but for features deleted since."""
+    folder = copied / "runs" / "small"
+    before = rows(folder / "results.jsonl")
+    assert not any("last_attempt_only" in row for row in before)
+    assert "resumed" not in (folder / "tables.md").read_text()
+    for name, attempts in (("norm-s3", {}), ("norm-s4", {"attempts": 2})):
+        path = folder / "runs" / name / "iter-002" / "train" / "manifest.json"
+        record = json.loads(path.read_bytes())
+        record["execution"].pop("attempts", None)
+        path.write_text(json.dumps(record | {"execution": record["execution"] | {"resumed": True} | attempts}))
+    for path in (folder / "rows").glob("*.jsonl"):
+        kept = [{key: row[key] for key in row if key != "last_attempt_only"} for row in rows(path)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    done("experiment", "small.yaml", "--quiet")
+    after = rows(folder / "results.jsonl")
+    resumed = [row.pop("last_attempt_only") for row in after if "last_attempt_only" in row]
+    assert resumed == [["train"]]
+    assert after == before, "also what is known of features that were deleted"
+    (line,) = [line for line in (folder / "tables.md").read_text().splitlines() if line.endswith("| 1 (train) |")]
+    assert line.startswith("| norm |")
+
+
 def test_again_is_a_no_op_that_loads_no_torch(copied: Path) -> None:
     before = snapshot(copied / "runs")
     script = (

@@ -240,6 +240,23 @@ def test_seconds_by_stage(report_original: Path, finished_original: Path) -> Non
     assert f"finished: {sum(seconds.values()):.1f} s in all, {part:.1f} %" in Page(report_original / "index.html").text
 
 
+def test_a_resumed_stage_says_which_attempts_are_counted(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record with a number of attempts has the seconds of all; an older one has those of the last attempt."""
+    draw_quickly(monkeypatch)
+    for name, execution in (("train", {"resumed": True, "attempts": 3}), ("generate", {"resumed": True})):
+        path = stage(finished, 2, name) / "manifest.json"
+        record = json.loads(path.read_bytes())
+        record["execution"].pop("attempts", None)
+        path.write_text(json.dumps(record | {"execution": record["execution"] | execution | {"seconds": 12.5}}))
+    done("report", finished)
+    page = Page(finished / "report" / "index.html").text
+    assert "finished: only the last attempt is counted of iter-002/generate, whose records are older" in page
+    assert "finished: all attempts are counted of iter-002/train (3 attempts)" in page
+    assert series(finished / "report", "cost")["train"]["y"][1] == 12.5
+    found = {row["name"]: row["attempts"] for row in facts(finished / "report")["runs"][0]["stages"]}
+    assert (found["iter-002/train"], found["iter-002/generate"]) == (3, None)
+
+
 def test_what_two_runs_have_in_common(report_original: Path, finished_original: Path, random_original: Path) -> None:
     """Both began with the same responses; at iteration 2 only one has any."""
     picked = [
