@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activedpo_cli.experiments.curves import analyse
-from activedpo_cli.experiments.report import all_tables, report_sentences
+from activedpo_cli.experiments.report import all_tables, analysis_of, report_inputs, report_sentences
 from activedpo_cli.experiments.results import MEASURES, ResultRow
 from activedpo_cli.experiments.spec import ExperimentSpec
 from activedpo_cli.statistics.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
@@ -188,7 +188,7 @@ def test_each_measure_is_corrected_by_itself_and_the_tables_say_so() -> None:
         rows.append(replace(plain, measures=dict.fromkeys(MEASURES) | plain.measures | values))
     methods = {arm: {"select.method": "random"} for arm in ("random", "ours", "other")}
     spec = ExperimentSpec(title="T", arms=methods, seeds=[0, 1, 2, 3], iterations=1, baseline="random")
-    tables = [entry for entry in all_tables(rows, spec) if "minus random" in entry.columns]
+    tables = [entry for entry in all_tables(analysis_of(rows, spec)) if "minus random" in entry.columns]
     found = {}
     for entry in tables:
         (place,) = [place for place, head in enumerate(entry.columns) if head == "p (Holm, this measure alone)"]
@@ -198,4 +198,18 @@ def test_each_measure_is_corrected_by_itself_and_the_tables_say_so() -> None:
         {"ours": "0.125 (0.250)", "other": "0.625 (0.625)"},
         {"ours": "1.000 (1.000)", "other": "0.125 (0.250)"},
     ]
-    assert "Each measure is corrected by itself" in " ".join(report_sentences(rows, spec))
+    assert "Each measure is corrected by itself" in " ".join(report_sentences(analysis_of(rows, spec)))
+
+
+def test_the_inputs_of_a_report_change_with_what_it_says() -> None:
+    rows = [row(arm, seed, t, 1.0 * t) for arm in ("random", "ours") for seed in (0, 1) for t in (0, 1)]
+    methods = {arm: {"select.method": "random"} for arm in ("random", "ours")}
+    spec = ExperimentSpec(title="T", arms=methods, seeds=[0, 1], iterations=1, baseline="random")
+    before = report_inputs(rows, spec)
+    assert before == report_inputs(list(rows), spec)
+    assert list(before) == ["experiment.json", "random-s0", "random-s1", "ours-s0", "ours-s1"]
+    slower = [replace(entry, seconds={"select": 1.0}) if entry.arm == "ours" else entry for entry in rows]
+    changed = report_inputs(slower, spec)
+    assert {name for name in before if before[name] != changed[name]} == {"ours-s0", "ours-s1"}
+    other = report_inputs(rows, spec.model_copy(update={"baseline": None}))
+    assert {name for name in before if before[name] != other[name]} == {"experiment.json"}

@@ -19,7 +19,7 @@ from command_line import STAGES, activedpo, all_outputs, done, refused, rows, sn
 from small_runs import SMALL
 
 from activedpo_cli.experiments import workers
-from activedpo_cli.experiments.report import all_tables, summarise
+from activedpo_cli.experiments.report import all_tables, analysis_of, summarise
 from activedpo_cli.experiments.results import row_of
 from activedpo_cli.experiments.spec import read_spec
 from activedpo_cli.select.methods import largest_norm
@@ -273,11 +273,11 @@ def test_held_out_accuracy_alone_makes_a_report(made: Path, tmp_path: Path) -> N
         for row in changed
     ]
     spec = read_spec(str(made / "small.yaml"))
-    summary = summarise(changed, spec)
+    summary = summarise(analysis_of(changed, spec))
     (accuracy,) = summary["measures"]
     assert accuracy == "preference_accuracy"
     assert summary["measures"][accuracy][0]["height"][0] == pytest.approx(0.65)
-    assert [table.title for table in all_tables(changed, spec)][0] == "Accuracy on held-out preferences"
+    assert [table.title for table in all_tables(analysis_of(changed, spec))][0] == "Accuracy on held-out preferences"
 
 
 def test_other_settings_under_finished_runs_are_refused(copied: Path, small_model: Path, prompts_file: Path) -> None:
