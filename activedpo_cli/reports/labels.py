@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from activedpo_cli.base.records import SPENT_OUTCOMES, OutcomeRow, Response
 from activedpo_cli.reports.page import Section, Table, table
-from activedpo_cli.reports.plot import Panel, Plot, box_series, interval_series
+from activedpo_cli.reports.plot import CANDIDATES, Panel, Plot, boxes_by_iteration, interval_series
 from activedpo_cli.reports.run_data import Labels, RunData
 from activedpo_cli.reports.seeds import look_note, run_looks
 from activedpo_cli.reports.selection import Couple
@@ -113,31 +113,18 @@ def _run_sentences(runs: Sequence[RunData]) -> list[str]:
 
 
 def _gap_plot(runs: Sequence[RunData]) -> Plot:
-    panels = []
-    for run in runs:
-        rows = [(row, row.gaps) for row in run.labels if row.gaps]
-        pool = [(row, row.pool_gaps) for row in run.labels if row.pool_gaps]
-        series = [
-            box_series(
-                label,
-                [float(row.iteration) for row, _ in found],
-                [gaps for _, gaps in found],
-                _sources(run, found),
-                is_background=grey,
-            )
-            for label, found, grey in (("labelled pairs", rows, False), ("candidates", pool, True))
-            if found
-        ]
-        panels.append(
-            Panel(
-                title=run.name,
-                x_label="iteration",
-                y_label="|score a − score b|",
-                kind="boxes",
-                series=series,
-                y_from_zero=True,
-            )
+    panels = [
+        boxes_by_iteration(
+            run.name,
+            "|score a − score b|",
+            {
+                "labelled pairs": [(row.iteration, row.gaps, _source(run, row)) for row in run.labels if row.gaps],
+                CANDIDATES: [(row.iteration, row.pool_gaps, _source(run, row)) for row in run.labels if row.pool_gaps],
+            },
+            y_from_zero=True,
         )
+        for run in runs
+    ]
     return Plot(
         name="score-gap",
         title="How clear the answers were",
@@ -150,8 +137,8 @@ def _gap_plot(runs: Sequence[RunData]) -> Plot:
     )
 
 
-def _sources(run: RunData, rows: Sequence[tuple[Labels, object]]) -> list[str]:
-    return [f"{run.name}/{row.source}" for row, _ in rows]
+def _source(run: RunData, row: Labels) -> str:
+    return f"{run.name}/{row.source}"
 
 
 def _length_plot(runs: Sequence[RunData]) -> Plot:
@@ -165,7 +152,7 @@ def _length_plot(runs: Sequence[RunData]) -> Plot:
                     run.name,
                     [float(row.iteration) for row, _ in rows],
                     [won for _, won in rows],
-                    _sources(run, rows),
+                    [_source(run, row) for row, _ in rows],
                     colour=look.colour,
                     group=look.group,
                 )
@@ -190,30 +177,22 @@ def _length_plot(runs: Sequence[RunData]) -> Plot:
 
 
 def _time_plot(runs: Sequence[RunData]) -> Plot:
-    panels = []
-    for run in runs:
-        rows = [(row, row.seconds) for row in run.labels if row.seconds]
-        if rows:
-            boxes = box_series(
-                "seconds", [float(row.iteration) for row, _ in rows], [s for _, s in rows], _sources(run, rows)
-            )
-            panels.append(
-                Panel(
-                    title=run.name,
-                    x_label="iteration",
-                    y_label="seconds per label",
-                    kind="boxes",
-                    series=[boxes],
-                    y_from_zero=True,
-                )
-            )
+    panels = [
+        boxes_by_iteration(
+            run.name,
+            "seconds per label",
+            {"seconds": [(row.iteration, row.seconds, _source(run, row)) for row in run.labels if row.seconds]},
+            y_from_zero=True,
+        )
+        for run in runs
+    ]
     return Plot(
         name="label-seconds",
         title="Seconds per label",
         caption="Time that people took for an answer, where it was recorded. Boxes hold the middle half, bars are medians, "
         "whiskers go from 5 % to 95 %.",
         alternative="Boxes of seconds per label by iteration.",
-        panels=panels,
+        panels=[panel for panel in panels if panel.series],
     )
 
 

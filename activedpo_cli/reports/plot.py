@@ -1,12 +1,13 @@
 """What a figure shows, as plain numbers: the same that are drawn stand in `report.json`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from activedpo_cli.statistics.summaries import FiveNumbers, MeanInterval
 
 Kind = Literal["lines", "boxes", "bars", "matrix"]
+CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,27 +81,30 @@ class Plot:
     has_one_scale: bool = False
 
 
-def box_series(
-    label: str,
-    x: Sequence[float],
-    values: Sequence[FiveNumbers],
-    sources: Sequence[str],
-    *,
-    colour: int = 0,
-    is_background: bool = False,
-) -> Series:
-    """A box at each x: whiskers from 5 % to 95 %, the box from quartile to quartile, a bar at the median."""
-    return Series(
-        label=label,
-        x=list(x),
-        y=[row.median for row in values],
-        low=[row.low for row in values],
-        high=[row.high for row in values],
-        lower_quartile=[row.lower_quartile for row in values],
-        upper_quartile=[row.upper_quartile for row in values],
-        sources=list(sources),
-        colour=colour,
-        is_background=is_background,
+def boxes_by_iteration(
+    title: str, y_label: str, boxes: Mapping[str, Sequence[tuple[int, FiveNumbers, str]]], *, y_from_zero: bool = False
+) -> Panel:
+    """A row of boxes for each name that has any, from iteration, distribution and source; `candidates` are background.
+
+    Whiskers go from 5 % to 95 %, a box from quartile to quartile, its bar is the median.
+    """
+    series = [
+        Series(
+            label=label,
+            x=[float(iteration) for iteration, _, _ in rows],
+            y=[found.median for _, found, _ in rows],
+            low=[found.low for _, found, _ in rows],
+            high=[found.high for _, found, _ in rows],
+            lower_quartile=[found.lower_quartile for _, found, _ in rows],
+            upper_quartile=[found.upper_quartile for _, found, _ in rows],
+            sources=[source for _, _, source in rows],
+            is_background=label == CANDIDATES,
+        )
+        for label, rows in boxes.items()
+        if rows
+    ]
+    return Panel(
+        title=title, x_label="iteration", y_label=y_label, kind="boxes", series=series, y_from_zero=y_from_zero
     )
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from activedpo_cli.base.records import FeatureRow, Response, SelectedPair
 from activedpo_cli.reports.geometry import COSINE_SAMPLE, NOT_COMPUTED, RANDOM_BATCHES, read_geometry
 from activedpo_cli.reports.page import Section, Table, table
-from activedpo_cli.reports.plot import Panel, Plot, Series, box_series
+from activedpo_cli.reports.plot import CANDIDATES, Panel, Plot, Series, boxes_by_iteration
 from activedpo_cli.reports.run_data import Batch, RunData
 from activedpo_cli.reports.seeds import look_note, run_looks
 from activedpo_cli.reports.sources import is_outdated
@@ -229,14 +229,15 @@ def _length_plot(runs: Sequence[RunData]) -> Plot:
 def _picked_and_pool(
     run: RunData, label: str, rows: Sequence[tuple[Batch, FiveNumbers | None, FiveNumbers | None]]
 ) -> Panel:
-    both = [(batch, picked, pool) for batch, picked, pool in rows if picked and pool]
-    x = [float(batch.iteration) for batch, _, _ in both]
-    sources = [f"{run.name}/{batch.source}" for batch, _, _ in both]
-    series = [
-        box_series("picked", x, [picked for _, picked, _ in both], sources),
-        box_series("candidates", x, [pool for _, _, pool in both], sources, is_background=True),
-    ]
-    return Panel(title=run.name, x_label="iteration", y_label=label, kind="boxes", series=series if both else [])
+    both = [(b.iteration, picked, pool, f"{run.name}/{b.source}") for b, picked, pool in rows if picked and pool]
+    return boxes_by_iteration(
+        run.name,
+        label,
+        {
+            "picked": [(iteration, picked, source) for iteration, picked, _, source in both],
+            CANDIDATES: [(iteration, pool, source) for iteration, _, pool, source in both],
+        },
+    )
 
 
 def _rank_plot(runs: Sequence[RunData]) -> Plot:
