@@ -145,7 +145,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
         "ceiling": spec.ceiling,
         "seeds": {arm: sorted({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)},
         "evaluations_digest": digest_of([[row.arm, row.seed, row.iteration, row.digest] for row in rows]),
-        **json.loads(json.dumps(numbers)),  # as they are read again, tuples being lists
+        **json.loads(json.dumps(numbers)),  # tuples as lists, as they are when the file is read again
     }
 
 

@@ -180,7 +180,7 @@ def _at_initial_length(metrics: dict[str, Any], rows: Sequence[EvaluatedResponse
         products += sum((row.num_tokens - middle) * (row.reward or 0.0) for row in group)
         squares += sum((row.num_tokens - middle) ** 2 for row in group)
     change = metrics["response_tokens_mean"] - metrics["response_tokens_mean_initial"]
-    if not squares:  # one response a prompt, or all equally long: no slope is known
+    if not squares:  # of one response a prompt, or equally long ones, no slope can be told
         return float(metrics["reward_mean"]) if change == 0 else None
     return float(metrics["reward_mean"] - products / squares * change)
 

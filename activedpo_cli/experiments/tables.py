@@ -51,7 +51,7 @@ def cost_table(rows: Sequence[ResultRow], arms: Sequence[str]) -> Table:
     cells = []
     for arm in arms:
         done = [row for row in rows if row.arm == arm and {"featurize", "select"} <= row.seconds.keys()]
-        if not done:  # deleted before anybody asked
+        if not done:  # the features were deleted before anybody noted what they cost
             continue
         totals = [sum(row.seconds.values()) for row in done]
         choosing = [row.seconds["featurize"] + row.seconds["select"] for row in done]

@@ -1,19 +1,16 @@
 """What scorers said of the initial model: kept beside its responses, in no manifest's list, so held against each other."""
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from itertools import product
-from statistics import fmean
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.records import EvaluatedResponse, Response, ResponseReward, response_id
+from activedpo_cli.base.records import EvaluatedResponse, Response, ResponseReward
 from activedpo_cli.evaluate.initial_evaluation import METRICS_NAME, initial_metrics, rewards_name
-from activedpo_cli.evaluate.measures import ROLES, Role
+from activedpo_cli.evaluate.measures import REWARD_NAMES, ROLES, Role, reward_measures
 from activedpo_cli.health.findings import Findings
 from activedpo_cli.label.scoring import evaluated_rows
-from activedpo_cli.statistics.summaries import mean_interval
 from activedpo_cli.store.audit import record_fault
 from activedpo_cli.store.jsonl import encode_rows
 from activedpo_cli.store.manifest import Manifest
@@ -40,7 +37,11 @@ def verify_rewards(run: Run, record: Manifest, findings: Findings) -> None:
         return
     metrics = _read_metrics(run, findings) if folder.has(METRICS_NAME) else None
     summed_up = _summed_up(metrics, responses, known) if metrics else None
-    at_fault = [name for name, rewards in known.items() if _is_at_fault(run, name, rewards, summed_up or (), findings)]
+    at_fault = [
+        name
+        for name, rewards in known.items()
+        if _is_at_fault(run, name, _rated(responses, rewards, rewards), summed_up or (), findings)
+    ]
     if summed_up == () and not at_fault:
         findings.add(
             folder.path / METRICS_NAME, "changed", "its numbers are not those of the rewards beside it", _again(run)
@@ -91,63 +92,65 @@ def _summed_up(
     if not all(choices):
         return None
     for names in product(*choices):
-        first, second = (None if name is None else [row.reward for row in known[name]] for name in names)
-        rows = evaluated_rows(responses, rewards=first, second_rewards=second)
-        if initial_metrics(rows, scorers) == metrics:
+        first, second = (None if name is None else known[name] for name in names)
+        if initial_metrics(_rated(responses, first, second), scorers) == metrics:
             return names
     return ()
 
 
-def _is_at_fault(run: Run, name: str, rewards: Rewards, summed_up: Sequence[str | None], findings: Findings) -> bool:
-    """Whether nothing that was computed of this file comes out of it again.
+def _rated(responses: Sequence[Response], first: Rewards | None, second: Rewards | None) -> list[EvaluatedResponse]:
+    """The initial model's responses with rewards by both scorers."""
+    columns = [None if rows is None else [row.reward for row in rows] for rows in (first, second)]
+    return evaluated_rows(responses, rewards=columns[0], second_rewards=columns[1])
+
+
+def _is_at_fault(
+    run: Run,
+    name: str,
+    initial: Sequence[EvaluatedResponse],
+    summed_up: Sequence[str | None],
+    findings: Findings,
+) -> bool:
+    """Whether nothing that was computed of a file of rewards comes out of it again.
 
     Where some of it does, the scorer was asked again since; what was computed before is noted and no problem.
     """
-    by_response = {row.response_id: row.reward for row in rewards}
-    agreeing: list[str] = []
-    others: list[str] = []
-    for iteration in run.iterations():
-        folder = run.stage("evaluate", iteration)
-        try:
-            record, metrics = folder.manifest, folder.read_json("metrics.json")
-            roles = [role for role in ROLES if record and _rewards_of(record, metrics.get(f"{role}scorer")) == name]
-            samples = folder.read_rows("samples.jsonl", EvaluatedResponse) if roles else []
-        except (InvalidDataError, OSError):
-            continue  # what is damaged is said where it is, and what was not evaluated says nothing
-        for role in roles:
-            is_same = _is_compared(metrics, role, samples, by_response)
-            (agreeing if is_same else others).append(f"iter-{iteration:03d}/evaluate")
+    is_same = {
+        f"iter-{iteration:03d}/evaluate": _is_compared(run, iteration, role, initial)
+        for iteration in run.iterations()
+        for role in ROLES
+        if _rewards_of(run, iteration, role) == name
+    }
+    others = ", ".join(evaluation for evaluation, same in is_same.items() if same is False)
     path = run.initial_evaluation.path / name
-    if others and not agreeing and name not in summed_up:
-        what = f"its rewards are not those that {', '.join(others)} was compared with"
+    if others and not any(is_same.values()) and name not in summed_up:
+        what = f"its rewards are not those that {others} was compared with"
         findings.add(path, "changed", what, f"rm {shlex.quote(str(path))}")
         return True
     if others:
         findings.notes.append(
-            f"{', '.join(others)} was compared with other rewards of the initial model than `{name}` has now: the scorer "
-            "was asked again since"
+            f"{others} was compared with other rewards of the initial model than `{name}` has now: the scorer was asked "
+            "again since"
         )
     return False
 
 
-def _rewards_of(record: Manifest, scorer: str | None) -> str | None:
-    return None if scorer is None else rewards_name(scorer, record.inputs, record.settings)
+def _rewards_of(run: Run, iteration: int, role: Role) -> str | None:
+    """The file of rewards that an evaluation was compared with; None where it says none, or can't be read."""
+    folder = run.stage("evaluate", iteration)
+    try:
+        record, scorer = folder.manifest, folder.read_json("metrics.json").get(f"{role}scorer")
+    except (InvalidDataError, OSError):
+        return None  # what is damaged is said where it is, and what was not evaluated says nothing
+    return None if record is None or scorer is None else rewards_name(scorer, record.inputs, record.settings)
 
 
-def _is_compared(
-    metrics: Mapping[str, Any], role: Role, samples: Sequence[EvaluatedResponse], initial: Mapping[str, float]
-) -> bool:
-    """Whether an evaluation's gain over the initial model is the one over these rewards, interval and all."""
-    gains: dict[str, list[float]] = {}
-    for row in samples:
-        reward = row.second_reward if role else row.reward
-        rival = initial.get(response_id(row.prompt_id, 0, row.sample_index))
-        if reward is None or rival is None:
-            return False
-        gains.setdefault(row.prompt_id, []).append(reward - rival)
-    found = mean_interval([fmean(values) for values in gains.values()]) if gains else ()
-    said = [metrics.get(f"{role}reward_gain{part}") for part in ("", "_ci_low", "_ci_high")]
-    return len(found) == len(said) and all(
-        one is other if one is None or other is None else math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
-        for one, other in zip(found, said, strict=True)
-    )
+def _is_compared(run: Run, iteration: int, role: Role, initial: Sequence[EvaluatedResponse]) -> bool | None:
+    """Whether an evaluation's rewards, gains and win rate come out of these rewards again; None where it can't be read."""
+    folder = run.stage("evaluate", iteration)
+    try:
+        found = reward_measures(folder.read_rows("samples.jsonl", EvaluatedResponse), initial)
+    except (InvalidDataError, OSError, ValueError):
+        return None
+    metrics = folder.read_json("metrics.json")
+    return all(found[role + name] == metrics.get(role + name) for name in REWARD_NAMES)

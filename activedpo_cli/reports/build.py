@@ -56,7 +56,9 @@ def build_report(runs: Sequence[Run], output: Path | None = None, *, force: bool
     """
     _check_runs(runs)
     folder = output or _default_output(runs)
-    place = folder.absolute() if folder.name.strip(".") else folder.resolve()  # `.` and `..` are no names
+    place = (
+        folder.absolute() if folder.name.strip(".") else folder.resolve()
+    )  # a path that ends in `.` or `..` lacks a name
     inputs = report_inputs(runs)
     lock = place.parent / ".locks" / f"{place.name}.lock"
     if not force and (facts := _standing_facts(folder, inputs)):
@@ -95,7 +97,7 @@ def _standing_facts(output: Path, inputs: Inputs) -> dict[str, Any] | None:
     facts = _facts(output)
     if facts is None or facts.get("activedpo_cli") != __version__ or facts.get("inputs") != inputs:
         return None
-    if list(facts["inputs"]) != list(inputs):  # the first run gets the first colour
+    if list(facts["inputs"]) != list(inputs):  # the order counts, since the first run gets the first colour
         return None
     sizes = {name: output.joinpath(name) for name in facts["outputs"]}
     is_whole = all(

@@ -62,7 +62,7 @@ def candidate_couples(run: Run, iteration: int, manifests: dict[str, Manifest]) 
     if is_outdated(manifest, f"{stem}/featurize", manifests):
         return None
     rows_of = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
-    ids = {row.row: row.response_id for row in rows_of}  # excluded responses leave holes
+    ids = {row.row: row.response_id for row in rows_of}  # the numbers of excluded responses are missing
     rows = run.stage("select", iteration).read_tensors("scores.safetensors")["candidate_rows"].tolist()
     return [(ids[a], ids[b]) for a, b in rows]
 
@@ -72,7 +72,7 @@ def _lengths(couples: Sequence[Couple], lengths: Mapping[str, int]) -> list[int]
 
 
 def _identity(run: Run, iteration: int, manifests: dict[str, Manifest], couples: list[Couple] | None) -> str | None:
-    """Ids repeat from run to run, so the digests of the responses belong to it."""
+    """What tells the candidates from those of another run; ids repeat, so it holds the digest of the responses too."""
     generate = manifests.get(f"iter-{iteration:03d}/generate")
     if couples is None or generate is None:
         return None
@@ -80,7 +80,7 @@ def _identity(run: Run, iteration: int, manifests: dict[str, Manifest], couples:
     if run.drawn_prompts(iteration)["source"] == "pool":
         if "pool" not in manifests:
             return None
-        texts = [manifests["pool"].digest]  # the prompts drawn show in the couples
+        texts = [manifests["pool"].digest]  # which of its prompts were drawn shows in the couples
     return digest_of([texts, sorted(couples)])
 
 

@@ -94,7 +94,8 @@ def predicted_gaps(
     scale = float(differences.double().square().sum(dim=1).mean().sqrt()) or 1.0
     pairs, known = differences.double() / scale, labelled.double() / scale
     weights = fit_bradley_terry(known, preferred, l2)
-    # In an orthonormal basis of the labelled pairs' span H is small; across it the prior stands.
+    # H is small in an orthonormal basis of the labelled pairs' span. Across that span the labels say nothing, so the
+    # variance is that of the prior.
     basis = span_basis(known)
     inside, coordinates = pairs @ basis, known @ basis
     hessian = (coordinates.T * preference_variance(known @ weights)) @ coordinates

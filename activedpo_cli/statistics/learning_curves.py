@@ -42,7 +42,7 @@ def labels_to_reach_range(
     moves with them. An end is None where the target is not reached; the whole is None for fewer than three seeds. With few
     seeds such a range is too narrow (percentiles; Efron and Tibshirani 1993, chapter 13).
     """
-    import numpy as np  # here, since commands that only look need no numbers
+    import numpy as np  # imported on use: commands that only look at a run do without
 
     if len(curves) != len(base):
         raise ValueError(f"{len(curves)} curves and {len(base)} of the baseline are no pairs")

@@ -36,7 +36,7 @@ def joint_sign_flip_p_value(rows: Sequence[Sequence[Number]], seed: int = 0) -> 
     def size(signs: Sequence[int]) -> float:
         return math.hypot(*(sum(s * v for s, v in zip(signs, column, strict=True)) for column in columns))
 
-    # Sums in another order are as large but for rounding.
+    # A sum that is as large as the one seen may come out smaller by a rounding error, and has to count.
     reached = size([1] * len(rows)) - 1e-12 * math.hypot(*(sum(map(abs, column)) for column in columns))
     if len(rows) <= MOST_EXACT:
         return fmean(size(signs) >= reached for signs in itertools.product((1, -1), repeat=len(rows)))

@@ -99,7 +99,7 @@ def win_rate_interval(rates_per_prompt: Sequence[Number], confidence: float = 0.
 
 def five_numbers(values: Sequence[Number]) -> FiveNumbers | None:
     """The five points, with linear interpolation between neighbouring values; None where there are no values."""
-    import numpy as np  # here, since commands that only look need no numbers
+    import numpy as np  # imported on use: commands that only look at a run do without
 
     if not len(values):
         return None
@@ -109,7 +109,7 @@ def five_numbers(values: Sequence[Number]) -> FiveNumbers | None:
 @cache
 def _quadrature() -> tuple[list[float], list[float]]:
     """Gauss–Legendre nodes and weights on [−1, 1]."""
-    import numpy as np  # here, since commands that only look need no numbers
+    import numpy as np  # imported on use: commands that only look at a run do without
 
     nodes, weights = np.polynomial.legendre.leggauss(64)
     return nodes.tolist(), weights.tolist()
