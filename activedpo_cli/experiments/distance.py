@@ -124,10 +124,6 @@ def _evaluations(paths: Mapping[str, Mapping[int, KLPath]], arm: str, base: str)
     return sum(len(paths[name][seed]) - 1 for seed in seeds for name in (arm, base))
 
 
-def _columns(path: KLPath) -> tuple[list[float], list[float]]:
-    return [point[0] for point in path], [point[1] for point in path]
-
-
 def _last_kl(rows: Sequence[ResultRow], arm: str) -> str:
     own = [row for row in rows if row.arm == arm]
     last = max(row.iteration for row in own)
@@ -136,13 +132,13 @@ def _last_kl(rows: Sequence[ResultRow], arm: str) -> str:
 
 
 def _series(rows: Sequence[ResultRow], arm: str, measure: str, place: int) -> Series:
-    paths = [_columns(path) for path in _paths(rows, arm, measure).values()]
-    longest = max(len(distances) for distances, _ in paths)
-    whole = [path for path in paths if len(path[0]) == longest]
+    paths = _paths(rows, arm, measure).values()
+    longest = max(map(len, paths))
+    whole = [path for path in paths if len(path) == longest]
     return Series(
         label=f"{arm} ({len(whole)})",
-        x=[fmean(column) for column in zip(*(distances for distances, _ in whole), strict=True)],
-        y=[fmean(column) for column in zip(*(values for _, values in whole), strict=True)],
+        x=[fmean(distance for distance, _ in points) for points in zip(*whole, strict=True)],
+        y=[fmean(value for _, value in points) for points in zip(*whole, strict=True)],
         sources=["results.jsonl"],
         colour=place,
     )

@@ -76,12 +76,12 @@ class ExperimentReport:
 
 def build_experiment_report(folder: ExperimentFolder) -> ExperimentReport:
     """Report on every finished run, and write nothing where that is what the files say already."""
-    page = folder.path / PAGE_NAME
+    page, standing = folder.path / PAGE_NAME, folder.path / SUMMARY_NAME
     with waiting(folder.path / ".locks" / "report.lock"):
         analysis = analysis_of(read_results(folder, folder.jobs()), folder.spec)
         tables = all_tables(analysis)
         summary = summarise(analysis) | {"tables_digest": digest_of(markdown(tables))}
-        if not page.is_file() or _standing(folder.path) != summary:
+        if not (page.is_file() and standing.is_file() and jsonl.read_json(standing) == summary):
             for name, data in report_contents(analysis, summary, tables).items():
                 files.write_bytes(folder.path / name, data)
     return ExperimentReport(page=page, tables=tables[:1], summary=summary)
@@ -183,11 +183,6 @@ def _rows_with(rows: Sequence[ResultRow], measure: str) -> list[ResultRow]:
     """All rows where all have the measure, all but iteration 0 where only these have it, else none."""
     later = [row for row in rows if row.iteration]
     return list(rows) if measured(rows, measure) else later if measured(later, measure) else []
-
-
-def _standing(folder: Path) -> dict[str, Any] | None:
-    path = folder / SUMMARY_NAME
-    return jsonl.read_json(path) if path.is_file() else None
 
 
 def report_sentences(analysis: Analysis) -> list[str]:

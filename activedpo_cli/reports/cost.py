@@ -32,10 +32,10 @@ def cost_section(runs: Sequence[RunData]) -> Section | None:
 def _run_sentences(runs: Sequence[RunData]) -> list[str]:
     sentences = []
     for run in runs:
-        seconds = [_seconds(run, stage) for stage in STAGES]
-        total = sum(map(sum, seconds))
+        timed = [(fact.stage, fact.seconds) for fact in run.stages if fact.stage in STAGES and fact.seconds is not None]
+        total = sum(seconds for _, seconds in timed)
         if total:
-            part = sum(sum(_seconds(run, stage)) for stage in SELECTING) / total
+            part = sum(seconds for stage, seconds in timed if stage in SELECTING) / total
             sentences.append(f"{run.name}: {total:.1f} s in all, {share(part)} of them in featurize and select.")
         last_only = [fact.name for fact in run.stages if fact.was_resumed and fact.attempts is None]
         if last_only:
@@ -64,10 +64,6 @@ def _panel(run: RunData) -> Panel:
                 )
             )
     return Panel(title=run.name, x_label="iteration", y_label="seconds", kind="bars", series=series)
-
-
-def _seconds(run: RunData, stage: str) -> list[float]:
-    return [fact.seconds for fact in run.stages if fact.stage == stage and fact.seconds is not None]
 
 
 def _table(runs: Sequence[RunData]) -> Table:

@@ -85,18 +85,15 @@ def label_section(runs: Sequence[RunData]) -> Section | None:
     if not any(run.labels for run in runs):
         return None
     plots = [_gap_plot(runs), _length_plot(runs), _time_plot(runs)]
+    has_gaps = any(row.gaps for run in runs for row in run.labels)
     return Section(
         anchor="labels",
         title="Labels",
-        sentences=[] if _has_gaps(runs) else ["The oracle gave no scores, so there are no score gaps."],
+        sentences=[] if has_gaps else ["The oracle gave no scores, so there are no score gaps."],
         run_sentences=_run_sentences(runs),
         plots=[plot for plot in plots if plot.panels],
         tables=[_table(runs)],
     )
-
-
-def _has_gaps(runs: Sequence[RunData]) -> bool:
-    return any(row.gaps for run in runs for row in run.labels)
 
 
 def _run_sentences(runs: Sequence[RunData]) -> list[str]:

@@ -1,6 +1,6 @@
 """What was measured of a run's policies on held-out prompts, against the labels spent; iteration 0 is the initial model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -17,6 +17,7 @@ from activedpo_cli.store.manifest import Manifest, digest_of
 from activedpo_cli.store.run import Run
 
 LONGEST_TITLE = 44
+Line = Callable[[RunData, RunLook, Sequence[Evaluation], Role], Series]
 COLUMNS = [
     "run",
     "iteration",
@@ -114,11 +115,12 @@ def scored(run: RunData, role: Role, scorer: Scorer) -> list[Evaluation]:
 
 def titles(found: Sequence[Scorer]) -> list[tuple[Scorer, str]]:
     """A title for each scorer; scorers of one name are told apart by the first digits of their content."""
-    names = [scorer.name for scorer in found]
-    return [
-        (scorer, f"by {_short(scorer.name)}" + (f" ({_digits(scorer)})" if names.count(scorer.name) > 1 else ""))
-        for scorer in found
-    ]
+    names, rows = [scorer.name for scorer in found], []
+    for scorer in found:
+        short = scorer.name if len(scorer.name) <= LONGEST_TITLE else "…" + scorer.name[1 - LONGEST_TITLE :]
+        digits = digest_of(scorer.digests).removeprefix("sha256:")[:8]
+        rows.append((scorer, f"by {short}" + (f" ({digits})" if names.count(scorer.name) > 1 else "")))
+    return rows
 
 
 def _was_scored(row: Evaluation, role: Role) -> bool:
@@ -127,14 +129,6 @@ def _was_scored(row: Evaluation, role: Role) -> bool:
 
 def _scorer_in(row: Evaluation, role: Role) -> Scorer | None:
     return row.second_scorer if role else row.scorer
-
-
-def _digits(scorer: Scorer) -> str:
-    return digest_of(scorer.digests).removeprefix("sha256:")[:8]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_TITLE else "…" + name[1 - LONGEST_TITLE :]
 
 
 def reward_section(runs: Sequence[RunData]) -> Section | None:
@@ -179,55 +173,47 @@ def _seeds(seeds: int, runs: int) -> str:
     return "every run here has its own seed." if seeds == runs else f"the runs have {seeds} seeds."
 
 
-def _reward_plot(runs: Sequence[RunData]) -> Plot:
-    looks = run_looks(runs)
-    panels = [
+def _by_scorer(
+    runs: Sequence[RunData], y_label: str, line: Line, *, level: float | None = None, is_share: bool = False
+) -> list[Panel]:
+    """A panel for each scorer with a line for each run that it scored."""
+    return [
         against_labels(
             title,
-            "mean reward",
+            y_label,
             [
-                _reward_series(run, look, rows, role)
-                for run, look in zip(runs, looks, strict=True)
-                if (rows := scored(run, role, scorer))
+                line(run, look, rows, role)
+                for run, look in zip(runs, run_looks(runs), strict=True)
+                if (rows := scored(run, role, scorer)) and any(row.iteration for row in rows)
             ],
+            level=level,
+            is_share=is_share,
         )
         for role in ROLES
         for scorer, title in titles(scorers(runs, role))
     ]
+
+
+def _reward_plot(runs: Sequence[RunData]) -> Plot:
     return Plot(
         name="reward",
         title="Mean reward on held-out prompts",
         caption="Mean reward over held-out prompts, in the scorer's own unit, higher is better. At 0 labels stands the "
         "initial model. The band is a 95 % interval (Student's t) over prompts, one mean for each prompt."
-        + look_note(looks),
+        + look_note(run_looks(runs)),
         alternative=f"Mean reward against labels spent for {listed([run.name for run in runs])}.",
-        panels=panels,
+        panels=_by_scorer(runs, "mean reward", _reward_series),
     )
 
 
 def _win_rate_plot(runs: Sequence[RunData]) -> Plot:
-    looks = run_looks(runs)
-    panels = [
-        against_labels(
-            title,
-            "win rate",
-            [
-                _series(run, look, rows, f"{role}win_rate", f"{role}win_rate_ci")
-                for run, look in zip(runs, looks, strict=True)
-                if (rows := [row for row in scored(run, role, scorer) if row.iteration])
-            ],
-            level=0.5,
-            is_share=True,
-        )
-        for role in ROLES
-        for scorer, title in titles(scorers(runs, role))
-    ]
+    panels = _by_scorer(runs, "win rate", _win_rate_series, level=0.5, is_share=True)
     return Plot(
         name="win-rate",
         title="Win rate against the initial model",
         caption="Share of responses with a higher reward than the initial model's response to the same prompt with the "
         "same seed; equal rewards count half. Above the dotted line at 50 % the policy is the better one. The band is "
-        "Wilson's 95 % interval over prompts." + look_note(looks),
+        "Wilson's 95 % interval over prompts." + look_note(run_looks(runs)),
         alternative=f"Win rate against labels spent for {listed([run.name for run in runs])}.",
         panels=[panel for panel in panels if panel.series],
     )
@@ -271,6 +257,10 @@ def _measured(
         if (rows := [row for row in run.evaluations if row.metrics.get(field) is not None])
     ]
     return against_labels(label, "", series, level=0.5 if is_share else None, is_share=is_share)
+
+
+def _win_rate_series(run: RunData, look: RunLook, rows: Sequence[Evaluation], role: Role) -> Series:
+    return _series(run, look, [row for row in rows if row.iteration], f"{role}win_rate", f"{role}win_rate_ci")
 
 
 def _reward_series(run: RunData, look: RunLook, rows: Sequence[Evaluation], role: Role) -> Series:

@@ -90,15 +90,12 @@ class RunLook:
     colour: int
     group: str | None = None
 
-    def group_with(self, ending: str) -> str | None:
-        """The shared name with an ending, for a second line of each run."""
-        return None if self.group is None else self.group + ending
-
 
 def run_looks(runs: Sequence[RunData]) -> list[RunLook]:
     """A look for each run: its own, or its group's where the runs are many."""
     groups = seed_groups(runs) if len(runs) > MANY_RUNS else []
-    shared = {run.name: _group_look(group) for group in groups for run in group.runs.values()}
+    looks = [RunLook(colour=group.place, group=f"{group.label} ({len(group.runs)} seeds)") for group in groups]
+    shared = {run.name: look for group, look in zip(groups, looks, strict=True) for run in group.runs.values()}
     free = count(len(groups))
     return [shared[run.name] if run.name in shared else RunLook(colour=next(free)) for run in runs]
 
@@ -108,7 +105,3 @@ def look_note(looks: Sequence[RunLook]) -> str:
     if not any(look.group for look in looks):
         return ""
     return " Runs that differ in the seed alone are thin lines of one colour, without markers and bands."
-
-
-def _group_look(group: SeedGroup) -> RunLook:
-    return RunLook(colour=group.place, group=f"{group.label} ({len(group.runs)} seeds)")

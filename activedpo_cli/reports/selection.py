@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from statistics import fmean
 
 from activedpo_cli.base.records import FeatureRow, Response, SelectedPair
@@ -99,31 +99,24 @@ class Overlap:
 
 def overlaps(runs: Sequence[RunData]) -> list[Overlap]:
     """Every two runs and every iteration in which they had the same pairs of the same texts to pick from."""
-    return [
-        _overlap(first.name, ours, second.name, theirs)
-        for first, second in combinations(runs, 2)
-        for ours in first.batches
-        for theirs in second.batches
-        if _is_comparable(ours, theirs)
-    ]
-
-
-def _overlap(first: str, ours: Batch, second: str, theirs: Batch) -> Overlap:
-    a, b = frozenset(ours.picked), frozenset(theirs.picked)
-    return Overlap(
-        sources=(f"{first}/{ours.source}", f"{second}/{theirs.source}"),
-        runs=(first, second),
-        iteration=ours.iteration,
-        candidates=ours.candidates,
-        in_both=len(a & b),
-        share=shared_share(a, b),
-        by_chance=chance_share(len(a), len(b), ours.candidates),
-    )
-
-
-def _is_comparable(a: Batch, b: Batch) -> bool:
-    is_same_pool = a.candidates_digest is not None and a.candidates_digest == b.candidates_digest
-    return a.iteration == b.iteration and is_same_pool
+    found = []
+    for first, second in combinations(runs, 2):
+        for ours, theirs in product(first.batches, second.batches):
+            is_one_pool = ours.candidates_digest is not None and ours.candidates_digest == theirs.candidates_digest
+            if ours.iteration != theirs.iteration or not is_one_pool:
+                continue
+            a, b = frozenset(ours.picked), frozenset(theirs.picked)
+            overlap = Overlap(
+                sources=(f"{first.name}/{ours.source}", f"{second.name}/{theirs.source}"),
+                runs=(first.name, second.name),
+                iteration=ours.iteration,
+                candidates=ours.candidates,
+                in_both=len(a & b),
+                share=shared_share(a, b),
+                by_chance=chance_share(len(a), len(b), ours.candidates),
+            )
+            found.append(overlap)
+    return found
 
 
 def selection_section(runs: Sequence[RunData]) -> Section | None:
@@ -253,7 +246,11 @@ def _rank_plot(runs: Sequence[RunData]) -> Plot:
         if known:
             line = Series(label=run.name, x=x, y=list(ranks), sources=sources, colour=look.colour, group=look.group)
             faint = replace(
-                line, label=name, y=list(by_chance), is_faint=True, group=look.group_with(", random last batch")
+                line,
+                label=name,
+                y=list(by_chance),
+                is_faint=True,
+                group=look.group and f"{look.group}, random last batch",
             )
             series += [line, faint]
     panel = Panel(title="effective rank of V", x_label="pairs in V", y_label="directions", series=series)

@@ -59,16 +59,16 @@ def training_section(runs: Sequence[RunData]) -> Section | None:
 
 
 def _run_sentences(runs: Sequence[RunData]) -> list[str]:
-    return [
-        f"{run.name}: {sum(row.updates for row in run.trainings)} updates in {len(run.trainings)} iterations, "
-        f"β {_last(run, 'train.beta')}, labels {_last(run, 'train.labels')}, start {_last(run, 'train.start')}."
-        for run in runs
-        if run.trainings
-    ]
-
-
-def _last(run: RunData, key: str) -> object:
-    return run.settings.get(key, ["unknown"])[-1]
+    sentences = []
+    for run in (run for run in runs if run.trainings):
+        beta, labels, start = (
+            run.settings.get(f"train.{name}", ["unknown"])[-1] for name in ("beta", "labels", "start")
+        )
+        updates = sum(row.updates for row in run.trainings)
+        sentences.append(
+            f"{run.name}: {updates} updates in {len(run.trainings)} iterations, β {beta}, labels {labels}, start {start}."
+        )
+    return sentences
 
 
 def _panel(runs: Sequence[RunData], column: str) -> Panel:

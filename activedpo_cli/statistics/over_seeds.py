@@ -41,10 +41,6 @@ class SeedCurves:
             for seed, curve in self.values.items()
         }
 
-    def of_seeds(self, seeds: Sequence[int]) -> "SeedCurves":
-        """Some of the seeds."""
-        return SeedCurves(labels=self.labels, values={seed: self.values[seed] for seed in seeds})
-
     def at(self, labels: Sequence[Number]) -> "SeedCurves":
         """All seeds at some of the numbers of labels."""
         places = [self.labels.index(spent) for spent in labels]
@@ -55,7 +51,11 @@ class SeedCurves:
 def of_shared_seeds(first: SeedCurves, second: SeedCurves) -> tuple[SeedCurves, SeedCurves]:
     """Both with the seeds that both have."""
     seeds = [seed for seed in first.values if seed in second.values]
-    return first.of_seeds(seeds), second.of_seeds(seeds)
+    ours, theirs = (
+        SeedCurves(labels=curves.labels, values={seed: curves.values[seed] for seed in seeds})
+        for curves in (first, second)
+    )
+    return ours, theirs
 
 
 def at_shared_labels(curves: Sequence[SeedCurves]) -> list[SeedCurves]:
