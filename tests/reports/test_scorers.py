@@ -100,18 +100,16 @@ def test_rewards_of_another_content_in_the_place_of_a_scorers_own_are_found(judg
 def test_a_scorer_that_was_asked_again_is_noted_and_no_problem(judged: tuple[Path, Score, Score]) -> None:
     """What a scorer imports has no digest, so `--force` may bring other rewards under the same name."""
     run, *_ = judged
-    Path("worth.py").write_text(JUDGE.format("len(text)"))
+    Path("newly_asked.py").write_text(JUDGE.format("len(text)"))
     shutil.rmtree(run / "iter-002" / "evaluate")
-    Path("judge.py").write_text("from worth import score\n")
+    Path("judge.py").write_text("from newly_asked import score\n")
     for iteration in (1, 2):
         force = ("--force",) if iteration == 1 else ()
         done(*on(run, "evaluate", iteration=iteration), "--scorer", "python:judge:score", *force)
-    Path("worth.py").write_text(
-        "def score(prompts, responses):\n    return [float(ord(text[:1] or ' ')) for text in responses]\n"
-    )
-
-    sys.modules.pop("worth")
+    Path("newly_asked.py").write_text(JUDGE.format("ord(text[:1] or ' ')"))
+    sys.modules.pop("newly_asked")
     done(*on(run, "evaluate", iteration=2), "--force")
+    sys.modules.pop("newly_asked")
     found = verify_run(Run(run), SilentProgress())
     assert found["problems"] == []
     assert any("iter-001/evaluate was compared with other rewards" in note for note in found["notes"])
