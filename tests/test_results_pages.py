@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from activedpo_cli.experiments.report import summarise
+from activedpo_cli.experiments.report import analysis_of, summarise
 from activedpo_cli.experiments.results import row_of
 from activedpo_cli.experiments.spec import ExperimentSpec
 
@@ -51,7 +51,7 @@ def test_a_summary_is_that_of_its_rows(folder: Path) -> None:
     rows = [row_of(json.loads(line)) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
     spec = ExperimentSpec.model_validate(json.loads((folder / "experiment.json").read_text(encoding="utf-8")))
     kept = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    found = json.loads(json.dumps(summarise(rows, spec)))
+    found = json.loads(json.dumps(summarise(analysis_of(rows, spec))))
     assert found["evaluations_digest"] == kept["evaluations_digest"]
     assert found["seeds"] == kept["seeds"]
     for measure, arms in kept["at_equal_kl"].items():

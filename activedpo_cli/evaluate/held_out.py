@@ -14,7 +14,7 @@ from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.scoring import logps_of
 from activedpo_cli.prompts._collect import prompt_key
-from activedpo_cli.statistics.statistics import win_rate_interval
+from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeldOutPair:
-    """Two tokenized responses to a prompt of which one is preferred; training never sees them."""
+    """Two tokenized responses to a prompt of which one is preferred; training never sees them.
+
+    Pairs with equal `prompt_id` are about one prompt.
+    """
 
     chosen: Response
     rejected: Response
@@ -52,7 +55,8 @@ def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
 def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
     """Share of held-out preferences whose chosen response has the larger implicit reward, equal ones counting ½.
 
-    The interval is Wilson's, over prompts. None where there are no held-out preferences.
+    The share is averaged within a prompt and then over prompts, and the interval is Wilson's for that many prompts: the
+    preferences about one prompt are not independent of each other. None where there are no held-out preferences.
     """
     import torch
 
@@ -133,22 +137,25 @@ def _from_file(context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "
     if path is None:
         return
     in_pool = {prompt_key(prompt.prompt) for prompt in context.run.prompts("train")}
+    prompt_ids: dict[str, str] = {}
     too_long = seen = 0
     for number, row in enumerate(read_preferences(Path(path))):
         if row.chosen == row.rejected:
             continue
-        if prompt_key(row.prompt) in in_pool:
+        key = prompt_key(row.prompt)
+        if key in in_pool:
             seen += 1
             continue
+        name = f"h{number:06d}"
+        prompt_id = prompt_ids.setdefault(key, name)  # a file may say several things about one prompt
         prompt = encode_prompt(tokenizer, row.prompt, chat_template=context.config.prompts.chat_template)
         sides = []
         for index, text in enumerate((row.chosen, row.rejected)):
-            name = f"h{number:06d}"
             tokens = encode_response_text(tokenizer, text, append_eos=context.config.generate.recorded_eos)
             sides.append(
                 Response(
                     response_id=response_id(name, None, index),
-                    prompt_id=name,
+                    prompt_id=prompt_id,
                     prompt_token_ids=prompt,
                     token_ids=tokens,
                     text=text,

@@ -4,8 +4,9 @@ The responses depend on how they were sampled and on nothing else. Their rewards
 so that an iteration is only ever compared with rewards from its own scorer.
 """
 
+import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,8 @@ from activedpo_cli.store.run import Run
 
 INITIAL_VERSION = 2
 METRICS_NAME = "metrics.json"
+SCORER_SETTINGS = ("label.input_format", "label.max_length", "label.unit_size")
+"""The settings that a score depends on beside the scorer and the text, as `scorer_settings` gives them."""
 
 Sample = Callable[[Context], Work]
 """Takes up the sampling of responses to the held-out prompts in a folder."""
@@ -97,6 +100,21 @@ def ensure_initial_evaluation(context: Context, sample: Sample) -> list[Evaluate
     return rows
 
 
+def rewards_name(scorer: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """The file with a scorer's rewards of π_SFT's responses, named by all that these rewards depend on.
+
+    `inputs` and `settings` may hold more than that: the manifest of an evaluation says by them which rewards it was
+    compared with.
+    """
+    prefix = f"oracle {scorer} "
+    identity = {
+        "scorer": scorer,
+        "inputs": {key: digest for key, digest in inputs.items() if re.fullmatch(re.escape(prefix) + r"\S+", key)},
+        **{key: settings[key] for key in SCORER_SETTINGS if key in settings},
+    }
+    return f"rewards-{digest_of(identity).removeprefix('sha256:')[:12]}.jsonl"
+
+
 def initial_metrics(rows: Sequence[EvaluatedResponse], scorers: Sequence[str | None]) -> dict[str, Any]:
     """The numbers of iteration 0 by a first and a second scorer, from what they said of π_SFT's responses."""
     return {
@@ -126,10 +144,9 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
 
 
 def _ensure_rewards(context: Context, responses: Sequence[Response], scorer: str) -> list[float]:
-    """The scorer's rewards of the responses; its file is named by all that they depend on."""
+    """The scorer's rewards of the responses, by the file that `rewards_name` names."""
     folder, config = context.run.initial_evaluation, context.config
-    identity = {"scorer": scorer, "inputs": oracle_inputs(scorer, config), **scorer_settings(config)}
-    name = f"rewards-{digest_of(identity).removeprefix('sha256:')[:12]}.jsonl"
+    name = rewards_name(scorer, oracle_inputs(scorer, config), scorer_settings(config))
     rows = folder.read_rows(name, ResponseReward) if folder.has(name) else []
     is_redo = context.folder.path != context.run.stage("evaluate", context.iteration).path
     if is_redo or not rows:  # --force: what a scorer imports may have changed, and no digest covers that

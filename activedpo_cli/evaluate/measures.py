@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from activedpo_cli.base.records import EvaluatedResponse
-from activedpo_cli.statistics.statistics import MeanInterval, mean_interval, win_rate, win_rate_interval
+from activedpo_cli.statistics.summaries import MeanInterval, mean_interval, win_rate, win_rate_interval
+
+Role = Literal["", "second_"]
+"""The first scorer or the second one, as the prefix of its measures."""
+ROLES: tuple[Role, ...] = ("", "second_")
 
 REWARD_NAMES = (
     "reward_mean",

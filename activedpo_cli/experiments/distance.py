@@ -8,13 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from activedpo_cli.experiments.analysis import Difference, arms_in, tested
+from activedpo_cli.experiments.curves import P_COLUMN, Difference, arms_in, p_value, tested
 from activedpo_cli.experiments.results import ResultRow
-from activedpo_cli.experiments.tables import p_value
+from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series
-from activedpo_cli.reports.section import Table, table
 from activedpo_cli.reports.wording import number, with_interval
-from activedpo_cli.statistics.matched_curves import differences_at_equal
+from activedpo_cli.statistics.learning_curves import differences_at_equal
 
 KL = "kl_to_reference"
 KLPath = Sequence[tuple[float, float]]
@@ -74,7 +73,7 @@ def distance_table(found: Mapping[str, Mapping[str, AtEqualKL]], rows: Sequence[
             )
         own = compared.get(arm)
         cells.append([*line, *(["", ""] if own is None else [str(own.seeds), f"{100 * own.compared:.0f} %"])])
-    heads = [head for title in found for head in (f"{title}: minus the baseline", "p (Holm)")]
+    heads = [head for title in found for head in (f"{title}: minus the baseline", P_COLUMN)]
     return table("At equal KL", ["arm", "KL at the end, nats", *heads, "seeds", "evaluations compared"], cells)
 
 
@@ -125,10 +124,6 @@ def _evaluations(paths: Mapping[str, Mapping[int, KLPath]], arm: str, base: str)
     return sum(len(paths[name][seed]) - 1 for seed in seeds for name in (arm, base))
 
 
-def _columns(path: KLPath) -> tuple[list[float], list[float]]:
-    return [point[0] for point in path], [point[1] for point in path]
-
-
 def _last_kl(rows: Sequence[ResultRow], arm: str) -> str:
     own = [row for row in rows if row.arm == arm]
     last = max(row.iteration for row in own)
@@ -137,13 +132,13 @@ def _last_kl(rows: Sequence[ResultRow], arm: str) -> str:
 
 
 def _series(rows: Sequence[ResultRow], arm: str, measure: str, place: int) -> Series:
-    paths = [_columns(path) for path in _paths(rows, arm, measure).values()]
-    longest = max(len(distances) for distances, _ in paths)
-    whole = [path for path in paths if len(path[0]) == longest]
+    paths = _paths(rows, arm, measure).values()
+    longest = max(map(len, paths))
+    whole = [path for path in paths if len(path) == longest]
     return Series(
         label=f"{arm} ({len(whole)})",
-        x=[fmean(column) for column in zip(*(distances for distances, _ in whole), strict=True)],
-        y=[fmean(column) for column in zip(*(values for _, values in whole), strict=True)],
+        x=[fmean(distance for distance, _ in points) for points in zip(*whole, strict=True)],
+        y=[fmean(value for _, value in points) for points in zip(*whole, strict=True)],
         sources=["results.jsonl"],
         colour=place,
     )

@@ -1,22 +1,32 @@
 """What the finished runs of an experiment say together, as files: numbers, tables, figures and a page."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from activedpo_cli import __version__
-from activedpo_cli.experiments.analysis import REWARD, SECOND_REWARD, ArmCurve, analyse, arms_in, measured
+from activedpo_cli.experiments.curves import (
+    REWARD,
+    SECOND_REWARD,
+    ArmCurve,
+    analyse,
+    arms_in,
+    curve_plot,
+    curve_table,
+    difference_plot,
+    measured,
+    point_table,
+)
 from activedpo_cli.experiments.distance import KL, AtEqualKL, at_equal_kl, distance_plot, distance_table
-from activedpo_cli.experiments.figures import curve_plot, difference_plot
-from activedpo_cli.experiments.folder import RESULTS_NAME, ExperimentFolder
-from activedpo_cli.experiments.grid_tables import grid_tables
+from activedpo_cli.experiments.folder import RESULTS_NAME, SPEC_NAME, ExperimentFolder
+from activedpo_cli.experiments.grid import grid_tables
 from activedpo_cli.experiments.results import ResultRow, as_json, read_results
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, counterparts
-from activedpo_cli.experiments.tables import cost_table, curve_table, markdown, other_table, point_table
+from activedpo_cli.experiments.tables import cost_table, markdown, other_table
+from activedpo_cli.reports.page import Section, Table, render_page
 from activedpo_cli.reports.plot import Plot
-from activedpo_cli.reports.section import Section, Table
 from activedpo_cli.reports.wording import listed
 from activedpo_cli.store import files, jsonl
 from activedpo_cli.store.lock import waiting
@@ -26,6 +36,7 @@ SUMMARY_NAME = "summary.json"
 TABLES_NAME = "tables.md"
 PAGE_NAME = "index.html"
 FIGURES_NAME = "figures"
+Value = TypeVar("Value")
 FEWEST_SEEDS = 6
 """With fewer no sign-flip test reaches 0.05."""
 TITLES = {
@@ -34,6 +45,24 @@ TITLES = {
     "win_rate": "Win rate against the initial model",
     "preference_accuracy": "Accuracy on held-out preferences",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """What the rows of an experiment say, worked out once for its tables, figures and numbers.
+
+    Attributes:
+        curves: By measure the curves of the arms, for every measure that all evaluations have. Iteration 0 is left out of
+            a measure that only later ones have.
+        at_equal_kl: By reward the arms that can be compared with the baseline at equal KL, for the rewards that every
+            evaluation has beside its KL.
+
+    """
+
+    rows: Sequence[ResultRow]
+    spec: ExperimentSpec
+    curves: dict[str, list[ArmCurve]]
+    at_equal_kl: dict[str, dict[str, AtEqualKL]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +76,68 @@ class ExperimentReport:
 
 def build_experiment_report(folder: ExperimentFolder) -> ExperimentReport:
     """Report on every finished run, and write nothing where that is what the files say already."""
-    page = folder.path / PAGE_NAME
+    page, standing = folder.path / PAGE_NAME, folder.path / SUMMARY_NAME
     with waiting(folder.path / ".locks" / "report.lock"):
-        rows = read_results(folder, folder.jobs())
-        tables = all_tables(rows, folder.spec)
-        summary = summarise(rows, folder.spec) | {"tables_digest": digest_of(markdown(tables))}
-        if not page.is_file() or _standing(folder.path) != summary:
-            _write(folder.path, rows, folder.spec, summary, tables)
+        analysis = analysis_of(read_results(folder, folder.jobs()), folder.spec)
+        tables = all_tables(analysis)
+        summary = summarise(analysis) | {"tables_digest": digest_of(markdown(tables))}
+        if not (page.is_file() and standing.is_file() and jsonl.read_json(standing) == summary):
+            for name, data in report_contents(analysis, summary, tables).items():
+                files.write_bytes(folder.path / name, data)
     return ExperimentReport(page=page, tables=tables[:1], summary=summary)
 
 
-def summarise(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, Any]:
+def report_inputs(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, str]:
+    """Digests of all that the report depends on: the specification, and the rows of each finished run."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        runs.setdefault(f"{row.arm}-s{row.seed}", []).append(as_json(row))
+    return {SPEC_NAME: digest_of(spec.model_dump(mode="json"))} | {
+        name: digest_of(found) for name, found in runs.items()
+    }
+
+
+def report_contents(analysis: Analysis, summary: Mapping[str, Any], tables: Sequence[Table]) -> dict[str, bytes]:
+    """The bytes of all files of the report by their names, `summary.json` last, since it says that the others stand."""
+    from activedpo_cli.reports.drawing import draw
+
+    spec, plots = analysis.spec, all_plots(analysis)
+    drawn = {plot.name: draw(plot) for plot in plots}
+    contents = {f"{FIGURES_NAME}/{name}.{kind}": data for name, kinds in drawn.items() for kind, data in kinds.items()}
+    sentences = report_sentences(analysis)
+    section = Section(anchor="results", title=spec.title, sentences=sentences, plots=plots, tables=list(tables))
+    images = {name: kinds["svg"] for name, kinds in drawn.items()}
+    page = render_page(f"activedpo experiment: {spec.title}", [spec.question.rstrip(".")], [section], images)
+    return contents | {
+        PAGE_NAME: page.encode(),
+        TABLES_NAME: markdown(tables).encode(),
+        RESULTS_NAME: b"".join(jsonl.encode_json(as_json(row)) + b"\n" for row in analysis.rows),
+        SUMMARY_NAME: json.dumps(summary, indent=2, allow_nan=False).encode() + b"\n",
+    }
+
+
+def analysis_of(rows: Sequence[ResultRow], spec: ExperimentSpec) -> Analysis:
+    """Curves and comparisons of every arm with the baseline and the ceiling at the same point of the grid."""
+    baselines, ceilings = counterparts(spec, spec.baseline), counterparts(spec, spec.ceiling)
+    used = {name: _rows_with(rows, name) for name in TITLES}
+    rewards = [name for name in (REWARD, SECOND_REWARD) if measured(rows, KL) and measured(rows, name)]
+    return Analysis(
+        rows=rows,
+        spec=spec,
+        curves={name: analyse(found, name, baselines, ceilings) for name, found in used.items() if found},
+        at_equal_kl={name: at_equal_kl(rows, name, baselines, set(ceilings.values())) for name in rewards},
+    )
+
+
+def summarise(analysis: Analysis) -> dict[str, Any]:
     """All numbers of the report, and what they were read from."""
+    rows, spec = analysis.rows, analysis.spec
+    numbers = {
+        "measures": {name: [asdict(curve) for curve in curves] for name, curves in analysis.curves.items()},
+        "at_equal_kl": {
+            name: {arm: asdict(entry) for arm, entry in found.items()} for name, found in analysis.at_equal_kl.items()
+        },
+    }
     return {
         "activedpo_cli": __version__,
         "title": spec.title,
@@ -66,54 +145,38 @@ def summarise(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, Any]
         "ceiling": spec.ceiling,
         "seeds": {arm: sorted({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)},
         "evaluations_digest": digest_of([[row.arm, row.seed, row.iteration, row.digest] for row in rows]),
-        "measures": {
-            name: [_as_json(curve) for curve in _analysed(used, name, spec)]
-            for name in TITLES
-            if (used := _rows_with(rows, name))
-        },
-        "at_equal_kl": {
-            name: {arm: _as_json(entry) for arm, entry in _at_equal_kl(rows, name, spec).items()}
-            for name in _against_kl(rows)
-        },
+        **json.loads(json.dumps(numbers)),  # tuples as lists, as they are when the file is read again
     }
 
 
-def all_tables(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Table]:
+def all_tables(analysis: Analysis) -> list[Table]:
     """The tables of the page and of `tables.md`, the most telling first."""
-    found = _measured(rows, spec)
-    arms = arms_in(rows)
+    rows, spec, arms = analysis.rows, analysis.spec, arms_in(analysis.rows)
+    found = _by_title(analysis.curves)
     tables = [
-        *(curve_table(title, curves, spec.baseline) for title, curves in found),
-        *grid_tables(found, spec),
-        *(point_table(f"{title}, after each iteration", curves) for title, curves in found),
-        distance_table(
-            {title: _at_equal_kl(rows, measure, spec) for measure, title in _against_kl(rows).items()}, rows
-        ),
+        *(curve_table(title, curves, spec.baseline) for title, curves in found.items()),
+        *grid_tables(list(found.items()), spec),
+        *(point_table(f"{title}, after each iteration", curves) for title, curves in found.items()),
+        distance_table(_by_title(analysis.at_equal_kl), rows),
         other_table(rows, arms),
         cost_table(rows, arms),
     ]
     return [entry for entry in tables if entry.rows]
 
 
-def all_plots(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[Plot]:
+def all_plots(analysis: Analysis) -> list[Plot]:
     """The figures."""
-    found = _measured(rows, spec)
-    plots = [curve_plot(found), *([distance_plot(rows, against)] if (against := _against_kl(rows)) else [])]
-    if spec.baseline is None or not any(row.differences for _, curves in found for row in curves):
-        return plots
-    return [*plots, difference_plot(found, spec.baseline)]
+    found, baseline = list(_by_title(analysis.curves).items()), analysis.spec.baseline
+    plots = [curve_plot(found)]
+    if analysis.at_equal_kl:
+        plots.append(distance_plot(analysis.rows, {name: TITLES[name] for name in analysis.at_equal_kl}))
+    if baseline is not None and any(row.differences for _, curves in found for row in curves):
+        plots.append(difference_plot(found, baseline))
+    return plots
 
 
-def _measured(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[tuple[str, list[ArmCurve]]]:
-    """The curves in every measure that all evaluations have; iteration 0 is left out where only later ones have it."""
-    used = {name: _rows_with(rows, name) for name in TITLES}
-    return [(title, _analysed(used[name], name, spec)) for name, title in TITLES.items() if used[name]]
-
-
-def _against_kl(rows: Sequence[ResultRow]) -> dict[str, str]:
-    """The rewards, with their titles, that every evaluation has beside its KL."""
-    rewards = (REWARD, SECOND_REWARD) if measured(rows, KL) else ()
-    return {measure: TITLES[measure] for measure in rewards if measured(rows, measure)}
+def _by_title(found: Mapping[str, Value]) -> dict[str, Value]:
+    return {TITLES[name]: value for name, value in found.items()}
 
 
 def _rows_with(rows: Sequence[ResultRow], measure: str) -> list[ResultRow]:
@@ -122,53 +185,9 @@ def _rows_with(rows: Sequence[ResultRow], measure: str) -> list[ResultRow]:
     return list(rows) if measured(rows, measure) else later if measured(later, measure) else []
 
 
-def _analysed(rows: Sequence[ResultRow], measure: str, spec: ExperimentSpec) -> list[ArmCurve]:
-    return analyse(rows, measure, counterparts(spec, spec.baseline), counterparts(spec, spec.ceiling))
-
-
-def _at_equal_kl(rows: Sequence[ResultRow], measure: str, spec: ExperimentSpec) -> dict[str, AtEqualKL]:
-    ceilings = set(counterparts(spec, spec.ceiling).values())
-    return at_equal_kl(rows, measure, counterparts(spec, spec.baseline), ceilings)
-
-
-def _as_json(entry: ArmCurve | AtEqualKL) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(asdict(entry)))
-    return found
-
-
-def _standing(folder: Path) -> dict[str, Any] | None:
-    path = folder / SUMMARY_NAME
-    return jsonl.read_json(path) if path.is_file() else None
-
-
-def _write(
-    folder: Path, rows: Sequence[ResultRow], spec: ExperimentSpec, summary: dict[str, Any], tables: Sequence[Table]
-) -> None:
-    from activedpo_cli.reports.drawing import draw
-    from activedpo_cli.reports.page import render_page
-
-    plots = all_plots(rows, spec)
-    drawn = {plot.name: draw(plot) for plot in plots}
-    for name, kinds in drawn.items():
-        for kind, data in kinds.items():
-            files.write_bytes(folder / FIGURES_NAME / f"{name}.{kind}", data)
-    section = Section(
-        anchor="results", title=spec.title, sentences=_sentences(rows, spec), plots=plots, tables=list(tables)
-    )
-    page = render_page(
-        f"activedpo experiment: {spec.title}",
-        [spec.question.rstrip(".")],
-        [section],
-        {n: k["svg"] for n, k in drawn.items()},
-    )
-    files.write_bytes(folder / PAGE_NAME, page.encode())
-    files.write_bytes(folder / TABLES_NAME, markdown(tables).encode())
-    lines = [jsonl.encode_json(as_json(row)) + b"\n" for row in rows]
-    files.write_bytes(folder / RESULTS_NAME, b"".join(lines))
-    jsonl.write_json(folder / SUMMARY_NAME, summary)  # last: it says that the others stand
-
-
-def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
+def report_sentences(analysis: Analysis) -> list[str]:
+    """What a reader has to know beside the tables: who finished, what p and intervals are of, and what is corrected."""
+    rows, spec = analysis.rows, analysis.spec
     counts = {arm: len({row.seed for row in rows if row.arm == arm}) for arm in arms_in(rows)}
     finished = listed([f"{arm} with {count} seeds" for arm, count in counts.items()])
     sentences = [
@@ -180,11 +199,13 @@ def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
         sentences.append(
             "The second scorer gave no labels; how far it measures the same thing is for the reader to judge."
         )
-    compared = len(_compared(rows, spec))
+    first = next(iter(analysis.curves.values()), [])
+    compared = sum(row.height_difference is not None and row.height_difference.adjusted is not None for row in first)
     if compared:
         sentences.append(
             "Every interval covers 95 % for its number alone, over seeds. p is that of a two-sided sign-flip test of the "
             f"mean height of the curve; in brackets by Holm for {compared} comparisons, that of a ceiling left out. "
+            "Each measure is corrected by itself for its many arms, and nothing for looking at several measures. "
             "Differences at single numbers of labels are not corrected for looking at several, nor is anything for looking "
             "while runs were still being added."
         )
@@ -197,7 +218,7 @@ def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
                 else "."
             )
         )
-    if any(_at_equal_kl(rows, measure, spec) for measure in _against_kl(rows)):
+    if any(analysis.at_equal_kl.values()):
         sentences.append(
             "At equal KL an arm is compared with the baseline where both are equally far from the reference, over those "
             "evaluations of either whose KL lies within the other's; its p is that of these differences, not of the height. "
@@ -206,10 +227,3 @@ def _sentences(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[str]:
     if spec.ceiling is not None and any(arm.partition("+")[0] == spec.ceiling for arm in counts):
         sentences.append(f"{spec.ceiling} reads the answers before it buys them: it is a ceiling, not a method.")
     return sentences
-
-
-def _compared(rows: Sequence[ResultRow], spec: ExperimentSpec) -> list[ArmCurve]:
-    """The arms whose p is corrected, in the first measure."""
-    measures = _measured(rows, spec)
-    curves = measures[0][1] if measures else []
-    return [curve for curve in curves if curve.height_difference and curve.height_difference.adjusted is not None]

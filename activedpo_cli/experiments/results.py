@@ -4,12 +4,12 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from activedpo_cli.base.records import EvaluatedResponse, OutcomeRow
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
+from activedpo_cli.reports.sources import counts_last_attempt_only
 from activedpo_cli.store import files
 from activedpo_cli.store.jsonl import encode_json
 from activedpo_cli.store.run import STAGES, Run
@@ -33,10 +33,11 @@ class ResultRow:
 
     Attributes:
         measures: Numbers of `metrics.json`, None where one was not measured.
-        seconds: Time of each stage, in seconds, as its manifest says.
+        seconds: Time of each stage, in seconds, over all its attempts.
         score_gap: Mean |difference of the oracle's scores| within the pairs bought in this iteration.
         bytes_of_features: Size of the columns that featurize wrote.
         digest: What identifies the evaluation, as `sha256:…`.
+        last_attempt_only: Resumed stages whose records, older ones, have the seconds of the last attempt alone.
 
     """
 
@@ -48,6 +49,10 @@ class ResultRow:
     score_gap: float | None
     bytes_of_features: int | None
     digest: str
+    last_attempt_only: list[str] = dataclasses.field(default_factory=list)
+
+
+_FIELDS = {field.name for field in dataclasses.fields(ResultRow)}
 
 
 def read_results(folder: ExperimentFolder, jobs: Sequence[Job]) -> list[ResultRow]:
@@ -59,27 +64,29 @@ def rows_of(folder: ExperimentFolder, job: Job) -> list[ResultRow]:
     """The rows of a finished run, kept from when it was finished: what features cost is not known once they are deleted."""
     run, path = job.run, folder.rows_path(job)
     assert run is not None
-    kept = _kept_rows(path)
-    if [row.digest for row in kept] == _digests(run, folder.spec.iterations):
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    kept = [row_of(line) for line in lines]
+    if all(map(_is_current, lines)) and [row.digest for row in kept] == _digests(run, folder.spec.iterations):
         return kept
     costs = {(row.iteration, row.digest): row for row in kept}
     found = [_with_costs(row, costs.get((row.iteration, row.digest))) for row in _of_job(folder, job)]
-    files.write_bytes(path, b"".join(encode_json(as_json(row)) + b"\n" for row in found))
+    files.write_bytes(path, b"".join(encode_json(dataclasses.asdict(row)) + b"\n" for row in found))
     return found
 
 
-def _kept_rows(path: Path) -> list[ResultRow]:
-    """Those on disk, none where they are of another version of this module."""
-    if not path.is_file():
-        return []
-    rows = [row_of(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    return rows if all(set(row.measures) == set(MEASURES) for row in rows) else []
+def _is_current(line: dict[str, Any]) -> bool:
+    """Whether a kept row has all that this version reads; another one is read anew, but for what only it still knows."""
+    return line.keys() == _FIELDS and line["measures"].keys() == set(MEASURES)
 
 
 def _with_costs(row: ResultRow, kept: ResultRow | None) -> ResultRow:
+    """A row with the costs that were kept, where some of its stages have been deleted since."""
     if kept is None or row.seconds.keys() >= kept.seconds.keys():
         return row
-    return dataclasses.replace(row, seconds=kept.seconds, bytes_of_features=kept.bytes_of_features)
+    last_only = list(dict.fromkeys([*kept.last_attempt_only, *row.last_attempt_only]))
+    return dataclasses.replace(
+        row, seconds=kept.seconds, bytes_of_features=kept.bytes_of_features, last_attempt_only=last_only
+    )
 
 
 def _digests(run: Run, iterations: int) -> list[str]:
@@ -89,12 +96,13 @@ def _digests(run: Run, iterations: int) -> list[str]:
 
 def row_of(values: dict[str, Any]) -> ResultRow:
     """A row as it stands in `results.jsonl`."""
-    return ResultRow(**values)
+    return ResultRow(**{key: value for key, value in values.items() if key in _FIELDS})
 
 
 def as_json(row: ResultRow) -> dict[str, Any]:
-    """What stands of a row in `results.jsonl`."""
-    return dataclasses.asdict(row)
+    """What stands of a row in `results.jsonl`; `last_attempt_only` where there is any."""
+    values = dataclasses.asdict(row)
+    return values if row.last_attempt_only else {key: values[key] for key in values if key != "last_attempt_only"}
 
 
 def _of_job(folder: ExperimentFolder, job: Job) -> list[ResultRow]:
@@ -131,6 +139,9 @@ def _of_iteration(job: Job, run: Run, iteration: int) -> ResultRow:
         if featurized is None
         else sum(file.bytes for name, file in featurized.outputs.items() if name.endswith(".safetensors")),
         digest=evaluation.digest,
+        last_attempt_only=[
+            name for name, row in manifests.items() if row is not None and counts_last_attempt_only(row.execution)
+        ],
     )
 
 
@@ -169,7 +180,7 @@ def _at_initial_length(metrics: dict[str, Any], rows: Sequence[EvaluatedResponse
         products += sum((row.num_tokens - middle) * (row.reward or 0.0) for row in group)
         squares += sum((row.num_tokens - middle) ** 2 for row in group)
     change = metrics["response_tokens_mean"] - metrics["response_tokens_mean_initial"]
-    if not squares:  # one response a prompt, or all equally long: no slope is known
+    if not squares:  # of one response a prompt, or equally long ones, no slope can be told
         return float(metrics["reward_mean"]) if change == 0 else None
     return float(metrics["reward_mean"] - products / squares * change)
 

@@ -1,51 +1,14 @@
-"""The tables of an experiment's report."""
+"""What an experiment says beside its curves: what else changed, what choosing pairs costs, and tables as Markdown."""
 
 from collections.abc import Sequence
 from statistics import fmean
 
-from activedpo_cli.experiments.analysis import ArmCurve, Difference
 from activedpo_cli.experiments.results import ResultRow
-from activedpo_cli.reports.section import Table, table
+from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.wording import number, share, share_with_interval, with_interval
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
-
-def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) -> Table:
-    """What each arm's whole curve comes to, best first."""
-    ordered = sorted(curves, key=lambda row: -row.height.mean)
-    rows = [
-        [
-            row.arm,
-            str(len(row.seeds)),
-            with_interval(*row.height),
-            "" if row.height_difference is None else with_interval(*row.height_difference.interval),
-            p_value(row.height_difference),
-            with_interval(*row.mean[-1]),
-            "" if row.differences is None else with_interval(*row.differences[-1]),
-            "" if baseline is None else _labels(row),
-            "" if row.share is None or row.share.low is None else share_with_interval(*row.share),
-        ]
-        for row in ordered
-    ]
-    columns = [
-        "arm",
-        "seeds",
-        "mean height of the curve",
-        f"minus {baseline}",
-        "p (Holm)",
-        "at the end",
-        f"at the end, minus {baseline}",
-        f"labels to where {baseline} ends",
-        "share of the way to the ceiling",
-    ]
-    return table(title, columns, rows)
-
-
-def point_table(title: str, curves: Sequence[ArmCurve]) -> Table:
-    """Every arm's mean after each iteration."""
-    labels = max((row.labels for row in curves), key=len)
-    rows = [[row.arm, *(with_interval(*point) for point in row.mean)] for row in curves]
-    return table(title, ["arm", *(f"{number(spent, 0)} labels" for spent in labels)], rows)
+LAST_ONLY = "resumed stages of which only the last attempt is counted"
 
 
 def other_table(rows: Sequence[ResultRow], arms: Sequence[str]) -> Table:
@@ -88,7 +51,7 @@ def cost_table(rows: Sequence[ResultRow], arms: Sequence[str]) -> Table:
     cells = []
     for arm in arms:
         done = [row for row in rows if row.arm == arm and {"featurize", "select"} <= row.seconds.keys()]
-        if not done:  # deleted before anybody asked
+        if not done:  # the features were deleted before anybody noted what they cost
             continue
         totals = [sum(row.seconds.values()) for row in done]
         choosing = [row.seconds["featurize"] + row.seconds["select"] for row in done]
@@ -101,13 +64,20 @@ def cost_table(rows: Sequence[ResultRow], arms: Sequence[str]) -> Table:
                 share(sum(choosing) / sum(totals)),
                 number(fmean(totals), 1),
                 number(fmean(stored) / 1e6, 2) if stored else "",
+                _last_only(done),
             ]
         )
     return table(
         "Cost of an iteration, means over seeds and iterations",
-        ["arm", "featurize, s", "select, s", "both, of the iteration", "iteration, s", "features, MB"],
+        ["arm", "featurize, s", "select, s", "both, of the iteration", "iteration, s", "features, MB", LAST_ONLY],
         cells,
     )
+
+
+def _last_only(rows: Sequence[ResultRow]) -> str:
+    """`3 (train, label)`: how many stages, and of which kinds."""
+    names = [name for row in rows for name in row.last_attempt_only]
+    return f"{len(names)} ({', '.join(dict.fromkeys(names))})" if names else ""
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -115,27 +85,9 @@ def markdown(tables: Sequence[Table]) -> str:
     return "\n\n".join(f"**{entry.title}**\n\n{_markdown_rows(entry)}" for entry in tables) + "\n"
 
 
-def p_value(difference: Difference | None) -> str:
-    """`0.021 (0.062)`, the latter corrected."""
-    if difference is None:
-        return ""
-    return f"{difference.p_value:.3f}" + ("" if difference.adjusted is None else f" ({difference.adjusted:.3f})")
-
-
 def _markdown_rows(entry: Table) -> str:
     lines = [entry.columns, ["---"] * len(entry.columns), *entry.rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _labels(row: ArmCurve) -> str:
-    if row.labels_to_target == row.labels[0]:
-        return "from the start"
-    ends = row.labels_to_target_range
-    return _reached(row.labels_to_target) + ("" if ends is None else f" [{_reached(ends[0])}, {_reached(ends[1])}]")
-
-
-def _reached(labels: float | None) -> str:
-    return "not reached" if labels is None else number(labels, 0)
 
 
 def _mean(rows: Sequence[ResultRow], measure: str, *, digits: int = 3, is_share: bool = False) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.health.findings import Findings
-from activedpo_cli.reports.report_folder import FACTS_NAME
+from activedpo_cli.reports.contents import FACTS_NAME
 from activedpo_cli.reports.sources import identity_of
 from activedpo_cli.store.audit import file_fault
 from activedpo_cli.store.jsonl import read_json

@@ -1,34 +1,33 @@
 """Makes a report: page, figures and `report.json`, all at once or not at all, and only where something has changed."""
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from activedpo_cli import __version__
-from activedpo_cli.base.errors import BusyError, NotReadyError, UsageError
-from activedpo_cli.reports.report_folder import (
+from activedpo_cli.base.errors import BusyError, InvalidDataError, NotReadyError, RefusedError, UsageError
+from activedpo_cli.reports.contents import (
     FACTS_NAME,
     FIGURES_NAME,
     PAGE_NAME,
     SCHEMA,
     Inputs,
-    check_replaceable,
-    default_output,
-    describe,
-    inputs_of,
-    run_names,
-    standing_facts,
+    report_contents,
+    report_inputs,
 )
 from activedpo_cli.reports.sources import finished_stages
 from activedpo_cli.store import files
+from activedpo_cli.store.jsonl import read_json
 from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.manifest import digest_of
 from activedpo_cli.store.run import Run
 
-MOST_NAMES = 6
-"""Runs that a title names."""
+LONGEST_NAME = 100
+_OWN_FILE = re.compile(rf"{re.escape(PAGE_NAME)}|{re.escape(FACTS_NAME)}|{FIGURES_NAME}/[a-z-]+\.(png|svg)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +55,20 @@ def build_report(runs: Sequence[Run], output: Path | None = None, *, force: bool
     holds something else, InvalidDataError for damaged files and BusyError while another process makes it.
     """
     _check_runs(runs)
-    names = run_names(runs)
-    folder = output or default_output(runs)
-    place = folder.absolute() if folder.name.strip(".") else folder.resolve()  # `.` and `..` are no names
-    inputs = inputs_of(runs, names)
+    folder = output or _default_output(runs)
+    place = (
+        folder.absolute() if folder.name.strip(".") else folder.resolve()
+    )  # a path that ends in `.` or `..` lacks a name
+    inputs = report_inputs(runs)
     lock = place.parent / ".locks" / f"{place.name}.lock"
-    if not force and (facts := standing_facts(folder, inputs)):
+    if not force and (facts := _standing_facts(folder, inputs)):
         _sweep(place, lock)
         return _result(folder, facts, made=False)
-    check_replaceable(folder)
+    _check_replaceable(folder)
     with exclusive(lock, str(folder)):
-        facts, contents = _contents(runs, names, inputs)
+        contents = report_contents(runs, inputs)
         files.write_folder_with(place, lambda temporary: _write(temporary, contents))
-    return _result(folder, facts, made=True)
-
-
-def _sweep(place: Path, lock: Path) -> None:
-    """Remove what a process left that was killed while it put the report in its place."""
-    if files.leftovers(place):
-        with suppress(BusyError), exclusive(lock, str(place)):
-            files.remove_leftovers(place)
+    return _result(folder, json.loads(contents[FACTS_NAME]), made=True)
 
 
 def _check_runs(runs: Sequence[Run]) -> None:
@@ -90,45 +83,70 @@ def _check_runs(runs: Sequence[Run]) -> None:
             )
 
 
-def _contents(runs: Sequence[Run], names: Sequence[str], inputs: Inputs) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The facts of the report and the bytes of all its files, by name."""
-    from activedpo_cli.reports.drawing import draw
-    from activedpo_cli.reports.overlap_data import overlaps
-    from activedpo_cli.reports.page import render_page
-    from activedpo_cli.reports.run_data import read_run
-    from activedpo_cli.reports.sections import all_sections
-    from activedpo_cli.reports.summary import summary_sentence
+def _default_output(runs: Sequence[Run]) -> Path:
+    """`RUN/report` for one run; for several `FIRST/report-SECOND-THIRD`."""
+    others = [run.path.absolute().name for run in runs[1:]]
+    name = "-".join(["report", *others])
+    if len(name) > LONGEST_NAME:
+        name = f"report-{len(others)}-others-{digest_of(others).removeprefix('sha256:')[:8]}"
+    return runs[0].path / name
 
-    found = [read_run(run, name) for run, name in zip(runs, names, strict=True)]
-    sections = all_sections(found)
-    summaries = [summary_sentence(run) for run in found]
-    plots = [plot for section in sections for plot in section.plots]
-    drawn = {plot.name: draw(plot) for plot in plots}
-    page = render_page(
-        f"activedpo report: {_listed(names)}",
-        summaries,
-        sections,
-        {name: kinds["svg"] for name, kinds in drawn.items()},
+
+def _standing_facts(output: Path, inputs: Inputs) -> dict[str, Any] | None:
+    """The facts of the report that is there, None unless it was made from these inputs and all its files are there."""
+    facts = _facts(output)
+    if facts is None or facts.get("activedpo_cli") != __version__ or facts.get("inputs") != inputs:
+        return None
+    if list(facts["inputs"]) != list(inputs):  # the order counts, since the first run gets the first colour
+        return None
+    sizes = {name: output.joinpath(name) for name in facts["outputs"]}
+    is_whole = all(
+        path.is_file() and path.stat().st_size == facts["outputs"][name]["bytes"] for name, path in sizes.items()
     )
-    contents = {f"{FIGURES_NAME}/{name}.{kind}": data for name, kinds in drawn.items() for kind, data in kinds.items()}
-    contents[PAGE_NAME] = page.encode()
-    facts = {
-        "schema": SCHEMA,
-        "activedpo_cli": __version__,
-        "summaries": summaries,
-        "figures": {plot.name: asdict(plot) for plot in plots},
-        "overlaps": [asdict(row) for row in overlaps(found)],
-        "runs": [asdict(run) for run in found],
-        "inputs": inputs,
-        "outputs": describe(contents),
-    }
-    contents[FACTS_NAME] = json.dumps(facts, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
-    return facts, contents
+    return facts if is_whole else None
 
 
-def _listed(names: Sequence[str]) -> str:
-    """The runs in a title: all of a few, else the first and how many there are."""
-    return ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]} and {len(names) - 1} other runs"
+def _facts(output: Path) -> dict[str, Any] | None:
+    """`report.json` where it is one of this layout."""
+    try:
+        facts = read_json(output / FACTS_NAME)
+    except (InvalidDataError, OSError):
+        return None
+    is_known = isinstance(facts, dict) and facts.get("schema") == SCHEMA and isinstance(facts.get("outputs"), dict)
+    return facts if is_known else None
+
+
+def _check_replaceable(output: Path) -> None:
+    """Raise RefusedError where something stands that is not a report, or more than one: it would be lost.
+
+    The folder that a person is in is refused too: it is replaced as a whole, and their shell would stay in a deleted one.
+    """
+    if Path.cwd().is_relative_to(output.resolve()):
+        raise RefusedError(
+            f"`{output}` is the folder you are in or one that it lies in, and a report would take its place",
+            hint="name another folder with --output FOLDER, or go to another one first",
+        )
+    is_folder = output.is_dir() and not output.is_symlink()
+    names = (
+        [path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir()] if is_folder else []
+    )
+    is_report = FACTS_NAME in names and all(_OWN_FILE.fullmatch(name) for name in names)
+    if is_report or (is_folder and not names) or not (output.exists() or output.is_symlink()):
+        return
+    foreign = [name for name in names if not _OWN_FILE.fullmatch(name)] or names
+    parts = sorted({name.partition("/")[0] for name in foreign}, key=lambda name: (name.startswith("."), name))
+    raise RefusedError(
+        f"`{output}` is not a report, and a report would take its place",
+        details=[f"it holds `{name}`" for name in parts[:5]],
+        hint="name another folder with --output FOLDER",
+    )
+
+
+def _sweep(place: Path, lock: Path) -> None:
+    """Remove what a process left that was killed while it put the report in its place."""
+    if files.leftovers(place):
+        with suppress(BusyError), exclusive(lock, str(place)):
+            files.remove_leftovers(place)
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> None:

@@ -76,7 +76,7 @@ def draw(plot: Plot) -> dict[str, bytes]:
         for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
             stream = io.BytesIO()
             figure.savefig(stream, format=kind, metadata=metadata, facecolor="white")
-            figure.set_layout_engine("none")  # both files have the layout of the first
+            figure.set_layout_engine("none")  # the second file keeps the layout of the first
             written[kind] = stream.getvalue()
     return written
 
@@ -244,7 +244,7 @@ def _draw_legend(figure: "Figure") -> None:
         legend = figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
         for sign in legend.legend_handles:
             if isinstance(sign, Line2D) and sign.get_linewidth() == GROUP_WIDTH:
-                sign.set(alpha=1, linewidth=1.5)  # a short line so thin and pale shows no colour
+                sign.set(alpha=1, linewidth=1.5)  # in the legend a line as thin and pale would show no colour
 
 
 def _numbers(values: list[float | None]) -> list[float]:

@@ -1,13 +1,13 @@
 """What the features say about a batch: how alike its pairs are, and how many directions have been labelled."""
 
-from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.reports.run_data import Geometry
 from activedpo_cli.reports.sources import is_outdated
-from activedpo_cli.statistics.distribution import FiveNumbers, five_numbers
-from activedpo_cli.store.feature_files import read_columns, read_labelled
+from activedpo_cli.statistics.summaries import five_numbers
+from activedpo_cli.store.feature_files import LabelledColumns, read_columns, read_labelled
 from activedpo_cli.store.manifest import Manifest
 from activedpo_cli.store.run import Run
 
@@ -22,27 +22,6 @@ RANDOM_BATCHES = 5
 """Random batches over which the effective rank is averaged."""
 
 NOT_COMPUTED = "the method needs no features and none were computed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """Facts about φ, normalised as the method saw it.
-
-    Attributes:
-        picked_cosines: |cos| between every two picked pairs; None for a single pair.
-        pool_cosines: |cos| between every two of `pool_sample` candidates.
-        labelled_pairs: Pairs in V with this batch: those labelled earlier and those picked.
-        effective_rank: Of Σ φφᵀ over these.
-        random_effective_rank: The same with batches of equal size drawn at random from the candidates, on average.
-
-    """
-
-    picked_cosines: FiveNumbers | None
-    pool_cosines: FiveNumbers | None
-    pool_sample: int
-    labelled_pairs: int
-    effective_rank: float
-    random_effective_rank: float
 
 
 def read_geometry(run: Run, iteration: int, manifests: dict[str, Manifest]) -> tuple[Geometry | None, str | None]:
@@ -62,7 +41,10 @@ def read_geometry(run: Run, iteration: int, manifests: dict[str, Manifest]) -> t
         return None, "the features are not finite"
     tensors = run.stage("select", iteration).read_tensors("scores.safetensors")
     generator_seed = derive_seed(int(manifest.settings.get("seed", 0)), "report", iteration)
-    history = _history(run, iteration, normalise, features)
+    labelled, reason = _labelled(run, iteration, manifest, manifests)
+    if reason is not None:
+        return None, reason
+    history = _history(labelled, normalise, features)
     return _geometry(features, tensors["candidate_rows"], tensors["rank"], history, normalise, generator_seed), None
 
 
@@ -103,13 +85,36 @@ def _drawn(count: int, wanted: int, generator: "torch.Generator") -> "Tensor":
     return torch.randperm(count, generator=generator)[:wanted].sort().values
 
 
-def _history(run: Run, iteration: int, normalise: str, like: "Tensor") -> "Tensor":
-    """φ of the pairs labelled earlier, under the policy of this iteration."""
+def _labelled(
+    run: Run, iteration: int, select: Manifest, manifests: dict[str, Manifest]
+) -> tuple[LabelledColumns | None, str | None]:
+    """The pairs labelled earlier with the columns that *select* had of them, or the reason why these are not there.
+
+    With `select.history: frozen` they are what each iteration computed before it chose, else what was computed again
+    under the policy of this one.
+    """
+    from activedpo_cli.select.frozen_history import frozen_labelled
+
+    if select.settings.get("select.history") != "frozen":
+        return read_labelled(run.stage("featurize", iteration)), None
+    for earlier in range(1, iteration):
+        name = f"iter-{earlier:03d}/featurize"
+        if name not in manifests or is_outdated(select, name, manifests):
+            return None, f"{name}, whose features V keeps, was deleted or made anew since"
+        if run.stage("featurize", earlier).missing_outputs():
+            return None, f"the feature files of {name}, which V keeps, were deleted"
+    labelled = frozen_labelled(run, iteration)
+    if labelled is not None and "features" not in labelled.columns:
+        return None, "an earlier iteration computed no features, and V keeps those of its pairs"
+    return labelled, None
+
+
+def _history(labelled: LabelledColumns | None, normalise: str, like: "Tensor") -> "Tensor":
+    """φ of the pairs labelled earlier."""
     import torch
 
     from activedpo_cli.pairs.pair_features import pair_features
 
-    labelled = read_labelled(run.stage("featurize", iteration))
     if labelled is None:
         return like.new_zeros(0, like.shape[1], dtype=torch.float64)
     return pair_features(labelled.columns["features"], labelled.row_a, labelled.row_b, normalise)

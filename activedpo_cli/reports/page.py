@@ -1,17 +1,66 @@
-"""The page: one HTML file that needs nothing else, asks nothing of the network and runs no script.
+"""The parts of a page, and the page made of them: one HTML file that asks nothing of the network and runs no script.
 
 Every text passes through autoescaping and through `display_text`, so that what models wrote stays text.
 """
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from activedpo_cli.base.display import display_text
-from activedpo_cli.reports.section import Section
+from activedpo_cli.reports.plot import Plot
 
+LONGEST_OPEN_TABLE = 40
+"""Rows; a longer table is folded, so that the page can be read in one go."""
 MOST_OPEN = 8
 """Panels of a figure, or sentences about one run each; more of them are folded away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of texts; columns in which nothing was measured are left out by whoever makes it."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    is_folded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Texts of models beside each other: what they answer to, and a heading and text for each."""
+
+    title: str
+    prompt: str
+    texts: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the page: sentences, figures, tables and texts of models; `anchor` is its name in links.
+
+    `run_sentences` are about one run each, and fold away where they are many.
+    """
+
+    anchor: str
+    title: str
+    sentences: list[str] = field(default_factory=list)
+    run_sentences: list[str] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]], *, is_folded: bool = False) -> Table:
+    """A table without the columns in which every cell is empty; a long one is folded in any case."""
+    kept = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    return Table(
+        title=title,
+        columns=[columns[place] for place in kept],
+        rows=[[row[place] for place in kept] for row in rows],
+        is_folded=is_folded or len(rows) > LONGEST_OPEN_TABLE,
+    )
 
 
 def render_page(title: str, summaries: Sequence[str], sections: Sequence[Section], figures: Mapping[str, bytes]) -> str:

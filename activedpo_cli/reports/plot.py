@@ -1,9 +1,13 @@
 """What a figure shows, as plain numbers: the same that are drawn stand in `report.json`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from activedpo_cli.statistics.summaries import FiveNumbers, MeanInterval
+
 Kind = Literal["lines", "boxes", "bars", "matrix"]
+CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,3 +79,67 @@ class Plot:
     alternative: str
     panels: list[Panel] = field(default_factory=list)
     has_one_scale: bool = False
+
+
+def boxes_by_iteration(
+    title: str, y_label: str, boxes: Mapping[str, Sequence[tuple[int, FiveNumbers, str]]], *, y_from_zero: bool = False
+) -> Panel:
+    """A row of boxes for each name that has any, from iteration, distribution and source; `candidates` are background.
+
+    Whiskers go from 5 % to 95 %, a box from quartile to quartile, its bar is the median.
+    """
+    series = [
+        Series(
+            label=label,
+            x=[float(iteration) for iteration, _, _ in rows],
+            y=[found.median for _, found, _ in rows],
+            low=[found.low for _, found, _ in rows],
+            high=[found.high for _, found, _ in rows],
+            lower_quartile=[found.lower_quartile for _, found, _ in rows],
+            upper_quartile=[found.upper_quartile for _, found, _ in rows],
+            sources=[source for _, _, source in rows],
+            is_background=label == CANDIDATES,
+        )
+        for label, rows in boxes.items()
+        if rows
+    ]
+    return Panel(
+        title=title, x_label="iteration", y_label=y_label, kind="boxes", series=series, y_from_zero=y_from_zero
+    )
+
+
+def interval_series(
+    label: str,
+    x: Sequence[float],
+    points: Sequence[MeanInterval],
+    sources: Sequence[str],
+    *,
+    colour: int = 0,
+    group: str | None = None,
+) -> Series:
+    """A line through means, with their intervals as its band."""
+    return Series(
+        label=label,
+        x=list(x),
+        y=[point.mean for point in points],
+        low=[point.low for point in points],
+        high=[point.high for point in points],
+        sources=list(sources),
+        colour=colour,
+        group=group,
+    )
+
+
+def against_labels(
+    title: str, y_label: str, series: list[Series], *, level: float | None = None, is_share: bool = False
+) -> Panel:
+    """A panel whose lines go over the labels spent."""
+    return Panel(
+        title=title,
+        x_label="labels spent",
+        x_from_zero=True,
+        y_label=y_label,
+        series=series,
+        level=level,
+        is_share=is_share,
+    )

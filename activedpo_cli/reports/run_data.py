@@ -1,17 +1,166 @@
-"""All that a report shows of one run, read from its finished stages."""
+"""What a report knows of one run: plain records, which `report.json` holds as they are."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from activedpo_cli.base.records import Response
-from activedpo_cli.reports.evaluation_data import Evaluation, read_evaluations
-from activedpo_cli.reports.label_data import Labels, read_labels
-from activedpo_cli.reports.sample_data import Answered, read_samples
-from activedpo_cli.reports.selection_data import Batch, candidate_couples, read_batch
-from activedpo_cli.reports.sources import StageFact, finished_stages, is_outdated, stage_facts, unfinished_stages
-from activedpo_cli.reports.training_data import Training, read_training
-from activedpo_cli.store.manifest import Manifest
-from activedpo_cli.store.run import Run
+from activedpo_cli.base.records import PromptText
+from activedpo_cli.statistics.summaries import FiveNumbers, MeanInterval
+
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageFact:
+    """One finished stage: `digest` identifies what it made, `outdated` names inputs that have changed since.
+
+    `seconds` are those of all its `attempts`; of the last one alone where these are None, as in older records.
+    """
+
+    name: str
+    stage: str
+    iteration: int
+    manifest: str
+    digest: str
+    seconds: float | None
+    was_resumed: bool
+    attempts: int | None
+    outdated: list[str]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Who gave rewards: a name, and the digests of its content. Rewards compare only where both are equal."""
+
+    name: str
+    digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The metrics of an iteration, and who scored; no scorer where nobody did."""
+
+    iteration: int
+    source: str
+    labels_spent: int
+    scorer: Scorer | None
+    second_scorer: Scorer | None
+    metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Facts about φ, normalised as the method saw it.
+
+    Attributes:
+        picked_cosines: |cos| between every two picked pairs; None for a single pair.
+        pool_cosines: |cos| between every two of `pool_sample` candidates.
+        labelled_pairs: Pairs in V with this batch: those labelled earlier and those picked.
+        effective_rank: Of Σ φφᵀ over these.
+        random_effective_rank: The same with batches of equal size drawn at random from the candidates, on average.
+
+    """
+
+    picked_cosines: FiveNumbers | None
+    pool_cosines: FiveNumbers | None
+    pool_sample: int
+    labelled_pairs: int
+    effective_rank: float
+    random_effective_rank: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The pairs picked in one iteration, best first.
+
+    Attributes:
+        scores: The method's value of each; None where the method gives none.
+        candidates: How many pairs there were to pick from.
+        candidates_digest: Equal for two batches if and only if they were picked from the same pairs of the same texts.
+        picked_tokens: Lengths of the picked pairs' responses, a response counted once for each of its pairs.
+        pool_tokens: The same over all candidates.
+        geometry: What the features say; None, with the reason in `no_geometry`, where there are none.
+
+    """
+
+    iteration: int
+    source: str
+    method: str
+    picked: list[str]
+    scores: list[float] | None
+    candidates: int
+    candidates_digest: str | None
+    picked_tokens: FiveNumbers | None
+    pool_tokens: FiveNumbers | None
+    picked_tokens_mean: float | None
+    pool_tokens_mean: float | None
+    geometry: Geometry | None
+    no_geometry: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The answers of one iteration.
+
+    Attributes:
+        counts: Answers by outcome.
+        gaps: |score a − score b| of the answered pairs, where the oracle gave scores.
+        scored_pairs: Pairs with both scores.
+        pool_gaps: The same over all candidates, where the score that the oracle reads came with the responses.
+        longer_won: Share of chosen responses that were the longer one, with Wilson's 95 % interval over pairs; None too
+            where the responses that were answered about are gone.
+        unequal_pairs: Pairs that it is a share of: one chosen, lengths unequal.
+        seconds: Seconds for each answer, where people gave them.
+        timed_answers: Answers with a time.
+
+    """
+
+    iteration: int
+    source: str
+    oracle: str
+    counts: dict[str, int]
+    unanswered: int
+    labels_spent: int
+    gaps: FiveNumbers | None
+    scored_pairs: int
+    pool_gaps: FiveNumbers | None
+    longer_won: MeanInterval | None
+    unequal_pairs: int
+    seconds: FiveNumbers | None
+    timed_answers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The updates of one iteration; each column has a value for each update, None where it was not logged."""
+
+    iteration: int
+    source: str
+    updates: int
+    preferences: int | None
+    columns: dict[str, list[float | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledText:
+    """A response as it is shown; `left_out` counts the characters that are not."""
+
+    response_id: str
+    text: str
+    left_out: int
+    was_cut_off: bool
+    reward: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A held-out prompt with the response of the initial model and that of the last policy to it."""
+
+    prompt_id: str
+    prompt: PromptText
+    iteration: int
+    labels_spent: int
+    initial: SampledText
+    last: SampledText
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,69 +191,3 @@ class RunData:
     labels: list[Labels] = field(default_factory=list)
     trainings: list[Training] = field(default_factory=list)
     samples: list[Answered] = field(default_factory=list)
-
-
-def read_run(run: Run, name: str) -> RunData:
-    """Read a run; raises InvalidDataError naming the file where one is damaged."""
-    manifests = finished_stages(run)
-    facts, base = run.facts, run.base
-    batches, labels = _batches_and_labels(run, manifests)
-    trainings = [read_training(run, iteration, manifests) for iteration in run.iterations()]
-    return RunData(
-        name=name,
-        preset=str(facts["preset"]),
-        made_by=str(facts.get("activedpo_cli", "")),
-        model=base["name"],
-        model_digest=base["digest"],
-        prompts_digest=facts["prompts_digest"],
-        seed=facts.get("fixed", {}).get("seed"),
-        methods=list(dict.fromkeys(batch.method for batch in batches)),
-        settings=_settings(facts.get("fixed", {}), manifests),
-        stages=stage_facts(run, manifests),
-        unfinished=unfinished_stages(run),
-        evaluations=read_evaluations(run, manifests),
-        batches=batches,
-        labels=labels,
-        trainings=[row for row in trainings if row],
-        samples=read_samples(run, manifests),
-    )
-
-
-def _batches_and_labels(run: Run, manifests: dict[str, Manifest]) -> tuple[list[Batch], list[Labels]]:
-    batches: list[Batch] = []
-    labels: list[Labels] = []
-    for iteration in run.iterations():
-        responses = _responses(run, iteration, manifests)
-        couples = candidate_couples(run, iteration, manifests)
-        if batch := read_batch(run, iteration, manifests, responses):
-            batches.append(batch)
-        if answers := read_labels(run, iteration, manifests, responses, couples):
-            labels.append(answers)
-    return batches, labels
-
-
-def _responses(run: Run, iteration: int, manifests: dict[str, Manifest]) -> list[Response] | None:
-    """The responses that an iteration's pairs were picked from; None where they are gone or others took their place."""
-    name = f"iter-{iteration:03d}/generate"
-    select = manifests.get(f"iter-{iteration:03d}/select")
-    if select is None or name not in manifests or is_outdated(select, name, manifests):
-        return None
-    if run.drawn_prompts(iteration)["source"] == "pool" and "pool" not in manifests:
-        return None
-    return run.responses(iteration)
-
-
-def _settings(fixed: dict[str, Any], manifests: dict[str, Manifest]) -> dict[str, list[Any]]:
-    """A setting that several stages record is taken from the stage that it belongs to, where that is finished."""
-    by_iteration: dict[int, dict[str, Any]] = {}
-    for own in (False, True):
-        for manifest in manifests.values():
-            found = by_iteration.setdefault(manifest.iteration, {})
-            found.update({k: v for k, v in manifest.settings.items() if not own or k.startswith(f"{manifest.stage}.")})
-    values: dict[str, list[Any]] = {key: [value] for key, value in fixed.items()}
-    for iteration in sorted(by_iteration):
-        for key, value in by_iteration[iteration].items():
-            row = values.setdefault(key, [])
-            if value not in row[-1:]:
-                row.append(value)
-    return dict(sorted(values.items()))

@@ -1,28 +1,14 @@
 """What a report was made from: the files that identify a run's finished stages, and their digests."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.digests import sha256_of
+from activedpo_cli.reports.run_data import StageFact
 from activedpo_cli.store.manifest import MANIFEST_NAME, Manifest
 from activedpo_cli.store.run import SFT, STAGES, Run
 from activedpo_cli.store.stage_folder import StageFolder
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageFact:
-    """One finished stage: `digest` identifies what it made, `outdated` names inputs that have changed since."""
-
-    name: str
-    stage: str
-    iteration: int
-    manifest: str
-    digest: str
-    seconds: float | None
-    was_resumed: bool
-    outdated: list[str]
 
 
 def stage_folders(run: Run) -> dict[str, StageFolder]:
@@ -57,8 +43,9 @@ def stage_facts(run: Run, manifests: dict[str, Manifest]) -> list[StageFact]:
             iteration=manifest.iteration,
             manifest=(folders[name].path / MANIFEST_NAME).relative_to(run.path).as_posix(),
             digest=manifest.digest,
-            seconds=_seconds(manifest.execution),
+            seconds=manifest.execution.get("seconds"),
             was_resumed=bool(manifest.execution.get("resumed")),
+            attempts=manifest.execution.get("attempts"),
             outdated=[key for key in manifest.inputs if is_outdated(manifest, key, manifests)],
         )
         for name, manifest in manifests.items()
@@ -88,6 +75,6 @@ def _identifying_files(run: Run) -> Iterator[Path]:
     yield from filter(Path.is_file, (place.path / MANIFEST_NAME for place in stage_folders(run).values()))
 
 
-def _seconds(execution: dict[str, Any]) -> float | None:
-    seconds = execution.get("seconds")
-    return float(seconds) if isinstance(seconds, int | float) else None
+def counts_last_attempt_only(execution: Mapping[str, Any]) -> bool:
+    """Whether a stage was resumed and its record, an older one, has the seconds of the last attempt alone."""
+    return bool(execution.get("resumed")) and execution.get("attempts") is None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from activedpo_cli.statistics.distribution import FiveNumbers
+from activedpo_cli.statistics.summaries import FiveNumbers
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -1,10 +1,10 @@
-"""Compare curves of reward against labels spent, over repetitions with different seeds."""
+"""Compare curves, of reward against labels spent or against distance gone, over repetitions with different seeds."""
 
 import itertools
 import math
 from collections.abc import Sequence
 
-from activedpo_cli.statistics.statistics import MeanInterval, Number, mean_interval
+from activedpo_cli.statistics.summaries import MeanInterval, Number, mean_interval
 
 Curve = Sequence[Number]
 """Rewards at the same numbers of labels for all curves that are compared."""
@@ -42,7 +42,7 @@ def labels_to_reach_range(
     moves with them. An end is None where the target is not reached; the whole is None for fewer than three seeds. With few
     seeds such a range is too narrow (percentiles; Efron and Tibshirani 1993, chapter 13).
     """
-    import numpy as np  # here, since commands that only look need no numbers
+    import numpy as np  # imported on use: commands that only look at a run do without
 
     if len(curves) != len(base):
         raise ValueError(f"{len(curves)} curves and {len(base)} of the baseline are no pairs")
@@ -73,8 +73,46 @@ def paired_differences(first: Sequence[Curve], second: Sequence[Curve]) -> list[
     )
 
 
+def differences_at_equal(
+    distances: Sequence[Number],
+    values: Sequence[Number],
+    base_distances: Sequence[Number],
+    base_values: Sequence[Number],
+) -> list[float]:
+    """Each value minus the base's at the same distance, for the points that lie within the base's distances.
+
+    The base is read as straight lines between its points in the order of their distances; points of one distance count by
+    their mean. Raises ValueError where a path has no points or not a value for each distance.
+    """
+    base = _by_distance(base_distances, base_values)
+    _by_distance(distances, values)
+    return [
+        value - _read(base, distance)
+        for distance, value in zip(distances, values, strict=True)
+        if base[0][0] <= distance <= base[-1][0]
+    ]
+
+
 def _check(labels: Sequence[Number], rewards: Curve) -> None:
     if len(labels) != len(rewards) or len(labels) < 2:
         raise ValueError(f"{len(labels)} numbers of labels and {len(rewards)} rewards make no curve")
     if any(after <= before for before, after in itertools.pairwise(labels)):
         raise ValueError("labels must grow along the curve")
+
+
+def _by_distance(distances: Sequence[Number], values: Sequence[Number]) -> list[tuple[float, float]]:
+    if len(distances) != len(values) or not distances:
+        raise ValueError(f"{len(distances)} distances and {len(values)} values make no path")
+    at: dict[float, list[float]] = {}
+    for distance, value in zip(distances, values, strict=True):
+        at.setdefault(float(distance), []).append(float(value))
+    return [(distance, sum(found) / len(found)) for distance, found in sorted(at.items())]
+
+
+def _read(path: Sequence[tuple[float, float]], distance: Number) -> float:
+    """The value at a distance within the path."""
+    before = max((point for point in path if point[0] <= distance), key=lambda point: point[0])
+    after = min((point for point in path if point[0] >= distance), key=lambda point: point[0])
+    if after[0] == before[0]:
+        return before[1]
+    return before[1] + (after[1] - before[1]) * (distance - before[0]) / (after[0] - before[0])

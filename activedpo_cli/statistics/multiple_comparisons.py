@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from statistics import fmean
 
-from activedpo_cli.statistics.statistics import MeanInterval, Number, student_t_quantile
+from activedpo_cli.statistics.summaries import MeanInterval, Number, student_t_quantile
 
 MOST_EXACT = 14
 """Differences up to which all signs are tried; beyond, a sample of them."""
@@ -20,17 +20,7 @@ def sign_flip_p_value(differences: Sequence[Number], seed: int = 0) -> float:
     as likely of either sign if the arms were alike, whatever its distribution (Fisher's randomisation test). Raises
     ValueError for no differences.
     """
-    values = [float(value) for value in differences]
-    if not values:
-        raise ValueError("no differences to test")
-    seen = abs(sum(values))
-    reached = seen - 1e-12 * sum(map(abs, values))  # sums in another order are as large but for rounding
-    if len(values) <= MOST_EXACT:
-        choices = itertools.product((1, -1), repeat=len(values))
-        return fmean(abs(sum(s * v for s, v in zip(signs, values, strict=True))) >= reached for signs in choices)
-    draw = random.Random(seed)
-    hits = sum(abs(sum(draw.choice((1, -1)) * v for v in values)) >= reached for _ in range(SAMPLED_SIGNS))
-    return (hits + 1) / (SAMPLED_SIGNS + 1)
+    return joint_sign_flip_p_value([[value] for value in differences], seed)
 
 
 def joint_sign_flip_p_value(rows: Sequence[Sequence[Number]], seed: int = 0) -> float:
@@ -44,9 +34,10 @@ def joint_sign_flip_p_value(rows: Sequence[Sequence[Number]], seed: int = 0) -> 
     columns = [[float(value) for value in column] for column in zip(*rows, strict=True)]
 
     def size(signs: Sequence[int]) -> float:
-        return sum(sum(s * v for s, v in zip(signs, column, strict=True)) ** 2 for column in columns)
+        return math.hypot(*(sum(s * v for s, v in zip(signs, column, strict=True)) for column in columns))
 
-    reached = size([1] * len(rows)) - 1e-12 * sum(sum(map(abs, column)) ** 2 for column in columns)
+    # A sum that is as large as the one seen may come out smaller by a rounding error, and has to count.
+    reached = size([1] * len(rows)) - 1e-12 * math.hypot(*(sum(map(abs, column)) for column in columns))
     if len(rows) <= MOST_EXACT:
         return fmean(size(signs) >= reached for signs in itertools.product((1, -1), repeat=len(rows)))
     draw = random.Random(seed)

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from activedpo_cli.base.yaml_text import read_yaml
 from activedpo_cli.reports.wording import with_interval
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
 
 def state_of(model: PreTrainedModel, response: dict) -> Tensor:

@@ -12,11 +12,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from activedpo_cli.experiments.report import all_tables
+from activedpo_cli.experiments.report import all_tables, analysis_of
 from activedpo_cli.experiments.results import row_of
 from activedpo_cli.experiments.spec import ExperimentSpec
 from activedpo_cli.experiments.tables import markdown
-from activedpo_cli.reports.section import Table
+from activedpo_cli.reports.page import Table
 
 DOCS = Path(__file__).resolve().parents[1]
 RESULTS = DOCS / "results"
@@ -31,7 +31,8 @@ def tables_of(folder: Path) -> dict[str, Table]:
         return {entry["title"]: Table(**entry) for entry in json.loads(left.read_text(encoding="utf-8"))}
     spec = ExperimentSpec.model_validate(json.loads((folder / "experiment.json").read_text(encoding="utf-8")))
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    return {table.title: table for table in all_tables([row_of(json.loads(line)) for line in lines], spec)}
+    rows = [row_of(json.loads(line)) for line in lines]
+    return {table.title: table for table in all_tables(analysis_of(rows, spec))}
 
 
 def filled(page: str) -> str:

@@ -15,7 +15,7 @@ from statistics import fmean
 from result_table import rows_of, write_table
 
 from activedpo_cli.reports.wording import with_interval
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
 SHARE = 0.2
 

@@ -265,6 +265,33 @@ def test_the_accuracy_keeps_an_interval_where_all_preferences_agree(unmeasured: 
     assert ends == pytest.approx((0.206549, 1.0) if found["preference_accuracy"] else (0.0, 0.793451), abs=1e-6)
 
 
+def test_many_preferences_about_one_prompt_count_as_one_prompt(unmeasured: Path) -> None:
+    """The interval is over prompts: fifty answers about one prompt tell no more of other prompts than one does."""
+    pairs = [{"prompt": "Never seen", "chosen": f"yes {n}", "rejected": f"no {n * n}"} for n in range(50)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done(*on(unmeasured, "evaluate", iteration=2), "--preferences", "pairs.jsonl")
+    found = metrics_of(unmeasured, 2)
+    assert found["preference_pairs"] == 50
+    accuracy = found["preference_accuracy"]
+    ends = (found["preference_accuracy_ci_low"], found["preference_accuracy_ci_high"])
+    assert ends == pytest.approx(wilson(accuracy, 1), abs=1e-6)
+    assert wilson(0.7, 1) == pytest.approx((0.103, 0.979), abs=1e-3)
+
+
+def test_prompts_count_alike_however_many_preferences_they_have(unmeasured: Path) -> None:
+    """The accuracy of two files together is the mean over their prompts, not over their rows."""
+    often = [{"prompt": "Asked often", "chosen": f"yes {n}", "rejected": f"no {n * n}"} for n in range(9)]
+    once = [{"prompt": "Asked once", "chosen": "certainly", "rejected": "no"}]
+    alone = []
+    for asked in (often, once, often + once):
+        Path("pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in asked))
+        done(*on(unmeasured, "evaluate", iteration=2), "--preferences", "pairs.jsonl", "--force")
+        alone.append(metrics_of(unmeasured, 2))
+    assert alone[2]["preference_accuracy"] == pytest.approx(fmean(row["preference_accuracy"] for row in alone[:2]))
+    ends = (alone[2]["preference_accuracy_ci_low"], alone[2]["preference_accuracy_ci_high"])
+    assert ends == pytest.approx(wilson(alone[2]["preference_accuracy"], 2), abs=1e-6)
+
+
 def test_a_file_without_preferences_is_refused_before_sampling(unmeasured: Path) -> None:
     Path("pairs.jsonl").write_text(json.dumps({"prompt": "P", "response": "r"}) + "\n")
     before = snapshot(unmeasured)

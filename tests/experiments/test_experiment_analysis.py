@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activedpo_cli.experiments.analysis import analyse
-from activedpo_cli.experiments.results import ResultRow
+from activedpo_cli.experiments.curves import analyse
+from activedpo_cli.experiments.report import all_tables, analysis_of, report_inputs, report_sentences
+from activedpo_cli.experiments.results import MEASURES, ResultRow
+from activedpo_cli.experiments.spec import ExperimentSpec
 from activedpo_cli.statistics.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
 DIFFERENCES = st.lists(st.integers(-20, 20), min_size=1, max_size=9)
 
@@ -170,3 +173,43 @@ def test_each_point_of_a_grid_has_its_own_baseline() -> None:
 def test_one_evaluation_is_a_height_of_its_own() -> None:
     rows = [row("random", seed, 1, 3.0 + seed) for seed in (0, 1)]
     assert analyse(rows, "reward_mean", {}, {})[0].height.mean == pytest.approx(3.5)
+
+
+def test_each_measure_is_corrected_by_itself_and_the_tables_say_so() -> None:
+    """Three arms in two measures: Holm's p of a measure is that of its own two comparisons, by hand."""
+    gains = {
+        "reward_mean": {"ours": [1, 1, 1, 1], "other": [1, 1, 1, -1]},
+        "win_rate": {"ours": [1, -1, 1, -1], "other": [1] * 4},
+    }
+    rows = []
+    for arm, seed, t in itertools.product(("random", "ours", "other"), range(4), (0, 1)):
+        values = {name: t * float(by_arm.get(arm, [0] * 4)[seed]) for name, by_arm in gains.items()}
+        plain = row(arm, seed, t, 0.0)
+        rows.append(replace(plain, measures=dict.fromkeys(MEASURES) | plain.measures | values))
+    methods = {arm: {"select.method": "random"} for arm in ("random", "ours", "other")}
+    spec = ExperimentSpec(title="T", arms=methods, seeds=[0, 1, 2, 3], iterations=1, baseline="random")
+    tables = [entry for entry in all_tables(analysis_of(rows, spec)) if "minus random" in entry.columns]
+    found = {}
+    for entry in tables:
+        (place,) = [place for place, head in enumerate(entry.columns) if head == "p (Holm, this measure alone)"]
+        found[entry.title] = {line[0]: line[place] for line in entry.rows if line[0] != "random"}
+    # Four equal signs have p 2/16; one against three 10/16, two against two 1. Holm doubles the smaller one of two.
+    assert list(found.values()) == [
+        {"ours": "0.125 (0.250)", "other": "0.625 (0.625)"},
+        {"ours": "1.000 (1.000)", "other": "0.125 (0.250)"},
+    ]
+    assert "Each measure is corrected by itself" in " ".join(report_sentences(analysis_of(rows, spec)))
+
+
+def test_the_inputs_of_a_report_change_with_what_it_says() -> None:
+    rows = [row(arm, seed, t, 1.0 * t) for arm in ("random", "ours") for seed in (0, 1) for t in (0, 1)]
+    methods = {arm: {"select.method": "random"} for arm in ("random", "ours")}
+    spec = ExperimentSpec(title="T", arms=methods, seeds=[0, 1], iterations=1, baseline="random")
+    before = report_inputs(rows, spec)
+    assert before == report_inputs(list(rows), spec)
+    assert list(before) == ["experiment.json", "random-s0", "random-s1", "ours-s0", "ours-s1"]
+    slower = [replace(entry, seconds={"select": 1.0}) if entry.arm == "ours" else entry for entry in rows]
+    changed = report_inputs(slower, spec)
+    assert {name for name in before if before[name] != changed[name]} == {"ours-s0", "ours-s1"}
+    other = report_inputs(rows, spec.model_copy(update={"baseline": None}))
+    assert {name for name in before if before[name] != other[name]} == {"experiment.json"}

@@ -19,7 +19,7 @@ from command_line import STAGES, activedpo, all_outputs, done, refused, rows, sn
 from small_runs import SMALL
 
 from activedpo_cli.experiments import workers
-from activedpo_cli.experiments.report import all_tables, summarise
+from activedpo_cli.experiments.report import all_tables, analysis_of, summarise
 from activedpo_cli.experiments.results import row_of
 from activedpo_cli.experiments.spec import read_spec
 from activedpo_cli.select.methods import largest_norm
@@ -118,6 +118,29 @@ def test_the_results_are_what_the_evaluations_say(made: Path) -> None:
     tables = (made / "runs/small/tables.md").read_text()
     assert "| norm | 2 |" in tables
     assert (made / "runs/small/index.html").stat().st_size > 10_000
+
+
+def test_a_resumed_stage_of_an_older_record_is_told_beside_the_cost(copied: Path) -> None:
+    """Rows kept by the version before say nothing of attempts; they are read anew, but for features deleted since."""
+    folder = copied / "runs" / "small"
+    before = rows(folder / "results.jsonl")
+    assert not any("last_attempt_only" in row for row in before)
+    assert "resumed" not in (folder / "tables.md").read_text()
+    for name, attempts in (("norm-s3", {}), ("norm-s4", {"attempts": 2})):
+        path = folder / "runs" / name / "iter-002" / "train" / "manifest.json"
+        record = json.loads(path.read_bytes())
+        record["execution"].pop("attempts", None)
+        path.write_text(json.dumps(record | {"execution": record["execution"] | {"resumed": True} | attempts}))
+    for path in (folder / "rows").glob("*.jsonl"):
+        kept = [{key: row[key] for key in row if key != "last_attempt_only"} for row in rows(path)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    done("experiment", "small.yaml", "--quiet")
+    after = rows(folder / "results.jsonl")
+    resumed = [row.pop("last_attempt_only") for row in after if "last_attempt_only" in row]
+    assert resumed == [["train"]]
+    assert after == before, "also what is known of features that were deleted"
+    (line,) = [line for line in (folder / "tables.md").read_text().splitlines() if line.endswith("| 1 (train) |")]
+    assert line.startswith("| norm |")
 
 
 def test_again_is_a_no_op_that_loads_no_torch(copied: Path) -> None:
@@ -250,11 +273,11 @@ def test_held_out_accuracy_alone_makes_a_report(made: Path, tmp_path: Path) -> N
         for row in changed
     ]
     spec = read_spec(str(made / "small.yaml"))
-    summary = summarise(changed, spec)
+    summary = summarise(analysis_of(changed, spec))
     (accuracy,) = summary["measures"]
     assert accuracy == "preference_accuracy"
     assert summary["measures"][accuracy][0]["height"][0] == pytest.approx(0.65)
-    assert [table.title for table in all_tables(changed, spec)][0] == "Accuracy on held-out preferences"
+    assert [table.title for table in all_tables(analysis_of(changed, spec))][0] == "Accuracy on held-out preferences"
 
 
 def test_other_settings_under_finished_runs_are_refused(copied: Path, small_model: Path, prompts_file: Path) -> None:

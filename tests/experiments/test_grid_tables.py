@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activedpo_cli.experiments.report import all_tables
+from activedpo_cli.experiments.report import all_tables, analysis_of
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.experiments.spec import ExperimentSpec
-from activedpo_cli.reports.section import Table
+from activedpo_cli.reports.page import Table
 from activedpo_cli.reports.wording import number, with_interval
 from activedpo_cli.statistics.multiple_comparisons import joint_sign_flip_p_value, sign_flip_p_value
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
 TITLE = "Win rate against the initial model, at the end, by name and source"
 MODELS, SUBSETS = ("model-1", "model-2"), ("a.jsonl", "b.jsonl", "c.jsonl")
@@ -51,7 +51,7 @@ def found(values: np.ndarray, arms: list[str]) -> dict[str, Table]:
         for t in (0, 1, 2)
         if not np.isnan(values[a, m, s, seed])
     ]
-    return {table.title: table for table in all_tables(rows, spec)}
+    return {table.title: table for table in all_tables(analysis_of(rows, spec))}
 
 
 def test_cells_are_means_over_seeds_and_the_contrast_has_no_main_effects() -> None:
@@ -91,7 +91,9 @@ def test_only_seeds_that_every_point_has() -> None:
 def test_no_such_table_for_other_grids() -> None:
     spec = spec_of(["random"], **{"select.budget": ["1", "2"]})
     rows = [row_of(f"random+budget={budget}", 0, t, 0.5) for budget in (1, 2) for t in (0, 1)]
-    assert not any(" by " in table.title for table in all_tables(rows, spec) if "at the end" in table.title)
+    assert not any(
+        " by " in table.title for table in all_tables(analysis_of(rows, spec)) if "at the end" in table.title
+    )
 
 
 @settings(deadline=None)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from activedpo_cli.features import columns
 from activedpo_cli.gradients.featurizer import Featurizer
-from activedpo_cli.reports.selection_data import candidate_couples
+from activedpo_cli.reports.selection import candidate_couples
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import Run
 

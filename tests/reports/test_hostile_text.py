@@ -11,9 +11,8 @@ from command_line import done, rows
 from report_page import Page, check_inert, draw_quickly
 
 from activedpo_cli.reports.drawing import draw
-from activedpo_cli.reports.page import render_page
+from activedpo_cli.reports.page import Sample, Section, Table, render_page
 from activedpo_cli.reports.plot import Panel, Plot, Series
-from activedpo_cli.reports.section import Sample, Section, Table
 
 HOSTILE = [
     "<script>alert(1)</script>",

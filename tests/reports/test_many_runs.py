@@ -7,15 +7,12 @@ from html.parser import HTMLParser
 import pytest
 
 from activedpo_cli.reports.drawing import PALETTE, draw
-from activedpo_cli.reports.evaluation_data import Evaluation, Scorer
-from activedpo_cli.reports.page import render_page
+from activedpo_cli.reports.page import Section, render_page, table
 from activedpo_cli.reports.plot import Panel, Plot
-from activedpo_cli.reports.reward_section import reward_section
-from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.run_looks import look_note, run_looks
-from activedpo_cli.reports.sample_data import Answered, SampledText
-from activedpo_cli.reports.sample_section import sample_section
-from activedpo_cli.reports.section import Section, table
+from activedpo_cli.reports.rewards import reward_section
+from activedpo_cli.reports.run_data import Answered, Evaluation, RunData, SampledText, Scorer
+from activedpo_cli.reports.samples import sample_section
+from activedpo_cli.reports.seeds import look_note, run_looks
 
 
 def run(method: str, seed: int, name: str | None = None, **settings: object) -> RunData:

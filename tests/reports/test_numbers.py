@@ -3,14 +3,15 @@
 import hashlib
 import json
 import math
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command_line import manifest, rows
-from report_page import Page, facts, panels, series
+from command_line import done, manifest, on, rows
+from report_page import Page, draw_quickly, facts, panels, series
 from safetensors.numpy import load_file
 
 POINTS = (1, 5, 10, 15, 19)
@@ -153,6 +154,35 @@ def test_the_effective_rank_counts_history_and_batch(
     assert 1 < by_chance < 4 * iteration
 
 
+def test_a_frozen_history_counts_as_it_was_when_each_pair_was_chosen(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """V of iteration 2 has the features of iteration 1 for its pairs, not those computed again; without them no rank."""
+    draw_quickly(monkeypatch)
+    for name in ("select", "label", "train", "evaluate"):
+        shutil.rmtree(stage(finished, 2, name))
+    done(*on(finished, "select", iteration=2), "--set", "select.history=frozen")
+    done("report", finished)
+    _, picked, recomputed = phi(finished, 2)
+    _, frozen, _ = phi(finished, 1)  # all of iteration 1's picks were answered
+    assert len(frozen) == len(recomputed) == 4
+    ranks = []
+    for history in (frozen, recomputed):
+        squares = np.linalg.svd(np.concatenate([history, picked]), compute_uv=False) ** 2
+        shares = squares / squares.sum()
+        ranks.append(float(np.exp(-(shares * np.log(shares)).sum())))
+    assert abs(ranks[0] - ranks[1]) > 1e-3, "else nothing tells them apart"
+    found = series(finished / "report", "effective-rank")["finished"]
+    assert found["y"][1] == pytest.approx(ranks[0], rel=1e-5)
+    for path in stage(finished, 1, "featurize").glob("features-*"):
+        path.unlink()
+    done("report", finished, "--force")
+    assert (
+        "the feature files of iter-001/featurize, which V keeps, were deleted"
+        in Page(finished / "report" / "index.html").text
+    )
+
+
 @pytest.mark.parametrize("iteration", [1, 2])
 def test_lengths_of_picked_and_of_candidates(report_original: Path, finished_original: Path, iteration: int) -> None:
     lengths = tokens(finished_original, iteration)
@@ -208,6 +238,23 @@ def test_seconds_by_stage(report_original: Path, finished_original: Path) -> Non
     seconds = {name: sum(row["y"]) for name, row in found.items()}
     part = 100 * (seconds["featurize"] + seconds["select"]) / sum(seconds.values())
     assert f"finished: {sum(seconds.values()):.1f} s in all, {part:.1f} %" in Page(report_original / "index.html").text
+
+
+def test_a_resumed_stage_says_which_attempts_are_counted(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record with a number of attempts has the seconds of all; an older one has those of the last attempt."""
+    draw_quickly(monkeypatch)
+    for name, execution in (("train", {"resumed": True, "attempts": 3}), ("generate", {"resumed": True})):
+        path = stage(finished, 2, name) / "manifest.json"
+        record = json.loads(path.read_bytes())
+        record["execution"].pop("attempts", None)
+        path.write_text(json.dumps(record | {"execution": record["execution"] | execution | {"seconds": 12.5}}))
+    done("report", finished)
+    page = Page(finished / "report" / "index.html").text
+    assert "finished: only the last attempt is counted of iter-002/generate, whose records are older" in page
+    assert "finished: all attempts are counted of iter-002/train (3 attempts)" in page
+    assert series(finished / "report", "cost")["train"]["y"][1] == 12.5
+    found = {row["name"]: row["attempts"] for row in facts(finished / "report")["runs"][0]["stages"]}
+    assert (found["iter-002/train"], found["iter-002/generate"]) == (3, None)
 
 
 def test_what_two_runs_have_in_common(report_original: Path, finished_original: Path, random_original: Path) -> None:

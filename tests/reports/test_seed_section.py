@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from activedpo_cli.reports.evaluation_data import Evaluation, Scorer
-from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.seed_groups import baseline, seed_groups
-from activedpo_cli.reports.seed_section import seed_section
+from activedpo_cli.reports.over_seeds import seed_section
+from activedpo_cli.reports.run_data import Evaluation, RunData, Scorer
+from activedpo_cli.reports.seeds import baseline, seed_groups
 
 JUDGE = Scorer("python:judge:score", ("a",))
 T_2 = 4.302653  # 97.5 % quantile of Student's t with 2 degrees of freedom

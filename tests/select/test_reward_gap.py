@@ -10,7 +10,7 @@ from random_pool import random_pool, seeded
 
 from activedpo_cli.select.methods import expected_gain, gap_and_norm, largest_norm, reward_gap, state_norm
 from activedpo_cli.select.methods.base import Candidates
-from activedpo_cli.statistics.reward_head import predicted_gaps
+from activedpo_cli.statistics.bradley_terry import predicted_gaps
 
 
 def honest_gaps(pool: Candidates, l2: float) -> Any:

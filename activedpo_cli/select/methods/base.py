@@ -22,7 +22,7 @@ from activedpo_cli.models.implicit_reward import implicit_reward
 from activedpo_cli.pairs.pair_features import PairFeatures, RowsInMemory, pair_features
 from activedpo_cli.select.scores.entropy import prompt_entropies
 from activedpo_cli.select.scores.ranking import ranked
-from activedpo_cli.statistics.reward_head import PredictedGaps, predicted_gaps
+from activedpo_cli.statistics.bradley_terry import PredictedGaps, predicted_gaps
 
 
 @dataclass(frozen=True, kw_only=True)

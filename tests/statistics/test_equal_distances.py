@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.statistics.matched_curves import differences_at_equal
+from activedpo_cli.statistics.learning_curves import differences_at_equal
 
 NUMBERS = st.integers(-50, 50).map(float)
 PATHS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6, unique_by=lambda point: point[0])

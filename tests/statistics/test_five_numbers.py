@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.statistics.distribution import five_numbers
+from activedpo_cli.statistics.summaries import five_numbers
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=60))

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 
+from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.section import Section, Table, table
 
 
 def origin_section(runs: Sequence[RunData], version: str) -> Section:

@@ -1,15 +1,42 @@
-"""The training curves of all iterations, one after the other."""
+"""How each iteration was trained, update by update, and the curves of all iterations one after the other."""
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
+from activedpo_cli.reports.page import Section
 from activedpo_cli.reports.plot import Panel, Plot, Series
-from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.run_looks import RunLook, look_note, run_looks
-from activedpo_cli.reports.section import Section
-from activedpo_cli.reports.training_data import COLUMNS
+from activedpo_cli.reports.run_data import RunData, Training
+from activedpo_cli.reports.seeds import RunLook, look_note, run_looks
+from activedpo_cli.store.manifest import Manifest
+from activedpo_cli.store.run import Run
 
+COLUMNS = {
+    "loss": "DPO loss (nats)",
+    "rewards/margins": "margin",
+    "rewards/accuracies": "accuracy on the batch",
+    "logps/chosen": "log π of chosen (nats)",
+    "logps/rejected": "log π of rejected (nats)",
+    "grad_norm": "gradient norm before clipping",
+}
+"""Columns of `train/metrics.jsonl` that are shown, with their labels."""
 LEVELS = {"rewards/margins": 0.0, "rewards/accuracies": 0.5}
+
+
+def read_training(run: Run, iteration: int, manifests: dict[str, Manifest]) -> Training | None:
+    """The updates of an iteration, None where *train* is not finished."""
+    name = f"iter-{iteration:03d}/train"
+    manifest = manifests.get(name)
+    if manifest is None:
+        return None
+    rows: list[dict[str, Any]] = run.stage("train", iteration).read_rows("metrics.jsonl", dict)
+    return Training(
+        iteration=iteration,
+        source=name,
+        updates=len(rows),
+        preferences=manifest.summary.get("preferences"),
+        columns={column: [row.get(column) for row in rows] for column in COLUMNS},
+    )
 
 
 def training_section(runs: Sequence[RunData]) -> Section | None:
@@ -32,16 +59,16 @@ def training_section(runs: Sequence[RunData]) -> Section | None:
 
 
 def _run_sentences(runs: Sequence[RunData]) -> list[str]:
-    return [
-        f"{run.name}: {sum(row.updates for row in run.trainings)} updates in {len(run.trainings)} iterations, "
-        f"β {_last(run, 'train.beta')}, labels {_last(run, 'train.labels')}, start {_last(run, 'train.start')}."
-        for run in runs
-        if run.trainings
-    ]
-
-
-def _last(run: RunData, key: str) -> object:
-    return run.settings.get(key, ["unknown"])[-1]
+    sentences = []
+    for run in (run for run in runs if run.trainings):
+        beta, labels, start = (
+            run.settings.get(f"train.{name}", ["unknown"])[-1] for name in ("beta", "labels", "start")
+        )
+        updates = sum(row.updates for row in run.trainings)
+        sentences.append(
+            f"{run.name}: {updates} updates in {len(run.trainings)} iterations, β {beta}, labels {labels}, start {start}."
+        )
+    return sentences
 
 
 def _panel(runs: Sequence[RunData], column: str) -> Panel:

@@ -1,12 +1,15 @@
-"""Runs that differ in nothing but the seed, as one group."""
+"""Runs that differ in nothing but the seed are a group: which they are, and how they look where many runs share axes."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from activedpo_cli.reports.run_data import RunData
 
 BASELINE = "random"
+MANY_RUNS = 8
+"""With more runs than this those of a group of seeds look alike, since nobody tells so many lines apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +81,27 @@ def _model(own: RunData, others: Sequence[RunData]) -> list[str]:
     if all(run.model != own.model for run in others):
         return [f"model {own.model}"]
     return [f"model {own.model_digest.removeprefix('sha256:')[:8]}"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLook:
+    """A run's place in the palette, and the name that it shares with the runs of its group where it looks like them."""
+
+    colour: int
+    group: str | None = None
+
+
+def run_looks(runs: Sequence[RunData]) -> list[RunLook]:
+    """A look for each run: its own, or its group's where the runs are many."""
+    groups = seed_groups(runs) if len(runs) > MANY_RUNS else []
+    looks = [RunLook(colour=group.place, group=f"{group.label} ({len(group.runs)} seeds)") for group in groups]
+    shared = {run.name: look for group, look in zip(groups, looks, strict=True) for run in group.runs.values()}
+    free = count(len(groups))
+    return [shared[run.name] if run.name in shared else RunLook(colour=next(free)) for run in runs]
+
+
+def look_note(looks: Sequence[RunLook]) -> str:
+    """A sentence for the caption where runs look alike."""
+    if not any(look.group for look in looks):
+        return ""
+    return " Runs that differ in the seed alone are thin lines of one colour, without markers and bands."

@@ -1,17 +1,77 @@
-"""What the models write, before and after."""
+"""A few responses to held-out prompts, of the initial model and of the last policy."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from activedpo_cli.base.records import prompt_as_text
-from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.sample_data import Answered, SampledText, shortened
-from activedpo_cli.reports.section import Sample, Section
-from activedpo_cli.reports.seed_groups import seed_groups, ungrouped
+from activedpo_cli.base.records import EvaluatedResponse, Response, prompt_as_text
+from activedpo_cli.reports.page import Sample, Section
+from activedpo_cli.reports.rewards import initial_rewards
+from activedpo_cli.reports.run_data import Answered, RunData, SampledText
+from activedpo_cli.reports.seeds import seed_groups, ungrouped
 from activedpo_cli.reports.wording import listed, number
+from activedpo_cli.store.manifest import Manifest
+from activedpo_cli.store.run import Run
+from activedpo_cli.store.stage_folder import StageFolder
 
+SHOWN_PROMPTS = 4
+LONGEST_TEXT = 3000
+"""Characters of a text that are shown."""
+Rewards = dict[str, float]
 MOST_RUNS = 4
 """Runs whose responses are shown."""
+
+
+def read_samples(run: Run, manifests: dict[str, Manifest]) -> list[Answered]:
+    """Sample 0 of the first held-out prompts, not picked by hand; none before the first evaluation is finished."""
+    evaluations = {manifest.iteration: manifest for manifest in manifests.values() if manifest.stage == "evaluate"}
+    if not evaluations or "initial-evaluation" not in manifests:
+        return []
+    iteration = max(evaluations)
+    folder = run.stage("evaluate", iteration)
+    metrics = folder.read_json("metrics.json")
+    rows = folder.read_rows("samples.jsonl", EvaluatedResponse)
+    rewards = {row.response_id: row.reward for row in rows if row.reward is not None}
+    scorer = metrics["scorer"]
+    before_training = initial_rewards(run, scorer, evaluations[iteration]) if scorer is not None else {}
+    before, after = _first_responses(run.initial_evaluation), _first_responses(folder)
+    prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts("eval")}
+    names = sorted(prompts.keys() & before.keys() & after.keys())[:SHOWN_PROMPTS]
+    return [
+        Answered(
+            prompt_id=name,
+            prompt=prompts[name],
+            iteration=iteration,
+            labels_spent=metrics["labels_spent"],
+            initial=_shown(before[name], before_training),
+            last=_shown(after[name], rewards),
+        )
+        for name in names
+    ]
+
+
+def shortened(text: str) -> tuple[str, int]:
+    """The beginning of a long text, and how many characters are left out."""
+    return text[:LONGEST_TEXT], max(0, len(text) - LONGEST_TEXT)
+
+
+def _first_responses(folder: StageFolder) -> dict[str, Response]:
+    """The first response to each prompt, by prompt."""
+    found: dict[str, Response] = {}
+    for path in sorted(folder.path.glob("responses-*.jsonl")):
+        for row in folder.read_rows(path.name, Response):
+            found.setdefault(row.prompt_id, row)
+    return found
+
+
+def _shown(response: Response, rewards: Rewards) -> SampledText:
+    text, left_out = shortened(response.text)
+    return SampledText(
+        response_id=response.response_id,
+        text=text,
+        left_out=left_out,
+        was_cut_off=response.finish_reason == "length",
+        reward=rewards.get(response.response_id),
+    )
 
 
 def sample_section(runs: Sequence[RunData]) -> Section | None:

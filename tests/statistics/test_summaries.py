@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activedpo_cli.statistics.statistics import mean_interval, student_t_quantile, win_rate, win_rate_interval
+from activedpo_cli.statistics.summaries import mean_interval, student_t_quantile, win_rate, win_rate_interval
 
 
 @pytest.mark.parametrize(

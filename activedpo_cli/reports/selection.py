@@ -1,18 +1,122 @@
-"""What the methods picked: scores, likeness, lengths, directions covered, and what runs have in common."""
+"""What the methods picked: scores, likeness, lengths, directions covered, and what two runs' batches have in common."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from statistics import fmean
 
-from activedpo_cli.reports.boxes import box_series
-from activedpo_cli.reports.geometry import COSINE_SAMPLE, NOT_COMPUTED, RANDOM_BATCHES
-from activedpo_cli.reports.overlap_data import overlaps
-from activedpo_cli.reports.plot import Panel, Plot, Series
-from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.run_looks import look_note, run_looks
-from activedpo_cli.reports.section import Section, Table, table
-from activedpo_cli.reports.selection_data import Batch
+from activedpo_cli.base.records import FeatureRow, Response, SelectedPair
+from activedpo_cli.reports.geometry import COSINE_SAMPLE, NOT_COMPUTED, RANDOM_BATCHES, read_geometry
+from activedpo_cli.reports.page import Section, Table, table
+from activedpo_cli.reports.plot import CANDIDATES, Panel, Plot, Series, boxes_by_iteration
+from activedpo_cli.reports.run_data import Batch, RunData
+from activedpo_cli.reports.seeds import look_note, run_looks
+from activedpo_cli.reports.sources import is_outdated
 from activedpo_cli.reports.wording import listed, median_and_range, number, share
-from activedpo_cli.statistics.distribution import FiveNumbers
+from activedpo_cli.select.scores.overlap import chance_share, shared_share
+from activedpo_cli.statistics.summaries import FiveNumbers, five_numbers
+from activedpo_cli.store.manifest import Manifest, digest_of
+from activedpo_cli.store.run import Run
+
+Couple = tuple[str, str]
+
+
+def read_batch(
+    run: Run, iteration: int, manifests: dict[str, Manifest], responses: Sequence[Response] | None
+) -> Batch | None:
+    """The batch of an iteration, None where *select* is not finished; what is gone or outdated is left out."""
+    stem = f"iter-{iteration:03d}"
+    manifest = manifests.get(f"{stem}/select")
+    if manifest is None:
+        return None
+    pairs = run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
+    scores = [pair.score for pair in pairs]
+    couples = candidate_couples(run, iteration, manifests)
+    lengths = {row.response_id: len(row.token_ids) for row in responses or ()}
+    picked_lengths = _lengths([(pair.response_a_id, pair.response_b_id) for pair in pairs], lengths)
+    pool_lengths = _lengths(couples or [], lengths)
+    geometry, reason = read_geometry(run, iteration, manifests)
+    return Batch(
+        iteration=iteration,
+        source=f"{stem}/select",
+        method=str(manifest.summary.get("method", manifest.settings.get("select.method"))),
+        picked=[pair.pair_id for pair in pairs],
+        scores=scores if any(scores) else None,
+        candidates=int(manifest.summary["candidates"]),
+        candidates_digest=_identity(run, iteration, manifests, couples),
+        picked_tokens=five_numbers(picked_lengths),
+        pool_tokens=five_numbers(pool_lengths),
+        picked_tokens_mean=fmean(picked_lengths) if picked_lengths else None,
+        pool_tokens_mean=fmean(pool_lengths) if pool_lengths else None,
+        geometry=geometry,
+        no_geometry=reason,
+    )
+
+
+def candidate_couples(run: Run, iteration: int, manifests: dict[str, Manifest]) -> list[Couple] | None:
+    """The response ids of every candidate pair, in the order of `scores.safetensors`; None where they are not known."""
+    stem = f"iter-{iteration:03d}"
+    manifest = manifests.get(f"{stem}/select")
+    if manifest is None or f"{stem}/featurize" not in manifests:
+        return None
+    if is_outdated(manifest, f"{stem}/featurize", manifests):
+        return None
+    rows_of = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
+    ids = {row.row: row.response_id for row in rows_of}  # the numbers of excluded responses are missing
+    rows = run.stage("select", iteration).read_tensors("scores.safetensors")["candidate_rows"].tolist()
+    return [(ids[a], ids[b]) for a, b in rows]
+
+
+def _lengths(couples: Sequence[Couple], lengths: Mapping[str, int]) -> list[int]:
+    return [lengths[name] for couple in couples for name in couple if name in lengths]
+
+
+def _identity(run: Run, iteration: int, manifests: dict[str, Manifest], couples: list[Couple] | None) -> str | None:
+    """What tells the candidates from those of another run; ids repeat, so it holds the digest of the responses too."""
+    generate = manifests.get(f"iter-{iteration:03d}/generate")
+    if couples is None or generate is None:
+        return None
+    texts = [generate.digest]
+    if run.drawn_prompts(iteration)["source"] == "pool":
+        if "pool" not in manifests:
+            return None
+        texts = [manifests["pool"].digest]  # which of its prompts were drawn shows in the couples
+    return digest_of([texts, sorted(couples)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Two batches from the same candidates: the pairs in both, as a share of the smaller one, and the share by chance."""
+
+    sources: tuple[str, str]
+    runs: tuple[str, str]
+    iteration: int
+    candidates: int
+    in_both: int
+    share: float
+    by_chance: float
+
+
+def overlaps(runs: Sequence[RunData]) -> list[Overlap]:
+    """Every two runs and every iteration in which they had the same pairs of the same texts to pick from."""
+    found = []
+    for first, second in combinations(runs, 2):
+        for ours, theirs in product(first.batches, second.batches):
+            is_one_pool = ours.candidates_digest is not None and ours.candidates_digest == theirs.candidates_digest
+            if ours.iteration != theirs.iteration or not is_one_pool:
+                continue
+            a, b = frozenset(ours.picked), frozenset(theirs.picked)
+            overlap = Overlap(
+                sources=(f"{first.name}/{ours.source}", f"{second.name}/{theirs.source}"),
+                runs=(first.name, second.name),
+                iteration=ours.iteration,
+                candidates=ours.candidates,
+                in_both=len(a & b),
+                share=shared_share(a, b),
+                by_chance=chance_share(len(a), len(b), ours.candidates),
+            )
+            found.append(overlap)
+    return found
 
 
 def selection_section(runs: Sequence[RunData]) -> Section | None:
@@ -118,14 +222,15 @@ def _length_plot(runs: Sequence[RunData]) -> Plot:
 def _picked_and_pool(
     run: RunData, label: str, rows: Sequence[tuple[Batch, FiveNumbers | None, FiveNumbers | None]]
 ) -> Panel:
-    both = [(batch, picked, pool) for batch, picked, pool in rows if picked and pool]
-    x = [float(batch.iteration) for batch, _, _ in both]
-    sources = [f"{run.name}/{batch.source}" for batch, _, _ in both]
-    series = [
-        box_series("picked", x, [picked for _, picked, _ in both], sources),
-        box_series("candidates", x, [pool for _, _, pool in both], sources, is_background=True),
-    ]
-    return Panel(title=run.name, x_label="iteration", y_label=label, kind="boxes", series=series if both else [])
+    both = [(b.iteration, picked, pool, f"{run.name}/{b.source}") for b, picked, pool in rows if picked and pool]
+    return boxes_by_iteration(
+        run.name,
+        label,
+        {
+            "picked": [(iteration, picked, source) for iteration, picked, _, source in both],
+            CANDIDATES: [(iteration, pool, source) for iteration, _, pool, source in both],
+        },
+    )
 
 
 def _rank_plot(runs: Sequence[RunData]) -> Plot:
@@ -141,7 +246,11 @@ def _rank_plot(runs: Sequence[RunData]) -> Plot:
         if known:
             line = Series(label=run.name, x=x, y=list(ranks), sources=sources, colour=look.colour, group=look.group)
             faint = replace(
-                line, label=name, y=list(by_chance), is_faint=True, group=look.group_with(", random last batch")
+                line,
+                label=name,
+                y=list(by_chance),
+                is_faint=True,
+                group=look.group and f"{look.group}, random last batch",
             )
             series += [line, faint]
     panel = Panel(title="effective rank of V", x_label="pairs in V", y_label="directions", series=series)
@@ -152,10 +261,19 @@ def _rank_plot(runs: Sequence[RunData]) -> Plot:
         "and H the entropy, over all pairs labelled earlier and those just picked, φ under the policy of that iteration. "
         "It is the number of pairs if all are at right angles, and 1 if all point one way. The thin dotted line is the "
         f"same with the last batch drawn at random ({RANDOM_BATCHES} draws with the run's seed, averaged)."
+        + _frozen_note(runs)
         + look_note(looks),
         alternative="Effective rank against the number of labelled pairs.",
         panels=[panel] if series else [],
     )
+
+
+def _frozen_note(runs: Sequence[RunData]) -> str:
+    """A sentence for the caption where the history of a run was frozen."""
+    names = [run.name for run in runs if "frozen" in run.settings.get("select.history", [])]
+    if not names:
+        return ""
+    return f" Pairs labelled earlier keep the φ by which they were chosen in {listed(names)} (select.history: frozen)."
 
 
 def _shade(batch: Batch, batches: Sequence[Batch]) -> float:

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activedpo_cli.select.scores.ranking import standardised
-from activedpo_cli.statistics.bradley_terry import fit_bradley_terry
-from activedpo_cli.statistics.reward_head import PredictedGaps, predicted_gaps
+from activedpo_cli.statistics.bradley_terry import PredictedGaps, fit_bradley_terry, predicted_gaps
 
 
 @given(st.integers(0, 9), st.integers(1, 6), st.sampled_from([0.01, 1.0, 30.0]), st.integers(0, 10**6))

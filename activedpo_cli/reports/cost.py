@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
-from activedpo_cli.reports.section import Section, Table, table
 from activedpo_cli.reports.wording import number, share
 from activedpo_cli.store.run import STAGES
 
@@ -20,8 +20,8 @@ def cost_section(runs: Sequence[RunData]) -> Section | None:
         name="cost",
         title="Seconds by stage",
         caption="Time of each stage as its manifest records it, on the machine it ran on. People's time for labels is not "
-        "in it, stages that were resumed count their last attempt only, and the initial model is evaluated within the first "
-        "evaluate.",
+        "in it. A stage that was resumed counts all its attempts, or its last one where the record is older than "
+        "that count. The initial model is evaluated within the first evaluate.",
         alternative="Stacked bars of seconds by stage, one for each iteration.",
         has_one_scale=True,
         panels=panels,
@@ -32,14 +32,20 @@ def cost_section(runs: Sequence[RunData]) -> Section | None:
 def _run_sentences(runs: Sequence[RunData]) -> list[str]:
     sentences = []
     for run in runs:
-        seconds = [_seconds(run, stage) for stage in STAGES]
-        total = sum(map(sum, seconds))
+        timed = [(fact.stage, fact.seconds) for fact in run.stages if fact.stage in STAGES and fact.seconds is not None]
+        total = sum(seconds for _, seconds in timed)
         if total:
-            part = sum(sum(_seconds(run, stage)) for stage in SELECTING) / total
+            part = sum(seconds for stage, seconds in timed if stage in SELECTING) / total
             sentences.append(f"{run.name}: {total:.1f} s in all, {share(part)} of them in featurize and select.")
-        resumed = [fact.name for fact in run.stages if fact.was_resumed]
-        if resumed:
-            sentences.append(f"{run.name}: only the last attempt is counted of {', '.join(resumed)}.")
+        last_only = [fact.name for fact in run.stages if fact.was_resumed and fact.attempts is None]
+        if last_only:
+            sentences.append(
+                f"{run.name}: only the last attempt is counted of {', '.join(last_only)}, whose records are older than the "
+                "count of all attempts."
+            )
+        together = [f"{fact.name} ({fact.attempts} attempts)" for fact in run.stages if (fact.attempts or 1) > 1]
+        if together:
+            sentences.append(f"{run.name}: all attempts are counted of {', '.join(together)}.")
     return sentences
 
 
@@ -58,10 +64,6 @@ def _panel(run: RunData) -> Panel:
                 )
             )
     return Panel(title=run.name, x_label="iteration", y_label="seconds", kind="bars", series=series)
-
-
-def _seconds(run: RunData, stage: str) -> list[float]:
-    return [fact.seconds for fact in run.stages if fact.stage == stage and fact.seconds is not None]
 
 
 def _table(runs: Sequence[RunData]) -> Table:

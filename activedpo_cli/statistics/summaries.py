@@ -1,6 +1,7 @@
-"""Intervals for means over prompts and for win rates, without scipy.
+"""Few numbers for many: a mean or a win rate with its interval, and a distribution in five numbers; without scipy.
 
-Prompts, not responses, are the independent observations: average over a prompt's responses first.
+The observations have to be independent. Of one run these are its prompts, so average over a prompt's responses first; of
+several runs they are the seeds.
 """
 
 import math
@@ -20,6 +21,16 @@ class MeanInterval(NamedTuple):
     mean: float
     low: float | None
     high: float | None
+
+
+class FiveNumbers(NamedTuple):
+    """The 5 %, 25 %, 50 %, 75 % and 95 % points of some values."""
+
+    low: float
+    lower_quartile: float
+    median: float
+    upper_quartile: float
+    high: float
 
 
 @cache
@@ -86,10 +97,19 @@ def win_rate_interval(rates_per_prompt: Sequence[Number], confidence: float = 0.
     return MeanInterval(mean, max(0.0, centre - half_width), min(1.0, centre + half_width))
 
 
+def five_numbers(values: Sequence[Number]) -> FiveNumbers | None:
+    """The five points, with linear interpolation between neighbouring values; None where there are no values."""
+    import numpy as np  # imported on use: commands that only look at a run do without
+
+    if not len(values):
+        return None
+    return FiveNumbers(*np.quantile(np.asarray(values, dtype=float), (0.05, 0.25, 0.5, 0.75, 0.95)).tolist())
+
+
 @cache
 def _quadrature() -> tuple[list[float], list[float]]:
     """Gauss–Legendre nodes and weights on [−1, 1]."""
-    import numpy as np  # here, since commands that only look need no numbers
+    import numpy as np  # imported on use: commands that only look at a run do without
 
     nodes, weights = np.polynomial.legendre.leggauss(64)
     return nodes.tolist(), weights.tolist()

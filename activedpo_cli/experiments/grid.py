@@ -6,12 +6,12 @@ The paper's Figure 2 is such a table: models in rows, subsets of the data in col
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from activedpo_cli.experiments.analysis import ArmCurve
+from activedpo_cli.experiments.curves import ArmCurve
 from activedpo_cli.experiments.spec import ExperimentSpec, points_of, short_value
-from activedpo_cli.reports.section import Table, table
+from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.wording import number, with_interval
 from activedpo_cli.statistics.multiple_comparisons import joint_sign_flip_p_value
-from activedpo_cli.statistics.statistics import mean_interval
+from activedpo_cli.statistics.summaries import mean_interval
 
 Cells = Mapping[tuple[str, str], Mapping[int, float]]
 """For values of both settings, as they stand in names of arms, the last value of each seed."""
