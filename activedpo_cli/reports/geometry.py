@@ -93,7 +93,7 @@ def _labelled(
     With `select.history: frozen` they are what each iteration computed before it chose, else what was computed again
     under the policy of this one.
     """
-    from activedpo_cli.select.frozen_history import frozen_labelled
+    from activedpo_cli.select.candidate_table import frozen_labelled
 
     if select.settings.get("select.history") != "frozen":
         return read_labelled(run.stage("featurize", iteration)), None
