@@ -32,7 +32,7 @@ def verify_stage(
     if record is None:
         _verify_unfinished(run, name, iteration, folder, findings)
         return
-    faults = list(_faults(folder, record, findings))
+    faults = list(faults_of(folder, record, findings))
     for fault in faults:
         findings.add_fault(folder.path, fault, _repair(run, name, iteration, fault))
     if name == "initial-evaluation" and not faults:
@@ -41,7 +41,8 @@ def verify_stage(
         _verify_inputs(run, name, iteration, folder, record, findings)
 
 
-def _faults(folder: StageFolder, record: Manifest, findings: Findings) -> Iterator[FileFault]:
+def faults_of(folder: StageFolder, record: Manifest, findings: Findings) -> Iterator[FileFault]:
+    """Every file of a folder that is not what its manifest says, the manifest itself and files that nobody made included."""
     findings.files += len(record.outputs) + len(record.logs)
     yield from filter(None, [record_fault(folder.path, MANIFEST_NAME), checksum_fault(folder.path)])
     for fault in listed_faults(folder, record, findings.advance):

@@ -1,20 +1,22 @@
 """Makes a report: page, figures and `report.json`, all at once or not at all, and only where something has changed."""
 
-import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from activedpo_cli import __version__
-from activedpo_cli.base.errors import BusyError, InvalidDataError, NotReadyError, RefusedError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
+from activedpo_cli.base.progress import Progress, SilentProgress
+from activedpo_cli.engine.differences import differences_of_work
+from activedpo_cli.engine.parts import Part, ensure
+from activedpo_cli.engine.step import Execution
+from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.reports.contents import (
     FACTS_NAME,
     FIGURES_NAME,
     PAGE_NAME,
-    SCHEMA,
     Inputs,
     report_contents,
     report_inputs,
@@ -22,12 +24,16 @@ from activedpo_cli.reports.contents import (
 from activedpo_cli.reports.sources import finished_stages
 from activedpo_cli.store import files
 from activedpo_cli.store.jsonl import read_json
-from activedpo_cli.store.lock import exclusive
-from activedpo_cli.store.manifest import digest_of
+from activedpo_cli.store.manifest import RECORD_NAMES, Manifest, OutputFile, Started, digest_of
 from activedpo_cli.store.run import Run
+from activedpo_cli.store.stage_folder import StageFolder
 
 LONGEST_NAME = 100
-_OWN_FILE = re.compile(rf"{re.escape(PAGE_NAME)}|{re.escape(FACTS_NAME)}|{FIGURES_NAME}/[a-z-]+\.(png|svg)")
+REPORT, VERSION = "report", 1
+_OWN_FILE = re.compile(
+    rf"{re.escape(PAGE_NAME)}|{re.escape(FACTS_NAME)}|{FIGURES_NAME}/[a-z-]+\.(png|svg)|"
+    + "|".join(map(re.escape, RECORD_NAMES))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,9 @@ class ReportResult:
     summaries: list[str]
 
 
-def build_report(runs: Sequence[Run], output: Path | None = None, *, force: bool = False) -> ReportResult:
+def build_report(
+    runs: Sequence[Run], output: Path | None = None, *, force: bool = False, progress: Progress | None = None
+) -> ReportResult:
     """Make the report about some runs, in the first one's folder unless `output` says where; quick where it stands.
 
     Raises UsageError for a run named twice, NotReadyError for one without a finished stage, RefusedError where `output`
@@ -56,19 +64,77 @@ def build_report(runs: Sequence[Run], output: Path | None = None, *, force: bool
     """
     _check_runs(runs)
     folder = output or _default_output(runs)
-    place = (
-        folder.absolute() if folder.name.strip(".") else folder.resolve()
-    )  # a path that ends in `.` or `..` lacks a name
+    # A path that ends in `.` or `..` has no name of its own.
+    place = StageFolder(folder.absolute() if folder.name.strip(".") else folder.resolve())
     inputs = report_inputs(runs)
-    lock = place.parent / ".locks" / f"{place.name}.lock"
-    if not force and (facts := _standing_facts(folder, inputs)):
-        _sweep(place, lock)
-        return _result(folder, facts, made=False)
-    _check_replaceable(folder)
-    with exclusive(lock, str(folder)):
-        contents = report_contents(runs, inputs)
-        files.write_folder_with(place, lambda temporary: _write(temporary, contents))
-    return _result(folder, json.loads(contents[FACTS_NAME]), made=True)
+    report = Part(
+        folder=place,
+        lock=place.path.parent / ".locks" / f"{place.path.name}.lock",
+        wanted=Started(
+            stage=REPORT,
+            stage_version=VERSION,
+            iteration=0,
+            settings={"activedpo_cli": __version__, "runs": list(inputs)},  # the first run gets the first colour
+            inputs=_flat(inputs),
+        ),
+        open=lambda target: AtOnce(lambda: _make(runs, inputs, target)),
+        is_usable=lambda standing: not standing.missing_outputs(),
+    )
+    made = record_of(place)
+    stands = made is not None and not differences_of_work(made, report.wanted) and _is_whole(place, made)
+    if force or not stands:
+        _check_replaceable(folder)
+        ensure(report, Execution(), progress or SilentProgress(), force=force)
+    return _result(folder, place.read_json(FACTS_NAME), made=force or not stands)
+
+
+def record_of(folder: StageFolder) -> Manifest | None:
+    """What a report was made from and what it consists of; one of an earlier version says so in `report.json`.
+
+    Raises InvalidDataError where the record is damaged.
+    """
+    made = folder.manifest
+    if made is not None or not folder.has(FACTS_NAME):
+        return made
+    try:
+        facts = read_json(folder.path / FACTS_NAME)
+        if "outputs" not in facts:
+            return None
+        outputs = {name: OutputFile(**entry) for name, entry in facts["outputs"].items()}
+        settings = {"activedpo_cli": facts["activedpo_cli"], "runs": list(facts["inputs"])}
+        return Manifest(
+            stage=REPORT,
+            stage_version=VERSION,
+            iteration=0,
+            settings=settings,
+            inputs=_flat(facts["inputs"]),
+            outputs=outputs,
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidDataError(f"`{folder.path / FACTS_NAME}` is not the list of a report: {error}") from error
+
+
+def inputs_about(record: Manifest, names: Sequence[str]) -> dict[str, str]:
+    """What a report took from the run that goes by one of these names, by path in the run."""
+    runs = record.settings["runs"]
+    name = runs[0] if len(runs) == 1 else next((name for name in names if name in runs), None)
+    prefix = f"{name}: "
+    return {key.removeprefix(prefix): digest for key, digest in record.inputs.items() if key.startswith(prefix)}
+
+
+def _flat(inputs: Inputs) -> dict[str, str]:
+    return {f"{run}: {path}": digest for run, files in inputs.items() for path, digest in files.items()}
+
+
+def _is_whole(folder: StageFolder, record: Manifest) -> bool:
+    sizes = {name: folder.path / name for name in record.outputs}
+    return all(path.is_file() and path.stat().st_size == record.outputs[name].bytes for name, path in sizes.items())
+
+
+def _make(runs: Sequence[Run], inputs: Inputs, folder: StageFolder) -> dict[str, Any]:
+    for name, data in report_contents(runs, list(inputs)).items():
+        files.write_bytes(folder.path / name, data)
+    return {"runs": len(runs)}
 
 
 def _check_runs(runs: Sequence[Run]) -> None:
@@ -92,30 +158,6 @@ def _default_output(runs: Sequence[Run]) -> Path:
     return runs[0].path / name
 
 
-def _standing_facts(output: Path, inputs: Inputs) -> dict[str, Any] | None:
-    """The facts of the report that is there, None unless it was made from these inputs and all its files are there."""
-    facts = _facts(output)
-    if facts is None or facts.get("activedpo_cli") != __version__ or facts.get("inputs") != inputs:
-        return None
-    if list(facts["inputs"]) != list(inputs):  # the order counts, since the first run gets the first colour
-        return None
-    sizes = {name: output.joinpath(name) for name in facts["outputs"]}
-    is_whole = all(
-        path.is_file() and path.stat().st_size == facts["outputs"][name]["bytes"] for name, path in sizes.items()
-    )
-    return facts if is_whole else None
-
-
-def _facts(output: Path) -> dict[str, Any] | None:
-    """`report.json` where it is one of this layout."""
-    try:
-        facts = read_json(output / FACTS_NAME)
-    except (InvalidDataError, OSError):
-        return None
-    is_known = isinstance(facts, dict) and facts.get("schema") == SCHEMA and isinstance(facts.get("outputs"), dict)
-    return facts if is_known else None
-
-
 def _check_replaceable(output: Path) -> None:
     """Raise RefusedError where something stands that is not a report, or more than one: it would be lost.
 
@@ -130,7 +172,7 @@ def _check_replaceable(output: Path) -> None:
     names = (
         [path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir()] if is_folder else []
     )
-    is_report = FACTS_NAME in names and all(_OWN_FILE.fullmatch(name) for name in names)
+    is_report = not {FACTS_NAME, *RECORD_NAMES}.isdisjoint(names) and all(_OWN_FILE.fullmatch(name) for name in names)
     if is_report or (is_folder and not names) or not (output.exists() or output.is_symlink()):
         return
     foreign = [name for name in names if not _OWN_FILE.fullmatch(name)] or names
@@ -140,18 +182,6 @@ def _check_replaceable(output: Path) -> None:
         details=[f"it holds `{name}`" for name in parts[:5]],
         hint="name another folder with --output FOLDER",
     )
-
-
-def _sweep(place: Path, lock: Path) -> None:
-    """Remove what a process left that was killed while it put the report in its place."""
-    if files.leftovers(place):
-        with suppress(BusyError), exclusive(lock, str(place)):
-            files.remove_leftovers(place)
-
-
-def _write(folder: Path, contents: dict[str, bytes]) -> None:
-    for name, data in contents.items():
-        files.write_new(folder / name, data)
 
 
 def _result(folder: Path, facts: dict[str, Any], *, made: bool) -> ReportResult:

@@ -1,9 +1,8 @@
 """What a report is made from, and all of its files: two plain functions, and neither writes anything."""
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -40,23 +39,21 @@ def report_inputs(runs: Sequence[Run]) -> Inputs:
     return {name: identity_of(run) for name, run in zip(run_names(runs), runs, strict=True)}
 
 
-def report_contents(runs: Sequence[Run], inputs: Inputs) -> dict[str, bytes]:
+def report_contents(runs: Sequence[Run], names: Sequence[str]) -> dict[str, bytes]:
     """The bytes of all files of a report by their names, `report.json` with all its numbers among them.
 
-    `inputs` are those that `report_inputs` found. Raises InvalidDataError where a file of a run is damaged.
+    `names` are what the runs are called. Raises InvalidDataError where a file of a run is damaged.
     """
     from activedpo_cli.reports.drawing import draw
 
-    found = [read_run(run, name) for run, name in zip(runs, inputs, strict=True)]
+    found = [read_run(run, name) for run, name in zip(runs, names, strict=True)]
     sections = _sections(found)
     summaries = [summary_sentence(run) for run in found]
     plots = [plot for section in sections for plot in section.plots]
     drawn = {plot.name: draw(plot) for plot in plots}
     images = {name: kinds["svg"] for name, kinds in drawn.items()}
     contents = {f"{FIGURES_NAME}/{name}.{kind}": data for name, kinds in drawn.items() for kind, data in kinds.items()}
-    contents[PAGE_NAME] = render_page(
-        f"activedpo report: {_listed(list(inputs))}", summaries, sections, images
-    ).encode()
+    contents[PAGE_NAME] = render_page(f"activedpo report: {_listed(names)}", summaries, sections, images).encode()
     facts = {
         "schema": SCHEMA,
         "activedpo_cli": __version__,
@@ -64,8 +61,6 @@ def report_contents(runs: Sequence[Run], inputs: Inputs) -> dict[str, bytes]:
         "figures": {plot.name: asdict(plot) for plot in plots},
         "overlaps": [asdict(row) for row in overlaps(found)],
         "runs": [asdict(run) for run in found],
-        "inputs": inputs,
-        "outputs": _described(contents),
     }
     contents[FACTS_NAME] = json.dumps(facts, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
     return contents
@@ -184,10 +179,3 @@ def summary_sentence(run: RunData) -> str:
     if not facts:
         facts.append(f"evaluated after {last.labels_spent} labels, nobody scored")
     return f"{name}: {', '.join(facts)}"
-
-
-def _described(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
-    """Digest and size of files, by name."""
-    return {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in sorted(files.items())
-    }
