@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from activedpo_cli.base import discovery
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, UsageError
 from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, SelectedPair
@@ -21,6 +20,7 @@ from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
     Verdict,
+    asks_people,
     label_from_verdict,
     open_oracle,
     oracle_identity,
@@ -50,12 +50,12 @@ def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse to begin when a selected pair has no recorded answer, and to turn people's answers around."""
-    name, _ = parse_spec(context.config.label.oracle)
-    if context.config.label.noise and discovery.load("oracles", name).ASKS_PEOPLE:
+    oracle_setting = context.config.label.oracle
+    if context.config.label.noise and asks_people(oracle_setting):
         raise UsageError(
             "label.noise turns answers around at random, which is not for answers of people", hint="--label-noise 0"
         )
-    if name != "recorded":
+    if parse_spec(oracle_setting)[0] != "recorded":
         return
     oracle: Any = _open(context)
     uncovered = [comparison.pair_id for comparison in _comparisons(context) if not oracle.covers(comparison)]
@@ -77,8 +77,7 @@ def work(context: Context) -> dict[str, Any]:
     if torn:
         context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
     comparisons = _comparisons(context)
-    name, _ = parse_spec(context.config.label.oracle)
-    if discovery.load("oracles", name).ASKS_PEOPLE:
+    if asks_people(context.config.label.oracle):
         ask_people(context, comparisons, log)
     else:
         _refuse_files(context)
