@@ -6,7 +6,7 @@ This is the state table of `docs/architecture.md`.
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from activedpo_cli.base.errors import (
     LabelsPendingError,
     OracleNotFoundError,
     RefusedError,
+    StorageError,
     UsageError,
 )
 from activedpo_cli.base.progress import Progress
@@ -28,10 +29,13 @@ from activedpo_cli.engine.differences import (
 )
 from activedpo_cli.engine.intact import check_inputs
 from activedpo_cli.engine.step import Context, Execution, Stage, StageResult, environment, recorded_config
-from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.lock import HeldLock, exclusive
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder, set_aside, swap_in
+
+SECONDS_FOR_MOMENTS = 1.0
+"""How long a lock may be held before the stage counts as busy: those who share its work hold it for moments."""
 
 
 def run_stage(
@@ -58,7 +62,8 @@ def run_stage(
         raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
     if not force and not rebuild and folder.manifest:
         return _up_to_date(run, stage, iteration, given, execution, progress)
-    with exclusive(run.lock_path(f"{folder.path.parent.name}-{stage.name}"), str(folder.path)):
+    lock_path = run.lock_path(f"{folder.path.parent.name}-{stage.name}")
+    with exclusive(lock_path, str(folder.path), SECONDS_FOR_MOMENTS if stage.check_free else 0) as lock:
         if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
             stage.reopening.adopt_answers(run, stage, iteration, given, progress)
         _set_unknown_aside(run, folder, force, progress)
@@ -68,9 +73,11 @@ def run_stage(
         if target is None:
             return _up_to_date(run, stage, iteration, given, execution, progress)
         try:
-            manifest = _do(run, stage, iteration, given, target, execution, progress)
+            manifest = _do(run, stage, iteration, given, target, execution, progress, lock)
         except KeyboardInterrupt as error:
             raise _saying_what_is_kept(error, target) from error
+        if manifest is None:
+            return _up_to_date(run, stage, iteration, given, execution, progress)
         if target.path != folder.path:
             swap_in(target, folder, run.stale)
     return StageResult(stage, iteration, folder.path, manifest, was_done=False)
@@ -161,6 +168,8 @@ def _target(
         _refuse_differences(run, stage, iteration, given, record, progress)
     if not folder.manifest:
         if record and force:
+            if stage.check_free:
+                stage.check_free(run, iteration)
             so_far = folder.so_far()
             kept = set_aside(folder, run.stale)
             if kept is not None and not so_far.startswith("0 "):
@@ -173,6 +182,8 @@ def _target(
 def _keep_only_same_work(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], redone: StageFolder) -> None:
     record = redone.started
     if redone.path.exists() and (record is None or _differences(run, stage, iteration, given, record)):
+        if stage.check_free:
+            stage.check_free(run, iteration)
         set_aside(redone, run.stale)
 
 
@@ -217,7 +228,9 @@ def _do(
     target: StageFolder,
     execution: Execution,
     progress: Progress,
-) -> Manifest:
+    lock: HeldLock,
+) -> Manifest | None:
+    """Work in `target`; None where another process finished the stage while this one had lent its lock."""
     record = target.started
     config = recorded_config(run, record, given)
     started = record or Started(
@@ -227,7 +240,7 @@ def _do(
         settings=stage.settings(config),
         inputs=stage.inputs(run, iteration, config),
     )
-    context = Context(run, iteration, config, target, execution, progress)
+    context = Context(run, iteration, config, target, execution, progress, lock)
     if record is None:
         refuse_changed_fixed_settings(run)
         given_differences(run, None, given)
@@ -242,6 +255,8 @@ def _do(
             summary = stage.work(context)
         finally:
             progress.stop()
+    if target.started is None:
+        return None
     return target.finish(
         started,
         logs=stage.logs,
@@ -261,7 +276,10 @@ def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -
         raise
     except Exception:
         if target.discard_if_empty() and changed != before:
-            run.restore_config(changed, before)
+            with suppress(
+                StorageError
+            ):  # the disk that failed the work may fail this too, and the first error says more
+                run.restore_config(changed, before)
         raise
 
 

@@ -17,6 +17,7 @@ from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import NotReadyError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
+from activedpo_cli.store.lock import HeldLock
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
@@ -39,7 +40,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Context:
-    """All that a stage needs to work."""
+    """All that a stage needs to work; `lock` is the stage's own, which one that shares its work lends to others."""
 
     run: Run
     iteration: int
@@ -47,6 +48,7 @@ class Context:
     folder: StageFolder
     execution: Execution
     progress: Progress
+    lock: HeldLock
 
     def command(self, stage: str) -> str:
         """The command that goes on with this work."""
@@ -84,6 +86,8 @@ class Stage:
         headline: The summary in a few words.
         logs: Files that do not identify the result, because they hold times.
         work_options: Options that ask for work, and so make no sense once the stage is finished.
+        check_free: Of a stage that shares its work with others who do not hold its lock: raises BusyError while they are
+            there, so that what was begun may not be set aside.
         reopening: How `--rebuild` opens it again; None where the stage has nothing to keep and is simply made again.
 
     """
@@ -97,6 +101,7 @@ class Stage:
     check: Callable[[Context], None] = lambda context: None
     logs: tuple[str, ...] = ()
     work_options: tuple[str, ...] = ()
+    check_free: Callable[[Run, int], None] | None = None
     reopening: Reopening | None = None
 
 

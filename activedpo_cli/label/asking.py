@@ -1,39 +1,28 @@
-"""Let people answer: at the terminal, or through a file that is written now and read back later."""
+"""Let people answer through a file that is written now and read back later."""
 
-import getpass
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.exchange import export_pairs, import_answers, label_from_answer
-from activedpo_cli.label.human import Desk, label_session
 from activedpo_cli.oracles.base import Comparison
 from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.label_log import LabelLog
 
 
-def ask_people(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
-    """Import answers, export questions, or hold a session at the terminal, as the options say."""
-    options = context.execution.options
-    if options.get("import"):
-        _import(context, Path(options["import"]), comparisons, log)
-    elif options.get("export"):
-        _export(context, Path(options["export"]), comparisons, log)
-    elif not options.get("accept_partial"):
-        _session(context, comparisons, log)
-
-
-def _import(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
+def import_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
+    """Take answers from a file, unless they contradict what stands; raises InvalidDataError then."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InvalidDataError(f"`{path}` can't be read: {error.strerror}") from error
     standing = log.labels()
     annotator = context.execution.options.get("annotator")
-    answers = [label_from_answer(answer) for answer in import_answers(data, path.name, comparisons)]
+    answers = [
+        label_from_answer(answer, context.config.label.oracle)
+        for answer in import_answers(data, path.name, comparisons)
+    ]
     answers = [replace(label, annotator=label.annotator or annotator) for label in answers]
     clashing = [
         label.pair_id
@@ -53,7 +42,8 @@ def _import(context: Context, path: Path, comparisons: list[Comparison], log: La
     context.progress.note(f"{len(new)} new answers from `{path}`")
 
 
-def _export(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
+def export_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
+    """Write the pairs that wait for an answer to a file; raises UsageError where there is one of that name."""
     if path.exists():
         raise UsageError(f"`{path}` exists, and somebody's answers may be in it", hint="choose another file name")
     standing = log.labels()
@@ -64,40 +54,3 @@ def _export(context: Context, path: Path, comparisons: list[Comparison], log: La
         f"{len(pending)} pairs written to `{path}`; fill in the column `preference` with a, b, tie, both_bad or skip, "
         f"then `{context.command('label')} --import {path}`"
     )
-
-
-def _session(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
-    options = context.execution.options
-    guidelines = options.get("guidelines")
-
-    def read_line() -> str | None:
-        line = sys.stdin.readline()
-        return line.rstrip("\n") if line else None
-
-    def write(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-    with context.progress.handed_over():
-        label_session(
-            comparisons,
-            log.labels(),
-            annotator=options.get("annotator") or _user(),
-            seed=context.config.seed,
-            desk=Desk(read_line=read_line, write=write, record=log.append, retract=log.retract, clock=time.monotonic),
-            guidelines=_text_of(Path(guidelines)) if guidelines else None,
-        )
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidDataError(f"the guidelines `{path}` can't be read: {error}") from error
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "annotator"

@@ -13,7 +13,7 @@ from typing import Any
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import Label, Outcome, prompt_as_text
 from activedpo_cli.label.exchange_files import parse_rows, render_rows, without_surrogates
-from activedpo_cli.label.sides import shown_sides
+from activedpo_cli.label.queue import shown_sides
 from activedpo_cli.oracles.base import Comparison
 
 OUTCOMES: dict[str, Outcome] = {"a": "chosen", "b": "chosen", "tie": "tie", "both_bad": "both_bad", "skip": "skip"}
@@ -72,7 +72,7 @@ def import_answers(data: bytes, name: str, comparisons: Sequence[Comparison]) ->
     return list(answers.values())
 
 
-def label_from_answer(answer: ImportedAnswer, oracle: str = "human") -> Label:
+def label_from_answer(answer: ImportedAnswer, oracle: str) -> Label:
     """The label that an imported answer amounts to."""
     return Label(
         pair_id=answer.pair_id,

@@ -4,18 +4,25 @@ Every answer is appended to `labels.jsonl` and on the disk before anything else 
 selected pair has one. An answer is bought once: an interrupted stage goes on at the first pair without one.
 """
 
+import getpass
+import math
+import time
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.config import flat
-from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
 from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, SelectedPair
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.label import rebuild
-from activedpo_cli.label.asking import ask_people
+from activedpo_cli.label.asking import export_file, import_file
+from activedpo_cli.label.queue import Queue
+from activedpo_cli.label.sittings import StageLeftError, refuse_while_people_answer, sitting
+from activedpo_cli.label.terminal import label_session
 from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
@@ -78,7 +85,9 @@ def work(context: Context) -> dict[str, Any]:
         context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
     comparisons = _comparisons(context)
     if asks_people(context.config.label.oracle):
-        ask_people(context, comparisons, log)
+        _ask_people(context, comparisons, log)
+        if context.folder.started is None:
+            return _left(context)
     else:
         _refuse_files(context)
         _ask_machine(context, comparisons, log)
@@ -125,6 +134,57 @@ def _refuse_files(context: Context) -> None:
         )
 
 
+def _ask_people(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
+    """Import answers, export questions, or hold a sitting at the terminal, as the options say."""
+    options = context.execution.options
+    if options.get("import"):
+        import_file(context, Path(options["import"]), comparisons, log)
+    elif options.get("export"):
+        export_file(context, Path(options["export"]), comparisons, log)
+    elif not options.get("accept_partial"):
+        guidelines = _text_of(Path(options["guidelines"])) if options.get("guidelines") else None
+        _sit(context, comparisons, options.get("annotator") or _user(), guidelines)
+
+
+def _sit(context: Context, comparisons: list[Comparison], annotator: str, guidelines: str | None) -> None:
+    """Let a person answer at the terminal; others have the stage's lock meanwhile, and may sit here too."""
+    try:
+        with context.progress.handed_over(), sitting(context) as answers:
+            queue = Queue(
+                comparisons,
+                answers,
+                oracle=context.config.label.oracle,
+                seed=context.config.seed,
+                clock=time.monotonic,
+                lease_seconds=math.inf,  # as long as the sitting, whose end frees its pairs
+            )
+            label_session(queue, annotator=annotator, guidelines=guidelines)
+    except StageLeftError as error:
+        context.progress.warn(f"{error.message} while you answered; all that was `saved` is kept")
+
+
+def _left(context: Context) -> dict[str, Any]:
+    """What there is to say of a stage that another command closed during a sitting; raises RefusedError if it is gone."""
+    closed = context.run.stage("label", context.iteration).manifest
+    if closed is None:
+        raise RefusedError(f"`{context.folder.path}` was taken away during the sitting")
+    return closed.summary
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"the guidelines `{path}` can't be read: {error}") from error
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "annotator"
+
+
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
     """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added."""
     config, standing = context.config, log.labels()
@@ -160,6 +220,8 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
             f"{pending} of {len(comparisons)} pairs still wait for an answer",
             hint=f"go on with `{command}`, or close the stage without them with `{command} --accept-partial`",
         )
+    if pending:
+        refuse_while_people_answer(context.run, context.iteration)
     outcomes = [_outcome(comparison, standing[comparison.pair_id]) for comparison in answered]
     context.folder.write_rows("outcomes.jsonl", outcomes)
     context.folder.write_rows(
@@ -219,5 +281,6 @@ STAGE = Stage(
     check,
     logs=("labels.jsonl", *TORN_NAMES),
     work_options=("import", "export"),
+    check_free=refuse_while_people_answer,
     reopening=rebuild,
 )

@@ -51,6 +51,8 @@ class StageFolder:
 
     def discard_if_empty(self) -> bool:
         """Take `begin` back if nothing has been made since, so that other settings can be tried; says whether it did."""
+        if not self.path.exists():
+            return False
         files.sweep_temporaries(self.path)
         if [path.name for path in self.path.iterdir()] != [manifest.STARTED_NAME]:
             return False

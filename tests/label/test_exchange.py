@@ -301,7 +301,7 @@ def test_another_suffix_is_a_usage_error():
 
 def test_an_answer_becomes_a_label():
     answer = ImportedAnswer("p000001/i001/r0-r1", "chosen", "p000001/i001/r1", "ann", 2.0, "sure", 7)
-    assert label_from_answer(answer) == Label(
+    assert label_from_answer(answer, "human") == Label(
         pair_id="p000001/i001/r0-r1",
         outcome="chosen",
         preferred_id="p000001/i001/r1",
