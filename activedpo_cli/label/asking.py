@@ -23,7 +23,8 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
         label_from_answer(answer, context.config.label.oracle)
         for answer in import_answers(data, path.name, comparisons)
     ]
-    answers = [replace(label, annotator=label.annotator or annotator) for label in answers]
+    texts = {comparison.pair_id: comparison.texts for comparison in comparisons}
+    answers = [replace(label, annotator=label.annotator or annotator, texts=texts[label.pair_id]) for label in answers]
     clashing = [
         label.pair_id
         for label in answers
@@ -37,8 +38,7 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
             hint="take an answer back in a session (`u`), or remove its row from the file",
         )
     new = [label for label in answers if label.pair_id not in standing]
-    for label in new:
-        log.append(label)
+    log.append(*new)
     context.progress.note(f"{len(new)} new answers from `{path}`")
 
 

@@ -262,6 +262,7 @@ class Queue:
             annotator=ticket.annotator,
             seconds=round(max(seconds, 0.0), 3),
             note=answer.note,
+            texts=comparison.texts,
         )
 
 

@@ -1,7 +1,8 @@
 """Stage 4: ask the oracle which response of each selected pair is better.
 
 Every answer is appended to `labels.jsonl` and on the disk before anything else happens; the stage closes when every
-selected pair has one. An answer is bought once: an interrupted stage goes on at the first pair without one.
+selected pair has one. An answer is bought once: an interrupted stage goes on at the first pair without one, and a stage that
+is made again takes over what was answered before.
 """
 
 import getpass
@@ -18,7 +19,7 @@ from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Prefer
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
-from activedpo_cli.label import rebuild
+from activedpo_cli.label import earlier_answers
 from activedpo_cli.label.asking import export_file, import_file
 from activedpo_cli.label.queue import Queue
 from activedpo_cli.label.sittings import StageLeftError, refuse_while_people_answer, sitting
@@ -84,6 +85,7 @@ def work(context: Context) -> dict[str, Any]:
     if torn:
         context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
     comparisons = _comparisons(context)
+    earlier_answers.take_over(context, comparisons, log)
     if asks_people(context.config.label.oracle):
         _ask_people(context, comparisons, log)
         if context.folder.started is None:
@@ -186,13 +188,21 @@ def _user() -> str:
 
 
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
-    """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added."""
+    """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added.
+
+    Pairs whose answer was taken over belong to no unit.
+    """
     config, standing = context.config, log.labels()
+    asked = [
+        comparison
+        for comparison in comparisons
+        if comparison.pair_id not in standing or not standing[comparison.pair_id].taken_from
+    ]
     oracle = _open(context)
     size = config.label.unit_size
     context.progress.start("answers", len(comparisons), "pairs", len(standing))
-    for start in range(0, len(comparisons), size):
-        unit = comparisons[start : start + size]
+    for start in range(0, len(asked), size):
+        unit = asked[start : start + size]
         if all(comparison.pair_id in standing for comparison in unit):
             continue
         for comparison, verdict in zip(unit, _verdicts(context, oracle, unit), strict=True):
@@ -215,7 +225,7 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
     answered = [comparison for comparison in comparisons if comparison.pair_id in standing]
     pending = len(comparisons) - len(answered)
     if pending and not (answered and context.execution.options.get("accept_partial")):
-        command = context.command("label")
+        command = context.command("label") + (" --ask-again" if context.execution.options.get("ask-again") else "")
         raise LabelsPendingError(
             f"{pending} of {len(comparisons)} pairs still wait for an answer",
             hint=f"go on with `{command}`, or close the stage without them with `{command} --accept-partial`",
@@ -280,7 +290,7 @@ STAGE = Stage(
     headline,
     check,
     logs=("labels.jsonl", *TORN_NAMES),
-    work_options=("import", "export"),
+    work_options=("import", "export", "ask-again"),
     check_free=refuse_while_people_answer,
-    reopening=rebuild,
+    reopening=earlier_answers,
 )

@@ -12,6 +12,8 @@ of `label.oracle`, the first line of its docstring the help, and it has, at modu
   without importing anything heavy, because the up-to-date check calls it.
 """
 
+import hashlib
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -36,6 +38,12 @@ class Comparison:
     prompt: PromptText
     response_a: Response
     response_b: Response
+
+    @property
+    def texts(self) -> list[str]:
+        """The sha256 of the prompt's and of both responses' JSON, by which the question is known whatever ids it has."""
+        texts = (self.prompt, self.response_a.text, self.response_b.text)
+        return [hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest() for text in texts]
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,7 @@ def label_from_verdict(comparison: Comparison, verdict: Verdict, oracle: str) ->
         oracle=oracle,
         score_a=verdict.score_a,
         score_b=verdict.score_b,
+        texts=comparison.texts,
     )
 
 
