@@ -143,7 +143,7 @@ class OutcomeRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """A labelled pair in TRL's columns; its tokens stand in the responses it names."""
+    """A labelled pair in TRL's columns, for whoever trains elsewhere; no stage reads it, since it has no tokens."""
 
     pair_id: str
     prompt_id: str
