@@ -20,7 +20,7 @@ from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.label import earlier_answers
-from activedpo_cli.label.asking import export_file, import_file
+from activedpo_cli.label.exchange import export_file, import_file
 from activedpo_cli.label.queue import Queue
 from activedpo_cli.label.sittings import StageLeftError, refuse_while_people_answer, sitting
 from activedpo_cli.label.terminal import label_session
