@@ -144,9 +144,9 @@ def note_answers(path: str) -> None:
     plain = LabelLog.append
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
-    def append(self: LabelLog, label: Any) -> None:
-        plain(self, label)
-        os.write(descriptor, label.pair_id.encode() + b"\n")
+    def append(self: LabelLog, *labels: Any) -> None:
+        plain(self, *labels)
+        os.write(descriptor, b"".join(label.pair_id.encode() + b"\n" for label in labels))
 
     LabelLog.append = append  # type: ignore[method-assign]
 

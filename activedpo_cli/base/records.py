@@ -105,7 +105,12 @@ class SelectedPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """One answer about one pair. `preferred_id` is set if and only if the outcome is `chosen`."""
+    """One answer about one pair. `preferred_id` is set if and only if the outcome is `chosen`.
+
+    `texts` are the sha256 of the prompt, of response a and of response b: the question, whatever ids it has. An answer that
+    was not asked for again says in `taken_from` for which stage it was given (`iter-001/label`) and in `first_given` when.
+    Logs of older versions lack these three.
+    """
 
     pair_id: str
     outcome: Outcome
@@ -116,6 +121,9 @@ class Label:
     annotator: str | None = None
     seconds: float | None = None
     note: str | None = None
+    texts: list[str] | None = None
+    taken_from: str | None = None
+    first_given: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +143,7 @@ class OutcomeRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """A labelled pair in TRL's columns; its tokens stand in the responses it names."""
+    """A labelled pair in TRL's columns, for whoever trains elsewhere; no stage reads it, since it has no tokens."""
 
     pair_id: str
     prompt_id: str

@@ -150,11 +150,15 @@ def label(
         bool,
         typer.Option("--rebuild", help="Write a closed stage's other files again from the answers in labels.jsonl."),
     ] = False,
+    ask_again: Annotated[
+        bool, typer.Option("--ask-again", help="Ask also about pairs that were answered before; else they are not.")
+    ] = False,
     options: StageOptions,
 ) -> None:
     """Ask the oracle which response of each selected pair is better.
 
-    Every answer is on the disk before it is acknowledged. Exits 5 while pairs still wait for an answer.
+    Every answer is on the disk before it is acknowledged. Exits 5 while pairs still wait for an answer. When the stage is
+    made again, what people, or the same oracle, answered before about the same texts is taken over.
 
     Reads   iter-N/select/, iter-N/generate/      Writes   iter-N/label/labels.jsonl, outcomes.jsonl, preferences.jsonl
 
@@ -167,7 +171,10 @@ def label(
         "import": import_,
         "accept_partial": accept_partial,
         "rebuild": rebuild,
+        "ask-again": ask_again,
     }
+    if rebuild and ask_again:
+        raise UsageError("--rebuild keeps the answers that there are, and --ask-again asks anew", hint="leave one out")
     _stage("label", given, options, doing=doing)
 
 

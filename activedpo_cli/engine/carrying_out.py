@@ -3,7 +3,6 @@
 import socket
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,17 +33,11 @@ class Task:
     logs: tuple[str, ...] = ()
 
 
-def carry_out(
-    task: Task,
-    open_work: Callable[[], Work],
-    execution: Execution,
-    progress: Progress,
-    unlocked: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Manifest:
+def carry_out(task: Task, open_work: Callable[[], Work], execution: Execution, progress: Progress) -> Manifest | None:
     """Begin or go on, do what is missing, and finish; the caller holds the lock of the folder.
 
-    `unlocked` gives that lock back while units are done, where others may work beside this process. Raises BusyError where
-    they still do when this one has nothing left to do: whoever comes last finishes.
+    Returns None where another process finished it while the work had lent that lock. Raises BusyError where others still
+    work on units that they have claimed: whoever comes last finishes.
     """
     folder = task.folder
     is_resumed = folder.started is not None
@@ -52,16 +45,13 @@ def carry_out(
     began, clock = datetime.now(UTC), time.monotonic()
     try:
         work = open_work()
-        with unlocked():
-            is_all_there = work.do_what_is_missing(task.claims, progress)
-        made = folder.manifest  # by a process that worked beside this one, and came last
-        if made is not None:
-            return made
-        if not is_all_there:
+        if not work.do_what_is_missing(task.claims, progress):
             raise BusyError(f"other processes work on what is missing in `{folder.path}`; the last of them finishes it")
         summary = work.finish()
     finally:
         progress.stop()
+    if folder.started is None:
+        return None
     facts = {
         "device": execution.device,
         "host": socket.gethostname(),

@@ -106,6 +106,7 @@ def ensure(part: Part, execution: Execution, progress: Progress, *, force: bool 
         task = Task(target, part.wanted, part.lock.with_suffix(""), part.logs)
         try:
             made = carry_out(task, lambda: part.open(target), execution, progress)
+            assert made is not None  # nobody else finishes a part, whose lock is never lent
         except BaseException:
             with suppress(StorageError):  # what ended the work is what has to be said
                 target.discard_if_empty()

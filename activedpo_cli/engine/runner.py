@@ -4,7 +4,7 @@ This is the state table of `docs/architecture.md`.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from activedpo_cli.base.config import with_changes
@@ -29,10 +29,13 @@ from activedpo_cli.engine.differences import (
 )
 from activedpo_cli.engine.intact import check_inputs
 from activedpo_cli.engine.step import Context, Execution, Stage, StageResult
-from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.lock import HeldLock, exclusive
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder, set_aside, swap_in
+
+SECONDS_FOR_MOMENTS = 1.0
+"""How long a lock may be held before the stage counts as busy: those who share its work hold it for moments."""
 
 
 def run_stage(
@@ -59,7 +62,8 @@ def run_stage(
         raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
     if not force and not rebuild and folder.manifest:
         return _up_to_date(run, stage, iteration, given, execution, progress)
-    with _StageLock(run, stage.name, iteration) as lock:
+    lock_path = run.lock_path(f"{folder.path.parent.name}-{stage.name}")
+    with exclusive(lock_path, str(folder.path), SECONDS_FOR_MOMENTS if stage.check_free else 0) as lock:
         if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
             stage.reopening.adopt_answers(run, stage, iteration, given, progress)
         _set_unknown_aside(run, folder, force, progress)
@@ -72,35 +76,11 @@ def run_stage(
             manifest = _do(run, stage, iteration, given, target, execution, progress, lock)
         except KeyboardInterrupt as error:
             raise _saying_what_is_kept(error, target) from error
+        if manifest is None:
+            return _up_to_date(run, stage, iteration, given, execution, progress)
         if target.path != folder.path:
             swap_in(target, folder, run.stale)
     return StageResult(stage, iteration, folder.path, manifest, was_done=False)
-
-
-class _StageLock:
-    """The lock of a stage: nobody else may begin, finish or discard what is in its folder while it is held."""
-
-    def __init__(self, run: Run, stage: str, iteration: int) -> None:
-        folder = run.stage(stage, iteration)
-        self.path = run.lock_path(f"{folder.path.parent.name}-{stage}")
-        self._what = str(folder.path)
-        self._held = ExitStack()
-
-    def __enter__(self) -> "_StageLock":
-        self._held.enter_context(exclusive(self.path, self._what))
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._held.close()
-
-    @contextmanager
-    def given_back(self) -> Iterator[None]:
-        """Let others work beside this process meanwhile; raises BusyError where one of them is closing the stage."""
-        self._held.close()
-        try:
-            yield
-        finally:
-            self.__enter__()
 
 
 def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> KeyboardInterrupt:
@@ -188,6 +168,8 @@ def _target(
         _refuse_differences(run, stage, iteration, given, record, progress)
     if not folder.manifest:
         if record and force:
+            if stage.check_free:
+                stage.check_free(run, iteration)
             so_far = folder.so_far()
             kept = set_aside(folder, run.stale)
             if kept is not None and not so_far.startswith("0 "):
@@ -200,6 +182,8 @@ def _target(
 def _keep_only_same_work(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], redone: StageFolder) -> None:
     record = redone.started
     if redone.path.exists() and (record is None or _differences(run, stage, iteration, given, record)):
+        if stage.check_free:
+            stage.check_free(run, iteration)
         set_aside(redone, run.stale)
 
 
@@ -243,8 +227,9 @@ def _do(
     target: StageFolder,
     execution: Execution,
     progress: Progress,
-    lock: _StageLock,
-) -> Manifest:
+    lock: HeldLock,
+) -> Manifest | None:
+    """Work in `target`; None where another process finished the stage while this one had lent its lock."""
     record = target.started
     seen = stage.seen(run, record, given)
     started = record or Started(
@@ -256,7 +241,7 @@ def _do(
     )
     threads = stage_threads(started.execution, run.policy_bytes(started.inputs), progress.warn)
     started = started.model_copy(update={"execution": execution_facts(threads)})
-    context = Context(run, iteration, seen, target, execution, progress)
+    context = Context(run, iteration, seen, target, execution, progress, lock)
     if record is None:
         refuse_changed_fixed_settings(run)
         given_differences(run, None, given)
@@ -264,10 +249,10 @@ def _do(
     if record is None:
         stage.check(context)
     kept = {key: value for key, value in given.items() if key not in started.settings} if record else given
-    task = Task(target, started, lock.path.with_suffix(""), stage.logs)
-    unlocked = lock.given_back if stage.shares_work(context) else nullcontext
+    claims = run.lock_path(f"{target.path.parent.name}-{stage.name}").with_suffix("")
+    task = Task(target, started, claims, stage.logs)
     with _given_settings_kept(run, target, all_settings(with_changes(run.config, given), kept)), working_with(threads):
-        return carry_out(task, lambda: stage.open(context), execution, progress, unlocked)
+        return carry_out(task, lambda: stage.open(context), execution, progress)
 
 
 @contextmanager

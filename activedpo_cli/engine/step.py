@@ -19,6 +19,7 @@ from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.engine.declared import every_setting_of, of_record, of_work_to_come
 from activedpo_cli.engine.units import Work
+from activedpo_cli.store.lock import HeldLock
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
@@ -41,7 +42,11 @@ class Execution:
 
 @dataclass(frozen=True)
 class Context:
-    """All that a step needs to work; `config` holds the settings that it declared and nothing else."""
+    """All that a step needs to work.
+
+    `config` holds the settings that it declared and nothing else; `lock` is the step's own, which one that shares its work
+    lends to others.
+    """
 
     run: Run
     iteration: int
@@ -49,6 +54,7 @@ class Context:
     folder: StageFolder
     execution: Execution
     progress: Progress
+    lock: HeldLock
 
     def command(self, stage: str) -> str:
         """The command that goes on with this work."""
@@ -90,7 +96,8 @@ class Stage:
         files: Settings that name a file, and the name of its content among the inputs: the same content under another
             path is the same.
         work_options: Options that ask for work, and so make no sense once the stage is finished.
-        shares_work: Whether the lock of the stage is given back while its work is done, so that others can work beside it.
+        check_free: Of a stage that shares its work with others who do not hold its lock: raises BusyError while they are
+            there, so that what was begun may not be set aside.
         reopening: How `--rebuild` opens it again; None where the stage has nothing to keep and is simply made again.
 
     """
@@ -107,7 +114,7 @@ class Stage:
     logs: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     work_options: tuple[str, ...] = ()
-    shares_work: Callable[[Context], bool] = lambda context: False
+    check_free: Callable[[Run, int], None] | None = None
     reopening: Reopening | None = None
 
     def seen(self, run: Run, record: Started | None, given: Mapping[str, Any]) -> Config:

@@ -2,36 +2,78 @@
 
 One row per pair: `pair_id, prompt, response_a, response_b, preference, annotator, seconds, notes`, and the ids of the
 two responses, `response_a_id` and `response_b_id`. Sides are shuffled; answers are joined by ids, never by texts.
+
+The file is JSONL or CSV, told apart by its suffix. CSV cells that a spreadsheet would run as a formula get an apostrophe in
+front, and the column `guarded` names the columns that got one, so that reading takes off that apostrophe and no other.
 """
 
+import csv
 import difflib
+import io
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label, Outcome, prompt_as_text
-from activedpo_cli.label.exchange_files import parse_rows, render_rows, without_surrogates
-from activedpo_cli.label.sides import shown_sides
+from activedpo_cli.base.tables import with_each_name_once
+from activedpo_cli.engine.step import Context
+from activedpo_cli.label.queue import shown_sides
 from activedpo_cli.oracles.base import Comparison
+from activedpo_cli.store.files import write_bytes
+from activedpo_cli.store.label_log import LabelLog
 
 OUTCOMES: dict[str, Outcome] = {"a": "chosen", "b": "chosen", "tie": "tie", "both_bad": "both_bad", "skip": "skip"}
 REQUIRED = ("pair_id", "preference", "response_a_id", "response_b_id")
 PROBLEMS_SHOWN = 10
+FORMULA = re.compile(r"[\t\n\r\0]|[\s\0-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
+"""How a cell begins that a spreadsheet may run: some skip what is not seen, some read full-width signs as plain ones."""
+GUARDED = "guarded"
+DELIMITERS = ",;\t"
+LONGEST_CELL = 2**31 - 1
+
+Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class ImportedAnswer:
-    """One answered row; `preferred_id` is set if and only if the outcome is `chosen`, `line` counts from 1."""
+def import_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
+    """Take answers from a file; raises InvalidDataError where it can't be read or contradicts what stands."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidDataError(f"`{path}` can't be read: {error.strerror}") from error
+    options, oracle = context.execution.options, context.config.label.oracle
+    answers = import_answers(data, path.name, comparisons, oracle=oracle, annotator=options.get("annotator"))
+    standing = log.labels()
+    clashing = [
+        label.pair_id
+        for label in answers
+        if label.pair_id in standing and _says(standing[label.pair_id]) != _says(label)
+    ]
+    if clashing:
+        raise InvalidDataError(
+            f"`{path}` answers {len(clashing)} pairs otherwise than before, first `{clashing[0]}`",
+            hint="take an answer back in a session (`u`), or remove its row from the file",
+        )
+    new = [label for label in answers if label.pair_id not in standing]
+    log.append(*new)
+    context.progress.note(f"{len(new)} new answers from `{path}`")
 
-    pair_id: str
-    outcome: Outcome
-    preferred_id: str | None
-    annotator: str | None
-    seconds: float | None
-    note: str | None
-    line: int
+
+def export_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
+    """Write the pairs that wait for an answer to a file; raises UsageError where there is one of that name."""
+    if path.exists():
+        raise UsageError(f"`{path}` exists, and somebody's answers may be in it", hint="choose another file name")
+    standing = log.labels()
+    pending = [comparison for comparison in comparisons if comparison.pair_id not in standing]
+    annotator = context.execution.options.get("annotator") or ""
+    write_bytes(path, export_pairs(pending, path.name, annotator=annotator, seed=context.config.seed))
+    context.progress.note(
+        f"{len(pending)} pairs written to `{path}`; fill in the column `preference` with a, b, tie, both_bad or skip, "
+        f"then `{context.command('label')} --import {path}`"
+    )
 
 
 def export_pairs(comparisons: Sequence[Comparison], name: str, *, annotator: str = "", seed: int) -> bytes:
@@ -39,10 +81,13 @@ def export_pairs(comparisons: Sequence[Comparison], name: str, *, annotator: str
     return render_rows([_row(comparison, annotator, seed) for comparison in comparisons], name)
 
 
-def import_answers(data: bytes, name: str, comparisons: Sequence[Comparison]) -> list[ImportedAnswer]:
-    """The answers in a file made by `export_pairs` and filled in since; rows without a preference are left out.
+def import_answers(
+    data: bytes, name: str, comparisons: Sequence[Comparison], *, oracle: str = "human", annotator: str | None = None
+) -> list[Label]:
+    """The labels in a file made by `export_pairs` and filled in since; rows without a preference are left out.
 
-    `preference` is a, b, tie, both_bad or skip, in any case. Rows that repeat an answer count once.
+    `preference` is a, b, tie, both_bad or skip, in any case. Rows that repeat an answer count once. `annotator` is who
+    answered where a row does not say.
 
     Raises:
         InvalidDataError: With the line of each problem: a column is missing, a preference or a pair is unknown, a
@@ -51,38 +96,29 @@ def import_answers(data: bytes, name: str, comparisons: Sequence[Comparison]) ->
 
     """
     known = {comparison.pair_id: comparison for comparison in comparisons}
-    answers: dict[str, ImportedAnswer] = {}
+    answers: dict[str, tuple[int, Label]] = {}
     problems: list[str] = []
     for line, row in parse_rows(data, name):
         _require_columns(line, row, name)
         try:
-            answer = _answer(line, row, known)
+            label = _answer(row, known, oracle, annotator)
         except ValueError as problem:
             problems.append(f"line {line}: {problem}")
             continue
-        if answer is None:
+        if label is None:
             continue
-        first = answers.setdefault(answer.pair_id, answer)
-        if (first.outcome, first.preferred_id) != (answer.outcome, answer.preferred_id):
-            problems.append(f"line {line}: pair `{answer.pair_id}` has another answer in line {first.line}")
+        first_line, first = answers.setdefault(label.pair_id, (line, label))
+        if _says(first) != _says(label):
+            problems.append(f"line {line}: pair `{label.pair_id}` has another answer in line {first_line}")
     if problems:
         more = [f"… and {len(problems) - PROBLEMS_SHOWN} more"] if len(problems) > PROBLEMS_SHOWN else []
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise InvalidDataError(f"`{name}` has {count}", details=[*problems[:PROBLEMS_SHOWN], *more])
-    return list(answers.values())
+    return [label for _, label in answers.values()]
 
 
-def label_from_answer(answer: ImportedAnswer, oracle: str = "human") -> Label:
-    """The label that an imported answer amounts to."""
-    return Label(
-        pair_id=answer.pair_id,
-        outcome=answer.outcome,
-        preferred_id=answer.preferred_id,
-        oracle=oracle,
-        annotator=answer.annotator,
-        seconds=answer.seconds,
-        note=answer.note,
-    )
+def _says(label: Label) -> tuple[Outcome, str | None]:
+    return label.outcome, label.preferred_id
 
 
 def _row(comparison: Comparison, annotator: str, seed: int) -> dict[str, Any]:
@@ -110,8 +146,10 @@ def _require_columns(line: int, row: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _answer(line: int, row: Mapping[str, Any], known: Mapping[str, Comparison]) -> ImportedAnswer | None:
-    """The answer in a row, None without one; raises ValueError with what is wrong."""
+def _answer(
+    row: Mapping[str, Any], known: Mapping[str, Comparison], oracle: str, annotator: str | None
+) -> Label | None:
+    """The label in a row, None without one; raises ValueError with what is wrong."""
     comparison = known.get(_text(row, "pair_id") or "")
     if comparison is None:
         raise ValueError(f"pair `{row['pair_id']}` is not one of those to be labelled")
@@ -119,14 +157,15 @@ def _answer(line: int, row: Mapping[str, Any], known: Mapping[str, Comparison]) 
     preference = _preference(row)
     if preference is None:
         return None
-    return ImportedAnswer(
+    return Label(
         pair_id=comparison.pair_id,
         outcome=OUTCOMES[preference],
         preferred_id=_text(row, f"response_{preference}_id") if preference in ("a", "b") else None,
-        annotator=_text(row, "annotator"),
+        oracle=oracle,
+        annotator=_text(row, "annotator") or annotator,
         seconds=_seconds(row),
         note=_text(row, "notes"),
-        line=line,
+        texts=comparison.texts,
     )
 
 
@@ -182,3 +221,118 @@ def _text(row: Mapping[str, Any], column: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ValueError(f"`{column}` is no text")
     return value or None
+
+
+def render_rows(rows: Sequence[Row], name: str) -> bytes:
+    """The rows as the file `name` should hold them; every row has the same columns."""
+    return {"jsonl": render_jsonl, "csv": render_csv}[_format(name)](rows)
+
+
+def parse_rows(data: bytes, name: str) -> list[tuple[int, dict[str, Any]]]:
+    """The rows of a file with the line, counted from 1, on which each begins.
+
+    Raises:
+        InvalidDataError: The file is not UTF-8, or a line is malformed; the message names the line.
+        UsageError: The suffix of `name` is neither `.jsonl` nor `.csv`.
+
+    """
+    return {"jsonl": _parse_jsonl, "csv": _parse_csv}[_format(name)](_decoded(data, name), name)
+
+
+def render_jsonl(rows: Sequence[Row]) -> bytes:
+    """One JSON object per line, ASCII only, so that any text survives any tool."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def render_csv(rows: Sequence[Row]) -> bytes:
+    """Guarded CSV in UTF-8 with the byte-order mark by which spreadsheets know it; lone surrogates become U+FFFD."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
+    if rows:
+        writer.writerow([*rows[0], GUARDED])
+    for row in rows:
+        cells = {column: "" if value is None else str(value) for column, value in row.items()}
+        guarded = [column for column, cell in cells.items() if FORMULA.match(cell)]
+        for column in guarded:
+            cells[column] = "'" + cells[column]
+        writer.writerow([*cells.values(), " ".join(guarded)])
+    return without_surrogates(stream.getvalue()).encode("utf-8-sig")
+
+
+def without_surrogates(text: str) -> str:
+    """`text` as UTF-8 can carry it: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _format(name: str) -> str:
+    suffix = name.rpartition(".")[2].lower()
+    if suffix not in ("jsonl", "csv"):
+        raise UsageError(f"`{name}` ends neither in .jsonl nor in .csv", hint="the suffix decides the format")
+    return suffix
+
+
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidDataError(
+            f"`{name}` line {line} is not UTF-8", hint="save the file again as UTF-8 (in a spreadsheet: `CSV UTF-8`)"
+        ) from error
+
+
+def _parse_jsonl(text: str, name: str) -> list[tuple[int, dict[str, Any]]]:
+    rows = []
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content, object_pairs_hook=with_each_name_once)
+        except (ValueError, RecursionError) as error:
+            raise InvalidDataError(f"`{name}` line {line} is not valid JSON", details=[str(error)]) from error
+        if not isinstance(row, dict):
+            raise InvalidDataError(f"`{name}` line {line} is not a JSON object")
+        rows.append((line, row))
+    return rows
+
+
+def _parse_csv(text: str, name: str) -> list[tuple[int, dict[str, Any]]]:
+    previous_limit = csv.field_size_limit(LONGEST_CELL)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        lines += _csv_lines(text)
+    except csv.Error as error:
+        after = f" after line {lines[-1][0]}" if lines else ""
+        raise InvalidDataError(f"`{name}` is not valid CSV{after}", details=[str(error)]) from error
+    finally:
+        csv.field_size_limit(previous_limit)
+    if not lines:
+        return []
+    columns = [column.strip() for column in lines[0][1]]
+    repeated = [column for place, column in enumerate(columns) if column in columns[:place]]
+    if repeated:
+        raise InvalidDataError(f"`{name}` line 1 names the column `{repeated[0]}` twice")
+    rows = []
+    for line, cells in lines[1:]:
+        if len(cells) != len(columns):
+            raise InvalidDataError(
+                f"`{name}` line {line} has {len(cells)} cells, and the header names {len(columns)} columns"
+            )
+        rows.append((line, _unguarded(dict(zip(columns, cells, strict=True)))))
+    return rows
+
+
+def _csv_lines(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Cells with the line on which they begin; spreadsheets of some countries separate by semicolons."""
+    header = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=header.count), strict=True)
+    line = 1
+    for cells in reader:
+        if any(cells):
+            yield line, cells
+        line = reader.line_num + 1
+
+
+def _unguarded(row: dict[str, str]) -> dict[str, str]:
+    guarded = row.pop(GUARDED, "").split(" ")
+    return {column: cell[1:] if column in guarded and cell.startswith("'") else cell for column, cell in row.items()}

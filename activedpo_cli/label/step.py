@@ -1,27 +1,35 @@
 """Stage 4: ask the oracle which response of each selected pair is better.
 
 Every answer is appended to `labels.jsonl` and on the disk before anything else happens; the stage closes when every
-selected pair has one. An answer is bought once: an interrupted stage goes on at the first pair without one.
+selected pair has one. An answer is bought once: an interrupted stage goes on at the first pair without one, and a stage that
+is made again takes over what was answered before.
 """
 
+import getpass
+import math
+import time
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base import discovery
 from activedpo_cli.base.config import flat
-from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, UsageError
+from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
 from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, SelectedPair
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
-from activedpo_cli.label import rebuild
-from activedpo_cli.label.asking import ask_people
+from activedpo_cli.label import earlier_answers
+from activedpo_cli.label.exchange import export_file, import_file
+from activedpo_cli.label.queue import Queue
+from activedpo_cli.label.sittings import StageLeftError, refuse_while_people_answer, sitting
+from activedpo_cli.label.terminal import label_session
 from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
     Verdict,
+    asks_people,
     label_from_verdict,
     open_oracle,
     oracle_identity,
@@ -51,12 +59,12 @@ def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse to begin when a selected pair has no recorded answer, and to turn people's answers around."""
-    name, _ = parse_spec(context.config.label.oracle)
-    if context.config.label.noise and discovery.load("oracles", name).ASKS_PEOPLE:
+    oracle_setting = context.config.label.oracle
+    if context.config.label.noise and asks_people(oracle_setting):
         raise UsageError(
             "label.noise turns answers around at random, which is not for answers of people", hint="--label-noise 0"
         )
-    if name != "recorded":
+    if parse_spec(oracle_setting)[0] != "recorded":
         return
     oracle: Any = _open(context)
     uncovered = [comparison.pair_id for comparison in _comparisons(context) if not oracle.covers(comparison)]
@@ -78,9 +86,11 @@ def work(context: Context) -> dict[str, Any]:
     if torn:
         context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
     comparisons = _comparisons(context)
-    name, _ = parse_spec(context.config.label.oracle)
-    if discovery.load("oracles", name).ASKS_PEOPLE:
-        ask_people(context, comparisons, log)
+    earlier_answers.take_over(context, comparisons, log)
+    if asks_people(context.config.label.oracle):
+        _ask_people(context, comparisons, log)
+        if context.folder.started is None:
+            return _left(context)
     else:
         _refuse_files(context)
         _ask_machine(context, comparisons, log)
@@ -127,14 +137,73 @@ def _refuse_files(context: Context) -> None:
         )
 
 
+def _ask_people(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
+    """Import answers, export questions, or hold a sitting at the terminal, as the options say."""
+    options = context.execution.options
+    if options.get("import"):
+        import_file(context, Path(options["import"]), comparisons, log)
+    elif options.get("export"):
+        export_file(context, Path(options["export"]), comparisons, log)
+    elif not options.get("accept_partial"):
+        guidelines = _text_of(Path(options["guidelines"])) if options.get("guidelines") else None
+        _sit(context, comparisons, options.get("annotator") or _user(), guidelines)
+
+
+def _sit(context: Context, comparisons: list[Comparison], annotator: str, guidelines: str | None) -> None:
+    """Let a person answer at the terminal; others have the stage's lock meanwhile, and may sit here too."""
+    try:
+        with context.progress.handed_over(), sitting(context) as answers:
+            queue = Queue(
+                comparisons,
+                answers,
+                oracle=context.config.label.oracle,
+                seed=context.config.seed,
+                clock=time.monotonic,
+                lease_seconds=math.inf,  # as long as the sitting, whose end frees its pairs
+            )
+            label_session(queue, annotator=annotator, guidelines=guidelines)
+    except StageLeftError as error:
+        context.progress.warn(f"{error.message} while you answered; all that was `saved` is kept")
+
+
+def _left(context: Context) -> dict[str, Any]:
+    """What there is to say of a stage that another command closed during a sitting; raises RefusedError if it is gone."""
+    closed = context.run.stage("label", context.iteration).manifest
+    if closed is None:
+        raise RefusedError(f"`{context.folder.path}` was taken away during the sitting")
+    return closed.summary
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"the guidelines `{path}` can't be read: {error}") from error
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "annotator"
+
+
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
-    """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added."""
+    """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added.
+
+    Pairs whose answer was taken over belong to no unit.
+    """
     config, standing = context.config, log.labels()
+    asked = [
+        comparison
+        for comparison in comparisons
+        if comparison.pair_id not in standing or not standing[comparison.pair_id].taken_from
+    ]
     oracle = _open(context)
     size = config.label.unit_size
     context.progress.start("answers", len(comparisons), "pairs", len(standing))
-    for start in range(0, len(comparisons), size):
-        unit = comparisons[start : start + size]
+    for start in range(0, len(asked), size):
+        unit = asked[start : start + size]
         if all(comparison.pair_id in standing for comparison in unit):
             continue
         for comparison, verdict in zip(unit, _verdicts(context, oracle, unit), strict=True):
@@ -157,11 +226,13 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
     answered = [comparison for comparison in comparisons if comparison.pair_id in standing]
     pending = len(comparisons) - len(answered)
     if pending and not (answered and context.execution.options.get("accept_partial")):
-        command = context.command("label")
+        command = context.command("label") + (" --ask-again" if context.execution.options.get("ask-again") else "")
         raise LabelsPendingError(
             f"{pending} of {len(comparisons)} pairs still wait for an answer",
             hint=f"go on with `{command}`, or close the stage without them with `{command} --accept-partial`",
         )
+    if pending:
+        refuse_while_people_answer(context.run, context.iteration)
     outcomes = [_outcome(comparison, standing[comparison.pair_id]) for comparison in answered]
     context.folder.write_rows("outcomes.jsonl", outcomes)
     context.folder.write_rows(
@@ -221,6 +292,7 @@ STAGE = Stage(
     check,
     sections=("label",),
     logs=("labels.jsonl", *TORN_NAMES),
-    work_options=("import", "export"),
-    reopening=rebuild,
+    work_options=("import", "export", "ask-again"),
+    check_free=refuse_while_people_answer,
+    reopening=earlier_answers,
 )

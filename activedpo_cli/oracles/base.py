@@ -3,7 +3,8 @@
 An oracle is one module in this folder, or an entry point of the group `activedpo.oracles`. Its file name is the value
 of `label.oracle`, the first line of its docstring the help, and it has, at module level,
 
-- `ASKS_PEOPLE: bool`: its answers come from people, one at a time, in `label/`;
+- `ASKS_PEOPLE: bool`: its answers come from people, whom *label* asks pair by pair; such a module needs nothing more than
+  this and `SCORES_TEXT = False`;
 - `SCORES_TEXT: bool`: it can score new text, so that *evaluate* may use it; `build` then returns a `Scorer` too;
 - `build(argument, settings, device, *, preferences=()) -> Oracle`: `argument` is what follows the first colon of the
   setting; `preferences` are those that came with recorded responses, which most oracles ignore;
@@ -11,6 +12,8 @@ of `label.oracle`, the first line of its docstring the help, and it has, at modu
   without importing anything heavy, because the up-to-date check calls it.
 """
 
+import hashlib
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -18,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label, PromptText, RecordedPreference, Response
 from activedpo_cli.base.settings import LabelSettings
 
@@ -35,6 +38,12 @@ class Comparison:
     prompt: PromptText
     response_a: Response
     response_b: Response
+
+    @property
+    def texts(self) -> list[str]:
+        """The sha256 of the prompt's and of both responses' JSON, by which the question is known whatever ids it has."""
+        texts = (self.prompt, self.response_a.text, self.response_b.text)
+        return [hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest() for text in texts]
 
 
 @dataclass(frozen=True)
@@ -94,16 +103,36 @@ def parse_spec(spec: str) -> tuple[str, str | None]:
     return discovery.resolve("oracles", name), argument or None
 
 
+def asks_people(spec: str) -> bool:
+    """Whether people answer under this value of `label.oracle`, so that it can't be called."""
+    return discovery.load("oracles", parse_spec(spec)[0]).ASKS_PEOPLE
+
+
 def open_oracle(
     spec: str, settings: LabelSettings, device: str, *, preferences: Sequence[RecordedPreference] = ()
 ) -> Oracle:
-    """The oracle that `label.oracle` or `evaluate.scorer` names, ready to answer."""
+    """The oracle that `label.oracle` or `evaluate.scorer` names, ready to answer.
+
+    Raises:
+        UsageError: People answer there, whom nothing but *label* can ask.
+
+    """
+    if asks_people(spec):
+        raise UsageError(
+            f"people answer for the oracle `{spec}`, pair by pair, so it can neither be called nor score a text",
+            hint="name an oracle that can, such as `reward-model:MODEL` (`activedpo ls oracles`)",
+        )
     name, argument = parse_spec(spec)
     return discovery.load("oracles", name).build(argument, settings, device, preferences=preferences)
 
 
 def oracle_identity(spec: str, settings: LabelSettings) -> dict[str, str]:
-    """Digests of whatever the oracle's answers depend on beside the settings; quick, and without heavy imports."""
+    """Digests of whatever the oracle's answers depend on beside the settings; quick, and without heavy imports.
+
+    There are none where people answer: what they say is recorded answer by answer.
+    """
+    if asks_people(spec):
+        return {}
     name, argument = parse_spec(spec)
     return discovery.load("oracles", name).identity(argument, settings)
 
@@ -197,6 +226,7 @@ def label_from_verdict(comparison: Comparison, verdict: Verdict, oracle: str) ->
         oracle=oracle,
         score_a=verdict.score_a,
         score_b=verdict.score_b,
+        texts=comparison.texts,
     )
 
 

@@ -5,9 +5,10 @@ before `append` returns. Taking an answer back adds a line.
 """
 
 import json
+import os
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,67 +23,99 @@ TORN_NAMES = ("labels.torn", *(f"labels.torn-{number}" for number in range(2, 10
 """Where the bytes of interrupted lines are kept."""
 
 
+@dataclass(frozen=True)
+class LabelEvent:
+    """An answer that was given, or taken back (`label` None), and when (UTC, ISO 8601)."""
+
+    time: str
+    pair_id: str
+    label: Label | None
+
+
 class LabelLog:
     """The labels of one stage, in the order in which they were given."""
 
     def __init__(self, path: Path, now: Callable[[], str] | None = None) -> None:
         self.path = path
         self._now = now or (lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-        self._length: int | None = None
+        self._events: list[LabelEvent] = []
+        self._bytes_read = 0
 
     def labels(self) -> dict[str, Label]:
         """The label that stands for each pair, by pair id: the last one given and not taken back."""
         standing: dict[str, Label] = {}
-        for event in self._events():
-            if event["event"] == "label":
-                standing[event["label"]["pair_id"]] = Label(**event["label"])
+        for event in self.history():
+            if event.label:
+                standing[event.pair_id] = event.label
             else:
-                standing.pop(event["pair_id"], None)
+                standing.pop(event.pair_id, None)
         return standing
 
-    def append(self, label: Label) -> None:
-        """Record an answer; it is safe on the disk when this returns."""
-        self._append({"event": "label", "label": asdict(label)})
+    def history(self) -> list[LabelEvent]:
+        """All events; only lines that were added since the last look are read, by this process or by another."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size < self._bytes_read:
+            self._events, self._bytes_read = [], 0
+        if size > self._bytes_read:
+            with open(self.path, "rb") as stream:
+                stream.seek(self._bytes_read)
+                data = stream.read()
+            whole = data[: data.rfind(b"\n") + 1]
+            for line in whole.split(b"\n")[:-1]:
+                self._events.append(self._parse(len(self._events), line))
+                self._bytes_read += len(line) + 1
+        return self._events
 
-    def retract(self, pair_id: str) -> None:
-        """Take the standing answer of a pair back; both stay in the log."""
-        self._append({"event": "retract", "pair_id": pair_id})
+    def append(self, *labels: Label) -> None:
+        """Record answers; they are safe on the disk when this returns."""
+        self._append([{"event": "label", "label": asdict(label)} for label in labels])
+
+    def retract(self, *pair_ids: str) -> None:
+        """Take the standing answers of pairs back; both stay in the log."""
+        self._append([{"event": "retract", "pair_id": pair_id} for pair_id in pair_ids])
 
     def repair(self) -> int:
         """Cut a last line that was never acknowledged because its writing was interrupted; returns its bytes.
 
         The bytes are kept in a file beside the log. Without this, the next line would be glued to the torn one.
         """
-        data = self.path.read_bytes() if self.path.exists() else b""
+        if self._ends_whole():
+            return 0
+        data = self.path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
         torn = data[len(whole) :]
-        if torn:
-            free = (self.path.with_name(name) for name in TORN_NAMES)
-            kept = next((path for path in free if not path.exists()), self.path.with_name(TORN_NAMES[-1]))
-            write_bytes(kept, torn)
-            write_bytes(self.path, whole)
+        free = (self.path.with_name(name) for name in TORN_NAMES)
+        kept = next((path for path in free if not path.exists()), self.path.with_name(TORN_NAMES[-1]))
+        write_bytes(kept, torn)
+        write_bytes(self.path, whole)
         return len(torn)
 
-    def _append(self, event: dict[str, Any]) -> None:
-        raise_if_requested()  # else a scorer that caught the exception would have its makeshift bought
-        if self._length is None:
-            self._length = len(self._events())
-        body = {"sequence": self._length, "time": self._now(), **event}
-        append_line(self.path, encode_json({**body, "crc32": _checksum(body)}) + b"\n")
-        self._length += 1
+    def _append(self, events: list[dict[str, Any]]) -> None:
+        # A scorer may have caught the exception by which a signal asked for the end, and gone on with a score that it
+        # made up. Raising it again here keeps such a score from being stored as an answer.
+        raise_if_requested()
+        lines = []
+        for sequence, event in enumerate(events, start=len(self.history())):
+            body = {"sequence": sequence, "time": self._now(), **event}
+            lines.append(encode_json({**body, "crc32": _checksum(body)}) + b"\n")
+        if lines:
+            append_line(self.path, b"".join(lines))
 
-    def _events(self) -> list[dict[str, Any]]:
-        data = self.path.read_bytes() if self.path.exists() else b""
-        lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
-        return [self._parse(number, line) for number, line in enumerate(lines)]
+    def _ends_whole(self) -> bool:
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            return True
+        with open(self.path, "rb") as stream:
+            stream.seek(-1, os.SEEK_END)
+            return stream.read() == b"\n"
 
-    def _parse(self, number: int, line: bytes) -> dict[str, Any]:
+    def _parse(self, number: int, line: bytes) -> LabelEvent:
         try:
             event = json.loads(line)
             checksum = event.pop("crc32")
             if checksum != _checksum(event) or event["sequence"] != number:
                 raise ValueError("its checksum or sequence number is wrong")
-            return event
+            label = Label(**event["label"]) if event["event"] == "label" else None
+            return LabelEvent(event["time"], label.pair_id if label else event["pair_id"], label)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise InvalidDataError(
                 f"`{self.path}` line {number + 1} is not an intact label",

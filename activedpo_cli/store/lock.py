@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,35 +19,79 @@ if TYPE_CHECKING:
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """What locking says where a file system can't."""
+PATIENCE = 30.0
+"""Seconds after which a lock that others hold only for moments is taken to be stuck."""
 LOOKS, SECONDS_BETWEEN_LOOKS = 20, 0.02
 
 
-@contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file at `path`; raises BusyError naming the holder when another process has it."""
-    from filelock import Timeout
+class HeldLock:
+    """A lock that this process holds, with a file beside it that says who that is."""
 
-    files.make_folder(path.parent)
-    lock = _kernel_lock(path, 0)
-    holder = path.with_suffix(".holder")
-    try:
-        with _locks_needed(path):
-            lock.acquire()
-    except Timeout as error:
-        raise BusyError(f"another process is working on `{what}` ({_describe(holder)})") from error
-    try:
+    def __init__(self, path: Path, what: str) -> None:
+        self._path = path
+        self._what = what
+        self._holder = path.with_suffix(".holder")
+        files.make_folder(path.parent)
+        self._lock = _kernel_lock(path, 0)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Others may take the lock meanwhile; it ends with holding it again.
+
+        Raises BusyError where another process keeps the lock for longer than PATIENCE.
+        """
+        self._give_back()
+        try:
+            yield
+        except BaseException:
+            self._take(PATIENCE)
+            with suppress(
+                StorageError
+            ):  # a full disk may be why the work failed, and that error names what was lacking
+                self._sign()
+            raise
+        self._take(PATIENCE)
+        self._sign()
+
+    def for_a_moment(self) -> AbstractContextManager[None]:
+        """Hold a lock again that is lent, as others do who need it for moments; raises BusyError as `waiting` does."""
+        return waiting(self._path, PATIENCE)
+
+    def _take(self, seconds: float) -> None:
+        from filelock import Timeout
+
+        try:
+            with _locks_needed(self._path):
+                self._lock.acquire(timeout=seconds)
+        except Timeout as error:
+            raise BusyError(f"another process is working on `{self._what}` ({_describe(self._holder)})") from error
+
+    def _sign(self) -> None:
         # Only told to people who wait, so it needs no fsync and may be torn.
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")}
-        files.write_new(holder, json.dumps(facts).encode())
-        yield
-    finally:
-        with suppress(StorageError):
-            files.remove(holder)
-        lock.release()
+        files.write_new(self._holder, json.dumps(facts).encode())
+
+    def _give_back(self) -> None:
+        if self._lock.is_locked:
+            with suppress(StorageError):
+                files.remove(self._holder)
+            self._lock.release()
 
 
 @contextmanager
-def waiting(path: Path, seconds: float = 30.0) -> Iterator[None]:
+def exclusive(path: Path, what: str, seconds: float = 0.0) -> Iterator[HeldLock]:
+    """Hold the lock file at `path`; raises BusyError naming the holder when another process keeps it for `seconds`."""
+    held = HeldLock(path, what)
+    try:
+        held._take(seconds)
+        held._sign()
+        yield held
+    finally:
+        held._give_back()
+
+
+@contextmanager
+def waiting(path: Path, seconds: float = PATIENCE) -> Iterator[None]:
     """Hold a lock that others hold only for moments; raises BusyError when it does not become free."""
     from filelock import Timeout
 

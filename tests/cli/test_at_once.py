@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import STAGES, all_outputs, done, manifest, on, refused, rows, snapshot
+from command_line import STAGES, activedpo, all_outputs, done, manifest, on, refused, rows, snapshot
 
 from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.store.run import Run
@@ -88,37 +88,119 @@ def test_what_another_set_in_between_is_no_part_of_a_change(finished: Path) -> N
 
 
 @contextmanager
-def sitting(run: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A person who labels."""
+def sitting(run: Path, name: str) -> Iterator["subprocess.Popen[str]"]:
+    """A person who labels, and who has a pair before them."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with command(*on(run, "label", iteration=2), "--oracle", "human", **pipes) as session:
-        assert session.stdin is not None
-        assert session.stdout is not None
-        session.stdin.write("t\n")
-        session.stdin.flush()
-        while "saved" not in session.stdout.readline():
-            assert session.poll() is None
-        yield session
+    words = on(run, "label", iteration=2)
+    with command(*words, "--oracle", "human", "--annotator", name, **pipes) as session:
+        try:
+            heard(session, "Response 2")
+            yield session
+        finally:
+            session.kill()
 
 
-def test_while_a_person_labels(finished: Path) -> None:
-    """Nobody else labels, trains on half of it or makes it again; what has nothing to do with it goes on."""
+def heard(session: "subprocess.Popen[str]", words: str) -> str:
+    """What a sitting says up to the line with these words."""
+    assert session.stdout is not None
+    lines = [session.stdout.readline()]
+    while words not in lines[-1]:
+        assert lines[-1], f"it has ended: {lines}"
+        lines.append(session.stdout.readline())
+    return "".join(lines)
+
+
+def types(session: "subprocess.Popen[str]", line: str) -> None:
+    assert session.stdin is not None
+    session.stdin.write(line + "\n")
+    session.stdin.flush()
+
+
+@pytest.fixture
+def unlabelled(finished: Path) -> Path:
+    """A run whose second iteration waits for labels: 4 pairs."""
     for stage in STAGES[3:]:
         shutil.rmtree(finished / "iter-002" / stage)
-    features = all_outputs(finished)["iter-002/featurize"]
-    log = finished / "iter-002" / "label" / "labels.jsonl"
-    with sitting(finished) as session:
-        words = on(finished, "label", iteration=2)
-        for again in (words, (*words, "--force"), (*words, "--accept-partial"), (*on(finished, "run"), "--no-report")):
+    return finished
+
+
+def answers(run: Path) -> list[tuple[str, str]]:
+    """Who has answered which pair, in the order of the log."""
+    log = rows(run / "iter-002" / "label" / "labels.jsonl")
+    assert [event["sequence"] for event in log] == list(range(len(log)))
+    return [(event["label"]["annotator"], event["label"]["pair_id"]) for event in log]
+
+
+def test_while_a_person_labels(unlabelled: Path) -> None:
+    """Nobody closes it, trains on half of it or makes it again under their eyes; what has nothing to do with it goes on."""
+    features = all_outputs(unlabelled)["iter-002/featurize"]
+    with sitting(unlabelled, "ann") as session:
+        types(session, "t")
+        heard(session, "Response 2")
+        words = on(unlabelled, "label", iteration=2)
+        for again in ((*words, "--force"), (*words, "--accept-partial")):
             assert f"process {session.pid} " in refused(75, *again)
-        refused(4, *on(finished, "train", iteration=2))
-        done(*on(finished, "featurize", iteration=2), "--force", "--quiet")
-        assert all_outputs(finished)["iter-002/featurize"] == features
-        assert json.loads(done(*on(finished, "status"), "--json").stdout)
-        assert len(rows(log)) == 1
+        refused(4, *on(unlabelled, "train", iteration=2))
+        done(*on(unlabelled, "featurize", iteration=2), "--force", "--quiet")
+        assert all_outputs(unlabelled)["iter-002/featurize"] == features
+        assert json.loads(done(*on(unlabelled, "status"), "--json").stdout)
+        assert len(answers(unlabelled)) == 1
         _, said = session.communicate("t\nt\nt\n", timeout=60)
     assert session.returncode == 0, said
-    assert [row["sequence"] for row in rows(log)] == [0, 1, 2, 3]
+    assert len(answers(unlabelled)) == 4
+
+
+def test_two_people_share_the_pairs_of_a_stage(unlabelled: Path) -> None:
+    """Each sees pairs that the other does not have, and whoever gives the last answer closes the stage."""
+    pairs = [row["pair_id"] for row in rows(unlabelled / "iter-002" / "select" / "selection.jsonl")]
+    with sitting(unlabelled, "root") as first, sitting(unlabelled, "root") as second:
+        types(second, "t")
+        heard(second, "Response 2")
+        types(second, "t")
+        heard(second, "Response 2")
+        types(second, "s")
+        out, told = second.communicate(timeout=60)
+        assert second.returncode == 5, told
+        assert "1 pair is being answered by somebody else" in out
+        assert "1 of 4 pairs still wait" in told
+        first.communicate("b\n", timeout=60)
+        assert first.returncode == 0
+    assert answers(unlabelled) == [("root", pair) for pair in [*pairs[1:], pairs[0]]]
+    assert manifest(unlabelled, 2, "label")["summary"]["labels_spent"] == 3
+
+
+def test_a_pair_is_free_again_once_its_process_is_killed(unlabelled: Path) -> None:
+    pairs = [row["pair_id"] for row in rows(unlabelled / "iter-002" / "select" / "selection.jsonl")]
+    with sitting(unlabelled, "ann") as first, sitting(unlabelled, "bob") as second:
+        first.kill()
+        first.wait()
+        types(second, "t")
+        heard(second, "Response 2")
+        types(second, "t")
+        heard(second, "Response 2")
+    assert answers(unlabelled) == [("bob", pairs[1]), ("bob", pairs[0])]
+
+
+def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path) -> None:
+    """Also about the pair on the screen: the sitting says so and goes on; imported to the end, it knows of the closing."""
+    path = tmp_path / "pairs.jsonl"
+    words = (*on(unlabelled, "label", iteration=2), "--oracle", "human")
+    assert activedpo(*words, "--export", path).exit_code == 5
+    asked = rows(path)
+    with sitting(unlabelled, "ann") as session:
+        path.write_text(json.dumps(asked[0] | {"preference": "tie", "annotator": "bob"}) + "\n")
+        assert activedpo(*words, "--import", path).exit_code == 5
+        types(session, "1")
+        assert "was answered meanwhile by bob" in heard(session, "Response 2")
+        path.write_text(
+            "".join(json.dumps(row | {"preference": "skip", "annotator": "bob"}) + "\n" for row in asked[1:])
+        )
+        done(*words, "--import", path)
+        _, told = session.communicate("1\n", timeout=60)
+        assert session.returncode == 0, told
+        assert "was closed or taken away by another command while you answered" in told
+        assert "up to date" in told
+    assert answers(unlabelled) == [("bob", row["pair_id"]) for row in asked]
 
 
 def test_a_run_that_was_moved_and_touched_is_what_it_was(finished: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typer.testing import Result
 from zygote import Zygote
 
 from activedpo_cli.base.display import display_text
-from activedpo_cli.label.exchange_files import parse_rows
+from activedpo_cli.label.exchange import parse_rows
 
 FOLDER = "[red] =x \x1b]0;t\x07\u202e{{ 7*7 }} <script>"
 FILE = "pool [red] \x1b[2J\u2066'\".jsonl"

@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import hashlib
 import io
 import json
 
@@ -10,8 +11,7 @@ from hypothesis import strategies as st
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label
-from activedpo_cli.label.exchange import ImportedAnswer, export_pairs, import_answers, label_from_answer
-from activedpo_cli.label.exchange_files import GUARDED, parse_rows, render_csv, render_jsonl
+from activedpo_cli.label.exchange import GUARDED, export_pairs, import_answers, parse_rows, render_csv, render_jsonl
 
 NAMES = ["pairs.jsonl", "pairs.csv"]
 COLUMNS = [
@@ -153,10 +153,9 @@ def test_csv_as_spreadsheets_save_it(with_mark, delimiter):
     stream = io.StringIO(newline="")
     csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows(rows)
     saved = stream.getvalue().encode("utf-8-sig" if with_mark else "utf-8")
-    assert import_answers(saved, "pairs.csv", COMPARISONS) == [
-        ImportedAnswer(a.pair_id, a.outcome, a.preferred_id, None, None, None, a.line)
-        for a in import_answers(data, "pairs.csv", COMPARISONS)
-    ]
+    answers = import_answers(saved, "pairs.csv", COMPARISONS)
+    assert answers == import_answers(data, "pairs.csv", COMPARISONS)
+    assert [answer.outcome for answer in answers] == ["chosen", "chosen", "tie", "skip"]
 
 
 def test_line_breaks_that_a_spreadsheet_rewrote_are_the_same_text():
@@ -300,15 +299,18 @@ def test_another_suffix_is_a_usage_error():
 
 
 def test_an_answer_becomes_a_label():
-    answer = ImportedAnswer("p000001/i001/r0-r1", "chosen", "p000001/i001/r1", "ann", 2.0, "sure", 7)
-    assert label_from_answer(answer) == Label(
+    pair = COMPARISONS[0]
+    data, (row,) = filled([pair], "pairs.jsonl", ["b"], seconds=2.0, notes="sure")
+    (label,) = import_answers(data, "pairs.jsonl", [pair], oracle="crowd", annotator="ann")
+    assert label == Label(
         pair_id="p000001/i001/r0-r1",
         outcome="chosen",
-        preferred_id="p000001/i001/r1",
-        oracle="human",
+        preferred_id=row["response_b_id"],
+        oracle="crowd",
         annotator="ann",
         seconds=2.0,
         note="sure",
+        texts=[hashlib.sha256(text).hexdigest() for text in (b'"Which one?"', b'"a1"', b'"b1"')],
     )
 
 

@@ -196,7 +196,7 @@ def test_rebuilding_after_the_labels_are_gone_needs_people_again(asked: Path) ->
     label(asked, typed="1\n2\n1\n2\n")
     expected = outputs(asked, 2, "label")
     kept = (asked / "iter-002" / "label" / "labels.jsonl").read_bytes()
-    result = activedpo(*on(asked, "label", iteration=2), "--force", typed="q\n")
+    result = activedpo(*on(asked, "label", iteration=2), "--force", "--ask-again", typed="q\n")
     assert result.exit_code == 5
     assert (asked / "iter-002" / "label" / "labels.jsonl").read_bytes() == kept, "the old labels stand until then"
     assert outputs(asked, 2, "label") == expected

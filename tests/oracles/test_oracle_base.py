@@ -1,3 +1,4 @@
+import hashlib
 import math
 import statistics
 
@@ -140,6 +141,7 @@ def test_verdicts_become_labels_about_response_ids():
         oracle="python:m:f",
         score_a=0.5,
         score_b=1.5,
+        texts=[hashlib.sha256(text).hexdigest() for text in (b'"Which one?"', b'"first"', b'"second"')],
     )
     tie = label_from_verdict(pair, Verdict(pair.pair_id, "tie", None, None), "recorded")
     assert (tie.outcome, tie.preferred_id) == ("tie", None)

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.settings import LabelSettings
+from activedpo_cli.oracles.base import asks_people, open_oracle, oracle_identity
 
 NAMES = sorted(discovery.available("oracles"))
 
@@ -35,6 +37,9 @@ def test_the_module_says_what_it_can_do(module):
 
 
 def test_the_signatures_are_those_of_the_contract(module):
+    if module.ASKS_PEOPLE:
+        assert not module.SCORES_TEXT
+        return
     build = inspect.signature(module.build)
     assert list(build.parameters) == ["argument", "settings", "device", "preferences"]
     assert build.parameters["preferences"].kind is inspect.Parameter.KEYWORD_ONLY
@@ -47,13 +52,14 @@ def test_identities_and_imports_need_no_torch(tmp_path):
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(b"weights")
-    arguments = {"python": "rewards:score", "reward-model": str(model)}
+    arguments = {"python": ["rewards:score"], "reward-model": [str(model)]}
     program = (
         "import sys\n"
         "from activedpo_cli.base import discovery\n"
         "from activedpo_cli.base.settings import LabelSettings\n"
+        "from activedpo_cli.oracles.base import oracle_identity\n"
         f"for name in {NAMES!r}:\n"
-        f"    found = discovery.load('oracles', name).identity({arguments!r}.get(name), LabelSettings())\n"
+        f"    found = oracle_identity(':'.join([name, *{arguments!r}.get(name, [])]), LabelSettings())\n"
         "    assert all(isinstance(part, str) for item in found.items() for part in item), found\n"
         "heavy = {'torch', 'transformers', 'numpy', 'rewards'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -65,8 +71,13 @@ def test_identities_and_imports_need_no_torch(tmp_path):
     assert finished.returncode == 0, finished.stderr
 
 
-def test_people_do_not_answer_calls():
-    module = discovery.load("oracles", "human")
-    assert (module.ASKS_PEOPLE, module.SCORES_TEXT) == (True, False)
-    with pytest.raises(UsageError, match="pair by pair"):
-        module.build(None, LabelSettings(), "cpu")
+@pytest.mark.parametrize("spec", ["human", "crowd"])
+def test_people_can_not_be_called_whoever_brings_them(spec, monkeypatch):
+    """The error comes from one place, so that a module of somebody else needs to say no more than that people answer."""
+    crowd = SimpleNamespace(ASKS_PEOPLE=True, SCORES_TEXT=False)
+    entry = SimpleNamespace(name="crowd", value="crowd", load=lambda: crowd)
+    monkeypatch.setattr(discovery, "_entry_points", lambda folder: (entry,) if folder == "oracles" else ())
+    assert asks_people(spec)
+    assert oracle_identity(spec, LabelSettings()) == {}
+    with pytest.raises(UsageError, match=f"people answer for the oracle `{spec}`"):
+        open_oracle(spec, LabelSettings(), "cpu")

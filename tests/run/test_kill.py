@@ -155,9 +155,9 @@ DEAF_ORACLE = """
 import pathlib, time
 def score(prompts, responses):
     deaf = pathlib.Path("deaf")
-    pathlib.Path("asked").touch()
     while deaf.exists() or pathlib.Path("once").exists():
         try:
+            pathlib.Path("asked").touch()
             time.sleep(60)
         except:
             pathlib.Path("once").unlink(missing_ok=True)

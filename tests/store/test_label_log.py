@@ -115,3 +115,18 @@ def test_a_second_torn_line_does_not_replace_the_first(tmp_path: Path) -> None:
         new_log(tmp_path).repair()
     kept = {path.read_bytes() for path in tmp_path.glob("labels.torn*")}
     assert kept == {b"torn 0", b"torn 1", b"torn 2"}
+
+
+def test_two_writers_that_take_turns_see_what_the_other_wrote(tmp_path: Path) -> None:
+    """As two processes do under a lock; one of them is killed while it writes."""
+    one, two = new_log(tmp_path), new_log(tmp_path)
+    one.append(label(PAIRS[0]))
+    two.append(label(PAIRS[1]))
+    one.retract(PAIRS[1])
+    with open(one.path, "ab") as stream:
+        stream.write(b'{"sequence": 3, "ti')
+    assert list(two.labels()) == [PAIRS[0]]
+    assert two.repair() == 19
+    two.append(label(PAIRS[2]))
+    assert list(one.labels()) == list(new_log(tmp_path).labels()) == [PAIRS[0], PAIRS[2]]
+    assert [json.loads(line)["sequence"] for line in one.path.read_bytes().splitlines()] == [0, 1, 2, 3]

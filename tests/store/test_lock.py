@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from command_line import done, make_partial, on, refused
@@ -74,6 +75,31 @@ def test_a_holder_file_that_nobody_holds_never_blocks(tmp_path: Path, content: b
     with held(path):
         holder.write_bytes(content)
         with pytest.raises(BusyError, match="another process is working on `the stage`"), exclusive(path, "the stage"):
+            pass
+
+
+def test_a_lent_lock_is_free_until_it_is_taken_back(tmp_path: Path) -> None:
+    path, holder = tmp_path / "stage.lock", tmp_path / "stage.holder"
+    with exclusive(path, "the stage") as lock:
+        with suppress(ZeroDivisionError), lock.lent():
+            assert not holder.exists()
+            with lock.for_a_moment(), pytest.raises(BusyError), waiting(path, 0):
+                pass
+            with held(path):
+                pass
+            raise ZeroDivisionError
+        assert holder.exists()
+        with pytest.raises(BusyError), waiting(path, 0):
+            pass
+    with waiting(path, 0):
+        assert not holder.exists()
+
+
+def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "stage.lock"
+    with held(path) as process:
+        Timer(0.2, process.kill).start()
+        with exclusive(path, "the stage", seconds=20):
             pass
 
 

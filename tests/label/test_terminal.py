@@ -1,3 +1,4 @@
+import contextlib
 import re
 
 import pytest
@@ -5,8 +6,10 @@ from compared_pairs import make_comparison
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activedpo_cli.base.errors import BusyError
 from activedpo_cli.base.records import Label
-from activedpo_cli.label.human import Desk, SessionResult, label_session
+from activedpo_cli.label.queue import Queue
+from activedpo_cli.label.terminal import Terminal, label_session
 
 COMPARISONS = [
     make_comparison(number, f"the {number}th first text", f"the {number}th other text", prompt=f"prompt {number}")
@@ -25,6 +28,8 @@ class Person:
         self.time = 0.0
         self.seconds_per_line = seconds_per_line
         self.screen_at_record = []
+        self.earlier = {}
+        self.elsewhere = set()
 
     def read_line(self):
         self.time += self.seconds_per_line
@@ -38,6 +43,12 @@ class Person:
     def write(self, text):
         self.screen += text
 
+    def exclusively(self):
+        return contextlib.nullcontext()
+
+    def standing(self):
+        return self.final
+
     def record(self, label):
         self.screen_at_record.append(self.screen)
         self.events.append(label)
@@ -45,10 +56,16 @@ class Person:
     def retract(self, pair_id):
         self.events.append(pair_id)
 
+    def held_elsewhere(self):
+        return self.elsewhere
+
+    def hold(self, pair_ids):
+        self.held = list(pair_ids)
+
     @property
     def final(self):
-        """Last event wins."""
-        labels = {}
+        """Last event wins, also over what earlier sessions left."""
+        labels = dict(self.earlier)
         for event in self.events:
             if isinstance(event, Label):
                 labels[event.pair_id] = event
@@ -56,15 +73,14 @@ class Person:
                 del labels[event]
         return labels
 
-    def sit_down(self, comparisons=COMPARISONS, labels=None, **options):
-        desk = Desk(
-            read_line=self.read_line,
-            write=self.write,
-            record=self.record,
-            retract=self.retract,
-            clock=lambda: self.time,
-        )
-        return label_session(comparisons, labels or {}, **({"annotator": "ann", "seed": 0} | options), desk=desk)
+    def sit_down(self, comparisons=COMPARISONS, labels=None, *, annotator="ann", seed=0, guidelines=None):
+        """How many pairs have an answer, how many have none, and whether the person quit."""
+        self.earlier = dict(labels or {})
+        queue = Queue(comparisons, self, oracle="human", seed=seed, clock=lambda: self.time)
+        terminal = Terminal(read_line=self.read_line, write=self.write)
+        has_quit = label_session(queue, annotator=annotator, terminal=terminal, guidelines=guidelines)
+        progress = queue.progress()
+        return progress.answered, progress.waiting, has_quit
 
 
 def shown_texts(screen):
@@ -84,7 +100,7 @@ def text_of(response_id):
 @pytest.mark.parametrize("key", ["1", "2"])
 def test_the_label_names_the_response_that_was_shown_there(key, seed):
     person = Person([key] * 5)
-    assert person.sit_down(seed=seed) == SessionResult(5, 0, False)
+    assert person.sit_down(seed=seed) == (5, 0, False)
     shown = shown_texts(person.screen)
     for place, label in enumerate(person.events):
         assert label.pair_id == IDS[place]
@@ -100,7 +116,7 @@ def test_sides_are_shuffled():
 
 def test_every_outcome():
     person = Person(["T", " b ", "s", "1"])
-    assert person.sit_down() == SessionResult(4, 1, True)
+    assert person.sit_down() == (4, 1, True)
     assert [(label.outcome, label.preferred_id is None) for label in person.events] == [
         ("tie", True),
         ("both_bad", True),
@@ -131,9 +147,9 @@ def test_an_answer_that_cannot_be_stored_is_not_acknowledged():
 
 def test_a_session_goes_on_at_the_first_pair_without_a_label():
     first = Person(["1", "s"])
-    assert first.sit_down() == SessionResult(2, 3, True)
+    assert first.sit_down() == (2, 3, True)
     second = Person(["2", "2", "2"])
-    assert second.sit_down(labels=first.final) == SessionResult(5, 0, False)
+    assert second.sit_down(labels=first.final) == (5, 0, False)
     assert [label.pair_id for label in second.events] == IDS[2:]
 
 
@@ -141,13 +157,13 @@ def test_nothing_is_asked_when_everything_is_answered():
     first = Person(["1"] * 5)
     first.sit_down()
     again = Person([])
-    assert again.sit_down(labels=first.final) == SessionResult(5, 0, False)
+    assert again.sit_down(labels=first.final) == (5, 0, False)
     assert again.events == []
 
 
 def test_undo_reopens_the_pair_and_the_last_answer_counts():
     person = Person(["t", "t", "u", "b", "t", "t", "t"])
-    assert person.sit_down() == SessionResult(5, 0, False)
+    assert person.sit_down() == (5, 0, False)
     assert [event if isinstance(event, str) else (event.pair_id, event.outcome) for event in person.events[:4]] == [
         (IDS[0], "tie"),
         (IDS[1], "tie"),
@@ -162,7 +178,12 @@ def test_undo_reopens_the_pair_and_the_last_answer_counts():
 def test_undo_is_stored_before_the_screen_says_so():
     person = Person(["t", "u", "q"])
     seen = []
-    person.retract = lambda pair_id: seen.append(person.screen.count("undone"))
+
+    def retract(pair_id):
+        seen.append(person.screen.count("undone"))
+        person.events.append(pair_id)
+
+    person.retract = retract
     person.sit_down()
     assert seen == [0]
     assert "undone   0/5" in person.screen
@@ -172,9 +193,65 @@ def test_undo_reaches_into_earlier_sessions_and_then_ends():
     first = Person(["t", "t"])
     first.sit_down()
     second = Person(["u", "u", "u", "q"])
-    assert second.sit_down(labels=first.final) == SessionResult(0, 5, True)
+    assert second.sit_down(labels=first.final) == (0, 5, True)
     assert second.events == [IDS[1], IDS[0]]
-    assert "nothing to undo" in second.screen
+    assert "nothing of yours to undo" in second.screen
+
+
+def test_only_ones_own_answers_are_undone():
+    first = Person(["t", "t"])
+    first.sit_down(annotator="ann")
+    second = Person(["u", "b", "u", "u", "q"])
+    assert second.sit_down(labels=first.final, annotator="bob") == (2, 3, True)
+    assert list(second.final) == IDS[:2]
+    assert second.screen.count("nothing of yours to undo") == 2
+
+
+def test_pairs_that_somebody_else_has_are_left_to_them():
+    person = Person(["t"] * 5)
+    person.elsewhere = {IDS[1], IDS[4]}
+    assert person.sit_down() == (3, 2, False)
+    assert list(person.final) == [IDS[0], IDS[2], IDS[3]]
+    assert "2 pairs are being answered by somebody else" in person.screen
+
+
+def test_a_pair_that_was_answered_meanwhile_is_left_with_a_word():
+    first = Person(["t"])
+    first.sit_down(annotator="ann")
+    second = Person(["1", "q"])
+    read_line = second.read_line
+
+    def slow():
+        second.earlier = first.final
+        return read_line()
+
+    second.read_line = slow
+    second.sit_down(annotator="bob")
+    assert second.events == []
+    assert f"not needed: pair `{IDS[0]}` was answered meanwhile by ann" in second.screen
+    assert "Pair 2 of 5" in second.screen
+
+
+def test_an_answer_that_found_the_lock_taken_is_asked_for_again():
+    person = Person(["1", "2", "q"])
+    record, tries = person.record, iter([BusyError("another process is working"), None])
+
+    def busy_once(label):
+        error = next(tries)
+        if error is not None:
+            raise error
+        record(label)
+
+    person.record = busy_once
+    assert person.sit_down() == (1, 4, True)
+    assert "NOT saved, answer again: another process is working" in person.screen
+    assert person.screen.count("saved   ") == 1
+
+
+def test_who_leaves_holds_no_pair():
+    person = Person(["1", "q"])
+    person.sit_down()
+    assert person.held == []
 
 
 def test_undo_reopens_the_newest_label_wherever_its_pair_stands():
@@ -190,9 +267,10 @@ def test_undo_reopens_the_newest_label_wherever_its_pair_stands():
 def test_the_log_and_the_result_agree_whatever_is_typed(keys):
     person = Person(keys)
     result = person.sit_down()
-    assert result.labelled == len(person.final)
-    assert result.remaining == 5 - result.labelled
-    assert result.quit == (result.remaining > 0)
+    labelled, remaining, has_quit = result
+    assert labelled == len(person.final)
+    assert remaining == 5 - labelled
+    assert has_quit == (remaining > 0)
     stack = []  # an honest model of the session: answers push, undo pops
     for key in keys:
         if len(stack) == 5:
@@ -201,7 +279,7 @@ def test_the_log_and_the_result_agree_whatever_is_typed(keys):
             stack.append(key)
         elif key == "u" and stack:
             stack.pop()
-    assert result.labelled == len(stack)
+    assert labelled == len(stack)
 
 
 def test_a_note_goes_with_the_next_answer_only():
@@ -213,13 +291,13 @@ def test_a_note_goes_with_the_next_answer_only():
 @pytest.mark.parametrize("ending", [[], ["q"], ["Q"], [KeyboardInterrupt()]])
 def test_every_way_to_stop_keeps_the_answers(ending):
     person = Person(["1", *ending])
-    assert person.sit_down() == SessionResult(1, 4, True)
+    assert person.sit_down() == (1, 4, True)
     assert list(person.final) == [IDS[0]]
 
 
 def test_unclear_input_answers_nothing():
     person = Person(["", "3", "12", "1 2", "yes", "u", "n", "n ", "?", "g", "q"])
-    assert person.sit_down() == SessionResult(0, 5, True)
+    assert person.sit_down() == (0, 5, True)
     assert person.events == []
 
 

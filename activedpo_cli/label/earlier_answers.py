@@ -1,0 +1,224 @@
+"""Answers that were given before: none is asked for twice without need.
+
+When a stage is made again, `take_over` finds what was answered before about the same texts. The other functions open a
+closed stage again (`--rebuild`), to write its other files from the answers that it keeps.
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli.base.config import flat, with_changes
+from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.records import Label, OutcomeRow
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.differences import all_settings
+from activedpo_cli.engine.repairs import OUTCOMES_NAME
+from activedpo_cli.engine.step import STAGE_INPUT, Context, Stage
+from activedpo_cli.oracles.base import Comparison, asks_people
+from activedpo_cli.store import files, manifest
+from activedpo_cli.store.audit import file_fault
+from activedpo_cli.store.label_log import LabelLog
+from activedpo_cli.store.manifest import MANIFEST_NAME, Started
+from activedpo_cli.store.run import Run
+from activedpo_cli.store.stage_folder import StageFolder
+
+STALE_NAME = re.compile(r"iter-\d+-(?:\.label\.redo|label)-(?P<moment>\d{8}T\d{6})(?:-(?P<number>\d+))?")
+"""How a folder of labels is called that `--force` set aside."""
+
+
+def take_over(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> None:
+    """Take over answers to the same questions from stages that were made before, and say how many.
+
+    A question is a prompt and two texts, on whichever side. Answers of people always count. Those of another oracle count
+    where its settings and its digests are the same, and, where answers are drawn at random, only for the same pair of the
+    same iteration, which are what they are drawn by. With `--ask-again` none is taken over, and those that were are taken
+    back.
+
+    It is decided when the stage begins: one that has other answers, and none taken over, was to be asked anew.
+    """
+    if context.execution.options.get("ask-again"):
+        log.retract(*(pair_id for pair_id, label in log.labels().items() if label.taken_from))
+        return
+    events = log.history()
+    if events and not any(event.label and event.label.taken_from for event in events):
+        return
+    known = {event.pair_id for event in events}
+    open_questions = [comparison for comparison in comparisons if comparison.pair_id not in known]
+    found: dict[str, Label] = {}
+    for folder in _earlier_folders(context):
+        if len(found) < len(open_questions):
+            found = _answers_in(folder, context, open_questions) | found
+    log.append(*(found[comparison.pair_id] for comparison in open_questions if comparison.pair_id in found))
+    number = sum(label.taken_from is not None for label in log.labels().values())
+    if number:
+        again = f"{context.run.next_command('label', context.iteration)} --force --ask-again"
+        context.progress.note(
+            f"{number} of {len(comparisons)} pairs were answered before and are not asked again; to ask again: `{again}`"
+        )
+
+
+def _earlier_folders(context: Context) -> list[StageFolder]:
+    """Where answers of this run may lie: the stage that is made again, other iterations, then `.stale/`, newest first."""
+    run = context.run
+    iterations = [context.iteration, *(t for t in run.iterations() if t != context.iteration)]
+    present = [run.stage("label", t) for t in iterations]
+    replaced = [(STALE_NAME.fullmatch(path.name), path) for path in run.stale.glob("iter-*") if path.is_dir()]
+    ages = [(match["moment"], int(match["number"] or 0), path) for match, path in replaced if match]
+    folders = present + [StageFolder(path) for _, _, path in sorted(ages, reverse=True)]
+    return [folder for folder in folders if folder.path != context.folder.path and folder.has("labels.jsonl")]
+
+
+def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[Comparison]) -> dict[str, Label]:
+    """The answers of one folder that stand and count for these questions, by the pair ids of these."""
+    try:
+        record, log = folder.manifest or folder.started, folder.label_log()
+        events, standing = log.history(), log.labels()
+    except InvalidDataError as error:
+        context.progress.warn(f"answers given before are not taken over: {error.message}")
+        return {}
+    now, settings = context.folder.started, context.config.label
+    assert now is not None
+    if record is None or not (asks_people(settings.oracle) or _is_same_oracle(record, now)):
+        return {}
+    is_drawn = not asks_people(settings.oracle) and (settings.answer != "argmax" or settings.noise > 0)
+    has_same_responses = _response_inputs(record) == _response_inputs(now)
+    by_texts = {_question(comparison.texts): comparison for comparison in open_questions}
+    by_id = {comparison.pair_id: comparison for comparison in open_questions}
+    times = {event.pair_id: event.time for event in events}
+    found = {}
+    for pair_id, label in standing.items():
+        if label.texts is not None:
+            comparison = by_texts.get(_question(label.texts))
+        else:  # an older version named the texts by their ids alone
+            comparison = by_id.get(pair_id) if has_same_responses else None
+        if comparison is None or label.oracle != settings.oracle:
+            continue
+        if is_drawn and (pair_id, record.iteration) != (comparison.pair_id, context.iteration):
+            continue
+        found[comparison.pair_id] = replace(
+            _about(comparison, label),
+            taken_from=label.taken_from or f"iter-{record.iteration:03d}/label",
+            first_given=label.first_given or times[pair_id],
+        )
+    return found
+
+
+def _about(comparison: Comparison, label: Label) -> Label:
+    """The label as one about `comparison`, which asks the same, perhaps under other ids and with sides changed."""
+    stem, _, responses = label.pair_id.rpartition("/")
+    preferred_a = label.preferred_id == f"{stem}/{responses.partition('-')[0]}"
+    has_sides_changed = label.texts is not None and label.texts != comparison.texts
+    preferred = comparison.response_a if preferred_a != has_sides_changed else comparison.response_b
+    scores = (label.score_b, label.score_a) if has_sides_changed else (label.score_a, label.score_b)
+    return replace(
+        label,
+        pair_id=comparison.pair_id,
+        preferred_id=None if label.preferred_id is None else preferred.response_id,
+        score_a=scores[0],
+        score_b=scores[1],
+        texts=comparison.texts,
+    )
+
+
+def _question(texts: Sequence[str]) -> tuple[str, frozenset[str]]:
+    return texts[0], frozenset(texts[1:])
+
+
+def _is_same_oracle(earlier: Started, now: Started) -> bool:
+    """Whether a machine would answer now as it did then: by its settings, its digests, and what came with the responses."""
+
+    def deciding(record: Started) -> tuple[dict[str, Any], dict[str, str]]:
+        defaults = flat(Config(), "label")
+        return (
+            {key: record.settings.get(key, value) for key, value in defaults.items()},
+            {name: digest for name, digest in record.inputs.items() if not STAGE_INPUT.fullmatch(name)},
+        )
+
+    return deciding(earlier) == deciding(now)
+
+
+def _response_inputs(record: Started) -> dict[str, str]:
+    return {name: digest for name, digest in record.inputs.items() if name == "pool" or name.endswith("/generate")}
+
+
+def has_damaged_record(folder: StageFolder) -> bool:
+    """Whether there are answers, and what says how they were asked for can't be read."""
+    try:
+        return (folder.manifest or folder.started) is None and folder.has("labels.jsonl")
+    except InvalidDataError:
+        return folder.has("labels.jsonl")
+
+
+def restore_answers(run: Run, folder: StageFolder, progress: Progress) -> None:
+    """Put answers back that the log lost and that the closed stage's list of outcomes still has, byte for byte.
+
+    They come back without times, annotators and notes. A damaged log is kept in `.stale`. Raises InvalidDataError, before
+    anything is changed, where the log is damaged and the list is not what was written.
+    """
+    record = folder.manifest
+    assert record is not None
+    listed = record.outputs.get(OUTCOMES_NAME)
+    is_whole = listed is not None and file_fault(folder.path, OUTCOMES_NAME, listed) is None
+    log = folder.label_log()
+    try:
+        standing = log.labels()
+        is_damaged = False
+    except InvalidDataError:
+        if not is_whole:
+            raise
+        standing, is_damaged = {}, True
+    if not is_whole:
+        return
+    missing = [row for row in folder.read_rows(OUTCOMES_NAME, OutcomeRow) if row.pair_id not in standing]
+    if not missing:
+        return
+    if is_damaged:
+        _keep_aside(run, folder, log.path.name)
+    log.repair()
+    shared = ("pair_id", "outcome", "preferred_id", "oracle", "score_a", "score_b")
+    log.append(*(Label(**{name: getattr(row, name) for name in shared}) for row in missing))
+    progress.warn(
+        f"{len(missing)} answers were restored from `{folder.path / OUTCOMES_NAME}`, without times, names and notes"
+    )
+
+
+def adopt_answers(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], progress: Progress) -> None:
+    """Take answers over whose record is gone or damaged, with settings as `config.yaml` and flags have them now.
+
+    The damaged record is kept in `.stale`. Raises RefusedError where the answers are of another oracle than these settings
+    name, InvalidDataError where an answer is not intact.
+    """
+    folder = run.stage(stage.name, iteration)
+    config = with_changes(run.config, given)
+    others = {label.oracle for label in folder.label_log().labels().values()} - {config.label.oracle}
+    if others:
+        raise RefusedError(
+            f"the answers in `{folder.path}` are those of `{sorted(others)[0]}`, and label.oracle is "
+            f"`{config.label.oracle}`",
+            hint=f"{run.next_command(stage.name, iteration)} --rebuild --oracle {sorted(others)[0]}",
+        )
+    started = Started(
+        stage=stage.name,
+        stage_version=stage.version,
+        iteration=iteration,
+        settings=stage.settings(config),
+        inputs=stage.inputs(run, iteration, stage.seen(run, None, given)),
+    )
+    run.change_config(all_settings(config, given))
+    manifest.write_started(folder.path, started)
+    record = folder.path / MANIFEST_NAME
+    if record.exists():
+        progress.warn(f"`{record}` is damaged; it is now `{_keep_aside(run, folder, MANIFEST_NAME)}`")
+    progress.warn(f"how the answers in `{folder.path}` were asked for is taken from `{run.path}/config.yaml`")
+
+
+def _keep_aside(run: Run, folder: StageFolder, name: str) -> Path:
+    moment = time.strftime("%Y%m%dT%H%M%S")
+    kept = run.stale / f"{folder.path.parent.name}-{folder.path.name}-{moment}-{name}"
+    files.move(folder.path / name, kept)
+    return kept

@@ -1,0 +1,171 @@
+"""Ask a person about pairs, line by line: works over any connection, in pipes, and with a screen reader.
+
+Nothing here decides anything: which pair comes next, and what an answer amounts to, is for `label/queue.py`. An answer is
+stored before the screen says so. Scores and sources are never shown, and sides are shuffled.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from activedpo_cli.base import interruption
+from activedpo_cli.base.display import display_text
+from activedpo_cli.base.errors import BusyError, Terminated
+from activedpo_cli.base.records import Outcome, prompt_as_text
+from activedpo_cli.label.queue import Answer, Choice, PairAnsweredError, Queue, Ticket
+
+HELP = """\
+  1        the first response is better
+  2        the second response is better
+  t        tie: both are equally good
+  b        both are bad
+  s        skip this pair; it costs nothing
+  n TEXT   add a note to the answer that follows
+  u        undo your last answer
+  g        show the guidelines
+  q        quit; everything answered is kept
+  ?        this help"""
+KEYS = "1, 2, t, b, s, n, u, g, q, ?"
+CHOICES: dict[str, Choice] = {"1": "first", "2": "second", "t": "tie", "b": "both_bad", "s": "skip"}
+COUNTED: dict[Outcome, tuple[str, str]] = {
+    "tie": ("tie", "ties"),
+    "both_bad": ("both bad", "both bad"),
+    "skip": ("skipped", "skipped"),
+}
+
+
+def _read_standard_input() -> str | None:
+    line = sys.stdin.readline()
+    return line.rstrip("\n") if line else None
+
+
+def _write_standard_output(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terminal:
+    """Keyboard and screen: `read_line` returns None at the end of input, `write` shows text as it is."""
+
+    read_line: Callable[[], str | None] = _read_standard_input
+    write: Callable[[str], None] = _write_standard_output
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        self.write(text + "\n")
+
+
+def label_session(
+    queue: Queue, *, annotator: str, terminal: Terminal | None = None, guidelines: str | None = None
+) -> bool:
+    """Ask about pair after pair until none is left for this person or they quit; says whether they quit.
+
+    End of input and Ctrl-C count as quitting; SIGTERM (Terminated) does not, and passes through.
+
+    Args:
+        queue: The pairs, which others may be working on too.
+        annotator: Who answers.
+        terminal: Where to ask; standard input and output by default.
+        guidelines: Text to show on request.
+
+    """
+    session = _Session(queue, annotator, terminal or Terminal(), guidelines)
+    try:
+        has_quit = not session.ask_all()
+    except Terminated:
+        raise
+    except KeyboardInterrupt:
+        interruption.forget()
+        has_quit = True
+    queue.leave(annotator)
+    return has_quit
+
+
+@dataclass(frozen=True)
+class _Session:
+    queue: Queue
+    annotator: str
+    terminal: Terminal
+    guidelines: str | None
+
+    def ask_all(self) -> bool:
+        """Whether no pair is left to ask about; False when the person quit."""
+        self.terminal.say(f"Which response is better? Type {KEYS} and Enter; ? explains.")
+        while (ticket := self.queue.next(self.annotator)) is not None:
+            if not self._ask(ticket):
+                return False
+        with_others = self.queue.progress().waiting
+        if with_others:
+            what = "1 pair is" if with_others == 1 else f"{with_others} pairs are"
+            self.terminal.say(f"{what} being answered by somebody else.")
+        return True
+
+    def _ask(self, ticket: Ticket) -> bool:
+        """Show the pair and take keys until one of them leaves it; False when that is to quit."""
+        self._show(ticket)
+        note = None
+        while True:
+            self.terminal.write("> ")
+            line = self.terminal.read_line()
+            typed = "q" if line is None else line.strip()
+            key = typed.lower()
+            if key == "q":
+                return False
+            if key in CHOICES:
+                if self._answer(ticket, Answer(choice=CHOICES[key], note=note)):
+                    return True
+            elif key == "u" and self.queue.undo(self.annotator):
+                self.terminal.say(f"undone   {self._progress()}")
+                return True
+            elif key.startswith("n "):
+                note = typed[2:].strip()
+                self.terminal.say("The note goes with your answer to this pair.")
+            else:
+                self._explain(key)
+
+    def _answer(self, ticket: Ticket, answer: Answer) -> bool:
+        """Store an answer; False where it could not be stored, and the pair has to be answered again."""
+        try:
+            self.queue.answer(ticket, answer)
+        except PairAnsweredError as error:
+            self.terminal.say(f"not needed: {error.message}")
+        except BusyError as error:
+            self.terminal.say(f"NOT saved, answer again: {error.message}")
+            return False
+        else:
+            self.terminal.say(f"saved   {self._progress()}")
+        return True
+
+    def _progress(self) -> str:
+        """`12/50, 38 s per label, 2 ties`."""
+        progress = self.queue.progress()
+        parts = [f"{progress.answered}/{progress.pairs}"]
+        if progress.seconds_per_answer is not None:
+            parts.append(f"{progress.seconds_per_answer:.0f} s per label")
+        for outcome, (one, many) in COUNTED.items():
+            count = progress.outcomes.get(outcome, 0)
+            if count:
+                parts.append(f"{count} {one if count == 1 else many}")
+        return ", ".join(parts)
+
+    def _show(self, ticket: Ticket) -> None:
+        progress = self.queue.progress()
+        self.terminal.say(f"\nPair {progress.answered + 1} of {progress.pairs}")
+        self.terminal.say(f"Prompt\n{_indented(prompt_as_text(ticket.comparison.prompt))}")
+        for number, response in enumerate(ticket.sides, start=1):
+            self.terminal.say(f"Response {number}\n{_indented(response.text)}")
+
+    def _explain(self, key: str) -> None:
+        other = {
+            "?": HELP,
+            "g": _indented(self.guidelines) if self.guidelines else "There are no guidelines.",
+            "u": "There is nothing of yours to undo.",
+            "n": "Write the note behind the n, such as: n the second one is made up",
+        }
+        self.terminal.say(other.get(key, f"Not one of {KEYS}."))
+
+
+def _indented(text: str) -> str:
+    """Foreign text, safe to show and set in, so that it cannot pass for a line of the session."""
+    return "\n".join(f"    {line}" for line in display_text(text).split("\n"))
