@@ -51,6 +51,7 @@ class Part:
         refuse: Called with the differences of a finished one that was made otherwise; raises where it may not be replaced.
         public: Folder in which its outputs stand too, where people look for them.
         replace: Called before a copy takes the place of another file there; raises where that one may not be lost.
+        patience: Seconds to wait for another process that makes it.
 
     """
 
@@ -65,6 +66,7 @@ class Part:
     refuse: Callable[[list[str]], None] = _accept
     public: Path | None = None
     replace: Callable[[Path], None] = _replace
+    patience: float = 0.0
 
     @property
     def beside(self) -> StageFolder:
@@ -92,7 +94,7 @@ def ensure(part: Part, execution: Execution, progress: Progress, *, force: bool 
     """
     if not force and (made := part.standing) and not _copies_to_make(part, made):
         return made, False
-    with exclusive(part.lock, str(part.folder.path)):
+    with exclusive(part.lock, str(part.folder.path), part.patience):
         if not force and (made := part.standing):  # another process has made it since
             return _published(part, made), False
         beside = part.beside

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from activedpo_cli import __version__
+from activedpo_cli.base.progress import SilentProgress
+from activedpo_cli.engine.parts import Part, ensure
+from activedpo_cli.engine.step import Execution
+from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.experiments.curves import (
     REWARD,
     SECOND_REWARD,
@@ -29,13 +33,17 @@ from activedpo_cli.reports.page import Section, Table, render_page
 from activedpo_cli.reports.plot import Plot
 from activedpo_cli.reports.wording import listed
 from activedpo_cli.store import files, jsonl
-from activedpo_cli.store.lock import waiting
-from activedpo_cli.store.manifest import digest_of
+from activedpo_cli.store.manifest import Started, digest_of
+from activedpo_cli.store.stage_folder import StageFolder
 
 SUMMARY_NAME = "summary.json"
 TABLES_NAME = "tables.md"
 PAGE_NAME = "index.html"
 FIGURES_NAME = "figures"
+REPORT_NAME = ".report"
+"""The folder in which the report is made; its files are copied to where people look for them."""
+SECONDS_FOR_ANOTHER = 30.0
+"""How long to wait for another process that makes the report, as those of one experiment often do at the same time."""
 Value = TypeVar("Value")
 FEWEST_SEEDS = 6
 """With fewer no sign-flip test reaches 0.05."""
@@ -76,15 +84,40 @@ class ExperimentReport:
 
 def build_experiment_report(folder: ExperimentFolder) -> ExperimentReport:
     """Report on every finished run, and write nothing where that is what the files say already."""
-    page, standing = folder.path / PAGE_NAME, folder.path / SUMMARY_NAME
-    with waiting(folder.path / ".locks" / "report.lock"):
-        analysis = analysis_of(read_results(folder, folder.jobs()), folder.spec)
-        tables = all_tables(analysis)
-        summary = summarise(analysis) | {"tables_digest": digest_of(markdown(tables))}
-        if not (page.is_file() and standing.is_file() and jsonl.read_json(standing) == summary):
-            for name, data in report_contents(analysis, summary, tables).items():
-                files.write_bytes(folder.path / name, data)
-    return ExperimentReport(page=page, tables=tables[:1], summary=summary)
+    rows = read_results(folder, folder.jobs())
+    analysis = analysis_of(rows, folder.spec)
+    tables = all_tables(analysis)
+    summary = summarise(analysis) | {"tables_digest": digest_of(markdown(tables))}
+
+    def make(target: StageFolder) -> dict[str, Any]:
+        for name, data in report_contents(analysis, summary, tables).items():
+            files.write_bytes(target.path / name, data)
+        return {"rows": len(rows)}
+
+    report = Part(
+        folder=StageFolder(folder.path / REPORT_NAME),
+        lock=folder.path / ".locks" / "report.lock",
+        wanted=Started(
+            stage="experiment-report",
+            stage_version=1,
+            iteration=0,
+            settings={"activedpo_cli": __version__},
+            inputs=report_inputs(rows, folder.spec),
+        ),
+        open=lambda target: AtOnce(lambda: make(target)),
+        is_usable=lambda standing: not standing.missing_outputs(),
+        public=folder.path,
+        patience=SECONDS_FOR_ANOTHER,
+    )
+    if report.folder.manifest or not _stands(folder.path, summary):
+        ensure(report, Execution(), SilentProgress())
+    return ExperimentReport(page=folder.path / PAGE_NAME, tables=tables[:1], summary=summary)
+
+
+def _stands(folder: Path, summary: Mapping[str, Any]) -> bool:
+    """Whether an earlier version, which kept no record of it, left a report of the same numbers."""
+    standing = folder / SUMMARY_NAME
+    return (folder / PAGE_NAME).is_file() and standing.is_file() and jsonl.read_json(standing) == summary
 
 
 def report_inputs(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, str]:

@@ -299,6 +299,7 @@ def test_a_report_names_the_files_its_numbers_came_from(finished: Path) -> None:
     done("report", finished)
     assert problems(finished) == []
     facts = json.loads((finished / "report" / "report.json").read_bytes())
+    made_of = json.loads((finished / "report" / "manifest.json").read_bytes())["inputs"]
     stages = {f"finished/{row['name']}": row for run in facts["runs"] for row in run["stages"]}
     named = {
         part
@@ -315,7 +316,7 @@ def test_a_report_names_the_files_its_numbers_came_from(finished: Path) -> None:
         text = json.dumps({file: listed[file]["sha256"] for file in sorted(listed)}, separators=(",", ":"))
         assert row["digest"] == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
         of_manifest = hashlib.sha256((finished / row["manifest"]).read_bytes()).hexdigest()
-        assert facts["inputs"]["finished"][row["manifest"]] == of_manifest
+        assert made_of[f"finished: {row['manifest']}"] == of_manifest
 
     page = finished / "report" / "index.html"
     with holding(page, page.read_bytes().replace(b"1", b"7", 1)):
@@ -323,6 +324,6 @@ def test_a_report_names_the_files_its_numbers_came_from(finished: Path) -> None:
         assert (found["file"], found["kind"]) == ("report/index.html", "changed")
     done(*on(finished, "evaluate", iteration=2), "--force", "--num-responses", 2, "--set", "evaluate.scorer=null")
     found = only_problem(finished)
-    assert (found["file"], found["kind"]) == ("report/report.json", "stale")
+    assert (found["file"], found["kind"]) == ("report/manifest.json", "stale")
     assert "`iter-002/evaluate/manifest.json`" in found["what"]
     assert found["repair"] == f"activedpo report {finished} --force"

@@ -18,7 +18,13 @@ from activedpo_cli.store.run import Run
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files of a report, without the record of when and where they were made."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_bytes())
 
 
 def change_json(path: Path, **changed: Any) -> None:
@@ -198,7 +204,7 @@ def test_a_stage_that_has_begun_makes_it_stale(finished: Path) -> None:
     make_partial(finished, 3, "generate")
     assert build_report([Run.open(finished)]).made
     assert "iter-003/generate" in text(finished)
-    assert facts(finished / "report")["inputs"]["finished"]["iter-003/generate"] == "not finished"
+    assert record(finished / "report")["inputs"]["finished: iter-003/generate"] == "not finished"
     assert not build_report([Run.open(finished)]).made
 
 
