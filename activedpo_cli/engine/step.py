@@ -44,13 +44,13 @@ class Execution:
 class Context:
     """All that a step needs to work.
 
-    `config` holds the settings that it declared and nothing else; `lock` is the step's own, which one that shares its work
+    `settings` holds those that it declared and nothing else; `lock` is the step's own, which one that shares its work
     lends to others.
     """
 
     run: Run
     iteration: int
-    config: Config
+    settings: Config
     folder: StageFolder
     execution: Execution
     progress: Progress

@@ -75,7 +75,7 @@ def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTr
     values = implicit_reward(
         torch.tensor(logps, dtype=torch.float64),
         torch.tensor(ref_logps, dtype=torch.float64),
-        context.config.train.beta,
+        context.settings.train.beta,
     )
     rewards = dict(zip(responses, values.tolist(), strict=True))
     margins = [rewards[pair.chosen.response_id] - rewards[pair.rejected.response_id] for pair in preferences]
@@ -117,7 +117,7 @@ def _scored_responses(run: Run, field: str) -> list[Response]:
 
 
 def _from_pool(context: Context) -> Iterator[HeldOutPair]:
-    field = context.config.evaluate.score_field
+    field = context.settings.evaluate.score_field
     if field is None:
         return
     for _, group in groupby(_scored_responses(context.run, field), key=lambda response: response.prompt_id):
@@ -133,7 +133,7 @@ def _from_file(context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text
     from activedpo_cli.models.loading import context_length
 
-    path, longest = context.config.evaluate.preferences, context_length(policy)
+    path, longest = context.settings.evaluate.preferences, context_length(policy)
     if path is None:
         return
     in_pool = {prompt_key(prompt.prompt) for prompt in context.run.prompts("train")}
@@ -148,10 +148,10 @@ def _from_file(context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "
             continue
         name = f"h{number:06d}"
         prompt_id = prompt_ids.setdefault(key, name)  # a file may say several things about one prompt
-        prompt = encode_prompt(tokenizer, row.prompt, chat_template=context.config.prompts.chat_template)
+        prompt = encode_prompt(tokenizer, row.prompt, chat_template=context.settings.prompts.chat_template)
         sides = []
         for index, text in enumerate((row.chosen, row.rejected)):
-            tokens = encode_response_text(tokenizer, text, append_eos=context.config.generate.recorded_eos)
+            tokens = encode_response_text(tokenizer, text, append_eos=context.settings.generate.recorded_eos)
             sides.append(
                 Response(
                     response_id=response_id(name, None, index),

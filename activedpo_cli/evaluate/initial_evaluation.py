@@ -86,7 +86,7 @@ def _refuse_other_sampling(run: Run, differences: list[str]) -> None:
 
 def ensure_initial_evaluation(context: Context, sample: Sample) -> list[EvaluatedResponse]:
     """π_SFT's responses, sampled by `sample` unless they are there, with rewards by this evaluation's scorers."""
-    run, folder, scorers = context.run, context.run.initial_evaluation, scorers_of(context.config)
+    run, folder, scorers = context.run, context.run.initial_evaluation, scorers_of(context.settings)
     responses = _ensure_responses(context, sample)
     with exclusive(run.lock_path("initial-evaluation"), str(folder.path)):
         rewards, second_rewards = (
@@ -132,7 +132,7 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
     part = Part(
         folder=folder,
         lock=run.lock_path("initial-evaluation"),
-        wanted=initial_record(run, context.config),
+        wanted=initial_record(run, context.settings),
         open=lambda target: sample(replace(context, folder=target)),
         logs=(HALVED_NAME,),
         stale=run.stale,
@@ -145,7 +145,7 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
 
 def _ensure_rewards(context: Context, responses: Sequence[Response], scorer: str) -> list[float]:
     """The scorer's rewards of the responses, by the file that `rewards_name` names."""
-    folder, config = context.run.initial_evaluation, context.config
+    folder, config = context.run.initial_evaluation, context.settings
     name = rewards_name(scorer, oracle_inputs(scorer, config), scorer_settings(config))
     rows = folder.read_rows(name, ResponseReward) if folder.has(name) else []
     is_redo = context.folder.path != context.run.stage("evaluate", context.iteration).path

@@ -65,13 +65,13 @@ def check(context: Context) -> None:
             "the run holds out no prompts, so there is nothing to evaluate on",
             hint="make another run, with `--eval-prompts 100`",
         )
-    for spec in filter(None, scorers_of(context.config)):
+    for spec in filter(None, scorers_of(context.settings)):
         if not discovery.load("oracles", parse_spec(spec)[0]).SCORES_TEXT:
             raise UsageError(
                 f"the oracle `{spec}` cannot score new text", hint="use reward-model:MODEL or python:MODULE:FUNCTION"
             )
-    check_same_sampling(context.run, context.config)
-    check_held_out(context.run, context.config)
+    check_same_sampling(context.run, context.settings)
+    check_held_out(context.run, context.settings)
     _check_room(context)
     note_scorer(context)
 
@@ -87,14 +87,14 @@ class _HeldOutSampling(UnitWork):
         prompts: list[EncodedPrompt],
         iteration: int,
     ) -> None:
-        seed = context.config.seed
+        seed = context.settings.seed
         self.folder, self.policy = context.folder, policy
         self.sampling = SamplingUnits(
             context,
             policy,
             tokenizer,
             prompts,
-            context.config.evaluate,
+            context.settings.evaluate,
             make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
             seed_of_unit=lambda unit: derive_seed(seed, "evaluate", unit),  # the same in every iteration
         )
@@ -144,7 +144,7 @@ class _Evaluation(_HeldOutSampling):
 
         context, responses = self._context, self.sampling.responses()
         rewards, second_rewards = (
-            None if spec is None else score_responses(context, responses, spec) for spec in scorers_of(context.config)
+            None if spec is None else score_responses(context, responses, spec) for spec in scorers_of(context.settings)
         )
         logps = logps_of(context, self._policy, self._tokenizer, responses, "log π of responses")
         with reference_mode(self._policy):
@@ -155,7 +155,7 @@ class _Evaluation(_HeldOutSampling):
         context.folder.write_rows("samples.jsonl", rows)
         metrics = {
             **reward_measures(rows, self._initial),
-            **text_measures(rows, self._initial, pure_sampling=_is_pure_sampling(context.config)),
+            **text_measures(rows, self._initial, pure_sampling=_is_pure_sampling(context.settings)),
             **preference_accuracy(context, self._policy, self._tokenizer),
             **_facts(context),
             "eval_prompts_too_long": len(self._too_long),
@@ -205,8 +205,8 @@ def _check_room(context: Context) -> None:
     lengths = [len(prompt.token_ids) for prompt in too_long]
     room_for_all, room_for_one = longest - max(lengths), longest - min(lengths)
     enough = room_for_all if room_for_all > 0 else room_for_one
-    room = _max_new_tokens(context.config)
-    origin = " (that of generate)" if room == context.config.generate.max_new_tokens else ""
+    room = _max_new_tokens(context.settings)
+    origin = " (that of generate)" if room == context.settings.generate.max_new_tokens else ""
     raise InvalidDataError(
         f"evaluate.max_new_tokens is {room}{origin}, and no held-out prompt leaves room for it",
         details=[f"the model's context has {longest} tokens, the shortest held-out prompt {min(lengths)}"],
@@ -224,7 +224,7 @@ def _eval_prompts(
     """The held-out prompts that leave room for a response in a context of `longest` tokens, and the others."""
     from activedpo_cli.models.encoding import encode_prompt
 
-    config = context.config
+    config = context.settings
     fitting: list[EncodedPrompt] = []
     too_long: list[EncodedPrompt] = []
     for prompt in context.run.prompts("eval"):
@@ -242,8 +242,8 @@ def _facts(context: Context) -> dict[str, Any]:
         "iteration": iteration,
         "labels_spent": spent,
         "method": selected.settings["select.method"] if selected else None,
-        "scorer": context.config.evaluate.scorer,
-        "second_scorer": context.config.evaluate.second_scorer,
+        "scorer": context.settings.evaluate.scorer,
+        "second_scorer": context.settings.evaluate.second_scorer,
         "initial_evaluation": initial.digest if initial else None,
     }
 

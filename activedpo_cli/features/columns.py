@@ -41,10 +41,10 @@ class FeatureColumns:
         from activedpo_cli.gradients.featurizer import Featurizer
         from activedpo_cli.gradients.projections import make_projection
 
-        self._context, self._settings, self._columns = context, context.config.featurize, set(columns)
+        self._context, self._settings, self._columns = context, context.settings.featurize, set(columns)
         self._is_reference = context.iteration == 1  # the initial adapter has B = 0
         policy, tokenizer, device = load_policy(context, context.iteration - 1)
-        self._seed = derive_seed(context.config.seed, "projection")  # the same in every iteration
+        self._seed = derive_seed(context.settings.seed, "projection")  # the same in every iteration
         self._policy = policy
         self._featurizer = Featurizer(
             model=policy,

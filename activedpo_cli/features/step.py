@@ -76,11 +76,11 @@ def check(context: Context) -> None:
     """Refuse another adapter than the run's, and columns for which there is no space."""
     from activedpo_cli.gradients.projections import make_projection
 
-    check_adapter_settings(context.run, context.config)
-    wanted = columns(context.config)
+    check_adapter_settings(context.run, context.settings)
+    wanted = columns(context.settings)
     if "features" in wanted:
-        make_projection(context.config.featurize.projection, context.config.featurize.proj_dim, seed=0)
-    width = context.config.featurize.proj_dim if "features" in wanted else 0
+        make_projection(context.settings.featurize.projection, context.settings.featurize.proj_dim, seed=0)
+    width = context.settings.featurize.proj_dim if "features" in wanted else 0
     width += hidden_size(context.run) * len({"hidden", "mean_hidden"}.intersection(wanted))
     if "scores" in wanted:
         check_scores(context)
@@ -103,13 +103,13 @@ def _check_space(context: Context, width: int) -> None:
 
 
 def _usable_responses(context: Context) -> list[Response]:
-    drop_truncated = context.config.generate.truncated == "drop"
+    drop_truncated = context.settings.generate.truncated == "drop"
     return usable_responses(context.run, context.iteration, drop_truncated=drop_truncated)
 
 
 def open_work(context: Context) -> Work:
     """Featurize unit by unit; where the method needs nothing, only the rows are written down."""
-    if columns(context.config):
+    if columns(context.settings):
         return _Featurizing(context)
     return AtOnce(lambda: _rows_alone(context))
 
@@ -124,8 +124,8 @@ class _Featurizing(UnitWork):
     """The columns of all responses, unit by unit, and of the pairs labelled earlier."""
 
     def __init__(self, context: Context) -> None:
-        self.folder, self._context, self._config = context.folder, context, context.config
-        self._columns = columns(context.config)
+        self.folder, self._context, self._config = context.folder, context, context.settings
+        self._columns = columns(context.settings)
         self._responses = _usable_responses(context)
         self._pairs = list(labelled_pairs(context.run, range(1, context.iteration)))
         labelled = {r.response_id: r for pair in self._pairs for r in (pair.response_a, pair.response_b)}

@@ -28,10 +28,10 @@ def scores_settings(config: Config) -> dict[str, Any]:
 
 def check_scores(context: Context) -> None:
     """Raise UsageError where the oracle can't score responses, as people can't."""
-    name, _ = parse_spec(context.config.label.oracle)
+    name, _ = parse_spec(context.settings.label.oracle)
     if name != RECORDED and not discovery.load("oracles", name).SCORES_TEXT:
         raise UsageError(
-            f"the oracle `{context.config.label.oracle}` has no scores to read, which the column `scores` needs",
+            f"the oracle `{context.settings.label.oracle}` has no scores to read, which the column `scores` needs",
             hint="use an oracle that scores text, or a method that does not read the answers",
         )
     context.progress.warn(
@@ -43,7 +43,7 @@ def scores(context: Context, responses: Sequence[Response]) -> "Tensor":
     """The oracle's score of each response; of a recorded oracle those that came with the responses."""
     import torch
 
-    config = context.config.label
+    config = context.settings.label
     if parse_spec(config.oracle)[0] != RECORDED:
         return torch.tensor(score_responses(context, responses, config.oracle), dtype=torch.float32)
     if config.score_field is None:

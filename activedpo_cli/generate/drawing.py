@@ -29,9 +29,9 @@ def draw_prompts(context: Context, prompts: Sequence[Prompt], fits: Callable[[Pr
     Raises InvalidDataError, naming one that does not fit, when too few do: a label bought for a prompt that training
     would have to cut or drop is lost.
     """
-    wanted = context.config.generate.num_prompts
+    wanted = context.settings.generate.num_prompts
     order = list(prompts)
-    random.Random(derive_seed(context.config.seed, "draw", context.iteration)).shuffle(order)
+    random.Random(derive_seed(context.settings.seed, "draw", context.iteration)).shuffle(order)
     drawn: list[Prompt] = []
     too_long: list[str] = []
     for prompt in order:

@@ -77,7 +77,7 @@ def ensure(context: Context) -> None:
     pool = Part(
         folder=run.pool,
         lock=run.lock_path("pool"),
-        wanted=_wanted(run, _settings(context.config), stage.inputs[FILE]),
+        wanted=_wanted(run, _settings(context.settings), stage.inputs[FILE]),
         open=lambda folder: AtOnce(lambda: _fill(context, folder)),
         files=FILES,
         stale=run.stale,
@@ -135,12 +135,12 @@ def _settings(config: Config) -> dict[str, Any]:
 def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     from activedpo_cli.generate.backends._recorded import match_to_prompts, read_recorded, read_recorded_pairs
 
-    assert context.config.generate.responses is not None
+    assert context.settings.generate.responses is not None
     prompts = context.run.prompts()
-    path = Path(context.config.generate.responses)
-    read = read_recorded_pairs(path) if context.config.generate.recorded_pairs == "given" else None
+    path = Path(context.settings.generate.responses)
+    read = read_recorded_pairs(path) if context.settings.generate.recorded_pairs == "given" else None
     match = match_to_prompts(read_recorded(path) if read is None else read.prompts, prompts)
-    responses, dropped = _encode(context.config, model_location(context.run), prompts, match.pool)
+    responses, dropped = _encode(context.settings, model_location(context.run), prompts, match.pool)
     counts = Counter(dropped.values())
     kept = {response.response_id for response in responses}
     preferences = [
@@ -183,7 +183,7 @@ def _keep_pairs(
     folder.write_rows("pairs.jsonl", fitting)
     folder.write_rows("left-out.jsonl", sorted(left_out, key=lambda row: row.line))
     s = "" if read.rows == 1 else "s"
-    said = f"{read.rows} row{s} of {context.config.generate.responses}: {len(fitting)} candidates"
+    said = f"{read.rows} row{s} of {context.settings.generate.responses}: {len(fitting)} candidates"
     if left_out:
         context.progress.warn(f"{said}; {read.left_out.in_words()}")
     else:

@@ -128,7 +128,7 @@ def _sample_batch(
     from activedpo_cli.generate.backends.base import SamplingSettings
     from activedpo_cli.models.encoding import decode_response, stop_token_ids
 
-    generate = context.config.generate
+    generate = context.settings.generate
     sampling = SamplingSettings(
         num_responses=settings.num_responses,
         max_new_tokens=settings.max_new_tokens or generate.max_new_tokens,

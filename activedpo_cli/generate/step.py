@@ -45,19 +45,19 @@ def check(context: Context) -> None:
     """Refuse more prompts than there are, an iteration before its predecessor is trained, and another pool."""
     if context.iteration > 1:
         require(context.run, "train", context.iteration - 1)
-    wanted, present = context.config.generate.num_prompts, len(context.run.prompts("train"))
+    wanted, present = context.settings.generate.num_prompts, len(context.run.prompts("train"))
     if wanted is not None and wanted > present:
         raise InvalidDataError(
             f"generate.num_prompts is {wanted}, but the run has {present} prompts to draw from",
             hint=f"--num-prompts {present}",
         )
-    if context.config.generate.responses:
-        pool.check(context.run, context.config)
+    if context.settings.generate.responses:
+        pool.check(context.run, context.settings)
 
 
 def open_work(context: Context) -> Work:
     """Draw the prompts and sample, or take the drawn prompts' responses from the pool."""
-    if context.config.generate.responses:
+    if context.settings.generate.responses:
         return AtOnce(lambda: _from_pool(context))
     return _Sampling(context)
 
@@ -65,16 +65,16 @@ def open_work(context: Context) -> Work:
 def _from_pool(context: Context) -> dict[str, Any]:
     pool.ensure(context)
     _check_score_field(context)
-    counts = pool.pairable_prompts(context.run, context.config)
+    counts = pool.pairable_prompts(context.run, context.settings)
     prompts = [prompt for prompt in context.run.prompts("train") if prompt.prompt_id in counts]
     drawn = draw_prompts(context, prompts, lambda prompt: True)
-    pairs = {"pairs": "given"} if context.config.generate.recorded_pairs == "given" else {}
+    pairs = {"pairs": "given"} if context.settings.generate.recorded_pairs == "given" else {}
     context.folder.write_json("prompts.json", {"source": "pool"} | pairs | drawn.as_json())
     return {"prompts": len(drawn.prompts), "responses": sum(counts[prompt.prompt_id] for prompt in drawn.prompts)}
 
 
 def _check_score_field(context: Context) -> None:
-    field = context.config.label.score_field
+    field = context.settings.label.score_field
     present = {name for response in context.run.pool_responses() for name in response.scores or {}}
     if field is not None and field not in present:
         raise InvalidDataError(
@@ -91,14 +91,14 @@ class _Sampling(UnitWork):
         self.folder, self._context = context.folder, context
         self._policy, self._tokenizer = _current_policy(context)
         _check_sampling(context, self._policy, self._tokenizer)
-        seed, iteration = context.config.seed, context.iteration
+        seed, iteration = context.settings.seed, context.iteration
         self._drawn, prompts = self._draw()
         self._sampling = SamplingUnits(
             context,
             self._policy,
             self._tokenizer,
             prompts,
-            context.config.generate,
+            context.settings.generate,
             make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
             seed_of_unit=lambda unit: derive_seed(seed, "generate", iteration, unit),
         )
@@ -122,7 +122,7 @@ class _Sampling(UnitWork):
         from activedpo_cli.models.encoding import encode_prompt
         from activedpo_cli.models.loading import context_length
 
-        context, config = self._context, self._context.config
+        context, config = self._context, self._context.settings
         longest = context_length(self._policy)
         encoded: dict[str, list[int]] = {}
 
@@ -142,14 +142,14 @@ def _check_sampling(
     """Raise UsageError for settings that only the model can judge, while nothing is written that would pin them."""
     from activedpo_cli.models.encoding import stop_token_ids
 
-    stop_token_ids(tokenizer, policy.generation_config, context.config.generate.stop_token_ids)
-    discovery.load("generation", context.config.generate.backend)
+    stop_token_ids(tokenizer, policy.generation_config, context.settings.generate.stop_token_ids)
+    discovery.load("generation", context.settings.generate.backend)
 
 
 def _current_policy(context: Context) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
     """θ_{t−1}; before any training that is π_ref itself, which needs no adapter."""
     if context.iteration == 1:
-        reference = load_reference(context.run, context.config, context.execution)
+        reference = load_reference(context.run, context.settings, context.execution)
         return reference.model, reference.tokenizer
     policy, tokenizer, _ = load_policy(context, context.iteration - 1)
     return policy, tokenizer

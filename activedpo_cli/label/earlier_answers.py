@@ -81,7 +81,7 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
     except InvalidDataError as error:
         context.progress.warn(f"answers given before are not taken over: {error.message}")
         return {}
-    now, settings = context.folder.started, context.config.label
+    now, settings = context.folder.started, context.settings.label
     assert now is not None
     if record is None or not (asks_people(settings.oracle) or _is_same_oracle(record, now)):
         return {}

@@ -44,7 +44,7 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
         data = path.read_bytes()
     except OSError as error:
         raise InvalidDataError(f"`{path}` can't be read: {error.strerror}") from error
-    options, oracle = context.execution.options, context.config.label.oracle
+    options, oracle = context.execution.options, context.settings.label.oracle
     answers = import_answers(data, path.name, comparisons, oracle=oracle, annotator=options.get("annotator"))
     standing = log.labels()
     clashing = [
@@ -69,7 +69,7 @@ def export_file(context: Context, path: Path, comparisons: list[Comparison], log
     standing = log.labels()
     pending = [comparison for comparison in comparisons if comparison.pair_id not in standing]
     annotator = context.execution.options.get("annotator") or ""
-    write_bytes(path, export_pairs(pending, path.name, annotator=annotator, seed=context.config.seed))
+    write_bytes(path, export_pairs(pending, path.name, annotator=annotator, seed=context.settings.seed))
     context.progress.note(
         f"{len(pending)} pairs written to `{path}`; fill in the column `preference` with a, b, tie, both_bad or skip, "
         f"then `{context.command('label')} --import {path}`"

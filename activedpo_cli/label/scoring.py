@@ -51,7 +51,7 @@ def scorer_inputs(config: Config) -> dict[str, str]:
 
 def note_scorer(context: Context) -> None:
     """Say when rewards will be missing, or when those of an earlier iteration came from somebody else."""
-    scorer = context.config.evaluate.scorer
+    scorer = context.settings.evaluate.scorer
     records = (context.run.stage("evaluate", t).manifest for t in range(context.iteration - 1, 0, -1))
     before = next((record for record in records if record and record.settings["evaluate.scorer"]), None)
     known = before.settings["evaluate.scorer"] if before else None
@@ -60,7 +60,7 @@ def note_scorer(context: Context) -> None:
         context.progress.note(
             f"nothing scores new text here, so the reward fields will be null (see --scorer{earlier})"
         )
-    elif before and _digests_of(known, before.inputs) != _digests_of(scorer, oracle_inputs(scorer, context.config)):
+    elif before and _digests_of(known, before.inputs) != _digests_of(scorer, oracle_inputs(scorer, context.settings)):
         other = f"`{known}`" if known != scorer else f"`{scorer}` before it changed"
         context.progress.warn(
             f"iteration {before.iteration} was scored by {other}: its rewards do not compare with these"
@@ -70,8 +70,8 @@ def note_scorer(context: Context) -> None:
 def score_responses(context: Context, responses: Sequence[Response], scorer: str) -> list[float]:
     """The scorer's value of each response."""
     prompts = {prompt.prompt_id: prompt.prompt for prompt in context.run.prompts()}
-    oracle = open_oracle(scorer, context.config.label, context.execution.device)
-    size = context.config.evaluate.unit_size
+    oracle = open_oracle(scorer, context.settings.label, context.execution.device)
+    size = context.settings.evaluate.unit_size
     scores: list[float] = []
     context.progress.start(f"rewards by {scorer}", len(responses), "responses")
     for start in range(0, len(responses), size):

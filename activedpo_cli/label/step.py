@@ -59,8 +59,8 @@ def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse to begin when a selected pair has no recorded answer, and to turn people's answers around."""
-    oracle_setting = context.config.label.oracle
-    if context.config.label.noise and asks_people(oracle_setting):
+    oracle_setting = context.settings.label.oracle
+    if context.settings.label.noise and asks_people(oracle_setting):
         raise UsageError(
             "label.noise turns answers around at random, which is not for answers of people", hint="--label-noise 0"
         )
@@ -69,7 +69,7 @@ def check(context: Context) -> None:
     oracle: Any = _open(context)
     uncovered = [comparison.pair_id for comparison in _comparisons(context) if not oracle.covers(comparison)]
     if uncovered:
-        field = context.config.label.score_field
+        field = context.settings.label.score_field
         command = context.run.next_command("select", context.iteration)
         raise InvalidDataError(
             f"nothing is recorded about {len(uncovered)} of the selected pairs, first `{uncovered[0]}`",
@@ -87,7 +87,7 @@ def work(context: Context) -> dict[str, Any]:
         context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
     comparisons = _comparisons(context)
     earlier_answers.take_over(context, comparisons, log)
-    if asks_people(context.config.label.oracle):
+    if asks_people(context.settings.label.oracle):
         _ask_people(context, comparisons, log)
         if context.folder.started is None:
             return _left(context)
@@ -122,7 +122,7 @@ def _comparisons(context: Context) -> list[Comparison]:
 
 
 def _open(context: Context) -> Oracle:
-    config = context.config
+    config = context.settings
     return open_oracle(
         config.label.oracle, config.label, context.execution.device, preferences=context.run.pool_preferences()
     )
@@ -132,7 +132,7 @@ def _refuse_files(context: Context) -> None:
     options = context.execution.options
     if options.get("export") or options.get("import"):
         raise UsageError(
-            f"--export and --import are for people, and label.oracle is `{context.config.label.oracle}`",
+            f"--export and --import are for people, and label.oracle is `{context.settings.label.oracle}`",
             hint="add `--oracle human`",
         )
 
@@ -156,8 +156,8 @@ def _sit(context: Context, comparisons: list[Comparison], annotator: str, guidel
             queue = Queue(
                 comparisons,
                 answers,
-                oracle=context.config.label.oracle,
-                seed=context.config.seed,
+                oracle=context.settings.label.oracle,
+                seed=context.settings.seed,
                 clock=time.monotonic,
                 lease_seconds=math.inf,  # as long as the sitting, whose end frees its pairs
             )
@@ -193,7 +193,7 @@ def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog)
 
     Pairs whose answer was taken over belong to no unit.
     """
-    config, standing = context.config, log.labels()
+    config, standing = context.settings, log.labels()
     asked = [
         comparison
         for comparison in comparisons
@@ -214,7 +214,7 @@ def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog)
 
 
 def _verdicts(context: Context, oracle: Oracle, unit: list[Comparison]) -> list[Verdict]:
-    config = context.config
+    config = context.settings
     found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
     return with_noise(
         found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
@@ -244,7 +244,7 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
         **{outcome: counts[outcome] for outcome in ("chosen", "tie", "both_bad", "skip")},
         "labels_spent": sum(counts[outcome] for outcome in SPENT_OUTCOMES),
         "unanswered": pending,
-        "oracle": context.config.label.oracle,
+        "oracle": context.settings.label.oracle,
     }
 
 

@@ -99,7 +99,7 @@ def load_policy(
     """Load θ after an iteration (0: the initial adapter) on top of π_ref; returns policy, tokenizer and device."""
     from activedpo_cli.models.adapters import attach_adapter
 
-    run, config, execution, progress = context.run, context.config, context.execution, context.progress
+    run, config, execution, progress = context.run, context.settings, context.execution, context.progress
     reference = load_reference(run, config, execution)
     try:
         if after_iteration == 0:

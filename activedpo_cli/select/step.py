@@ -52,23 +52,23 @@ def check(context: Context) -> None:
     """Refuse a budget larger than the pool, and a method whose columns featurize did not compute."""
     from activedpo_cli.select.methods.base import capacity
 
-    method_settings(context.config)
-    first = 1 if context.config.select.history == "frozen" else context.iteration
+    method_settings(context.settings)
+    first = 1 if context.settings.select.history == "frozen" else context.iteration
     for iteration in range(first, context.iteration + 1):
         _check_columns(context, iteration)
-    pairs = candidate_pairs(context.run, context.iteration, context.config)
-    available = capacity(prompt_index(pairs), context.config.select.max_per_prompt)
+    pairs = candidate_pairs(context.run, context.iteration, context.settings)
+    available = capacity(prompt_index(pairs), context.settings.select.max_per_prompt)
     if available == 0:
         raise _nothing_to_choose(context)
-    if context.config.select.budget > available:
+    if context.settings.select.budget > available:
         raise InvalidDataError(
-            f"select.budget is {context.config.select.budget}, but only {available} pairs can be chosen",
+            f"select.budget is {context.settings.select.budget}, but only {available} pairs can be chosen",
             hint=f"choose fewer with `{context.command('select')} --budget {available}`, or generate for more prompts",
         )
 
 
 def _check_columns(context: Context, iteration: int) -> None:
-    method = context.config.select.method
+    method = context.settings.select.method
     needed = discovery.load("acquisition", method).NEEDS
     lacking = sorted(set(needed) - stored_columns(context.run, iteration) - READ_BY_SELECT)
     if lacking:
@@ -80,7 +80,7 @@ def _check_columns(context: Context, iteration: int) -> None:
 
 def _nothing_to_choose(context: Context) -> InvalidDataError:
     """Why no pair is a candidate: no two responses to a prompt differ, all are answered, or none has the score."""
-    field = context.config.label.score_field
+    field = context.settings.label.score_field
     present = sorted({name for row in context.run.responses(context.iteration) for name in row.scores or {}})
     if field is not None and field not in present:
         return InvalidDataError(
@@ -99,7 +99,7 @@ def work(context: Context) -> dict[str, Any]:
     """Score the candidates and write down the best."""
     import torch
 
-    config = context.config
+    config = context.settings
     pairs = candidate_pairs(context.run, context.iteration, config)
     method = discovery.load("acquisition", config.select.method)
     candidates = candidate_table(context.run, context.iteration, config, pairs, with_texts="texts" in method.NEEDS)

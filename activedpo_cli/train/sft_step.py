@@ -61,7 +61,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 def check(context: Context) -> None:
     """Refuse to come too late, and a file that holds anything but examples."""
     refuse_late(context.run)
-    read_sft_rows(_data_path(context.config))
+    read_sft_rows(_data_path(context.settings))
 
 
 def refuse_late(run: Run) -> None:
@@ -80,7 +80,7 @@ def with_known_data(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def work(context: Context) -> dict[str, Any]:
     """Train, write full weights, and measure the held-out loss of the model as given and of what was made."""
-    config, folder = context.config, context.folder
+    config, folder = context.settings, context.folder
     rows = read_sft_rows(_data_path(config))
     base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
     end_id = _end_id(base, config)
@@ -145,7 +145,7 @@ def _end_id(base: BaseWeights, config: Config) -> int | None:
 
 
 def _encoded(context: Context, rows: Sequence[SFTRow], base: BaseWeights, end_id: int | None) -> Encoded:
-    config = context.config
+    config = context.settings
     return encode_rows(
         rows,
         base.tokenizer,
@@ -164,7 +164,7 @@ def _max_length(config: Config, base: BaseWeights) -> int | None:
 
 
 def _report_lengths(context: Context, encoded: Encoded, base: BaseWeights) -> None:
-    limit, settings_of = _max_length(context.config, base), context.config.sft
+    limit, settings_of = _max_length(context.settings, base), context.settings.sft
     if settings_of.append_eos and base.tokenizer.eos_token_id is None:
         context.progress.warn("the tokenizer has no end-of-text token, so the model is not taught to stop")
     for where, what in ((encoded.dropped, "left out"), (encoded.cut, "cut")):
@@ -189,7 +189,7 @@ def _loss_after(context: Context, held: "Sequence[SFTExample]") -> list[float]:
     """Of the weights as they were written, which is how every stage will load them."""
     if not held:
         return []
-    made = load_base((str(context.folder.path / MODEL), None), context.config, context.execution)
+    made = load_base((str(context.folder.path / MODEL), None), context.settings, context.execution)
     return _measured(context, made, held, "held-out loss after")
 
 
@@ -208,7 +208,7 @@ def _train(context: Context, base: BaseWeights, examples: "Sequence[SFTExample]"
     from activedpo_cli.models.merging import write_full_weights
     from activedpo_cli.train.sft_trainer import planned_steps, step_of, train_sft
 
-    config, folder = context.config, context.folder
+    config, folder = context.settings, context.folder
     number_format = base.model.dtype
     model = _trainable(base, config)
     checkpoint = next((folder.path / name for name in reversed(folder.names(CHECKPOINTS))), None)

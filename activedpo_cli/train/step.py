@@ -36,13 +36,13 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse another adapter than the run's, and to train on nothing."""
-    check_adapter_settings(context.run, context.config)
+    check_adapter_settings(context.run, context.settings)
     if not _examples(context):
         again = f"`{context.run.next_command('label', context.iteration)} --force`"
         ways = [f"ask again with {again}"]
         if any(row.outcome == "tie" for row in outcomes(context.run, context.iteration)):
             ways.append("train on ties too with --include-ties")
-        if context.iteration > 1 and context.config.train.labels == "new":
+        if context.iteration > 1 and context.settings.train.labels == "new":
             ways.append("train on earlier labels with --labels all")
         raise InvalidDataError(
             f"none of the answers of iteration {context.iteration} can be trained on: no response was preferred",
@@ -55,7 +55,7 @@ def work(context: Context) -> dict[str, Any]:
     from activedpo_cli.models.adapters import save_adapter
     from activedpo_cli.train.dpo_trainer import planned_steps, train_dpo
 
-    run, config, iteration = context.run, context.config, context.iteration
+    run, config, iteration = context.run, context.settings, context.iteration
     examples = _examples(context)
     start = iteration - 1 if config.train.start == "previous" else 0
     policy, tokenizer, device = load_policy(context, start, trainable=True)
@@ -114,7 +114,7 @@ def _iterations(iteration: int, config: Config) -> range:
 
 
 def _examples(context: Context) -> "list[DPOExample]":
-    pairs = labelled_pairs(context.run, _iterations(context.iteration, context.config))
+    pairs = labelled_pairs(context.run, _iterations(context.iteration, context.settings))
     found = (_example(context, pair) for pair in pairs)
     return [example for example in found if example is not None]
 
@@ -124,9 +124,9 @@ def _example(context: Context, pair: LabelledPair) -> "DPOExample | None":
 
     preferred = pair.outcome.preferred_id
     if preferred is None:
-        if pair.outcome.outcome != "tie" or not context.config.train.include_ties:
+        if pair.outcome.outcome != "tie" or not context.settings.train.include_ties:
             return None
-        coin = derive_seed(context.config.seed, "tie", pair.outcome.pair_id) % 2
+        coin = derive_seed(context.settings.seed, "tie", pair.outcome.pair_id) % 2
         preferred = (pair.response_a, pair.response_b)[coin].response_id
     chosen, rejected = pair.response_a, pair.response_b
     if preferred == rejected.response_id:
