@@ -138,9 +138,12 @@ def differences_of_work(made: Started, wanted: Started, files: Mapping[str, str]
         for key, value in wanted.settings.items()
         if key not in moved and not _same(key, recorded.get(key), value)
     ]
-    if made.stage_version != wanted.stage_version:
-        lines.append(f"version  {made.stage_version} → {wanted.stage_version}")
-    return lines + input_differences(made, wanted.inputs)
+    return [*lines, *version_difference(made, wanted.stage_version), *input_differences(made, wanted.inputs)]
+
+
+def version_difference(record: Started, version: int) -> list[str]:
+    """Whether work was done by another version of its step, as a line of text; empty where it was not."""
+    return [] if record.stage_version == version else [f"version of the stage  {record.stage_version} → {version}"]
 
 
 def with_known_files(record: Started | None, files: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:

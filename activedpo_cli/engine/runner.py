@@ -26,6 +26,7 @@ from activedpo_cli.engine.differences import (
     input_differences,
     refuse,
     refuse_changed_fixed_settings,
+    version_difference,
 )
 from activedpo_cli.engine.intact import check_inputs
 from activedpo_cli.engine.step import Context, Execution, Stage, StageResult
@@ -200,8 +201,7 @@ def _differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any
     """What was given, or is there, that is not what begun or finished work was made with."""
     own = set(every_setting_of(stage.sections)).difference(stage.also)
     differences = given_differences(run, record, given, own)
-    if record.stage_version != stage.version:
-        differences.append(f"version of the stage  {record.stage_version} → {stage.version}")
+    differences += version_difference(record, stage.version)
     return differences + input_differences(record, stage.inputs(run, iteration, stage.seen(run, record, {})))
 
 

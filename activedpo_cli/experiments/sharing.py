@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.engine.differences import differences_of_work
 from activedpo_cli.engine.step import Stage
 from activedpo_cli.store import files
 from activedpo_cli.store.lock import exclusive
@@ -57,13 +58,12 @@ def _has(other: StageFolder, wanted: Started) -> bool:
     """Whether a sibling's folder holds what is wanted, whole; a damaged one does not."""
     try:
         manifest = other.manifest
-        return manifest is not None and _is_same(manifest, wanted) and not other.missing_outputs()
+        return manifest is not None and _is_wanted(manifest, wanted) and not other.missing_outputs()
     except (InvalidDataError, OSError):
         return False
 
 
-def _is_same(manifest: Started, wanted: Started) -> bool:
-    return all(
-        getattr(manifest, name) == getattr(wanted, name)
-        for name in ("stage", "stage_version", "iteration", "settings", "inputs")
-    )
+def _is_wanted(manifest: Started, wanted: Started) -> bool:
+    """Whether work came out of the same; settings that an older record lacks had their default."""
+    is_same_place = (manifest.stage, manifest.iteration) == (wanted.stage, wanted.iteration)
+    return is_same_place and not differences_of_work(manifest, wanted)

@@ -6,7 +6,7 @@ from typing import Any
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, NotReadyError, OracleNotFoundError
 from activedpo_cli.base.settings import Config
-from activedpo_cli.engine.differences import all_settings, input_differences
+from activedpo_cli.engine.differences import all_settings, input_differences, version_difference
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import SFT, STAGES, Run
@@ -105,7 +105,8 @@ def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> lis
     if stage.name == "select" and _is_deleted(run, iteration):
         return []  # as for the stages that follow, which pass over what was deleted
     try:
-        return input_differences(record, stage.inputs(run, iteration, stage.seen(run, record, {})))
+        inputs = stage.inputs(run, iteration, stage.seen(run, record, {}))
+        return version_difference(record, stage.version) + input_differences(record, inputs)
     except NotReadyError as error:
         return [error.message]
     except OracleNotFoundError:
