@@ -202,8 +202,8 @@ PARSERS: dict[str, Parser] = {
     },
     "picks": (
         ".picks",
-        lambda path: PickLog(path, {}).picks(),
-        b'{"choice": {}}\n{"row": 1, "score": 1.5, "exactly": true}\n',
+        lambda path: PickLog(path).picks(),
+        b'{"row": 1, "score": 1.5, "exactly": true}\n',
     ),
     "index of a model": ("model.safetensors.index.json", _index, b'{"weight_map": {"a": "model.safetensors"}}'),
     "adapter": (

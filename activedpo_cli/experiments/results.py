@@ -70,7 +70,8 @@ def rows_of(folder: ExperimentFolder, job: Job) -> list[ResultRow]:
         return kept
     costs = {(row.iteration, row.digest): row for row in kept}
     found = [_with_costs(row, costs.get((row.iteration, row.digest))) for row in _of_job(folder, job)]
-    files.write_bytes(path, b"".join(encode_json(dataclasses.asdict(row)) + b"\n" for row in found))
+    if found != kept or not path.is_file():
+        files.write_bytes(path, b"".join(encode_json(dataclasses.asdict(row)) + b"\n" for row in found))
     return found
 
 

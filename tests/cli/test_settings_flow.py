@@ -45,7 +45,7 @@ def test_a_flag_is_kept_and_inherited(finished: Path) -> None:
 def test_a_ridge_is_a_setting_of_the_method(finished: Path) -> None:
     done(*on(finished, "select", iteration=2), "--force", "--ridge", "7")
     assert manifest(finished, 2, "select")["settings"]["select.methods.activedpo.ridge"] == 7
-    assert re.search(r"activedpo:\s+ridge: 7", (finished / "config.yaml").read_text())
+    assert re.search(r"methods: \{activedpo: \{ridge: 7", (finished / "config.yaml").read_text())
     assert "up to date" in done(*on(finished, "select", iteration=2)).stderr
 
 

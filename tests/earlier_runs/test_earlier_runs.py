@@ -22,9 +22,24 @@ HERE = Path(__file__).parent
 ARCHIVES = sorted(path.stem for path in HERE.glob("*.json"))
 
 METHODS_SECTION = "settings of a method stand under `select.methods`, so that they can't clash with general ones"
+IN_THE_MANIFEST = "what a report was made from, and its files, stand in its manifest.json, as for every other step"
+ATTEMPTS = (
+    "seconds count all attempts of a stage that was resumed, and a record without `attempts` is said to know the last"
+)
+CORRECTED_ALONE = (
+    "the tables of an experiment say that each measure is corrected by itself, so its report is made once more"
+)
 CHANGED_ON_PURPOSE: dict[str, str] = {
     "*: compare *: given/select.*": METHODS_SECTION,
     "*: report *: runs/*/settings/select.*": METHODS_SECTION,
+    "*: report *: inputs/*": IN_THE_MANIFEST,
+    "*: report *: outputs/*": IN_THE_MANIFEST,
+    "*: report *: figures/cost/caption": ATTEMPTS,
+    "*: report *: runs/*/stages/*/attempts": ATTEMPTS,
+    "experiment: again: runs/*/summary.json": CORRECTED_ALONE,
+    "experiment: again: runs/*/tables.md": CORRECTED_ALONE,
+    "experiment: again: runs/*/index.html": CORRECTED_ALONE,
+    "experiment: again: runs/*/.report/*": CORRECTED_ALONE,
 }
 """What later versions say or make otherwise, and why: a pattern of a place → the reason.
 
@@ -122,12 +137,16 @@ def test_looks_say_what_they_said(unpacked: Frozen) -> None:
 
 @each_archive()
 def test_finished_work_is_up_to_date(unpacked: Frozen) -> None:
-    before = snapshot(Path())
+    def unchanged() -> dict[str, Any]:
+        files = snapshot(Path())
+        return {name: facts for name, facts in files.items() if not _may_differ(f"{unpacked.name}: again: {name}")}
+
+    before = unchanged()
     for words in unpacked.record["again"]:
         result = done(*words)
         if words[0] in ("sft", *STAGES):
             assert "up to date" in result.stderr, words
-        assert snapshot(Path()) == before, words
+        assert unchanged() == before, words
 
 
 @pytest.mark.parametrize("unpacked", ["built-in"], indirect=True)

@@ -276,7 +276,7 @@ def test_runs_of_two_seeds_have_figures_over_seeds(finished: Path, random_origin
 def test_a_folder_of_other_things_is_never_replaced(finished: Path, force: tuple) -> None:
     before = snapshot(finished)
     assert "config.yaml" in refused(3, "report", finished, "--output", finished, *force)
-    assert "manifest.json" in refused(3, "report", finished, "--output", finished / "iter-001" / "select", *force)
+    assert "selection.jsonl" in refused(3, "report", finished, "--output", finished / "iter-001" / "select", *force)
     assert without(snapshot(finished), "report/") == before
     done("report", finished)
     notes = finished / "report" / "notes.txt"
