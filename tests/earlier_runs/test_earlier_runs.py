@@ -40,6 +40,7 @@ CHANGED_ON_PURPOSE: dict[str, str] = {
     "experiment: again: runs/*/tables.md": CORRECTED_ALONE,
     "experiment: again: runs/*/index.html": CORRECTED_ALONE,
     "experiment: again: runs/*/.report/*": CORRECTED_ALONE,
+    "experiment: again: runs/*/figures/*": "the archive left the figures out",
 }
 """What later versions say or make otherwise, and why: a pattern of a place → the reason.
 
