@@ -1,4 +1,4 @@
-"""What features cost beside the plain forward and backward pass: time, memory, and the projection's error."""
+"""Measures gradient features against a plain forward and backward pass: time, memory, error of the projection."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

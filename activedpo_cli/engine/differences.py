@@ -1,4 +1,4 @@
-"""Where given flags and present inputs differ from what a piece of work was made with."""
+"""Compares given flags, settings and inputs with the record of earlier work; says what differs, and refuses."""
 
 import json
 import shlex

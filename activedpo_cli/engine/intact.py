@@ -1,4 +1,4 @@
-"""Whether what a stage is about to read is what was written: hashed once, before the work, since loaders see no flipped bit.
+"""Hashes the inputs of a stage once, before its work, and refuses files that are not what their manifest lists.
 
 An answer that a stage is up to date compares recorded digests alone and hashes nothing.
 """

@@ -1,4 +1,4 @@
-"""Work without a command of its own: made by whoever needs it first, and known again by all who come after.
+"""Parts: work without a command of its own, such as the pool or a report, made by whoever needs it first.
 
 The pool of responses, the initial adapter, the evaluation of the initial model and a report are such parts. What is there,
 what differs, who works and what is kept is decided here as `runner` decides it for stages.

@@ -1,4 +1,4 @@
-"""What a step is: the settings and inputs that its result depends on, and the work that makes it.
+"""`Stage`: what a step is, by the settings and inputs that its result depends on and the work that makes it.
 
 A step is a function of its inputs (what earlier steps made, by digest) and of the settings that it declares. `runner`
 brings one to its finished state; the modules called `step` say only what is particular to theirs.

@@ -1,4 +1,4 @@
-"""What the rows of an experiment say of one measure: each arm's curve over labels, and how far it is from the baseline's."""
+"""For one measure of an experiment: each arm's curve over labels, and its difference from the baseline's."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

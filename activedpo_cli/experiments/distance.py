@@ -1,4 +1,4 @@
-"""Is a reward only higher because the policy went farther? Reward against KL to the reference, and at equal KL.
+"""Compares arms at equal KL to the reference, since a reward may be higher only because the policy went farther.
 
 The usual view of over-optimisation: Gao, Schulman and Hilton, arXiv 2210.10760.
 """

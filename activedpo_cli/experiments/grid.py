@@ -1,4 +1,4 @@
-"""What the last evaluation says of each point of a grid with two settings, and whether one decides what the other is worth.
+"""Tables of an experiment with two grid settings: the last evaluation at each point, and their interaction.
 
 The paper's Figure 2 is such a table: models in rows, subsets of the data in columns.
 """

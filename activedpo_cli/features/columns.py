@@ -1,4 +1,4 @@
-"""The policy in memory with a projection, turning responses into columns of tensors."""
+"""Computes the columns of *featurize*: projected gradients, log-probabilities, hidden states, oracle scores."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Going on with smaller batches when memory runs out."""
+"""`in_halves`: does work on a list of rows, in halves as often as memory runs out."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

@@ -1,4 +1,4 @@
-"""What scorers said of the initial model: kept beside its responses, in no manifest's list, so held against each other."""
+"""Verifies the rewards of the initial model's responses, which no manifest lists, by what was computed from them."""
 
 import shlex
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Answers that were given before: none is asked for twice without need.
+"""Answers given before are used again: for the same texts when a stage is made again, and by `--rebuild`.
 
 When a stage is made again, `take_over` finds what was answered before about the same texts. The other functions open a
 closed stage again (`--rebuild`), to write its other files from the answers that it keeps.

@@ -1,4 +1,4 @@
-"""The only place where text becomes tokens, and tokens text; each text is encoded once and its ids are kept.
+"""The only place where text becomes the policy's tokens, and these text; each text is encoded once, its ids kept.
 
 A response is a continuation: its tokens stand after the prompt's, nothing is joined and encoded again. Tokenizers that
 put a space before every text (SentencePiece) would add or lose one at that seam, so a response is encoded and decoded

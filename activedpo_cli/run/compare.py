@@ -1,4 +1,4 @@
-"""Several methods on the candidates of one iteration: what each would choose, from stored columns alone."""
+"""`activedpo compare`: what several methods would choose from one iteration's candidates; no model is loaded."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`select --pool`: a run over pairs that exist already, from their file to the picked ones by one command."""
+"""`select --pool`: makes a run of the pairs in a file and does its stages up to the picked pairs."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Why a pair was picked or not: its score, what the batch leaves of it, and the pairs that are most like it.
+"""`activedpo show --why`: why a pair was picked or not, from its score, the batch, and the pairs most like it.
 
 From stored features alone; no model is loaded.
 """

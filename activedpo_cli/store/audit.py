@@ -1,4 +1,4 @@
-"""Whether files are, byte for byte, what was written: as a manifest lists them, or in the form in which records stand.
+"""Checks that files are, byte for byte, what was written: by their manifest, or by the form of a record.
 
 Only looks: nothing is changed, whatever is found.
 """

@@ -1,4 +1,4 @@
-"""What a stage was made with and what it made: the file whose presence says that the stage is finished."""
+"""`Started` and `Manifest`: what a stage was made with and what it made; the latter's file says that it is finished."""
 
 import hashlib
 import json

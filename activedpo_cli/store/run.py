@@ -1,4 +1,4 @@
-"""A run folder: where everything is, and its parts as records. The only place that knows the file names of a run."""
+"""`Run`: the folder of a run, the folders of its stages and parts in it, and its records."""
 
 import os
 import re

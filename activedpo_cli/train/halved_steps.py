@@ -1,4 +1,4 @@
-"""Doing a training step in parts when memory runs out; their gradients add up to that of the whole.
+"""`HalvingTrainer`: does a training step in parts when memory runs out; their gradients add up to the whole's.
 
 The updates are the same beyond rounding, and beyond the adapter's dropout, which is drawn anew for every part.
 """

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning with TRL on ready tokens, from checkpoints that continue it exactly; with `dpo` alone to touch TRL.
+"""Supervised fine-tuning with TRL on ready tokens, from checkpoints that continue it exactly.
 
 TRL would tokenize text again, cut at 1024 tokens, and choose by the names of columns which tokens count. Here each row
 comes with its labels. Dropout of the base is off: π_SFT is sampled and referred to without it.

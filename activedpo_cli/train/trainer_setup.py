@@ -1,4 +1,4 @@
-"""What DPO and SFT have in common beside TRL: arguments, the schedule, watching updates, and undoing a trainer's traces."""
+"""What the trainers of DPO and SFT share: arguments, the schedule, watching updates, undoing a trainer's traces."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Greedy choice of the most uncertain pairs, exact although most of them are looked at seldom, and without ever forming V.
+"""Greedy choice of the most uncertain pairs: exact, although after a pick only a small pool is computed anew.
 
 What is left of a pair, λφᵀV⁻¹φ, only shrinks. So what was left when all pairs were last read bounds what is left now, and
 while the best of a small pool is above that bound for all others, nobody else needs to be looked at.

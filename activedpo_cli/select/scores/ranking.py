@@ -1,4 +1,4 @@
-"""Which rows come first, such that rounding and the order of the file decide nothing, and which may still be taken."""
+"""Ranks rows, with ties in a seeded order, and keeps track of which rows may still be taken."""
 
 import torch
 from torch import Tensor
