@@ -98,7 +98,7 @@ def ensure(part: Part, execution: Execution, progress: Progress, *, force: bool 
         if not force and (made := part.standing):  # another process has made it since
             return _published(part, made), False
         beside = part.beside
-        waiting = beside.manifest  # of a process that was killed before it could put it in its place
+        waiting = beside.manifest  # finished by a process that was killed before it could swap it in
         if waiting and not differences_of_work(waiting, part.wanted):
             _swap(beside, part)
             return _published(part, waiting), True
@@ -137,7 +137,7 @@ def _published(part: Part, made: Manifest) -> Manifest:
 
 
 def _clear(target: StageFolder, stale: Path | None) -> None:
-    """Begin with an empty folder; what lies there was begun otherwise, or nothing says how."""
+    """Empty the folder, or set it aside in `stale`: its work was begun with other settings, or has no record."""
     if stale is None:
         files.remove(target.path)
     else:

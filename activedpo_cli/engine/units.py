@@ -73,11 +73,11 @@ class AtOnce:
     work: Callable[[], dict[str, Any]]
 
     def do_what_is_missing(self, claims: Path, progress: Progress) -> bool:
-        """Nothing: all of the work is its end."""
+        """Do nothing, and say that everything is there: `finish` does all of the work."""
         return True
 
     def finish(self) -> dict[str, Any]:
-        """All of the work."""
+        """Do all of the work, and return its summary."""
         return self.work()
 
 

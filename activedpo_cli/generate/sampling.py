@@ -103,7 +103,7 @@ def _in_batches_that_fit(
 
 
 def _note_batches(context: Context, unit: int, sizes: list[int]) -> None:
-    """Write down that a unit was halved; what an attempt noted that was interrupted before it was stored is replaced."""
+    """Write down that a unit was sampled in halves, in place of what an interrupted attempt has noted of it."""
     before = context.folder.read_rows(HALVED_NAME, dict) if context.folder.has(HALVED_NAME) else []
     rows = [row for row in before if row["unit"] != unit]
     if len(sizes) > 1:

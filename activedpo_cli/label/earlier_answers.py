@@ -39,7 +39,8 @@ def take_over(context: Context, comparisons: Sequence[Comparison], log: LabelLog
     same iteration, which are what they are drawn by. With `--ask-again` none is taken over, and those that were are taken
     back.
 
-    It is decided when the stage begins: one that has other answers, and none taken over, was to be asked anew.
+    This is decided when the stage begins: a stage that already has answers, none of them taken over, was meant to be asked
+    anew.
     """
     if context.execution.options.get("ask-again"):
         log.retract(*(pair_id for pair_id, label in log.labels().items() if label.taken_from))

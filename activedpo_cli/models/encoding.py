@@ -23,7 +23,7 @@ TEMPLATE_ERRORS = (
     TypeError,
     ValueError,
 )
-"""A chat template is a program; it runs in the library's sandbox, whose errors and its own are all of these."""
+"""What a chat template may raise: it is a program in the library's sandbox, and either can fail in these ways."""
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, chat_template: str) -> list[int]:

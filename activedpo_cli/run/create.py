@@ -145,7 +145,8 @@ def _plan(request: RunRequest) -> _Plan:
     if preset == "paper" and "model.name" not in request.given:
         raise UsageError("a run with your own prompts needs a model", hint="add `--model NAME_OR_FOLDER`")
     location = resolve_model(config.model.name, config.model.revision)
-    are_pairs = config.generate.recorded_pairs == "given"  # whose reader counts the rows without a prompt
+    are_pairs = config.generate.recorded_pairs == "given"
+    # Rows without a prompt are passed over here, since the reader of pairs counts them.
     prompts = collect_prompts(config.prompts, config.seed, skip_empty=are_pairs)
     return _Plan(preset, config, prompts, location)
 
@@ -156,7 +157,8 @@ def _is_occupied(path: Path) -> bool:
 
 
 def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
-    if plan.config.generate.recorded_pairs == "all":  # else a prompt has a row for each pair, and none is lost
+    # Where pairs are given, a prompt repeats once for each of its pairs, and nothing is lost.
+    if plan.config.generate.recorded_pairs == "all":
         _report_duplicates(plan.prompts, progress)
     _report_foreign_preset(request, plan, progress)
 

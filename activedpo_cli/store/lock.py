@@ -156,7 +156,11 @@ def _no_locks(path: Path) -> StorageError:
 
 
 def _describe(holder: Path) -> str:
-    """Who holds a lock. Who has just got it has not yet said so, and what is there then may be about a dead process."""
+    """Who holds a lock, in words.
+
+    A new holder signs a moment after it got the lock, and until then the name of a dead process may stand there, so this
+    looks several times.
+    """
     for _ in range(LOOKS):
         try:
             facts = json.loads(holder.read_text())

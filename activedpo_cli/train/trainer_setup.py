@@ -94,11 +94,11 @@ class Watch(TrainerCallback):
         self.audit.check_gradient(trainable_parameters(kwargs["model"]), first_step=state.global_step == 0)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Know where a training stops that stops."""
+        """Remember the update, so that an error can say where training stopped."""
         self.audit.step = state.global_step + 1
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Pass a row on; the one at the end that sums up in seconds is none."""
+        """Pass the metrics of one update on; the trainer's summary at the end, which holds times, is left out."""
         row = metrics_row({"step": state.global_step} | kwargs["logs"])
         if row is not None:
             self.keep(row)

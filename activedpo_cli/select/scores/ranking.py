@@ -43,7 +43,10 @@ def grouped(shuffled: Int[Tensor, " rows"], groups: Int[Tensor, " rows"]) -> Int
 
 
 class OpenRows:
-    """All rows at first; a row that is taken closes, and with it its group once that has given its share."""
+    """Which rows may still be taken: all at first.
+
+    A row closes when it is taken; its group closes when `max_per_group` of it are taken.
+    """
 
     def __init__(
         self, count: int, groups: Int[Tensor, " rows"] | None = None, max_per_group: int | None = None
