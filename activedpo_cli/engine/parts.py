@@ -41,14 +41,14 @@ class Part:
 
     Attributes:
         folder: Where its files are.
-        lock: Held by who makes it.
+        lock: The lock held by whoever makes it.
         wanted: What identifies it: its name, version, settings and inputs.
         open: Takes the work up in the folder that it is given.
         files: Settings that name a file, and the name of its content among the inputs.
         logs: Files that do not identify the result, because they hold times.
-        stale: Where one that was made otherwise is kept; None where nothing of it is worth keeping.
-        is_usable: Looks at one that is there; where it says no, it is made again. Raises where that would lose something.
-        refuse: Called with the differences of a finished one that was made otherwise; raises where it may not be replaced.
+        stale: Where a part that was made otherwise is kept; None where nothing of it is worth keeping.
+        is_usable: Looks at a part that is there, which is made again where this says no; raises where that loses something.
+        refuse: Called with what differs in a finished part that was made otherwise; raises where it may not be replaced.
         public: Folder in which its outputs stand too, where people look for them.
         replace: Called before a copy takes the place of another file there; raises where that one may not be lost.
         patience: Seconds to wait for another process that makes it.

@@ -23,7 +23,7 @@ class Unit:
     Attributes:
         name: Its file in the step's folder.
         size: How many of the things that are counted it holds.
-        seed: Of everything random in it, so that neither order nor interruption changes it; None where nothing is.
+        seed: The seed of everything random in it, so that neither order nor interruption changes it; None where nothing is.
 
     """
 

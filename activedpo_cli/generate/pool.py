@@ -34,7 +34,7 @@ FILES = {"generate.responses": FILE}
 
 
 def file_digest(run: Run, config: Config) -> str:
-    """The identity of the responses file: as recorded with a pool that was drawn from, else of the file itself."""
+    """The digest of the responses file: as the pool recorded it where that is in use or the file is gone, else computed."""
     assert config.generate.responses is not None
     path, manifest = Path(config.generate.responses), run.pool.manifest
     is_recorded = manifest is not None and manifest.settings["generate.responses"] == config.generate.responses
@@ -108,7 +108,7 @@ def pairable_prompts(run: Run, config: Config) -> dict[str, int]:
 
 
 def _is_drawn_from(run: Run) -> bool:
-    """Whether an iteration has begun with the pool; one that only a failed command made binds nobody."""
+    """Whether an iteration has begun with the pool; a pool that only a failed command made may be replaced."""
     folders = [run.stage("generate", iteration) for iteration in run.iterations()]
     records = [folder.manifest or folder.started for folder in folders]
     return any(record is not None and record.settings.get("generate.responses") for record in records)
@@ -171,7 +171,7 @@ def _keep_pairs(
     pairs: Sequence[GivenPair],
     dropped: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Store the pairs both of whose responses were kept, and the rows that are none, and say how many there are."""
+    """Store the pairs both of whose responses were kept, and the rows that were left out, and say how many there are."""
     fitting = []
     for pair in pairs:
         reason = dropped.get(pair.response_a_id) or dropped.get(pair.response_b_id)

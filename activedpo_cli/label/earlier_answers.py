@@ -148,7 +148,7 @@ def _response_inputs(record: Started) -> dict[str, str]:
 
 
 def has_damaged_record(folder: StageFolder) -> bool:
-    """Whether there are answers, and what says how they were asked for can't be read."""
+    """Whether there are answers, and the record of how they were asked for can't be read."""
     try:
         return (folder.manifest or folder.started) is None and folder.has("labels.jsonl")
     except InvalidDataError:

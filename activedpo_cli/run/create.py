@@ -81,7 +81,7 @@ def find_run(request: RunRequest, progress: Progress, *, make: bool = True) -> t
 
 
 def _creation_lock(path: Path) -> Path:
-    """Held by who makes a run or takes it away again."""
+    """The lock held by whoever makes a run or takes it away again."""
     return path.parent / LOCKS / f"{path.name}.lock"
 
 
@@ -136,7 +136,7 @@ def _plan(request: RunRequest) -> _Plan:
     """Find and check everything before the first byte is written, so that a failure leaves nothing behind."""
     if _is_occupied(request.path) and not _is_run(request.path):
         if any(request.path.glob("iter-*")):
-            Run.open(request.path)  # says what is gone
+            Run.open(request.path)  # raises an error that says what is gone
         raise UsageError(
             f"`{request.path}` exists and is not a run", hint="choose another name with --run, or empty the folder"
         )
@@ -152,7 +152,7 @@ def _plan(request: RunRequest) -> _Plan:
 
 
 def _is_occupied(path: Path) -> bool:
-    """Whether a folder holds anything but locks, which a command leaves whose run was discarded under its hands."""
+    """Whether a folder holds anything but locks, which a command leaves behind when its run is discarded meanwhile."""
     return path.exists() and any(entry.name != LOCKS for entry in path.iterdir())
 
 
@@ -221,7 +221,7 @@ def _report_duplicates(prompts: PromptCollection, progress: Progress) -> None:
 
 
 def _report_foreign_preset(request: RunRequest, plan: _Plan, progress: Progress) -> None:
-    """Say what a model gets from the built-in task, which nobody would choose for any but the built-in one."""
+    """Warn of settings that another model than the built-in one gets from the built-in task, which nobody would choose."""
     if plan.preset != BUILT_IN_PRESET or is_built_in(plan.config.model.name):
         return
     words = {

@@ -81,7 +81,7 @@ def _of_the_disk(path: Path, error: Exception) -> OSError | None:
     number = int(code["shown"] or code["listed"]) if code is not None else 0
     if number in OF_THE_DISK:
         return OSError(number, os.strerror(number))
-    if any(name in text for name in TORCH_WRITERS):  # which do not say why
+    if any(name in text for name in TORCH_WRITERS):  # these do not say why
         likely = errno.ENOSPC if free_bytes(path if path.exists() else path.parent) < LITTLE else errno.EIO
         return OSError(likely, os.strerror(likely))
     return None

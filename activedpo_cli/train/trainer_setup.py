@@ -138,7 +138,7 @@ def _settings_of(base: Any) -> list[Any]:
 
 
 class AuditedTrainer(HalvingTrainer):
-    """What is laid over one of TRL's trainers: every batch and loss passes an audit, and nothing is sent anywhere."""
+    """A layer over one of TRL's trainers: every batch and loss passes an audit, and nothing is sent anywhere."""
 
     def _send_telemetry(self) -> None:
         """Send nothing."""
@@ -154,7 +154,7 @@ class AuditedTrainer(HalvingTrainer):
 
 
 class RowsInBatch:
-    """What is laid over one of TRL's collators: its batch, and which rows of the dataset are in it."""
+    """A layer over one of TRL's collators that adds which rows of the dataset are in its batch."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """The batch with `row`."""
