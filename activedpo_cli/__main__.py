@@ -1,4 +1,4 @@
-"""`python -m activedpo_cli` is the `activedpo` command; from here on signals end it politely."""
+"""Entry point of `activedpo` and `python -m activedpo_cli`: signal handlers first, then the command line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Whether a signal has asked this process to stop, for whoever is about to store what was computed meanwhile.
+"""Remembers that a signal asked this process to stop; whoever is about to store a result asks here first.
 
 The signal raises an exception once. A library, or a user's function, may catch that exception and return something that
 is no result. Code that is about to store a result therefore asks here first, and ends the work.

@@ -1,4 +1,4 @@
-"""Telling a shortage of memory from other errors, without the libraries that raise it."""
+"""Recognises errors that mean a shortage of memory, without importing the libraries that raise them."""
 
 MESSAGES = (
     "DefaultCPUAllocator",

@@ -1,4 +1,4 @@
-"""How work reports that it advances, without knowing who listens."""
+"""The interface by which work reports progress, notes and warnings; `cli/render.py` shows them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -1,4 +1,4 @@
-"""Seeds of pieces of work, made from what is computed and never from the order in which it is computed."""
+"""`derive_seed`: the seed of one piece of work, a hash of the run's seed and of what is computed, never of when."""
 
 import hashlib
 

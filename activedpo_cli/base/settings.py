@@ -1,7 +1,7 @@
 """Every setting that can change a result, with its default and its meaning.
 
-A field's description is at once the comment in `config.yaml` and the help of its flag; `flag` names the flag where it
-is not the field's own name. Nothing here reads or writes files (`config.py` does).
+A field's description is at once the comment in `config.yaml` and the help of its flag; `setting` takes the flags' names
+where they are not the field's own. `config.py` turns settings into YAML and back; `store/run.py` holds the file.
 """
 
 import difflib

@@ -25,7 +25,10 @@ from activedpo_cli.base.records import PromptText
 
 LONGEST_LINE = 2**28
 MOST_UNPACKED, MOST_TIMES_SMALLER = 2**28, 200
-"""Text packs to a tenth, and a file that is built to fill the memory to a thousandth; up to the first size any may."""
+"""A packed file may unpack to MOST_UNPACKED bytes or to MOST_TIMES_SMALLER times its size, whichever is more.
+
+Ordinary text unpacks to about ten times its size, a file that is built to fill the memory to a thousand times.
+"""
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 EXCERPTS = reprlib.Repr()
 EXCERPTS.maxstring = EXCERPTS.maxother = 60

@@ -40,7 +40,7 @@ class TensorRows:
 
     @property
     def bytes_per_number(self) -> int:
-        """Of the widest file."""
+        """Bytes of one number, in the file that has the widest."""
         return max(part.item_size for part in self._parts)
 
     def read(self, start: int, stop: int) -> "Tensor":

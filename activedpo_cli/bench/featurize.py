@@ -1,4 +1,4 @@
-"""What features cost beside the plain forward and backward pass: time, memory, and the projection's error."""
+"""Measures gradient features against a plain forward and backward pass: time, memory, error of the projection."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from activedpo_cli.gradients.projections.base import Projection
 from activedpo_cli.gradients.quality import ProjectionQuality, advice, cosine_errors
 
 PAIRS_WANTED = 256
-"""Of responses, for the projection's error; batches beyond those that have so many are not looked at."""
+"""Pairs of responses on which the projection's error is measured; once there are so many, no further batch is read."""
 
 
 @dataclass(frozen=True, kw_only=True)

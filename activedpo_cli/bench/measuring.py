@@ -1,4 +1,4 @@
-"""Seconds and bytes of pieces of work that are to be compared.
+"""Measures seconds and peak memory of several pieces of work, so that they can be compared.
 
 Times are taken in turns, so that a machine's ups and downs hit all alike; memory is the most that tensors took at once.
 """

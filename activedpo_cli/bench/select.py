@@ -1,4 +1,4 @@
-"""What a greedy choice among features in memory costs, beside V⁻¹ kept in place and the paper's step as written."""
+"""Measures the greedy choice in memory, against V⁻¹ updated in place and the paper's step as written."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -194,7 +194,10 @@ def _refuse_further_processes(command: str | None) -> None:
 
 
 def _told(error: BaseException, command: str | None) -> int:
-    """Say what has happened; returns the exit code. Raises what is not for this place to say."""
+    """Say what has happened and return the exit code.
+
+    Usage errors of the command-line library are raised again, and unexpected errors where ACTIVEDPO_DEBUG is set.
+    """
     interruption_behind = _interruption_behind(error)
     if interruption_behind is not None:
         return _end_by_signal(interruption_behind, command)

@@ -1,4 +1,4 @@
-"""Drawing with characters: the signs that an output's encoding has, a chart of values and intervals, a sparkline."""
+"""Charts and sparklines drawn with characters, those that the output's encoding has."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

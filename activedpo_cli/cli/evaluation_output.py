@@ -1,4 +1,4 @@
-"""Evaluations as they are printed: the words of a table, and a chart of the reward against the labels it cost."""
+"""Prints evaluations: the cells of their table, and a chart of the reward against the labels it cost."""
 
 import math
 import shutil

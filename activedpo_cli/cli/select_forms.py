@@ -1,4 +1,4 @@
-"""The forms of `select` as the command line has them: in a run, among files of features, and among the pairs of a file."""
+"""The three ways to call `select`: in a run, with `--features`, and with `--pool`."""
 
 import sys
 from collections.abc import Iterable, Mapping

@@ -106,7 +106,7 @@ def _stop_at_once() -> None:
 
 @contextmanager
 def _no_lost_exceptions() -> Iterator[None]:
-    """Raise the exception again where it was raised in a finalizer or the like, which Python lets no exception leave."""
+    """Send the signal again where its exception was raised in a finalizer or the like, where Python swallows exceptions."""
     before = sys.unraisablehook
 
     def again(unraisable: Any) -> None:

@@ -1,4 +1,4 @@
-"""Do the work of a step in its folder, from its begin to its manifest, whoever asked for it."""
+"""`carry_out`: does the work of a stage or part in its folder, from `started.json` to `manifest.json`."""
 
 import socket
 import time

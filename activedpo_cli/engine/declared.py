@@ -1,4 +1,4 @@
-"""The settings that a step declared, and nothing else, so that nothing it did not declare can decide what it makes."""
+"""Cuts the settings down to those that a step declared, so that no other can decide what it makes."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where given flags and present inputs differ from what a piece of work was made with."""
+"""Compares given flags, settings and inputs with the record of earlier work; says what differs, and refuses."""
 
 import json
 import shlex
@@ -28,9 +28,9 @@ def all_settings(config: Config, keys: Mapping[str, Any]) -> dict[str, Any]:
 def given_differences(
     run: Run, record: Started | None, given: Mapping[str, Any], own: Collection[str] = ()
 ) -> list[str]:
-    """Given settings that differ from a record's, as lines of text; of `own` settings that it lacks it had the default.
+    """The given settings that differ from those in a record, as lines of text.
 
-    An older version wrote the record where it lacks one.
+    A setting of `own` that the record lacks counts as its default: an older version wrote that record.
 
     Raises RefusedError for those that are fixed when the run is made, which no `--force` can change.
     """

@@ -1,4 +1,4 @@
-"""Whether what a stage is about to read is what was written: hashed once, before the work, since loaders see no flipped bit.
+"""Hashes the inputs of a stage once, before its work, and refuses files that are not what their manifest lists.
 
 An answer that a stage is up to date compares recorded digests alone and hashes nothing.
 """
@@ -16,7 +16,7 @@ from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
 
 LONG_BYTES = 256 * 2**20
-"""From here on hashing is shown."""
+"""Hashing of so many bytes or more shows its progress."""
 MOST_NAMED = 5
 PROMPTS_NAME = "prompts.jsonl"
 
@@ -39,7 +39,7 @@ def check_inputs(run: Run, inputs: Mapping[str, str], progress: Progress) -> Non
 
 
 def check_intact(run: Run, folder: StageFolder, on_bytes: Callable[[int], None] | None = None) -> bool:
-    """The same for one finished stage; logs are not read by later stages, and not looked at. Returns True."""
+    """The same for one finished stage; logs are left out, since no later stage reads them. Returns True."""
     record = folder.manifest
     if record is None:
         return True

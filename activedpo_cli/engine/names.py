@@ -1,4 +1,4 @@
-"""Settings as they are spelled now, and names of modules as `ls` spells them, before anything is compared."""
+"""Brings what was typed to one spelling: keys of settings, and names of methods, backends and oracles."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Work without a command of its own: made by whoever needs it first, and known again by all who come after.
+"""Parts: work without a command of its own, such as the pool or a report, made by whoever needs it first.
 
 The pool of responses, the initial adapter, the evaluation of the initial model and a report are such parts. What is there,
 what differs, who works and what is kept is decided here as `runner` decides it for stages.
@@ -41,14 +41,14 @@ class Part:
 
     Attributes:
         folder: Where its files are.
-        lock: Held by who makes it.
+        lock: The lock held by whoever makes it.
         wanted: What identifies it: its name, version, settings and inputs.
         open: Takes the work up in the folder that it is given.
         files: Settings that name a file, and the name of its content among the inputs.
         logs: Files that do not identify the result, because they hold times.
-        stale: Where one that was made otherwise is kept; None where nothing of it is worth keeping.
-        is_usable: Looks at one that is there; where it says no, it is made again. Raises where that would lose something.
-        refuse: Called with the differences of a finished one that was made otherwise; raises where it may not be replaced.
+        stale: Where a part that was made otherwise is kept; None where nothing of it is worth keeping.
+        is_usable: Looks at a part that is there, which is made again where this says no; raises where that loses something.
+        refuse: Called with what differs in a finished part that was made otherwise; raises where it may not be replaced.
         public: Folder in which its outputs stand too, where people look for them.
         replace: Called before a copy takes the place of another file there; raises where that one may not be lost.
         patience: Seconds to wait for another process that makes it.
@@ -98,7 +98,7 @@ def ensure(part: Part, execution: Execution, progress: Progress, *, force: bool 
         if not force and (made := part.standing):  # another process has made it since
             return _published(part, made), False
         beside = part.beside
-        waiting = beside.manifest  # of a process that was killed before it could put it in its place
+        waiting = beside.manifest  # finished by a process that was killed before it could swap it in
         if waiting and not differences_of_work(waiting, part.wanted):
             _swap(beside, part)
             return _published(part, waiting), True
@@ -137,7 +137,7 @@ def _published(part: Part, made: Manifest) -> Manifest:
 
 
 def _clear(target: StageFolder, stale: Path | None) -> None:
-    """Begin with an empty folder; what lies there was begun otherwise, or nothing says how."""
+    """Empty the folder, or set it aside in `stale`: its work was begun with other settings, or has no record."""
     if stale is None:
         files.remove(target.path)
     else:

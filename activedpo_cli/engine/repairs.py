@@ -1,4 +1,4 @@
-"""The command that repairs what is wrong in a run, as it can be pasted; none of them loses a file that cost anything."""
+"""For each thing that can be wrong in a run the command that repairs it; none loses a file that cost anything."""
 
 import shlex
 

@@ -198,7 +198,7 @@ def _is_waiting_for_swap(run: Run, stage: Stage, iteration: int, given: Mapping[
 
 
 def _differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], record: Started) -> list[str]:
-    """What was given, or is there, that is not what begun or finished work was made with."""
+    """How given settings, the stage's version and its inputs of today differ from what the record says, as lines of text."""
     own = set(every_setting_of(stage.sections)).difference(stage.also)
     differences = given_differences(run, record, given, own)
     differences += version_difference(record, stage.version)

@@ -1,4 +1,4 @@
-"""What a step is: the settings and inputs that its result depends on, and the work that makes it.
+"""`Stage`: what a step is, by the settings and inputs that its result depends on and the work that makes it.
 
 A step is a function of its inputs (what earlier steps made, by digest) and of the settings that it declares. `runner`
 brings one to its finished state; the modules called `step` say only what is particular to theirs.
@@ -44,8 +44,8 @@ class Execution:
 class Context:
     """All that a step needs to work.
 
-    `settings` holds those that it declared and nothing else; `lock` is the step's own, which one that shares its work
-    lends to others.
+    `settings` holds those that it declared and nothing else; `lock` is the step's own, which a step that shares
+    its work lends to others.
     """
 
     run: Run
@@ -66,7 +66,7 @@ class Reopening(Protocol):
     """How a stage whose answers cost something is opened again, to make its other files from the answers that it keeps."""
 
     def has_damaged_record(self, folder: StageFolder) -> bool:
-        """Whether there are answers, and what says how they were asked for can't be read."""
+        """Whether there are answers, and the record of how they were asked for can't be read."""
         ...
 
     def restore_answers(self, run: Run, folder: StageFolder, progress: Progress) -> None:
@@ -96,8 +96,8 @@ class Stage:
         files: Settings that name a file, and the name of its content among the inputs: the same content under another
             path is the same.
         work_options: Options that ask for work, and so make no sense once the stage is finished.
-        check_free: Of a stage that shares its work with others who do not hold its lock: raises BusyError while they are
-            there, so that what was begun may not be set aside.
+        check_free: For a stage whose work is shared with others who do not hold its lock: raises BusyError while they are
+            at work, so that what was begun is not set aside.
         reopening: How `--rebuild` opens it again; None where the stage has nothing to keep and is simply made again.
 
     """

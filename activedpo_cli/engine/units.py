@@ -23,7 +23,7 @@ class Unit:
     Attributes:
         name: Its file in the step's folder.
         size: How many of the things that are counted it holds.
-        seed: Of everything random in it, so that neither order nor interruption changes it; None where nothing is.
+        seed: The seed of everything random in it, so that neither order nor interruption changes it; None where nothing is.
 
     """
 
@@ -73,11 +73,11 @@ class AtOnce:
     work: Callable[[], dict[str, Any]]
 
     def do_what_is_missing(self, claims: Path, progress: Progress) -> bool:
-        """Nothing: all of the work is its end."""
+        """Do nothing, and say that everything is there: `finish` does all of the work."""
         return True
 
     def finish(self) -> dict[str, Any]:
-        """All of the work."""
+        """Do all of the work, and return its summary."""
         return self.work()
 
 

@@ -1,4 +1,4 @@
-"""Accuracy of the implicit reward on held-out preferences: does β log π_θ/π_ref order responses as people did?"""
+"""Accuracy of the implicit reward: how often β log π_θ/π_ref ranks held-out preferences as people did."""
 
 import difflib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Iteration 0: π_SFT's responses to the held-out prompts, sampled by the first evaluation and compared with by all.
+"""Iteration 0: π_SFT's responses to the held-out prompts, with which every evaluation is compared.
 
 The responses depend on how they were sampled and on nothing else. Their rewards are kept apart, a file for each scorer,
 so that an iteration is only ever compared with rewards from its own scorer.

@@ -257,6 +257,6 @@ STAGE = Stage(
     headline,
     check,
     sections=("evaluate",),
-    also=("generate.max_new_tokens",),  # only told as where a length comes from that is too large
+    also=("generate.max_new_tokens",),  # only named in an error, as the source of a length that is too large
     logs=(HALVED_NAME,),
 )

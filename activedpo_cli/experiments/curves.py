@@ -1,4 +1,4 @@
-"""What the rows of an experiment say of one measure: each arm's curve over labels, and how far it is from the baseline's."""
+"""For one measure of an experiment: each arm's curve over labels, and its difference from the baseline's."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,7 +129,7 @@ def tested(values_by_arm: Mapping[str, Sequence[float]], ceilings: Collection[st
 
 
 def _curves(rows: Sequence[ResultRow], arm: str, measure: str) -> SeedCurves:
-    """The seeds that got as far as any, at the labels that were spent on average after each iteration."""
+    """The values of the seeds with the most evaluations; labels are means over seeds after each iteration."""
     values: dict[int, dict[int, float]] = {}
     labels: dict[int, list[float]] = {}
     for row in rows:

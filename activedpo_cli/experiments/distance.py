@@ -1,4 +1,4 @@
-"""Is a reward only higher because the policy went farther? Reward against KL to the reference, and at equal KL.
+"""Compares arms at equal KL to the reference, since a reward may be higher only because the policy went farther.
 
 The usual view of over-optimisation: Gao, Schulman and Hilton, arXiv 2210.10760.
 """
@@ -25,9 +25,10 @@ class AtEqualKL:
     """An arm minus the baseline where both are equally far from the reference.
 
     Attributes:
-        difference: Over seeds, of a seed's mean difference over those evaluations of either run whose KL lies within the
-            other's. Both count alike, so that the sign turns with the arms, and what straight lines between evaluations
-            leave out of a bent curve goes out again. They are straight in √KL, along which rewards rise most evenly.
+        difference: The mean over seeds. For each seed every evaluation of either run whose KL lies within the other run's is
+            compared with the other's curve at that KL, and the differences are averaged. Using both runs' evaluations
+            makes the sign turn when the arms are exchanged, and cancels what straight lines between evaluations leave out
+            of a bent curve. The lines are straight in √KL, along which rewards rise most evenly.
         seeds: How many seeds have such an evaluation.
         compared: The share of evaluations, those of iteration 0 left out, that could be compared.
 

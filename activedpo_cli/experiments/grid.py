@@ -1,4 +1,4 @@
-"""What the last evaluation says of each point of a grid with two settings, and whether one decides what the other is worth.
+"""Tables of an experiment with two grid settings: the last evaluation at each point, and their interaction.
 
 The paper's Figure 2 is such a table: models in rows, subsets of the data in columns.
 """
@@ -14,15 +14,15 @@ from activedpo_cli.statistics.multiple_comparisons import joint_sign_flip_p_valu
 from activedpo_cli.statistics.summaries import mean_interval
 
 Cells = Mapping[tuple[str, str], Mapping[int, float]]
-"""For values of both settings, as they stand in names of arms, the last value of each seed."""
+"""By the values of both settings, spelled as in names of arms: each seed's measure at its last evaluation."""
 
 
 def grid_tables(measured: Sequence[tuple[str, Sequence[ArmCurve]]], spec: ExperimentSpec) -> list[Table]:
     """A table for each measure where the grid has two settings and all its points have a seed in common, else none.
 
-    A row for each arm and value of the first setting. Where that has two values, one more for how far their difference is
-    from its mean over the columns: 0 in all of them if each value of the second setting is worth the same to both. p is of
-    that, by flipping the signs of seeds.
+    There is a row for each arm and value of the first setting. Where that has two values, a further row shows the
+    interaction: the difference of the two rows in each column, less its mean over the columns. It is 0 everywhere if each
+    value of the second setting is worth the same to both. p tests that by flipping the signs of seeds.
     """
     if len(spec.grid) != 2:
         return []

@@ -1,4 +1,4 @@
-"""What the runs of an experiment came to: a row for each arm, seed and iteration, read from their manifests."""
+"""The result rows of an experiment: one for each arm, seed and iteration, read from the runs' manifests."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What an experiment says beside its curves: what else changed, what choosing pairs costs, and tables as Markdown."""
+"""Tables of an experiment beside its curves: other measures, what choosing pairs costs; and Markdown."""
 
 from collections.abc import Sequence
 from statistics import fmean

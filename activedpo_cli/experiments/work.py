@@ -83,7 +83,7 @@ def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
         with suppress(BusyError), exclusive(folder.lock_path(job), str(job.path)):
             for iteration in range(1, folder.spec.iterations + 1):
                 path = run.stage("featurize", iteration).path
-                files.remove_leftovers(path)  # of a process that was killed here
+                files.remove_leftovers(path)  # a process that was killed here left them
                 if path.is_dir() and (iteration > 1 or job.seed not in unfinished):
                     files.remove(path)
 

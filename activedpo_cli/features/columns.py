@@ -1,4 +1,4 @@
-"""The policy in memory with a projection, turning responses into columns of tensors."""
+"""Computes the columns of *featurize*: projected gradients, log-probabilities, hidden states, oracle scores."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 TOLERATED_SHARE = 0.01
-"""Of responses that are not finite."""
+"""The largest share of responses that may be not finite; with more the stage stops."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,10 @@ class FeatureColumns:
         return {}
 
     def _under_reference(self, responses: Sequence[Response], logps: "Tensor | None") -> "dict[str, Tensor]":
-        """With the adapters off; a policy that is π_ref has given its `logps` already, so that rewards are exactly 0."""
+        """The columns that need π_ref, computed with the adapters off.
+
+        In iteration 1 the policy is π_ref, so its `logps` serve as `ref_logps`, and rewards are exactly 0.
+        """
         from activedpo_cli.models.adapters import reference_mode
 
         known = logps if self._is_reference and "ref_logps" in self._columns else None
@@ -156,7 +159,7 @@ class Exclusions:
 
 
 def computed_columns(asked_for: Sequence[str]) -> set[str]:
-    """The columns that there are where some were asked for: whoever takes gradients has the log-probabilities too."""
+    """The columns that are computed when these are asked for: gradients always bring `logps` with them."""
     return {*asked_for, "logps"} if "features" in asked_for else set(asked_for)
 
 
@@ -182,7 +185,7 @@ def _naming_what_is_too_large(responses: Sequence[Response]) -> Iterator[None]:
 
 
 def _computed(**columns: "Tensor | None") -> "dict[str, Tensor]":
-    """Those that were, each with memory of its own, as safetensors files need it."""
+    """The columns that were computed, each copied into memory of its own, as safetensors files need it."""
     return {name: tensor.clone() for name, tensor in columns.items() if tensor is not None}
 
 

@@ -1,4 +1,4 @@
-"""What the oracle says of every candidate before any is bought: a column for ceilings in experiments."""
+"""The column `scores`: the oracle's score of every response before any label is bought, for `true-gap` alone."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The prompts of one iteration: drawn by (seed, t) without replacement."""
+"""Draws the prompts of one iteration at random, without replacement, by the run's seed and t."""
 
 import random
 from collections.abc import Callable, Sequence

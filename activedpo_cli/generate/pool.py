@@ -34,7 +34,7 @@ FILES = {"generate.responses": FILE}
 
 
 def file_digest(run: Run, config: Config) -> str:
-    """The identity of the responses file: as recorded with a pool that was drawn from, else of the file itself."""
+    """The digest of the responses file: as the pool recorded it where that is in use or the file is gone, else computed."""
     assert config.generate.responses is not None
     path, manifest = Path(config.generate.responses), run.pool.manifest
     is_recorded = manifest is not None and manifest.settings["generate.responses"] == config.generate.responses
@@ -46,7 +46,7 @@ def file_digest(run: Run, config: Config) -> str:
 
 
 def check(run: Run, config: Config) -> None:
-    """Refuse another file, or another way to read it, than the pool was made with that iterations were drawn from."""
+    """Once an iteration has begun with the pool, refuse another responses file, or another way to read it."""
     if run.pool.manifest and _is_drawn_from(run):
         wanted = _wanted(run, _settings(config), file_digest(run, config))
         _refuse(differences_of_work(run.pool.manifest, wanted, FILES))
@@ -108,7 +108,7 @@ def pairable_prompts(run: Run, config: Config) -> dict[str, int]:
 
 
 def _is_drawn_from(run: Run) -> bool:
-    """Whether an iteration has begun with the pool; one that only a failed command made binds nobody."""
+    """Whether an iteration has begun with the pool; a pool that only a failed command made may be replaced."""
     folders = [run.stage("generate", iteration) for iteration in run.iterations()]
     records = [folder.manifest or folder.started for folder in folders]
     return any(record is not None and record.settings.get("generate.responses") for record in records)
@@ -171,7 +171,7 @@ def _keep_pairs(
     pairs: Sequence[GivenPair],
     dropped: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Store the pairs both of whose responses were kept, and the rows that are none, and say how many there are."""
+    """Store the pairs both of whose responses were kept, and the rows that were left out, and say how many there are."""
     fitting = []
     for pair in pairs:
         reason = dropped.get(pair.response_a_id) or dropped.get(pair.response_b_id)
@@ -204,7 +204,10 @@ def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
 
 
 def fitting_pairs(recorded: "Sequence[RecordedPrompt]", config: Config, location: ModelLocation) -> list[int]:
-    """How many pairs of each prompt of a file are left, where responses beyond a model's context leave with theirs."""
+    """How many pairs are left for each prompt of a file that has any left.
+
+    Responses that training can't use are dropped, and their pairs with them.
+    """
     from activedpo_cli.generate.backends._recorded import match_to_prompts
 
     prompts = [Prompt(prompt_id=str(n), split="train", prompt=item.prompt) for n, item in enumerate(recorded)]
@@ -218,7 +221,7 @@ def fitting_pairs(recorded: "Sequence[RecordedPrompt]", config: Config, location
 def _encode(
     config: Config, model: tuple[str, str | None], prompts: list[Prompt], pool: list[Any]
 ) -> tuple[list[Response], dict[str, str]]:
-    """The responses that a preference can be trained on, in tokens, and by id why others are none (see `LEFT_OUT`)."""
+    """The responses that training can use, as tokens; and by id why each of the others was dropped (see `LEFT_OUT`)."""
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text
     from activedpo_cli.models.loading import context_length_at, load_tokenizer
     from activedpo_cli.models.quiet import quiet_libraries

@@ -34,16 +34,16 @@ class SamplingUnits:
     """Responses to prompts, a batch of prompts for each unit; generate and evaluate build on it.
 
     A unit is sampled as one batch with its own seed, so that neither an interruption nor the order of units changes it.
-    Where memory does not suffice for it, it is sampled in halves, which is told and written down: that changes it.
+    Where memory does not suffice for it, it is sampled in halves. That changes its responses, so it is said and noted.
 
     Attributes:
-        context: Of the step whose folder the units' files are in.
+        context: That of the step whose folder the units' files are in.
         policy: What answers, as it is set.
         tokenizer: Turns its tokens into text.
-        prompts: In the order of work.
+        prompts: The prompts, in the order of work.
         settings: How many responses of which length, and how they are drawn.
         make_id: The id of a prompt's response by the prompt's id and the response's index.
-        seed_of_unit: By the unit's number.
+        seed_of_unit: The seed of a unit, by its number.
 
     """
 
@@ -74,7 +74,7 @@ class SamplingUnits:
         self.context.folder.write_rows(unit.name, [row for batch in batches for row in batch])
 
     def responses(self) -> list[Response]:
-        """Those of all units, from their files."""
+        """The responses of all units, read from their files."""
         return [row for unit in self.units() for row in self.context.folder.read_rows(unit.name, Response)]
 
     def _sample(self, prompts: Sequence[EncodedPrompt], seed: int) -> list[Response]:
@@ -103,7 +103,7 @@ def _in_batches_that_fit(
 
 
 def _note_batches(context: Context, unit: int, sizes: list[int]) -> None:
-    """Write down that a unit was halved; what an attempt noted that was interrupted before it was stored is replaced."""
+    """Write down that a unit was sampled in halves, in place of what an interrupted attempt has noted of it."""
     before = context.folder.read_rows(HALVED_NAME, dict) if context.folder.has(HALVED_NAME) else []
     rows = [row for row in before if row["unit"] != unit]
     if len(sizes) > 1:

@@ -180,6 +180,6 @@ STAGE = Stage(
     check,
     sections=("generate",),
     logs=(HALVED_NAME,),
-    also=("label.score_field",),  # only told when no response has it
+    also=("label.score_field",),  # only named in an error, where no response has it
     files=pool.FILES,
 )

@@ -29,7 +29,7 @@ class GradientBatch:
     """What one backward pass says about each response.
 
     `features` are projected gradients of `logps`, not normalised; `exact_norms` are the norms before projection, None
-    where they were not to be had at once; `logps` is log π(y | x) summed over response tokens. float32, or float64 for a
+    where they were not computed; `logps` is log π(y | x) summed over response tokens. float32, or float64 for a
     float64 model.
     """
 

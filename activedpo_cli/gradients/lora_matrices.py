@@ -53,7 +53,7 @@ def active_lora_matrices(model: nn.Module) -> list[LoraMatrix]:
             "the model has no active LoRA adapter, so there is no gradient to take",
             hint="check `adapter.target_modules`",
         )
-    # One answer for all layers: on a GPU each would wait for the device by itself.
+    # All layers are asked at once: on a GPU each question would wait for the device.
     is_used = torch.stack([b.weight.any() for _, b in layers.values()]).tolist()
     matrices: list[LoraMatrix] = []
     for (name, (a, b)), used in zip(layers.items(), is_used, strict=True):

@@ -1,4 +1,4 @@
-"""Going on with smaller batches when memory runs out."""
+"""`in_halves`: does work on a list of rows, in halves as often as memory runs out."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ def in_halves(work: Callable[[Sequence[Row]], Result], rows: Sequence[Row]) -> l
             raise
         if len(rows) == 1:
             raise TooLargeError(rows[0]) from error
-    # Behind the handler: the traceback there would keep the failed attempt's tensors.
+    # This stands after the handler, whose traceback keeps the failed attempt's tensors.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     middle = len(rows) // 2

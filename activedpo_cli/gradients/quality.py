@@ -14,7 +14,7 @@ from activedpo_cli.gradients.projections.base import Projection, outer_products
 from activedpo_cli.gradients.projections.factored import Factored
 
 TOLERATED = 1.15
-"""Times a dense projection's error: clearly above it a wider sketch is advised."""
+"""A wider sketch is advised where the error is clearly above so many times a dense projection's."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class ResponseHead:
 def response_head(model: nn.Module) -> ResponseHead | None:
     """The output layer, None where the model's logits are not simply its image of the backbone's last hidden states.
 
-    Found out once for each model, by comparing with the model's own logits of a few tokens.
+    This is found out once for each model, by comparing with the model's own logits of a few tokens.
     """
     base_model = without_wrapper(model)
     layer = base_model.get_output_embeddings()

@@ -1,4 +1,4 @@
-"""What looking through a run has brought up."""
+"""`Problem` and `Findings`: what `verify` found wrong in a run, and what repairs it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

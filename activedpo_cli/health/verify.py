@@ -1,4 +1,4 @@
-"""Looks through a whole run: hashes every file, follows every recorded input, and names what is wrong and what repairs it.
+"""`activedpo verify`: hashes every file of a run, follows every input, names what is wrong and what repairs it.
 
 Changes nothing, takes no lock and loads no model. Work that is not finished, and what interrupted writers left, is noted
 and no problem.

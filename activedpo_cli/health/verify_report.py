@@ -51,7 +51,7 @@ def _verify_sources(
     try:
         now = identity_of(run)
     except (InvalidDataError, OSError):
-        return  # said where it is
+        return  # reported where that file itself is verified
     sources = inputs_about(record, _own_names(run))
     for source, digest in sources.items():
         if digest != "not finished" and source in now and now[source] != digest:

@@ -1,4 +1,4 @@
-"""What scorers said of the initial model: kept beside its responses, in no manifest's list, so held against each other."""
+"""Verifies the rewards of the initial model's responses, which no manifest lists, by what was computed from them."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def verify_rewards(run: Run, record: Manifest, findings: Findings) -> None:
     try:
         responses = [row for name in record.outputs for row in folder.read_rows(name, Response)]
     except (InvalidDataError, OSError):
-        return  # said where it is
+        return  # reported where that file itself is verified
     before = len(findings.problems)
     names = folder.names("rewards-*.jsonl")
     known = {name: rows for name in names if (rows := _read_rewards(run, name, responses, findings))}
@@ -111,9 +111,9 @@ def _is_at_fault(
     summed_up: Sequence[str | None],
     findings: Findings,
 ) -> bool:
-    """Whether nothing that was computed of a file of rewards comes out of it again.
+    """Whether a file of rewards gives none of the numbers that were computed from it.
 
-    Where some of it does, the scorer was asked again since; what was computed before is noted and no problem.
+    Where it gives some, the scorer was asked again since: the others are noted, and no problem.
     """
     is_same = {
         f"iter-{iteration:03d}/evaluate": _is_compared(run, iteration, role, initial)
@@ -141,7 +141,7 @@ def _rewards_of(run: Run, iteration: int, role: Role) -> str | None:
     try:
         record, scorer = folder.manifest, folder.read_json("metrics.json").get(f"{role}scorer")
     except (InvalidDataError, OSError):
-        return None  # what is damaged is said where it is, and what was not evaluated says nothing
+        return None  # damage is reported where that file itself is verified, and what was not evaluated says nothing
     return None if record is None or scorer is None else rewards_name(scorer, record.inputs, record.settings)
 
 

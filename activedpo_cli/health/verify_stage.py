@@ -153,7 +153,7 @@ def _changed_outside(run: Run, name: str, iteration: int, record: Manifest, find
         stage = load_stage(name)
         now = stage.inputs(run, iteration, stage.seen(run, record, {}))
     except (NotReadyError, InvalidDataError):
-        return []  # said where it is
+        return []  # reported where that file itself is verified
     except OracleNotFoundError as error:
         findings.notes.append(
             f"whether the oracle of {_place(name, iteration)} has changed can't be told: {error.message}"

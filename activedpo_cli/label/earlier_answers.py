@@ -1,4 +1,4 @@
-"""Answers that were given before: none is asked for twice without need.
+"""Answers given before are used again: for the same texts when a stage is made again, and by `--rebuild`.
 
 When a stage is made again, `take_over` finds what was answered before about the same texts. The other functions open a
 closed stage again (`--rebuild`), to write its other files from the answers that it keeps.
@@ -39,7 +39,8 @@ def take_over(context: Context, comparisons: Sequence[Comparison], log: LabelLog
     same iteration, which are what they are drawn by. With `--ask-again` none is taken over, and those that were are taken
     back.
 
-    It is decided when the stage begins: one that has other answers, and none taken over, was to be asked anew.
+    This is decided when the stage begins: a stage that already has answers, none of them taken over, was meant to be asked
+    anew.
     """
     if context.execution.options.get("ask-again"):
         log.retract(*(pair_id for pair_id, label in log.labels().items() if label.taken_from))
@@ -147,7 +148,7 @@ def _response_inputs(record: Started) -> dict[str, str]:
 
 
 def has_damaged_record(folder: StageFolder) -> bool:
-    """Whether there are answers, and what says how they were asked for can't be read."""
+    """Whether there are answers, and the record of how they were asked for can't be read."""
     try:
         return (folder.manifest or folder.started) is None and folder.has("labels.jsonl")
     except InvalidDataError:

@@ -1,4 +1,4 @@
-"""Pairs out to a file that people fill in anywhere, and their answers back.
+"""`label --export` and `--import`: pairs out to a file that people fill in anywhere, and their answers back.
 
 One row per pair: `pair_id, prompt, response_a, response_b, preference, annotator, seconds, notes`, and the ids of the
 two responses, `response_a_id` and `response_b_id`. Sides are shuffled; answers are joined by ids, never by texts.

@@ -1,4 +1,4 @@
-"""Rewards and log-probabilities of responses, in bounded batches."""
+"""Rewards and log-probabilities of responses in batches, for *evaluate* and the column `scores`; not for *label*."""
 
 import math
 from collections.abc import Mapping, Sequence

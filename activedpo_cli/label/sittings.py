@@ -37,7 +37,7 @@ def sitting(context: Context) -> "Iterator[SharedAnswers]":
                 place.enter_context(exclusive(path, str(context.folder.path)))
                 break
         pairs = path.with_suffix(".pairs")
-        files.remove(pairs)  # of a process that was killed here
+        files.remove(pairs)  # a process that was killed here left it
         with context.lock.lent():
             try:
                 yield SharedAnswers(context, path)

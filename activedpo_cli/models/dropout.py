@@ -1,4 +1,4 @@
-"""Dropout of the base would make training differ from sampling and the reference noisy; the adapter's may stay."""
+"""Switches the base's dropout off, so that training sees what sampling sees; the adapter's own stays."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

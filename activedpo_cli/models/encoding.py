@@ -1,4 +1,4 @@
-"""The only place where text becomes tokens, and tokens text; each text is encoded once and its ids are kept.
+"""The only place where text becomes the policy's tokens, and these text; each text is encoded once, its ids kept.
 
 A response is a continuation: its tokens stand after the prompt's, nothing is joined and encoded again. Tokenizers that
 put a space before every text (SentencePiece) would add or lose one at that seam, so a response is encoded and decoded
@@ -23,7 +23,7 @@ TEMPLATE_ERRORS = (
     TypeError,
     ValueError,
 )
-"""A chat template is a program; it runs in the library's sandbox, whose errors and its own are all of these."""
+"""What a chat template may raise: it is a program in the library's sandbox, and either can fail in these ways."""
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, chat_template: str) -> list[int]:

@@ -38,7 +38,7 @@ def dpo_loss(
 ) -> Float[Tensor, ""]:
     """Mean of −log σ(r_chosen − r_rejected) over the preferences, in nats; log 2 where policy and reference agree.
 
-    Eq. (2) of arXiv 2505.19241.
+    Eq. (2) of arXiv 2505.19241. Training uses TRL's; this one is what tests compare that with.
     """
     chosen_rewards = implicit_reward(chosen_logps, ref_chosen_logps, beta)
     rejected_rewards = implicit_reward(rejected_logps, ref_rejected_logps, beta)

@@ -66,7 +66,7 @@ def write_full_weights(
 
 
 def _mend_generation_settings(model: PreTrainedModel) -> None:
-    """Some checkpoints name sampling settings without sampling, which the library loads and will not save."""
+    """Switch sampling on where settings name its parameters while it is off, which the library loads and refuses to save."""
     settings = model.generation_config
     if settings is None:
         return

@@ -1,4 +1,4 @@
-"""The identity of a model folder in milliseconds, for checks that run before every command.
+"""The identity of a reward model's folder in milliseconds, for checks whether its answers are up to date.
 
 Large files are sampled: retrained or converted weights differ nearly everywhere, so their samples differ. A single
 flipped bit between the samples is not seen here.

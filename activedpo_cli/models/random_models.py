@@ -1,4 +1,4 @@
-"""Randomly initialised models of known architectures: speed and memory do not depend on what the weights say."""
+"""Models with random weights, for `bench`: speed and memory do not depend on what the weights say."""
 
 from typing import Any
 

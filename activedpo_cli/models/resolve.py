@@ -1,4 +1,4 @@
-"""From what the user calls a model to where it lies, and to digests that say which weights were meant."""
+"""Finds the model that a name means (built in, alias, folder, hub), and the digests that identify its weights."""
 
 import difflib
 import hashlib

@@ -64,7 +64,7 @@ def usable_responses(run: Run, iteration: int, *, drop_truncated: bool) -> list[
 def pairable(
     responses: Sequence[Response], given: Mapping[str, Sequence[GivenPair]] | None, *, drop_truncated: bool
 ) -> list[Response]:
-    """Of the responses to ONE prompt those that can be part of a pair; where pairs were `given`, of one of these."""
+    """The responses to ONE prompt that can be part of a pair, or, where pairs were `given`, of one of these."""
     indices = usable_indices(*_texts_and_ends(responses), drop_truncated)
     usable = [responses[index] for index in indices]
     if given is None:
@@ -82,7 +82,7 @@ def truncated_were_dropped(run: Run, iteration: int) -> bool:
 
 
 def with_times_sampled(responses: Sequence[Response], *, drop_truncated: bool) -> Iterator[tuple[Response, int]]:
-    """Of the responses to ONE prompt those that a pair may hold, each with how often its text was sampled."""
+    """The responses to ONE prompt that a pair may hold, each with how often its text was sampled."""
     known = *_texts_and_ends(responses), drop_truncated
     for index, number in zip(usable_indices(*known), times_sampled(*known), strict=True):
         yield responses[index], number

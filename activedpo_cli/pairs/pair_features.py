@@ -8,7 +8,7 @@ from torch import Tensor
 from activedpo_cli.base.shapes import Float, Int
 
 CHUNK_BYTES = 2**24
-"""Of φ in float64 that is computed at once, so that what is computed on the way stays small beside the result."""
+"""Bytes of φ in float64 that are computed at once, so that what is needed on the way stays small beside the result."""
 
 
 @runtime_checkable

@@ -132,7 +132,7 @@ def _wanted_adapter(run: Run, config: Config) -> Started:
 
 
 def _refuse_other_adapter(run: Run, differences: list[str]) -> None:
-    """One that a failed command left behind, with which no stage was finished, binds nobody."""
+    """Raise RefusedError where a stage was finished with the run's adapter; one that only a failed command made may go."""
     stages = (run.stage(name, iteration) for iteration in run.iterations() for name in ("featurize", "train"))
     if differences and any(stage.has(MANIFEST_NAME) for stage in stages):
         raise RefusedError(

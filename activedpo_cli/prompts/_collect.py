@@ -1,4 +1,4 @@
-"""The pool of a run: every prompt once, with its id and its split."""
+"""Collects the prompts of a run: each once, with its id, and with the held-out ones split off."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What a report is made from, and all of its files: two plain functions, and neither writes anything."""
+"""What a report is made from, and the bytes of all its files; nothing is written here."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed are a group: which they are, and how they look where many runs share axes."""
+"""Groups of runs that differ in the seed alone, and the colours and names that they share in figures."""
 
 import json
 from collections.abc import Sequence

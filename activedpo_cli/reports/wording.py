@@ -1,4 +1,4 @@
-"""Numbers as a person reads them; nothing is an empty text."""
+"""Formats numbers for people, such as `0.873` and `92.5 %`; None becomes an empty text."""
 
 from collections.abc import Sequence
 

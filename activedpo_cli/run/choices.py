@@ -1,4 +1,4 @@
-"""What `ls` lists: names and one line of help each."""
+"""`activedpo ls`: what there is to choose from, each with one line of help."""
 
 from typing import Any
 

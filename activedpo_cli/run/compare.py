@@ -1,4 +1,4 @@
-"""Several methods on the candidates of one iteration: what each would choose, from stored columns alone."""
+"""`activedpo compare`: what several methods would choose from one iteration's candidates; no model is loaded."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 ALSO_SETTABLE = frozenset({"train.beta", "label.oracle", "label.score_field"})
-"""Beside those of `select`: β of implicit rewards, and what decides which pairs are candidates."""
+"""Settings beside those of `select`: β of implicit rewards, and what decides which pairs are candidates."""
 
 
 DECIDED_HERE = ("method", "budget", "methods")
@@ -64,11 +64,10 @@ def compare_methods(
 
     Settings are those by which the iteration's pairs were chosen, where they were, else those of `config.yaml`, which also
     holds those of the methods that did not choose; given ones go before either.
-    Without names all methods whose columns are there; those whose are not are listed in `left_out` with what they lack.
+    Without names all methods are compared whose columns are there; `left_out` lists the others with what they lack.
     `overlaps` are shares of the batch in common; `notes` name methods that agree, or choose at random, for a reason that the
-    numbers do not show. The method that the run selects by has the seed of *select*, hence its
-    picks where nothing is given; each other one has a seed of its own, since methods that fall back on the order of ties
-    would agree by that alone.
+    numbers do not show. The method that the run selects by has the seed of *select*, hence its picks where nothing is given;
+    each other one has a seed of its own, since methods that fall back on the order of ties would agree by that alone.
 
     Raises UsageError for an unknown method, wrong settings of one, or a setting of none of them, NotReadyError where no
     method has its columns or an earlier stage is missing or stale, and InvalidDataError where so many pairs can not be
@@ -124,7 +123,7 @@ def _made_with(run: Run, iteration: int) -> Config:
 
 
 def _check_settings(given: Mapping[str, Any], methods: Iterable[str]) -> None:
-    """Raise UsageError for what decides nothing here, as a setting of a method that is not compared."""
+    """Raise UsageError for a setting that decides nothing here, such as one of a method that is not compared."""
     theirs = tuple(f"select.methods.{method_section(method)}." for method in methods)
     ours = {f"select.{name}" for name in SelectSettings.model_fields} - {f"select.{name}" for name in DECIDED_HERE}
     for key in given:
@@ -144,7 +143,7 @@ def _lacking(run: Run, iteration: int, methods: Mapping[str, ModuleType]) -> dic
 
 
 def _seed_of(name: str, choice: _Choice, iteration: int) -> int:
-    """That of *select* for the method that the run selects by; one of its own for any other."""
+    """The seed of *select* for the method that the run selects by; for any other a seed of its own."""
     selects_by = discovery.resolve("acquisition", choice.config.select.method)
     return derive_seed(choice.seed, "select", iteration, *(() if name == selects_by else (name,)))
 

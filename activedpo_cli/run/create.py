@@ -81,7 +81,7 @@ def find_run(request: RunRequest, progress: Progress, *, make: bool = True) -> t
 
 
 def _creation_lock(path: Path) -> Path:
-    """Held by who makes a run or takes it away again."""
+    """The lock held by whoever makes a run or takes it away again."""
     return path.parent / LOCKS / f"{path.name}.lock"
 
 
@@ -136,7 +136,7 @@ def _plan(request: RunRequest) -> _Plan:
     """Find and check everything before the first byte is written, so that a failure leaves nothing behind."""
     if _is_occupied(request.path) and not _is_run(request.path):
         if any(request.path.glob("iter-*")):
-            Run.open(request.path)  # says what is gone
+            Run.open(request.path)  # raises an error that says what is gone
         raise UsageError(
             f"`{request.path}` exists and is not a run", hint="choose another name with --run, or empty the folder"
         )
@@ -145,18 +145,20 @@ def _plan(request: RunRequest) -> _Plan:
     if preset == "paper" and "model.name" not in request.given:
         raise UsageError("a run with your own prompts needs a model", hint="add `--model NAME_OR_FOLDER`")
     location = resolve_model(config.model.name, config.model.revision)
-    are_pairs = config.generate.recorded_pairs == "given"  # whose reader counts the rows without a prompt
+    are_pairs = config.generate.recorded_pairs == "given"
+    # Rows without a prompt are passed over here, since the reader of pairs counts them.
     prompts = collect_prompts(config.prompts, config.seed, skip_empty=are_pairs)
     return _Plan(preset, config, prompts, location)
 
 
 def _is_occupied(path: Path) -> bool:
-    """Whether a folder holds anything but locks, which a command leaves whose run was discarded under its hands."""
+    """Whether a folder holds anything but locks, which a command leaves behind when its run is discarded meanwhile."""
     return path.exists() and any(entry.name != LOCKS for entry in path.iterdir())
 
 
 def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
-    if plan.config.generate.recorded_pairs == "all":  # else a prompt has a row for each pair, and none is lost
+    # Where pairs are given, a prompt repeats once for each of its pairs, and nothing is lost.
+    if plan.config.generate.recorded_pairs == "all":
         _report_duplicates(plan.prompts, progress)
     _report_foreign_preset(request, plan, progress)
 
@@ -219,7 +221,7 @@ def _report_duplicates(prompts: PromptCollection, progress: Progress) -> None:
 
 
 def _report_foreign_preset(request: RunRequest, plan: _Plan, progress: Progress) -> None:
-    """Say what a model gets from the built-in task, which nobody would choose for any but the built-in one."""
+    """Warn of settings that another model than the built-in one gets from the built-in task, which nobody would choose."""
     if plan.preset != BUILT_IN_PRESET or is_built_in(plan.config.model.name):
         return
     words = {

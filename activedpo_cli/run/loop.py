@@ -161,9 +161,9 @@ def _do_stage(
     device: str,
     progress: Progress,
 ) -> StageResult:
-    """One stage; the first that has not begun writes all given settings to `config.yaml`, once its checks have passed.
+    """Do one stage; the first that has not begun writes all given settings to `config.yaml`, once its checks have passed.
 
-    Where a begun one comes first they are written before it goes on: its own checks have passed, and it may take long.
+    Where a begun stage comes first they are written before it goes on: its own checks have passed, and it may take long.
     """
     if record is not None:
         if not isinstance(record, Manifest):

@@ -1,4 +1,4 @@
-"""`select --pool`: a run over pairs that exist already, from their file to the picked ones by one command."""
+"""`select --pool`: makes a run of the pairs in a file and does its stages up to the picked pairs."""
 
 import json
 import re
@@ -35,7 +35,7 @@ FURTHER = frozenset(
     {"label.oracle", "label.score_field", "train.beta", "generate.recorded_eos", "generate.truncated"}
     | {"prompts.chat_template"}
 )
-"""Settings that may be given beside the sections. All others are decided by `--pool`, or have no part in a choice."""
+"""Settings that may be given beside those of SECTIONS. All others are decided by `--pool`, or have no part in a choice."""
 
 NEARLY_ALL = 2
 """A file of fewer pairs than so many budgets may hold too few that fit into the model's context, so they are counted before
@@ -245,7 +245,7 @@ def _known(record: Started, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _do(run: Run, name: str, given: Mapping[str, Any], request: PoolRequest, progress: Progress) -> StageResult:
-    """One stage; settings of those to come are not written to `config.yaml` by one that was begun before."""
+    """Do one stage; one that was begun before does not write the settings of later stages to `config.yaml`."""
     record = _record(run, name)
     if name == "featurize" and record is None:
         _check_enough_left(run, with_changes(run.config, given), request.pool)

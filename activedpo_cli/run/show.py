@@ -1,4 +1,4 @@
-"""Everything known about a pair: texts, score, rank, label, the tokens and mask that the model saw; and about features."""
+"""`activedpo show`: all that is known about a pair (texts, score, rank, label, tokens), and about features."""
 
 import re
 from dataclasses import asdict

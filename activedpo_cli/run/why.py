@@ -1,4 +1,4 @@
-"""Why a pair was picked or not: its score, what the batch leaves of it, and the pairs that are most like it.
+"""`activedpo show --why`: why a pair was picked or not, from its score, the batch, and the pairs most like it.
 
 From stored features alone; no model is loaded.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NEAREST = 3
-"""Pairs that are named as most alike."""
+"""How many pairs are named as most alike."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _require_features(run: Run, iteration: int) -> None:
 def _uncertainties(
     asked: "Tensor", history: "Tensor", batch: "Tensor", place: int | None, config: Config
 ) -> dict[str, Any]:
-    """By the V of the method that chose, or of the default one where that has none."""
+    """Uncertainties by the V of the method that chose, or of the default method where that one has none."""
     import torch
 
     method = discovery.load("acquisition", config.select.method)

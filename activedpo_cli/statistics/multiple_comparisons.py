@@ -1,4 +1,4 @@
-"""Paired comparisons over seeds without assuming a distribution, and what looking at several of them costs."""
+"""Sign-flip tests over seeds, Holm's correction for several of them, and Fieller's interval for a share."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Few numbers for many: a mean or a win rate with its interval, and a distribution in five numbers; without scipy.
+"""Means and win rates with their intervals, and five-number summaries of distributions; without scipy.
 
 The observations have to be independent. Of one run these are its prompts, so average over a prompt's responses first; of
 several runs they are the seeds.

@@ -1,1 +1,4 @@
-"""The run folder: the only code that opens the files of a run."""
+"""How the files of a run are read as records, and the only code that changes them.
+
+`tests/test_architecture.py` names the exceptions.
+"""

@@ -1,4 +1,4 @@
-"""Whether files are, byte for byte, what was written: as a manifest lists them, or in the form in which records stand.
+"""Checks that files are, byte for byte, what was written: by their manifest, or by the form of a record.
 
 Only looks: nothing is changed, whatever is found.
 """
@@ -61,7 +61,7 @@ def file_fault(
 
 
 def _first_bad_line(path: Path) -> str:
-    """Where a file of rows is first none, as the end of a sentence; empty where every line is one, or it has no lines."""
+    """The first line of a file of rows that is no whole row, as the end of a sentence; empty where there is none."""
     if path.suffix != ".jsonl":
         return ""
     with open(path, "rb") as stream:
@@ -76,7 +76,7 @@ def _first_bad_line(path: Path) -> str:
 
 
 def unknown_files(folder: StageFolder, record: Manifest) -> list[FileFault]:
-    """Files of a finished stage that nothing says it made: readers take all files of a name that they know."""
+    """Files in a finished stage's folder that its manifest does not list; readers would take some of them by their names."""
     known = {*record.outputs, *record.logs, MANIFEST_NAME, STARTED_NAME}
     paths = sorted(path for path in folder.path.rglob("*") if path.is_file())
     names = [path.relative_to(folder.path).as_posix() for path in paths]
@@ -100,7 +100,7 @@ def record_fault(folder: Path, name: str) -> FileFault | None:
 
 
 def checksum_fault(folder: Path) -> FileFault | None:
-    """Whether a manifest says what was written into it; those of older versions hold no checksum."""
+    """What is wrong with a manifest whose checksum is not that of its content; those of older versions hold none."""
     written = json.loads((folder / MANIFEST_NAME).read_bytes())
     if written.pop("checksum", None) in (None, digest_of(written)):
         return None

@@ -28,7 +28,7 @@ def read_columns(folder: StageFolder) -> "dict[str, Tensor]":
 
 
 def read_labelled(folder: StageFolder) -> LabelledColumns | None:
-    """What was computed again of the pairs labelled earlier; None where nothing was."""
+    """The columns computed again for the pairs labelled earlier; None where there are none."""
     import torch
 
     if not folder.has("labelled.safetensors"):

@@ -1,6 +1,6 @@
 """Whether a file system does what runs rely on: whole renames, locks that die with their process, sync, the umask.
 
-Tried in a folder of its own, which is removed again.
+This is tried in a folder of its own, which is removed again.
 """
 
 import os

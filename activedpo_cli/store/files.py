@@ -115,7 +115,7 @@ def copy_folder(source: Path, destination: Path) -> None:
 
 
 def take_in(source: Path, destination: Path) -> None:
-    """Make a folder that a library has filled, on the same file system, one of ours: whole and durable when it appears."""
+    """Move a folder that a library has filled within one file system; it is whole and durable when it appears."""
     with failing_as(destination):
         _make_folder_durable(source)
         _put_in_place(source, destination)
@@ -135,7 +135,7 @@ def remove(path: Path) -> None:
     with failing_as(path, doing="removed"):
         if path.is_dir() and not path.is_symlink():
             condemned = _temporary(path)
-            _remove_tree(condemned)  # of a process that was killed here
+            _remove_tree(condemned)  # a process that was killed here left it
             operations.rename(path, condemned)
             sync_folder(path.parent)
             _remove_tree(condemned)
@@ -163,7 +163,7 @@ def leftovers(path: Path) -> list[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove these; only the holder of the lock on the folder may call this."""
+    """Remove what `leftovers` lists; only the holder of the lock on the folder may call this."""
     for left in leftovers(path):
         with failing_as(left, doing="removed"):
             _remove_tree(left)
@@ -203,7 +203,7 @@ def _open_alone(temporary: Path) -> int:
             if os.path.samestat(os.fstat(descriptor), os.stat(temporary)):
                 os.ftruncate(descriptor, 0)
                 return descriptor
-        except FileNotFoundError:  # renamed by the writer before
+        except FileNotFoundError:  # the writer before has renamed it
             pass
         except BaseException:
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A run holds its own files: a symbolic link inside it could name any file of the person who works with it."""
+"""Refuses symbolic links inside a run, which could name any file of the person who works with it."""
 
 import os
 from pathlib import Path, PurePosixPath

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""What locking says where a file system can't."""
+"""Error codes by which a file system says that it has no locks."""
 PATIENCE = 30.0
 """Seconds after which a lock that others hold only for moments is taken to be stuck."""
 LOOKS, SECONDS_BETWEEN_LOOKS = 20, 0.02
@@ -128,10 +128,10 @@ def claimed(path: Path) -> Iterator[bool]:
 
 
 def _kernel_lock(path: Path, seconds: float) -> "FileLock":
-    """A lock that dies with its process. Where there are none, a file that merely exists must not stand for one."""
+    """A lock that dies with its process; where the system has none, the mere presence of a file must not stand for one."""
     from filelock import FileLock
 
-    knows = inspect.signature(FileLock.__init__).parameters  # an older one fell back only where it was imported
+    knows = inspect.signature(FileLock.__init__).parameters  # older versions can't be asked
     kernel_only: dict[str, Any] = {"fallback_to_soft": False} if "fallback_to_soft" in knows else {}
     return FileLock(path, timeout=seconds, mode=files.file_mode(), **kernel_only)
 
@@ -156,7 +156,11 @@ def _no_locks(path: Path) -> StorageError:
 
 
 def _describe(holder: Path) -> str:
-    """Who holds a lock. Who has just got it has not yet said so, and what is there then may be about a dead process."""
+    """Who holds a lock, in words.
+
+    A new holder signs a moment after it got the lock, and until then the name of a dead process may stand there, so this
+    looks several times.
+    """
     for _ in range(LOOKS):
         try:
             facts = json.loads(holder.read_text())

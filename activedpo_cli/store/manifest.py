@@ -1,4 +1,4 @@
-"""What a stage was made with and what it made: the file whose presence says that the stage is finished."""
+"""`Started` and `Manifest`: what a stage was made with and what it made; the latter's file says that it is finished."""
 
 import hashlib
 import json
@@ -90,7 +90,7 @@ class Attempts:
 
     Attributes:
         number: Attempts, the one that is under way included.
-        seconds_before: Of all earlier ones together, each until the last file that it left.
+        seconds_before: Seconds of all earlier attempts together, each counted until the last file that it left.
         began: When the one under way began, in seconds since 1970.
 
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from activedpo_cli.base.errors import ActiveDPOError, StorageError
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-"""What a library meets that can only be the disk's fault: it may fail to read, too, and says so itself."""
+"""Error codes that are the disk's fault even in a library's error; for all others the library's own message stands."""
 TORCH_WRITERS = ("PytorchStreamWriter", "inline_container")
 LITTLE = 2**24
 """Fewer free bytes than this are taken for the reason when a library fails to write and does not say why."""
@@ -81,7 +81,7 @@ def _of_the_disk(path: Path, error: Exception) -> OSError | None:
     number = int(code["shown"] or code["listed"]) if code is not None else 0
     if number in OF_THE_DISK:
         return OSError(number, os.strerror(number))
-    if any(name in text for name in TORCH_WRITERS):  # which do not say why
+    if any(name in text for name in TORCH_WRITERS):  # these do not say why
         likely = errno.ENOSPC if free_bytes(path if path.exists() else path.parent) < LITTLE else errno.EIO
         return OSError(likely, os.strerror(likely))
     return None
@@ -104,7 +104,7 @@ def failing_as(
 
 
 def _refuse_special(path: Path) -> None:
-    """A rename would take it away, and many programs need `/dev/null`."""
+    """Refuse a path that is a device or a pipe: a rename onto it would take it away, and many programs need `/dev/null`."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise StorageError(f"`{path}` is no regular file, and can't be replaced by one", hint="name another file")
 

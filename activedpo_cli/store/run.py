@@ -1,4 +1,4 @@
-"""A run folder: where everything is, and its parts as records. The only place that knows the file names of a run."""
+"""`Run`: the folder of a run, the folders of its stages and parts in it, and its records."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from activedpo_cli.store.run_record import SFT_BASE_NAME, read_base, read_facts
 from activedpo_cli.store.stage_folder import StageFolder
 
 SFT = "sft"
-"""Stage 0, in no iteration."""
+"""The name of stage 0, which belongs to no iteration."""
 STAGES = ("generate", "featurize", "select", "label", "train", "evaluate")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ITERATION = re.compile(r"iter-(\d{3,})")

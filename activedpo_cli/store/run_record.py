@@ -1,4 +1,4 @@
-"""`run.json`, `reference/base.json` and its like of *sft*, checked when they are read."""
+"""Reads and checks `run.json`, `reference/base.json` and `reference/sft/base.json`."""
 
 from pathlib import Path, PurePath
 from typing import Any

@@ -1,6 +1,6 @@
 """One stage's folder: what is there, and how its files appear.
 
-Nothing is stored that was computed after a signal has asked for the end: whoever caught the exception may have made it up.
+Nothing is stored that was computed after a signal has asked for the end: code that caught the exception may have made it up.
 """
 
 import time

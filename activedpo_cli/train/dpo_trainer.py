@@ -1,4 +1,4 @@
-"""Train the adapter with TRL's DPO on stored tokens, against π_SFT (paper Eq. 2); only this file and `sft` touch TRL.
+"""Trains the adapter with TRL's DPO on stored tokens, against π_SFT (paper Eq. 2); TRL computes the loss.
 
 TRL would tokenize text again, drop and cut long rows, append EOS and take the adapter it is given as the reference.
 Here the dataset is handed over ready, no length is limited, and the reference is the base with adapters off.

@@ -1,4 +1,4 @@
-"""Doing a training step in parts when memory runs out; their gradients add up to that of the whole.
+"""`HalvingTrainer`: does a training step in parts when memory runs out; their gradients add up to the whole's.
 
 The updates are the same beyond rounding, and beyond the adapter's dropout, which is drawn anew for every part.
 """
@@ -15,7 +15,7 @@ from activedpo_cli.train.training_audit import BatchAudit
 
 
 class HalvingTrainer:
-    """What is laid over one of TRL's trainers, beneath its audit.
+    """A layer over one of TRL's trainers, beneath its audit.
 
     Attributes:
         rows_that_fit: How many rows of a batch are worked on at once since memory ran out; None while it did not.
@@ -29,7 +29,7 @@ class HalvingTrainer:
     can_undo = True
 
     def share_of(self, part: dict[str, Any], whole: dict[str, Any], num_items_in_batch: Any) -> float:
-        """By how much the loss of a part counts in that of the whole; for a mean over rows, the rows' share."""
+        """How much the loss of a part counts in that of the whole: for a mean over rows, the part's share of the rows."""
         return len(part["row"]) / len(whole["row"])
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
@@ -46,7 +46,7 @@ class HalvingTrainer:
                 if size == 1 or not self.can_undo:
                     raise self.audit.too_large() from error
             self.rows_that_fit = size // 2
-            if torch.cuda.is_available():  # behind the handler: the traceback there would keep the attempt's tensors
+            if torch.cuda.is_available():  # after the handler, whose traceback keeps the failed attempt's tensors
                 torch.cuda.empty_cache()
 
     def _in_parts(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, size: int) -> Any:

@@ -92,7 +92,10 @@ def encode_rows(
 def _token_ids(
     row: SFTRow, tokenizer: "PreTrainedTokenizerBase", chat_template: str, end_id: int | None
 ) -> tuple[int, list[int]]:
-    """How many tokens are read only, and all of them. Of a text it is the first one, before which nothing stands."""
+    """How many tokens at the start are read and not learnt, and all tokens.
+
+    For a plain text that is its first token, which nothing precedes.
+    """
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text
 
     end = [] if end_id is None else [end_id]

@@ -93,7 +93,7 @@ def work(context: Context) -> dict[str, Any]:
             _train(context, base, train)
         except Exception:
             if not folder.names(CHECKPOINTS):
-                folder.remove(BEFORE)  # then nothing stands against another attempt with other settings
+                folder.remove(BEFORE)  # so that another attempt may have other settings
             raise
     metrics = folder.read_rows(METRICS, dict)
     del base
@@ -186,7 +186,7 @@ def _loss_before(context: Context, base: BaseWeights, held: "Sequence[SFTExample
 
 
 def _loss_after(context: Context, held: "Sequence[SFTExample]") -> list[float]:
-    """Of the weights as they were written, which is how every stage will load them."""
+    """The held-out loss of the weights as they were written, which is how every stage will load them."""
     if not held:
         return []
     made = load_base((str(context.folder.path / MODEL), None), context.settings, context.execution)

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning with TRL on ready tokens, from checkpoints that continue it exactly; with `dpo` alone to touch TRL.
+"""Supervised fine-tuning with TRL on ready tokens, from checkpoints that continue it exactly.
 
 TRL would tokenize text again, cut at 1024 tokens, and choose by the names of columns which tokens count. Here each row
 comes with its labels. Dropout of the base is off: π_SFT is sampled and referred to without it.
@@ -96,7 +96,7 @@ def train_sft(
             trainer.remember(checkpoint)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except UnpicklingError as error:  # the library reads tensors of it, and refuses all that could run
+        except UnpicklingError as error:  # the library reads only tensors from it, and refuses whatever could run code
             raise InvalidDataError(
                 f"the checkpoint `{checkpoint}` holds something else than a trainer wrote",
                 hint="remove it: the same command goes on at the one before, or begins anew",
@@ -122,7 +122,7 @@ class _ReadyTokensTrainer(AuditedTrainer, SFTTrainer):
     audit: SFTAudit
 
     def share_of(self, part: dict[str, Any], whole: dict[str, Any], num_items_in_batch: Any) -> float:
-        """A mean over tokens, unless the loss is divided by their number in all the batch, when parts just add up."""
+        """The part's share of the learnt tokens; 1 where the loss is divided by their number in the whole batch already."""
         if num_items_in_batch is not None:
             return 1.0
         counted = [(batch["labels"][:, 1:] != IGNORED).sum().item() for batch in (part, whole)]
@@ -134,7 +134,7 @@ class _ReadyTokensTrainer(AuditedTrainer, SFTTrainer):
         self._total_train_tokens = TrainerState.load_from_json(str(checkpoint / STATE)).log_history[-1]["num_tokens"]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write none."""
+        """Write no model card."""
 
 
 @dataclass
@@ -143,7 +143,7 @@ class _CollatorWithRows(RowsInBatch, DataCollatorForLanguageModeling):
 
 
 class _Keep(TrainerCallback):
-    """Hands on each checkpoint once it is whole, with the rows seen so far; none behind the last update."""
+    """Hands on each checkpoint once it is whole, with the rows seen so far; not the one after the last update."""
 
     def __init__(self, audit: SFTAudit, keep: Callable[[int, Path], None]) -> None:
         self.audit, self.keep = audit, keep

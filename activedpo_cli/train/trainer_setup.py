@@ -1,4 +1,4 @@
-"""What DPO and SFT have in common beside TRL: arguments, the schedule, watching updates, and undoing a trainer's traces."""
+"""What the trainers of DPO and SFT share: arguments, the schedule, watching updates, undoing a trainer's traces."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -94,11 +94,11 @@ class Watch(TrainerCallback):
         self.audit.check_gradient(trainable_parameters(kwargs["model"]), first_step=state.global_step == 0)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Know where a training stops that stops."""
+        """Remember the update, so that an error can say where training stopped."""
         self.audit.step = state.global_step + 1
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Pass a row on; the one at the end that sums up in seconds is none."""
+        """Pass the metrics of one update on; the trainer's summary at the end, which holds times, is left out."""
         row = metrics_row({"step": state.global_step} | kwargs["logs"])
         if row is not None:
             self.keep(row)
@@ -138,7 +138,7 @@ def _settings_of(base: Any) -> list[Any]:
 
 
 class AuditedTrainer(HalvingTrainer):
-    """What is laid over one of TRL's trainers: every batch and loss passes an audit, and nothing is sent anywhere."""
+    """A layer over one of TRL's trainers: every batch and loss passes an audit, and nothing is sent anywhere."""
 
     def _send_telemetry(self) -> None:
         """Send nothing."""
@@ -154,7 +154,7 @@ class AuditedTrainer(HalvingTrainer):
 
 
 class RowsInBatch:
-    """What is laid over one of TRL's collators: its batch, and which rows of the dataset are in it."""
+    """A layer over one of TRL's collators that adds which rows of the dataset are in its batch."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """The batch with `row`."""

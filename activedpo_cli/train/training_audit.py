@@ -37,7 +37,7 @@ class BatchAudit:
         self.step = 1
 
     def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
-        """Stop unless the batch holds the tokens of its rows; what these are the trainer's own audit knows."""
+        """Stop unless the batch holds the tokens of its rows; the audits of DPO and of SFT know what these are."""
         raise NotImplementedError
 
     def check_loss(self, loss: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What a file says about each prompt, gathered from rows that may stand far apart."""
+"""Collects all that a responses file says about each prompt, from rows that may stand far apart."""
 
 import math
 from dataclasses import dataclass

@@ -131,7 +131,7 @@ def read_recorded(path: Path) -> list[RecordedPrompt]:
 
 
 def read_recorded_pairs(path: Path) -> RecordedPairs:
-    """The same for a file whose rows are pairs, which are kept as such; which response was chosen shapes no order.
+    """The same for a file whose rows are pairs, which are kept as such, in an order that does not tell which was chosen.
 
     Rows that give nothing to choose between, and those that repeat a pair, are left out, and named.
 

@@ -1,4 +1,4 @@
-"""The row shapes in which responses made elsewhere arrive (listed in `recorded`), brought to one form."""
+"""The row shapes in which responses made elsewhere arrive (listed in `_recorded`), brought to one form."""
 
 import math
 from collections.abc import Mapping

@@ -54,7 +54,7 @@ class OfFormedGradients(ABC):
         self.seed = seed
 
     def forms_gradient(self, shape: MatrixShape) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def compress(

@@ -1,4 +1,4 @@
-"""Forms each matrix's gradient and deals its entries into d buckets, with random signs.
+"""Projection `count-sketch`: forms each matrix's gradient and deals its entries into d buckets, with random signs.
 
 A check for `factored`, and the choice where gradients sit in few modules of low rank: as exact as a dense projection,
 but it forms whole gradients and holds five bytes for each LoRA parameter.

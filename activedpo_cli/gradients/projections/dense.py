@@ -1,4 +1,4 @@
-"""Multiplies each gradient with a dense matrix of random signs: the textbook projection, slow, as a check.
+"""Projection `dense`: multiplies each gradient with a dense matrix of random signs; the textbook's, a slow check.
 
 The k × d matrix is never held: its columns are drawn again, a block at a time, for every batch.
 """

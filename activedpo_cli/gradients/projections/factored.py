@@ -1,4 +1,4 @@
-"""Sketches the factors: the rank side stays whole, the long side is compressed where that is the cheaper order.
+"""Projection `factored`: sketches a gradient from its two factors, compressing the long one where that is cheaper.
 
 A gradient of one LoRA matrix is G = Σ_t short_t long_tᵀ, rank × width. With p = c·d/rank and R of independent ±1/√p,
 G R = Σ_t short_t (Rᵀ long_t)ᵀ costs p (width + rank) multiplications a token and needs no G; G itself costs rank · width.

@@ -1,4 +1,4 @@
-"""V = λI + Σ φφᵀ of labelled and picked pairs, and ‖φ‖ in V⁻¹; a matrix of d × d entries only once the pairs are d.
+"""`Design`: V = λI + Σ φφᵀ and ‖φ‖ in V⁻¹, without a d × d matrix unless d pairs or more are labelled.
 
 `design_matrix` and `pair_uncertainty` are the paper's equations as it writes them, slow and the truth in tests; `Design`
 computes the same.

@@ -1,4 +1,4 @@
-"""V within the span of what is covered, in an orthonormal basis, where nothing cancels when what is left is computed."""
+"""`ExactBasis`: λφᵀV⁻¹φ without cancellation, in an orthonormal basis of what is covered; slower than `Design`."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Greedy choice of the most uncertain pairs, exact although most of them are looked at seldom, and without ever forming V.
+"""Greedy choice of the most uncertain pairs: exact, although after a pick only a small pool is computed anew.
 
 What is left of a pair, λφᵀV⁻¹φ, only shrinks. So what was left when all pairs were last read bounds what is left now, and
 while the best of a small pool is above that bound for all others, nobody else needs to be looked at.
@@ -22,18 +22,21 @@ CHUNK_BYTES = 2**24
 """Of features in float64 that are read at once where all are in memory."""
 
 TIE_TOLERANCE = 1e-9
-"""Pairs of which this close to the most is left, relatively, count as tied."""
+"""Two pairs count as tied where what is left of them differs by less than this share."""
 
 SAME = 1e-6
-"""Scores this close, relatively, are of one pick under one V."""
+"""A repeated pick must have its recorded score to within this share; otherwise the choice is not the interrupted one."""
 
 SHARE_OF_POOL = 3
 SHARE_OF_CHUNK = 8
-"""A third of the memory for features is for the pool, an eighth for a chunk, beside which its responses and copies lie."""
+"""The pool takes a third of the memory for features, a chunk an eighth; the rest is for the chunk's responses and copies."""
 
 AT_FIRST = 4
 AT_A_TIME = 256
-"""Pairs whose exact value is computed in one step: few at first, since these mostly show that no other has as much left."""
+"""How many exact values are computed in one step: AT_FIRST to begin with, never more than AT_A_TIME.
+
+The first few mostly show already that no other pair has as much left.
+"""
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ class _Search:
         return pick
 
     def _contenders(self) -> Int[Tensor, " contenders"]:
-        """Open pairs of which as much may be left as of any; never none."""
+        """The open pairs that may have the most left; there is always at least one."""
         floor = self._floor()
         return (self._upper() >= floor * (1 - TIE_TOLERANCE)).nonzero().flatten()
 
@@ -251,7 +254,7 @@ class _Search:
         return torch.minimum(self._left + self._slack, self._exact * (1 + PRECISE)).where(self._is_open, -1.0)
 
     def _floor(self) -> float:
-        """The most of which it is certain that some open pair has as much left."""
+        """A lower bound of the most that is left of any open pair."""
         is_current = self._is_open & self._is_in_pool if self._is_stale else self._is_open
         if not is_current.any():
             return 0.0

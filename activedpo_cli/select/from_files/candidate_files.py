@@ -1,4 +1,4 @@
-"""Candidates in files of the user's own, and what can be wrong with features and pairs although their files are whole."""
+"""Reads the files of `select --features`, and checks what they hold."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The choice among candidates in files: in memory, or in passes where they are many, with the picks so far on the disk."""
+"""Chooses among the candidates of `select --features`: in memory, or in passes with the picks so far on disk."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a batch of pairs is like: how many directions it covers, and how alike its pairs are."""
+"""Measures of a batch of pairs: its effective rank, and |cos| between its pairs."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What is undecided: a policy about a prompt, an ensemble about an answer, and where prompts lie thinly."""
+"""Scores of uncertainty: a policy's entropy at a prompt, an ensemble's disagreement, how thinly prompts lie."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Which rows come first, such that rounding and the order of the file decide nothing, and which may still be taken."""
+"""Ranks rows, with ties in a seeded order, and keeps track of which rows may still be taken."""
 
 import torch
 from torch import Tensor
@@ -43,7 +43,10 @@ def grouped(shuffled: Int[Tensor, " rows"], groups: Int[Tensor, " rows"]) -> Int
 
 
 class OpenRows:
-    """All rows at first; a row that is taken closes, and with it its group once that has given its share."""
+    """Which rows may still be taken: all at first.
+
+    A row closes when it is taken; its group closes when `max_per_group` of it are taken.
+    """
 
     def __init__(
         self, count: int, groups: Int[Tensor, " rows"] | None = None, max_per_group: int | None = None
