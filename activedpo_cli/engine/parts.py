@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from activedpo_cli.base.errors import StorageError
+from activedpo_cli.base.errors import InvalidDataError, StorageError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.engine.carrying_out import Task, carry_out
 from activedpo_cli.engine.differences import differences_of_work
@@ -18,7 +18,7 @@ from activedpo_cli.engine.units import Work
 from activedpo_cli.store import files
 from activedpo_cli.store.audit import file_fault
 from activedpo_cli.store.lock import exclusive
-from activedpo_cli.store.manifest import Manifest, Started
+from activedpo_cli.store.manifest import MANIFEST_NAME, STARTED_NAME, Manifest, Started
 from activedpo_cli.store.stage_folder import StageFolder, set_aside, swap_in
 
 
@@ -35,6 +35,10 @@ def _replace(path: Path) -> None:
     """Let a copy take the place of what is there."""
 
 
+def _nothing_to_check() -> None:
+    """Let it be made."""
+
+
 @dataclass(frozen=True)
 class Part:
     """What is wanted, where, and how it is made.
@@ -49,9 +53,9 @@ class Part:
         stale: Where a part that was made otherwise is kept; None where nothing of it is worth keeping.
         is_usable: Looks at a part that is there, which is made again where this says no; raises where that loses something.
         refuse: Called with what differs in a finished part that was made otherwise; raises where it may not be replaced.
-        public: Folder in which its outputs stand too, where people look for them.
+        public: By the name of an output the file where a copy of it stands, for people; None where there are no copies.
         replace: Called before a copy takes the place of another file there; raises where that one may not be lost.
-        patience: Seconds to wait for another process that makes it.
+        check: Called before it is made, under the lock; raises where it should not be.
 
     """
 
@@ -64,9 +68,9 @@ class Part:
     stale: Path | None = None
     is_usable: Callable[[StageFolder], bool] = _trust
     refuse: Callable[[list[str]], None] = _accept
-    public: Path | None = None
+    public: Callable[[str], Path] | None = None
     replace: Callable[[Path], None] = _replace
-    patience: float = 0.0
+    check: Callable[[], None] = _nothing_to_check
 
     @property
     def beside(self) -> StageFolder:
@@ -90,50 +94,83 @@ def ensure(part: Part, execution: Execution, progress: Progress, *, force: bool 
     """The part as it is wanted, made now unless it is there; says whether it was made now.
 
     One that was made otherwise stands until the new one is whole, and is kept in `stale` then. `force` makes it again in
-    any case. Raises BusyError while another process makes it.
+    any case, also where its record is damaged. Raises BusyError while another process makes it.
     """
     if not force and (made := part.standing) and not _copies_to_make(part, made):
         return made, False
-    with exclusive(part.lock, str(part.folder.path), part.patience):
-        if not force and (made := part.standing):  # another process has made it since
-            return _published(part, made), False
-        beside = part.beside
-        waiting = beside.manifest  # finished by a process that was killed before it could swap it in
-        if waiting and not differences_of_work(waiting, part.wanted):
-            _swap(beside, part)
-            return _published(part, waiting), True
-        target = beside if part.folder.manifest else part.folder
-        if target.started is None or differences_of_work(target.started, part.wanted):
-            _clear(target, part.stale)
-        task = Task(target, part.wanted, part.lock.with_suffix(""), part.logs)
-        try:
-            made = carry_out(task, lambda: part.open(target), execution, progress)
-            assert made is not None  # nobody else finishes a part, whose lock is never lent
-        except BaseException:
-            with suppress(StorageError):  # what ended the work is what has to be said
-                target.discard_if_empty()
-            raise
-        if target.path != part.folder.path:
-            _swap(target, part)
-        return _published(part, made), True
+    with exclusive(part.lock, str(part.folder.path)):
+        files.remove_leftovers(part.folder.path)
+        waiting = part.beside.manifest  # finished by a process that was killed before it could swap it in
+        if waiting and (not part.folder.path.exists() or not differences_of_work(waiting, part.wanted)):
+            _put_in_place(part.beside, waiting, part)
+            if not differences_of_work(waiting, part.wanted):
+                return waiting, True
+        if not force and (made := part.standing) and _are_copies_sound(part, made):
+            _publish(part, part.folder, made)
+            return made, False
+        part.check()
+        return _make(part, execution, progress), True
 
 
-def _copies_to_make(part: Part, made: Manifest) -> list[str]:
-    """The outputs whose copies are not there, or hold something else."""
+def _make(part: Part, execution: Execution, progress: Progress) -> Manifest:
+    """Make it, beside what stands in its place if anything does."""
+    is_begun_there = not part.folder.path.exists() or part.folder.has(STARTED_NAME)
+    target = part.folder if is_begun_there and not part.folder.has(MANIFEST_NAME) else part.beside
+    if target.started is None or differences_of_work(target.started, part.wanted):
+        _clear(target, part.stale)
+    task = Task(target, part.wanted, part.lock.with_suffix(""), part.logs)
+    try:
+        made = carry_out(task, lambda: part.open(target), execution, progress)
+        assert made is not None  # nobody else finishes a part, whose lock is never lent
+    except BaseException:
+        with suppress(StorageError):  # what ended the work is what has to be said
+            target.discard_if_empty()
+        raise
+    _put_in_place(target, made, part)
+    return made
+
+
+def _put_in_place(made_in: StageFolder, made: Manifest, part: Part) -> None:
+    """Publish what was made, then let it take the place of the old one; after a kill between the two both are done again."""
+    _publish(part, made_in, made)
+    if made_in.path == part.folder.path:
+        return
+    if part.stale is None:
+        files.remove(part.folder.path)
+        files.move(made_in.path, part.folder.path)
+    else:
+        swap_in(made_in, part.folder, part.stale)
+
+
+def _copies_to_make(part: Part, made: Manifest) -> list[tuple[str, Path]]:
+    """The outputs whose copies are not there, or hold something else, and where these belong."""
     if part.public is None:
         return []
-    return [name for name, output in made.outputs.items() if file_fault(part.public, name, output) is not None]
+    places = {name: part.public(name) for name in made.outputs}
+    return [
+        (name, path)
+        for name, path in places.items()
+        if file_fault(path.parent, path.name, made.outputs[name]) is not None
+    ]
 
 
-def _published(part: Part, made: Manifest) -> Manifest:
-    """Put copies of the outputs where people look for them."""
-    for name in _copies_to_make(part, made):
-        assert part.public is not None
-        path = part.public / name
-        if path.exists():
+def _are_copies_sound(part: Part, made: Manifest) -> bool:
+    """Whether what would be copied is what was made."""
+    names = [name for name, _ in _copies_to_make(part, made)]
+    return all(file_fault(part.folder.path, name, made.outputs[name]) is None for name in names)
+
+
+def _publish(part: Part, made_in: StageFolder, made: Manifest) -> None:
+    """Put copies of the outputs where people look for them; only a copy of what is replaced gives way unasked."""
+    try:
+        replaced = part.folder.manifest
+    except InvalidDataError:
+        replaced = None
+    for name, path in _copies_to_make(part, made):
+        before = replaced.outputs.get(name) if replaced is not None and made_in.path != part.folder.path else None
+        if path.exists() and (before is None or file_fault(path.parent, path.name, before) is not None):
             part.replace(path)
-        files.write_bytes(path, (part.folder.path / name).read_bytes())
-    return made
+        files.write_bytes(path, (made_in.path / name).read_bytes())
 
 
 def _clear(target: StageFolder, stale: Path | None) -> None:
@@ -142,11 +179,3 @@ def _clear(target: StageFolder, stale: Path | None) -> None:
         files.remove(target.path)
     else:
         set_aside(target, stale)
-
-
-def _swap(target: StageFolder, part: Part) -> None:
-    if part.stale is None:
-        files.remove(part.folder.path)
-        files.move(target.path, part.folder.path)
-    else:
-        swap_in(target, part.folder, part.stale)

@@ -201,7 +201,8 @@ def _differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any
     """How given settings, the stage's version and its inputs of today differ from what the record says, as lines of text."""
     own = set(every_setting_of(stage.sections)).difference(stage.also)
     differences = given_differences(run, record, given, own)
-    differences += version_difference(record, stage.version)
+    if other := version_difference(record, stage.version):
+        return differences + other  # what another version recorded need not say what this one's inputs depend on
     return differences + input_differences(record, stage.inputs(run, iteration, stage.seen(run, record, {})))
 
 

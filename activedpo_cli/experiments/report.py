@@ -33,6 +33,7 @@ from activedpo_cli.reports.page import Section, Table, render_page
 from activedpo_cli.reports.plot import Plot
 from activedpo_cli.reports.wording import listed
 from activedpo_cli.store import files, jsonl
+from activedpo_cli.store.lock import waiting
 from activedpo_cli.store.manifest import Started, digest_of
 from activedpo_cli.store.stage_folder import StageFolder
 
@@ -42,8 +43,6 @@ PAGE_NAME = "index.html"
 FIGURES_NAME = "figures"
 REPORT_NAME = ".report"
 """The folder in which the report is made; its files are copied to where people look for them."""
-SECONDS_FOR_ANOTHER = 30.0
-"""How long to wait for another process that makes the report, as those of one experiment often do at the same time."""
 Value = TypeVar("Value")
 FEWEST_SEEDS = 6
 """With fewer no sign-flip test reaches 0.05."""
@@ -83,7 +82,15 @@ class ExperimentReport:
 
 
 def build_experiment_report(folder: ExperimentFolder) -> ExperimentReport:
-    """Report on every finished run, and write nothing where that is what the files say already."""
+    """Report on every finished run, and write nothing where that is what the files say already.
+
+    Rows are read under a lock, so that of two processes the one that comes last has read all that there is.
+    """
+    with waiting(folder.path / ".locks" / "results.lock"):
+        return _build(folder)
+
+
+def _build(folder: ExperimentFolder) -> ExperimentReport:
     rows = read_results(folder, folder.jobs())
     analysis = analysis_of(rows, folder.spec)
     tables = all_tables(analysis)
@@ -106,8 +113,7 @@ def build_experiment_report(folder: ExperimentFolder) -> ExperimentReport:
         ),
         open=lambda target: AtOnce(lambda: make(target)),
         is_usable=lambda standing: not standing.missing_outputs(),
-        public=folder.path,
-        patience=SECONDS_FOR_ANOTHER,
+        public=lambda name: folder.path / name,
     )
     if report.folder.manifest or not _stands(folder.path, summary):
         ensure(report, Execution(), SilentProgress())

@@ -123,7 +123,7 @@ def open_oracle(
             hint="name an oracle that can, such as `reward-model:MODEL` (`activedpo ls oracles`)",
         )
     name, argument = parse_spec(spec)
-    return discovery.load("oracles", name).build(argument, settings, device, preferences=preferences)
+    return discovery.load("oracles", name).build(argument, _whole(settings), device, preferences=preferences)
 
 
 def oracle_identity(spec: str, settings: LabelSettings) -> dict[str, str]:
@@ -134,7 +134,12 @@ def oracle_identity(spec: str, settings: LabelSettings) -> dict[str, str]:
     if asks_people(spec):
         return {}
     name, argument = parse_spec(spec)
-    return discovery.load("oracles", name).identity(argument, settings)
+    return discovery.load("oracles", name).identity(argument, _whole(settings))
+
+
+def _whole(settings: LabelSettings) -> LabelSettings:
+    """Settings with the default of every one that the step at work did not declare, as *evaluate* has few of an oracle's."""
+    return LabelSettings.model_validate(settings.model_dump())
 
 
 def compare_by_score(

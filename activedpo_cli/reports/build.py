@@ -23,6 +23,7 @@ from activedpo_cli.reports.contents import (
 )
 from activedpo_cli.reports.sources import finished_stages
 from activedpo_cli.store import files
+from activedpo_cli.store.files import is_temporary
 from activedpo_cli.store.jsonl import read_json
 from activedpo_cli.store.manifest import RECORD_NAMES, Manifest, OutputFile, Started, digest_of
 from activedpo_cli.store.run import Run
@@ -80,7 +81,7 @@ def build_report(
         open=lambda target: AtOnce(lambda: _make(runs, inputs, target)),
         is_usable=lambda standing: not standing.missing_outputs(),
     )
-    made = record_of(place)
+    made = None if force else record_of(place)
     stands = made is not None and not differences_of_work(made, report.wanted) and _is_whole(place, made)
     if force or not stands:
         _check_replaceable(folder)
@@ -169,9 +170,8 @@ def _check_replaceable(output: Path) -> None:
             hint="name another folder with --output FOLDER, or go to another one first",
         )
     is_folder = output.is_dir() and not output.is_symlink()
-    names = (
-        [path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir()] if is_folder else []
-    )
+    paths = [path for path in output.rglob("*") if not path.is_dir()] if is_folder else []
+    names = [path.relative_to(output).as_posix() for path in paths if not is_temporary(path)]
     is_report = not {FACTS_NAME, *RECORD_NAMES}.isdisjoint(names) and all(_OWN_FILE.fullmatch(name) for name in names)
     if is_report or (is_folder and not names) or not (output.exists() or output.is_symlink()):
         return

@@ -105,8 +105,9 @@ def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> lis
     if stage.name == "select" and _is_deleted(run, iteration):
         return []  # as for the stages that follow, which pass over what was deleted
     try:
-        inputs = stage.inputs(run, iteration, stage.seen(run, record, {}))
-        return version_difference(record, stage.version) + input_differences(record, inputs)
+        if other := version_difference(record, stage.version):
+            return other
+        return input_differences(record, stage.inputs(run, iteration, stage.seen(run, record, {})))
     except NotReadyError as error:
         return [error.message]
     except OracleNotFoundError:

@@ -71,7 +71,7 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
         "candidates": record.summary["candidates"] if record else None,
         "rank": None if place is None else batch[place].rank,
         "score": None if place is None else batch[place].score,
-        **_uncertainties(features[0], table.history(), features[1:], place, config),
+        **_uncertainties(features[0], table.history(), features[1:], place, config, run.config),
         **_texts_of(run, number, asked),
         "nearest_labelled": _nearest(features[0], table.history(), known[0], couple),
         "nearest_chosen": _nearest(features[0], features[1:], known[1], couple),
@@ -92,15 +92,15 @@ def _require_features(run: Run, iteration: int) -> None:
 
 
 def _uncertainties(
-    asked: "Tensor", history: "Tensor", batch: "Tensor", place: int | None, config: Config
+    asked: "Tensor", history: "Tensor", batch: "Tensor", place: int | None, config: Config, today: Config
 ) -> dict[str, Any]:
-    """Uncertainties by the V of the method that chose, or of the default method where that one has none."""
+    """Uncertainties by the V of the method that chose, or where that has none of the default method as it is set `today`."""
     import torch
 
     method = discovery.load("acquisition", config.select.method)
     if not hasattr(method, "design"):
-        select = config.select.model_copy(update={"method": SelectSettings.model_fields["method"].default})
-        config = config.model_copy(update={"select": select})
+        select = today.select.model_copy(update={"method": SelectSettings.model_fields["method"].default})
+        config = today.model_copy(update={"select": select})
         method = discovery.load("acquisition", select.method)
     settings = method_settings(config)
 

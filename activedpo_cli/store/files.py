@@ -152,9 +152,14 @@ def remove_empty_folder(path: Path) -> None:
 
 def sweep_temporaries(folder: Path) -> None:
     """Remove what an interrupted writer left behind; only the holder of the lock on the folder may call this."""
-    for path in sorted(folder.glob(f".*{TEMPORARY_SUFFIX}")):
+    for path in sorted(folder.rglob(f".*{TEMPORARY_SUFFIX}")):
         with failing_as(path, doing="removed"):
             _remove_tree(path)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one that a writer has not finished, or did not when it was interrupted."""
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)
 
 
 def leftovers(path: Path) -> list[Path]:

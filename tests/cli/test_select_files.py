@@ -186,6 +186,21 @@ def test_an_output_that_is_gone_comes_back_without_a_new_choice(files: Path, mon
     assert (files / "picked.jsonl").read_bytes() == picked
 
 
+@pytest.mark.parametrize("name", ["picks.jsonl", "picked.jsonl", "manifest.json", "started.json", ".hidden"])
+def test_an_output_may_have_any_name(files: Path, name: str) -> None:
+    done(*select(output="plain.jsonl"))
+    done(*select(output=name))
+    assert (files / name).read_bytes() == (files / "plain.jsonl").read_bytes()
+    assert "up to date" in done(*select(output=name)).stderr
+
+
+def test_the_name_of_an_output_that_was_moved_away_is_free(files: Path) -> None:
+    done(*select())
+    (files / "picked.jsonl").rename("kept.jsonl")
+    done(*select("--budget", 6))
+    assert len(rows(files / "picked.jsonl")) == 6
+
+
 def test_other_methods_work_where_features_are_enough(files: Path) -> None:
     done(*select("--method", "random"))
     assert len({line["pair_id"] for line in rows(files / "picked.jsonl")}) == 7

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from activedpo_cli.base.errors import BusyError, RefusedError
+from activedpo_cli.base.errors import BusyError, InvalidDataError, RefusedError
 from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.engine.parts import Part, ensure
 from activedpo_cli.engine.step import Execution
@@ -132,3 +132,78 @@ def test_another_process_at_work_is_named(tmp_path: Path) -> None:
     wanted = part(tmp_path, "one")
     with exclusive(wanted.lock, "part"), pytest.raises(BusyError):
         made(wanted)
+
+
+def copied(place: Path, text: str, **changes: Any) -> Part:
+    """A part whose output people find as `shown.json` beside its folder."""
+    return part(place, text, public=lambda name: place / "shown.json", **changes)
+
+
+def test_a_copy_comes_back_and_is_what_was_made(tmp_path: Path) -> None:
+    made(copied(tmp_path, "one"))
+    shown = tmp_path / "shown.json"
+    shown.unlink()
+    assert not made(copied(tmp_path, "one"))[1]
+    assert shown.read_text() == '"one"\n'
+
+
+def test_a_copy_is_never_made_of_what_was_damaged_since(tmp_path: Path) -> None:
+    made(copied(tmp_path, "one"))
+    (tmp_path / "part" / "text.json").write_text('"eno"\n')
+    (tmp_path / "shown.json").unlink()
+    assert made(copied(tmp_path, "one"))[1]
+    assert (tmp_path / "shown.json").read_text() == '"one"\n'
+
+
+def test_another_file_in_the_place_of_a_copy_is_asked_about_and_that_of_the_old_one_is_not(tmp_path: Path) -> None:
+    def refuse(path: Path) -> None:
+        raise RefusedError(path.name)
+
+    made(copied(tmp_path, "one"))
+    made(copied(tmp_path, "two", replace=refuse))
+    assert (tmp_path / "shown.json").read_text() == '"two"\n'
+    (tmp_path / "shown.json").write_text("mine")
+    with pytest.raises(RefusedError, match=r"shown\.json"):
+        made(copied(tmp_path, "two", replace=refuse))
+    assert (tmp_path / "shown.json").read_text() == "mine"
+
+
+def test_a_kill_before_the_swap_leaves_nothing_to_do_twice(tmp_path: Path) -> None:
+    """Between the copy and the swap, and between the removal of the old one and the rename of the new one."""
+    made(copied(tmp_path, "one"))
+    made(copied(tmp_path / "b", "two"))
+    (tmp_path / "b" / "part").rename(tmp_path / ".part.redo")
+    never = failing(copied(tmp_path, "two"), lambda folder: pytest.fail("it is there"))
+    assert made(never)[0].summary == {"text": "two"}
+    assert (tmp_path / "shown.json").read_text() == '"two"\n'
+    (tmp_path / "part").rename(tmp_path / ".part.redo")
+    (tmp_path / "shown.json").unlink()
+    assert made(failing(copied(tmp_path, "two"), lambda folder: pytest.fail("it is there")))[0].summary == {
+        "text": "two"
+    }
+
+
+def test_a_damaged_record_is_said_and_force_makes_it_again(tmp_path: Path) -> None:
+    made(part(tmp_path, "one"))
+    (tmp_path / "part" / "manifest.json").write_text("{")
+    with pytest.raises(InvalidDataError):
+        made(part(tmp_path, "one"))
+    assert made(part(tmp_path, "one"), force=True)[1]
+    assert content(tmp_path) == "one"
+
+
+def test_what_a_killed_writer_left_anywhere_in_the_folder_is_swept(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        made(failing(part(tmp_path, "one"), lambda folder: folder.write_json("half.json", 1)))
+    (tmp_path / "part" / "figures").mkdir()
+    (tmp_path / "part" / "figures" / ".reward.png.tmp").write_text("half")
+    assert set(made(part(tmp_path, "one"))[0].outputs) == {"half.json", "text.json"}
+
+
+def test_what_should_not_be_made_is_not_begun(tmp_path: Path) -> None:
+    def check() -> None:
+        raise RefusedError("not here")
+
+    with pytest.raises(RefusedError):
+        made(part(tmp_path, "one", check=check))
+    assert not (tmp_path / "part").exists()

@@ -21,12 +21,14 @@ from activedpo_cli.select.from_files.candidate_files import check_budget, read_c
 from activedpo_cli.select.from_files.choice import PICKS_NAME, PickLog, choose
 from activedpo_cli.select.method_settings import check_given_settings, method_settings, settings_of_choice
 from activedpo_cli.store.lock import exclusive
-from activedpo_cli.store.manifest import Started
+from activedpo_cli.store.manifest import MANIFEST_NAME, Started
 from activedpo_cli.store.stage_folder import StageFolder
 
 VERSION = 1
 FOLDER_SUFFIX = ".made"
 """Of the hidden folder beside an output in which it is made."""
+PICKED_NAME = "picked.jsonl"
+"""The output in that folder, whatever its copy is called."""
 MEGABYTE = 10**6
 OFFERED = {"features"}
 """What a method may need here."""
@@ -69,16 +71,15 @@ def do_files_choice(request: FilesRequest, progress: Progress) -> FilesResult:
     part = _part(request, config, progress)
     if not request.force and (summary := older.finished(part, request.output)) is not None:
         return FilesResult(request.output, True, summary)
-    if request.output.exists() and not request.force and part.folder.manifest is None:
-        raise _foreign(request.output, ["nothing says what it was made from"])
-    if older.has_left(request.output):
+    if older.has_picks(request.output):
         with exclusive(part.lock, str(request.output)):
-            older.clear(part, request.output)
+            older.adopt_picks(part, request.output)
     try:
         made, is_new = ensure(part, Execution(), progress, force=request.force)
     except KeyboardInterrupt as error:
         kept = PickLog(_work_folder(part) / PICKS_NAME).kept()
         raise type(error)(f"{kept} picks are kept" if kept else "nothing was picked yet") from error
+    older.remove_record(request.output)  # once what it was about has been replaced
     return FilesResult(request.output, not is_new, made.summary)
 
 
@@ -87,26 +88,34 @@ def _part(request: FilesRequest, config: Config, progress: Progress) -> Part:
     output = request.output.resolve()
 
     def refuse(differences: list[str]) -> None:
-        raise _foreign(request.output, differences)
+        if request.output.exists():
+            raise _foreign(request.output, differences)
 
     def replace(path: Path) -> None:
         if not request.force:
             refuse(["it was changed since"])
 
+    folder = StageFolder(output.with_name(f".{output.name}{FOLDER_SUFFIX}"))
+
+    def check() -> None:
+        if not request.force and not folder.has(MANIFEST_NAME):
+            refuse(["nothing says what it was made from"])
+
     return Part(
-        folder=StageFolder(output.with_name(f".{output.name}{FOLDER_SUFFIX}")),
+        folder=folder,
         lock=output.parent / ".locks" / f"{output.name}.lock",
         wanted=_wanted(request, config, progress),
         open=lambda folder: AtOnce(lambda: _make(request, config, folder, progress)),
         refuse=refuse,
-        public=output.parent,
+        public=lambda name: output,
         replace=replace,
+        check=check,
     )
 
 
 def _work_folder(part: Part) -> Path:
     """Where the choice is being made: beside a finished one that it is to replace, else in its place."""
-    return part.beside.path if part.folder.manifest else part.folder.path
+    return part.beside.path if part.folder.has(MANIFEST_NAME) else part.folder.path
 
 
 def _foreign(output: Path, differences: list[str]) -> RefusedError:
@@ -130,7 +139,7 @@ def _make(request: FilesRequest, config: Config, folder: StageFolder, progress: 
         {"pair_id": table.pairs.pair_id(row), "rank": rank, "score": score}
         for rank, (row, score) in enumerate(chosen.picks, start=1)
     ]
-    folder.write_json_lines(request.output.name, lines)
+    folder.write_json_lines(PICKED_NAME, lines)
     log.remove()
     return {
         "selected": len(lines),

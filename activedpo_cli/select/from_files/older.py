@@ -11,7 +11,7 @@ from activedpo_cli.engine.differences import differences_of_work
 from activedpo_cli.engine.parts import Part
 from activedpo_cli.select.from_files.choice import PICKS_NAME, picks_in
 from activedpo_cli.store import files
-from activedpo_cli.store.manifest import Started
+from activedpo_cli.store.manifest import MANIFEST_NAME, Started
 
 SCHEMA = 2
 
@@ -35,34 +35,37 @@ def finished(part: Part, output: Path) -> dict[str, Any] | None:
     return dict(made["summary"])
 
 
-def clear(part: Part, output: Path) -> None:
-    """Take over the picks of an unfinished choice of the same; the rest is of no use to what is made now.
-
-    The lock of the output is held meanwhile.
-    """
-    log = output.with_name(f".{output.name}.picks")
-    if log.is_file():
-        _adopt_begun(part, log)
-    files.remove(_record_path(output))
+def has_picks(output: Path) -> bool:
+    """Whether an earlier version left the picks of an unfinished choice."""
+    return _log_path(output).is_file()
 
 
-def has_left(output: Path) -> bool:
-    """Whether an earlier version left something beside an output."""
-    return output.with_name(f".{output.name}.picks").is_file() or _record_path(output).is_file()
+def adopt_picks(part: Part, output: Path) -> None:
+    """Take over the picks of an unfinished choice, which are of use to one of the same only; the output's lock is held."""
+    log = _log_path(output)
+    head, _, lines = log.read_bytes().partition(b"\n")
+    made = _read(head, "choice")
+    picks = lines[: lines.rfind(b"\n") + 1]
+    if made is not None and picks_in(picks) and not part.folder.has(MANIFEST_NAME):
+        started = _as_started(part, made)
+        if part.folder.started in (None, started) and not part.folder.has(PICKS_NAME):
+            part.folder.begin(started)
+            files.write_bytes(part.folder.path / PICKS_NAME, picks)
+    files.remove(log)
+
+
+def remove_record(output: Path) -> None:
+    """Take the record of an earlier version away, beside an output that this one has made."""
+    if _record_path(output).is_file():
+        files.remove(_record_path(output))
+
+
+def _log_path(output: Path) -> Path:
+    return output.with_name(f".{output.name}.picks")
 
 
 def _record_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.made.json")
-
-
-def _adopt_begun(part: Part, log: Path) -> None:
-    head, _, lines = log.read_bytes().partition(b"\n")
-    made = _read(head, "choice")
-    picks = lines[: lines.rfind(b"\n") + 1]
-    if made is not None and picks_in(picks) and not part.folder.path.exists():
-        part.folder.begin(_as_started(part, made))
-        files.write_bytes(part.folder.path / PICKS_NAME, picks)
-    files.remove(log)
 
 
 def _read(text: bytes, *within: str) -> dict[str, Any] | None:
