@@ -90,8 +90,8 @@ class Cases:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(before)
             done("report", RUN)
-        facts = before / RUN / "report" / "report.json"
-        facts.write_text(json.dumps(json.loads(facts.read_bytes()) | {"inputs": {}}))
+        record = before / RUN / "report" / "manifest.json"
+        record.write_text(json.dumps(json.loads(record.read_bytes()) | {"inputs": {}}))
         return Case(("report", RUN), before, _report_files)
 
     def _experiment(self) -> Case:
@@ -207,7 +207,9 @@ def _label_outcomes(folder: Path) -> Any:
 
 def _report_files(folder: Path) -> Any:
     report = folder / RUN / "report"
-    return {path.relative_to(report): path.read_bytes() for path in report.rglob("*") if path.is_file()}
+    paths = [path for path in report.rglob("*") if path.is_file() and path.name != "manifest.json"]  # which has times
+    outputs = json.loads((report / "manifest.json").read_bytes())["outputs"]
+    return {path.relative_to(report): path.read_bytes() for path in paths}, outputs
 
 
 def _experiment_files(folder: Path) -> Any:
