@@ -3,12 +3,13 @@
 This is the state table of `docs/architecture.md`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import (
+    BusyError,
     InvalidDataError,
     LabelsPendingError,
     OracleNotFoundError,
@@ -252,12 +253,22 @@ def _do(
     kept = {key: value for key, value in given.items() if key not in started.settings} if record else given
     claims = run.lock_path(f"{target.path.parent.name}-{stage.name}").with_suffix("")
     task = Task(target, started, claims, stage.logs)
-    with _given_settings_kept(run, target, all_settings(with_changes(run.config, given), kept)), working_with(threads):
+    written = all_settings(with_changes(run.config, given), kept)
+
+    def may_discard() -> bool:
+        """Whether this process began the work, and nobody else works in its folder, who may not have left a file yet."""
+        if record is None and stage.check_free:
+            stage.check_free(run, iteration)
+        return record is None
+
+    with _given_settings_kept(run, target, written, may_discard), working_with(threads):
         return carry_out(task, lambda: stage.open(context), execution, progress)
 
 
 @contextmanager
-def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -> Iterator[None]:
+def _given_settings_kept(
+    run: Run, target: StageFolder, given: dict[str, Any], may_discard: Callable[[], bool]
+) -> Iterator[None]:
     """Write given settings to `config.yaml`; back again when the work ends with nothing made, since they may be why."""
     before, changed = run.change_config(given)
     try:
@@ -265,7 +276,8 @@ def _given_settings_kept(run: Run, target: StageFolder, given: dict[str, Any]) -
     except LabelsPendingError:
         raise
     except BaseException:
-        with suppress(StorageError):  # what ended the work is what has to be said, also where the disk takes nothing
-            if target.discard_if_empty() and changed != before:
+        # What ended the work is what has to be said, also where the disk takes nothing or others are at work.
+        with suppress(StorageError, BusyError):
+            if may_discard() and target.discard_if_empty() and changed != before:
                 run.restore_config(changed, before)
         raise

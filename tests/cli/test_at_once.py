@@ -150,6 +150,27 @@ def test_while_a_person_labels(unlabelled: Path) -> None:
     assert len(answers(unlabelled)) == 4
 
 
+def test_a_command_that_fails_leaves_the_stage_to_who_sits_there(unlabelled: Path, tmp_path: Path) -> None:
+    """Also to somebody who has not answered yet."""
+    (there := tmp_path / "there.csv").touch()
+    words = (*on(unlabelled, "label", iteration=2), "--oracle", "human")
+    with sitting(unlabelled, "ann") as session:
+        refused(4, *words, "--guidelines", tmp_path / "missing.txt")
+        refused(2, *words, "--export", there)
+        _, told = session.communicate("t\n" * 4, timeout=60)
+        assert session.returncode == 0, told
+    assert len(answers(unlabelled)) == 4
+
+
+def test_who_began_a_stage_leaves_it_to_who_sits_there(unlabelled: Path) -> None:
+    with sitting(unlabelled, "ann") as first, sitting(unlabelled, "bob") as second:
+        first.terminate()
+        first.communicate(timeout=60)
+        _, told = second.communicate("t\n" * 4, timeout=60)
+        assert second.returncode == 0, told
+    assert [name for name, _ in answers(unlabelled)] == ["bob"] * 4
+
+
 def test_two_people_share_the_pairs_of_a_stage(unlabelled: Path) -> None:
     """Each sees pairs that the other does not have, and whoever gives the last answer closes the stage."""
     pairs = [row["pair_id"] for row in rows(unlabelled / "iter-002" / "select" / "selection.jsonl")]
