@@ -63,7 +63,8 @@ def run_stage(
     if rebuild and force:
         raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
     if not force and not rebuild and folder.manifest:
-        return _up_to_date(run, stage, iteration, given, execution, progress)
+        _refuse_work_options(run, stage, iteration, execution)
+        return _up_to_date(run, stage, iteration, given, progress)
     lock_path = run.lock_path(f"{folder.path.parent.name}-{stage.name}")
     with exclusive(lock_path, str(folder.path), SECONDS_FOR_MOMENTS if stage.check_free else 0) as lock:
         if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
@@ -73,13 +74,14 @@ def run_stage(
             _reopen(run, stage, iteration, given, progress)
         target = _target(run, stage, iteration, given, force, progress)
         if target is None:
-            return _up_to_date(run, stage, iteration, given, execution, progress)
+            _refuse_work_options(run, stage, iteration, execution)
+            return _up_to_date(run, stage, iteration, given, progress)
         try:
             manifest = _do(run, stage, iteration, given, target, execution, progress, lock)
         except KeyboardInterrupt as error:
             raise _saying_what_is_kept(error, target) from error
         if manifest is None:
-            return _up_to_date(run, stage, iteration, given, execution, progress)
+            return _up_to_date(run, stage, iteration, given, progress)
         if target.path != folder.path:
             swap_in(target, folder, run.stale)
     return StageResult(stage, iteration, folder.path, manifest, was_done=False)
@@ -91,13 +93,10 @@ def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> Keybo
     return type(error)(f"what was finished is kept, {part}")
 
 
-def _up_to_date(
-    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], execution: Execution, progress: Progress
-) -> StageResult:
+def _up_to_date(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], progress: Progress) -> StageResult:
     folder = run.stage(stage.name, iteration)
     manifest = folder.manifest
     assert manifest is not None
-    _refuse_work_options(run, stage, iteration, execution)
     _refuse_differences(run, stage, iteration, given, manifest, progress)
     gone = folder.missing_outputs()
     if gone:

@@ -88,11 +88,11 @@ def test_what_another_set_in_between_is_no_part_of_a_change(finished: Path) -> N
 
 
 @contextmanager
-def sitting(run: Path, name: str) -> Iterator["subprocess.Popen[str]"]:
+def sitting(run: Path, name: str, *more: str) -> Iterator["subprocess.Popen[str]"]:
     """A person who labels, and who has a pair before them."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     words = on(run, "label", iteration=2)
-    with command(*words, "--oracle", "human", "--annotator", name, **pipes) as session:
+    with command(*words, "--oracle", "human", "--annotator", name, *more, **pipes) as session:
         try:
             heard(session, "Response 2")
             yield session
@@ -169,6 +169,19 @@ def test_who_began_a_stage_leaves_it_to_who_sits_there(unlabelled: Path) -> None
         _, told = second.communicate("t\n" * 4, timeout=60)
         assert second.returncode == 0, told
     assert [name for name, _ in answers(unlabelled)] == ["bob"] * 4
+
+
+def test_a_stage_asked_anew_that_somebody_else_closes(finished: Path, tmp_path: Path) -> None:
+    """The sitting ends well, although it was begun with an option that a closed stage refuses."""
+    path = tmp_path / "pairs.jsonl"
+    words = (*on(finished, "label", iteration=2), "--oracle", "human", "--force")
+    with sitting(finished, "ann", "--force", "--ask-again") as session:
+        assert activedpo(*words, "--export", path).exit_code == 5
+        path.write_text("".join(json.dumps(row | {"preference": "tie"}) + "\n" for row in rows(path)))
+        done(*words, "--import", path)
+        _, told = session.communicate("1\n", timeout=60)
+        assert session.returncode == 0, told
+    assert manifest(finished, 2, "label")["summary"]["tie"] == 4
 
 
 def test_two_people_share_the_pairs_of_a_stage(unlabelled: Path) -> None:
