@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base import discovery
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.records import SPENT_OUTCOMES, response_id
+from activedpo_cli.base.records import response_id
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
@@ -26,7 +26,7 @@ from activedpo_cli.label.scoring import (
     scorers_of,
 )
 from activedpo_cli.oracles.base import parse_spec
-from activedpo_cli.pairs.candidates import outcomes
+from activedpo_cli.pairs.candidates import labels_spent
 from activedpo_cli.policy.policy import load_policy, load_tokenizer_of, model_location, reference_digest
 from activedpo_cli.store.run import Run
 
@@ -237,7 +237,7 @@ def _eval_prompts(
 def _facts(context: Context) -> dict[str, Any]:
     run, iteration = context.run, context.iteration
     selected, initial = run.stage("select", iteration).manifest, run.initial_evaluation.manifest
-    spent = sum(row.outcome in SPENT_OUTCOMES for t in range(1, iteration + 1) for row in outcomes(run, t))
+    spent = sum(labels_spent(run, t) for t in range(1, iteration + 1))
     return {
         "iteration": iteration,
         "labels_spent": spent,

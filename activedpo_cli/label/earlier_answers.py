@@ -1,12 +1,14 @@
 """Answers given before are used again: for the same texts when a stage is made again, and by `--rebuild`.
 
-When a stage is made again, `take_over` finds what was answered before about the same texts. The other functions open a
-closed stage again (`--rebuild`), to write its other files from the answers that it keeps.
+When a stage is made again, `take_over` finds what was answered before about the same texts, and `bought` leaves out what an
+earlier iteration has counted. The other functions open a closed stage again (`--rebuild`), to write its other files from the
+answers that it keeps.
 """
 
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,33 @@ def take_over(context: Context, comparisons: Sequence[Comparison], log: LabelLog
         context.progress.note(
             f"{number} of {len(comparisons)} pairs were answered before and are not asked again; to ask again: `{again}`"
         )
+
+
+def bought(run: Run, iteration: int, log: LabelLog) -> dict[str, Label]:
+    """The answers that stand in an iteration's log and that no closed iteration before it has, by pair id.
+
+    So an answer that two iterations use was bought once, by the first of them. Raises InvalidDataError where the log is
+    damaged; that of another iteration, if it is damaged, counts as empty.
+    """
+    standing = log.labels()
+    if not any(label.taken_from for label in standing.values()):
+        return standing
+    before: set[tuple[str, object]] = set()
+    for earlier in (run.stage("label", t) for t in run.iterations() if t < iteration):
+        with suppress(InvalidDataError):
+            if earlier.manifest:
+                before.update(*_identities(earlier.label_log()).values())
+    identities = _identities(log)
+    return {pair: label for pair, label in standing.items() if not (label.taken_from and identities[pair] & before)}
+
+
+def _identities(log: LabelLog) -> dict[str, set[tuple[str, object]]]:
+    """By pair id, what an answer that stands is known by wherever it is used: when it was given, and about what."""
+    times = {event.pair_id: event.time for event in log.history()}
+    return {
+        pair: {(label.first_given or times[pair], about) for about in (pair, label.texts and _question(label.texts))}
+        for pair, label in log.labels().items()
+    }
 
 
 def _earlier_folders(context: Context) -> list[StageFolder]:

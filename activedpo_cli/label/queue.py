@@ -216,7 +216,7 @@ class Queue:
         labels = [label for pair_id, label in self._store.standing().items() if pair_id in self._comparisons]
         answered = {label.pair_id for label in labels}
         held = sum(pair not in answered and ticket.until > self._clock() for pair, ticket in self._leases.items())
-        times = [label.seconds for label in labels if label.seconds is not None]
+        times = [label.seconds for label in labels if label.seconds is not None and not label.taken_from]
         return QueueProgress(
             pairs=len(self._comparisons),
             answered=len(labels),

@@ -240,9 +240,10 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
         [_preference(comparison, row) for comparison, row in zip(answered, outcomes, strict=True) if row.preferred_id],
     )
     counts: Counter[str] = Counter(row.outcome for row in outcomes)
+    own = earlier_answers.bought(context.run, context.iteration, log)
     return {
         **{outcome: counts[outcome] for outcome in ("chosen", "tie", "both_bad", "skip")},
-        "labels_spent": sum(counts[outcome] for outcome in SPENT_OUTCOMES),
+        "labels_spent": sum(row.outcome in SPENT_OUTCOMES and row.pair_id in own for row in outcomes),
         "unanswered": pending,
         "oracle": context.settings.label.oracle,
     }

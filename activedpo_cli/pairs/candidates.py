@@ -110,6 +110,14 @@ def outcomes(run: Run, iteration: int) -> list[OutcomeRow]:
     return run.stage("label", iteration).read_rows("outcomes.jsonl", OutcomeRow)
 
 
+def labels_spent(run: Run, iteration: int) -> int:
+    """How many answers an iteration bought, as its label stage counted them; raises NotReadyError while that is open."""
+    require(run, "label", iteration)
+    record = run.stage("label", iteration).manifest
+    assert record is not None
+    return int(record.summary["labels_spent"])
+
+
 def labelled_pairs(run: Run, iterations: Sequence[int]) -> Iterator[LabelledPair]:
     """The pairs that cost an answer in some iterations, in the order in which they were answered."""
     for iteration in iterations:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from activedpo_cli.base.records import SPENT_OUTCOMES, OutcomeRow, Response
+from activedpo_cli.base.records import OutcomeRow, Response
+from activedpo_cli.label.earlier_answers import bought
 from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import CANDIDATES, Panel, Plot, boxes_by_iteration, interval_series
 from activedpo_cli.reports.run_data import Labels, RunData
@@ -39,14 +40,15 @@ def read_labels(
     rows = folder.read_rows("outcomes.jsonl", OutcomeRow)
     gaps = [abs(row.score_a - row.score_b) for row in rows if row.score_a is not None and row.score_b is not None]
     wins = _longer_wins(rows, {row.response_id: len(row.token_ids) for row in responses or ()})
-    times = [label.seconds for label in folder.label_log().labels().values() if label.seconds is not None]
+    answers = bought(run, iteration, folder.label_log()).values()
+    times = [label.seconds for label in answers if label.seconds is not None]
     return Labels(
         iteration=iteration,
         source=name,
         oracle=str(manifest.settings.get("label.oracle")),
         counts={outcome: sum(row.outcome == outcome for row in rows) for outcome in OUTCOMES},
         unanswered=int(manifest.summary.get("unanswered", 0)),
-        labels_spent=sum(row.outcome in SPENT_OUTCOMES for row in rows),
+        labels_spent=int(manifest.summary["labels_spent"]),
         gaps=five_numbers(gaps),
         scored_pairs=len(gaps),
         pool_gaps=five_numbers(_pool_gaps(_score_field(manifest), responses or (), couples or ())),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command_line import activedpo, done, make_partial, manifest, on, outputs, refused, rows
+from command_line import STAGES, activedpo, done, list_again, make_partial, manifest, on, outputs, refused, rows
 from small_runs import small_run
 
 from activedpo_cli.store.label_log import LabelLog
@@ -146,6 +146,38 @@ def test_people_are_asked_again_only_if_somebody_wants_it(selected: Path) -> Non
     done(*people, "--force", typed="t\n" * 8)  # what was begun to be asked anew goes on so, flag or not
     assert manifest(selected, 1, "label")["summary"]["tie"] == 10
     assert "leave one out" in refused(2, *people, "--rebuild", "--ask-again")
+
+
+def test_an_answer_that_two_iterations_use_is_one_label_spent(finished: Path) -> None:
+    """Two of the four pairs of the second iteration ask what was asked in the first; two answers are given."""
+    for stage in STAGES[3:]:
+        shutil.rmtree(finished / "iter-002" / stage)
+    words = (*on(finished, "label", iteration=2), "--oracle", "human")
+    assert activedpo(*words, typed="1\n" * 3 + "q\n").exit_code == 5
+    log = finished / "iter-002" / "label" / "labels.jsonl"
+    asked = list(LabelLog(log).labels().values())
+    shutil.rmtree(log.parent)
+    first = LabelLog(finished / "iter-001" / "label" / "labels.jsonl")
+    answers = zip(list(first.labels().values())[:2], asked, strict=False)
+    first.append(
+        *(
+            replace(old, outcome="tie", preferred_id=None, oracle="human", seconds=1000.0, texts=new.texts)
+            for old, new in answers
+        )
+    )
+    list_again(finished, 1, "label")
+    done(*words, typed="1\n2\n")
+    assert [row["outcome"] for row in rows(log.parent / "outcomes.jsonl")] == ["tie", "tie", "chosen", "chosen"]
+    assert manifest(finished, 2, "label")["summary"]["labels_spent"] == 2
+    for stage in STAGES[4:]:
+        done(*on(finished, stage, iteration=2), "--quiet")
+    metrics = json.loads((finished / "iter-002" / "evaluate" / "metrics.json").read_bytes())
+    assert metrics["labels_spent"] == 4 + 2
+    assert json.loads(done(*on(finished, "status"), "--json").stdout)["labels_spent"] == 4 + 2
+    done("report", finished, "--quiet")
+    found = json.loads((finished / "report" / "report.json").read_bytes())["runs"][0]["labels"][1]
+    assert (found["labels_spent"], found["timed_answers"]) == (2, 2)
+    assert max(found["seconds"]) < 1000
 
 
 def test_answers_that_were_taken_over_can_still_be_asked_again(selected: Path) -> None:

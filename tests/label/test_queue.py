@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from compared_pairs import make_comparison
@@ -212,6 +213,13 @@ def test_two_processes_show_different_pairs(log, clock):
     assert [pair_of(one.next("root")), pair_of(two.next("root"))] == IDS[:2]
     del log.held["one"]  # its process has ended
     assert pair_of(two.next("root", besides=[IDS[1]])) == IDS[0]
+
+
+def test_the_time_of_an_answer_that_was_taken_over_was_spent_before(queue, log):
+    receipt = queue.answer(queue.next("ann"), Answer(choice="tie", seconds=1000.0))
+    log.events[0] = ("label", replace(receipt.label, taken_from="iter-001/label"))
+    queue.answer(queue.next("ann"), Answer(choice="tie", seconds=4.0))
+    assert (queue.progress().answered, queue.progress().seconds_per_answer) == (2, 4.0)
 
 
 def test_progress(queue, clock):
