@@ -158,7 +158,8 @@ def label(
     """Ask the oracle which response of each selected pair is better.
 
     Every answer is on the disk before it is acknowledged. Exits 5 while pairs still wait for an answer. When the stage is
-    made again, what people, or the same oracle, answered before about the same texts is taken over.
+    made again, what people answered before about the same texts is taken over; so is what the same machine answered, if
+    other pairs are selected now.
 
     Reads   iter-N/select/, iter-N/generate/      Writes   iter-N/label/labels.jsonl, outcomes.jsonl, preferences.jsonl
 

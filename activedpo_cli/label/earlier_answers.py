@@ -36,10 +36,11 @@ STALE_NAME = re.compile(r"iter-\d+-(?:\.label\.redo|label)-(?P<moment>\d{8}T\d{6
 def take_over(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> None:
     """Take over answers to the same questions from stages that were made before, and say how many.
 
-    A question is a prompt and two texts, on whichever side. Answers of people always count. Those of another oracle count
-    where its settings and its digests are the same, and, where answers are drawn at random, only for the same pair of the
-    same iteration, which are what they are drawn by. With `--ask-again` none is taken over, and those that were are taken
-    back.
+    A question is a prompt and two texts, on whichever side. Answers of people always count. Those of a machine count where
+    this stage is made again because other pairs are selected, where the machine's settings and digests are the same, and,
+    where answers are drawn at random, only for the same pair, by which they are drawn.
+
+    With `--ask-again` none is taken over, and those that were are taken back.
 
     This is decided when the stage begins: a stage that already has answers, none of them taken over, was meant to be asked
     anew.
@@ -93,14 +94,37 @@ def _identities(log: LabelLog) -> dict[str, set[tuple[str, object]]]:
 
 
 def _earlier_folders(context: Context) -> list[StageFolder]:
-    """Where answers of this run may lie: the stage that is made again, other iterations, then `.stale/`, newest first."""
+    """Where answers of this run may lie: the stage that is made again, other iterations, then `.stale/`, newest first.
+
+    For a machine these are the folders of this iteration, and none where the newest of them was about the same selection:
+    who makes that again wants the machine asked, since no digest covers all that its answers depend on, such as what a
+    function imports.
+    """
     run = context.run
     iterations = [context.iteration, *(t for t in run.iterations() if t != context.iteration)]
     present = [run.stage("label", t) for t in iterations]
     replaced = [(STALE_NAME.fullmatch(path.name), path) for path in run.stale.glob("iter-*") if path.is_dir()]
     ages = [(match["moment"], int(match["number"] or 0), path) for match, path in replaced if match]
     folders = present + [StageFolder(path) for _, _, path in sorted(ages, reverse=True)]
-    return [folder for folder in folders if folder.path != context.folder.path and folder.has("labels.jsonl")]
+    folders = [folder for folder in folders if folder.path != context.folder.path and folder.has("labels.jsonl")]
+    if asks_people(context.settings.label.oracle):
+        return folders
+    own = [folder for folder in folders if _iteration_of(folder) == context.iteration]
+    return [] if own and _selection(own[0]) == _selection(context.folder) else own
+
+
+def _iteration_of(folder: StageFolder) -> int | None:
+    match = re.match(r"iter-(\d+)", folder.path.name) or re.fullmatch(r"iter-(\d+)", folder.path.parent.name)
+    return int(match[1]) if match else None
+
+
+def _selection(folder: StageFolder) -> str | None:
+    """The digest of the selected pairs that the answers in a folder are about, None where its record does not say."""
+    try:
+        record = folder.manifest or folder.started
+    except InvalidDataError:
+        return None
+    return record.inputs.get(f"iter-{record.iteration:03d}/select") if record else None
 
 
 def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[Comparison]) -> dict[str, Label]:

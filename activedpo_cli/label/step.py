@@ -1,8 +1,8 @@
 """Stage 4: ask the oracle which response of each selected pair is better.
 
 Every answer is appended to `labels.jsonl` and on the disk before anything else happens; the stage closes when every
-selected pair has one. An answer is bought once: an interrupted stage goes on at the first pair without one, and a stage that
-is made again takes over what was answered before.
+selected pair has one. An interrupted stage goes on at the first pair without one. A stage that is made again takes over what
+people answered before, and what a machine answered if other pairs are selected now.
 """
 
 import getpass

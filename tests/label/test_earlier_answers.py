@@ -1,8 +1,9 @@
-"""A label is paid for once: what was answered before about the same texts is not asked again, unless somebody wants it."""
+"""People answer once about the same texts, and a machine where the selection has changed, unless somebody wants more."""
 
 import hashlib
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def pair_ids(run: Path) -> set[str]:
 
 
 def labels(run: Path) -> list[dict]:
-    return [event["label"] for event in rows(run / "iter-001" / "label" / "labels.jsonl")]
+    return [event["label"] for event in rows(run / "iter-001" / "label" / "labels.jsonl") if event["event"] == "label"]
 
 
 @pytest.mark.parametrize("settings", [(), ("--answer", "bradley-terry", "--label-noise", "0.2")])
@@ -88,21 +89,42 @@ def test_a_larger_budget_buys_the_new_pairs_alone(selected: Path, settings: tupl
     origins = {row["pair_id"]: (row["taken_from"], row["first_given"] is not None) for row in labels(selected)}
     assert origins == dict.fromkeys(first, ("iter-001/label", True)) | dict.fromkeys(new, (None, False))
 
+    done(*on(selected, "select"), "--force", "--budget", 22)
     done(*on(selected, "label"), "--force", "--ask-again")
     assert take_note() == questions(selected, pair_ids(selected))
-    assert outputs(selected, 1, "label") == outputs(whole, 1, "label")
     assert not any(row["taken_from"] for row in labels(selected))
 
 
-def test_begun_work_that_was_set_aside_is_not_lost(selected: Path) -> None:
+def test_a_machine_is_asked_again_about_the_same_selection(selected: Path) -> None:
+    """What a scorer imports has no digest, so making the labels again is the only way to what it says now."""
+    Path("help_of_mine.py").write_text("SIGN = 1\n")
+    scorer = COUNTING.replace("import json", "import json\n\nimport help_of_mine")
+    scorer = scorer.replace("[len(set(response)) +", "[help_of_mine.SIGN * len(set(response)) + help_of_mine.SIGN *")
+    Path("counting.py").write_text(scorer)
+    sys.modules.pop("help_of_mine", None)
     done(*on(selected, "label"))
-    log = make_partial(selected, 1, "label", "outcomes.jsonl", "preferences.jsonl") / "labels.jsonl"
-    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:4]))
-    answered = {row["pair_id"] for row in labels(selected)}
+    done(*on(selected, "select"), "--force", "--budget", 12)
+    done(*on(selected, "label"), "--force")  # leaves answers about another selection behind, which don't count either
+    before = {row["pair_id"]: row["score_a"] for row in labels(selected)}
     take_note()
+    Path("help_of_mine.py").write_text("SIGN = -1\n")
+    sys.modules.pop("help_of_mine", None)
     done(*on(selected, "label"), "--force")
-    assert take_note() == questions(selected, pair_ids(selected) - answered)
-    assert len(labels(selected)) == 10
+    assert take_note() == questions(selected, pair_ids(selected))
+    assert {row["pair_id"]: row["score_a"] for row in labels(selected)} == {pair: -s for pair, s in before.items()}
+
+    folder = make_partial(selected, 1, "label", "outcomes.jsonl", "preferences.jsonl")
+    log = folder / "labels.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:4]))
+    done(*on(selected, "label"), "--force")
+    assert take_note() == questions(selected, pair_ids(selected))
+
+
+def test_begun_work_of_people_that_was_set_aside_is_not_lost(selected: Path) -> None:
+    people = (*on(selected, "label"), "--oracle", "human")
+    assert activedpo(*people, typed="1\n" * 4 + "q\n").exit_code == 5
+    done(*people, "--force", typed="t\n" * 6)
+    assert [row["outcome"] for row in labels(selected)] == ["chosen"] * 4 + ["tie"] * 6
 
 
 @pytest.mark.parametrize("change", ["oracle", "answer", "drawn elsewhere", "unreadable"])
@@ -123,6 +145,7 @@ def test_other_answers_are_not_taken_for_these(selected: Path, change: str) -> N
     else:
         log = folder / "labels.jsonl"
         log.write_bytes(log.read_bytes().replace(b'"chosen"', b'"tie"   ', 1))
+    done(*on(selected, "select"), "--force", "--budget", 12)
     said = done(*on(selected, "label"), "--force", *more).stderr
     assert take_note() == questions(selected, pair_ids(selected))
     assert ("answers given before are not taken over" in said) == (change == "unreadable")
@@ -201,6 +224,10 @@ def test_the_same_question_is_known_under_other_ids_and_sides(selected: Path) ->
     folder, kept = selected / "iter-001" / "label", selected / ".stale" / "iter-001-label-20260101T000000"
     kept.parent.mkdir()
     folder.rename(kept)
+    # Responses that were made again come with another selection, which the kept record therefore names.
+    record = json.loads((kept / "manifest.json").read_bytes())
+    record["inputs"]["iter-001/select"] = "sha256:" + "0" * 64
+    (kept / "manifest.json").write_text(json.dumps(record))
     renamed = []
     for label in LabelLog(kept / "labels.jsonl").labels().values():
         stem, _, responses = label.pair_id.rpartition("/")
@@ -236,9 +263,13 @@ def test_logs_of_older_versions_name_their_texts_by_ids(selected: Path) -> None:
     log.unlink()
     LabelLog(log).append(*older)
     take_note()
+    first = pair_ids(selected)
+    done(*on(selected, "select"), "--force", "--budget", 12)
     done(*on(selected, "label"), "--force")
-    assert take_note() == set()
-    assert all(row["taken_from"] == "iter-001/label" and row["texts"] for row in labels(selected))
+    assert take_note() == questions(selected, pair_ids(selected) - first)
+    assert all(
+        row["texts"] and (row["taken_from"] is not None) == (row["pair_id"] in first) for row in labels(selected)
+    )
 
     LabelLog(log).path.unlink()
     LabelLog(log).append(*older)
