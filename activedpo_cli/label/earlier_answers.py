@@ -40,18 +40,19 @@ def take_over(context: Context, comparisons: Sequence[Comparison], log: LabelLog
     this stage is made again because other pairs are selected, where the machine's settings and digests are the same, and,
     where answers are drawn at random, only for the same pair, by which they are drawn.
 
-    With `--ask-again` none is taken over, and those that were are taken back.
-
-    This is decided when the stage begins: a stage that already has answers, none of them taken over, was meant to be asked
-    anew.
+    With `--ask-again` none is taken over, and those that were are taken back. The log says so for each pair, so that every
+    later command that goes on with the stage, by whomever, asks anew too. What is taken over is decided once, when the stage
+    begins: nothing more comes to a log in which an answer was given or taken back, nor to a stage that `--rebuild` opens.
     """
-    if context.execution.options.get("ask-again"):
-        log.retract(*(pair_id for pair_id, label in log.labels().items() if label.taken_from))
+    options, events = context.execution.options, log.history()
+    if options.get("ask-again"):
+        known = {event.pair_id for event in events}
+        unknown = [comparison.pair_id for comparison in comparisons if comparison.pair_id not in known]
+        log.retract(*unknown, *(pair_id for pair_id, label in log.labels().items() if label.taken_from))
         return
-    events = log.history()
-    if events and not any(event.label and event.label.taken_from for event in events):
+    if options.get("rebuild") or not all(event.label and event.label.taken_from for event in events):
         return
-    known = {event.pair_id for event in events}
+    known = {event.pair_id for event in events}  # a process may have been killed while it wrote what it took over
     open_questions = [comparison for comparison in comparisons if comparison.pair_id not in known]
     found: dict[str, Label] = {}
     for folder in _earlier_folders(context):

@@ -226,7 +226,7 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
     answered = [comparison for comparison in comparisons if comparison.pair_id in standing]
     pending = len(comparisons) - len(answered)
     if pending and not (answered and context.execution.options.get("accept_partial")):
-        command = context.command("label") + (" --ask-again" if context.execution.options.get("ask-again") else "")
+        command = context.command("label")
         raise LabelsPendingError(
             f"{pending} of {len(comparisons)} pairs still wait for an answer",
             hint=f"go on with `{command}`, or close the stage without them with `{command} --accept-partial`",

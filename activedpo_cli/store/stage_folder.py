@@ -79,7 +79,9 @@ class StageFolder:
         if checkpoints:
             number, what = int(checkpoints[-1].removeprefix("checkpoint-")), "step"
         elif log.exists():
-            number, what = log.read_bytes().count(b"\n"), "line of answers"
+            # A stage begun with --ask-again first notes for each pair that no earlier answer counts, which is no answer.
+            _, _, others = log.read_bytes().partition(b'"event": "label"')
+            number, what = others.count(b"\n"), "line of answers"
         else:
             number, what = sum(1 for path in self.path.glob("*-[0-9]*") if path.is_file()), "file"
         first, *rest = what.split(" ", 1)

@@ -12,6 +12,7 @@ from command_line import STAGES, activedpo, done, list_again, make_partial, mani
 from small_runs import small_run
 
 from activedpo_cli.store.label_log import LabelLog
+from activedpo_cli.store.run import Run
 
 COUNTING = """
 import json
@@ -165,10 +166,49 @@ def test_people_are_asked_again_only_if_somebody_wants_it(selected: Path) -> Non
     assert activedpo(*people, "--force", typed="q\n").exit_code == 0, "nothing is left to ask"
     again = activedpo(*people, "--force", "--ask-again", typed="t\nt\nq\n")
     assert again.exit_code == 5
-    assert "--force --ask-again" in again.stderr
     done(*people, "--force", typed="t\n" * 8)  # what was begun to be asked anew goes on so, flag or not
     assert manifest(selected, 1, "label")["summary"]["tie"] == 10
     assert "leave one out" in refused(2, *people, "--rebuild", "--ask-again")
+
+
+@pytest.mark.parametrize("first", ["export", "quit", "quit after answers were taken over"])
+def test_asking_again_is_remembered(selected: Path, tmp_path: Path, first: str) -> None:
+    """By the stage itself: whoever goes on without the flag, or with what was hinted, is asked about every pair."""
+    people = (*on(selected, "label"), "--oracle", "human")
+    done(*people, typed="1\n" * 10)
+    table = tmp_path / "pairs.jsonl"
+    if first == "export":
+        hinted = activedpo(*people, "--force", "--ask-again", "--export", table)
+        assert f"label --run {selected} --iteration 1 --force --import {table}" in " ".join(hinted.stderr.split())
+        table.write_text("".join(json.dumps(row | {"preference": "tie"}) + "\n" for row in rows(table)))
+        done(*on(selected, "label"), "--force", "--import", table)
+    else:
+        if first != "quit":
+            done(*on(selected, "select"), "--force", "--budget", 12)
+            assert activedpo(*people, "--force", typed="q\n").exit_code == 5
+        number = len(pair_ids(selected))
+        assert activedpo(*people, "--force", "--ask-again", typed="q\n").exit_code == 5
+        if first == "quit":
+            redone = Run.open(selected).redone_stage("label", 1)
+            assert redone.so_far() == "0 lines of answers"
+        assert f"{number} of {number} pairs still wait" in activedpo(*people, "--force", typed="q\n").stderr
+        done(*people, "--force", typed="t\n" * number)
+    assert manifest(selected, 1, "label")["summary"]["tie"] == len(pair_ids(selected))
+
+
+def test_what_rebuilding_opens_takes_no_further_answers_over(selected: Path) -> None:
+    whole = Path(shutil.copytree(selected, selected.with_name("whole")))
+    people = "--oracle", "human"
+    done(*on(whole, "select"), "--force", "--budget", 12)
+    done(*on(whole, "label"), *people, typed="t\n" * 12)
+    done(*on(selected, "label"), *people, typed="1\n" * 10)
+    done(*on(selected, "select"), "--force", "--budget", 12)
+    done(*on(selected, "label"), *people, "--force", "--accept-partial")
+    before = outputs(selected, 1, "label")
+    shutil.copytree(whole / "iter-001" / "label", selected / ".stale" / "iter-001-label-20990101T000000")
+    done(*on(selected, "label"), "--rebuild", "--accept-partial")
+    assert outputs(selected, 1, "label") == before
+    assert manifest(selected, 1, "label")["summary"]["unanswered"] == 2
 
 
 def test_an_answer_that_two_iterations_use_is_one_label_spent(finished: Path) -> None:
