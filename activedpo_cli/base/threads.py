@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-SMALL_WEIGHTS_BYTES = 8 * 2**20
-"""A model whose weights are no larger is run by one thread: a second gains a fifth on idle cores, and costs on busy ones."""
+SMALL_WEIGHTS_BYTES = 2**20
+"""A model whose weights are no larger is run by one thread: a second hardly gains on idle cores, and costs on busy ones."""
 NUMBERS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """What sets the number for torch; the first one that is set counts, as in torch."""
-WAITS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
-"""How long a thread spins before it sleeps: turns in GNU's runtime (0.3 ms), milliseconds in LLVM's and Intel's."""
+WAITS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+"""How long a thread spins before it sleeps: turns in GNU's runtime (0.03 ms), milliseconds in LLVM's and Intel's."""
 WAIT_POLICY = "OMP_WAIT_POLICY"
 OURS = "ACTIVEDPO_SETS"
 """Names the variables that this program has set, so that processes that it starts do not take them for the user's."""
