@@ -47,7 +47,7 @@ def write(root: Path, **files: str) -> Path:
     return root
 
 
-VERSION_2 = {"proc/self/cgroup": "0::/work/job"}
+VERSION_2 = {"proc/self/cgroup": "0::/group/job"}
 VERSION_1 = {"proc/self/cgroup": "3:cpuset:/other\n2:cpu,cpuacct:/job\n1:memory:/job"}
 
 
@@ -55,17 +55,18 @@ VERSION_1 = {"proc/self/cgroup": "3:cpuset:/other\n2:cpu,cpuacct:/job\n1:memory:
     ("files", "cores"),
     [
         ({}, 8),
-        (VERSION_2 | {"sys/fs/cgroup/work/job/cpu.max": "max 100000"}, 8),
-        (VERSION_2 | {"sys/fs/cgroup/work/job/cpu.max": "300000 100000"}, 3),
-        (VERSION_2 | {"sys/fs/cgroup/work/job/cpu.max": "350000 100000"}, 3),
-        (VERSION_2 | {"sys/fs/cgroup/work/job/cpu.max": "50000 100000"}, 1),
+        (VERSION_2 | {"sys/fs/cgroup/group/job/cpu.max": "max 100000"}, 8),
+        (VERSION_2 | {"sys/fs/cgroup/group/job/cpu.max": "300000 100000"}, 3),
+        (VERSION_2 | {"sys/fs/cgroup/group/job/cpu.max": "350000 100000"}, 3),
+        (VERSION_2 | {"sys/fs/cgroup/group/job/cpu.max": "50000 100000"}, 1),
         (
-            VERSION_2 | {"sys/fs/cgroup/work/job/cpu.max": "max 100000", "sys/fs/cgroup/work/cpu.max": "200000 100000"},
+            VERSION_2
+            | {"sys/fs/cgroup/group/job/cpu.max": "max 100000", "sys/fs/cgroup/group/cpu.max": "200000 100000"},
             2,
         ),
         (VERSION_2 | {"sys/fs/cgroup/cpu.max": "400000 100000"}, 4),  # as a container sees its own group
-        (VERSION_2 | {"sys/fs/cgroup/work/job/cpu.max": "3200000 100000"}, 8),
-        (VERSION_2 | {"sys/fs/cgroup/work/job/cpu.max": "nonsense"}, 8),
+        (VERSION_2 | {"sys/fs/cgroup/group/job/cpu.max": "3200000 100000"}, 8),
+        (VERSION_2 | {"sys/fs/cgroup/group/job/cpu.max": "nonsense"}, 8),
         (VERSION_1 | {"sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "-1"}, 8),
         (
             VERSION_1
