@@ -183,7 +183,7 @@ def _written(value: Any, *, is_in_flow: bool = False) -> str:
     """A value in one line; a scalar needs more quotes between brackets or braces than in a block."""
     if is_in_flow or isinstance(value, list | dict):
         return _flow([value])[1:-1]
-    return _flow(value).removesuffix("...").rstrip()
+    return _flow(value).removesuffix("...").rstrip("\n ")
 
 
 def _flow(value: Any) -> str:
@@ -191,7 +191,7 @@ def _flow(value: Any) -> str:
     written = yaml.dump(
         value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
     )
-    return written.strip()
+    return written.strip("\n ")  # other spaces are part of a plain scalar
 
 
 class _Loader(yaml.SafeLoader):

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from activedpo_cli.base.config import (
@@ -40,6 +40,7 @@ SOME_SETTINGS = st.fixed_dictionaries(
 
 @settings(max_examples=40, deadline=None)
 @given(SOME_SETTINGS)
+@example({"model.name": "\xa0", "model.revision": "a\u2003"})
 def test_what_is_rendered_is_read_back(values: dict) -> None:
     config = build_config(nested(values))
     assert parse_config(render_config(config)) == config
@@ -47,6 +48,7 @@ def test_what_is_rendered_is_read_back(values: dict) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(SOME_SETTINGS)
+@example({"model.name": "\u2003a", "model.revision": "\xa0"})
 def test_a_change_arrives_and_keeps_every_comment(values: dict) -> None:
     text = render_config(Config())
     changed = changed_yaml(text, values)
