@@ -49,13 +49,21 @@ def labels_to_reach_range(
     if len(curves) < 3:
         return None
     drawn = np.random.default_rng(seed).multinomial(len(curves), [1 / len(curves)] * len(curves), size=RESAMPLED)
-    means = (drawn @ np.asarray(curves, dtype=float) / len(curves)).tolist()
-    targets = (drawn @ np.asarray([curve[-1] for curve in base], dtype=float) / len(base)).tolist()
-    found = [labels_to_reach(labels, mean, target) for mean, target in zip(means, targets, strict=True)]
-    ordered = sorted(math.inf if value is None else value for value in found)
+    means = drawn @ np.asarray(curves, dtype=float) / len(curves)
+    targets = drawn @ np.asarray([curve[-1] for curve in base], dtype=float) / len(base)
+    _check(labels, curves[0])
+    reached = means >= targets[:, None]
+    after = reached.argmax(axis=1)
+    before = np.maximum(after - 1, 0)
+    at, each = np.asarray(labels, dtype=float), np.arange(RESAMPLED)
+    low, high = means[each, before], means[each, after]
+    with np.errstate(divide="ignore", invalid="ignore"):  # the first point has none before it
+        between = at[before] + (at[after] - at[before]) * (targets - low) / (high - low)
+    found = np.where(after == 0, at[0], between)
+    ordered = np.sort(np.where(reached.any(axis=1), found, math.inf)).tolist()
     ends = ordered[int(0.025 * RESAMPLED)], ordered[int(0.975 * RESAMPLED)]
-    low, high = (None if math.isinf(end) else end for end in ends)
-    return low, high
+    lowest, highest = (None if math.isinf(end) else end for end in ends)
+    return lowest, highest
 
 
 def mean_curve(curves: Sequence[Curve]) -> list[MeanInterval]:

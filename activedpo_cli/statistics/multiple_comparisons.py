@@ -31,18 +31,19 @@ def joint_sign_flip_p_value(rows: Sequence[Sequence[Number]], seed: int = 0) -> 
     """
     if not rows or not rows[0]:
         raise ValueError("no differences to test")
-    columns = [[float(value) for value in column] for column in zip(*rows, strict=True)]
+    import numpy as np  # imported on use: commands that only look at a run do without
 
-    def size(signs: Sequence[int]) -> float:
-        return math.hypot(*(sum(s * v for s, v in zip(signs, column, strict=True)) for column in columns))
-
+    values = np.asarray([[float(value) for value in row] for row in rows])
     # A sum that is as large as the one seen may come out smaller by a rounding error, and has to count.
-    reached = size([1] * len(rows)) - 1e-12 * math.hypot(*(sum(map(abs, column)) for column in columns))
+    rounding = 1e-12 * math.hypot(*np.abs(values).sum(axis=0))
+    reached = math.hypot(*values.sum(axis=0)) - rounding
     if len(rows) <= MOST_EXACT:
-        return fmean(size(signs) >= reached for signs in itertools.product((1, -1), repeat=len(rows)))
-    draw = random.Random(seed)
-    hits = sum(size([draw.choice((1, -1)) for _ in rows]) >= reached for _ in range(SAMPLED_SIGNS))
-    return (hits + 1) / (SAMPLED_SIGNS + 1)
+        signs = np.asarray(list(itertools.product((1, -1), repeat=len(rows))))
+    else:
+        draw = random.Random(seed)
+        signs = np.asarray([[draw.choice((1, -1)) for _ in rows] for _ in range(SAMPLED_SIGNS)])
+    hits = int((np.linalg.norm(signs @ values, axis=1) >= reached).sum())
+    return hits / len(signs) if len(rows) <= MOST_EXACT else (hits + 1) / (SAMPLED_SIGNS + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

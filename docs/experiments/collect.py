@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 from activedpo_cli.experiments.report import all_tables, analysis_of
@@ -25,6 +26,7 @@ KEPT = ("experiment.json", "results.jsonl", "summary.json", *(f"figures/{name}.s
 BLOCK = re.compile(r"(<!-- results (?P<name>[\w.-]+): (?P<title>[^\n]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
+@cache
 def tables_of(folder: Path) -> dict[str, Table]:
     """The tables of an experiment, worked out anew from its rows, or those that a script left, by title."""
     if (left := folder / "tables.json").is_file():
