@@ -103,7 +103,6 @@ WRITERS = {
     "models/adapters.py": "fills a folder that `files.write_folder_with` shows",
     "models/merging.py": "fills a folder that `files.write_folder_with` shows",
     "train/sft_trainer.py": "fills a checkpoint in the scratch folder, which `files.take_in` shows",
-    "reports/drawing.py": "draws into memory",
     "bench/select_streamed.py": "a temporary folder, in no run",
     "cli/signals.py": "last words, to a terminal",
 }

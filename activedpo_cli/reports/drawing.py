@@ -32,6 +32,7 @@ DENSE_POINTS = 40
 GROUP_WIDTH = 1.0
 CELL_WIDTH, CELL_HEIGHT = 0.62, 0.42
 DARK_SHARE = 0.55
+DOTS_PER_INCH = 150
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -48,7 +49,6 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 5.5,
-    "savefig.dpi": 150,
     "svg.fonttype": "path",
     "svg.hashsalt": "activedpo",
     "text.parse_math": False,
@@ -60,25 +60,27 @@ def draw(plot: Plot) -> dict[str, bytes]:
     import io
 
     import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    written = {}
     settings: Any = _defaults() | STYLE
     with matplotlib.rc_context(settings):
         rows = -(-len(plot.panels) // COLUMNS)
         columns = min(COLUMNS, len(plot.panels))
-        figure = Figure(figsize=_size(plot, rows, columns), layout="constrained")
+        figure = Figure(figsize=_size(plot, rows, columns), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
         for place, panel in enumerate(plot.panels, start=1):
             _draw_panel(figure.add_subplot(rows, columns, place), panel)
         if plot.has_one_scale:
             _set_one_scale(figure)
         _draw_legend(figure)
-        for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-            stream = io.BytesIO()
-            figure.savefig(stream, format=kind, metadata=metadata, facecolor="white")
-            figure.set_layout_engine("none")  # the second file keeps the layout of the first
-            written[kind] = stream.getvalue()
-    return written
+        # `savefig` would lay out and draw each file twice, to the same bytes.
+        svg, png = io.BytesIO(), io.BytesIO()
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+        figure.set_layout_engine("none")  # the second file keeps the layout of the first
+        figure.set_dpi(DOTS_PER_INCH)
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    return {"png": png.getvalue(), "svg": svg.getvalue()}
 
 
 def _size(plot: Plot, rows: int, columns: int) -> tuple[float, float]:

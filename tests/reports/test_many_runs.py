@@ -117,8 +117,8 @@ def test_a_group_has_one_legend_entry_and_thin_lines_without_bands(monkeypatch: 
     from matplotlib.figure import Figure
 
     drawn: list[Figure] = []
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), save(figure, *a, **k)))
+    paint = Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: (drawn.append(figure), paint(figure, renderer)))
     draw(next(plot for plot in reward_section(TWENTY).plots if plot.name == "reward"))
     (legend,) = drawn[0].legends
     assert [text.get_text() for text in legend.get_texts()] == ["activedpo (10 seeds)", "random (10 seeds)"]
