@@ -148,7 +148,8 @@ def test_gradients_that_are_alike_are_judged_by_what_is_possible_for_them() -> N
     a, b = torch.linalg.qr(torch.randn(size, 2, generator=generator, dtype=torch.float64))[0].T
     b = cosine * a + (1 - cosine**2) ** 0.5 * b
     signs = torch.randint(0, 2, (2000, proj_dim, size), generator=generator, dtype=torch.int8) * 2.0 - 1
-    projected = nn.functional.cosine_similarity(signs.double() @ a, signs.double() @ b, dim=1)
+    images = signs @ torch.stack([a, b], dim=1).float()
+    projected = nn.functional.cosine_similarity(*images.double().unbind(dim=2), dim=1)
     found = ProjectionQuality.of(torch.stack([projected - cosine, torch.full((2000,), cosine)], dim=1), proj_dim)
     assert found is not None
     assert found.dense == pytest.approx((1 - cosine**2) / 8)

@@ -138,19 +138,19 @@ def test_global_random_state_is_neither_used_nor_moved(kind: str) -> None:
 
 def ratios(kind: str, proj_dim: int, seeds: int, gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
     """⟨Pg, Ph⟩/⟨g, h⟩ and ‖Pg‖²/‖g‖² for each seed; `gradients` holds g and h of each of several matrices."""
-    g_of = [gradient[0] for gradient in gradients]
-    h_of = [gradient[1] for gradient in gradients]
-    inner_exact = sum((g * h).sum() for g, h in zip(g_of, h_of, strict=True))
-    square_exact = sum(g.square().sum() for g in g_of)
+    inner_exact = sum((g * h).sum() for g, h in gradients)
+    square_exact = sum(g.square().sum() for g, _ in gradients)
+    shapes = [MatrixShape(f"layer{number}", *pair.shape[1:]) for number, pair in enumerate(gradients)]
+    factored = [
+        (torch.eye(shape.rank, dtype=pair.dtype).expand(2, -1, -1), pair)
+        for shape, pair in zip(shapes, gradients, strict=True)
+    ]
     inner, square = [], []
     for seed in range(seeds):
         sketch = KINDS[kind](proj_dim, seed)
-        images = [torch.zeros(1, proj_dim, dtype=torch.float64) for _ in range(2)]
-        for number, pair in enumerate(zip(g_of, h_of, strict=True)):
-            shape = MatrixShape(f"layer{number}", *pair[0].shape)
-            for into, gradient in zip(images, pair, strict=True):
-                short, long = as_factors(gradient)
-                sketch.add(shape, short, sketch.compress(shape, long), into)
+        images = torch.zeros(2, proj_dim, dtype=torch.float64)
+        for shape, (short, long) in zip(shapes, factored, strict=True):
+            sketch.add(shape, short, sketch.compress(shape, long), images)
         inner.append((images[0] * images[1]).sum() / inner_exact)
         square.append(images[0].square().sum() / square_exact)
     return torch.stack(inner), torch.stack(square)

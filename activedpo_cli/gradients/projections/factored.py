@@ -85,10 +85,9 @@ class Factored:
         columns = len(draw.column_signs)
         laid = torch.zeros(self.proj_dim, shape.rank, columns, dtype=torch.float64)
         for tile, rows, first, last in self._tiles(shape.rank, columns):
-            slots = ((row, column) for row in range(rows.start, rows.stop) for column in range(first, last))
-            for number, (row, column) in enumerate(slots):
-                place = (draw.places[tile] + number) % self.proj_dim
-                laid[place, row, column] = draw.row_weights[row] * draw.column_signs[column]
+            row, column = torch.cartesian_prod(torch.arange(rows.start, rows.stop), torch.arange(first, last)).T
+            place = (draw.places[tile] + torch.arange(len(row))) % self.proj_dim
+            laid[place, row, column] = draw.row_weights[row] * draw.column_signs[column]
         if draw.compression is not None:
             laid = laid @ draw.compression.T
         return laid.flatten(1)
