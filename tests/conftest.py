@@ -1,5 +1,6 @@
 """Small finished runs, made once and copied by whoever changes them."""
 
+import gc
 import json
 import os
 import shutil
@@ -15,8 +16,17 @@ os.environ["PYTHONPATH"] = os.pathsep.join(  # processes that tests start find t
 import pytest
 from command_line import done, on
 from small_runs import small_run
+from zygote import Zygote
 
+MEMORY = Path("/dev/shm")
+"""Where files cost no disk; there is such a place on Linux."""
 PROMPTS = [f"Question {number}: what is {number} times {number + 3}?" for number in range(24)]
+
+
+def pytest_configure() -> None:
+    """A whole suite writes a hundred thousand small files: in memory, where there is room for them."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8 * 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +34,25 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACTIVEDPO_RUN", raising=False)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _collector_leaves_what_is_loaded() -> None:
+    """Accelerate collects garbage twice a training, and would walk each time through all that the tests have imported."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """One for all tests of a worker: it imports for seconds and forks in no time."""
+    process = Zygote()
+    yield process
+    process.close()
+
+
 @pytest.fixture
 def place_in_memory() -> Iterator[Path]:
     """A folder in memory where there is such a place, for tests of the order of writes, which need no disk."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
         yield Path(folder)
 
 

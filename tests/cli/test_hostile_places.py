@@ -181,13 +181,6 @@ def test_the_live_view_and_the_report(
     harmless(*on(run, "status"))
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    process = Zygote()
-    yield process
-    process.close()
-
-
 @pytest.mark.parametrize("name", ["C1", "markup", "surrogates", "lines", "right to left", "message"])
 def test_as_words_of_a_command(run: Path, name: str) -> None:
     """What is refused is named without effect, by us and by the library that reads the words."""

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from command_line import manifest, on, refused, snapshot
+from command_line import on, refused, snapshot
 
 from activedpo_cli.cli.app import DISTRIBUTIONS, OWN_PACKAGES
 
@@ -48,15 +48,6 @@ def test_a_dependency_that_is_not_installed(finished: Path, packages: tuple, nam
     assert "hint: pip install activedpo-cli" in ended.stderr
     assert "bug" not in ended.stderr
     assert snapshot(finished) == before
-
-
-def test_stages_of_the_thin_environment_need_no_more_than_it_has(finished: Path) -> None:
-    """torch, transformers and peft, with what these bring."""
-    missing = ("trl", "datasets", "jaxtyping", "matplotlib")
-    for stage in ("featurize", "select"):
-        ended = without_packages(missing, *on(finished, stage), "--iteration", 2, "--force")
-        assert ended.returncode == 0, ended.stderr
-    assert manifest(finished, 2, "select")
 
 
 def test_another_missing_package_is_named_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,13 +153,6 @@ def test_typed_again_it_is_up_to_date_and_other_work_is_refused(small_model: Pat
     done(*again, "--budget", 6, "--force")
     assert len(rows(Path("picked.jsonl"))) == 6
     assert {name: facts for name, facts in snapshot(Path("run")).items() if "featurize/" in name} == features
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    process = Zygote()
-    yield process
-    process.close()
 
 
 def test_killed_among_the_features_it_goes_on(small_model: Path, zygote: Zygote, workplace: Path) -> None:

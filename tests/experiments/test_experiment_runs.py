@@ -17,6 +17,7 @@ import pytest
 import yaml
 from command_line import STAGES, activedpo, all_outputs, done, refused, rows, snapshot
 from small_runs import SMALL
+from zygote import Zygote
 
 from activedpo_cli.experiments import workers
 from activedpo_cli.experiments.report import all_tables, analysis_of, summarise
@@ -341,16 +342,16 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: p
     assert {row["arm"] for row in rows(Path("runs/small/results.jsonl"))} == {"random"}
 
 
-def test_two_processes_share_the_runs(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_share_the_runs(
+    zygote: Zygote, tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Together they do each run once, and what they make is what one makes."""
+    said = [tmp_path / "said-0", tmp_path / "said-1"]
     tmp_path = Path(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
-    command = [sys.executable, "-m", "activedpo_cli", "experiment", "small.yaml", "--no-report"]
-    environment = {"OMP_NUM_THREADS": "1", "PATH": "", "PYTHONPATH": os.environ["PYTHONPATH"]}
-    workers = [
-        subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    told = [worker.communicate(timeout=240)[1] for worker in workers]
-    assert {worker.returncode for worker in workers} <= {0, 75}, told
+    command = ("experiment", "small.yaml", "--no-report")
+    workers = [zygote.start(command, tmp_path, stderr=path) for path in said]
+    ended = {zygote.wait(worker) for worker in workers}
+    assert ended <= {0, 75}, [path.read_text() for path in said]
     monkeypatch.chdir(tmp_path)
     done("experiment", "small.yaml", "--quiet")
     alone = {path.name: all_outputs(path) for path in (made / "runs/small/runs").iterdir()}

@@ -76,12 +76,10 @@ def test_bytes_do_not_depend_on_the_hash_seed(model_folder, tmp_path):
     )
     tests = Path(__file__).parents[1]
     paths = os.pathsep.join([str(tests), str(tests.parent)])
-    processes = []
-    for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", code, str(model_folder()), str(tmp_path / seed)]
-        processes.append(subprocess.Popen(command, env=environment))
-    assert [process.wait() for process in processes] == [0, 0]
+    other_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    environment = os.environ | {"PYTHONHASHSEED": other_seed, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code, str(model_folder()), str(tmp_path / "1")], env=environment, check=True)
+    create_initial_adapter(load(model_folder()), ADAPTER, seed=3, destination=tmp_path / "2", base_name="b")
     assert folder_bytes(tmp_path / "1") == folder_bytes(tmp_path / "2")
     config = json.loads((tmp_path / "1" / "adapter_config.json").read_text())
     assert config["target_modules"] == ["k_proj", "o_proj", "q_proj", "v_proj"]

@@ -6,19 +6,11 @@ A dozen are in the normal suite.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from random_kills import Soak, check
 from zygote import Zygote
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    process = Zygote()
-    yield process
-    process.close()
 
 
 def test_a_dozen_kills(zygote: Zygote, place_in_memory: Path, small_model: Path, prompts_file: Path) -> None:
