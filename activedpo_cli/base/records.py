@@ -143,13 +143,17 @@ class OutcomeRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """A labelled pair in TRL's columns, for whoever trains elsewhere; no stage reads it, since it has no tokens."""
+    """A labelled pair in TRL's columns, for whoever trains elsewhere; no stage reads it, since it has no tokens.
+
+    Prompt and responses are messages where the model reads the prompt through its chat template, and texts otherwise: TRL
+    refuses one beside the other, and would render no text.
+    """
 
     pair_id: str
     prompt_id: str
     prompt: PromptText
-    chosen: str
-    rejected: str
+    chosen: PromptText
+    rejected: PromptText
     chosen_id: str
     rejected_id: str
     oracle: str

@@ -18,7 +18,7 @@ from activedpo_cli.engine.step import Context
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.models.resolve import ModelLocation
 from activedpo_cli.pairs.candidates import pairable, pairs_by_prompt
-from activedpo_cli.policy.policy import model_location, reference_digest
+from activedpo_cli.policy.policy import load_tokenizer_of, model_location, reference_digest
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
@@ -151,6 +151,7 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     folder.write_rows("responses.jsonl", responses)
     folder.write_rows("preferences.jsonl", preferences)
     facts = {
+        "rendered": _renders(context),
         "responses": len(responses),
         "too_long": counts["too_long"],
         "same_tokens": counts["same_tokens"],
@@ -162,6 +163,12 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     if read is None or match.unmatched:
         _tell_of_responses(context, facts)
     return facts
+
+
+def _renders(context: Context) -> bool:
+    from activedpo_cli.models.encoding import renders_plain_text
+
+    return renders_plain_text(load_tokenizer_of(context.run), context.settings.prompts.chat_template)
 
 
 def _keep_pairs(

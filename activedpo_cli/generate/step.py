@@ -70,7 +70,9 @@ def _from_pool(context: Context) -> dict[str, Any]:
     drawn = draw_prompts(context, prompts, lambda prompt: True)
     pairs = {"pairs": "given"} if context.settings.generate.recorded_pairs == "given" else {}
     context.folder.write_json("prompts.json", {"source": "pool"} | pairs | drawn.as_json())
-    return {"prompts": len(drawn.prompts), "responses": sum(counts[prompt.prompt_id] for prompt in drawn.prompts)}
+    responses = sum(counts[prompt.prompt_id] for prompt in drawn.prompts)
+    rendered = bool(context.run.pool.manifest and context.run.pool.manifest.summary.get("rendered"))
+    return {"prompts": len(drawn.prompts), "responses": responses, "rendered": rendered}
 
 
 def _check_score_field(context: Context) -> None:
@@ -88,10 +90,13 @@ class _Sampling(UnitWork):
     """Responses of θ_{t−1} to drawn prompts."""
 
     def __init__(self, context: Context) -> None:
+        from activedpo_cli.models.encoding import renders_plain_text
+
         self.folder, self._context = context.folder, context
         self._policy, self._tokenizer = _current_policy(context)
         _check_sampling(context, self._policy, self._tokenizer)
         seed, iteration = context.settings.seed, context.iteration
+        self._renders = renders_plain_text(self._tokenizer, context.settings.prompts.chat_template)
         self._drawn, prompts = self._draw()
         self._sampling = SamplingUnits(
             context,
@@ -115,7 +120,7 @@ class _Sampling(UnitWork):
     def finish(self) -> dict[str, Any]:
         drawn = self._drawn
         facts = {"prompts": len(drawn.prompts), "prompts_too_long": len(drawn.too_long)}
-        return _summary(self._sampling.responses()) | facts
+        return _summary(self._sampling.responses()) | facts | {"rendered": self._renders}
 
     def _draw(self) -> tuple[DrawnPrompts, list[EncodedPrompt]]:
         """The prompts of the iteration, written down, and their tokens."""

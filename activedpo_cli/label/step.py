@@ -15,7 +15,7 @@ from typing import Any
 
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
-from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, SelectedPair
+from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, PromptText, SelectedPair
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
@@ -235,10 +235,9 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
         refuse_while_people_answer(context.run, context.iteration)
     outcomes = [_outcome(comparison, standing[comparison.pair_id]) for comparison in answered]
     context.folder.write_rows("outcomes.jsonl", outcomes)
-    context.folder.write_rows(
-        "preferences.jsonl",
-        [_preference(comparison, row) for comparison, row in zip(answered, outcomes, strict=True) if row.preferred_id],
-    )
+    preferred = [(pair, row) for pair, row in zip(answered, outcomes, strict=True) if row.preferred_id]
+    rendered = _renders_plain_text(context)
+    context.folder.write_rows("preferences.jsonl", [_preference(pair, row, rendered) for pair, row in preferred])
     counts: Counter[str] = Counter(row.outcome for row in outcomes)
     own = earlier_answers.bought(context.run, context.iteration, log)
     return {
@@ -263,18 +262,31 @@ def _outcome(comparison: Comparison, label: Label) -> OutcomeRow:
     )
 
 
-def _preference(comparison: Comparison, row: OutcomeRow) -> Preference:
+def _renders_plain_text(context: Context) -> bool:
+    """Whether plain prompts were read through a chat template; of runs that do not say so, they count as not."""
+    manifest = context.run.stage("generate", context.iteration).manifest
+    return bool(manifest and manifest.summary.get("rendered"))
+
+
+def _preference(comparison: Comparison, row: OutcomeRow, rendered: bool) -> Preference:
     first = row.preferred_id == row.response_a_id
     chosen, rejected = comparison.response_a, comparison.response_b
     scores = (row.score_a, row.score_b)
     if not first:
         chosen, rejected, scores = rejected, chosen, scores[::-1]
+    prompt = comparison.prompt
+    if rendered and isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+
+    def answer(text: str) -> PromptText:
+        return [{"role": "assistant", "content": text}] if isinstance(prompt, list) else text
+
     return Preference(
         pair_id=row.pair_id,
         prompt_id=row.prompt_id,
-        prompt=comparison.prompt,
-        chosen=chosen.text,
-        rejected=rejected.text,
+        prompt=prompt,
+        chosen=answer(chosen.text),
+        rejected=answer(rejected.text),
         chosen_id=chosen.response_id,
         rejected_id=rejected.response_id,
         oracle=row.oracle,

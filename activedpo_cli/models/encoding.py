@@ -37,7 +37,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, cha
             "a prompt is a list of messages, and there is no chat template to render it",
             hint="give plain-text prompts, or a model with a chat template, and leave prompts.chat_template at auto",
         )
-    if chat_template != "never" and tokenizer.chat_template:
+    if renders_plain_text(tokenizer, chat_template):
         messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
         token_ids = _plain_ids(tokenizer, _rendered(tokenizer, messages))
     else:
@@ -45,6 +45,11 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, cha
     if not token_ids:
         raise InvalidDataError("a prompt has no tokens", hint="remove empty prompts")
     return token_ids
+
+
+def renders_plain_text(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> bool:
+    """Whether a plain prompt becomes the message of a user in the tokenizer's chat template, as messages always do."""
+    return chat_template != "never" and bool(tokenizer.chat_template)
 
 
 def encode_response_text(tokenizer: PreTrainedTokenizerBase, text: str, *, append_eos: bool = False) -> list[int]:

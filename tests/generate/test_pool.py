@@ -240,7 +240,8 @@ def test_only_prompts_that_form_a_pair_are_drawn(tmp_path: Path, small_model: Pa
         drawn = json.loads((run / "iter-001" / "generate" / "prompts.json").read_bytes())["prompt_ids"]
         assert sorted(drawn) == possible(*kinds)
         held = [row for row in rows(run / "pool" / "responses.jsonl") if row["prompt_id"] in drawn]
-        assert manifest(run, 1, "generate")["summary"] == {"prompts": count, "responses": len(held)}
+        summary = {"prompts": count, "responses": len(held), "rendered": False}
+        assert manifest(run, 1, "generate")["summary"] == summary
 
 
 @pytest.mark.parametrize("recorded_eos", [False, True])

@@ -1,0 +1,81 @@
+"""`preferences.jsonl` trains in TRL as it did here: the same rows, and the tokens of the run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import done, on, rows
+from small_models import byte_tokenizer, save_small_model
+from small_runs import SMALL
+
+TEXTS = [f"question {number}" for number in range(8)]
+BEHIND_AN_ANSWER = byte_tokenizer("bytes")("\n", add_special_tokens=False)["input_ids"]
+"""What the template of the chat tokenizers writes after the end of a turn, which no model samples."""
+
+
+def as_messages(text: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": "Be short."}, {"role": "user", "content": text}]
+
+
+def labelled_pool(folder: Path, kind: Any, prompts: list[Any]) -> Path:
+    """A run that has bought labels of a pool of answers that ended."""
+    model = save_small_model(folder / "model", "llama", kind)
+    pool = [
+        {
+            "prompt": prompt,
+            "responses": [{"text": f"yes, {number}", "s": number % 3}, {"text": f"no, not {number}", "s": 1.5}],
+        }
+        for number, prompt in enumerate(prompts)
+    ]
+    path = folder / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in pool))
+    small = {key: value for key, value in SMALL.items() if not key.startswith(("generate.", "label."))}
+    assignments = [word for key, value in small.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    run = folder / "run"
+    done(*on(run, "init"), "--model", model, "--prompts", path, "--eval-prompts", 2, *assignments, "--quiet")
+    done(*on(run, "generate"), "--responses", path, "--num-prompts", 6, "--recorded-eos", "--quiet")
+    done(*on(run, "featurize"), "--set", "select.method=random", "--quiet")
+    done(*on(run, "select"), "--method", "random", "--score-field", "s", "--quiet")
+    done(*on(run, "label"), "--oracle", "recorded", "--score-field", "s", "--quiet")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompts", "behind"),
+    [
+        ("bytes-bos", TEXTS, []),
+        ("bytes-chat-bos", TEXTS, BEHIND_AN_ANSWER),
+        ("bytes-chat", [as_messages(text) for text in TEXTS], BEHIND_AN_ANSWER),
+    ],
+    ids=["plain", "rendered", "messages"],
+)
+def test_trl_trains_on_the_tokens_of_the_run(tmp_path: Path, kind: Any, prompts: list[Any], behind: list[int]) -> None:
+    """Read by `datasets` and prepared by TRL, which writes out a turn to its end and then trains."""
+    from datasets import load_dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    run = labelled_pool(tmp_path, kind, prompts)
+    path = run / "iter-001" / "label" / "preferences.jsonl"
+    ours = {row["response_id"]: row for row in rows(run / "pool" / "responses.jsonl")}
+    trainer = DPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(tmp_path / "model"),
+        args=DPOConfig(
+            output_dir=str(tmp_path / "trl"),
+            max_steps=1,
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+            save_strategy="no",
+        ),
+        train_dataset=load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")),
+        processing_class=AutoTokenizer.from_pretrained(tmp_path / "model"),
+    )
+    assert len(trainer.train_dataset) == len(rows(path)) == SMALL["select.budget"]
+    for row in trainer.train_dataset:
+        chosen, rejected = ours[row["chosen_id"]], ours[row["rejected_id"]]
+        assert row["prompt_ids"] == chosen["prompt_token_ids"] == rejected["prompt_token_ids"]
+        assert row["chosen_ids"] == [*chosen["token_ids"], *behind]
+        assert row["rejected_ids"] == [*rejected["token_ids"], *behind]
+    assert trainer.train().training_loss > 0
