@@ -1,10 +1,12 @@
 import sys
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from activedpo_cli.base.display import display_text
+from activedpo_cli.cli.render import rate_text
 
 ANY_TEXT = st.text(st.characters(codec=None) | st.sampled_from("\x1b\x9b\x07\r\x7f\u202e\u2066\u200f\u2028\ud800"))
 BIDI_CLASSES = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -53,3 +55,11 @@ def test_ordinary_text_is_unchanged():
 
 def test_escapes_are_visible():
     assert display_text("\x1b[31mred\x9b0m\u202edrowssap\r") == r"\x1b[31mred\x9b0m\u202edrowssap\x0d"
+
+
+@pytest.mark.parametrize(
+    ("per_second", "text"),
+    [(0.025, "40.0 s each"), (0.8, "1.2 s each"), (2.5, "2.5 /s"), (240.4, "240 /s"), (0.0, "0.0 /s")],
+)
+def test_a_rate_is_never_rounded_away(per_second: float, text: str) -> None:
+    assert rate_text(per_second) == text

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from activedpo_cli.base import yaml_text
 from activedpo_cli.base.config import render_config, with_changes
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.settings import Config
@@ -135,6 +136,37 @@ def test_merges(text: str) -> None:
 @pytest.mark.parametrize("text", ["a: &a {<<: *a, b: 1}\n", "c: {<<: 3}\n"])
 def test_merges_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
+        read_yaml(text)
+
+
+def bomb(first: str, line: str) -> str:
+    """29 levels, each of which names the level below it ten times."""
+    levels = [line.format(own=f"a{n}", below=", ".join([f"*a{n - 1}"] * 10), number=n) for n in range(1, 29)]
+    return "\n".join([f"a0: &a0 {first}", *levels])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb("{k: 1}", "{own}: &{own} {{<<: [{below}]}}"),
+        bomb("{k: 1}", "{own}: &{own} {{<<: [{below}], k{number}: 1}}"),
+        bomb("{k: 1}", "{own}: &{own} {{<<: [{below}], k{number}: [{below}]}}"),
+        bomb("[1]", "{own}: &{own} [{below}]"),
+        "a: &a [*a, *a]\n",
+        "\n".join(f"k{n}: &a{n} 1" for n in range(30_000)),
+        f"a: [{', '.join(f'&a{n} 1' for n in range(60_000))}]",
+        f"a: &a 1\nb: [{', '.join(['*a'] * 60_000)}]",
+    ],
+    ids=["merges", "merges-with-keys", "merges-and-values", "lists", "itself", "keys", "anchors", "aliases"],
+)
+def test_what_would_grow_is_refused_before_it_does(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is built: neither is a merge taken in nor a value made."""
+
+    def build(*words: object) -> None:
+        raise AssertionError("it was built")
+
+    monkeypatch.setattr(yaml_text._Loader, "construct_document", build)
+    with pytest.raises(UsageError, match=r"more than \d+"):
         read_yaml(text)
 
 

@@ -17,6 +17,7 @@ from activedpo_cli.base.errors import UsageError
 
 LONGEST_TEXT = 2**20
 MOST_VALUES = 100_000
+MOST_WRITTEN = 20_000
 DEEPEST = 50
 LARGEST_BITS = 1024
 """Settings are far smaller than these limits. Beyond them a text only fills the memory, as a short one can by aliases."""
@@ -50,8 +51,12 @@ def read_yaml(text: str) -> Any:
     if len(text) > LONGEST_TEXT:
         raise UsageError(f"not valid YAML for settings: it is longer than {LONGEST_TEXT} characters")
     try:
-        value = yaml.load(text, Loader=_Loader)  # a safe loader
-        _check_size(value)
+        node = yaml.compose(text, Loader=_Loader)  # a safe loader
+        if node is None:
+            return None
+        _check_size(node)  # before anything is built: merges take time, and aliases memory, by what they spell out
+        value = _Loader("").construct_document(node)
+        _check_numbers(value)
         return value
     except RecursionError as error:
         raise UsageError("not valid YAML for settings: it is nested too deeply") from error
@@ -160,23 +165,48 @@ def _put(values: Any, path: list[str], value: Any) -> None:
     values[path[-1]] = value
 
 
-def _check_size(value: Any) -> None:
-    """Raise ValueError for what would be too large if it were written out, each alias in full."""
-    count = 0
-    waiting = [(value, 0)]
+def _check_size(node: Node) -> None:
+    """Raise ValueError for what would be too large or too deep if it were written out, each alias and merge in full."""
+    sizes: dict[int, int] = {}
+    depths: dict[int, int] = {}
+    waiting = [(node, False)]
+    open_nodes: set[int] = set()
     while waiting:
-        item, depth = waiting.pop()
-        count += 1
-        if count > MOST_VALUES:
-            raise ValueError(f"its aliases spell out more than {MOST_VALUES} values")
-        if depth > DEEPEST:
-            raise ValueError(f"it is nested more than {DEEPEST} deep")
+        item, are_parts_known = waiting.pop()
+        parts = _parts(item)
+        if are_parts_known:
+            open_nodes.discard(id(item))
+            sizes[id(item)] = 1 + sum(sizes[id(part)] for part in parts)
+            depths[id(item)] = 1 + max((depths[id(part)] for part in parts), default=0)
+            if sizes[id(item)] > MOST_VALUES:
+                raise ValueError(f"its aliases spell out more than {MOST_VALUES} values")
+            if depths[id(item)] > DEEPEST:
+                raise ValueError(f"it is nested more than {DEEPEST} deep")
+        elif id(item) in open_nodes:
+            raise ValueError(f"it is nested more than {DEEPEST} deep, since it holds itself")
+        elif id(item) not in sizes:
+            open_nodes.add(id(item))
+            waiting.append((item, True))
+            waiting += [(part, False) for part in parts if id(part) not in sizes]
+
+
+def _parts(node: Node) -> list[Node]:
+    if isinstance(node, MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, SequenceNode) else []
+
+
+def _check_numbers(value: Any) -> None:
+    """Raise ValueError for an integer that no setting needs and that takes long to write down."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
         if isinstance(item, int) and item.bit_length() > LARGEST_BITS:
             raise ValueError("a number in it is too large")
         if isinstance(item, Mapping):
-            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
+            waiting += [part for pair in item.items() for part in pair]
         elif isinstance(item, list | tuple | set):
-            waiting += [(part, depth + 1) for part in item]
+            waiting += item
 
 
 def _written(value: Any, *, is_in_flow: bool = False) -> str:
@@ -198,6 +228,17 @@ class _Loader(yaml.SafeLoader):
     """Reads scalars as YAML 1.2 does."""
 
     yaml_implicit_resolvers = _MEANING_BY_FIRST
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """A value as it is written; raises ComposerError for more of them than settings have."""
+        self._nodes += 1
+        if self._nodes > MOST_WRITTEN:
+            raise ComposerError(problem=f"it has more than {MOST_WRITTEN} keys and values")
+        return super().compose_node(parent, index)
 
     def compose_mapping_node(self, anchor: str | None) -> MappingNode:
         """A mapping as it is written; raises ComposerError for a key that repeats."""

@@ -115,7 +115,7 @@ class ErrorBoundary(TyperGroup):
             with stoppable():
                 try:
                     return super().invoke(ctx)
-                except (typer.Exit, SystemExit):
+                except typer.Exit:
                     raise
                 except BaseException as error:
                     raise typer.Exit(_told(error, ctx.invoked_subcommand)) from error
@@ -212,7 +212,12 @@ def _told(error: BaseException, command: str | None) -> int:
             return READER_GONE_EXIT_CODE
         print_error(_explained(error))
         return ActiveDPOError.exit_code
-    if not isinstance(error, Exception) or _is_click(error) or os.environ.get("ACTIVEDPO_DEBUG"):
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        return READER_GONE_EXIT_CODE  # a table's library has dealt with it in its own way
+    if isinstance(error, SystemExit):
+        print_error(_ended_by_others(error))
+        return ActiveDPOError.exit_code
+    if _is_click(error) or os.environ.get("ACTIVEDPO_DEBUG"):
         raise _made_harmless(error)
     print_error(_missing_package(error) or _bug(error))
     return ActiveDPOError.exit_code
@@ -262,7 +267,17 @@ def _explained(error: OSError) -> ActiveDPOError:
     )
 
 
-def _missing_package(error: Exception) -> ActiveDPOError | None:
+def _ended_by_others(error: SystemExit) -> ActiveDPOError:
+    """What to say of a call of `sys.exit`: no code of ours makes one, and what was asked for has not been done."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return ActiveDPOError(
+        f"code of a library or of yours called `sys.exit({error.code!r})` before the work was done",
+        details=[f"at {frame.filename}:{frame.lineno}"],
+        hint="what was finished is kept; let it raise an exception that says what is wrong",
+    )
+
+
+def _missing_package(error: BaseException) -> ActiveDPOError | None:
     """What to say where a package is not installed, as in an environment that was made for features alone."""
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if not package or package == __name__.partition(".")[0]:
@@ -283,7 +298,7 @@ def _out_of_memory(error: Exception, command: str | None) -> ActiveDPOError:
     )
 
 
-def _bug(error: Exception) -> ActiveDPOError:
+def _bug(error: BaseException) -> ActiveDPOError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return ActiveDPOError(
         f"unexpected {type(error).__name__}: {error}",

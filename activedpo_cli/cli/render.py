@@ -133,7 +133,7 @@ class PlainProgress(QuietProgress):
             rate = (self._done - self._first) / (now - self._began)
             left = (self._total - self._done) / rate if rate else 0
             print_message(
-                f"  {self._label}  {self._done} / {self._total} {self._unit}  {rate:.1f} /s  {left:.0f} s left"
+                f"  {self._label}  {self._done} / {self._total} {self._unit}  {rate_text(rate)}  {left:.0f} s left"
             )
 
     def note(self, message: str) -> None:
@@ -178,7 +178,7 @@ def counting_bar(label: str, total: int, unit: str, done: int) -> "Bar":
         """How many are done in a second, once that can be told."""
 
         def render(self, task: Task) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:.{1 if task.speed < 100 else 0}f} /s")
+            return Text("" if task.speed is None else rate_text(task.speed))
 
     def text(form: str) -> TextColumn:
         return TextColumn(form, markup=False, table_column=cropped())
@@ -192,6 +192,13 @@ def counting_bar(label: str, total: int, unit: str, done: int) -> "Bar":
     bar = Progress(*columns, console=Console(file=sys.stderr), transient=True)
     bar.add_task(one_line(label), total=total, completed=done)
     return bar
+
+
+def rate_text(per_second: float) -> str:
+    """How many are done in a second, or below one how many seconds each takes: `2.5 /s`, `40.0 s each`."""
+    if 0 < per_second < 1:
+        return f"{1 / per_second:.1f} s each"
+    return f"{per_second:.{1 if per_second < 100 else 0}f} /s"
 
 
 def safe_text(text: str) -> str:

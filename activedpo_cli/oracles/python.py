@@ -2,14 +2,16 @@
 
 The function is called as `function(prompts, responses)` with two lists of equal length and returns one number for each
 response, higher for better, as a list, an array or a tensor. A prompt is a string, or, where prompts are messages, the
-list of messages itself. The module is looked for in the working directory first, then where Python looks anyway.
+list of messages itself. The module is looked for in the working directory first, then where Python looks anyway. What it
+prints goes to stderr, since stdout has the results of the command.
 """
 
 import difflib
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +19,7 @@ from typing import Any
 
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, OracleNotFoundError, UsageError
+from activedpo_cli.base.printing import printing_to_stderr
 from activedpo_cli.base.records import PromptText, RecordedPreference
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.base.threads import threads_for
@@ -68,11 +71,18 @@ class FunctionOracle:
     def score(self, prompts: Sequence[PromptText], responses: Sequence[str]) -> list[float]:
         """What the function returns, one finite number for each response."""
         try:
-            with threads_for(None):
+            with threads_for(None), printing_to_stderr():
                 returned = self._function(list(prompts), list(responses))
-        except Exception as error:
+                values = _listed(returned)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # `sys.exit` in the function is its failure too, and not the end of the command
             raise _failure(f"the oracle `{self._name}` failed", error, self._file) from error
-        scores = self._as_floats(returned, len(responses))
+        scores = self._as_floats(returned, values)
+        if len(scores) != len(responses):
+            raise InvalidDataError(
+                f"the oracle `{self._name}` returned {len(scores)} scores for {len(responses)} responses"
+            )
         require_finite(scores, f"the oracle `{self._name}`")
         return scores
 
@@ -80,18 +90,35 @@ class FunctionOracle:
         """Verdicts by score."""
         return compare_by_score(self, comparisons, self._settings, seed_of_pair)
 
-    def _as_floats(self, returned: Any, expected: int) -> list[float]:
+    def _as_floats(self, returned: Any, values: list[Any] | None) -> list[float]:
         try:
-            values = returned.tolist() if hasattr(returned, "tolist") else list(returned)
-            scores = [float(value) for value in values]
-        except (TypeError, ValueError) as error:
+            if values is None:
+                raise TypeError(f"{type(returned).__name__} holds no numbers in the order of the responses")
+            return [_number(value) for value in values]
+        except (TypeError, ValueError, OverflowError) as error:
             raise InvalidDataError(
                 f"the oracle `{self._name}` returned {type(returned).__name__}, not one number for each response",
                 details=[str(error)],
             ) from error
-        if len(scores) != expected:
-            raise InvalidDataError(f"the oracle `{self._name}` returned {len(scores)} scores for {expected} responses")
-        return scores
+
+
+def _listed(returned: Any) -> list[Any] | None:
+    """What was returned as a list; None where it has no order, or only that of characters, bytes or keys.
+
+    A generator runs here, so that this may raise whatever the function can.
+    """
+    if isinstance(returned, str | bytes | bytearray | Mapping | AbstractSet):
+        return None
+    if hasattr(returned, "tolist"):
+        returned = returned.tolist()
+    return list(returned) if hasattr(returned, "__iter__") or hasattr(returned, "__getitem__") else None
+
+
+def _number(value: Any) -> float:
+    """A score; raises TypeError for text, also where it spells a number, and OverflowError beyond what a float holds."""
+    if isinstance(value, str | bytes | bytearray):
+        raise TypeError(f"{value[:40]!r} is no number")
+    return float(value)
 
 
 def _parse(argument: str | None) -> tuple[str, str]:
@@ -138,8 +165,11 @@ def _import_module(module_name: str, file: Path) -> ModuleType:
     sys.dont_write_bytecode = True
     sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
+        with printing_to_stderr():
+            module = importlib.import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _failure(f"`{file}` cannot be imported", error, file) from error
     finally:
         sys.path.remove(here)
@@ -149,7 +179,7 @@ def _import_module(module_name: str, file: Path) -> ModuleType:
     return module
 
 
-def _failure(message: str, error: Exception, file: Path) -> ActiveDPOError:
+def _failure(message: str, error: BaseException, file: Path) -> ActiveDPOError:
     if isinstance(error, SyntaxError):
         where = f"{error.filename}:{error.lineno}"
     else:

@@ -1,5 +1,6 @@
 """`activedpo compare`: what several methods would choose from one iteration's candidates; no model is loaded."""
 
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from activedpo_cli.select.candidate_table import (
 )
 from activedpo_cli.select.method_settings import method_section, method_settings
 from activedpo_cli.select.scores.overlap import chance_share, shared_share
-from activedpo_cli.select.step import inputs
+from activedpo_cli.select.step import inputs, nothing_to_choose
 from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
@@ -113,10 +114,14 @@ def compare_methods(
 
 
 def _made_with(run: Run, iteration: int) -> Config:
-    """`config.yaml`, with what the iteration was made with in the place of what has been changed since."""
+    """`config.yaml`, with what the iteration was made with in the place of what has been changed since.
+
+    The seed is that of the features, also where nothing is selected yet: it is fixed for a run.
+    """
     selected, trained = run.stage("select", iteration).manifest, run.stage("train", iteration).manifest
     if selected is None:
-        return run.config
+        featurized = run.stage("featurize", iteration).manifest
+        return with_changes(run.config, {"seed": featurized.settings["seed"]} if featurized else {})
     general = [key for key in every_setting_of(["select"]) if key != "select.methods"]
     beta = {"train.beta": trained.settings["train.beta"]} if trained else {}
     return with_changes(run.config, {**all_settings(Config(), dict.fromkeys(general)), **beta, **selected.settings})
@@ -157,10 +162,13 @@ def _prepared(
     with_texts = any("texts" in method.NEEDS for method in methods.values())
     table = candidate_table(run, iteration, config, pairs, with_texts=with_texts)
     possible = capacity(table.prompt_index, config.select.max_per_prompt)
+    if not pairs:
+        command = f"activedpo compare --run {shlex.quote(str(run.path))} --iteration {iteration}"
+        raise nothing_to_choose(run, iteration, config, f"{command} --set label.score_field=NAME")
     if budget > possible:
         raise InvalidDataError(
             f"the budget is {budget}, but only {possible} pairs of iteration {iteration} can be chosen",
-            hint=f"compare with --budget {possible}" if possible else "generate for other prompts",
+            hint=f"compare with --budget {possible}",
         )
     lengths = {response.response_id: len(response.token_ids) for response in run.responses(iteration)}
     return _Choice(config, pairs, table, lengths, seed)

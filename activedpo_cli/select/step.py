@@ -59,7 +59,8 @@ def check(context: Context) -> None:
     pairs = candidate_pairs(context.run, context.iteration, context.settings)
     available = capacity(prompt_index(pairs), context.settings.select.max_per_prompt)
     if available == 0:
-        raise _nothing_to_choose(context)
+        command = f"{context.command('select')} --score-field NAME"
+        raise nothing_to_choose(context.run, context.iteration, context.settings, command)
     if context.settings.select.budget > available:
         raise InvalidDataError(
             f"select.budget is {context.settings.select.budget}, but only {available} pairs can be chosen",
@@ -78,18 +79,27 @@ def _check_columns(context: Context, iteration: int) -> None:
         )
 
 
-def _nothing_to_choose(context: Context) -> InvalidDataError:
-    """Why no pair is a candidate: no two responses to a prompt differ, all are answered, or none has the score."""
-    field = context.settings.label.score_field
-    present = sorted({name for row in context.run.responses(context.iteration) for name in row.scores or {}})
+def nothing_to_choose(run: Run, iteration: int, config: Config, hint: str) -> InvalidDataError:
+    """Why no pair is a candidate: no two responses to a prompt differ, all are answered, or the oracle can answer none.
+
+    `hint` is how to name a score that is there.
+    """
+    field = config.label.score_field
+    present = sorted({name for row in run.responses(iteration) for name in row.scores or {}})
     if field is not None and field not in present:
         return InvalidDataError(
-            f"no response of iteration {context.iteration} has the recorded score `{field}`",
+            f"no response of iteration {iteration} has the recorded score `{field}`, which `label.score_field` names",
             details=[f"scores there are: {', '.join(present) or 'none'}"],
-            hint=f"{context.command('select')} --score-field NAME",
+            hint=hint,
+        )
+    if field is None and config.label.oracle == "recorded" and not run.pool_preferences():
+        return InvalidDataError(
+            f"`label.oracle` is `recorded`, and no preference came with the responses of iteration {iteration}",
+            details=[f"scores there are: {', '.join(present) or 'none'}"],
+            hint=hint,
         )
     return InvalidDataError(
-        f"iteration {context.iteration} has no pair left to choose",
+        f"iteration {iteration} has no pair left to choose",
         details=["a pair needs two different responses to one prompt, and an answered one is not asked about again"],
         hint="generate for other prompts",
     )

@@ -29,7 +29,9 @@ def run_path(name_or_path: str | None) -> Path:
     """The folder meant by `--run`: a path as it is, a bare name under `runs/`."""
     text = name_or_path or os.environ.get("ACTIVEDPO_RUN") or "runs/default"
     path = Path(text)
-    if len(path.parts) == 1 and not path.is_absolute() and text not in (".", ".."):
+    if text.startswith(f".{os.sep}"):
+        path = path.absolute()  # written without its dot, as in a command to go on with, it would be a name
+    elif len(path.parts) == 1 and not path.is_absolute() and text not in (".", ".."):
         path = Path("runs") / path
     if not path.name:  # the working directory
         path = path.absolute()

@@ -66,6 +66,14 @@ def test_prompts_arrive_as_they_are(write):
         ("[[1.0], [2.0]]", "returned list"),
         ("[1.0, float('nan')]", "response 2 of a batch the score nan"),
         ("3.0", "returned float"),
+        ("'11'", "returned str"),
+        ("b'11'", "returned bytes"),
+        ("['1', '1']", "returned list"),
+        ("__import__('numpy').array(['1', '1'])", "returned ndarray"),
+        ("{1: 'a', 2: 'b'}", "returned dict"),
+        ("{1.0, 2.0}", "returned set"),
+        ("[10**400, 1]", "returned list"),
+        ("[1j, 1]", "returned list"),
     ],
 )
 def test_what_is_no_score_is_refused(write, returned, message):
@@ -89,7 +97,45 @@ def test_a_failure_inside_is_reported_with_its_place(write):
 
 
 @pytest.mark.parametrize(
-    ("source", "kind"), [("x = 1\ny = 1 / 0\n", "ZeroDivisionError"), ("x = 1\ny = (\n", "Syntax")]
+    "failing",
+    [
+        "raise SystemExit",
+        "__import__('sys').exit(0)",
+        "raise GeneratorExit",
+        "raise __import__('asyncio').CancelledError",
+        "return (__import__('sys').exit(0) for response in responses)",
+        "return [1.0 for response in responses] + [[][1]]",
+    ],
+)
+def test_whatever_it_raises_ends_in_an_error(write, failing):
+    """Also what is no Exception, and what is raised only when a generator is read."""
+    file = write(f"def score(prompts, responses):\n    {failing}\n")
+    with pytest.raises(ActiveDPOError, match="rewards_for_test:score` failed") as raised:
+        build().score(["p"], ["r"])
+    assert raised.value.details[1] == f"at {file}:2"
+
+
+def test_ctrl_c_is_no_failure(write):
+    write("def score(prompts, responses):\n    raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        build().score(["p"], ["r"])
+
+
+def test_what_it_prints_is_no_result(write, capfd):
+    """Also what a process prints that it starts; afterwards stdout is as it was."""
+    write(
+        "import os\nprint(1)\ndef score(prompts, responses):\n    os.system('echo 3')\n    print(2)\n    return [0.0]\n"
+    )
+    assert build().score(["p"], ["r"]) == [0.0]
+    print("4")
+    captured = capfd.readouterr()
+    assert captured.out == "4\n"
+    assert sorted(captured.err.split()) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [("x = 1\ny = 1 / 0\n", "ZeroDivisionError"), ("x = 1\ny = (\n", "Syntax"), ("\nraise SystemExit", "SystemExit")],
 )
 def test_a_module_that_cannot_be_imported_is_reported_with_its_place(write, source, kind):
     file = write(source)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
-from command_line import RULE, STAGES, activedpo, done, manifest, on, outputs, snapshot, without
+from command_line import RULE, STAGES, activedpo, done, manifest, on, outputs, refused, snapshot, without
 from pydantic import BaseModel
 from small_runs import small_run
 
@@ -153,9 +153,30 @@ def test_each_setting_alone_changes_no_look(original: Path, tmp_path: Path) -> N
         return timeless(json.loads(done(*words, "--run", run, "--json").stdout))
 
     before = said()
-    for key, value in every_changed_setting(run).items():
+    changes = [*every_changed_setting(run).items(), ("seed", 7), ("label.oracle", "recorded")]
+    for key, value in changes:
         (run / "config.yaml").write_text(changed_yaml(text, {key: value}))
         assert said() == before, key
+
+
+def test_before_the_selection_a_comparison_says_what_leaves_nothing_to_choose(original: Path, tmp_path: Path) -> None:
+    """The seed is that of the features; who will answer is still open, and is named where nobody could."""
+    run = Path(shutil.copytree(original, tmp_path / "run"))
+    for folder in (*(run / "iter-001" / name for name in STAGES[2:]), run / "iter-002"):
+        shutil.rmtree(folder)
+    text = (run / "config.yaml").read_text()
+    words = ("compare", "random", "--iteration", 1, "--budget", 4, "--run", run, "--json")
+    before = timeless(json.loads(done(*words).stdout))
+    edit(run, {"seed": 7})
+    assert timeless(json.loads(done(*words).stdout)) == before
+    for changes, named in (
+        ({"label.score_field": "stars"}, "score `stars`, which `label.score_field` names"),
+        ({"label.oracle": "recorded"}, "`label.oracle` is `recorded`"),
+    ):
+        (run / "config.yaml").write_text(changed_yaml(text, changes))
+        said = refused(4, *words)
+        assert named in said
+        assert "--set label.score_field=NAME" in said
 
 
 def test_a_selection_made_again_depends_on_what_it_records(original: Path, tmp_path: Path) -> None:
