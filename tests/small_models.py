@@ -8,7 +8,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-Family = Literal["llama", "gemma", "qwen3", "gpt2"]
+Family = Literal["llama", "gemma", "qwen3", "gpt2", "mixtral"]
 RewardFamily = Literal["deberta-v2", "llama"]
 TokenizerKind = Literal["bytes", "bytes-bos", "bytes-eos", "bytes-chat", "bytes-chat-bos"]
 
@@ -66,7 +66,10 @@ def small_config(family: Family, **overrides: Any) -> PretrainedConfig:
         "llama": transformers.LlamaConfig,
         "gemma": transformers.GemmaConfig,
         "qwen3": transformers.Qwen3Config,
+        "mixtral": transformers.MixtralConfig,
     }[family]
+    if family == "mixtral":
+        sizes |= {"num_local_experts": 4, "num_experts_per_tok": 2, "router_aux_loss_coef": 0.02}
     return config_class(**shared | sizes | overrides)
 
 

@@ -39,6 +39,7 @@ class FeatureColumns:
 
     def __init__(self, context: Context, columns: Sequence[str]) -> None:
         from activedpo_cli.gradients.featurizer import Featurizer
+        from activedpo_cli.gradients.policy_check import check_policy
         from activedpo_cli.gradients.projections import make_projection
 
         self._context, self._settings, self._columns = context, context.settings.featurize, set(columns)
@@ -46,6 +47,8 @@ class FeatureColumns:
         policy, tokenizer, device = load_policy(context, context.iteration - 1)
         self._seed = derive_seed(context.settings.seed, "projection")  # the same in every iteration
         self._policy = policy
+        if "features" in self._columns:
+            check_policy(policy)
         self._featurizer = Featurizer(
             model=policy,
             projection=make_projection(

@@ -14,6 +14,7 @@ from activedpo_cli.engine.units import AtOnce, Unit, UnitWork, Work
 from activedpo_cli.generate import pool
 from activedpo_cli.generate.drawing import DrawnPrompts, draw_prompts
 from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, SamplingUnits
+from activedpo_cli.policy.early_check import READS, check_model
 from activedpo_cli.policy.policy import load_policy, load_reference, reference_digest
 from activedpo_cli.store.run import Run
 
@@ -155,6 +156,7 @@ def _current_policy(context: Context) -> "tuple[PreTrainedModel | PeftModel, Pre
     """θ_{t−1}; before any training that is π_ref itself, which needs no adapter."""
     if context.iteration == 1:
         reference = load_reference(context.run, context.settings, context.execution)
+        check_model(context, reference)
         return reference.model, reference.tokenizer
     policy, tokenizer, _ = load_policy(context, context.iteration - 1)
     return policy, tokenizer
@@ -185,6 +187,6 @@ STAGE = Stage(
     check,
     sections=("generate",),
     logs=(HALVED_NAME,),
-    also=("label.score_field",),  # only named in an error, where no response has it
+    also=("label.score_field", *READS),  # they decide what is refused, and nothing of what is made
     files=pool.FILES,
 )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 
 from activedpo_cli.base.errors import InvalidDataError
@@ -38,7 +39,7 @@ class LoraMatrix:
 
 
 def active_lora_matrices(model: nn.Module) -> list[LoraMatrix]:
-    """The A and B of every layer with an active adapter.
+    """The A and B of every linear layer with an active adapter; adapted bare weights, as of experts, are none of these.
 
     Raises InvalidDataError where there are none, or where one can't be measured: merged, switched off, several at once,
     or another kind than LoRA on linear layers.
@@ -46,7 +47,7 @@ def active_lora_matrices(model: nn.Module) -> list[LoraMatrix]:
     layers = {
         name.removeprefix("base_model.model."): pair
         for name, layer in model.named_modules()
-        if isinstance(layer, LoraLayer) and (pair := _active_pair(name, layer))
+        if isinstance(layer, LoraLayer) and not isinstance(layer, ParamWrapper) and (pair := _active_pair(name, layer))
     }
     if not layers:
         raise InvalidDataError(
@@ -61,6 +62,19 @@ def active_lora_matrices(model: nn.Module) -> list[LoraMatrix]:
         shape_b = MatrixShape(f"{name}/lora_B", b.in_features, b.out_features)
         matrices += [LoraMatrix(shape_a, a, True, used), LoraMatrix(shape_b, b, False, True)]
     return matrices
+
+
+def unseen_weights(model: nn.Module) -> list[str]:
+    """The weights that training would change and that are no matrix of `active_lora_matrices`, by their names.
+
+    Adapter weights count whether or not they require a gradient at the moment: a policy may have been attached frozen.
+    """
+    seen = {id(matrix.module.weight) for matrix in active_lora_matrices(model)}
+    return [
+        name.removeprefix("base_model.model.")
+        for name, parameter in model.named_parameters()
+        if (parameter.requires_grad or "lora_" in name or "modules_to_save" in name) and id(parameter) not in seen
+    ]
 
 
 def _active_pair(name: str, layer: LoraLayer) -> tuple[nn.Linear, nn.Linear] | None:

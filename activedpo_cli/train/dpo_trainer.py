@@ -76,7 +76,7 @@ def train_dpo(
     check_examples(examples)
     check_schedule(settings, planned_steps(len(examples), settings), "train")
     trainable_parameters(policy)
-    audit, rows = TrainingAudit(examples), []
+    audit, rows = TrainingAudit(examples, settings), []
 
     def keep(row: dict[str, float]) -> None:
         rows.append(row)

@@ -12,6 +12,7 @@ from activedpo_cli.gradients.batch import pad_responses
 from activedpo_cli.gradients.logps import response_logps
 from activedpo_cli.gradients.memory import TooLargeError, in_halves
 from activedpo_cli.gradients.packing import packed
+from activedpo_cli.train.expected_loss import ExpectedLoss, expected_likelihood_loss, next_tokens
 from activedpo_cli.train.training_audit import BatchAudit
 
 IGNORED = -100
@@ -60,6 +61,14 @@ class SFTAudit(BatchAudit):
             if not is_same or (labels[~real] != IGNORED).any():
                 raise ActiveDPOError(f"training got other tokens than {example.origin} has")
         self.seen.update(self.batch)
+
+    def expected_loss(
+        self, inputs: Mapping[str, Tensor], passes: Sequence[Tensor], tokens: float | None
+    ) -> ExpectedLoss | None:
+        """The negative log-likelihood by the learnt token."""
+        if len(passes) != 1:
+            return None
+        return expected_likelihood_loss(passes[0], next_tokens(inputs["labels"] != IGNORED, passes), tokens)
 
     def tokens(self) -> int:
         """Tokens that the loss counts, in one pass."""

@@ -1,6 +1,7 @@
 """Stage 5: DPO on the labelled pairs (paper Eq. 2), against π_SFT in every iteration."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
     from activedpo_cli.train.training_audit import DPOExample
+
+METRICS = "metrics.jsonl"
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -57,6 +60,7 @@ def work(context: Context) -> dict[str, Any]:
 
     run, config, iteration = context.run, context.settings, context.iteration
     examples = _examples(context)
+    _note_other_losses(context)
     start = iteration - 1 if config.train.start == "previous" else 0
     policy, tokenizer, device = load_policy(context, start, trainable=True)
     context.progress.start("DPO", planned_steps(len(examples), config.train), "steps")
@@ -77,7 +81,7 @@ def work(context: Context) -> dict[str, Any]:
     def save(destination: Path) -> None:
         save_adapter(policy, destination, base_name=base_name(run), tokenizer=tokenizer)
 
-    context.folder.write_json_lines("metrics.jsonl", result.metrics)
+    context.folder.write_json_lines(METRICS, result.metrics)
     context.folder.write_folder("adapter", save)
     last = result.metrics[-1]
     return {
@@ -99,6 +103,19 @@ def note_smaller_steps(context: Context, rows: int | None) -> None:
             f"memory did not suffice for whole batches: their steps were done {rows} rows at a time, which add up to the "
             "same updates beyond rounding and dropout"
         )
+
+
+def _note_other_losses(context: Context) -> None:
+    """Warn of iterations that an earlier version trained on more than Eq. 2, as it did mixtures of experts."""
+    for iteration in range(1, context.iteration):
+        first: list[dict[str, Any]] = []
+        with suppress(OSError, InvalidDataError):  # a log that is damaged or gone stops nobody
+            first = context.run.stage("train", iteration).read_rows(METRICS, dict)[:1]
+        if any("aux_loss" in row for row in first):
+            context.progress.warn(
+                f"iteration {iteration} was trained with the mixture of experts' load-balancing loss beside DPO's, as an "
+                f"earlier version did; `{context.run.next_command('train', iteration)} --force` trains it on DPO's alone"
+            )
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -148,5 +165,5 @@ STAGE = Stage(
     headline,
     check,
     sections=("adapter", "train"),
-    logs=("metrics.jsonl",),
+    logs=(METRICS,),
 )

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, get_scheduler
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.interruption import raise_if_requested
 from activedpo_cli.base.settings import SftSettings, TrainSettings
+from activedpo_cli.train.expected_loss import noted_logps
 from activedpo_cli.train.halved_steps import HalvingTrainer
 from activedpo_cli.train.training_audit import BatchAudit, trainable_parameters
 
@@ -72,6 +73,7 @@ def shared_arguments(settings: LearningSettings, *, seed: int, device: torch.dev
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "report_to": "none",
+        "router_aux_loss_coef": 0.0,  # left out, TRL adds what a mixture of experts was pretrained with
         "eval_strategy": "no",
     }
 
@@ -148,8 +150,10 @@ class AuditedTrainer(HalvingTrainer):
         raise_if_requested()
         self.audit.check_batch(inputs["row"], inputs)
         batch = {key: inputs[key] for key in inputs if key != "row"}
-        loss = super().compute_loss(model, batch, *args, **kwargs)  # type: ignore[misc]
-        self.audit.check_loss(loss.detach())
+        tokens = kwargs.get("num_items_in_batch")
+        with noted_logps(model) as passes:
+            loss = super().compute_loss(model, batch, *args, **kwargs)  # type: ignore[misc]
+        self.audit.check_loss(loss.detach(), inputs, passes, None if tokens is None else float(tokens))
         return loss if self.share == 1.0 else loss * self.share
 
 

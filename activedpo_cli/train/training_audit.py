@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
+from activedpo_cli.base.settings import TrainSettings
+from activedpo_cli.train.expected_loss import ExpectedLoss, expected_preference_loss, next_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +42,30 @@ class BatchAudit:
         """Stop unless the batch holds the tokens of its rows; the audits of DPO and of SFT know what these are."""
         raise NotImplementedError
 
-    def check_loss(self, loss: Tensor) -> None:
-        """Stop on the first loss that is not finite."""
+    def expected_loss(
+        self, inputs: Mapping[str, Tensor], passes: Sequence[Tensor], tokens: float | None
+    ) -> ExpectedLoss | None:
+        """What the loss of a batch is by the log-probabilities of its passes; None where these are not as they should be."""
+        raise NotImplementedError
+
+    def check_loss(
+        self, loss: Tensor, inputs: Mapping[str, Tensor], passes: Sequence[Tensor], tokens: float | None = None
+    ) -> None:
+        """Stop on the first loss that is not finite, or that is not the function of the log-probabilities it should be.
+
+        `passes` holds the log-probability of each next token, of one forward pass after the other; `tokens` is the number
+        by which a loss by the token is divided where this batch is a part of an update.
+        """
         if not torch.isfinite(loss).all():
             raise self._stopped(f"the {self.loss} became {loss.item()}")
+        expected = self.expected_loss(inputs, passes, tokens)
+        if expected is None or not expected.agrees(loss.item()):
+            said = "cannot be told" if expected is None else f"make it {expected.value:.6g}"
+            raise self._stopped(
+                f"the {self.loss} is {loss.item():.6g}, and the log-probabilities {said}",
+                "this model's architecture or the installed trl makes the loss another one than the settings name, so "
+                "nothing was learnt from it; `activedpo doctor` says which versions were tested",
+            )
 
     def check_gradient(self, parameters: Sequence[torch.nn.Parameter], *, first_step: bool) -> None:
         """Stop before an update on gradients that are not finite, or that are all zero at the first step."""
@@ -75,11 +97,11 @@ class BatchAudit:
             hint=self.memory_hint,
         )
 
-    def _stopped(self, reason: str) -> ActiveDPOError:
+    def _stopped(self, reason: str, hint: str | None = None) -> ActiveDPOError:
         return ActiveDPOError(
             f"training stopped at step {self.step}: {reason}",
             details=self._named_batch(),
-            hint=self.hint,
+            hint=hint or self.hint,
         )
 
     def _named_batch(self) -> list[str]:
@@ -99,9 +121,9 @@ class TrainingAudit(BatchAudit):
         "--train-batch-size 1 with --gradient-accumulation-steps for the same updates, or --gradient-checkpointing"
     )
 
-    def __init__(self, examples: Sequence[DPOExample]) -> None:
+    def __init__(self, examples: Sequence[DPOExample], settings: TrainSettings) -> None:
         super().__init__([example.pair_id for example in examples])
-        self.examples = examples
+        self.examples, self.settings = examples, settings
 
     def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
         """Take note of a batch (chosen rows first, then rejected); raise when its tokens are not those given."""
@@ -116,6 +138,16 @@ class TrainingAudit(BatchAudit):
             if ids[answer].tolist() != response or ids[real & ~answer].tolist() != example.prompt_ids:
                 raise ActiveDPOError(f"training got other tokens than were stored for pair `{example.pair_id}`")
         self.seen.update(self.batch)
+
+    def expected_loss(
+        self, inputs: Mapping[str, Tensor], passes: Sequence[Tensor], tokens: float | None
+    ) -> ExpectedLoss | None:
+        """The loss that `train.loss_type` names, by a pass of the policy and one of π_ref."""
+        if len(passes) != 2:
+            return None
+        return expected_preference_loss(
+            passes[0], passes[1], next_tokens(inputs["completion_mask"], passes), self.settings
+        )
 
     def tokens(self, rows: set[int]) -> int:
         """Response tokens (chosen and rejected) of these rows."""

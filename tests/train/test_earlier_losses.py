@@ -1,0 +1,16 @@
+"""Iterations that an earlier version trained on a mixture of experts' own loss too are named."""
+
+import json
+from pathlib import Path
+
+from command_line import done, on
+
+
+def test_an_iteration_with_a_load_balancing_loss_is_named(finished: Path) -> None:
+    path = finished / "iter-001" / "train" / "metrics.jsonl"
+    words = (*on(finished, "train", iteration=2), "--force")
+    assert "load-balancing" not in done(*words).stderr
+    path.write_text("".join(json.dumps(json.loads(line) | {"aux_loss": 2.1}) + "\n" for line in path.open()))
+    said = done(*words).stderr
+    assert "iteration 1 was trained with the mixture of experts' load-balancing loss" in said
+    assert "--iteration 1 --force" in said
