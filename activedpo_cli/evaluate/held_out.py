@@ -13,6 +13,7 @@ from activedpo_cli.base.records import Response, response_id
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.scoring import logps_of
+from activedpo_cli.pairs.candidates import refuse_unread_score
 from activedpo_cli.prompts._collect import prompt_key
 from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.run import Run
@@ -101,6 +102,7 @@ def check_held_out(run: Run, config: Config) -> None:
 
 
 def _scored_responses(run: Run, field: str) -> list[Response]:
+    refuse_unread_score(run, field)
     held_out = {prompt.prompt_id for prompt in run.prompts("eval")}
     responses = [response for response in run.pool_responses() if response.prompt_id in held_out]
     scored = [response for response in responses if field in (response.scores or {})]

@@ -1,6 +1,7 @@
 """Responses made elsewhere arrive whole, in any known shape, and join the prompts of a run exactly."""
 
 import collections
+import decimal
 import gzip
 import json
 import os
@@ -52,7 +53,7 @@ def test_responses_in_a_list(tmp_path):
     [found] = read_recorded(written(tmp_path, row))
     assert [(r.text, r.scores, r.finish_reason) for r in found.responses] == [
         ("plain", {}, None),
-        ("one", {"rm": 1.0}, "length"),
+        ("one", {"rm": 1.0, "good": 1.0}, "length"),
         ("two", {"rm": -0.5}, None),
         ("", {}, None),
     ]
@@ -153,9 +154,6 @@ def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path)
         ({"prompt": "Q", "responses": ["x", 3]}, "response 2: a response is text, not 3"),
         ({"prompt": "Q", "responses": [{"rm": 1}]}, "response 1 has no `text`"),
         ({"prompt": "Q", "responses": [{"text": None}]}, "response 1: a response is text, not None"),
-        ({"prompt": "Q", "response": "x", "rm": float("nan")}, "the score `rm` is nan"),
-        ({"prompt": "Q", "response": "x", "rm": float("-inf")}, "the score `rm` is -inf"),
-        ({"prompt": "Q", "response": "x", "rm": 10**400}, "the score `rm` is 1000"),
         ({"prompt": "Q", "chosen": "x"}, "only one of `chosen` and `rejected`"),
         ({"chosen": "Qx", "rejected": "Qy"}, "has no `prompt`"),
         ({"chosen": QUESTION + answer("x"), "rejected": answer("y")}, "differ before their last message"),
@@ -274,3 +272,37 @@ def test_real_preferences_lose_only_their_repeated_prompt():
     assert len(recorded) == len({row["prompt"] for row in rows})
     assert sum(item.identical_preferences for item in recorded) == sum(r["chosen"] == r["rejected"] for r in rows) == 8
     assert sum(len(item.preferences) for item in recorded) == 8000 - 8
+
+
+@pytest.mark.parametrize(
+    ("spelled", "number"),
+    [("0.5", 0.5), (" 1e3 ", 1000.0), (3, 3.0), (True, 1.0), (False, 0.0), ("True", 1.0), ("FALSE", 0.0)],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_number_is_a_score_however_it_is_spelled(tmp_path, suffix, spelled, number):
+    path = tmp_path / f"responses.{suffix}"
+    if suffix == "csv":
+        path.write_text(f"prompt,response,rm\nQ,x,{spelled}\n")
+    else:
+        path.write_text(json.dumps({"prompt": "Q", "response": "x", "rm": spelled}) + "\n")
+    [found] = read_recorded(path)
+    assert (found.responses[0].scores, found.responses[0].unread) == ({"rm": number}, {})
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = {"prompt": ["Q", "Q"], "response": ["x", "y"], "rm": [decimal.Decimal("0.25"), decimal.Decimal("1.50")]}
+    parquet.write_table(pyarrow.table(table), tmp_path / "responses.parquet")
+    [found] = read_recorded(tmp_path / "responses.parquet")
+    assert [response.scores for response in found.responses] == [{"rm": 0.25}, {"rm": 1.5}]
+
+
+@pytest.mark.parametrize("value", ["0,5", "1_000", "50 %", "Nan", float("nan"), float("-inf"), 10**400, [1]])
+def test_what_is_no_number_is_kept_apart_with_its_place(tmp_path, value):
+    rows = [{"prompt": "Q", "response": "x", "rm": value}, {"prompt": "Q", "response": "y", "rm": ""}]
+    [found] = read_recorded(written(tmp_path, *rows))
+    assert [response.scores for response in found.responses] == [{}, {}]
+    assert found.responses[0].unread["rm"].startswith("responses.jsonl line 1: ")
+    assert found.responses[1].unread == {}

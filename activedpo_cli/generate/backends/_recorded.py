@@ -3,7 +3,7 @@
 Each row has one of the shapes below; rows of one prompt are gathered. Equal texts become one response, whose scores are
 the means of the values recorded for them.
 
-    {prompt, responses: [text or {text, finish_reason, any number is a score}]}
+    {prompt, responses: [text or {text, finish_reason, any number is a score, also one spelled as text, and true or false}]}
     {prompt, response, any number is a score}
     {prompt, chosen, rejected}               TRL's preferences, as text or as messages
     {prompt, response_a, response_b, preference: a | b | tie | null}
@@ -44,6 +44,7 @@ class PoolResponse:
     text: str
     scores: dict[str, float] | None
     finish_reason: FinishReason
+    unread: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ def read_recorded(path: Path) -> list[RecordedPrompt]:
     Where every `chosen` and `rejected` of the file begins with its prompt's text, that repetition is cut off.
 
     Raises:
-        InvalidDataError: a row has no known shape, an unusable text or a score that is not finite; names the row.
+        InvalidDataError: a row has no known shape or an unusable text; names the row.
 
     """
     gathered: dict[str, Gathering] = {}
@@ -229,8 +230,7 @@ def _parsed_rows(path: Path) -> Iterator[tuple[PromptText, list[RowResponse], li
 def _table(path: Path) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
     """The rows of a file, and how they are to be read."""
     rows = list(read_table(path))
-    values_are_text = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
-    return rows, partial(parse_row, cut_prompt=repeats_prompt(rows), numbers_in_text=values_are_text)
+    return rows, partial(parse_row, cut_prompt=repeats_prompt(rows))
 
 
 def _pool_responses(prompt_id: str, item: RecordedPrompt) -> Iterator[PoolResponse]:
@@ -242,6 +242,7 @@ def _pool_responses(prompt_id: str, item: RecordedPrompt) -> Iterator[PoolRespon
             text=response.text,
             scores=response.scores or None,
             finish_reason=_finish_reason(response.finish_reason),
+            unread=response.unread,
         )
 
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
@@ -10,6 +11,8 @@ from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, parse_shared_messages
 
 TEXT_FIELDS = ("text", "response", "completion")
+NO_SCORES = frozenset({"finish_reason"})
+TRUTHS = {"true": 1.0, "false": 0.0}
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
 NO_VERDICTS = frozenset({"", "skip", "both_bad"})
 """Answers that order nothing: the pair stays in the pool without a recorded preference."""
@@ -18,11 +21,12 @@ PAIR_NEEDS = "it needs `prompt` with `responses`, `response`, `chosen` and `reje
 
 @dataclass(frozen=True, kw_only=True)
 class RowResponse:
-    """A response as one row has it."""
+    """A response as one row has it; `unread` says of each value that is there and no finite number where and what it is."""
 
     text: str
     scores: dict[str, float]
     finish_reason: str | None
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +46,15 @@ class RowPreference:
 ParsedRow = tuple[PromptText, list[RowResponse], list[RowPreference]]
 
 
-def parse_row(row: Row, *, cut_prompt: bool, numbers_in_text: bool) -> ParsedRow:
+def parse_row(row: Row, *, cut_prompt: bool) -> ParsedRow:
     """Prompt, responses and verdicts of a row of any known shape.
 
     Args:
         row: The row as the table has it.
         cut_prompt: Whether `chosen` and `rejected` repeat the prompt's text (see `repeats_prompt`).
-        numbers_in_text: Whether scores are spelled as text, as in CSV.
 
     Raises:
-        InvalidDataError: the row has no known shape, or a prompt, text, verdict or score that cannot be used.
+        InvalidDataError: the row has no known shape, or a prompt, text or verdict that cannot be used.
 
     """
     values = row.values
@@ -67,7 +70,7 @@ def parse_row(row: Row, *, cut_prompt: bool, numbers_in_text: bool) -> ParsedRow
         return prompt, responses, _verdict(values.get("preference"), row.origin)
     if any(name in values for name in TEXT_FIELDS):
         fields = {name: value for name, value in values.items() if name != "prompt"}
-        return prompt, [_response(fields, row.origin, numbers_in_text)], []
+        return prompt, [_response(fields, row.origin)], []
     raise InvalidDataError(f"{row.origin} has no responses", details=[PAIR_NEEDS, _fields(values)])
 
 
@@ -118,41 +121,43 @@ def _parse_list(items: Any, origin: str) -> list[RowResponse]:
     return found
 
 
-def _response(fields: Mapping[str, Any], origin: str, numbers_in_text: bool = False) -> RowResponse:
+def _response(fields: Mapping[str, Any], origin: str) -> RowResponse:
     text_field = next((name for name in TEXT_FIELDS if name in fields), None)
     if text_field is None:
         raise InvalidDataError(f"{origin} has no `text`", details=[_fields(fields)])
     text = _response_text(fields[text_field], origin)
     finish_reason = fields.get("finish_reason")
-    scores = {
-        name: _finite(number, name, origin)
-        for name, value in fields.items()
-        if name != text_field and (number := _number(value, numbers_in_text)) is not None
-    }
+    scores: dict[str, float] = {}
+    unread: dict[str, str] = {}
+    for name, value in fields.items():
+        if name == text_field or name in NO_SCORES or value is None or (isinstance(value, str) and not value.strip()):
+            continue
+        number = _number(value)
+        if number is None:
+            unread[name] = f"{origin}: {excerpt(value)}"
+        else:
+            scores[name] = number
     return RowResponse(
-        text=text, scores=scores, finish_reason=finish_reason if finish_reason in ("stop", "length") else None
+        text=text,
+        scores=scores,
+        finish_reason=finish_reason if finish_reason in ("stop", "length") else None,
+        unread=unread,
     )
 
 
-def _number(value: Any, numbers_in_text: bool) -> float | None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
-    if numbers_in_text and isinstance(value, str) and "_" not in value:  # float() takes 1_000, no table means it
-        try:
-            return float(value)
-        except ValueError:
+def _number(value: Any) -> float | None:
+    """A finite number, in whatever type or spelling the format of the file has for it; true is 1 and false 0."""
+    if isinstance(value, str):
+        value = TRUTHS.get(value.strip().lower(), value)
+        if "_" in str(value):  # float() takes 1_000, no table means it
             return None
-    return None
-
-
-def _finite(number: float, name: str, origin: str) -> float:
+    if not isinstance(value, str | int | float | Decimal):
+        return None
     try:
-        value = float(number)
-    except OverflowError:
-        value = math.inf
-    if not math.isfinite(value):
-        raise InvalidDataError(f"{origin}: the score `{name}` is {excerpt(number)}, which is not a finite number")
-    return value
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _response_text(value: Any, origin: str) -> str:
