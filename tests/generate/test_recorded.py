@@ -103,8 +103,8 @@ def test_preferences_in_every_shape(tmp_path, row):
     assert {index_a, index_b} == {0, 1}
     assert found.responses[preferred].text == "good"
     assert found.prompt in ("Q", QUESTION)
-    [preference] = read_preferences(path)
-    assert preference == (found.prompt, "good", "bad", "responses.jsonl line 1")
+    [preference], _ = read_preferences(path)
+    assert preference == (found.prompt, "good", "bad", "responses.jsonl line 1", 1)
 
 
 def test_verdicts_that_order_nothing(tmp_path):
@@ -120,6 +120,18 @@ def test_verdicts_that_order_nothing(tmp_path):
         read_preferences(path)
 
 
+def test_rows_that_measure_nothing_are_named(tmp_path):
+    pair = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+    rows = [pair, pair | {"rejected": " "}, pair | {"chosen": ""}, pair | {"chosen": "y"}, pair | {"prompt": "\n"}]
+    preferences, left_out = read_preferences(written(tmp_path, *rows, pair))
+    assert [row.line for row in preferences] == [1, 6]
+    assert {why: lines for why, lines in left_out.lines.items() if lines} == {
+        "empty_response": [2, 3],
+        "equal_responses": [4],
+        "empty_prompt": [5],
+    }
+
+
 def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
     path = written(
         tmp_path,
@@ -132,15 +144,17 @@ def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
     assert [response.text for response in found.responses] == ["x", "y", "z"]
     assert found.preferences == [(0, 1, 0), (1, 0, 1), (2, 0, 2)]
     assert found.identical_preferences == 1
-    assert len(read_preferences(path)) == 4
+    preferences, left_out = read_preferences(path)
+    assert len(preferences) == 3
+    assert left_out.lines["equal_responses"] == [3]
 
 
 def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path):
     repeating = {"prompt": "Q:", "chosen": "Q: yes", "rejected": "Q: no"}
-    path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "R:"})
-    assert [item[1:3] for item in read_preferences(path)] == [(" yes", " no"), (" a", "")]
+    path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "R: b"})
+    assert [item[1:3] for item in read_preferences(path)[0]] == [(" yes", " no"), (" a", " b")]
     path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "b"})
-    assert [item[1:3] for item in read_preferences(path)] == [("Q: yes", "Q: no"), ("R: a", "b")]
+    assert [item[1:3] for item in read_preferences(path)[0]] == [("Q: yes", "Q: no"), ("R: a", "b")]
 
 
 @pytest.mark.parametrize(
@@ -264,9 +278,11 @@ def test_real_scored_responses_have_the_published_size():
 def test_real_preferences_lose_only_their_repeated_prompt():
     path = shared_file("hh_hard_pairs.jsonl.gz")
     rows = plain_rows(path)
-    preferences = read_preferences(path)
-    assert len(preferences) == len(rows) == 8000
-    for row, (prompt, chosen, rejected, _) in zip(rows, preferences, strict=True):
+    preferences, left_out = read_preferences(path)
+    assert len(rows) == 8000
+    assert len(preferences) == 8000 - len(left_out.lines["equal_responses"]) == 8000 - 8
+    unequal = [row for row in rows if row["chosen"] != row["rejected"]]
+    for row, (prompt, chosen, rejected, *_) in zip(unequal, preferences, strict=True):
         assert (prompt, prompt + chosen, prompt + rejected) == (row["prompt"], row["chosen"], row["rejected"])
     recorded = read_recorded(path)
     assert len(recorded) == len({row["prompt"] for row in rows})
