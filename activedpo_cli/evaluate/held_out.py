@@ -60,7 +60,8 @@ def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTr
     """Share of held-out preferences whose chosen response has the larger implicit reward, equal ones counting ½.
 
     The share is averaged within a prompt and then over prompts, and the interval is Wilson's for that many prompts: the
-    preferences about one prompt are not independent of each other. A prompt is what the model reads, its tokens. None where there are no held-out preferences.
+    preferences about one prompt are not independent of each other. A prompt is what the model reads, its tokens. None
+    where there are no held-out preferences.
     """
     import torch
 

@@ -68,13 +68,15 @@ def test_flat_rows_of_one_prompt_are_gathered(tmp_path):
             {"prompt": "R", "response": "one", "rm": 5.0},
             {"prompt": "Q", "response": "two", "rm": 2.0},
             {"prompt": "Q", "response": "one", "rm": 2.0, "length": 3, "finish_reason": "stop"},
-            {"prompt": QUESTION, "response": answer("one")},
+            {"prompt": QUESTION * 2, "response": answer("one")},
+            {"prompt": QUESTION, "response": answer("three")},
         )
     )
-    assert [item.prompt for item in found] == ["Q", "R", QUESTION]
+    assert [item.prompt for item in found] == ["Q", "R", QUESTION * 2]
     assert [(r.text, r.scores, r.finish_reason) for r in found[0].responses] == [
         ("one", {"rm": 1.5, "length": 3.0}, "stop"),
         ("two", {"rm": 2.0}, None),
+        ("three", {}, None),
     ]
     assert found[2].responses[0].text == "one"
 
@@ -198,7 +200,7 @@ def test_matching_joins_on_exact_content(tmp_path):
     )
     prompts = [
         Prompt(prompt_id=f"p{number:06d}", split="train", prompt=text)
-        for number, text in enumerate([[{"role": "user", "content": "Q"}], "Q ", "Q"])
+        for number, text in enumerate([[{"role": "system", "content": "Q"}], "Q ", "Q"])
     ]
     match = match_to_prompts(recorded, prompts)
     assert [(r.response_id, r.index, r.text, r.scores, r.finish_reason) for r in match.pool] == [
