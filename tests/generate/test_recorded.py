@@ -324,3 +324,75 @@ def test_what_is_no_number_is_kept_apart_with_its_place(tmp_path, value):
     assert [response.scores for response in found.responses] == [{}, {}]
     assert found.responses[0].unread["rm"].startswith("responses.jsonl line 1: ")
     assert found.responses[1].unread == {}
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [json.dumps, repr, lambda messages: "array([" + ",\n ".join(map(repr, messages)) + "], dtype=object)"],
+)
+@pytest.mark.parametrize("column", ["prompt", "chosen", "rejected"])
+def test_messages_spelled_out_as_text_are_refused_with_their_column(tmp_path, spell, column):
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+    for text in (QUESTION, QUESTION + answer("it's")):
+        with pytest.raises(InvalidDataError, match=f"line 1, {column}: messages are spelled out as text"):
+            read_recorded(written(tmp_path, row | {column: spell(text)}))
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '{"a": 1}', "[]", "{", '[{"role": "king"}]', "['role', 'content']"])
+def test_a_text_that_only_looks_like_structure_stays(tmp_path, text):
+    [found] = read_recorded(written(tmp_path, {"prompt": text, "chosen": "x", "rejected": text}))
+    assert (found.prompt, found.responses[1].text) == (text, text)
+
+
+def test_what_stands_in_system_is_read_before_the_prompt(tmp_path):
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+    rows = [row | {"system": system} for system in ("Be brief.", "Be a pirate.", "", " ", None)]
+    found = read_recorded(written(tmp_path, *rows))
+    before = [[{"role": "system", "content": text}, *QUESTION] for text in ("Be brief.", "Be a pirate.")]
+    assert [item.prompt for item in found] == [*before, "Q"]
+    with pytest.raises(InvalidDataError, match="another system message"):
+        read_recorded(written(tmp_path, row | {"prompt": before[0], "system": "Be long."}))
+
+
+@pytest.mark.parametrize("column", ["tools", "images", "history", "context"])
+def test_a_column_that_the_answer_depends_on_is_not_ignored(tmp_path, column):
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+    assert read_recorded(written(tmp_path, row | {column: []}, row | {column: None}))
+    with pytest.raises(InvalidDataError, match=f"line 1: the answer depends on `{column}`"):
+        read_recorded(written(tmp_path, row | {column: ["something"]}))
+
+
+@pytest.mark.parametrize("prompt", ["Q", QUESTION])
+def test_answers_behind_the_messages_of_their_prompt(tmp_path, prompt):
+    """As UltraFeedback's binarized preferences have it, and with the empty fields that Arrow adds to every message."""
+    messages = [[message | {"name": None, "tool_calls": []} for message in QUESTION + answer(text)] for text in "xy"]
+    row = {"prompt": prompt, "chosen": messages[0], "rejected": messages[1], "messages": messages[0]}
+    [found] = read_recorded(written(tmp_path, row))
+    assert (found.prompt, [response.text for response in found.responses]) == (prompt, ["x", "y"])
+    with pytest.raises(InvalidDataError, match="are not those of `prompt`"):
+        read_recorded(written(tmp_path, row | {"prompt": "another"}))
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ({"history": "Q", "human_ref_A": "x", "human_ref_B": "y", "labels": 1}, "a for 1, b for 0"),
+        ({"prompt": "Q", "answers": [{"answer": "x", "rank": 1}]}, "`answers` to `responses`"),
+        ({"instruction": "Q", "completions": [{"response": "x"}]}, "`instruction` to `prompt`"),
+        ({"context": QUESTION, "response1": "x", "response2": "y", "overall_preference": -1}, "a below 0"),
+        ({"prompt": "Q", "chosen": "x", "rejected": ["y", "z"]}, "one `rejected`"),
+        ({"question": "Q", "chosen": "x", "rejected": "y"}, "`question` to `prompt`"),
+        ({"prompt": [{"from": "human", "value": "Q"}], "chosen": "x", "rejected": "y"}, "`role` for `from`"),
+    ],
+)
+def test_shapes_of_other_data_sets_are_refused_with_their_conversion(tmp_path, row, hint):
+    with pytest.raises(InvalidDataError) as caught:
+        read_recorded(written(tmp_path, row))
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("verdict", ["A", " a ", "Both-bad", "TIE"])
+def test_verdicts_are_read_in_any_case(tmp_path, verdict):
+    row = {"prompt": "Q", "response_a": "x", "response_b": "y", "preference": verdict}
+    expected = {"A": [(0, 1, 0)], " a ": [(0, 1, 0)], "Both-bad": [], "TIE": [(0, 1, None)]}
+    assert read_recorded(written(tmp_path, row))[0].preferences == expected[verdict]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from activedpo_cli.base.columns import refuse_stored_structure, with_conditions
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.records import Message, PromptText
 from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, parse_shared_messages
 
 TEXT_FIELDS = ("text", "response", "completion")
@@ -17,6 +18,20 @@ VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
 NO_VERDICTS = frozenset({"", "skip", "both_bad"})
 """Answers that order nothing: the pair stays in the pool without a recorded preference."""
 PAIR_NEEDS = "it needs `prompt` with `responses`, `response`, `chosen` and `rejected`, or `response_a` and `response_b`"
+
+FOREIGN = {
+    "human_ref_A": "as in SHP: rename `history` to `prompt`, `human_ref_A` and `human_ref_B` to `response_a` and "
+    "`response_b`, and make `preference` of `labels`: a for 1, b for 0",
+    "response1": "as in HelpSteer3: rename `context` to `prompt`, `response1` and `response2` to `response_a` and "
+    "`response_b`, and make `preference` of `overall_preference`: a below 0, b above, tie at 0",
+    "response_1": "rename `response_1` and `response_2` to `response_a` and `response_b`, and give `preference`",
+    "answers": "as in Nectar: rename `answers` to `responses` and in each `answer` to `text`; minus its `rank` is a score",
+    "completions": "as in UltraFeedback: rename `instruction` to `prompt` and `completions` to `responses`",
+    "conversations": "rename `conversations` to `prompt`, as messages with `role` and `content`",
+    "question": "rename `question` to `prompt`",
+    "instruction": "rename `instruction` to `prompt`",
+}
+"""What other data sets call their columns, and how they become those that are known here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +76,8 @@ def parse_row(row: Row, *, cut_prompt: bool) -> ParsedRow:
     if "chosen" in values or "rejected" in values:
         return _parse_preference(row, cut_prompt)
     if "prompt" not in values:
-        raise InvalidDataError(f"{row.origin} has no `prompt`", details=[PAIR_NEEDS, _fields(values)])
-    prompt = parse_prompt(values["prompt"], row.origin)
+        raise _unknown(row, "has no `prompt`")
+    prompt = with_conditions(parse_prompt(values["prompt"], row.origin), values, row.origin)
     if "responses" in values:
         return prompt, _parse_list(values["responses"], row.origin), []
     if "response_a" in values and "response_b" in values:
@@ -71,7 +86,7 @@ def parse_row(row: Row, *, cut_prompt: bool) -> ParsedRow:
     if any(name in values for name in TEXT_FIELDS):
         fields = {name: value for name, value in values.items() if name != "prompt"}
         return prompt, [_response(fields, row.origin)], []
-    raise InvalidDataError(f"{row.origin} has no responses", details=[PAIR_NEEDS, _fields(values)])
+    raise _unknown(row, "has no responses")
 
 
 def repeats_prompt(rows: list[Row]) -> bool:
@@ -125,7 +140,9 @@ def _response(fields: Mapping[str, Any], origin: str) -> RowResponse:
     text_field = next((name for name in TEXT_FIELDS if name in fields), None)
     if text_field is None:
         raise InvalidDataError(f"{origin} has no `text`", details=[_fields(fields)])
-    text = _response_text(fields[text_field], origin)
+    text = _response_text(
+        fields[text_field], f"{origin}, {text_field}" if isinstance(fields[text_field], str) else origin
+    )
     finish_reason = fields.get("finish_reason")
     scores: dict[str, float] = {}
     unread: dict[str, str] = {}
@@ -160,16 +177,35 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _response_text(value: Any, origin: str) -> str:
-    """Text as it is; a list of one message gives its content."""
+def _response_text(value: Any, origin: str, prompt: PromptText | None = None) -> str:
+    """Text as it is; a list of one message gives its content, and so does one behind the messages of `prompt`."""
     if isinstance(value, str):
+        refuse_stored_structure(value, origin)
         return value
     if isinstance(value, list):
+        if value and all(isinstance(item, str) for item in value):
+            raise InvalidDataError(
+                f"{origin}: a response is text, not {excerpt(value)}",
+                hint="where there are several, give a row for each: the prompt, `chosen`, and one `rejected`",
+            )
         messages = parse_messages(value, origin)
+        if len(messages) > 1 and prompt is not None:
+            _require_same_prompt(messages[:-1], prompt, origin)
+            messages = messages[-1:]
         if len(messages) == 1 and messages[0]["role"] == "assistant":
             return messages[0]["content"]
         raise InvalidDataError(f"{origin}: a response in messages is one message of the assistant, not {len(messages)}")
     raise InvalidDataError(f"{origin}: a response is text, not {excerpt(value)}")
+
+
+def _require_same_prompt(before: list[Message], prompt: PromptText, origin: str) -> None:
+    """Raise InvalidDataError where the messages before an answer are not those of the row's prompt."""
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if [(m["role"], m["content"].strip()) for m in before] != [(m["role"], m["content"].strip()) for m in messages]:
+        raise InvalidDataError(
+            f"{origin}: the messages before the answer are not those of `prompt`",
+            hint="without a column `prompt`, the messages that `chosen` and `rejected` share are the prompt",
+        )
 
 
 def _parse_preference(row: Row, cut_prompt: bool) -> ParsedRow:
@@ -178,11 +214,17 @@ def _parse_preference(row: Row, cut_prompt: bool) -> ParsedRow:
         raise InvalidDataError(f"{origin} has only one of `chosen` and `rejected`", details=[_fields(values)])
     verdict = [RowPreference(index_a=0, index_b=1, preferred=0)]
     if "prompt" not in values:
-        prompt, chosen, rejected = _implicit_prompt(values["chosen"], values["rejected"], origin)
+        if next((name for name in FOREIGN if name in values), None):
+            raise _unknown(row, "has no `prompt`")
+        shared, chosen, rejected = _implicit_prompt(values["chosen"], values["rejected"], origin)
+        prompt = with_conditions(shared, values, origin)
     else:
-        prompt = parse_prompt(values["prompt"], origin)
-        cut = len(prompt) if cut_prompt else 0
-        chosen, rejected = (_response_text(values[name], f"{origin}, {name}")[cut:] for name in ("chosen", "rejected"))
+        bare = parse_prompt(values["prompt"], origin)
+        cut = len(bare) if cut_prompt else 0
+        chosen, rejected = (
+            _response_text(values[name], f"{origin}, {name}", bare)[cut:] for name in ("chosen", "rejected")
+        )
+        prompt = with_conditions(bare, values, origin)
     return prompt, [_response({"text": text}, origin) for text in (chosen, rejected)], verdict
 
 
@@ -192,11 +234,17 @@ def _implicit_prompt(chosen: Any, rejected: Any, origin: str) -> tuple[PromptTex
 
 
 def _verdict(value: Any, origin: str) -> list[RowPreference]:
-    if value is None or (isinstance(value, str) and value in NO_VERDICTS):
+    verdict = value.strip().lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else value
+    if verdict is None or (isinstance(verdict, str) and verdict in NO_VERDICTS):
         return []
-    if not isinstance(value, str) or value not in VERDICTS:
+    if not isinstance(verdict, str) or verdict not in VERDICTS:
         raise InvalidDataError(f"{origin}: `preference` is a, b, tie or null, not {excerpt(value)}")
-    return [RowPreference(index_a=0, index_b=1, preferred=VERDICTS[value])]
+    return [RowPreference(index_a=0, index_b=1, preferred=VERDICTS[verdict])]
+
+
+def _unknown(row: Row, what: str) -> InvalidDataError:
+    hint = next((mend for name, mend in FOREIGN.items() if name in row.values), None)
+    return InvalidDataError(f"{row.origin} {what}", details=[PAIR_NEEDS, _fields(row.values)], hint=hint)
 
 
 def _fields(values: Mapping[str, Any]) -> str:
