@@ -396,3 +396,14 @@ def test_verdicts_are_read_in_any_case(tmp_path, verdict):
     row = {"prompt": "Q", "response_a": "x", "response_b": "y", "preference": verdict}
     expected = {"A": [(0, 1, 0)], " a ": [(0, 1, 0)], "Both-bad": [], "TIE": [(0, 1, None)]}
     assert read_recorded(written(tmp_path, row))[0].preferences == expected[verdict]
+
+
+def test_a_repeated_prompt_is_cut_where_a_space_lacks_and_refused_where_a_row_differs(tmp_path):
+    rows = [{"prompt": f"Q{n}.", "chosen": f"Q{n}. yes", "rejected": f"Q{n}. no"} for n in range(3)]
+    odd = {"prompt": "Sing. ", "chosen": "Sing.La la.", "rejected": "Sing.Hm."}
+    preferences, _ = read_preferences(written(tmp_path, *rows, odd))
+    assert [row[1:3] for row in preferences] == [(" yes", " no")] * 3 + [("La la.", "Hm.")]
+    with pytest.raises(InvalidDataError, match="line 4 does not repeat its prompt"):
+        read_preferences(written(tmp_path, *rows, odd | {"chosen": "La la."}))
+    [kept], _ = read_preferences(written(tmp_path, {"prompt": "Yes", "chosen": "Yes, gladly.", "rejected": "Yes?"}))
+    assert kept[1:3] == ("Yes, gladly.", "Yes?")

@@ -12,6 +12,7 @@ from activedpo_cli.base.records import Message, PromptText
 from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, parse_shared_messages
 
 TEXT_FIELDS = ("text", "response", "completion")
+CERTAIN_LENGTH = 16
 NO_SCORES = frozenset({"finish_reason"})
 TRUTHS = {"true": 1.0, "false": 0.0}
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
@@ -92,17 +93,29 @@ def parse_row(row: Row, *, cut_prompt: bool) -> ParsedRow:
 def repeats_prompt(rows: list[Row]) -> bool:
     """Whether every `chosen` and `rejected` of a file is the whole text, prompt included, as some data sets have it.
 
-    Asked of the whole file, since a single response may well begin as its prompt does.
+    Asked of the whole file, since a single response may well begin as its prompt does; spaces at the end of a prompt may
+    lack in the repetition. A file of one row is certain only where its prompt is no short one.
+
+    Raises InvalidDataError where most rows repeat their prompt and others do not.
     """
-    pairs = [row.values for row in rows if "chosen" in row.values and "rejected" in row.values]
-    return bool(pairs) and all(
-        isinstance(values.get("prompt"), str)
-        and all(
-            isinstance(values[name], str) and values[name].startswith(values["prompt"])
-            for name in ("chosen", "rejected")
+    pairs = [row for row in rows if "chosen" in row.values and "rejected" in row.values]
+    others = [row for row in pairs if not _repeats(row)]
+    if others and 2 * len(others) < len(pairs):
+        raise InvalidDataError(
+            f"{others[0].origin} does not repeat its prompt in `chosen` and `rejected`, as most rows of the file do",
+            details=[f"{len(pairs) - len(others)} of {len(pairs)} rows begin both with the text of `prompt`"],
+            hint="take the prompt off the start of all responses, or leave the other rows out",
         )
-        for values in pairs
-    )
+    return bool(pairs) and not others and (len(pairs) > 1 or len(pairs[0].values["prompt"]) >= CERTAIN_LENGTH)
+
+
+def _repeats(row: Row) -> bool:
+    prompt, sides = row.values.get("prompt"), [row.values[name] for name in ("chosen", "rejected")]
+    return isinstance(prompt, str) and all(isinstance(text, str) and text.startswith(prompt.rstrip()) for text in sides)
+
+
+def _without_prompt(text: str, prompt: str) -> str:
+    return text[len(prompt) if text.startswith(prompt) else len(prompt.rstrip()) :]
 
 
 def is_pair(row: Row) -> bool:
@@ -220,10 +233,9 @@ def _parse_preference(row: Row, cut_prompt: bool) -> ParsedRow:
         prompt = with_conditions(shared, values, origin)
     else:
         bare = parse_prompt(values["prompt"], origin)
-        cut = len(bare) if cut_prompt else 0
-        chosen, rejected = (
-            _response_text(values[name], f"{origin}, {name}", bare)[cut:] for name in ("chosen", "rejected")
-        )
+        chosen, rejected = (_response_text(values[name], f"{origin}, {name}", bare) for name in ("chosen", "rejected"))
+        if cut_prompt and isinstance(bare, str):
+            chosen, rejected = _without_prompt(chosen, bare), _without_prompt(rejected, bare)
         prompt = with_conditions(bare, values, origin)
     return prompt, [_response({"text": text}, origin) for text in (chosen, rejected)], verdict
 
