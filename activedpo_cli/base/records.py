@@ -66,6 +66,20 @@ class LeftOutRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnreadScore:
+    """Values of recorded responses under one name that are there and no finite numbers.
+
+    `numbers` and `others` count responses that have a number under the name, and those that have something else;
+    `first` says where the first of these stands and what it is.
+    """
+
+    name: str
+    numbers: int
+    others: int
+    first: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureRow:
     """Which response a row of the feature matrix belongs to; rows count from 0 over all units."""
 

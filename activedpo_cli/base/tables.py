@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from activedpo_cli.base.columns import refuse_stored_structure
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
 
@@ -76,7 +77,7 @@ class EmptyPromptError(InvalidDataError):
         super().__init__(f"{origin}: the prompt is empty", hint="leave the row out, or give it a prompt")
 
 
-def parse_prompt(value: Any, origin: str) -> PromptText:
+def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
     """A prompt as it may stand in a file: text that is not blank, or messages with `role` and `content`.
 
     Raises InvalidDataError, naming `origin`, for anything else; EmptyPromptError where only the text is lacking.
@@ -84,6 +85,7 @@ def parse_prompt(value: Any, origin: str) -> PromptText:
     if isinstance(value, str):
         if not value.strip():
             raise EmptyPromptError(origin)
+        refuse_stored_structure(value, f"{origin}, {column}")
         return value
     if not isinstance(value, list):
         raise InvalidDataError(f"{origin}: a prompt is text or a list of messages, not {excerpt(value)}")
@@ -94,13 +96,28 @@ def parse_prompt(value: Any, origin: str) -> PromptText:
 
 
 def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
-    """Messages with exactly `role` and `content`, both text; raises InvalidDataError, naming `origin`, otherwise."""
+    """Messages with `role` and `content`, both text, and nothing else that the model would have to see.
+
+    Further fields without a value are no part of a message: Arrow gives every message the fields of all others.
+
+    Raises InvalidDataError, naming `origin`, otherwise.
+    """
     for number, message in enumerate(value, start=1):
-        if not isinstance(message, dict) or set(message) != {"role", "content"}:
+        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+            is_shared = isinstance(message, dict) and {"from", "value"} <= message.keys()
             raise InvalidDataError(
-                f"{origin}: message {number} needs `role` and `content` only, not {excerpt(message)}"
+                f"{origin}: message {number} needs `role` and `content` only, not {excerpt(message)}",
+                hint="write `role` for `from` (user for human, assistant for gpt) and `content` for `value`"
+                if is_shared
+                else None,
             )
-        if not all(isinstance(part, str) for part in message.values()) or not message["role"]:
+        others = [name for name, part in message.items() if name not in ("role", "content") and part]
+        if others:
+            raise InvalidDataError(
+                f"{origin}: message {number} needs `role` and `content` only, and has `{excerpt(others[0])[1:-1]}`",
+                hint="the model would not see it; leave out rows with calls of tools, or write them into `content`",
+            )
+        if not all(isinstance(message[name], str) for name in ("role", "content")) or not message["role"]:
             raise InvalidDataError(f"{origin}: `role` and `content` of message {number} must be text")
     return [{"role": message["role"], "content": message["content"]} for message in value]
 

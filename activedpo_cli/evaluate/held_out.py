@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from pathlib import Path
@@ -9,25 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError
-from activedpo_cli.base.records import Response, response_id
+from activedpo_cli.base.records import PromptText, Response, response_id
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.scoring import logps_of
-from activedpo_cli.prompts._collect import prompt_key
+from activedpo_cli.pairs.candidates import refuse_unread_score
 from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.run import Run
+
+READING = "rules 2"
+"""What is read from a file of preferences, as an input: only what was measured on such a file is older than these rules."""
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
+    from activedpo_cli.generate.backends._recorded import HeldOutPreference, LeftOutRows
+
 
 @dataclass(frozen=True)
 class HeldOutPair:
-    """Two tokenized responses to a prompt of which one is preferred; training never sees them.
-
-    Pairs with equal `prompt_id` are about one prompt.
-    """
+    """Two tokenized responses to a prompt of which one is preferred; training never sees them."""
 
     chosen: Response
     rejected: Response
@@ -41,6 +44,7 @@ def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
         if not path.is_file():
             raise InvalidDataError(f"the preferences file `{path}` does not exist")
         digests["preferences file"] = digest_of_file(path)
+        digests["preferences are read by"] = READING
     if config.evaluate.score_field is not None:
         manifest = run.pool.manifest
         if manifest is None:
@@ -56,17 +60,20 @@ def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTr
     """Share of held-out preferences whose chosen response has the larger implicit reward, equal ones counting ½.
 
     The share is averaged within a prompt and then over prompts, and the interval is Wilson's for that many prompts: the
-    preferences about one prompt are not independent of each other. None where there are no held-out preferences.
+    preferences about one prompt are not independent of each other. A prompt is what the model reads, its tokens. None
+    where there are no held-out preferences.
     """
     import torch
 
     from activedpo_cli.models.adapters import reference_mode
     from activedpo_cli.models.implicit_reward import implicit_reward
 
-    preferences = [*_from_pool(context), *_from_file(context, tokenizer, policy)]
+    from_file, left_out = _from_file(context, tokenizer, policy)
+    preferences = [*_from_pool(context), *from_file]
+    counted = {} if left_out is None else {"preference_rows_left_out": left_out.counts()}
     names = ("preference_accuracy", "preference_accuracy_ci_low", "preference_accuracy_ci_high")
     if not preferences:
-        return {**dict.fromkeys(names), "preference_margin_mean": None, "preference_pairs": 0}
+        return {**dict.fromkeys(names), "preference_margin_mean": None, "preference_pairs": 0, **counted}
     responses = {row.response_id: row for pair in preferences for row in (pair.chosen, pair.rejected)}
     unique = list(responses.values())
     logps = logps_of(context, policy, tokenizer, unique, "log π of held-out responses")
@@ -79,14 +86,15 @@ def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTr
     )
     rewards = dict(zip(responses, values.tolist(), strict=True))
     margins = [rewards[pair.chosen.response_id] - rewards[pair.rejected.response_id] for pair in preferences]
-    correct: dict[str, list[float]] = {}
+    correct: dict[tuple[int, ...], list[float]] = {}
     for pair, margin in zip(preferences, margins, strict=True):
-        correct.setdefault(pair.chosen.prompt_id, []).append(0.5 if margin == 0 else float(margin > 0))
+        correct.setdefault(tuple(pair.chosen.prompt_token_ids), []).append(0.5 if margin == 0 else float(margin > 0))
     interval = win_rate_interval([sum(values) / len(values) for values in correct.values()])
     return {
         **dict(zip(names, interval, strict=True)),
         "preference_margin_mean": sum(margins) / len(margins),
         "preference_pairs": len(preferences),
+        **counted,
     }
 
 
@@ -101,6 +109,7 @@ def check_held_out(run: Run, config: Config) -> None:
 
 
 def _scored_responses(run: Run, field: str) -> list[Response]:
+    refuse_unread_score(run, field)
     held_out = {prompt.prompt_id for prompt in run.prompts("eval")}
     responses = [response for response in run.pool_responses() if response.prompt_id in held_out]
     scored = [response for response in responses if field in (response.scores or {})]
@@ -128,45 +137,67 @@ def _from_pool(context: Context) -> Iterator[HeldOutPair]:
                 yield HeldOutPair(a, b) if a.scores[field] > b.scores[field] else HeldOutPair(b, a)
 
 
-def _from_file(context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "PeftModel") -> Iterator[HeldOutPair]:
+def _from_file(
+    context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "PeftModel"
+) -> "tuple[list[HeldOutPair], LeftOutRows | None]":
+    """The preferences of the file that can be measured, and the rows that were left out; None where no file is named."""
     from activedpo_cli.generate.backends._recorded import read_preferences
-    from activedpo_cli.models.encoding import encode_prompt, encode_response_text
+    from activedpo_cli.models.encoding import encode_prompt
     from activedpo_cli.models.loading import context_length
 
     path, longest = context.settings.evaluate.preferences, context_length(policy)
     if path is None:
-        return
-    in_pool = {prompt_key(prompt.prompt) for prompt in context.run.prompts("train")}
-    prompt_ids: dict[str, str] = {}
-    too_long = seen = 0
-    for number, row in enumerate(read_preferences(Path(path))):
-        if row.chosen == row.rejected:
-            continue
-        key = prompt_key(row.prompt)
-        if key in in_pool:
-            seen += 1
-            continue
-        name = f"h{number:06d}"
-        prompt_id = prompt_ids.setdefault(key, name)  # a file may say several things about one prompt
-        prompt = encode_prompt(tokenizer, row.prompt, chat_template=context.settings.prompts.chat_template)
-        sides = []
-        for index, text in enumerate((row.chosen, row.rejected)):
-            tokens = encode_response_text(tokenizer, text, append_eos=context.settings.generate.recorded_eos)
-            sides.append(
-                Response(
-                    response_id=response_id(name, None, index),
-                    prompt_id=prompt_id,
-                    prompt_token_ids=prompt,
-                    token_ids=tokens,
-                    text=text,
-                    finish_reason="recorded",
-                )
+        return [], None
+
+    def encoded(prompt: PromptText) -> list[int]:
+        return encode_prompt(tokenizer, prompt, chat_template=context.settings.prompts.chat_template)
+
+    in_pool = {tuple(encoded(prompt.prompt)) for prompt in context.run.prompts("train")}
+    rows, left_out = read_preferences(Path(path))
+    pairs: list[HeldOutPair] = []
+    for number, row in enumerate(rows):
+        with _naming_row(row.origin):
+            prompt = encoded(row.prompt)
+        pair = _pair_of(row, number, prompt, context, tokenizer)
+        lengths = [len(prompt) + len(side.token_ids) for side in (pair.chosen, pair.rejected)]
+        if tuple(prompt) in in_pool:
+            left_out.add("in_pool", row.line)
+        elif pair.chosen.token_ids == pair.rejected.token_ids:
+            left_out.add("same_tokens", row.line)
+        elif longest is not None and max(lengths) > longest:
+            left_out.add("too_long", row.line)
+        else:
+            pairs.append(pair)
+    if said := left_out.in_words():
+        context.progress.warn(f"{len(pairs)} held-out preferences are measured; {said}")
+    return pairs, left_out
+
+
+def _pair_of(
+    row: "HeldOutPreference", number: int, prompt: list[int], context: Context, tokenizer: "PreTrainedTokenizerBase"
+) -> HeldOutPair:
+    from activedpo_cli.models.encoding import encode_response_text
+
+    name = f"h{number:06d}"
+    return HeldOutPair(
+        *(
+            Response(
+                response_id=response_id(name, None, index),
+                prompt_id=name,
+                prompt_token_ids=prompt,
+                token_ids=encode_response_text(tokenizer, text, append_eos=context.settings.generate.recorded_eos),
+                text=text,
+                finish_reason="recorded",
             )
-        if longest is not None and max(len(prompt) + len(side.token_ids) for side in sides) > longest:
-            too_long += 1
-            continue
-        yield HeldOutPair(*sides)
-    if seen:
-        context.progress.warn(f"{seen} held-out preferences are about prompts of the pool and left out")
-    if too_long:
-        context.progress.warn(f"{too_long} held-out preferences are longer than the model's context and left out")
+            for index, text in enumerate((row.chosen, row.rejected))
+        )
+    )
+
+
+@contextmanager
+def _naming_row(origin: str) -> Iterator[None]:
+    """Let an InvalidDataError about a text say in which row of a file it stands."""
+    try:
+        yield
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{origin}: {error.message}", details=error.details, hint=error.hint) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
-from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response
+from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response, UnreadScore
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine import parts
 from activedpo_cli.engine.differences import differences_of_work, with_known_files
@@ -25,9 +25,9 @@ from activedpo_cli.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     from activedpo_cli.generate.backends._gathering import RecordedPrompt
-    from activedpo_cli.generate.backends._recorded import RecordedPairs
+    from activedpo_cli.generate.backends._recorded import PoolResponse, RecordedPairs
 
-POOL_VERSION = 1
+POOL_VERSION = 2
 FILE = "responses file"
 """The name of the file among the inputs."""
 FILES = {"generate.responses": FILE}
@@ -87,9 +87,11 @@ def ensure(context: Context) -> None:
 
 
 def _wanted(run: Run, settings: Mapping[str, Any], digest: str) -> Started:
+    made = run.pool.manifest
     return Started(
         stage="pool",
-        stage_version=POOL_VERSION,
+        # A pool that iterations were drawn from stands as it is, whichever version read the file.
+        stage_version=made.stage_version if made and _is_drawn_from(run) else POOL_VERSION,
         iteration=0,
         settings=dict(settings),
         inputs={FILE: digest, "prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
@@ -150,6 +152,7 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     ]
     folder.write_rows("responses.jsonl", responses)
     folder.write_rows("preferences.jsonl", preferences)
+    _keep_unread_scores(context, folder, match.pool)
     facts = {
         "rendered": _renders(context),
         "responses": len(responses),
@@ -169,6 +172,22 @@ def _renders(context: Context) -> bool:
     from activedpo_cli.models.encoding import renders_plain_text
 
     return renders_plain_text(load_tokenizer_of(context.run), context.settings.prompts.chat_template)
+
+
+def _keep_unread_scores(context: Context, folder: StageFolder, pool: "Sequence[PoolResponse]") -> None:
+    """Store which values are no numbers, and say so where other responses have a number of that name."""
+    numbers = Counter(name for response in pool for name in response.scores or {})
+    others = Counter(name for response in pool for name in response.unread)
+    first = {name: value for response in reversed(pool) for name, value in response.unread.items()}
+    found = [UnreadScore(name=name, numbers=numbers[name], others=others[name], first=first[name]) for name in others]
+    if found:
+        folder.write_rows("unread-scores.jsonl", found)
+    for row in found:
+        if row.numbers:
+            context.progress.warn(
+                f"`{row.name}` is a number in {row.numbers} responses and none that can be read in {row.others} "
+                f"({row.first})"
+            )
 
 
 def _keep_pairs(

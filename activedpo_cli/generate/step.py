@@ -14,6 +14,7 @@ from activedpo_cli.engine.units import AtOnce, Unit, UnitWork, Work
 from activedpo_cli.generate import pool
 from activedpo_cli.generate.drawing import DrawnPrompts, draw_prompts
 from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, SamplingUnits
+from activedpo_cli.pairs.candidates import refuse_unread_score
 from activedpo_cli.policy.early_check import READS, check_model
 from activedpo_cli.policy.policy import load_policy, load_reference, reference_digest
 from activedpo_cli.store.run import Run
@@ -65,7 +66,7 @@ def open_work(context: Context) -> Work:
 
 def _from_pool(context: Context) -> dict[str, Any]:
     pool.ensure(context)
-    _check_score_field(context)
+    _check_answers(context)
     counts = pool.pairable_prompts(context.run, context.settings)
     prompts = [prompt for prompt in context.run.prompts("train") if prompt.prompt_id in counts]
     drawn = draw_prompts(context, prompts, lambda prompt: True)
@@ -76,15 +77,35 @@ def _from_pool(context: Context) -> dict[str, Any]:
     return {"prompts": len(drawn.prompts), "responses": responses, "rendered": rendered}
 
 
-def _check_score_field(context: Context) -> None:
+def _check_answers(context: Context) -> None:
+    """Refuse a recorded oracle without anything recorded, before features are paid for."""
     field = context.settings.label.score_field
-    present = {name for response in context.run.pool_responses() for name in response.scores or {}}
-    if field is not None and field not in present:
+    if field is not None:
+        _check_score_field(context, field)
+        return
+    if context.settings.label.oracle != "recorded" or context.run.pool_preferences():
+        return
+    scores = sorted({name for response in context.run.pool_responses() for name in response.scores or {}})
+    raise InvalidDataError(
+        "label.oracle is `recorded`, and the responses came with no preferences",
+        details=[f"scores there are: {', '.join(scores) or 'none'}"],
+        hint=f"--score-field {scores[0]}" if scores else "another --oracle, such as `human`",
+    )
+
+
+def _check_score_field(context: Context, field: str) -> None:
+    refuse_unread_score(context.run, field)
+    responses = context.run.pool_responses()
+    present = {name for response in responses for name in response.scores or {}}
+    if field not in present:
         raise InvalidDataError(
             f"no response has the recorded score `{field}`",
             details=[f"scores there are: {', '.join(sorted(present)) or 'none'}"],
             hint="--score-field NAME",
         )
+    lacking = sum(field not in (response.scores or {}) for response in responses)
+    if lacking:
+        context.progress.warn(f"{lacking} of {len(responses)} responses have no `{field}`, so they are in no candidate")
 
 
 class _Sampling(UnitWork):
@@ -187,6 +208,6 @@ STAGE = Stage(
     check,
     sections=("generate",),
     logs=(HALVED_NAME,),
-    also=("label.score_field", *READS),  # they decide what is refused, and nothing of what is made
+    also=("label.score_field", "label.oracle", *READS),  # they decide what is refused, and nothing of what is made
     files=pool.FILES,
 )

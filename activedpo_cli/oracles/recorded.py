@@ -1,7 +1,7 @@
 """Answers that came with the responses: a score of each, or preferences between them.
 
 With `label.score_field` (`--score-field`) the pair is decided by that score, without it by the recorded preferences.
-Several recorded preferences about one pair are settled by majority; an even split is a tie.
+Of several recorded preferences about one pair the most frequent answer counts, a, b or tie; an even split is a tie.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import RecordedPreference, Response
 from activedpo_cli.base.settings import LabelSettings
-from activedpo_cli.oracles.base import Comparison, SeedOfPair, Verdict, verdicts_from_scores
+from activedpo_cli.oracles.base import Comparison, Preferred, SeedOfPair, Verdict, verdicts_from_scores
 
 ASKS_PEOPLE = False
 SCORES_TEXT = False
@@ -29,8 +29,11 @@ def build(
 
 
 def identity(argument: str | None, settings: LabelSettings) -> dict[str, str]:
-    """Nothing: the answers are part of the responses, whose digests are recorded with the stage that stored them."""
-    return {}
+    """By which rule several preferences about a pair are settled, where they are read.
+
+    The answers themselves are part of the responses, whose digests are recorded with the stage that stored them.
+    """
+    return {} if settings.score_field else {"settled by": "most votes"}
 
 
 class RecordedOracle:
@@ -74,8 +77,13 @@ class RecordedOracle:
 
     def _voted(self, comparison: Comparison) -> Verdict:
         votes = self._votes[_ids(comparison)]
-        lead = votes[comparison.response_a.response_id] - votes[comparison.response_b.response_id]
-        return Verdict(comparison.pair_id, "a" if lead > 0 else "b" if lead < 0 else "tie", None, None)
+        most = max(votes.values())
+        leading = [name for name, number in votes.items() if number == most]
+        sides: dict[str | None, Preferred] = {
+            comparison.response_a.response_id: "a",
+            comparison.response_b.response_id: "b",
+        }
+        return Verdict(comparison.pair_id, sides.get(leading[0], "tie") if len(leading) == 1 else "tie", None, None)
 
     def _uncovered(self, comparison: Comparison) -> InvalidDataError:
         shared = sorted(_scores(comparison.response_a).keys() & _scores(comparison.response_b).keys())

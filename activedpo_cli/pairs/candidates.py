@@ -4,8 +4,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from activedpo_cli.base.errors import NotReadyError
-from activedpo_cli.base.records import SPENT_OUTCOMES, FeatureRow, GivenPair, OutcomeRow, Response, pair_id
+from activedpo_cli.base.errors import InvalidDataError, NotReadyError
+from activedpo_cli.base.records import (
+    SPENT_OUTCOMES,
+    FeatureRow,
+    GivenPair,
+    OutcomeRow,
+    Response,
+    UnreadScore,
+    pair_id,
+)
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.intact import check_file
 from activedpo_cli.engine.step import require
@@ -171,6 +179,22 @@ def _pair(a: FeatureRow, b: FeatureRow) -> CandidatePair:
     return CandidatePair(pair_id(a.response_id, b.response_id), a.prompt_id, a.response_id, b.response_id, a.row, b.row)
 
 
+def refuse_unread_score(run: Run, field: str) -> None:
+    """Raise InvalidDataError where the recorded score is something else than a finite number for any response.
+
+    A response without the score is no candidate, which is said; one whose score can't be read would vanish unsaid.
+    """
+    rows = run.pool.read_rows("unread-scores.jsonl", UnreadScore) if run.pool.has("unread-scores.jsonl") else []
+    for row in rows:
+        if row.name == field:
+            have = "has" if row.others == 1 else "have"
+            raise InvalidDataError(
+                f"{row.others} of {row.others + row.numbers} responses {have} a `{field}` that is no finite number",
+                details=[row.first],
+                hint="write numbers as 0.5 (a point, no unit), and leave out what is unknown; then give the file again",
+            )
+
+
 def answerable(run: Run, iteration: int, config: Config) -> "Callable[[CandidatePair | GivenPair], bool]":
     """Whether the oracle could answer about a pair: the recorded one only where it has a score or a preference."""
     field = config.label.score_field
@@ -179,5 +203,6 @@ def answerable(run: Run, iteration: int, config: Config) -> "Callable[[Candidate
     if field is None:
         known = {frozenset((p.response_a_id, p.response_b_id)) for p in run.pool_preferences()}
         return lambda pair: frozenset((pair.response_a_id, pair.response_b_id)) in known
+    refuse_unread_score(run, field)
     scored = {r.response_id for r in run.responses(iteration) if field in (r.scores or {})}
     return lambda pair: pair.response_a_id in scored and pair.response_b_id in scored

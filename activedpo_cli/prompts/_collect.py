@@ -71,7 +71,12 @@ def source_path(source: str) -> Path | None:
 
 
 def prompt_key(prompt: PromptText) -> str:
-    """Text that is equal for equal prompts only, whether plain text or messages."""
+    """Text that is equal for equal prompts only; a single message of the user is the text that it holds.
+
+    Messages are only read where a chat template renders them, and there a text becomes such a message.
+    """
+    if isinstance(prompt, list) and len(prompt) == 1 and prompt[0]["role"] == "user":
+        prompt = prompt[0]["content"]
     return json.dumps(prompt, ensure_ascii=False, sort_keys=True)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from activedpo_cli.base.columns import with_conditions
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.tables import EmptyPromptError, Row, excerpt, parse_prompt, parse_shared_messages, read_table
@@ -35,9 +36,10 @@ def read_file(
 def _prompt(row: Row, column: str) -> PromptText:
     values = row.values
     if column in values:
-        return parse_prompt(values[column], row.origin)
+        return with_conditions(parse_prompt(values[column], row.origin, column), values, row.origin, column)
     if column == "prompt" and isinstance(values.get("chosen"), list) and isinstance(values.get("rejected"), list):
-        return parse_shared_messages(values["chosen"], values["rejected"], row.origin)
+        shared = parse_shared_messages(values["chosen"], values["rejected"], row.origin)
+        return with_conditions(shared, values, row.origin)
     raise _no_column(row, column, "--prompt-column NAME")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from activedpo_cli.base.columns import CONDITIONS, SYSTEM, with_conditions
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.tables import excerpt, parse_prompt
 from activedpo_cli.prompts.base import SourcePrompt
@@ -16,11 +17,14 @@ def read_hub(dataset_id: str, split: str, column: str) -> Iterator[SourcePrompt]
     """The prompts in `column` of one split, in the dataset's order; raises as `load_rows` does."""
     for number, row in enumerate(load_rows(dataset_id, split, column), start=1):
         origin = f"{dataset_id} {split} row {number}"
-        yield SourcePrompt(prompt=parse_prompt(row[column], origin), origin=origin)
+        prompt = with_conditions(parse_prompt(row[column], origin, column), row, origin, column)
+        yield SourcePrompt(prompt=prompt, origin=origin)
 
 
 def load_rows(dataset_id: str, split: str, column: str) -> Iterator[dict[str, Any]]:
-    """The rows of one split, each with `column` alone; downloads the dataset or takes it from the local cache.
+    """The rows of one split, each with `column` and those that the answer depends on beside it.
+
+    The dataset is downloaded, or taken from the local cache.
 
     Raises:
         InvalidDataError: the hub cannot be reached, or has no such dataset, split or column.
@@ -35,7 +39,9 @@ def load_rows(dataset_id: str, split: str, column: str) -> Iterator[dict[str, An
             details=[f"it has: {', '.join(table.column_names)}"],
             hint="--prompt-column NAME",
         )
-    return iter(table.select_columns([column]))
+    return iter(
+        table.select_columns([name for name in table.column_names if name == column or name in (*SYSTEM, *CONDITIONS)])
+    )
 
 
 def _reachable_revision(dataset_id: str) -> str | None:

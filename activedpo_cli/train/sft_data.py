@@ -3,10 +3,11 @@
 import random
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.columns import refuse_stored_structure, with_conditions
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, read_table
@@ -122,14 +123,20 @@ def _parsed(row: Row) -> SFTRow:
     if "prompt" in values:
         if answer is None:
             raise _unknown(row, values, "has a `prompt`, and neither `completion` nor `chosen`")
-        return _answer(row, parse_prompt(values["prompt"], row.origin), values[answer], answer)
+        learnt = _answer(row, parse_prompt(values["prompt"], row.origin), values[answer], answer)
+        return _conditioned(row, learnt)
     if "messages" in values:
-        return _conversation(row, values["messages"], "messages")
+        return _conditioned(row, _conversation(row, values["messages"], "messages"))
     if isinstance(values.get("chosen"), list):
-        return _conversation(row, values["chosen"], "chosen")
+        return _conditioned(row, _conversation(row, values["chosen"], "chosen"))
     if "text" in values:
         return _text(row, values["text"])
     raise _unknown(row, values, f"has a `{answer}` and no `prompt`" if answer else "is no example")
+
+
+def _conditioned(row: Row, learnt: SFTRow) -> SFTRow:
+    assert learnt.prompt is not None
+    return replace(learnt, prompt=with_conditions(learnt.prompt, row.values, row.origin))
 
 
 def _answer(row: Row, prompt: PromptText, value: Any, name: str) -> SFTRow:
@@ -163,6 +170,7 @@ def _filled(row: Row, value: Any, name: str) -> str:
         raise InvalidDataError(f"{row.origin}: `{name}` must be text, not {excerpt(value)}")
     if not value.strip():
         raise InvalidDataError(f"{row.origin}: `{name}` is empty", hint="remove this row; there is nothing to learn")
+    refuse_stored_structure(value, f"{row.origin}, {name}")
     return value
 
 

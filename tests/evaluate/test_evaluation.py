@@ -10,6 +10,7 @@ from statistics import fmean
 
 import pytest
 from command_line import RULE, done, make_partial, manifest, on, outputs, refused, rows, snapshot, without
+from small_models import CHAT_TEMPLATE, save_small_model
 from small_runs import SMALL, small_run
 
 JUDGE = """
@@ -290,6 +291,49 @@ def test_prompts_count_alike_however_many_preferences_they_have(unmeasured: Path
     assert alone[2]["preference_accuracy"] == pytest.approx(fmean(row["preference_accuracy"] for row in alone[:2]))
     ends = (alone[2]["preference_accuracy_ci_low"], alone[2]["preference_accuracy_ci_high"])
     assert ends == pytest.approx(wilson(alone[2]["preference_accuracy"], 2), abs=1e-6)
+
+
+def test_rows_that_measure_nothing_are_left_out_and_counted(unmeasured: Path) -> None:
+    """An empty response has reward 0 whatever the policy is, so it would measure the other response alone."""
+    pair = {"prompt": "Never seen", "chosen": "yes", "rejected": "no"}
+    pool = {"prompt": rows(unmeasured / "prompts.jsonl")[0]["prompt"], "chosen": "yes", "rejected": "no"}
+    held = next(row["prompt"] for row in rows(unmeasured / "prompts.jsonl") if row["split"] == "train")
+    others = [pair | {"chosen": ""}, pair | {"rejected": "\n"}, pair | {"rejected": "yes"}, pool | {"prompt": held}]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [pair, *others]))
+    said = done(*on(unmeasured, "evaluate", iteration=2), "--preferences", "pairs.jsonl").stderr
+    found = metrics_of(unmeasured, 2)
+    assert found["preference_pairs"] == 1
+    counts = found["preference_rows_left_out"]
+    assert {why: number for why, number in counts.items() if number} == {
+        "empty_response": 2,
+        "equal_responses": 1,
+        "in_pool": 1,
+    }
+    assert "2 with an empty response (lines 2, 3)" in said
+
+
+def test_a_prompt_is_what_the_model_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spaces that the template trims and a message instead of a text make no other prompt."""
+    monkeypatch.chdir(tmp_path)
+    model = save_small_model(tmp_path / "model", tokenizer="bytes-chat")
+    settings = model / "tokenizer_config.json"
+    template = CHAT_TEMPLATE.replace("message['content']", "message['content'] | trim")
+    (model / "chat_template.jinja").write_text(template)
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": template}))
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Question {n}"}) + "\n" for n in range(12)))
+    run = small_run(tmp_path / "run", model, Path("prompts.jsonl"))
+    for stage in ("generate", "featurize", "select", "label", "train"):
+        done(*on(run, stage))
+    in_pool = next(row["prompt"] for row in rows(run / "prompts.jsonl") if row["split"] == "train")
+    spellings = ["Seen once", "Never", "Never ", "\nNever", [{"role": "user", "content": "Never"}], in_pool + "  "]
+    pairs = [{"prompt": prompt, "chosen": f"yes {n}", "rejected": f"no {n * n}"} for n, prompt in enumerate(spellings)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    said = done(*on(run, "evaluate"), "--preferences", "pairs.jsonl").stderr
+    found = metrics_of(run, 1)
+    assert found["preference_pairs"] == 5
+    assert "1 about prompts of the pool (line 6)" in said
+    ends = (found["preference_accuracy_ci_low"], found["preference_accuracy_ci_high"])
+    assert ends == pytest.approx(wilson(found["preference_accuracy"], 2), abs=1e-6)
 
 
 def test_a_file_without_preferences_is_refused_before_sampling(unmeasured: Path) -> None:

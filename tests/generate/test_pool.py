@@ -315,3 +315,63 @@ def test_too_few_prompts_with_responses_can_be_corrected(tmp_path: Path, small_m
     message = refused(4, *on(run, "generate"), "--responses", path, "--num-prompts", 20)
     hint = message.partition("hint: ")[2].split()
     done(*on(run, "generate"), "--responses", path, *hint)
+
+
+def scored(value: object) -> list[dict]:
+    """Responses with a score `rm`, one of which is `value`, and a note `age` that is no number in one row."""
+    found = pool_rows()
+    for row in found:
+        for index, response in enumerate(row["responses"]):
+            response |= {"rm": index, "age": index}
+    found[3]["responses"][1] |= {"rm": value, "age": float("nan")}
+    return found
+
+
+def started(tmp_path: Path, small_model: Path, found: list[dict]) -> tuple[Path, Path]:
+    path, run = tmp_path / "pool.jsonl", tmp_path / "run"
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    small = {key: value for key, value in SMALL.items() if not key.startswith(("generate.", "label."))}
+    assignments = [word for key, value in small.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    done(*on(run, "init"), "--model", small_model, "--prompts", path, "--eval-prompts", EVAL_PROMPTS, *assignments)
+    return path, run
+
+
+@pytest.mark.parametrize("value", ["0,5", "good", float("nan"), [1]])
+def test_a_named_score_that_is_no_number_is_refused_with_its_place(
+    tmp_path: Path, small_model: Path, value: object
+) -> None:
+    path, run = started(tmp_path, small_model, scored(value))
+    message = refused(4, *on(run, "generate"), "--responses", path, "--num-prompts", 7, "--score-field", "rm")
+    assert "1 of 56 responses has a `rm` that is no finite number" in message
+    assert "pool.jsonl line 4, response 2: " in message
+
+
+def test_a_column_that_nobody_named_may_hold_anything_and_is_told(tmp_path: Path, small_model: Path) -> None:
+    path, run = started(tmp_path, small_model, scored("0.25"))
+    said = done(*on(run, "generate"), "--responses", path, "--num-prompts", 7, "--score-field", "rm").stderr
+    assert "`age` is a number in 55 responses and none that can be read in 1" in said
+    assert "`rm`" not in said
+    assert {0.25} == {
+        row["scores"]["rm"] for row in rows(run / "pool" / "responses.jsonl") if row["text"] == text(3, 1)
+    }
+    done(*on(run, "featurize"))
+    assert "a `age` that is no finite number" in refused(4, *on(run, "select"), "--score-field", "age")
+
+
+def test_responses_without_the_score_are_counted(tmp_path: Path, small_model: Path) -> None:
+    path, run = started(tmp_path, small_model, pool_rows())
+    said = done(*on(run, "generate"), "--responses", path, "--num-prompts", 7, "--score-field", "rm_a").stderr
+    assert "12 of 56 responses have no `rm_a`" in said
+
+
+@pytest.mark.parametrize(("has_scores", "hint"), [(True, "--score-field rm_a"), (False, "another --oracle")])
+def test_a_recorded_oracle_without_answers_is_refused_at_once(
+    tmp_path: Path, small_model: Path, has_scores: bool, hint: str
+) -> None:
+    found = pool_rows() if has_scores else [{"prompt": row["prompt"], "responses": ["x", "y"]} for row in pool_rows()]
+    path, run = started(tmp_path, small_model, found)
+    message = refused(
+        4, *on(run, "generate"), "--responses", path, "--num-prompts", 7, "--set", "label.oracle=recorded"
+    )
+    assert "the responses came with no preferences" in message
+    assert hint in message

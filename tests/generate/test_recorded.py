@@ -1,6 +1,7 @@
 """Responses made elsewhere arrive whole, in any known shape, and join the prompts of a run exactly."""
 
 import collections
+import decimal
 import gzip
 import json
 import os
@@ -52,7 +53,7 @@ def test_responses_in_a_list(tmp_path):
     [found] = read_recorded(written(tmp_path, row))
     assert [(r.text, r.scores, r.finish_reason) for r in found.responses] == [
         ("plain", {}, None),
-        ("one", {"rm": 1.0}, "length"),
+        ("one", {"rm": 1.0, "good": 1.0}, "length"),
         ("two", {"rm": -0.5}, None),
         ("", {}, None),
     ]
@@ -67,13 +68,15 @@ def test_flat_rows_of_one_prompt_are_gathered(tmp_path):
             {"prompt": "R", "response": "one", "rm": 5.0},
             {"prompt": "Q", "response": "two", "rm": 2.0},
             {"prompt": "Q", "response": "one", "rm": 2.0, "length": 3, "finish_reason": "stop"},
-            {"prompt": QUESTION, "response": answer("one")},
+            {"prompt": QUESTION * 2, "response": answer("one")},
+            {"prompt": QUESTION, "response": answer("three")},
         )
     )
-    assert [item.prompt for item in found] == ["Q", "R", QUESTION]
+    assert [item.prompt for item in found] == ["Q", "R", QUESTION * 2]
     assert [(r.text, r.scores, r.finish_reason) for r in found[0].responses] == [
         ("one", {"rm": 1.5, "length": 3.0}, "stop"),
         ("two", {"rm": 2.0}, None),
+        ("three", {}, None),
     ]
     assert found[2].responses[0].text == "one"
 
@@ -102,8 +105,8 @@ def test_preferences_in_every_shape(tmp_path, row):
     assert {index_a, index_b} == {0, 1}
     assert found.responses[preferred].text == "good"
     assert found.prompt in ("Q", QUESTION)
-    [preference] = read_preferences(path)
-    assert preference == (found.prompt, "good", "bad", "responses.jsonl line 1")
+    [preference], _ = read_preferences(path)
+    assert preference == (found.prompt, "good", "bad", "responses.jsonl line 1", 1)
 
 
 def test_verdicts_that_order_nothing(tmp_path):
@@ -119,6 +122,18 @@ def test_verdicts_that_order_nothing(tmp_path):
         read_preferences(path)
 
 
+def test_rows_that_measure_nothing_are_named(tmp_path):
+    pair = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+    rows = [pair, pair | {"rejected": " "}, pair | {"chosen": ""}, pair | {"chosen": "y"}, pair | {"prompt": "\n"}]
+    preferences, left_out = read_preferences(written(tmp_path, *rows, pair))
+    assert [row.line for row in preferences] == [1, 6]
+    assert {why: lines for why, lines in left_out.lines.items() if lines} == {
+        "empty_response": [2, 3],
+        "equal_responses": [4],
+        "empty_prompt": [5],
+    }
+
+
 def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
     path = written(
         tmp_path,
@@ -131,15 +146,17 @@ def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
     assert [response.text for response in found.responses] == ["x", "y", "z"]
     assert found.preferences == [(0, 1, 0), (1, 0, 1), (2, 0, 2)]
     assert found.identical_preferences == 1
-    assert len(read_preferences(path)) == 4
+    preferences, left_out = read_preferences(path)
+    assert len(preferences) == 3
+    assert left_out.lines["equal_responses"] == [3]
 
 
 def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path):
     repeating = {"prompt": "Q:", "chosen": "Q: yes", "rejected": "Q: no"}
-    path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "R:"})
-    assert [item[1:3] for item in read_preferences(path)] == [(" yes", " no"), (" a", "")]
+    path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "R: b"})
+    assert [item[1:3] for item in read_preferences(path)[0]] == [(" yes", " no"), (" a", " b")]
     path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "b"})
-    assert [item[1:3] for item in read_preferences(path)] == [("Q: yes", "Q: no"), ("R: a", "b")]
+    assert [item[1:3] for item in read_preferences(path)[0]] == [("Q: yes", "Q: no"), ("R: a", "b")]
 
 
 @pytest.mark.parametrize(
@@ -153,9 +170,6 @@ def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path)
         ({"prompt": "Q", "responses": ["x", 3]}, "response 2: a response is text, not 3"),
         ({"prompt": "Q", "responses": [{"rm": 1}]}, "response 1 has no `text`"),
         ({"prompt": "Q", "responses": [{"text": None}]}, "response 1: a response is text, not None"),
-        ({"prompt": "Q", "response": "x", "rm": float("nan")}, "the score `rm` is nan"),
-        ({"prompt": "Q", "response": "x", "rm": float("-inf")}, "the score `rm` is -inf"),
-        ({"prompt": "Q", "response": "x", "rm": 10**400}, "the score `rm` is 1000"),
         ({"prompt": "Q", "chosen": "x"}, "only one of `chosen` and `rejected`"),
         ({"chosen": "Qx", "rejected": "Qy"}, "has no `prompt`"),
         ({"chosen": QUESTION + answer("x"), "rejected": answer("y")}, "differ before their last message"),
@@ -186,7 +200,7 @@ def test_matching_joins_on_exact_content(tmp_path):
     )
     prompts = [
         Prompt(prompt_id=f"p{number:06d}", split="train", prompt=text)
-        for number, text in enumerate([[{"role": "user", "content": "Q"}], "Q ", "Q"])
+        for number, text in enumerate([[{"role": "system", "content": "Q"}], "Q ", "Q"])
     ]
     match = match_to_prompts(recorded, prompts)
     assert [(r.response_id, r.index, r.text, r.scores, r.finish_reason) for r in match.pool] == [
@@ -266,11 +280,130 @@ def test_real_scored_responses_have_the_published_size():
 def test_real_preferences_lose_only_their_repeated_prompt():
     path = shared_file("hh_hard_pairs.jsonl.gz")
     rows = plain_rows(path)
-    preferences = read_preferences(path)
-    assert len(preferences) == len(rows) == 8000
-    for row, (prompt, chosen, rejected, _) in zip(rows, preferences, strict=True):
+    preferences, left_out = read_preferences(path)
+    assert len(rows) == 8000
+    assert len(preferences) == 8000 - len(left_out.lines["equal_responses"]) == 8000 - 8
+    unequal = [row for row in rows if row["chosen"] != row["rejected"]]
+    for row, (prompt, chosen, rejected, *_) in zip(unequal, preferences, strict=True):
         assert (prompt, prompt + chosen, prompt + rejected) == (row["prompt"], row["chosen"], row["rejected"])
     recorded = read_recorded(path)
     assert len(recorded) == len({row["prompt"] for row in rows})
     assert sum(item.identical_preferences for item in recorded) == sum(r["chosen"] == r["rejected"] for r in rows) == 8
     assert sum(len(item.preferences) for item in recorded) == 8000 - 8
+
+
+@pytest.mark.parametrize(
+    ("spelled", "number"),
+    [("0.5", 0.5), (" 1e3 ", 1000.0), (3, 3.0), (True, 1.0), (False, 0.0), ("True", 1.0), ("FALSE", 0.0)],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_number_is_a_score_however_it_is_spelled(tmp_path, suffix, spelled, number):
+    path = tmp_path / f"responses.{suffix}"
+    if suffix == "csv":
+        path.write_text(f"prompt,response,rm\nQ,x,{spelled}\n")
+    else:
+        path.write_text(json.dumps({"prompt": "Q", "response": "x", "rm": spelled}) + "\n")
+    [found] = read_recorded(path)
+    assert (found.responses[0].scores, found.responses[0].unread) == ({"rm": number}, {})
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = {"prompt": ["Q", "Q"], "response": ["x", "y"], "rm": [decimal.Decimal("0.25"), decimal.Decimal("1.50")]}
+    parquet.write_table(pyarrow.table(table), tmp_path / "responses.parquet")
+    [found] = read_recorded(tmp_path / "responses.parquet")
+    assert [response.scores for response in found.responses] == [{"rm": 0.25}, {"rm": 1.5}]
+
+
+@pytest.mark.parametrize("value", ["0,5", "1_000", "50 %", "Nan", float("nan"), float("-inf"), 10**400, [1]])
+def test_what_is_no_number_is_kept_apart_with_its_place(tmp_path, value):
+    rows = [{"prompt": "Q", "response": "x", "rm": value}, {"prompt": "Q", "response": "y", "rm": ""}]
+    [found] = read_recorded(written(tmp_path, *rows))
+    assert [response.scores for response in found.responses] == [{}, {}]
+    assert found.responses[0].unread["rm"].startswith("responses.jsonl line 1: ")
+    assert found.responses[1].unread == {}
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [json.dumps, repr, lambda messages: "array([" + ",\n ".join(map(repr, messages)) + "], dtype=object)"],
+)
+@pytest.mark.parametrize("column", ["prompt", "chosen", "rejected"])
+def test_messages_spelled_out_as_text_are_refused_with_their_column(tmp_path, spell, column):
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+    for text in (QUESTION, QUESTION + answer("it's")):
+        with pytest.raises(InvalidDataError, match=f"line 1, {column}: messages are spelled out as text"):
+            read_recorded(written(tmp_path, row | {column: spell(text)}))
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '{"a": 1}', "[]", "{", '[{"role": "king"}]', "['role', 'content']"])
+def test_a_text_that_only_looks_like_structure_stays(tmp_path, text):
+    [found] = read_recorded(written(tmp_path, {"prompt": text, "chosen": "x", "rejected": text}))
+    assert (found.prompt, found.responses[1].text) == (text, text)
+
+
+def test_what_stands_in_system_is_read_before_the_prompt(tmp_path):
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+    rows = [row | {"system": system} for system in ("Be brief.", "Be a pirate.", "", " ", None)]
+    found = read_recorded(written(tmp_path, *rows))
+    before = [[{"role": "system", "content": text}, *QUESTION] for text in ("Be brief.", "Be a pirate.")]
+    assert [item.prompt for item in found] == [*before, "Q"]
+    with pytest.raises(InvalidDataError, match="another system message"):
+        read_recorded(written(tmp_path, row | {"prompt": before[0], "system": "Be long."}))
+
+
+@pytest.mark.parametrize("column", ["tools", "images", "history", "context"])
+def test_a_column_that_the_answer_depends_on_is_not_ignored(tmp_path, column):
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y"}
+    assert read_recorded(written(tmp_path, row | {column: []}, row | {column: None}))
+    with pytest.raises(InvalidDataError, match=f"line 1: the answer depends on `{column}`"):
+        read_recorded(written(tmp_path, row | {column: ["something"]}))
+
+
+@pytest.mark.parametrize("prompt", ["Q", QUESTION])
+def test_answers_behind_the_messages_of_their_prompt(tmp_path, prompt):
+    """As UltraFeedback's binarized preferences have it, and with the empty fields that Arrow adds to every message."""
+    messages = [[message | {"name": None, "tool_calls": []} for message in QUESTION + answer(text)] for text in "xy"]
+    row = {"prompt": prompt, "chosen": messages[0], "rejected": messages[1], "messages": messages[0]}
+    [found] = read_recorded(written(tmp_path, row))
+    assert (found.prompt, [response.text for response in found.responses]) == (prompt, ["x", "y"])
+    with pytest.raises(InvalidDataError, match="are not those of `prompt`"):
+        read_recorded(written(tmp_path, row | {"prompt": "another"}))
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ({"history": "Q", "human_ref_A": "x", "human_ref_B": "y", "labels": 1}, "a for 1, b for 0"),
+        ({"prompt": "Q", "answers": [{"answer": "x", "rank": 1}]}, "`answers` to `responses`"),
+        ({"instruction": "Q", "completions": [{"response": "x"}]}, "`instruction` to `prompt`"),
+        ({"context": QUESTION, "response1": "x", "response2": "y", "overall_preference": -1}, "a below 0"),
+        ({"prompt": "Q", "chosen": "x", "rejected": ["y", "z"]}, "one `rejected`"),
+        ({"question": "Q", "chosen": "x", "rejected": "y"}, "`question` to `prompt`"),
+        ({"prompt": [{"from": "human", "value": "Q"}], "chosen": "x", "rejected": "y"}, "`role` for `from`"),
+    ],
+)
+def test_shapes_of_other_data_sets_are_refused_with_their_conversion(tmp_path, row, hint):
+    with pytest.raises(InvalidDataError) as caught:
+        read_recorded(written(tmp_path, row))
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("verdict", ["A", " a ", "Both-bad", "TIE"])
+def test_verdicts_are_read_in_any_case(tmp_path, verdict):
+    row = {"prompt": "Q", "response_a": "x", "response_b": "y", "preference": verdict}
+    expected = {"A": [(0, 1, 0)], " a ": [(0, 1, 0)], "Both-bad": [], "TIE": [(0, 1, None)]}
+    assert read_recorded(written(tmp_path, row))[0].preferences == expected[verdict]
+
+
+def test_a_repeated_prompt_is_cut_where_a_space_lacks_and_refused_where_a_row_differs(tmp_path):
+    rows = [{"prompt": f"Q{n}.", "chosen": f"Q{n}. yes", "rejected": f"Q{n}. no"} for n in range(3)]
+    odd = {"prompt": "Sing. ", "chosen": "Sing.La la.", "rejected": "Sing.Hm."}
+    preferences, _ = read_preferences(written(tmp_path, *rows, odd))
+    assert [row[1:3] for row in preferences] == [(" yes", " no")] * 3 + [("La la.", "Hm.")]
+    with pytest.raises(InvalidDataError, match="line 4 does not repeat its prompt"):
+        read_preferences(written(tmp_path, *rows, odd | {"chosen": "La la."}))
+    [kept], _ = read_preferences(written(tmp_path, {"prompt": "Yes", "chosen": "Yes, gladly.", "rejected": "Yes?"}))
+    assert kept[1:3] == ("Yes, gladly.", "Yes?")

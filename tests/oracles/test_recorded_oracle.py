@@ -41,7 +41,16 @@ def test_contradicting_preferences_are_settled_by_majority():
         *(preference(2, 0), preference(2, 1)),
         *(preference(3, None), preference(3, None), preference(3, 0)),
     ]
-    assert preferred(preferences, [1, 2, 3]) == ["b", "tie", "a"]
+    assert preferred(preferences, [1, 2, 3]) == ["b", "tie", "tie"]
+
+
+@pytest.mark.parametrize(
+    ("votes", "answer"),
+    [("attt", "tie"), ("aat", "a"), ("at", "tie"), ("aatt", "tie"), ("aabt", "a"), ("abtt", "tie"), ("bbtaabb", "b")],
+)
+def test_a_tie_is_a_vote_like_others(votes, answer):
+    preferences = [preference(1, {"a": 0, "b": 1, "t": None}[vote]) for vote in votes]
+    assert preferred(preferences, [1]) == [answer]
 
 
 def test_a_missing_score_names_the_pair_and_what_is_there():

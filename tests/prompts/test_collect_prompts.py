@@ -87,11 +87,13 @@ def test_duplicates_can_be_an_error(tmp_path):
         collected(path, duplicates="error")
 
 
-def test_equal_text_as_messages_is_another_prompt(tmp_path):
-    path = prompt_file(tmp_path, ["a", [{"role": "user", "content": "a"}], [{"content": "a", "role": "user"}]])
+def test_a_text_and_the_message_that_holds_it_are_one_prompt(tmp_path):
+    """A chat template makes the same of both, so that one of them held out would be seen in training."""
+    user, system = ({"role": role, "content": "a"} for role in ("user", "system"))
+    path = prompt_file(tmp_path, ["a", [user], [{"content": "a", "role": "user"}], [system], [user, user]])
     found = collected(path)
-    assert len(found.prompts) == 2
-    assert found.dropped_duplicates == ["prompts.jsonl line 3"]
+    assert len(found.prompts) == 3
+    assert found.dropped_duplicates == ["prompts.jsonl line 2", "prompts.jsonl line 3"]
 
 
 @pytest.mark.parametrize(("number", "hint"), [(10, "--eval-prompts 2"), (2, "--eval-prompts 1")])

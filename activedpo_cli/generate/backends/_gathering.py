@@ -10,11 +10,15 @@ from activedpo_cli.prompts._collect import prompt_key
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedResponse:
-    """A response made elsewhere; `finish_reason` is None where the file does not say `stop` or `length`."""
+    """A response made elsewhere; `finish_reason` is None where the file does not say `stop` or `length`.
+
+    `unread` holds values that are there and no finite numbers, by their names: where the first stands, and what it is.
+    """
 
     text: str
     scores: dict[str, float]
     finish_reason: str | None
+    unread: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +102,7 @@ def _merged(same_text: list[RowResponse]) -> RecordedResponse:
         text=same_text[0].text,
         scores={name: _mean([r.scores[name] for r in same_text if name in r.scores]) for name in names},
         finish_reason=reasons[0] if reasons else None,
+        unread={name: value for response in reversed(same_text) for name, value in response.unread.items()},
     )
 
 

@@ -3,13 +3,13 @@
 Each row has one of the shapes below; rows of one prompt are gathered. Equal texts become one response, whose scores are
 the means of the values recorded for them.
 
-    {prompt, responses: [text or {text, finish_reason, any number is a score}]}
+    {prompt, responses: [text or {text, finish_reason, any number is a score, also one spelled as text, and true or false}]}
     {prompt, response, any number is a score}
     {prompt, chosen, rejected}               TRL's preferences, as text or as messages
     {prompt, response_a, response_b, preference: a | b | tie | null}
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ class PoolResponse:
     text: str
     scores: dict[str, float] | None
     finish_reason: FinishReason
+    unread: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +72,23 @@ LEFT_OUT = {
     "same_tokens": "without tokens of their own",
 }
 """Why a row of pairs is no candidate: as it is stored, and in words."""
+LEFT_OUT_OF_EVALUATION = {
+    "tie": "that decide nothing",
+    **{reason: words for reason, words in LEFT_OUT.items() if reason != "repeated"},
+    "in_pool": "about prompts of the pool",
+}
+"""Why a row measures nothing; what is said again about a prompt does measure."""
 
 
 class LeftOutRows:
-    """Rows of pairs that are no candidates, each once, by the line where it begins."""
+    """Rows of pairs that are not used, each once, by the line where it begins; `reasons` gives the words for each reason."""
 
-    def __init__(self) -> None:
-        self.lines: dict[str, list[int]] = {reason: [] for reason in LEFT_OUT}
+    def __init__(self, reasons: Mapping[str, str] = LEFT_OUT) -> None:
+        self.reasons = reasons
+        self.lines: dict[str, list[int]] = {reason: [] for reason in reasons}
 
     def add(self, reason: str, line: int) -> None:
-        """Take in a row, for a reason of `LEFT_OUT`."""
+        """Take in a row, for one of the reasons."""
         self.lines[reason].append(line)
 
     def counts(self) -> dict[str, int]:
@@ -89,7 +97,7 @@ class LeftOutRows:
 
     def in_words(self) -> str:
         """`left out 2 repeated (lines 5, 9), 1 with equal responses (line 3)`; nothing where there is nothing."""
-        kinds = [f"{len(lines)} {LEFT_OUT[why]} ({_in_words(lines)})" for why, lines in self.lines.items() if lines]
+        kinds = [f"{len(lines)} {self.reasons[why]} ({_in_words(lines)})" for why, lines in self.lines.items() if lines]
         return f"left out {', '.join(kinds)}" if kinds else ""
 
 
@@ -107,12 +115,13 @@ class RecordedPairs(NamedTuple):
 
 
 class HeldOutPreference(NamedTuple):
-    """One preference read for evaluation; `chosen` and `rejected` can be equal, as in real data."""
+    """One preference read for evaluation; `line` is where its row begins."""
 
     prompt: PromptText
     chosen: str
     rejected: str
     origin: str
+    line: int
 
 
 def read_recorded(path: Path) -> list[RecordedPrompt]:
@@ -121,7 +130,7 @@ def read_recorded(path: Path) -> list[RecordedPrompt]:
     Where every `chosen` and `rejected` of the file begins with its prompt's text, that repetition is cut off.
 
     Raises:
-        InvalidDataError: a row has no known shape, an unusable text or a score that is not finite; names the row.
+        InvalidDataError: a row has no known shape or an unusable text; names the row.
 
     """
     gathered: dict[str, Gathering] = {}
@@ -168,27 +177,45 @@ def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, 
     return None if gathering.add_pair(index_a, index_b, row.line) else "repeated"
 
 
-def read_preferences(path: Path) -> list[HeldOutPreference]:
-    """The decided preferences of a file, one for each verdict, in file order; ties are left out.
+def read_preferences(path: Path) -> tuple[list[HeldOutPreference], LeftOutRows]:
+    """The decided preferences of a file, one for each verdict, in file order, and the rows that measure nothing.
+
+    The same rows are left out as from a file of pairs: without a text in the prompt or in a response, and with equal ones.
 
     Raises InvalidDataError as `read_recorded` does, and where no row holds a decided preference.
     """
-    found = [
-        HeldOutPreference(
-            prompt,
-            responses[preference.preferred].text,
-            responses[preference.other].text,
-            row.origin,
-        )
-        for prompt, responses, preferences, row in _parsed_rows(path)
-        for preference in preferences
-        if preference.preferred is not None
-    ]
+    found: list[HeldOutPreference] = []
+    left_out = LeftOutRows(LEFT_OUT_OF_EVALUATION)
+    rows, parse = _table(path)
+    for row in rows:
+        read = _held_out(row, parse)
+        if isinstance(read, str):
+            left_out.add(read, row.line)
+        else:
+            found += read
     if not found:
-        raise InvalidDataError(
-            f"{path} holds no preferences", details=["a row needs prompt, chosen and rejected (TRL's columns)"]
-        )
-    return found
+        details = ["a row needs prompt, chosen and rejected (TRL's columns)", left_out.in_words()]
+        raise InvalidDataError(f"{path} holds no preferences", details=[line for line in details if line])
+    return found, left_out
+
+
+def _held_out(row: Row, parse: Callable[[Row], ParsedRow]) -> list[HeldOutPreference] | str:
+    """The preferences of a row, of which there are several only where it has several verdicts; or why it has none."""
+    try:
+        prompt, responses, preferences = parse(row)
+    except EmptyPromptError:
+        return "empty_prompt"
+    found = []
+    for preference in preferences:
+        if preference.preferred is None:
+            return "tie"
+        chosen, rejected = responses[preference.preferred].text, responses[preference.other].text
+        if not chosen.strip() or not rejected.strip():
+            return "empty_response"
+        if chosen == rejected:
+            return "equal_responses"
+        found.append(HeldOutPreference(prompt, chosen, rejected, row.origin, row.line))
+    return found or "tie"
 
 
 def match_to_prompts(recorded: Iterable[RecordedPrompt], prompts: Iterable[Prompt]) -> PoolMatch:
@@ -229,8 +256,7 @@ def _parsed_rows(path: Path) -> Iterator[tuple[PromptText, list[RowResponse], li
 def _table(path: Path) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
     """The rows of a file, and how they are to be read."""
     rows = list(read_table(path))
-    values_are_text = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
-    return rows, partial(parse_row, cut_prompt=repeats_prompt(rows), numbers_in_text=values_are_text)
+    return rows, partial(parse_row, cut_prompt=repeats_prompt(rows))
 
 
 def _pool_responses(prompt_id: str, item: RecordedPrompt) -> Iterator[PoolResponse]:
@@ -242,6 +268,7 @@ def _pool_responses(prompt_id: str, item: RecordedPrompt) -> Iterator[PoolRespon
             text=response.text,
             scores=response.scores or None,
             finish_reason=_finish_reason(response.finish_reason),
+            unread=response.unread,
         )
 
 

@@ -2,27 +2,47 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
+from activedpo_cli.base.columns import refuse_stored_structure, with_conditions
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.records import Message, PromptText
 from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, parse_shared_messages
 
 TEXT_FIELDS = ("text", "response", "completion")
+CERTAIN_LENGTH = 16
+NO_SCORES = frozenset({"finish_reason"})
+TRUTHS = {"true": 1.0, "false": 0.0}
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
 NO_VERDICTS = frozenset({"", "skip", "both_bad"})
 """Answers that order nothing: the pair stays in the pool without a recorded preference."""
 PAIR_NEEDS = "it needs `prompt` with `responses`, `response`, `chosen` and `rejected`, or `response_a` and `response_b`"
 
+FOREIGN = {
+    "human_ref_A": "as in SHP: rename `history` to `prompt`, `human_ref_A` and `human_ref_B` to `response_a` and "
+    "`response_b`, and make `preference` of `labels`: a for 1, b for 0",
+    "response1": "as in HelpSteer3: rename `context` to `prompt`, `response1` and `response2` to `response_a` and "
+    "`response_b`, and make `preference` of `overall_preference`: a below 0, b above, tie at 0",
+    "response_1": "rename `response_1` and `response_2` to `response_a` and `response_b`, and give `preference`",
+    "answers": "as in Nectar: rename `answers` to `responses` and in each `answer` to `text`; minus its `rank` is a score",
+    "completions": "as in UltraFeedback: rename `instruction` to `prompt` and `completions` to `responses`",
+    "conversations": "rename `conversations` to `prompt`, as messages with `role` and `content`",
+    "question": "rename `question` to `prompt`",
+    "instruction": "rename `instruction` to `prompt`",
+}
+"""What other data sets call their columns, and how they become those that are known here."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowResponse:
-    """A response as one row has it."""
+    """A response as one row has it; `unread` says of each value that is there and no finite number where and what it is."""
 
     text: str
     scores: dict[str, float]
     finish_reason: str | None
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,24 +62,23 @@ class RowPreference:
 ParsedRow = tuple[PromptText, list[RowResponse], list[RowPreference]]
 
 
-def parse_row(row: Row, *, cut_prompt: bool, numbers_in_text: bool) -> ParsedRow:
+def parse_row(row: Row, *, cut_prompt: bool) -> ParsedRow:
     """Prompt, responses and verdicts of a row of any known shape.
 
     Args:
         row: The row as the table has it.
         cut_prompt: Whether `chosen` and `rejected` repeat the prompt's text (see `repeats_prompt`).
-        numbers_in_text: Whether scores are spelled as text, as in CSV.
 
     Raises:
-        InvalidDataError: the row has no known shape, or a prompt, text, verdict or score that cannot be used.
+        InvalidDataError: the row has no known shape, or a prompt, text or verdict that cannot be used.
 
     """
     values = row.values
     if "chosen" in values or "rejected" in values:
         return _parse_preference(row, cut_prompt)
     if "prompt" not in values:
-        raise InvalidDataError(f"{row.origin} has no `prompt`", details=[PAIR_NEEDS, _fields(values)])
-    prompt = parse_prompt(values["prompt"], row.origin)
+        raise _unknown(row, "has no `prompt`")
+    prompt = with_conditions(parse_prompt(values["prompt"], row.origin), values, row.origin)
     if "responses" in values:
         return prompt, _parse_list(values["responses"], row.origin), []
     if "response_a" in values and "response_b" in values:
@@ -67,24 +86,36 @@ def parse_row(row: Row, *, cut_prompt: bool, numbers_in_text: bool) -> ParsedRow
         return prompt, responses, _verdict(values.get("preference"), row.origin)
     if any(name in values for name in TEXT_FIELDS):
         fields = {name: value for name, value in values.items() if name != "prompt"}
-        return prompt, [_response(fields, row.origin, numbers_in_text)], []
-    raise InvalidDataError(f"{row.origin} has no responses", details=[PAIR_NEEDS, _fields(values)])
+        return prompt, [_response(fields, row.origin)], []
+    raise _unknown(row, "has no responses")
 
 
 def repeats_prompt(rows: list[Row]) -> bool:
     """Whether every `chosen` and `rejected` of a file is the whole text, prompt included, as some data sets have it.
 
-    Asked of the whole file, since a single response may well begin as its prompt does.
+    Asked of the whole file, since a single response may well begin as its prompt does; spaces at the end of a prompt may
+    lack in the repetition. A file of one row is certain only where its prompt is no short one.
+
+    Raises InvalidDataError where most rows repeat their prompt and others do not.
     """
-    pairs = [row.values for row in rows if "chosen" in row.values and "rejected" in row.values]
-    return bool(pairs) and all(
-        isinstance(values.get("prompt"), str)
-        and all(
-            isinstance(values[name], str) and values[name].startswith(values["prompt"])
-            for name in ("chosen", "rejected")
+    pairs = [row for row in rows if "chosen" in row.values and "rejected" in row.values]
+    others = [row for row in pairs if not _repeats(row)]
+    if others and 2 * len(others) < len(pairs):
+        raise InvalidDataError(
+            f"{others[0].origin} does not repeat its prompt in `chosen` and `rejected`, as most rows of the file do",
+            details=[f"{len(pairs) - len(others)} of {len(pairs)} rows begin both with the text of `prompt`"],
+            hint="take the prompt off the start of all responses, or leave the other rows out",
         )
-        for values in pairs
-    )
+    return bool(pairs) and not others and (len(pairs) > 1 or len(pairs[0].values["prompt"]) >= CERTAIN_LENGTH)
+
+
+def _repeats(row: Row) -> bool:
+    prompt, sides = row.values.get("prompt"), [row.values[name] for name in ("chosen", "rejected")]
+    return isinstance(prompt, str) and all(isinstance(text, str) and text.startswith(prompt.rstrip()) for text in sides)
+
+
+def _without_prompt(text: str, prompt: str) -> str:
+    return text[len(prompt) if text.startswith(prompt) else len(prompt.rstrip()) :]
 
 
 def is_pair(row: Row) -> bool:
@@ -118,53 +149,76 @@ def _parse_list(items: Any, origin: str) -> list[RowResponse]:
     return found
 
 
-def _response(fields: Mapping[str, Any], origin: str, numbers_in_text: bool = False) -> RowResponse:
+def _response(fields: Mapping[str, Any], origin: str) -> RowResponse:
     text_field = next((name for name in TEXT_FIELDS if name in fields), None)
     if text_field is None:
         raise InvalidDataError(f"{origin} has no `text`", details=[_fields(fields)])
-    text = _response_text(fields[text_field], origin)
+    text = _response_text(
+        fields[text_field], f"{origin}, {text_field}" if isinstance(fields[text_field], str) else origin
+    )
     finish_reason = fields.get("finish_reason")
-    scores = {
-        name: _finite(number, name, origin)
-        for name, value in fields.items()
-        if name != text_field and (number := _number(value, numbers_in_text)) is not None
-    }
+    scores: dict[str, float] = {}
+    unread: dict[str, str] = {}
+    for name, value in fields.items():
+        if name == text_field or name in NO_SCORES or value is None or (isinstance(value, str) and not value.strip()):
+            continue
+        number = _number(value)
+        if number is None:
+            unread[name] = f"{origin}: {excerpt(value)}"
+        else:
+            scores[name] = number
     return RowResponse(
-        text=text, scores=scores, finish_reason=finish_reason if finish_reason in ("stop", "length") else None
+        text=text,
+        scores=scores,
+        finish_reason=finish_reason if finish_reason in ("stop", "length") else None,
+        unread=unread,
     )
 
 
-def _number(value: Any, numbers_in_text: bool) -> float | None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
-    if numbers_in_text and isinstance(value, str) and "_" not in value:  # float() takes 1_000, no table means it
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return None
-
-
-def _finite(number: float, name: str, origin: str) -> float:
-    try:
-        value = float(number)
-    except OverflowError:
-        value = math.inf
-    if not math.isfinite(value):
-        raise InvalidDataError(f"{origin}: the score `{name}` is {excerpt(number)}, which is not a finite number")
-    return value
-
-
-def _response_text(value: Any, origin: str) -> str:
-    """Text as it is; a list of one message gives its content."""
+def _number(value: Any) -> float | None:
+    """A finite number, in whatever type or spelling the format of the file has for it; true is 1 and false 0."""
     if isinstance(value, str):
+        value = TRUTHS.get(value.strip().lower(), value)
+        if "_" in str(value):  # float() takes 1_000, no table means it
+            return None
+    if not isinstance(value, str | int | float | Decimal):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _response_text(value: Any, origin: str, prompt: PromptText | None = None) -> str:
+    """Text as it is; a list of one message gives its content, and so does one behind the messages of `prompt`."""
+    if isinstance(value, str):
+        refuse_stored_structure(value, origin)
         return value
     if isinstance(value, list):
+        if value and all(isinstance(item, str) for item in value):
+            raise InvalidDataError(
+                f"{origin}: a response is text, not {excerpt(value)}",
+                hint="where there are several, give a row for each: the prompt, `chosen`, and one `rejected`",
+            )
         messages = parse_messages(value, origin)
+        if len(messages) > 1 and prompt is not None:
+            _require_same_prompt(messages[:-1], prompt, origin)
+            messages = messages[-1:]
         if len(messages) == 1 and messages[0]["role"] == "assistant":
             return messages[0]["content"]
         raise InvalidDataError(f"{origin}: a response in messages is one message of the assistant, not {len(messages)}")
     raise InvalidDataError(f"{origin}: a response is text, not {excerpt(value)}")
+
+
+def _require_same_prompt(before: list[Message], prompt: PromptText, origin: str) -> None:
+    """Raise InvalidDataError where the messages before an answer are not those of the row's prompt."""
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if [(m["role"], m["content"].strip()) for m in before] != [(m["role"], m["content"].strip()) for m in messages]:
+        raise InvalidDataError(
+            f"{origin}: the messages before the answer are not those of `prompt`",
+            hint="without a column `prompt`, the messages that `chosen` and `rejected` share are the prompt",
+        )
 
 
 def _parse_preference(row: Row, cut_prompt: bool) -> ParsedRow:
@@ -173,11 +227,16 @@ def _parse_preference(row: Row, cut_prompt: bool) -> ParsedRow:
         raise InvalidDataError(f"{origin} has only one of `chosen` and `rejected`", details=[_fields(values)])
     verdict = [RowPreference(index_a=0, index_b=1, preferred=0)]
     if "prompt" not in values:
-        prompt, chosen, rejected = _implicit_prompt(values["chosen"], values["rejected"], origin)
+        if next((name for name in FOREIGN if name in values), None):
+            raise _unknown(row, "has no `prompt`")
+        shared, chosen, rejected = _implicit_prompt(values["chosen"], values["rejected"], origin)
+        prompt = with_conditions(shared, values, origin)
     else:
-        prompt = parse_prompt(values["prompt"], origin)
-        cut = len(prompt) if cut_prompt else 0
-        chosen, rejected = (_response_text(values[name], f"{origin}, {name}")[cut:] for name in ("chosen", "rejected"))
+        bare = parse_prompt(values["prompt"], origin)
+        chosen, rejected = (_response_text(values[name], f"{origin}, {name}", bare) for name in ("chosen", "rejected"))
+        if cut_prompt and isinstance(bare, str):
+            chosen, rejected = _without_prompt(chosen, bare), _without_prompt(rejected, bare)
+        prompt = with_conditions(bare, values, origin)
     return prompt, [_response({"text": text}, origin) for text in (chosen, rejected)], verdict
 
 
@@ -187,11 +246,17 @@ def _implicit_prompt(chosen: Any, rejected: Any, origin: str) -> tuple[PromptTex
 
 
 def _verdict(value: Any, origin: str) -> list[RowPreference]:
-    if value is None or (isinstance(value, str) and value in NO_VERDICTS):
+    verdict = value.strip().lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else value
+    if verdict is None or (isinstance(verdict, str) and verdict in NO_VERDICTS):
         return []
-    if not isinstance(value, str) or value not in VERDICTS:
+    if not isinstance(verdict, str) or verdict not in VERDICTS:
         raise InvalidDataError(f"{origin}: `preference` is a, b, tie or null, not {excerpt(value)}")
-    return [RowPreference(index_a=0, index_b=1, preferred=VERDICTS[value])]
+    return [RowPreference(index_a=0, index_b=1, preferred=VERDICTS[verdict])]
+
+
+def _unknown(row: Row, what: str) -> InvalidDataError:
+    hint = next((mend for name, mend in FOREIGN.items() if name in row.values), None)
+    return InvalidDataError(f"{row.origin} {what}", details=[PAIR_NEEDS, _fields(row.values)], hint=hint)
 
 
 def _fields(values: Mapping[str, Any]) -> str:
