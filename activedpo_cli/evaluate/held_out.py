@@ -7,6 +7,7 @@ from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.config import prompt_rendering
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError
 from activedpo_cli.base.records import Response, response_id
@@ -148,7 +149,7 @@ def _from_file(context: Context, tokenizer: "PreTrainedTokenizerBase", policy: "
             continue
         name = f"h{number:06d}"
         prompt_id = prompt_ids.setdefault(key, name)  # a file may say several things about one prompt
-        prompt = encode_prompt(tokenizer, row.prompt, chat_template=context.settings.prompts.chat_template)
+        prompt = encode_prompt(tokenizer, row.prompt, **prompt_rendering(context.settings))
         sides = []
         for index, text in enumerate((row.chosen, row.rejected)):
             tokens = encode_response_text(tokenizer, text, append_eos=context.settings.generate.recorded_eos)
