@@ -88,6 +88,17 @@ def flat(config: Config, *sections: str) -> dict[str, Any]:
     return dict(_flatten(values))
 
 
+def prompt_rendering(config: Config) -> dict[str, Any]:
+    """How prompts become text, as keyword arguments of `encode_prompt`."""
+    prompts = config.prompts
+    return {"chat_template": prompts.chat_template, "template_date": prompts.template_date}
+
+
+def prompt_rendering_settings(config: Config) -> dict[str, Any]:
+    """The same as settings with dotted keys, which every step declares that encodes prompts."""
+    return {f"prompts.{name}": value for name, value in prompt_rendering(config).items()}
+
+
 def read_value(text: str) -> Any:
     """The value meant by the text after `--set key=`: a YAML scalar or list."""
     try:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from activedpo_cli.base.discovery import available
+from activedpo_cli.base.template_date import TEMPLATE_DATE, checked_date
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -28,6 +29,7 @@ def sorted_layer_names(value: str | list[str]) -> str | list[str]:
 
 
 LayerNames = Annotated[str | list[str], AfterValidator(sorted_layer_names)]
+TemplateDate = Annotated[str, AfterValidator(checked_date)]
 
 
 def setting(default: Any, help_text: str, *flags: str) -> Any:
@@ -70,6 +72,10 @@ class PromptSettings(Section):
     duplicates: Literal["drop", "error"] = setting("drop", "what happens to repeated prompts; dropping is reported")
     chat_template: Literal["auto", "never"] = setting(
         "auto", "auto: the tokenizer's chat template where it has one; never: plain text"
+    )
+    template_date: TemplateDate = setting(
+        TEMPLATE_DATE,
+        "the day that a chat template reads in place of the clock, so that prompts are the same on any day",
     )
 
 

@@ -8,6 +8,7 @@ from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.config import prompt_rendering
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError
 from activedpo_cli.base.records import PromptText, Response, response_id
@@ -150,7 +151,7 @@ def _from_file(
         return [], None
 
     def encoded(prompt: PromptText) -> list[int]:
-        return encode_prompt(tokenizer, prompt, chat_template=context.settings.prompts.chat_template)
+        return encode_prompt(tokenizer, prompt, **prompt_rendering(context.settings))
 
     in_pool = {tuple(encoded(prompt.prompt)) for prompt in context.run.prompts("train")}
     rows, left_out = read_preferences(Path(path))

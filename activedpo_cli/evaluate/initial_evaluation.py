@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from activedpo_cli.base.config import prompt_rendering_settings
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.records import EvaluatedResponse, Response, ResponseReward
 from activedpo_cli.base.settings import Config
@@ -51,7 +52,7 @@ def sampling_settings(config: Config) -> dict[str, Any]:
         "generate.stop_token_ids": config.generate.stop_token_ids,
         "model.dtype": config.model.dtype,
         "model.attn_implementation": config.model.attn_implementation,
-        "prompts.chat_template": config.prompts.chat_template,
+        **prompt_rendering_settings(config),
     }
 
 
@@ -98,6 +99,13 @@ def ensure_initial_evaluation(context: Context, sample: Sample) -> list[Evaluate
         if not folder.has(METRICS_NAME) or (any(scorers) and folder.read_json(METRICS_NAME) != metrics):
             folder.write_json(METRICS_NAME, metrics)
     return rows
+
+
+def prompts_of_initial(run: Run) -> dict[str, list[int]]:
+    """The tokens of each held-out prompt as π_SFT read them, by the prompt's id."""
+    folder = run.initial_evaluation
+    names = folder.manifest.outputs if folder.manifest else ()
+    return {row.prompt_id: row.prompt_token_ids for name in names for row in folder.read_rows(name, Response)}
 
 
 def rewards_name(scorer: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.config import flat
+from activedpo_cli.base.config import flat, prompt_rendering
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import response_id
 from activedpo_cli.base.seeds import derive_seed
@@ -12,7 +12,12 @@ from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import Unit, UnitWork
 from activedpo_cli.evaluate.held_out import check_held_out, held_out_inputs, preference_accuracy
-from activedpo_cli.evaluate.initial_evaluation import check_same_sampling, ensure_initial_evaluation, sampling_settings
+from activedpo_cli.evaluate.initial_evaluation import (
+    check_same_sampling,
+    ensure_initial_evaluation,
+    prompts_of_initial,
+    sampling_settings,
+)
 from activedpo_cli.evaluate.measures import reward_measures, text_measures
 from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, SamplingUnits
 from activedpo_cli.label.scoring import (
@@ -137,7 +142,7 @@ class _Evaluation(_HeldOutSampling):
         self._initial = ensure_initial_evaluation(
             context, lambda inner: _InitialSampling(inner, self._policy, self._tokenizer, prompts, 0)
         )
-        super().__init__(context, self._policy, self._tokenizer, prompts, context.iteration)
+        super().__init__(context, self._policy, self._tokenizer, _as_first_read(context, prompts), context.iteration)
 
     def finish(self) -> dict[str, Any]:
         from activedpo_cli.models.adapters import reference_mode
@@ -228,10 +233,22 @@ def _eval_prompts(
     fitting: list[EncodedPrompt] = []
     too_long: list[EncodedPrompt] = []
     for prompt in context.run.prompts("eval"):
-        tokens = encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
+        tokens = encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(config))
         fits = longest is None or len(tokens) + _max_new_tokens(config) <= longest
         (fitting if fits else too_long).append(EncodedPrompt(prompt.prompt_id, tokens))
     return fitting, too_long
+
+
+def _as_first_read(context: Context, prompts: list[EncodedPrompt]) -> list[EncodedPrompt]:
+    """The prompts with the tokens that π_SFT answered, which another version may have rendered otherwise."""
+    first = prompts_of_initial(context.run)
+    same = [EncodedPrompt(prompt.prompt_id, first.get(prompt.prompt_id, prompt.token_ids)) for prompt in prompts]
+    others = sum(now != then for now, then in zip(prompts, same, strict=True))
+    if others:
+        context.progress.warn(
+            f"{others} held-out prompts would be rendered otherwise today; they are read as the initial model read them"
+        )
+    return same
 
 
 def _facts(context: Context) -> dict[str, Any]:

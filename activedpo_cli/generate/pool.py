@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.config import prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response, UnreadScore
@@ -130,7 +131,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "generate.responses": config.generate.responses,
         "generate.recorded_eos": config.generate.recorded_eos,
         "generate.recorded_pairs": config.generate.recorded_pairs,
-        "prompts.chat_template": config.prompts.chat_template,
+        **prompt_rendering_settings(config),
     }
 
 
@@ -255,8 +256,7 @@ def _encode(
     tokenizer, longest = load_tokenizer(*model), context_length_at(*model)
     with quiet_libraries():  # they warn of texts beyond the context, which are counted here
         prompt_tokens = {
-            prompt.prompt_id: encode_prompt(tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
-            for prompt in prompts
+            prompt.prompt_id: encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(config)) for prompt in prompts
         }
         rows: list[Response] = []
         dropped: dict[str, str] = {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.config import flat
+from activedpo_cli.base.config import flat, prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import Prompt, Response, response_id
 from activedpo_cli.base.seeds import derive_seed
@@ -29,7 +29,7 @@ def settings(config: Config) -> dict[str, Any]:
     return flat(config, "seed", "generate") | {
         "model.dtype": config.model.dtype,
         "model.attn_implementation": config.model.attn_implementation,
-        "prompts.chat_template": config.prompts.chat_template,
+        **prompt_rendering_settings(config),
     }
 
 
@@ -154,7 +154,7 @@ class _Sampling(UnitWork):
         encoded: dict[str, list[int]] = {}
 
         def fits(prompt: Prompt) -> bool:
-            tokens = encode_prompt(self._tokenizer, prompt.prompt, chat_template=config.prompts.chat_template)
+            tokens = encode_prompt(self._tokenizer, prompt.prompt, **prompt_rendering(config))
             encoded[prompt.prompt_id] = tokens
             return longest is None or len(tokens) + config.generate.max_new_tokens <= longest
 

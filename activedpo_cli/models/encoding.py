@@ -7,30 +7,24 @@ behind an anchor text that is taken off again.
 
 from collections.abc import Collection, Sequence
 
-import jinja2
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.template_date import TEMPLATE_DATE
+from activedpo_cli.models.chat_template import TEMPLATE_ERRORS, render_chat
 
 ANCHORS = ("\n", "a", "1")
-TEMPLATE_ERRORS = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What a chat template may raise: it is a program in the library's sandbox, and either can fail in these ways."""
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, chat_template: str) -> list[int]:
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, chat_template: str, template_date: str = TEMPLATE_DATE
+) -> list[int]:
     """The ids that the model sees before it answers; never ends in an EOS that the tokenizer added by itself.
 
     Messages, and with `chat_template` auto plain text too, go through the tokenizer's chat template, opened for an
-    answer. Raises InvalidDataError for messages without a template to render them, and for a prompt of no tokens.
+    answer; a template that asks for the time reads `template_date`. Raises InvalidDataError for messages without a
+    template to render them, and for a prompt of no tokens.
     """
     if isinstance(prompt, list) and (chat_template == "never" or not tokenizer.chat_template):
         raise InvalidDataError(
@@ -39,7 +33,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, cha
         )
     if renders_plain_text(tokenizer, chat_template):
         messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-        token_ids = _plain_ids(tokenizer, _rendered(tokenizer, messages))
+        token_ids = _plain_ids(tokenizer, _rendered(tokenizer, messages, template_date))
     else:
         token_ids = _without_added_eos(tokenizer, str(prompt))
     if not token_ids:
@@ -71,7 +65,11 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def turn_end_id(
-    tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None, *, chat_template: str
+    tokenizer: PreTrainedTokenizerBase,
+    generation_config: GenerationConfig | None,
+    *,
+    chat_template: str,
+    template_date: str = TEMPLATE_DATE,
 ) -> int | None:
     """The token that ends an answer: the chat template's end of a turn where sampling stops at it, else the EOS.
 
@@ -80,7 +78,7 @@ def turn_end_id(
     if chat_template != "never" and tokenizer.chat_template:
         turn = [{"role": "user", "content": ANCHORS[1]}, {"role": "assistant", "content": ANCHORS[2]}]
         try:
-            shown = str(tokenizer.apply_chat_template(turn, tokenize=False))
+            shown = render_chat(tokenizer, turn, opened=False, date=template_date)
         except TEMPLATE_ERRORS:
             shown = ""
         behind = _plain_ids(tokenizer, shown.rpartition(ANCHORS[2])[2])
@@ -119,9 +117,9 @@ def _piece(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
     return text if text and "\N{REPLACEMENT CHARACTER}" not in text else str(tokenizer.convert_ids_to_tokens(token_id))
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> str:
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], date: str) -> str:
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return render_chat(tokenizer, messages, opened=True, date=date)
     except TEMPLATE_ERRORS as error:
         raise InvalidDataError(
             "the tokenizer's chat template refuses a prompt", details=[str(error)], hint="check roles and their order"

@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import PromptText, prompt_as_text
 from activedpo_cli.base.settings import LabelSettings
-from activedpo_cli.models.encoding import TEMPLATE_ERRORS
+from activedpo_cli.models.chat_template import TEMPLATE_ERRORS, render_chat
 
 NO_LIMIT = 1_000_000
 """Tokenizers without a limit of their own carry a huge number instead."""
@@ -59,9 +59,7 @@ class RewardInputs:
 
     def _apply_template(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
         try:
-            ids: Any = self._tokenizer.apply_chat_template(
-                messages, tokenize=True, return_dict=False, add_generation_prompt=add_generation_prompt
-            )
+            text = render_chat(self._tokenizer, messages, opened=add_generation_prompt)
         except TEMPLATE_ERRORS as error:
             raise InvalidDataError(
                 f"the chat template of `{self._name}` does not take a conversation of "
@@ -69,7 +67,7 @@ class RewardInputs:
                 details=[str(error)],
                 hint="use `--input-format pair`",
             ) from error
-        return list(ids)
+        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _require_room(self, excess: float, prompt_tokens: int) -> None:
         if excess >= prompt_tokens:

@@ -33,7 +33,7 @@ STAGES = ("generate", "featurize", "select")
 SECTIONS = frozenset({"seed", "model", "adapter", "featurize", "select"})
 FURTHER = frozenset(
     {"label.oracle", "label.score_field", "train.beta", "generate.recorded_eos", "generate.truncated"}
-    | {"prompts.chat_template"}
+    | {"prompts.chat_template", "prompts.template_date"}
 )
 """Settings that may be given beside those of SECTIONS. All others are decided by `--pool`, or have no part in a choice."""
 

@@ -2,7 +2,7 @@
 
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,18 +67,20 @@ def encode_rows(
     rows: Sequence[SFTRow],
     tokenizer: "PreTrainedTokenizerBase",
     *,
-    chat_template: str,
+    rendering: Mapping[str, Any],
     end_id: int | None,
     max_length: int | None,
     truncate: bool,
 ) -> Encoded:
     """Each row as the model reads it when it samples: the prompt, the text that continues it, and the end token.
 
+    `rendering` is that of `prompt_rendering`.
+
     Cut rows have no end token, since they did not end; one whose prompt fills all places is dropped in any case.
     """
     encoded = Encoded([], [], [], [])
     for row in rows:
-        context, token_ids = _token_ids(row, tokenizer, chat_template, end_id)
+        context, token_ids = _token_ids(row, tokenizer, rendering, end_id)
         if max_length is not None and len(token_ids) > max_length:
             if not truncate or context >= max_length:
                 encoded.dropped.append(row.origin)
@@ -91,7 +93,7 @@ def encode_rows(
 
 
 def _token_ids(
-    row: SFTRow, tokenizer: "PreTrainedTokenizerBase", chat_template: str, end_id: int | None
+    row: SFTRow, tokenizer: "PreTrainedTokenizerBase", rendering: Mapping[str, Any], end_id: int | None
 ) -> tuple[int, list[int]]:
     """How many tokens at the start are read and not learnt, and all tokens.
 
@@ -103,7 +105,7 @@ def _token_ids(
     if row.prompt is None:
         return 1, encode_text(tokenizer, row.text) + end
     try:
-        prompt = encode_prompt(tokenizer, row.prompt, chat_template=chat_template)
+        prompt = encode_prompt(tokenizer, row.prompt, **rendering)
     except InvalidDataError as error:
         raise InvalidDataError(f"{row.origin}: {error.message}", details=error.details, hint=error.hint) from error
     return len(prompt), prompt + encode_response_text(tokenizer, row.text) + end

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.config import flat
+from activedpo_cli.base.config import flat, prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.seeds import derive_seed
@@ -41,7 +41,7 @@ def settings(config: Config) -> dict[str, Any]:
     return own | {
         "model.dtype": config.model.dtype,
         "model.attn_implementation": config.model.attn_implementation,
-        "prompts.chat_template": config.prompts.chat_template,
+        **prompt_rendering_settings(config),
     }
 
 
@@ -141,7 +141,7 @@ def _end_id(base: BaseWeights, config: Config) -> int | None:
 
     if not config.sft.append_eos:
         return None
-    return turn_end_id(base.tokenizer, base.model.generation_config, chat_template=config.prompts.chat_template)
+    return turn_end_id(base.tokenizer, base.model.generation_config, **prompt_rendering(config))
 
 
 def _encoded(context: Context, rows: Sequence[SFTRow], base: BaseWeights, end_id: int | None) -> Encoded:
@@ -149,7 +149,7 @@ def _encoded(context: Context, rows: Sequence[SFTRow], base: BaseWeights, end_id
     return encode_rows(
         rows,
         base.tokenizer,
-        chat_template=config.prompts.chat_template,
+        rendering=prompt_rendering(config),
         end_id=end_id,
         max_length=_max_length(config, base),
         truncate=config.sft.too_long == "truncate",

@@ -64,7 +64,7 @@ def test_other_files(tmp_path: Path) -> None:
 
 def test_all_rows_of_a_prompt_are_on_one_side() -> None:
     rows = [SFTRow(f"line {n}", f"prompt {n % 10}", str(n)) for n in range(40)]
-    options: Any = {"chat_template": "never", "end_id": None, "max_length": None, "truncate": False}
+    options: Any = {"rendering": {"chat_template": "never"}, "end_id": None, "max_length": None, "truncate": False}
     all_rows, one_row = (encode_rows(found, byte_tokenizer(), **options) for found in (rows, rows[:1]))
     prompt_of = {row.origin: row.prompt for row in rows}
 
@@ -86,7 +86,7 @@ def test_all_rows_of_a_prompt_are_on_one_side() -> None:
 
 def test_what_is_too_long_is_not_among_the_held_out() -> None:
     rows = [SFTRow(f"line {n}", f"prompt {n}", "x" * (300 if n % 10 else 3)) for n in range(40)]
-    options: Any = {"chat_template": "never", "end_id": None, "max_length": 100, "truncate": False}
+    options: Any = {"rendering": {"chat_template": "never"}, "end_id": None, "max_length": 100, "truncate": False}
     kept, held = encode_rows(rows, byte_tokenizer(), **options).split(0.5, seed=1)
     assert (len(kept), len(held)) == (2, 2)
 
@@ -95,7 +95,7 @@ def encoded(kind: Any, row: SFTRow, *, chat_template: str = "auto", end: bool = 
     tokenizer = byte_tokenizer(kind)
     end_id = turn_end_id(tokenizer, GenerationConfig(eos_token_id=EOS), chat_template=chat_template) if end else None
     [example] = encode_rows(
-        [row], tokenizer, chat_template=chat_template, end_id=end_id, max_length=None, truncate=False
+        [row], tokenizer, rendering={"chat_template": chat_template}, end_id=end_id, max_length=None, truncate=False
     ).examples
     return list(example.token_ids), example.context_tokens
 
