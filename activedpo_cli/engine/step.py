@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from activedpo_cli.base.config import flat, with_changes
+from activedpo_cli.base.config import build_config, flat, nested, with_changes
 from activedpo_cli.base.errors import NotReadyError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import SECTIONS, Config
@@ -127,7 +127,10 @@ class Stage:
         if record is None:
             return of_work_to_come(today, self.settings(today), [*self.also, *every_setting_of(self.sections)])
         free = {key: value for key, value in flat(today, *SECTIONS).items() if key in self.also}
-        return of_record({**record.settings, **free}, every_setting_of(self.sections))
+        recorded = {**record.settings, **free}
+        # What an earlier version did not know, and so did not record, had its default.
+        declared_today = self.settings(build_config(nested(recorded)))
+        return of_record(recorded, [*every_setting_of(self.sections), *declared_today])
 
 
 @dataclass(frozen=True)

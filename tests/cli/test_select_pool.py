@@ -78,7 +78,7 @@ def test_only_the_pairs_of_the_file_are_candidates(small_model: Path, given: lis
     selection = rows(Path("run/iter-001/select/selection.jsonl"))
     assert [(row["pair_id"], row["score"]) for row in picked] == [(row["pair_id"], row["score"]) for row in selection]
     assert manifest(Path("run"), 1, "select")["summary"]["candidates"] == 20
-    assert manifest(Path("run"), 1, "generate")["summary"] == {"prompts": 10, "responses": 40}
+    assert manifest(Path("run"), 1, "generate")["summary"] == {"prompts": 10, "responses": 40, "rendered": False}
 
 
 def test_the_sides_stay_as_the_file_names_them(small_model: Path) -> None:
