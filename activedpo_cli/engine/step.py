@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from activedpo_cli.base.config import build_config, flat, nested, with_changes
+from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import NotReadyError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import SECTIONS, Config
@@ -92,6 +92,7 @@ class Stage:
         check: Looks before any work for what would make it fail, and raises the error.
         sections: Sections of which it declares every setting, also those that an older record lacks.
         also: Settings that it reads and its result does not depend on: they are those of `config.yaml`, whenever it works.
+        later: Settings outside of its sections that records of earlier versions lack; they had their default.
         logs: Files that do not identify the result, because they hold times.
         files: Settings that name a file, and the name of its content among the inputs: the same content under another
             path is the same.
@@ -111,6 +112,7 @@ class Stage:
     check: Callable[[Context], None] = lambda context: None
     sections: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     work_options: tuple[str, ...] = ()
@@ -127,10 +129,7 @@ class Stage:
         if record is None:
             return of_work_to_come(today, self.settings(today), [*self.also, *every_setting_of(self.sections)])
         free = {key: value for key, value in flat(today, *SECTIONS).items() if key in self.also}
-        recorded = {**record.settings, **free}
-        # What an earlier version did not know, and so did not record, had its default.
-        declared_today = self.settings(build_config(nested(recorded)))
-        return of_record(recorded, [*every_setting_of(self.sections), *declared_today])
+        return of_record({**record.settings, **free}, [*every_setting_of(self.sections), *self.later])
 
 
 @dataclass(frozen=True)

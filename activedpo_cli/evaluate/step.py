@@ -274,6 +274,7 @@ STAGE = Stage(
     headline,
     check,
     sections=("evaluate",),
+    later=("prompts.template_date",),
     also=("generate.max_new_tokens",),  # only named in an error, as the source of a length that is too large
     logs=(HALVED_NAME,),
 )

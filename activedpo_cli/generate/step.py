@@ -207,6 +207,7 @@ STAGE = Stage(
     headline,
     check,
     sections=("generate",),
+    later=("prompts.template_date",),
     logs=(HALVED_NAME,),
     also=("label.score_field", "label.oracle", *READS),  # they decide what is refused, and nothing of what is made
     files=pool.FILES,

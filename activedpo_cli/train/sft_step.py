@@ -297,6 +297,7 @@ STAGE = Stage(
     headline,
     check,
     sections=(SFT,),
+    later=("prompts.template_date",),
     also=IRRELEVANT,
     logs=(METRICS,),
     files=FILES,
