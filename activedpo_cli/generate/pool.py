@@ -25,6 +25,8 @@ from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from activedpo_cli.generate.backends._gathering import RecordedPrompt
     from activedpo_cli.generate.backends._recorded import PoolResponse, RecordedPairs
 
@@ -137,13 +139,15 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     from activedpo_cli.generate.backends._recorded import match_to_prompts, read_recorded, read_recorded_pairs
+    from activedpo_cli.models.encoding import renders_plain_text
 
     assert context.settings.generate.responses is not None
     prompts = context.run.prompts()
     path = Path(context.settings.generate.responses)
     read = read_recorded_pairs(path) if context.settings.generate.recorded_pairs == "given" else None
     match = match_to_prompts(read_recorded(path) if read is None else read.prompts, prompts)
-    responses, dropped = _encode(context.settings, model_location(context.run), prompts, match.pool)
+    tokenizer = load_tokenizer_of(context.run)
+    responses, dropped = _encode(context.settings, model_location(context.run), tokenizer, prompts, match.pool)
     counts = Counter(dropped.values())
     kept = {response.response_id for response in responses}
     preferences = [
@@ -155,7 +159,7 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     folder.write_rows("preferences.jsonl", preferences)
     _keep_unread_scores(context, folder, match.pool)
     facts = {
-        "rendered": _renders(context),
+        "rendered": renders_plain_text(tokenizer, context.settings.prompts.chat_template),
         "responses": len(responses),
         "too_long": counts["too_long"],
         "same_tokens": counts["same_tokens"],
@@ -167,12 +171,6 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     if read is None or match.unmatched:
         _tell_of_responses(context, facts)
     return facts
-
-
-def _renders(context: Context) -> bool:
-    from activedpo_cli.models.encoding import renders_plain_text
-
-    return renders_plain_text(load_tokenizer_of(context.run), context.settings.prompts.chat_template)
 
 
 def _keep_unread_scores(context: Context, folder: StageFolder, pool: "Sequence[PoolResponse]") -> None:
@@ -236,24 +234,30 @@ def fitting_pairs(recorded: "Sequence[RecordedPrompt]", config: Config, location
     Responses that training can't use are dropped, and their pairs with them.
     """
     from activedpo_cli.generate.backends._recorded import match_to_prompts
+    from activedpo_cli.models.loading import load_tokenizer
 
     prompts = [Prompt(prompt_id=str(n), split="train", prompt=item.prompt) for n, item in enumerate(recorded)]
     match = match_to_prompts(recorded, prompts)
-    responses, _ = _encode(config, (location.source, location.revision), prompts, match.pool)
+    model = location.source, location.revision
+    responses, _ = _encode(config, model, load_tokenizer(*model), prompts, match.pool)
     kept = {response.response_id for response in responses}
     left = Counter(pair.prompt_id for pair in match.pairs if {pair.response_a_id, pair.response_b_id} <= kept)
     return list(left.values())
 
 
 def _encode(
-    config: Config, model: tuple[str, str | None], prompts: list[Prompt], pool: list[Any]
+    config: Config,
+    model: tuple[str, str | None],
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[Prompt],
+    pool: list[Any],
 ) -> tuple[list[Response], dict[str, str]]:
     """The responses that training can use, as tokens; and by id why each of the others was dropped (see `LEFT_OUT`)."""
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text
-    from activedpo_cli.models.loading import context_length_at, load_tokenizer
+    from activedpo_cli.models.loading import context_length_at
     from activedpo_cli.models.quiet import quiet_libraries
 
-    tokenizer, longest = load_tokenizer(*model), context_length_at(*model)
+    longest = context_length_at(*model)
     with quiet_libraries():  # they warn of texts beyond the context, which are counted here
         prompt_tokens = {
             prompt.prompt_id: encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(config)) for prompt in prompts
