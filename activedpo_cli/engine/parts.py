@@ -133,12 +133,7 @@ def _make(part: Part, execution: Execution, progress: Progress) -> Manifest:
 def _put_in_place(made_in: StageFolder, made: Manifest, part: Part) -> None:
     """Publish what was made, then let it take the place of the old one; after a kill between the two both are done again."""
     _publish(part, made_in, made)
-    if made_in.path == part.folder.path:
-        return
-    if part.stale is None:
-        files.remove(part.folder.path)
-        files.move(made_in.path, part.folder.path)
-    else:
+    if made_in.path != part.folder.path:
         swap_in(made_in, part.folder, part.stale)
 
 

@@ -153,6 +153,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare a stage finished."""
     checksum = digest_of(manifest.model_dump(by_alias=True, exclude={"checksum"}))
     write_bytes(folder / MANIFEST_NAME, _encode(manifest.model_copy(update={"checksum": checksum})))
+    remove_beginning(folder)
+
+
+def remove_beginning(folder: Path) -> None:
+    """Take away the notes of work that was begun, which nobody needs when it is finished."""
     remove(folder / ATTEMPTS_NAME)
     remove(folder / STARTED_NAME)
 

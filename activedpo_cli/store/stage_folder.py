@@ -57,8 +57,7 @@ class StageFolder:
         files.sweep_temporaries(self.path)
         if any(path.name not in manifest.RECORD_NAMES for path in self.path.iterdir()) or self.manifest:
             return False
-        for name in (manifest.ATTEMPTS_NAME, manifest.STARTED_NAME):
-            files.remove(self.path / name)
+        manifest.remove_beginning(self.path)
         files.remove_empty_folder(self.path)
         if not any(self.path.parent.iterdir()):
             files.remove_empty_folder(self.path.parent)
@@ -211,9 +210,13 @@ def set_aside(folder: StageFolder, stale_root: Path) -> Path | None:
     return destination
 
 
-def swap_in(redone: StageFolder, folder: StageFolder, stale_root: Path) -> None:
-    """Put a stage that was made again in the place of the old one, which is kept in `stale_root`."""
-    set_aside(folder, stale_root)
+def swap_in(redone: StageFolder, folder: StageFolder, stale_root: Path | None) -> None:
+    """Put a stage that was made again in the place of the old one, which is kept in `stale_root`, or removed without one."""
+    manifest.remove_beginning(redone.path)  # a process that was killed when it had just finished left these notes
+    if stale_root is None:
+        files.remove(folder.path)
+    else:
+        set_aside(folder, stale_root)
     files.move(redone.path, folder.path)
 
 

@@ -62,6 +62,18 @@ def test_what_it_replaces_is_kept_where_it_may_be_worth_it(tmp_path: Path) -> No
     assert StageFolder(kept).read_json("text.json") == "one"
 
 
+def test_notes_of_a_kill_between_finish_and_swap_are_gone(tmp_path: Path) -> None:
+    for stale in (None, tmp_path / ".stale"):
+        made(part(tmp_path, "one", stale=stale), force=True)
+        two = part(tmp_path, "two", stale=stale)
+        made(replace(two, folder=StageFolder(tmp_path / ".part.redo"), lock=tmp_path / ".locks" / "other.lock"))
+        for note in ("started.json", ".attempts.json"):  # they are removed just after the manifest is written
+            (tmp_path / ".part.redo" / note).write_text("{}")
+        made(two)
+        assert sorted(path.name for path in (tmp_path / "part").iterdir()) == ["manifest.json", "text.json"]
+        assert content(tmp_path) == "two"
+
+
 def test_another_version_makes_it_again(tmp_path: Path) -> None:
     old = part(tmp_path, "one")
     made(old)
