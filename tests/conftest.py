@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,12 @@ PROMPTS = [f"Question {number}: what is {number} times {number + 3}?" for number
 
 
 def pytest_configure() -> None:
-    """A whole suite writes a hundred thousand small files: in memory, where there is room for them."""
+    """A whole suite writes a hundred thousand small files, in memory where there is room, and starts many processes.
+
+    Each of those would compile the package again if it could not find it compiled.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8 * 2**30:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
