@@ -63,8 +63,7 @@ def run_stage(
     if rebuild and force:
         raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
     if not force and not rebuild and folder.manifest:
-        _refuse_work_options(run, stage, iteration, execution)
-        return _up_to_date(run, stage, iteration, given, progress)
+        return _up_to_date(run, stage, iteration, given, progress, execution)
     lock_path = run.lock_path(f"{folder.path.parent.name}-{stage.name}")
     with exclusive(lock_path, str(folder.path), SECONDS_FOR_MOMENTS if stage.check_free else 0) as lock:
         if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
@@ -74,8 +73,7 @@ def run_stage(
             _reopen(run, stage, iteration, given, progress)
         target = _target(run, stage, iteration, given, force, progress)
         if target is None:
-            _refuse_work_options(run, stage, iteration, execution)
-            return _up_to_date(run, stage, iteration, given, progress)
+            return _up_to_date(run, stage, iteration, given, progress, execution)
         try:
             manifest = _do(run, stage, iteration, given, target, execution, progress, lock)
         except KeyboardInterrupt as error:
@@ -93,7 +91,15 @@ def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> Keybo
     return type(error)(f"what was finished is kept, {part}")
 
 
-def _up_to_date(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], progress: Progress) -> StageResult:
+def _up_to_date(
+    run: Run,
+    stage: Stage,
+    iteration: int,
+    given: Mapping[str, Any],
+    progress: Progress,
+    asked: Execution | None = None,
+) -> StageResult:
+    """What there is; `asked` holds options that may ask for more of a finished stage than it has."""
     folder = run.stage(stage.name, iteration)
     manifest = folder.manifest
     assert manifest is not None
@@ -105,6 +111,8 @@ def _up_to_date(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any]
             details=gone,
             hint=f"make it again with `{run.next_command(stage.name, iteration)} --force`",
         )
+    if asked is not None:
+        _refuse_work_options(run, stage, iteration, manifest, asked, progress)
     foreign = {key: value for key, value in given.items() if key not in manifest.settings}
     run.change_config(all_settings(with_changes(run.config, foreign), foreign))
     if run.redone_stage(stage.name, iteration).path.exists():
@@ -127,14 +135,20 @@ def _reopen(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], pr
         folder.reopen()
 
 
-def _refuse_work_options(run: Run, stage: Stage, iteration: int, execution: Execution) -> None:
+def _refuse_work_options(
+    run: Run, stage: Stage, iteration: int, manifest: Manifest, execution: Execution, progress: Progress
+) -> None:
+    """Raise RefusedError where an option asks for work on a finished stage that was not done when it was finished."""
     asked = [name for name in stage.work_options if execution.options.get(name)]
-    if asked:
-        raise RefusedError(
-            f"`{stage.name}` of iteration {iteration} is closed, so --{asked[0]} has nothing to work on",
-            hint=f"to ask again, keeping the old answers in `{run.stale}`: "
-            f"`{run.next_command(stage.name, iteration)} --force --{asked[0]} …`",
-        )
+    if not asked:
+        return
+    if stage.is_done and stage.is_done(run, iteration, stage.seen(run, manifest, {}), execution.options, progress):
+        return
+    raise RefusedError(
+        f"`{stage.name}` of iteration {iteration} is closed, so --{asked[0]} has nothing to work on",
+        hint=f"to ask again, keeping the old answers in `{run.stale}`: "
+        f"`{run.next_command(stage.name, iteration)} --force --{asked[0]} …`",
+    )
 
 
 def _set_unknown_aside(run: Run, folder: StageFolder, force: bool, progress: Progress) -> None:

@@ -97,6 +97,8 @@ class Stage:
         files: Settings that name a file, and the name of its content among the inputs: the same content under another
             path is the same.
         work_options: Options that ask for work, and so make no sense once the stage is finished.
+        is_done: Whether a finished stage holds what such options ask for, so that they ask for nothing; raises RefusedError
+            where it holds something else.
         check_free: For a stage whose work is shared with others who do not hold its lock: raises BusyError while they are
             at work, so that what was begun is not set aside.
         reopening: How `--rebuild` opens it again; None where the stage has nothing to keep and is simply made again.
@@ -116,6 +118,7 @@ class Stage:
     logs: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     work_options: tuple[str, ...] = ()
+    is_done: Callable[[Run, int, Config, Mapping[str, Any], Progress], bool] | None = None
     check_free: Callable[[Run, int], None] | None = None
     reopening: Reopening | None = None
 
