@@ -13,7 +13,6 @@ import io
 import json
 import math
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,7 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
             f"`{path}` answers {count} otherwise than before",
             details=differing,
             hint="remove these rows from the file; or, to ask all again, keeping what was answered in "
-            f"`{context.run.stale}`: `{context.run.next_command('label', context.iteration)} --force --ask-again --import "
-            f"{shlex.quote(str(path))}`",
+            f"`{context.run.stale}`: `{context.anew('label', '--ask-again', '--import', str(path))}`",
         )
     new = [label for label in answers if label.pair_id not in standing]
     log.append(*new)
@@ -110,12 +108,11 @@ def export_file(context: Context, path: Path, comparisons: list[Comparison], log
     else:
         raise UsageError(
             f"`{path}` exists, and somebody's answers may be in it",
-            hint=f"choose another file name; or read its answers: `{context.command('label')} "
-            f"--import {shlex.quote(str(path))}`",
+            hint=f"choose another file name; or read its answers: `{context.command('label', '--import', str(path))}`",
         )
     context.progress.note(
         f"{said}; fill in the column `preference` with a, b, tie, both_bad or skip, "
-        f"then `{context.command('label')} --import {shlex.quote(str(path))}`"
+        f"then `{context.command('label', '--import', str(path))}`"
     )
 
 

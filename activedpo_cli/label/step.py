@@ -218,6 +218,15 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
         raise LabelsPendingError(
             f"{pending} of {len(comparisons)} pairs still wait for an answer",
             hint=f"go on with `{command}`, or close the stage without them with `{command} --accept-partial`",
+            facts={
+                "stage": "label",
+                "iteration": context.iteration,
+                "state": "labels pending",
+                "folder": str(context.folder.path),
+                "pairs": len(comparisons),
+                "answered": len(answered),
+                "next": command,
+            },
         )
     if pending:
         refuse_while_people_answer(context.run, context.iteration)

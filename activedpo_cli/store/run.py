@@ -66,7 +66,7 @@ class Run:
                 )
             raise NotReadyError(
                 f"there is no run in `{path}`",
-                hint=f"make one with `activedpo init --run {path} --model MODEL --prompts FILE`",
+                hint=f"make one with `activedpo init --run {shlex.quote(str(path))} --model MODEL --prompts FILE`",
             )
         refuse_links(path)
         return cls(path)
