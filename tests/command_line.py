@@ -10,6 +10,8 @@ from typer.testing import CliRunner, Result
 
 STAGES = ("generate", "featurize", "select", "label", "train", "evaluate")
 RULE = "python:letter_rule:score"
+PENDING = 5
+"""The exit code where people have to answer, which is no error."""
 
 
 def activedpo(*words: object, typed: str | None = None) -> Result:
@@ -34,7 +36,7 @@ def refused(code: int, *words: object, typed: str | None = None) -> str:
     """Run a command that must fail with this exit code; returns what it told the person."""
     result = activedpo(*words, typed=typed)
     assert result.exit_code == code, f"exit code {result.exit_code}, not {code}: {result.output}"
-    assert "error: " in result.stderr
+    assert ("pending: " if code == PENDING else "error: ") in result.stderr
     return result.stderr
 
 

@@ -4,7 +4,8 @@ Every error that can be foreseen is raised as one of these; the command line tur
 one place (`cli/app.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class ActiveDPOError(Exception):
@@ -18,6 +19,7 @@ class ActiveDPOError(Exception):
     """
 
     exit_code = 1
+    word = "error"
 
     def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
         super().__init__(message)
@@ -60,9 +62,21 @@ class InvalidDataError(ActiveDPOError):
 
 
 class LabelsPendingError(ActiveDPOError):
-    """Some pairs still wait for an answer."""
+    """Some pairs still wait for an answer, which is no fault: all that could be done was done.
+
+    Args:
+        message: As in every error.
+        hint: The command that goes on.
+        facts: The same for programs.
+
+    """
 
     exit_code = 5
+    word = "pending"
+
+    def __init__(self, message: str, *, hint: str, facts: Mapping[str, Any]) -> None:
+        super().__init__(message, hint=hint)
+        self.facts = dict(facts)
 
 
 class StorageError(ActiveDPOError):

@@ -23,6 +23,7 @@ from activedpo_cli.base.interruption import is_requested
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.cli.render import print_error, print_message, safe_text
 from activedpo_cli.cli.signals import stoppable
+from activedpo_cli.cli.typed import remember
 
 COMMANDS = {
     "Start": {
@@ -105,6 +106,7 @@ class ErrorBoundary(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the subcommand, which may not be for one of several processes."""
         name, command, rest = super().resolve_command(ctx, args)
+        remember(name or "", rest)
         if not HELP_OPTIONS.intersection(rest):
             _refuse_further_processes(name)
         return name, command, rest

@@ -1,6 +1,7 @@
 """Commands that only look: where a run stands, why a pair was picked, what there is to choose from."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -16,6 +17,7 @@ from activedpo_cli.cli.look_output import (
 )
 from activedpo_cli.cli.options import IterationOption, JsonOption, QuietOption, RunOption, all_given
 from activedpo_cli.cli.render import passing_message, print_json, print_message, print_table
+from activedpo_cli.cli.typed import typed_options
 
 if TYPE_CHECKING:
     from activedpo_cli.store.run import Run
@@ -87,7 +89,8 @@ def _show_why(run: "Run", pair: str | None, iteration: int | None, *, json: bool
     from activedpo_cli.run.why import explain_pair
 
     if pair is None:
-        raise UsageError("--why is about one pair", hint="activedpo show --why PAIR; `activedpo show` lists some")
+        shown = f"activedpo show --run {quote(str(run.path))}"
+        raise UsageError("--why is about one pair", hint=f"{shown} --why PAIR; `{shown}` lists some")
     explained = explain_pair(run, pair, iteration)
     print_json(explained) if json else print_why(explained)
 
@@ -137,7 +140,8 @@ def compare(
     place = output or default_place(opened, number)
     check_place(place)
     with passing_message("comparing …"):
-        found = compare_methods(opened, number, methods or [], budget=budget, seed=seed, given=all_given({}, set_))
+        given, typed = all_given({}, set_), typed_options()
+        found = compare_methods(opened, number, methods or [], budget=budget, seed=seed, given=given, typed=typed)
         picture = write_comparison(place, found)
     told = {**found, "picture": str(picture)}
     print_json(told) if json else print_comparison(told)

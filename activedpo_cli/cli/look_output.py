@@ -1,5 +1,6 @@
 """What the commands print that only look: `status`, `show`, `compare` and `report`."""
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.cli.evaluation_output import print_evaluations
@@ -40,6 +41,10 @@ def print_status(found: dict[str, Any]) -> None:
                 print_result(f"! {where} is {status['state']}: {reason}")
             for note in status["notes"]:
                 print_result(f"  {where}: {note}")
+    for name, reasons in found["damaged"].items():
+        print_result(f"! {name} is damaged: {'; '.join(reasons)}")
+    if found["damaged"]:
+        print_result(f"activedpo verify --run {shlex.quote(found['run'])}   names what repairs it")
     print_result(f"next: {found['next']}")
 
 

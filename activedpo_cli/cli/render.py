@@ -17,7 +17,7 @@ from activedpo_cli.cli.drawing import encodable
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-STYLES = {"error": "31;1", "hint": "36", "ok": "32", "warning": "33"}
+STYLES = {"error": "31;1", "pending": "33;1", "hint": "36", "ok": "32", "warning": "33"}
 PLAIN_INTERVAL = 30.0
 PIPE_TABLE_WIDTH = 200
 LONGEST_MESSAGE = 4000
@@ -25,8 +25,8 @@ LONGEST_MESSAGE = 4000
 
 
 def print_error(error: ActiveDPOError) -> None:
-    """What is wrong, the facts, and the way out."""
-    _line(f"{_styled('error', 'error')}: {_set_in(error.message)}")
+    """What is wrong, or what is waited for, the facts, and the way out."""
+    _line(f"{_styled(error.word, error.word)}: {_set_in(error.message)}")
     for detail in error.details:
         _line(f"  {_set_in(detail)}")
     if error.hint:

@@ -1,11 +1,11 @@
 """Commands about whole runs: make one, and do all that is not done."""
 
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
+from activedpo_cli.base.errors import LabelsPendingError
 from activedpo_cli.cli.options import (
     DeviceOption,
     JsonOption,
@@ -20,6 +20,7 @@ from activedpo_cli.cli.options import (
 )
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
 from activedpo_cli.cli.select_forms import RidgeOption, with_ridge
+from activedpo_cli.cli.typed import typed_command
 
 LOOP_SETTINGS = without_clashes(
     [
@@ -51,7 +52,7 @@ def init(
     from activedpo_cli.run.create import RunRequest, ensure_run
     from activedpo_cli.store.run import run_path
 
-    request = RunRequest(run_path(run), preset, with_known_names(all_given(given, set_)), _typed())
+    request = RunRequest(run_path(run), preset, with_known_names(all_given(given, set_)), typed_command())
     made_run, made = ensure_run(request, make_progress(quiet))
     if json:
         print_json({"run": str(made_run.path), "state": "made" if made else "up to date"})
@@ -92,13 +93,11 @@ def run_loop(
     if ridge is not None:
         method = method_in_use(run_path(run), all_given(given, set_), preset=preset, force=True)
         set_ = with_ridge(set_, ridge, method, quiet=quiet)
-    request = LoopRequest(run, preset, all_given(given, set_), iterations, device, _typed())
-    done = show_loop(request, quiet=quiet, json=json)
+    request = LoopRequest(run, preset, all_given(given, set_), iterations, device, typed_command())
+    try:
+        done = show_loop(request, quiet=quiet, json=json)
+    except LabelsPendingError as error:
+        if json:
+            print_json(error.facts)
+        raise
     print_ending(done, quiet=quiet, json=json, with_report=report)
-
-
-def _typed() -> list[str]:
-    """The command line, with anything that looks like a secret taken out."""
-    from activedpo_cli.base.display import redacted
-
-    return redacted(["activedpo", *sys.argv[1:]])

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.errors import LabelsPendingError, UsageError
 from activedpo_cli.cli.options import (
     DeviceOption,
     ForceOption,
@@ -31,6 +31,7 @@ from activedpo_cli.cli.select_forms import (
     select_from_pool,
     with_ridge,
 )
+from activedpo_cli.cli.typed import typed_command, typed_options
 
 RUN_SETTINGS = ("model", "prompts", "seed")
 
@@ -224,8 +225,15 @@ def _stage(
         preset,
         make,
         dict(doing or {}),
+        typed_command(),
+        typed_options(),
     )
-    result = do_stage(request, make_progress(options.quiet))
+    try:
+        result = do_stage(request, make_progress(options.quiet))
+    except LabelsPendingError as error:
+        if options.json:
+            print_json(error.facts)
+        raise
     if options.json:
         print_json(stage_as_json(result))
     elif not options.quiet:

@@ -1,7 +1,6 @@
 """Compares given flags, settings and inputs with the record of earlier work; says what differs, and refuses."""
 
 import json
-import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +11,7 @@ from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.base.yaml_text import read_yaml
+from activedpo_cli.engine.step import Execution, again
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import SFT, Run
 
@@ -158,17 +158,29 @@ def with_known_files(record: Started | None, files: Mapping[str, str], given: Ma
     return known
 
 
-def refuse(run: Run, stage: str, iteration: int, differences: list[str], given: Mapping[str, Any]) -> NoReturn:
-    """Say what differs, and by which command the given settings would replace what is there."""
+def refuse(
+    run: Run,
+    stage: str,
+    iteration: int,
+    differences: list[str],
+    given: Mapping[str, Any],
+    execution: Execution | None = None,
+) -> NoReturn:
+    """Say what differs, and by which command the given settings would replace what is there.
+
+    That is the one that was typed, or in a loop one with the settings that differ.
+    """
+    execution = execution or Execution()
     differing = {line.partition("  ")[0] for line in differences}
-    words = [shlex.quote(f"{key}={_as_typed(given[key])}") for key in given if key in differing]
+    words = [] if execution.typed else [f"{key}={_as_typed(given[key])}" for key in given if key in differing]
     if stage == SFT and run.has_begun():
         raise RefusedError(
             f"`{run.stage(stage, iteration).path}` was made with other settings or inputs",
             details=differences,
             hint="the run has begun with what *sft* made; fine-tune in a run of its own: `activedpo sft --run OTHER_NAME …`",
         )
-    command = " ".join([run.next_command(stage, iteration), *(f"--set {word}" for word in words), "--force"])
+    assignments = [part for word in words for part in ("--set", word)]
+    command = again(run, stage, iteration, execution, *assignments, "--force")
     raise RefusedError(
         f"`{run.stage(stage, iteration).path}` was made with other settings or inputs",
         details=differences,

@@ -30,7 +30,7 @@ from activedpo_cli.engine.differences import (
     version_difference,
 )
 from activedpo_cli.engine.intact import check_inputs
-from activedpo_cli.engine.step import Context, Execution, Stage, StageResult
+from activedpo_cli.engine.step import Context, Execution, Stage, StageResult, again
 from activedpo_cli.store.lock import HeldLock, exclusive
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import Run
@@ -63,25 +63,23 @@ def run_stage(
     if rebuild and force:
         raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
     if not force and not rebuild and folder.manifest:
-        _refuse_work_options(run, stage, iteration, execution)
-        return _up_to_date(run, stage, iteration, given, progress)
+        return _up_to_date(run, stage, iteration, given, execution, progress)
     lock_path = run.lock_path(f"{folder.path.parent.name}-{stage.name}")
     with exclusive(lock_path, str(folder.path), SECONDS_FOR_MOMENTS if stage.check_free else 0) as lock:
         if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
-            stage.reopening.adopt_answers(run, stage, iteration, given, progress)
+            stage.reopening.adopt_answers(run, stage, iteration, given, execution, progress)
         _set_unknown_aside(run, folder, force, progress)
         if rebuild:
-            _reopen(run, stage, iteration, given, progress)
-        target = _target(run, stage, iteration, given, force, progress)
+            _reopen(run, stage, iteration, given, execution, progress)
+        target = _target(run, stage, iteration, given, force, execution, progress)
         if target is None:
-            _refuse_work_options(run, stage, iteration, execution)
-            return _up_to_date(run, stage, iteration, given, progress)
+            return _up_to_date(run, stage, iteration, given, execution, progress)
         try:
             manifest = _do(run, stage, iteration, given, target, execution, progress, lock)
         except KeyboardInterrupt as error:
             raise _saying_what_is_kept(error, target) from error
         if manifest is None:
-            return _up_to_date(run, stage, iteration, given, progress)
+            return _up_to_date(run, stage, iteration, given, execution, progress, asks_for_work=False)
         if target.path != folder.path:
             swap_in(target, folder, run.stale)
     return StageResult(stage, iteration, folder.path, manifest, was_done=False)
@@ -93,48 +91,68 @@ def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> Keybo
     return type(error)(f"what was finished is kept, {part}")
 
 
-def _up_to_date(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], progress: Progress) -> StageResult:
+def _up_to_date(
+    run: Run,
+    stage: Stage,
+    iteration: int,
+    given: Mapping[str, Any],
+    execution: Execution,
+    progress: Progress,
+    *,
+    asks_for_work: bool = True,
+) -> StageResult:
+    """What there is; options may ask for more of a finished stage than it has, unless it was finished on behalf of them."""
     folder = run.stage(stage.name, iteration)
     manifest = folder.manifest
     assert manifest is not None
-    _refuse_differences(run, stage, iteration, given, manifest, progress)
+    _refuse_differences(run, stage, iteration, given, manifest, execution, progress)
     gone = folder.missing_outputs()
     if gone:
         raise InvalidDataError(
             f"`{folder.path}` is finished, but files of it are missing or of another size",
             details=gone,
-            hint=f"make it again with `{run.next_command(stage.name, iteration)} --force`",
+            hint=f"make it again with `{again(run, stage.name, iteration, execution, '--force')}`",
         )
+    if asks_for_work:
+        _refuse_work_options(run, stage, iteration, manifest, execution, progress)
     foreign = {key: value for key, value in given.items() if key not in manifest.settings}
     run.change_config(all_settings(with_changes(run.config, foreign), foreign))
     if run.redone_stage(stage.name, iteration).path.exists():
         progress.warn(
             f"`{folder.path}` is being made again, which is not finished: go on with "
-            f"`{run.next_command(stage.name, iteration)} --force`"
+            f"`{again(run, stage.name, iteration, execution, '--force')}`"
         )
     return StageResult(stage, iteration, folder.path, manifest, was_done=True)
 
 
-def _reopen(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], progress: Progress) -> None:
+def _reopen(
+    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], execution: Execution, progress: Progress
+) -> None:
     """Let a finished stage be continued from what it keeps, where it was made with the same settings and inputs."""
     folder = run.stage(stage.name, iteration)
     manifest = folder.manifest
     if manifest is not None:
-        _refuse_differences(run, stage, iteration, given, manifest, progress)
+        _refuse_differences(run, stage, iteration, given, manifest, execution, progress)
         check_inputs(run, manifest.inputs, progress)  # before anything is taken back
         if stage.reopening is not None:
             stage.reopening.restore_answers(run, folder, progress)
         folder.reopen()
 
 
-def _refuse_work_options(run: Run, stage: Stage, iteration: int, execution: Execution) -> None:
+def _refuse_work_options(
+    run: Run, stage: Stage, iteration: int, manifest: Manifest, execution: Execution, progress: Progress
+) -> None:
+    """Raise RefusedError where an option asks for work on a finished stage that was not done when it was finished."""
     asked = [name for name in stage.work_options if execution.options.get(name)]
-    if asked:
-        raise RefusedError(
-            f"`{stage.name}` of iteration {iteration} is closed, so --{asked[0]} has nothing to work on",
-            hint=f"to ask again, keeping the old answers in `{run.stale}`: "
-            f"`{run.next_command(stage.name, iteration)} --force --{asked[0]} …`",
-        )
+    if not asked:
+        return
+    if stage.is_done and stage.is_done(run, iteration, stage.seen(run, manifest, {}), execution, progress):
+        return
+    raise RefusedError(
+        f"`{stage.name}` of iteration {iteration} is closed, so --{asked[0]} has nothing to work on",
+        hint=f"to ask again, keeping the old answers in `{run.stale}`: "
+        f"`{again(run, stage.name, iteration, execution, '--force', f'--{asked[0]}', '…')}`",
+    )
 
 
 def _set_unknown_aside(run: Run, folder: StageFolder, force: bool, progress: Progress) -> None:
@@ -154,7 +172,13 @@ def _set_unknown_aside(run: Run, folder: StageFolder, force: bool, progress: Pro
 
 
 def _target(
-    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], force: bool, progress: Progress
+    run: Run,
+    stage: Stage,
+    iteration: int,
+    given: Mapping[str, Any],
+    force: bool,
+    execution: Execution,
+    progress: Progress,
 ) -> StageFolder | None:
     """The folder to work in; None when another process finished the stage while this one waited."""
     folder = run.stage(stage.name, iteration)
@@ -166,7 +190,7 @@ def _target(
         return None
     record = folder.started
     if record and not force:
-        _refuse_differences(run, stage, iteration, given, record, progress)
+        _refuse_differences(run, stage, iteration, given, record, execution, progress)
     if not folder.manifest:
         if record and force:
             if stage.check_free:
@@ -207,7 +231,13 @@ def _differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any
 
 
 def _refuse_differences(
-    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], record: Started, progress: Progress
+    run: Run,
+    stage: Stage,
+    iteration: int,
+    given: Mapping[str, Any],
+    record: Started,
+    execution: Execution,
+    progress: Progress,
 ) -> None:
     try:
         differences = _differences(run, stage, iteration, given, record)
@@ -217,7 +247,7 @@ def _refuse_differences(
         progress.warn(f"whether the oracle has changed can't be told from here: {error.message}")
         differences = given_differences(run, record, given)
     if differences:
-        refuse(run, stage.name, iteration, differences, given)
+        refuse(run, stage.name, iteration, differences, given, execution)
 
 
 def _do(

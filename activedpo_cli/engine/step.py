@@ -6,10 +6,12 @@ brings one to its finished state; the modules called `step` say only what is par
 
 import platform
 import re
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +19,7 @@ from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import NotReadyError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.typed_words import ASSIGNING, repeated
 from activedpo_cli.engine.declared import every_setting_of, of_record, of_work_to_come
 from activedpo_cli.engine.units import Work
 from activedpo_cli.store.lock import HeldLock
@@ -33,11 +36,20 @@ STAGE_INPUT = re.compile(r"iter-(?P<iteration>\d+)/(?P<stage>\w+)")
 
 @dataclass(frozen=True)
 class Execution:
-    """How to work, without effect on the result; `kept` holds base weights for the stages that follow."""
+    """How to work, without effect on the result.
+
+    Args:
+        device: Where to compute.
+        options: What the command was told beside settings.
+        kept: Base weights, held for the stages that follow.
+        typed: The words behind the stage's name, where it was called by that; hints repeat them.
+
+    """
 
     device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     kept: "KeptBase | None" = None
+    typed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -56,10 +68,29 @@ class Context:
     progress: Progress
     lock: HeldLock
 
-    def command(self, stage: str) -> str:
-        """The command that goes on with this work."""
+    def command(self, stage: str, *more: str) -> str:
+        """The command that goes on with this work, with these words at its end."""
         is_redo = self.folder.path != self.run.stage(stage, self.iteration).path
-        return self.run.next_command(stage, self.iteration) + (" --force" if is_redo else "")
+        return again(self.run, stage, self.iteration, self.execution, *(("--force",) if is_redo else ()), *more)
+
+    def anew(self, stage: str, *more: str) -> str:
+        """The command that begins this work anew."""
+        return again(self.run, stage, self.iteration, self.execution, "--force", *more)
+
+
+def again(run: Run, stage: str, iteration: int, execution: Execution, *more: str) -> str:
+    """The command that does a stage, as it can be pasted: all that was typed, and these words at its end.
+
+    Where nothing was typed, because the stage is part of a loop, the device alone is repeated.
+    """
+    has_device = execution.device != "auto" and not execution.typed
+    typed = ("--device", execution.device) if has_device else execution.typed
+    kept = repeated(
+        typed, [name for name, value in pairwise([*more, "--"]) if not value.startswith("--") and name != ASSIGNING]
+    )
+    return " ".join(
+        [run.next_command(stage, iteration), *(word if word == "…" else shlex.quote(word) for word in [*kept, *more])]
+    )
 
 
 class Reopening(Protocol):
@@ -74,7 +105,13 @@ class Reopening(Protocol):
         ...
 
     def adopt_answers(
-        self, run: Run, stage: "Stage", iteration: int, given: Mapping[str, Any], progress: Progress
+        self,
+        run: Run,
+        stage: "Stage",
+        iteration: int,
+        given: Mapping[str, Any],
+        execution: Execution,
+        progress: Progress,
     ) -> None:
         """Take answers over whose record is gone or damaged."""
         ...
@@ -97,6 +134,8 @@ class Stage:
         files: Settings that name a file, and the name of its content among the inputs: the same content under another
             path is the same.
         work_options: Options that ask for work, and so make no sense once the stage is finished.
+        is_done: Whether a finished stage holds what such options ask for, so that they ask for nothing; raises RefusedError
+            where it holds something else.
         check_free: For a stage whose work is shared with others who do not hold its lock: raises BusyError while they are
             at work, so that what was begun is not set aside.
         reopening: How `--rebuild` opens it again; None where the stage has nothing to keep and is simply made again.
@@ -116,6 +155,7 @@ class Stage:
     logs: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     work_options: tuple[str, ...] = ()
+    is_done: Callable[[Run, int, Config, Execution, Progress], bool] | None = None
     check_free: Callable[[Run, int], None] | None = None
     reopening: Reopening | None = None
 

@@ -52,7 +52,7 @@ def _folders(run: Run) -> Iterator[tuple[str, int, StageFolder]]:
     yield SFT, 0, run.stage(SFT, 0)
     for name, place in SHARED.items():
         yield name, 0, getattr(run, place)
-    for iteration in run.iterations():
+    for iteration in range(1, max(run.iterations(), default=0) + 1):
         for name in STAGES:
             yield name, iteration, run.stage(name, iteration)
 

@@ -1,6 +1,7 @@
 """One stage of a run: its files against its manifest, its answers, and what it was made from."""
 
 from collections.abc import Iterator
+from itertools import product
 
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, NotReadyError, OracleNotFoundError
 from activedpo_cli.engine.differences import input_differences
@@ -93,16 +94,31 @@ def _verify_log(run: Run, iteration: int, folder: StageFolder, findings: Finding
 
 
 def _note_gone(run: Run, name: str, iteration: int, findings: Findings) -> None:
-    later = STAGES[STAGES.index(name) + 1 :] if name in STAGES else ()
-    if any((run.stage(other, iteration).path / MANIFEST_NAME).is_file() for other in later):
-        command = run.next_command(name, iteration)
-        if name == "label":
-            fault = FileFault(LOG_NAME, "missing", "answers that were trained on are gone")
-            findings.add_fault(
-                run.stage(name, iteration).path, fault, f"put a copy of the folder back, or ask again: {command}"
-            )
-            return
+    """Say what is gone: a problem where finished stages were made from it, save features from which pairs were picked."""
+    made_from_it = next(_made_from(run, name, iteration), None)
+    if made_from_it is None:
+        return
+    command = run.next_command(name, iteration)
+    if name == "label":
+        fault = FileFault(LOG_NAME, "missing", "answers that were trained on are gone")
+        repair = f"put a copy of the folder back, or ask again: {command}"
+        findings.add_fault(run.stage(name, iteration).path, fault, repair)
+    elif name == "featurize":
         findings.notes.append(f"{_place(name, iteration)} was deleted; should it be needed: {command}")
+    else:
+        fault = FileFault(MANIFEST_NAME, "missing", f"the folder is gone, and {made_from_it} was made from it")
+        findings.add_fault(run.stage(name, iteration).path, fault, command)
+
+
+def _made_from(run: Run, name: str, iteration: int) -> Iterator[str]:
+    """The finished stages that were made from what a stage made, in words."""
+    for later, other in product(range(iteration, max(run.iterations(), default=0) + 1), STAGES):
+        try:
+            record = run.stage(other, later).manifest
+        except InvalidDataError:
+            continue
+        if record is not None and f"iter-{iteration:03d}/{name}" in record.inputs:
+            yield _place(other, later)
 
 
 def _verify_inputs(

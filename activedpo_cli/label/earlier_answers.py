@@ -20,7 +20,7 @@ from activedpo_cli.base.records import Label, OutcomeRow
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings
 from activedpo_cli.engine.repairs import OUTCOMES_NAME
-from activedpo_cli.engine.step import STAGE_INPUT, Context, Stage
+from activedpo_cli.engine.step import STAGE_INPUT, Context, Execution, Stage, again
 from activedpo_cli.oracles.base import Comparison, asks_people
 from activedpo_cli.store import files, manifest
 from activedpo_cli.store.audit import file_fault
@@ -61,7 +61,7 @@ def take_over(context: Context, comparisons: Sequence[Comparison], log: LabelLog
     log.append(*(found[comparison.pair_id] for comparison in open_questions if comparison.pair_id in found))
     number = sum(label.taken_from is not None for label in log.labels().values())
     if number:
-        again = f"{context.run.next_command('label', context.iteration)} --force --ask-again"
+        again = context.anew("label", "--ask-again")
         context.progress.note(
             f"{number} of {len(comparisons)} pairs were answered before and are not asked again; to ask again: `{again}`"
         )
@@ -242,7 +242,9 @@ def restore_answers(run: Run, folder: StageFolder, progress: Progress) -> None:
     )
 
 
-def adopt_answers(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], progress: Progress) -> None:
+def adopt_answers(
+    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], execution: Execution, progress: Progress
+) -> None:
     """Take answers over whose record is gone or damaged, with settings as `config.yaml` and flags have them now.
 
     The damaged record is kept in `.stale`. Raises RefusedError where the answers are of another oracle than these settings
@@ -255,7 +257,7 @@ def adopt_answers(run: Run, stage: Stage, iteration: int, given: Mapping[str, An
         raise RefusedError(
             f"the answers in `{folder.path}` are those of `{sorted(others)[0]}`, and label.oracle is "
             f"`{config.label.oracle}`",
-            hint=f"{run.next_command(stage.name, iteration)} --rebuild --oracle {sorted(others)[0]}",
+            hint=again(run, stage.name, iteration, execution, "--rebuild", "--oracle", sorted(others)[0]),
         )
     started = Started(
         stage=stage.name,

@@ -40,39 +40,79 @@ Row = Mapping[str, Any]
 
 def import_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
     """Take answers from a file; raises InvalidDataError where it can't be read or contradicts what stands."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidDataError(f"`{path}` can't be read: {error.strerror}") from error
     options, oracle = context.execution.options, context.settings.label.oracle
-    answers = import_answers(data, path.name, comparisons, oracle=oracle, annotator=options.get("annotator"))
+    answers = read_answers(path, comparisons, oracle=oracle, annotator=options.get("annotator"))
     standing = log.labels()
-    clashing = [
-        label.pair_id
-        for label in answers
-        if label.pair_id in standing and _says(standing[label.pair_id]) != _says(label)
-    ]
-    if clashing:
+    differing = differing_answers(answers, standing)
+    if differing:
+        count = "1 pair" if len(differing) == 1 else f"{len(differing)} pairs"
         raise InvalidDataError(
-            f"`{path}` answers {len(clashing)} pairs otherwise than before, first `{clashing[0]}`",
-            hint="take an answer back in a session (`u`), or remove its row from the file",
+            f"`{path}` answers {count} otherwise than before",
+            details=differing,
+            hint="remove these rows from the file; or, to ask all again, keeping what was answered in "
+            f"`{context.run.stale}`: `{context.anew('label', '--ask-again', '--import', str(path))}`",
         )
     new = [label for label in answers if label.pair_id not in standing]
     log.append(*new)
     context.progress.note(f"{len(new)} new answers from `{path}`")
 
 
+def read_answers(
+    path: Path, comparisons: Sequence[Comparison], *, oracle: str = "human", annotator: str | None = None
+) -> list[Label]:
+    """The labels in a file, as `import_answers` finds them; raises InvalidDataError where it can't be read."""
+    return import_answers(_content(path), path.name, comparisons, oracle=oracle, annotator=annotator)
+
+
+def read_questions(path: Path, comparisons: Sequence[Comparison]) -> list[str]:
+    """The pairs that a file asks about, answered or not; raises InvalidDataError where it asks anything else."""
+    data = _content(path)
+    import_answers(data, path.name, comparisons)
+    return [row["pair_id"] for _, row in parse_rows(data, path.name)]
+
+
+def differing_answers(answers: Sequence[Label], standing: Mapping[str, Label]) -> list[str]:
+    """A line for each pair that has another answer than the one which stands; the first few, and how many more."""
+    lines = [
+        f"pair `{label.pair_id}`: {_in_words(standing[label.pair_id])} → {_in_words(label)}"
+        for label in answers
+        if label.pair_id in standing and _says(standing[label.pair_id]) != _says(label)
+    ]
+    return first_few(lines)
+
+
+def first_few(lines: Sequence[str]) -> list[str]:
+    """As many lines as can be read at once, and how many more there are."""
+    more = [f"… and {len(lines) - PROBLEMS_SHOWN} more"] if len(lines) > PROBLEMS_SHOWN else []
+    return [*lines[:PROBLEMS_SHOWN], *more]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidDataError(f"`{path}` can't be read: {error.strerror}") from error
+
+
 def export_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
-    """Write the pairs that wait for an answer to a file; raises UsageError where there is one of that name."""
-    if path.exists():
-        raise UsageError(f"`{path}` exists, and somebody's answers may be in it", hint="choose another file name")
+    """Write the pairs that wait for an answer to a file; raises UsageError where another one has its name."""
     standing = log.labels()
     pending = [comparison for comparison in comparisons if comparison.pair_id not in standing]
     annotator = context.execution.options.get("annotator") or ""
-    write_bytes(path, export_pairs(pending, path.name, annotator=annotator, seed=context.settings.seed))
+    content = export_pairs(pending, path.name, annotator=annotator, seed=context.settings.seed)
+    if not path.exists():
+        write_bytes(path, content)
+        said = f"{len(pending)} pairs written to `{path}`"
+    elif path.is_file() and path.read_bytes() == content:
+        said = f"`{path}` is there already, with the {len(pending)} pairs that wait"
+    else:
+        raise UsageError(
+            f"`{path}` exists, and somebody's answers may be in it",
+            hint=f"choose another file name; or read its answers: `{context.command('label', '--import', str(path))}`",
+        )
     context.progress.note(
-        f"{len(pending)} pairs written to `{path}`; fill in the column `preference` with a, b, tie, both_bad or skip, "
-        f"then `{context.command('label')} --import {path}`"
+        f"{said}; fill in the column `preference` with a, b, tie, both_bad or skip, "
+        f"then `{context.command('label', '--import', str(path))}`"
     )
 
 
@@ -111,14 +151,17 @@ def import_answers(
         if _says(first) != _says(label):
             problems.append(f"line {line}: pair `{label.pair_id}` has another answer in line {first_line}")
     if problems:
-        more = [f"… and {len(problems) - PROBLEMS_SHOWN} more"] if len(problems) > PROBLEMS_SHOWN else []
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise InvalidDataError(f"`{name}` has {count}", details=[*problems[:PROBLEMS_SHOWN], *more])
+        raise InvalidDataError(f"`{name}` has {count}", details=first_few(problems))
     return [label for _, label in answers.values()]
 
 
 def _says(label: Label) -> tuple[Outcome, str | None]:
     return label.outcome, label.preferred_id
+
+
+def _in_words(label: Label) -> str:
+    return label.preferred_id or label.outcome
 
 
 def _row(comparison: Comparison, annotator: str, seed: int) -> dict[str, Any]:

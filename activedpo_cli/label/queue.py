@@ -90,7 +90,7 @@ class PairAnsweredError(RefusedError):
         who = f" by {label.annotator}" if label.annotator else ""
         super().__init__(
             f"pair `{label.pair_id}` was answered meanwhile{who}",
-            hint="what stands can be taken back by whoever gave it",
+            hint="what stands can be taken back by whoever gave it, in the sitting in which they did",
         )
         self.label = label
 
@@ -148,6 +148,7 @@ class Queue:
         self._lease_seconds = lease_seconds
         self._leases: dict[str, Ticket] = {}  # by pair, in the order in which their holders see them
         self._spent: dict[str, Label] = {}  # by ticket, so that a repetition that comes after an undo is known
+        self._given: dict[str, str] = {}  # pair and annotator of what was answered here, the newest last
 
     def next(self, annotator: str, besides: Collection[str] = ()) -> Ticket | None:
         """The pair that this annotator should see now; None when there is none for them.
@@ -186,6 +187,7 @@ class Queue:
                 lease = self._leases.get(pair_id)
                 is_in_time = lease is not None and lease.ticket_id == ticket.ticket_id and self._clock() < lease.until
                 self._spent[ticket.ticket_id] = label
+                self._given = {**self._given, pair_id: ticket.annotator}
                 self._drop_leases(lambda other: other.comparison.pair_id == pair_id)
                 return Receipt(label, "in time" if is_in_time else "late")
         if _says(earlier) != _says(label):
@@ -193,18 +195,23 @@ class Queue:
         return Receipt(earlier, "repeated")
 
     def undo(self, annotator: str) -> Label | None:
-        """Take this annotator's own newest answer back, whose pair they see next; None where they have given none."""
+        """Take back the newest answer that this annotator gave through this queue, whose pair they see next.
+
+        None where they have given none here: what a name answered in another sitting may be somebody else's of that name,
+        as all are who share an account.
+        """
         with self._store.exclusively():
-            own = [label for label in self._store.standing().values() if label.annotator == annotator]
-            own = [label for label in own if label.pair_id in self._comparisons]
+            standing = self._store.standing()
+            own = [pair for pair, name in self._given.items() if name == annotator and pair in standing]
             if not own:
                 return None
-            pair_id = own[-1].pair_id
+            pair_id = own[-1]
             self._store.retract(pair_id)
+            del self._given[pair_id]
             if pair_id not in self._store.held_elsewhere():
                 self._lease(pair_id, annotator)
                 self._leases = {pair_id: self._leases.pop(pair_id), **self._leases}
-            return own[-1]
+            return standing[pair_id]
 
     def leave(self, annotator: str) -> None:
         """Give back what is out with an annotator who goes away."""

@@ -15,13 +15,15 @@ from typing import Any
 
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
-from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, PromptText, SelectedPair
+from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, PromptText
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.label import earlier_answers
+from activedpo_cli.label.already_done import is_done
 from activedpo_cli.label.exchange import export_file, import_file
+from activedpo_cli.label.questions import questions
 from activedpo_cli.label.queue import Queue
 from activedpo_cli.label.sittings import StageLeftError, refuse_while_people_answer, sitting
 from activedpo_cli.label.terminal import label_session
@@ -67,7 +69,9 @@ def check(context: Context) -> None:
     if parse_spec(oracle_setting)[0] != "recorded":
         return
     oracle: Any = _open(context)
-    uncovered = [comparison.pair_id for comparison in _comparisons(context) if not oracle.covers(comparison)]
+    uncovered = [
+        comparison.pair_id for comparison in questions(context.run, context.iteration) if not oracle.covers(comparison)
+    ]
     if uncovered:
         field = context.settings.label.score_field
         command = context.run.next_command("select", context.iteration)
@@ -85,7 +89,7 @@ def work(context: Context) -> dict[str, Any]:
     torn = log.repair()
     if torn:
         context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
-    comparisons = _comparisons(context)
+    comparisons = questions(context.run, context.iteration)
     earlier_answers.take_over(context, comparisons, log)
     if asks_people(context.settings.label.oracle):
         _ask_people(context, comparisons, log)
@@ -103,22 +107,6 @@ def headline(summary: Mapping[str, Any]) -> str:
     others = [f"{summary[key]} {word}" for key, word in words.items() if summary[key]]
     unanswered = [f"{summary['unanswered']} left unanswered"] if summary["unanswered"] else []
     return ", ".join([f"{summary['chosen']} preferences by {summary['oracle']}", *others, *unanswered])
-
-
-def _comparisons(context: Context) -> list[Comparison]:
-    run, iteration = context.run, context.iteration
-    responses = {response.response_id: response for response in run.responses(iteration)}
-    prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
-    selected = run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
-    return [
-        Comparison(
-            pair_id=pair.pair_id,
-            prompt=prompts[pair.prompt_id],
-            response_a=responses[pair.response_a_id],
-            response_b=responses[pair.response_b_id],
-        )
-        for pair in selected
-    ]
 
 
 def _open(context: Context) -> Oracle:
@@ -230,6 +218,15 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
         raise LabelsPendingError(
             f"{pending} of {len(comparisons)} pairs still wait for an answer",
             hint=f"go on with `{command}`, or close the stage without them with `{command} --accept-partial`",
+            facts={
+                "stage": "label",
+                "iteration": context.iteration,
+                "state": "labels pending",
+                "folder": str(context.folder.path),
+                "pairs": len(comparisons),
+                "answered": len(answered),
+                "next": command,
+            },
         )
     if pending:
         refuse_while_people_answer(context.run, context.iteration)
@@ -306,6 +303,7 @@ STAGE = Stage(
     sections=("label",),
     logs=("labels.jsonl", *TORN_NAMES),
     work_options=("import", "export", "ask-again"),
+    is_done=is_done,
     check_free=refuse_while_people_answer,
     reopening=earlier_answers,
 )

@@ -21,7 +21,7 @@ HELP = """\
   b        both are bad
   s        skip this pair; it costs nothing
   n TEXT   add a note to the answer that follows
-  u        undo your last answer
+  u        undo your last answer of this sitting
   g        show the guidelines
   q        quit; everything answered is kept
   ?        this help"""
@@ -160,7 +160,7 @@ class _Session:
         other = {
             "?": HELP,
             "g": _indented(self.guidelines) if self.guidelines else "There are no guidelines.",
-            "u": "There is nothing of yours to undo.",
+            "u": "There is nothing of yours to undo: no answer was given in this sitting.",
             "n": "Write the note behind the n, such as: n the second one is made up",
         }
         self.terminal.say(other.get(key, f"Not one of {KEYS}."))

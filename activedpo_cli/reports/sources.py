@@ -61,8 +61,10 @@ def identity_of(run: Run) -> dict[str, str]:
     """The sha256 of every file by which a change of the run shows, by path in the run; quick, whatever its size.
 
     Manifests hold the digests of what stages made and of their logs; what the evaluation of the initial model adds
-    later stands in no manifest. Stages that are not finished are named, since a report names them too.
+    later stands in no manifest. Stages that are not finished are named, since a report names them too. Raises
+    InvalidDataError where the record of the weights is gone or damaged.
     """
+    assert run.given_base
     digests = {path.relative_to(run.path).as_posix(): sha256_of(path) for path in _identifying_files(run)}
     return digests | dict.fromkeys(unfinished_stages(run), "not finished")
 

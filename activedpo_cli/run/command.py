@@ -46,6 +46,7 @@ class StageRequest:
     make_run: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     command: Sequence[str] = ()
+    typed: Sequence[str] = ()
 
 
 def load_stage(name: str) -> Stage:
@@ -68,7 +69,7 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
         if request.stage == "select":
             method = _method_of(run, request.given, iteration, request.force)
             check_given_settings(request.given, method, progress)
-        execution = Execution(request.device, request.options)
+        execution = Execution(request.device, request.options, typed=request.typed)
         return run_stage(
             run,
             load_stage(request.stage),

@@ -1,6 +1,5 @@
 """`activedpo compare`: what several methods would choose from one iteration's candidates; no model is loaded."""
 
-import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config, SelectSettings
 from activedpo_cli.engine.declared import every_setting_of
 from activedpo_cli.engine.differences import all_settings
+from activedpo_cli.engine.step import Execution, again
 from activedpo_cli.pairs.candidates import CandidatePair, candidate_pairs
 from activedpo_cli.select.candidate_table import (
     READ_BY_SELECT,
@@ -60,6 +60,7 @@ def compare_methods(
     budget: int | None = None,
     seed: int | None = None,
     given: Mapping[str, Any] | None = None,
+    typed: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What each method chooses, and how their choices differ.
 
@@ -67,8 +68,10 @@ def compare_methods(
     holds those of the methods that did not choose; given ones go before either.
     Without names all methods are compared whose columns are there; `left_out` lists the others with what they lack.
     `overlaps` are shares of the batch in common; `notes` name methods that agree, or choose at random, for a reason that the
-    numbers do not show. The method that the run selects by has the seed of *select*, hence its picks where nothing is given;
-    each other one has a seed of its own, since methods that fall back on the order of ties would agree by that alone.
+    numbers do not show. `typed` are the words of the command, which hints repeat.
+
+    The method that the run selects by has the seed of *select*, hence its picks where nothing is given; each other one has a
+    seed of its own, since methods that fall back on the order of ties would agree by that alone.
 
     Raises UsageError for an unknown method, wrong settings of one, or a setting of none of them, NotReadyError where no
     method has its columns or an earlier stage is missing or stale, and InvalidDataError where so many pairs can not be
@@ -87,7 +90,7 @@ def compare_methods(
         details = [f"{name} needs {', '.join(lacking)}" for name, lacking in left_out.items()]
         raise NotReadyError("none of these methods has the columns that it needs", details=details, hint=command)
     count = config.select.budget if budget is None else budget
-    choice = _prepared(run, iteration, config, able, count, config.seed if seed is None else seed)
+    choice = _prepared(run, iteration, config, able, count, config.seed if seed is None else seed, typed)
     rows = {
         name: _described(choice, name, method, count, _seed_of(name, choice, iteration))
         for name, method in able.items()
@@ -154,7 +157,13 @@ def _seed_of(name: str, choice: _Choice, iteration: int) -> int:
 
 
 def _prepared(
-    run: Run, iteration: int, config: Config, methods: dict[str, ModuleType], budget: int, seed: int
+    run: Run,
+    iteration: int,
+    config: Config,
+    methods: dict[str, ModuleType],
+    budget: int,
+    seed: int,
+    typed: Sequence[str],
 ) -> _Choice:
     from activedpo_cli.select.methods.base import capacity
 
@@ -163,8 +172,8 @@ def _prepared(
     table = candidate_table(run, iteration, config, pairs, with_texts=with_texts)
     possible = capacity(table.prompt_index, config.select.max_per_prompt)
     if not pairs:
-        command = f"activedpo compare --run {shlex.quote(str(run.path))} --iteration {iteration}"
-        raise nothing_to_choose(run, iteration, config, f"{command} --set label.score_field=NAME")
+        named = again(run, "compare", iteration, Execution(typed=typed), "--set", "label.score_field=NAME")
+        raise nothing_to_choose(run, iteration, config, named)
     if budget > possible:
         raise InvalidDataError(
             f"the budget is {budget}, but only {possible} pairs of iteration {iteration} can be chosen",

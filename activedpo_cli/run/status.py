@@ -7,8 +7,12 @@ from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, NotReadyError, OracleNotFoundError
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, input_differences, version_difference
+from activedpo_cli.engine.intact import prompts_fault
+from activedpo_cli.engine.repairs import repair_of_stage
+from activedpo_cli.engine.step import STAGE_INPUT, require
 from activedpo_cli.run.command import load_stage
-from activedpo_cli.store.manifest import Manifest, Started
+from activedpo_cli.store.audit import FileFault
+from activedpo_cli.store.manifest import MANIFEST_NAME, Manifest, Started
 from activedpo_cli.store.run import SFT, STAGES, Run
 from activedpo_cli.store.stage_folder import StageFolder
 
@@ -16,6 +20,9 @@ NO_PART = "not part of this run"
 """The state of *evaluate* where a run holds out no prompts."""
 DELETED = "deleted to save space"
 """The state of *featurize* where only what was chosen from it is left."""
+WITHOUT_RECORD = f"{MANIFEST_NAME} is gone, so nothing says how the files beside it were made"
+OLDER_RECORD = "report.json"
+"""What identifies a report that an earlier version made."""
 MEASURED = ("iteration", "labels_spent", "reward_mean", "scorer")
 """What every evaluation says."""
 FILLED_IN = ("featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens")
@@ -27,13 +34,14 @@ def run_status(run: Run) -> dict[str, Any]:
 
     A stage is `complete`, `partial`, `stale` (made from inputs that have changed since), `missing`, `deleted to save space`
     where *featurize* is gone and the pairs are chosen, or, as *evaluate* of a run that holds out no prompts, `not part of
-    this run`. `notes` says where `config.yaml` now differs from what a stage
-    was made with, which changes only stages to come.
+    this run`. `notes` says where `config.yaml` now differs from what a stage was made with, which changes stages to come.
+    `damaged` are other files than those of stages: prompts, what iterations share, and reports; whether the content of a
+    file is what was written is for `verify` to say.
     """
     run.forget_digests()
     iterations = [
         {"iteration": iteration, "stages": {name: stage_status(run, name, iteration) for name in STAGES}}
-        for iteration in run.iterations() or [1]
+        for iteration in range(1, max(run.iterations(), default=1) + 1)
     ]
     config = run.config
     sft = stage_status(run, SFT, 0) if run.stage(SFT, 0).path.exists() or config.sft.data else None
@@ -46,6 +54,7 @@ def run_status(run: Run) -> dict[str, Any]:
         "sft": sft,
         "iterations": iterations,
         "evaluations": evaluations(run),
+        "damaged": damaged_parts(run),
         "next": _next(run, sft, iterations),
     }
 
@@ -58,6 +67,8 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
         record = manifest or folder.started
     except ActiveDPOError as error:
         return {"state": "damaged", "reasons": [error.message], "notes": []}
+    if record is None and folder.names("*"):
+        return {"state": "damaged", "reasons": [WITHOUT_RECORD], "notes": []}
     if record is None:
         return {"state": _state_without_files(run, name, iteration), "reasons": [], "notes": []}
     reasons = _stale_reasons(run, stage, iteration, record)
@@ -75,6 +86,31 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
     }
 
 
+def damaged_parts(run: Run) -> dict[str, list[str]]:
+    """What belongs to no stage and is not whole, by its path in the run, with the reasons."""
+    found = {}
+    fault = prompts_fault(run)
+    if fault is not None:
+        found[fault.name] = [fault.what]
+    reports = [StageFolder(path) for path in sorted(run.path.glob("report*")) if path.is_dir()]
+    for folder in (run.pool, run.initial_adapter, run.initial_evaluation, *reports):
+        reasons = _faults(folder)
+        if reasons:
+            found[folder.path.relative_to(run.path).as_posix()] = reasons
+    return found
+
+
+def _faults(folder: StageFolder) -> list[str]:
+    """Why a part can't be used; one that was begun and is not finished can."""
+    try:
+        if folder.manifest:
+            return [f"{name} is missing or of another size" for name in folder.missing_outputs()]
+        is_unknown = folder.started is None and bool(folder.names("*")) and not folder.has(OLDER_RECORD)
+    except InvalidDataError as error:
+        return [error.message]
+    return [WITHOUT_RECORD] if is_unknown else []
+
+
 def _state_without_files(run: Run, name: str, iteration: int) -> str:
     if name == "evaluate" and run.config.prompts.eval_prompts == 0:
         return NO_PART
@@ -86,6 +122,13 @@ def _is_deleted(run: Run, iteration: int) -> bool:
     return not run.stage("featurize", iteration).path.exists() and bool(
         _intact_manifest(run.stage("select", iteration))
     )
+
+
+def _has_deleted_features(run: Run, iteration: int, record: Started) -> bool:
+    """Whether finished picks were made from features that are gone, which nobody needs any more."""
+    places = [match for match in map(STAGE_INPUT.fullmatch, record.inputs) if match and match["stage"] == "featurize"]
+    gone = [place for place in places if not run.stage("featurize", int(place["iteration"])).path.exists()]
+    return bool(gone) and _intact_manifest(run.stage("select", iteration)) is not None
 
 
 def _redo_note(run: Run, name: str, iteration: int) -> list[str]:
@@ -102,9 +145,10 @@ def evaluations(run: Run) -> list[dict[str, Any]]:
 
 
 def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> list[str]:
-    if stage.name == "select" and _is_deleted(run, iteration):
-        return []  # as for the stages that follow, which pass over what was deleted
     try:
+        if stage.name == "select" and _has_deleted_features(run, iteration, record):
+            require(run, "select", iteration)  # as the stages that follow do, which pass over what was deleted
+            return version_difference(record, stage.version)
         if other := version_difference(record, stage.version):
             return other
         return input_differences(record, stage.inputs(run, iteration, stage.seen(run, record, {})))
@@ -152,8 +196,16 @@ def _next(run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]]
         for name, status in row["stages"].items():
             is_begun = status["state"] == "partial"  # in its own place; what lies beside it waits
             is_being_redone = not is_begun and run.redone_stage(name, row["iteration"]).path.exists()
+            if status["state"] == "damaged" and name == "label":
+                return _repair_of_answers(run, row["iteration"])
             if status["state"] in ("stale", "damaged") or is_being_redone:
                 return run.next_command(name, row["iteration"]) + " --force"
             if status["state"] not in ("complete", NO_PART, DELETED):
                 return run.next_command(name, row["iteration"])
     return run.next_command("generate", iterations[-1]["iteration"] + 1)
+
+
+def _repair_of_answers(run: Run, iteration: int) -> str:
+    """The command that keeps the answers that were paid for, where they are intact."""
+    repair = repair_of_stage(run, "label", iteration, FileFault(MANIFEST_NAME, "damaged", ""))
+    return repair if repair.startswith("activedpo ") else f"{run.next_command('label', iteration)} --force"

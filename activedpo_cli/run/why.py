@@ -55,7 +55,7 @@ def explain_pair(run: Run, pair: str, iteration: int | None) -> dict[str, Any]:
             raise InvalidDataError(
                 f"`{name}` has no features in iteration {number}",
                 details=["there is no such response, it repeats another or is empty, or its gradient was not finite"],
-                hint=f"`activedpo show features --run {run.path} --iteration {number}` names what was left out",
+                hint=f"`{run.next_command('show features', number)}` names what was left out",
             )
     asked = _candidate(rows[name_a], rows[name_b])
     chosen = [_candidate(rows[row.response_a_id], rows[row.response_b_id]) for row in batch]

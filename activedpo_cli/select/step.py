@@ -59,12 +59,13 @@ def check(context: Context) -> None:
     pairs = candidate_pairs(context.run, context.iteration, context.settings)
     available = capacity(prompt_index(pairs), context.settings.select.max_per_prompt)
     if available == 0:
-        command = f"{context.command('select')} --score-field NAME"
+        command = context.command("select", "--score-field", "NAME")
         raise nothing_to_choose(context.run, context.iteration, context.settings, command)
     if context.settings.select.budget > available:
+        fewer = context.command("select", "--budget", str(available))
         raise InvalidDataError(
             f"select.budget is {context.settings.select.budget}, but only {available} pairs can be chosen",
-            hint=f"choose fewer with `{context.command('select')} --budget {available}`, or generate for more prompts",
+            hint=f"choose fewer with `{fewer}`, or generate for more prompts",
         )
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Run:
                 )
             raise NotReadyError(
                 f"there is no run in `{path}`",
-                hint=f"make one with `activedpo init --run {path} --model MODEL --prompts FILE`",
+                hint=f"make one with `activedpo init --run {shlex.quote(str(path))} --model MODEL --prompts FILE`",
             )
         refuse_links(path)
         return cls(path)
@@ -199,10 +200,10 @@ class Run:
             rows = [row for row in self.pool_responses() if row.prompt_id in wanted]
             return sorted(rows, key=lambda row: wanted[row.prompt_id])
         folder = self.stage("generate", iteration)
+        record = folder.manifest  # it lists those too that are gone
+        names = sorted(record.outputs) if record else folder.names("responses-*.jsonl")
         return [
-            row
-            for path in sorted(folder.path.glob("responses-*.jsonl"))
-            for row in folder.read_rows(path.name, Response)
+            row for name in names if fnmatchcase(name, "responses-*.jsonl") for row in folder.read_rows(name, Response)
         ]
 
     def pool_responses(self) -> list[Response]:

@@ -88,7 +88,7 @@ def test_another_setting_is_refused(finished: Path, stage: str, state: str) -> N
     key = f"{stage}.{flag.removeprefix('--').replace('-', '_')}"
     old = manifest(finished, 1, stage)["settings"][key]
     assert f"{key}  {old} → {value}" in message
-    assert f"activedpo {stage} --run {finished} --iteration 2 --set {key}={value} --force" in message
+    assert f"activedpo {stage} --run {finished} --iteration 2 {flag} {value} --force" in message
     assert snapshot(finished) == before
 
 

@@ -158,7 +158,7 @@ def test_people_are_asked_again_only_if_somebody_wants_it(selected: Path) -> Non
     before = outputs(selected, 1, "label")
     said = " ".join(done(*people, "--force", typed="").stderr.split())
     assert "10 of 10 pairs were answered before and are not asked again" in said
-    assert f"activedpo label --run {selected} --iteration 1 --force --ask-again" in said
+    assert f"activedpo label --run {selected} --iteration 1 --oracle human --annotator ann --force --ask-again" in said
     assert outputs(selected, 1, "label") == before
     assert {row["annotator"] for row in labels(selected)} == {"ann"}
 
@@ -179,7 +179,9 @@ def test_asking_again_is_remembered(selected: Path, tmp_path: Path, first: str) 
     table = tmp_path / "pairs.jsonl"
     if first == "export":
         hinted = activedpo(*people, "--force", "--ask-again", "--export", table)
-        assert f"label --run {selected} --iteration 1 --force --import {table}" in " ".join(hinted.stderr.split())
+        assert f"label --run {selected} --iteration 1 --oracle human --force --import {table}" in " ".join(
+            hinted.stderr.split()
+        )
         table.write_text("".join(json.dumps(row | {"preference": "tie"}) + "\n" for row in rows(table)))
         done(*on(selected, "label"), "--force", "--import", table)
     else:

@@ -201,6 +201,17 @@ def test_undo_takes_ones_own_newest_back_and_shows_it_next(queue, log):
     assert queue.undo("cat") is None
 
 
+def test_undo_leaves_what_the_same_name_answered_elsewhere(log, clock):
+    """Also while both sit, and also the answer that came last of all."""
+    one, two = queue_of(log, clock, "one"), queue_of(log, clock, "two")
+    one.answer(one.next("root"), Answer(choice="tie"))
+    two.answer(two.next("root"), Answer(choice="skip"))
+    assert one.undo("root").pair_id == IDS[0]
+    assert one.undo("root") is None
+    assert queue_of(log, clock, "one").undo("root") is None
+    assert list(log.final) == [IDS[1]]
+
+
 def test_who_leaves_gives_the_pair_back(queue):
     queue.next("ann")
     queue.leave("ann")
@@ -246,7 +257,7 @@ class PeopleAtWork(RuleBasedStateMachine):
         self.queues = {name: queue_of(self.log, self.clock, name) for name in ("one", "two")}
         self.shown = {}  # pair: process, person, until
         self.stored = []
-        self.undone = None
+        self.given = []  # process, person and pair of each answer that stands, the newest last
 
     @rule(target=tickets, process=processes, person=people)
     def show(self, process, person):
@@ -297,18 +308,20 @@ class PeopleAtWork(RuleBasedStateMachine):
         assert self.log.final == before | {pair: receipt.label}
         assert (receipt.label.annotator, receipt.label.pair_id) == (ticket.annotator, pair)
         self.stored.append(receipt.label)
+        self.given.append((process, ticket.annotator, pair))
         if pair in self.shown and self.shown[pair][0] == process:
             del self.shown[pair]
 
     @rule(process=processes, person=people)
     def undo(self, process, person):
         before = self.log.final
-        own = [label for label in before.values() if label.annotator == person]
+        own = [pair for *who, pair in self.given if who == [process, person]]
         label = self.queues[process].undo(person)
-        assert label == (own[-1] if own else None)
+        assert label == (before[own[-1]] if own else None)
         if label is None:
             assert self.log.final == before
             return
+        self.given.remove((process, person, label.pair_id))
         assert self.log.final == {pair: kept for pair, kept in before.items() if pair != label.pair_id}
         other = self.shown.get(label.pair_id)
         if other is None or other[0] == process or label.pair_id not in self.log.held.get(other[0], ()):
@@ -324,6 +337,7 @@ class PeopleAtWork(RuleBasedStateMachine):
 
     @rule(process=processes)
     def restart(self, process):
+        self.given = [given for given in self.given if given[0] != process]
         self.log.held.pop(process, None)
         self.queues[process] = queue_of(self.log, self.clock, process)
         self.shown = {pair: who for pair, who in self.shown.items() if who[0] != process}

@@ -1,0 +1,70 @@
+"""What `label --import` or `--export` asks of a closed stage may have been done already: then there is nothing left to do.
+
+A command that is typed again after it succeeded, or after it was killed when all but its last write was done, so ends as
+well as it did before.
+"""
+
+from pathlib import Path
+
+from activedpo_cli.base.errors import RefusedError
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.step import Execution, again
+from activedpo_cli.label.exchange import differing_answers, first_few, read_answers, read_questions
+from activedpo_cli.label.questions import questions
+from activedpo_cli.oracles.base import asks_people
+from activedpo_cli.store.run import Run
+
+
+def is_done(run: Run, iteration: int, settings: Config, execution: Execution, progress: Progress) -> bool:
+    """Whether a closed stage holds all that these options ask for; writes nothing.
+
+    Args:
+        run: The run.
+        iteration: Its iteration, whose stage is closed.
+        settings: What the stage was closed with.
+        execution: What the command was told.
+        progress: Hears what was found.
+
+    Raises:
+        InvalidDataError: The file can't be read, or does not ask about the pairs of this stage.
+        RefusedError: The file answers pairs otherwise than what stands, or pairs that were left without an answer.
+
+    """
+    options = execution.options
+    if options.get("ask-again") or not asks_people(settings.label.oracle):
+        return False
+    if options.get("import"):
+        _require_that_answers_stand(run, iteration, execution, progress)
+        return True
+    if options.get("export") and Path(options["export"]).is_file():
+        path = Path(options["export"])
+        asked = read_questions(path, questions(run, iteration))
+        progress.note(f"`{path}` is there already, with {len(asked)} pairs of this stage, which is closed")
+        return True
+    return False
+
+
+def _require_that_answers_stand(run: Run, iteration: int, execution: Execution, progress: Progress) -> None:
+    path = Path(execution.options["import"])
+    answers = read_answers(path, questions(run, iteration))
+    standing = run.stage("label", iteration).label_log().labels()
+    taking_over = again(run, "label", iteration, execution, "--force", "--import", str(path))
+    _refuse(
+        f"`label` of iteration {iteration} is closed, and `{path}` answers otherwise than what stands",
+        differing_answers(answers, standing),
+        f"remove these rows from the file; or, to ask again, keeping the old answers in `{run.stale}`: "
+        f"`{taking_over} --ask-again`",
+    )
+    late = [label for label in answers if label.pair_id not in standing]
+    _refuse(
+        f"`label` of iteration {iteration} was closed without answers that are in `{path}`",
+        first_few([f"pair `{label.pair_id}`: {label.preferred_id or label.outcome}" for label in late]),
+        f"to ask again, taking over what was answered: `{taking_over}`",
+    )
+    progress.note(f"all {len(answers)} answers of `{path}` are there already")
+
+
+def _refuse(message: str, lines: list[str], hint: str) -> None:
+    if lines:
+        raise RefusedError(message, details=lines, hint=hint)

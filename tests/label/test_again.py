@@ -1,0 +1,114 @@
+"""A label command typed again after it has done its work, or all but its last write, ends as well as it did before."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from command_line import STAGES, activedpo, done, manifest, on, refused, rows, snapshot
+
+
+@pytest.fixture
+def asked(finished: Path) -> Path:
+    """A run whose second iteration waits for people: 4 pairs."""
+    for stage in STAGES[3:]:
+        shutil.rmtree(finished / "iter-002" / stage)
+    return finished
+
+
+def label(run: Path, *words: object, typed: str = ""):
+    return activedpo(*on(run, "label", iteration=2), "--oracle", "human", *words, typed=typed)
+
+
+def exported(run: Path, path: Path) -> list[dict]:
+    assert label(run, "--export", path).exit_code == 5
+    return rows(path)
+
+
+def answer(path: Path, found: list[dict], *answers: str) -> None:
+    for row, text in zip(found, answers, strict=True):
+        row["preference"] = text
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+@pytest.fixture
+def closed(asked: Path, tmp_path: Path) -> tuple[Path, Path, list[dict]]:
+    """The run, closed by a file with four answers, the file and its rows."""
+    path = tmp_path / "pairs.jsonl"
+    found = exported(asked, path)
+    answer(path, found, "a", "b", "skip", "tie")
+    assert label(asked, "--import", path).exit_code == 0
+    return asked, path, found
+
+
+def test_answers_that_stand_are_imported_again_without_a_trace(closed: tuple[Path, Path, list[dict]]) -> None:
+    run, path, found = closed
+    before = snapshot(run)
+    assert "all 4 answers" in done(*on(run, "label", iteration=2), "--import", path).stderr
+    answer(path, found, "A", "b", "", "")  # fewer of them, spelled otherwise
+    assert "all 2 answers" in done(*on(run, "label", iteration=2), "--import", path).stderr
+    assert json.loads(done(*on(run, "label", iteration=2), "--import", path, "--json").stdout)["state"] == "up to date"
+    assert snapshot(run) == before
+
+
+def test_answers_that_differ_from_what_stands_are_refused_by_pair(closed: tuple[Path, Path, list[dict]]) -> None:
+    run, path, found = closed
+    before = snapshot(run)
+    answer(path, found, "a", "a", "tie", "tie")
+    said = refused(3, *on(run, "label", iteration=2), "--import", path)
+    assert f"`{found[1]['pair_id']}`: {found[1]['response_b_id']} → {found[1]['response_a_id']}" in said
+    assert f"`{found[2]['pair_id']}`: skip → tie" in said
+    assert found[0]["pair_id"] not in said
+    assert snapshot(run) == before
+
+
+def test_killed_before_the_stage_was_closed(closed: tuple[Path, Path, list[dict]]) -> None:
+    """Every answer was stored, and the record of the stage was not."""
+    run, path, _ = closed
+    folder = run / "iter-002" / "label"
+    record = manifest(run, 2, "label")
+    identity = ("schema", "stage", "stage_version", "iteration", "settings", "inputs", "execution")
+    (folder / "started.json").write_text(json.dumps({key: record[key] for key in identity}))
+    (folder / "manifest.json").unlink()
+    log = (folder / "labels.jsonl").read_bytes()
+    done(*on(run, "label", iteration=2), "--import", path)
+    assert (folder / "labels.jsonl").read_bytes() == log
+    assert manifest(run, 2, "label")["outputs"] == record["outputs"]
+
+
+def test_an_answer_for_a_pair_that_was_left_without_one(asked: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    found = exported(asked, path)
+    answer(path, found, "a", "", "", "")
+    assert label(asked, "--import", path).exit_code == 5
+    for _ in range(2):
+        done(*on(asked, "label", iteration=2), "--accept-partial")
+    done(*on(asked, "label", iteration=2), "--import", path, "--accept-partial")
+    answer(path, found, "a", "", "b", "")
+    said = refused(3, *on(asked, "label", iteration=2), "--import", path)
+    assert found[2]["pair_id"] in said
+    assert found[0]["pair_id"] not in said
+
+
+def test_a_file_that_was_written_is_not_written_again(asked: Path, tmp_path: Path) -> None:
+    """Before anybody has answered, and when all is answered; other files of the name are left alone."""
+    path = tmp_path / "pairs.jsonl"
+    found = exported(asked, path)
+    first = path.stat().st_mtime_ns
+    assert exported(asked, path) == found
+    assert path.stat().st_mtime_ns == first
+    answer(path, found, "a", "b", "skip", "tie")
+    assert f"--import {path}" in refused(2, *on(asked, "label", iteration=2), "--export", path)
+    done(*on(asked, "label", iteration=2), "--import", path)
+    filled = path.read_bytes()
+    assert "is there already" in done(*on(asked, "label", iteration=2), "--export", path).stderr
+    assert path.read_bytes() == filled
+    assert "--export" in refused(3, *on(asked, "label", iteration=2), "--export", tmp_path / "new.jsonl")
+    assert not (tmp_path / "new.jsonl").exists()
+    other = tmp_path / "other.jsonl"
+    other.write_text(path.read_text().replace(found[0]["pair_id"], "p999999/i001/r0-r1"))
+    assert "p999999" in refused(4, *on(asked, "label", iteration=2), "--export", other)
+
+
+def test_what_a_machine_answered_is_no_answer_of_people(finished: Path, tmp_path: Path) -> None:
+    assert "is closed" in refused(3, *on(finished, "label", iteration=2), "--import", tmp_path / "pairs.jsonl")
