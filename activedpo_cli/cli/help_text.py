@@ -37,6 +37,25 @@ class HelpedCommand(TyperCommand):
         """Print what the command is for, and its arguments and flags."""
         print_help(self, ctx)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words; of a flag that there is not the error names those that do what was meant."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if isinstance(name := getattr(error, "option_name", None), str) and hasattr(error, "possibilities"):
+                error.possibilities = _meant_flags(self, name) or error.possibilities
+            raise
+
+
+def _meant_flags(command: Any, name: str) -> list[str]:
+    """Flags of the command, else `--set`, for the setting that an unknown flag names elsewhere or in other libraries."""
+    from activedpo_cli.base.suggestions import called_settings
+
+    keys = called_settings(name.lstrip("-").replace("-", "_"))
+    flags = {parameter.name: parameter.opts for parameter in command.params}
+    own = [flag for key in keys for flag in flags.get(key.replace(".", "__"), ())]
+    return own or [f"--set {key}=…" for key in keys if "set_" in flags]
+
 
 class HelpedGroup(TyperGroup):
     """A group of commands with such a help."""
