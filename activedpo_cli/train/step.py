@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
@@ -122,7 +123,7 @@ def headline(summary: Mapping[str, Any]) -> str:
     """`30 preferences, 16 steps, margin 0.42`."""
     margin = summary.get("rewards/margins")
     return f"{summary['preferences']} preferences, {summary['steps']} steps" + (
-        f", last margin {margin:.2f}" if margin is not None else ""
+        f", last margin {shown(margin, 2)}" if margin is not None else ""
     )
 
 
