@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.combinations import refuse_ineffective
 from activedpo_cli.base.config import flat, prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
@@ -60,8 +61,9 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 
 def check(context: Context) -> None:
-    """Refuse to come too late, and a file that holds anything but examples."""
+    """Refuse to come too late, settings without effect, and a file that holds anything but examples."""
     refuse_late(context.run)
+    refuse_ineffective(context.settings, "sft")
     read_sft_rows(_data_path(context.settings))
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.combinations import refuse_ineffective
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.numbers import shown
@@ -39,8 +40,9 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 
 def check(context: Context) -> None:
-    """Refuse another adapter than the run's, and to train on nothing."""
+    """Refuse another adapter than the run's, settings that the loss does not read, and to train on nothing."""
     check_adapter_settings(context.run, context.settings)
+    refuse_ineffective(context.settings, "train")
     if not _examples(context):
         again = f"`{context.run.next_command('label', context.iteration)} --force`"
         ways = [f"ask again with {again}"]
