@@ -33,6 +33,7 @@ class Page(HTMLParser):
             self.rows[-1].append("")
 
     def handle_data(self, data: str) -> None:
+        data = data.replace("\N{NO-BREAK SPACE}", " ")
         self.pieces.append(data)
         if self.elements and self.elements[-1][0] in ("td", "th") and self.rows[-1]:
             self.rows[-1][-1] += data.strip("\n")

@@ -53,6 +53,48 @@ def test_the_root_help_names_every_command() -> None:
     GROUP.get_command(None, words[1]).make_context(words[1], words[2:])  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_names_are_whole_at_any_width(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = activedpo(*name.split(), "--help").stdout
+    assert max(map(len, text.splitlines())) <= width
+    words = set(re.split(r"[\s,│|]+", text))
+    for parameter in COMMANDS[name].params:
+        flags = {flag for flag in (*parameter.opts, *parameter.secondary_opts) if flag.startswith("-")}
+        assert flags <= words
+    assert not re.search(r"\w…", text)
+
+
+def test_a_long_example_can_be_typed_as_it_stands_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text = activedpo("bench", "featurize", "--help").stdout
+    shown = re.search(r"Example:\s+(activedpo (?:.*\\\n)*.*)", text)
+    written = re.search(r"Example:\s+(activedpo .*)", COMMANDS["bench featurize"].help)
+    assert shown
+    assert written
+    assert "\n" in shown[1]
+    assert shlex.split(shown[1].replace("\\\n", "")) == shlex.split(written[1])
+
+
+def test_square_brackets_of_a_help_are_no_markup() -> None:
+    assert "--set key=[a,b]" in " ".join(activedpo("experiment", "--help").stdout.split())
+
+
+def test_values_are_written_as_they_are_typed() -> None:
+    text = " ".join(re.sub("[│╭╮╰╯]", "", activedpo("generate", "--help").stdout).split())
+    assert "human, recorded, reward-model:MODEL" in text
+    assert "auto: the tokenizer" in text
+
+
+def test_help_is_printed_in_any_encoding() -> None:
+    from typer.testing import CliRunner
+
+    result = CliRunner(charset="ascii").invoke(app, ["sft", "--help"])
+    assert result.exit_code == 0
+    assert r"\u03c0_SFT" in result.stdout
+
+
 @pytest.mark.parametrize("section", [Config, *SECTIONS.values()], ids=lambda section: section.__name__)
 def test_every_setting_says_what_it_means(section: type) -> None:
     assert section.__doc__

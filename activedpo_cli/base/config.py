@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import reprlib
 from collections.abc import Mapping
 from functools import lru_cache
@@ -13,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from activedpo_cli.base.display import holds_secret
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.settings import SECTIONS, Config, SelectSettings, current_key
+from activedpo_cli.base.suggestions import unknown_setting
 from activedpo_cli.base.yaml_text import one_line, read_yaml
 
 CONFIG_NAME = "config.yaml"
@@ -114,7 +116,12 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise UsageError(f"`--set {text}` is not of the form key=value", hint="for instance `--set select.budget=50`")
     parsed = read_value(value)
     if isinstance(parsed, dict) or key.strip() in SECTIONS:
-        raise UsageError(f"`--set {text}` names a whole section", hint="set its settings one by one")
+        section = key.strip()
+        first = next(iter(SECTIONS[section].model_fields)) if section in SECTIONS else "…"
+        raise UsageError(
+            f"`--set {text}` names a whole section",
+            hint=f"set its settings one by one, such as `--set {section}.{first}={'…' if parsed is None else value}`",
+        )
     return current_key(key.strip().replace("-", "_")), parsed
 
 
@@ -158,14 +165,21 @@ def _help(section: type[BaseModel], field: str) -> str:
 
 def _explain(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"{key}  unknown setting{_did_you_mean(problem['loc'])}"
     value = problem.get("input", PydanticUndefined)
+    if problem["type"] == "extra_forbidden":
+        inside = list(value) if isinstance(value, dict) else []
+        if len(problem["loc"]) == 1 and len(inside) == 1:
+            key += f".{inside[0]}"
+        return f"{key}  {unknown_setting(key)}"
     shown = "" if value is PydanticUndefined or isinstance(value, dict) else f"{EXCERPTS.repr(value)}: "
-    return f"{key}  {shown}{problem['msg']}"
+    return f"{key}  {shown}{_in_words(problem)}"
 
 
-def _did_you_mean(location: tuple) -> str:
-    names = list(Config.model_fields) if len(location) == 1 else list(SECTIONS[str(location[0])].model_fields)
-    close = difflib.get_close_matches(str(location[-1]), names, n=1)
-    return f" — did you mean `{close[0]}`?" if close else ""
+def _in_words(problem: Any) -> str:
+    """What is wrong with a value, and the choice that was meant where it is a misspelt one."""
+    text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    if problem["type"] != "literal_error":
+        return text
+    choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+    close = difflib.get_close_matches(str(problem["input"]).lower(), choices, n=1)
+    return text + (f" — did you mean `{close[0]}`?" if close else "")

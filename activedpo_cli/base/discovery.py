@@ -26,6 +26,25 @@ WORDS = {
     "prompts": "a prompt source",
     "generation": "a generation backend",
 }
+LISTED = {"acquisition": "methods", "oracles": "oracles", "prompts": "prompts"}
+"""What `activedpo ls` calls a kind."""
+OTHER_NAMES = {
+    "acquisition": {
+        "coreset": "k-center",
+        "core-set": "k-center",
+        "uncertainty": "entropy",
+        "uniform": "random",
+        "passive": "random",
+        "d-optimal": "activedpo",
+    },
+    "oracles": {
+        **dict.fromkeys(("people", "person", "terminal", "manual"), "human"),
+        **dict.fromkeys(("rm", "reward", "classifier"), "reward-model"),
+        **dict.fromkeys(("function", "callable", "code"), "python"),
+        **dict.fromkeys(("file", "dataset", "replay", "offline"), "recorded"),
+    },
+}
+"""What others call some of the choices."""
 
 
 def option_value(module_name: str) -> str:
@@ -47,12 +66,13 @@ def resolve(folder: str, name: str) -> str:
     known = available(folder)
     if value in known:
         return value
-    close = difflib.get_close_matches(value, known, n=1)
-    word = WORDS.get(folder, folder)
+    close = [OTHER_NAMES.get(folder, {}).get(value, ""), *difflib.get_close_matches(value, known, n=1)]
+    meant = next(filter(None, close), None)
+    listed = LISTED.get(folder)
     raise UsageError(
-        f"`{name}` is not {word}" + (f" — did you mean `{close[0]}`?" if close else ""),
+        f"`{name}` is not {WORDS.get(folder, folder)}" + (f" — did you mean `{meant}`?" if meant else ""),
         details=[f"known: {', '.join(known)}"],
-        hint=f"add one by writing `activedpo_cli/{_folder(folder)}/<name>.py`",
+        hint=f"`activedpo ls {listed}` says what each is" if listed else None,
     )
 
 

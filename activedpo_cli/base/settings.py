@@ -291,7 +291,9 @@ class TrainSettings(Section):
     weight_decay: NonNegative = setting(0.0, "AdamW weight decay")
     max_grad_norm: Positive = setting(1.0, "gradient clipping")
     loss_type: Literal["sigmoid", "ipo", "hinge", "robust"] = setting("sigmoid", "TRL's DPO loss; sigmoid is Eq. 2")
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = setting(0.0, "assumed share of wrong labels")
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = setting(
+        0.0, "assumed share of wrong labels, read by loss_type robust alone"
+    )
     gradient_checkpointing: bool = setting(False, "trade time for memory")
     include_ties: bool = setting(False, "train on ties, with a seeded coin for the winner")
 

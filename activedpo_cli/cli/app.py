@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from activedpo_cli import __version__
@@ -21,6 +20,7 @@ from activedpo_cli.base.display import redacted
 from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated, UsageError
 from activedpo_cli.base.interruption import is_requested
 from activedpo_cli.base.out_of_memory import is_out_of_memory
+from activedpo_cli.cli.help_text import HelpedCommand, HelpedGroup
 from activedpo_cli.cli.render import print_error, print_message, safe_text
 from activedpo_cli.cli.signals import stoppable
 from activedpo_cli.cli.typed import remember
@@ -71,7 +71,7 @@ LOOKING = frozenset({"status", "show", "ls", "bench", "verify", "doctor"})
 READER_GONE_EXIT_CODE = 128 + signal.SIGPIPE
 
 
-class ErrorBoundary(TyperGroup):
+class ErrorBoundary(HelpedGroup):
     """Runs a subcommand; whatever it raises ends as a message and an exit code, never as a bare traceback.
 
     A subcommand is imported when it is asked for, since a start should not wait for what it does not need.
@@ -91,7 +91,7 @@ class ErrorBoundary(TyperGroup):
         """List the subcommands; their help is read from their source, and none is imported."""
         for panel, names in COMMANDS.items():
             for name, place in names.items():
-                self.commands[name] = TyperCommand(name, help=_docstring(place), rich_help_panel=panel)
+                self.commands[name] = HelpedCommand(name, help=_docstring(place), rich_help_panel=panel)
         super().format_help(ctx, formatter)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -165,7 +165,7 @@ def _loaded(name: str) -> Any:
     if isinstance(function, typer.Typer):
         return get_group(function)
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings=app.info.context_settings)
-    alone.command(name)(function)
+    alone.command(name, cls=HelpedCommand)(function)
     return get_command(alone)
 
 

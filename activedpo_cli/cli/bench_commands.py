@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from activedpo_cli.cli.help_text import HelpedCommand, HelpedGroup
 from activedpo_cli.cli.options import DeviceOption, JsonOption, all_given, flags_of, with_settings
 from activedpo_cli.cli.render import make_progress
 
@@ -41,13 +42,14 @@ CheckpointingOption = Annotated[
 
 bench = typer.Typer(
     name="bench",
+    cls=HelpedGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Measure what a stage costs with your model on your machine.",
 )
 
 
-@bench.command()
+@bench.command(cls=HelpedCommand)
 @with_settings(SETTINGS, panel="As in a run's settings")
 def featurize(
     given: Mapping[str, Any],
@@ -104,7 +106,7 @@ def featurize(
     print_featurize(request, plan, cost, json=json)
 
 
-@bench.command()
+@bench.command(cls=HelpedCommand)
 def select(
     pairs: Annotated[int, typer.Option(min=2, help="Candidates in memory, of random float32 features.")] = 3000,
     proj_dim: Annotated[int, typer.Option(min=1, help="Features of each.")] = 8192,

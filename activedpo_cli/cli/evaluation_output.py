@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.cli.drawing import Point, Symbols, draw_chart, symbols_for
 from activedpo_cli.cli.render import one_line, print_result, print_table
 
@@ -39,7 +40,7 @@ def evaluation_cells(metrics: Mapping[str, Any], symbols: Symbols) -> dict[str, 
         str(metrics["iteration"]),
         str(metrics["labels_spent"]),
         _number(metrics.get("reward_mean")),
-        None if low is None else f"{low:.3f} {symbols.to} {high:.3f}",
+        None if low is None or high is None else f"{shown(low, 3, high)} {symbols.to} {shown(high, 3, low)}",
         None if is_initial else _percent(metrics.get("win_rate")),
         _number(metrics.get("second_reward_mean")),
         None if is_initial else _percent(metrics.get("second_win_rate")),
@@ -108,8 +109,8 @@ def _width() -> int:
 
 
 def _number(value: float | None, digits: int = 3) -> str | None:
-    return None if value is None else f"{value:.{digits}f}"
+    return None if value is None else shown(value, digits)
 
 
 def _percent(value: float | None) -> str | None:
-    return None if value is None else f"{100 * value:.1f} %"
+    return None if value is None else f"{shown(100 * value, 1)} %"

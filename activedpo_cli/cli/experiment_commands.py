@@ -21,7 +21,7 @@ def experiment(
         str, typer.Argument(metavar="SPEC", help="A YAML file, or a name from `activedpo ls experiments`.")
     ],
     output: Annotated[
-        Optional[Path], typer.Option("--output", metavar="FOLDER", help="Where it goes. \\[default: runs/SPEC]")
+        Optional[Path], typer.Option("--output", metavar="FOLDER", help="Where it goes. [default: runs/SPEC]")
     ] = None,
     runs_from: Annotated[
         Optional[Path],
@@ -29,13 +29,13 @@ def experiment(
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes, a run at a time each.")] = 1,
     arms: Annotated[
-        Optional[str], typer.Option("--arms", metavar="A,B", help="Only some of the arms. \\[default: all]")
+        Optional[str], typer.Option("--arms", metavar="A,B", help="Only some of the arms. [default: all]")
     ] = None,
     seeds: Annotated[
-        Optional[str], typer.Option("--seeds", metavar="0-4,7", help="Only some of the seeds. \\[default: all]")
+        Optional[str], typer.Option("--seeds", metavar="0-4,7", help="Only some of the seeds. [default: all]")
     ] = None,
     iterations: Annotated[
-        Optional[int], typer.Option("--iterations", min=1, metavar="T", help="Of each run. \\[default: the spec's]")
+        Optional[int], typer.Option("--iterations", min=1, metavar="T", help="Of each run. [default: the spec's]")
     ] = None,
     set_: SetOption = None,
     device: DeviceOption = "auto",

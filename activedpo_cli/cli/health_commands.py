@@ -34,7 +34,7 @@ def verify(run: RunOption = None, quiet: QuietOption = False, json: JsonOption =
 def doctor(
     folder: Annotated[
         Optional[Path],
-        typer.Option("--folder", metavar="FOLDER", help="Where runs are to be. \\[default: runs, else where you are]"),
+        typer.Option("--folder", metavar="FOLDER", help="Where runs are to be. [default: runs, else where you are]"),
     ] = None,
     network: Annotated[
         bool, typer.Option("--network", help="Also ask the hub for an answer; nothing else here uses the network.")

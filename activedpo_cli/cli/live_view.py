@@ -12,6 +12,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.display import display_text
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.cli.drawing import Symbols, sparkline, symbols_for
 from activedpo_cli.cli.evaluation_output import comparable, evaluation_cells, finite, measured_columns
 from activedpo_cli.cli.render import BarProgress, counting_bar, one_line, print_message, print_result
@@ -251,7 +252,7 @@ def live_lines(
 def duration(seconds: float) -> str:
     """`0.8 s`, `42 s`, `3:05`, `2:03:05` (hours, minutes, seconds)."""
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{shown(seconds, 1)} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -98,16 +98,16 @@ def _show_why(run: "Run", pair: str | None, iteration: int | None, *, json: bool
 def compare(
     methods: Annotated[
         Optional[list[str]],
-        typer.Argument(metavar="[METHOD]...", help="Methods. \\[default: all whose columns are there]"),
+        typer.Argument(metavar="[METHOD]...", help="Methods. [default: all whose columns are there]"),
     ] = None,
     run: RunOption = None,
     iteration: IterationOption = None,
     budget: Annotated[
         Optional[int],
-        typer.Option("--budget", min=1, metavar="N", help="Pairs that each chooses. \\[default: select.budget]"),
+        typer.Option("--budget", min=1, metavar="N", help="Pairs that each chooses. [default: select.budget]"),
     ] = None,
     seed: Annotated[
-        Optional[int], typer.Option("--seed", metavar="N", help="Decides ties and draws. \\[default: the run's]")
+        Optional[int], typer.Option("--seed", metavar="N", help="Decides ties and draws. [default: the run's]")
     ] = None,
     set_: Annotated[
         Optional[list[str]],
@@ -115,7 +115,7 @@ def compare(
     ] = None,
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", metavar="FOLDER", help="Where it goes. \\[default: compare/iter-NNN/ in the run]"),
+        typer.Option("--output", metavar="FOLDER", help="Where it goes. [default: compare/iter-NNN/ in the run]"),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -150,11 +150,11 @@ def compare(
 def report(
     runs: Annotated[
         Optional[list[str]],
-        typer.Argument(metavar="[RUN]...", help="Names or paths. \\[default: $ACTIVEDPO_RUN, else runs/default]"),
+        typer.Argument(metavar="[RUN]...", help="Names or paths. [default: $ACTIVEDPO_RUN, else runs/default]"),
     ] = None,
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", metavar="FOLDER", help="Where it goes. \\[default: report/ in the first run]"),
+        typer.Option("--output", metavar="FOLDER", help="Where it goes. [default: report/ in the first run]"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make it again, also where nothing has changed.")] = False,
     quiet: QuietOption = False,
@@ -177,7 +177,7 @@ def list_choices(
     what: Annotated[
         Optional[str],
         typer.Argument(
-            metavar="[WHAT]", help="methods, oracles, prompts, models, presets or experiments. \\[default: methods]"
+            metavar="[WHAT]", help="methods, oracles, prompts, models, presets or experiments. [default: methods]"
         ),
     ] = None,
     json: JsonOption = False,

@@ -3,6 +3,7 @@
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.cli.evaluation_output import print_evaluations
 from activedpo_cli.cli.render import print_json, print_message, print_result, print_table
 
@@ -130,7 +131,7 @@ def print_comparison(found: dict[str, Any]) -> None:
         [str(place), name, *_comparison_cells(row)]
         for place, (name, row) in enumerate(found["methods"].items(), start=1)
     ]
-    rows.append(["", "all candidates", f"{pool['mean_tokens']:.1f}", "", "", str(pool["prompts"]), ""])
+    rows.append(["", "all candidates", shown(pool["mean_tokens"], 1), "", "", str(pool["prompts"]), ""])
     print_table(["", "method", "tokens", "mean |cos|", "effective rank", "prompts", "seconds"], rows)
     names = list(found["overlaps"])
     print_result(f"\npairs in common, % of the batch; chance alone: {100 * found['chance_overlap']:.0f}\n")
@@ -171,7 +172,7 @@ def _sft_line(status: dict[str, Any]) -> str:
 def _cell(status: dict[str, Any]) -> str:
     text = f"{SIGNS[status['state']]} {status['state']}"
     if status["state"] in ("complete", "stale", "partial"):
-        text += f", {status['headline']}" if status["state"] == "partial" else f"  {status['seconds']:.1f} s"
+        text += f", {status['headline']}" if status["state"] == "partial" else f"  {shown(status['seconds'], 1)} s"
     return text
 
 
@@ -215,11 +216,11 @@ def _print_texts(heading: str, row: dict[str, Any]) -> None:
 def _comparison_cells(row: dict[str, Any]) -> list[str]:
     cosine, rank = row["mean_abs_cosine"], row["effective_rank"]
     return [
-        f"{row['mean_tokens']:.1f}",
-        "–" if cosine is None else f"{cosine:.3f}",
-        "–" if rank is None else f"{rank:.2f}",
+        shown(row["mean_tokens"], 1),
+        "–" if cosine is None else shown(cosine),
+        "–" if rank is None else shown(rank, 2),
         str(row["prompts"]),
-        f"{row['seconds']:.2f}",
+        shown(row["seconds"], 2),
     ]
 
 

@@ -13,11 +13,11 @@ from activedpo_cli.base.settings import SECTIONS, Config
 
 RunOption = Annotated[
     Optional[str],
-    typer.Option("--run", metavar="NAME_OR_PATH", help="The run. \\[default: $ACTIVEDPO_RUN, else runs/default]"),
+    typer.Option("--run", metavar="NAME_OR_PATH", help="The run. [default: $ACTIVEDPO_RUN, else runs/default]"),
 ]
 IterationOption = Annotated[
     Optional[int],
-    typer.Option("--iteration", min=1, metavar="N", help="Iteration, from 1. \\[default: the newest there is]"),
+    typer.Option("--iteration", min=1, metavar="N", help="Iteration, from 1. [default: the newest there is]"),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Make it again; the old result is kept in .stale/.")]
 SetOption = Annotated[
@@ -177,13 +177,16 @@ def _flag_names(key: str, prefix: str) -> tuple[str, ...]:
 
 
 def _help(field: Any) -> str:
-    text = field.description[0].upper() + field.description[1:]
     choices = _choices(field.annotation)
+    first_word = field.description.split()[0].strip(":,")
+    text = field.description
+    if first_word not in (*choices, field.default):  # a value is typed as it stands
+        text = text[0].upper() + text[1:]
     if choices:
         text += f" ({' | '.join(map(str, choices))})"
     default = field.default
     shown = ",".join(map(str, default)) if isinstance(default, list) else default
-    return f"{text}." if shown in (None, "") else f"{text}. \\[default: {shown}]"
+    return f"{text}." if shown in (None, "") else f"{text}. [default: {shown}]"
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STYLES = {"error": "31;1", "pending": "33;1", "hint": "36", "ok": "32", "warning": "33"}
 PLAIN_INTERVAL = 30.0
+RATE_PERIOD = 600.0
+"""Seconds that a rate is measured over: of what takes a minute each, shorter times would see none."""
 PIPE_TABLE_WIDTH = 200
 LONGEST_MESSAGE = 4000
 """A message may name something of a file, which may be of any length."""
@@ -189,7 +191,7 @@ def counting_bar(label: str, total: int, unit: str, done: int) -> "Bar":
     count = text(f"{{task.completed:.0f}}/{{task.total:.0f}} {unit}")
     columns = [text(" {task.description}"), BarColumn(None), count, Rate(cropped())]
     columns.append(TimeRemainingColumn(compact=True, table_column=cropped()))
-    bar = Progress(*columns, console=Console(file=sys.stderr), transient=True)
+    bar = Progress(*columns, console=Console(file=sys.stderr), transient=True, speed_estimate_period=RATE_PERIOD)
     bar.add_task(one_line(label), total=total, completed=done)
     return bar
 

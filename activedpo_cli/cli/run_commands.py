@@ -68,7 +68,7 @@ def run_loop(
     given: Mapping[str, Any],
     ridge: RidgeOption = None,
     iterations: Annotated[
-        int | None, typer.Option(min=1, metavar="T", help="Iterations in all. \\[default: as asked before, else 5]")
+        int | None, typer.Option(min=1, metavar="T", help="Iterations in all. [default: as asked before, else 5]")
     ] = None,
     run: RunOption = None,
     preset: PresetOption = None,

@@ -15,7 +15,7 @@ FILES_PANEL = "Without a run"
 POOL_PANEL = "From a file of pairs"
 RidgeOption = Annotated[
     Optional[float],
-    typer.Option("--ridge", help="λ of V = λI + Σφφᵀ, for methods that have it. \\[default: the method's]"),
+    typer.Option("--ridge", help="λ of V = λI + Σφφᵀ, for methods that have it. [default: the method's]"),
 ]
 
 

@@ -138,7 +138,7 @@ def select(
 def label(
     given: Mapping[str, Any],
     *,
-    annotator: Annotated[Optional[str], typer.Option(help="Who answers. \\[default: the user name]")] = None,
+    annotator: Annotated[Optional[str], typer.Option(help="Who answers. [default: the user name]")] = None,
     guidelines: Annotated[Optional[Path], typer.Option(help="A text that people can call up while they label.")] = None,
     export: Annotated[
         Optional[Path], typer.Option("--export", help="Write the pending pairs to FILE.jsonl or FILE.csv and stop.")

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.cli.render import print_json, print_message, print_result
 from activedpo_cli.engine.step import StageResult
 
@@ -18,7 +19,7 @@ def print_stage(result: StageResult) -> None:
         hint = f"; `--iteration {result.iteration + 1}` opens the next" if result.stage.name == "evaluate" else ""
         print_message(f"✓ {name} is up to date: {headline}{hint}")
     else:
-        print_message(f"✓ {name}  {headline}  ({result.manifest.execution['seconds']:.1f} s)", style="ok")
+        print_message(f"✓ {name}  {headline}  ({shown(result.manifest.execution['seconds'], 1)} s)", style="ok")
     print_result(str(result.folder))
 
 

@@ -1,9 +1,11 @@
 """Brings what was typed to one spelling: keys of settings, and names of methods, backends and oracles."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from activedpo_cli.base import discovery
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.settings import current_key
 from activedpo_cli.oracles.base import parse_spec
 
@@ -14,6 +16,8 @@ ORACLE_SETTINGS = ("label.oracle", "evaluate.scorer", "evaluate.second_scorer")
 def with_known_names(given: Mapping[str, Any]) -> dict[str, Any]:
     """The given settings with every name resolved; raises UsageError with the nearest name for an unknown one."""
     resolved = {current_key(key): value for key, value in given.items()}
+    for key in resolved:
+        _check_setting_of_method(key)
     for key, folder in NAMING_SETTINGS.items():
         if isinstance(given.get(key), str):
             resolved[key] = discovery.resolve(folder, given[key])
@@ -22,3 +26,19 @@ def with_known_names(given: Mapping[str, Any]) -> dict[str, Any]:
             name, argument = parse_spec(given[key])
             resolved[key] = name if argument is None else f"{name}:{argument}"
     return resolved
+
+
+def _check_setting_of_method(key: str) -> None:
+    """Raise UsageError for a setting that its method has not, which else only a choice by that method would tell."""
+    section, _, name = key.removeprefix("select.methods.").partition(".")
+    methods = {method.replace("-", "_"): method for method in discovery.available("acquisition")}
+    if not key.startswith("select.methods.") or section not in methods or not name:
+        return
+    known = discovery.setting_names("acquisition", methods[section])
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        there = [f"known: {', '.join(f'select.methods.{section}.{one}' for one in known)}"] if known else []
+        raise UsageError(
+            f"the method `{methods[section]}` has no such setting",
+            details=[f"{key}  unknown setting" + (f" — did you mean `{close[0]}`?" if close else ""), *there],
+        )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base import discovery
 from activedpo_cli.base.config import flat, prompt_rendering
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.records import response_id
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
@@ -175,21 +176,21 @@ def headline(summary: Mapping[str, Any]) -> str:
     if summary["reward_mean"] is not None:
         interval = _interval(summary["reward_ci_low"], summary["reward_ci_high"])
         parts.append(
-            f"reward {summary['reward_mean']:.3f}{interval}, initially {summary['reward_mean_initial']:.3f}, "
-            f"win rate {100 * summary['win_rate']:.1f} %"
+            f"reward {shown(summary['reward_mean'])}{interval}, initially {shown(summary['reward_mean_initial'])}, "
+            f"win rate {shown(100 * summary['win_rate'], 1)} %"
         )
     if summary.get("second_reward_mean") is not None:
         parts.append(
-            f"by the second scorer {summary['second_reward_mean']:.3f}, initially "
-            f"{summary['second_reward_mean_initial']:.3f}, win rate {100 * summary['second_win_rate']:.1f} %"
+            f"by the second scorer {shown(summary['second_reward_mean'])}, initially "
+            f"{shown(summary['second_reward_mean_initial'])}, win rate {shown(100 * summary['second_win_rate'], 1)} %"
         )
     if summary["preference_accuracy"] is not None:
-        parts.append(f"preference accuracy {100 * summary['preference_accuracy']:.1f} %")
+        parts.append(f"preference accuracy {shown(100 * summary['preference_accuracy'], 1)} %")
     return "; ".join(parts) or f"{summary['n']} prompts, nothing scored"
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return "" if low is None or high is None else f" [{shown(low, 3, high)}, {shown(high, 3, low)}]"
 
 
 def _is_pure_sampling(config: Config) -> bool:

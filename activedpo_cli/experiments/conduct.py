@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.combinations import refuse_ineffective, unused
 from activedpo_cli.base.config import build_config, flat, nested, parse_assignment
 from activedpo_cli.base.errors import ActiveDPOError, RefusedError, UsageError
 from activedpo_cli.base.presets import read_preset
@@ -77,7 +78,7 @@ def conduct(request: ExperimentRequest, progress: Progress) -> ExperimentResult:
     jobs = folder.jobs(request.arms, _seeds(request.seeds))
     _check_source(request.runs_from)
     _check_standing(folder)
-    _check_arms(folder, jobs)
+    _check_arms(folder, jobs, progress)
     folder.write_spec()
     missing = [job for job in jobs if not folder.is_done(job)]
     busy: list[str] = []
@@ -169,7 +170,7 @@ def _check_standing(folder: ExperimentFolder) -> None:
             )
 
 
-def _check_arms(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
+def _check_arms(folder: ExperimentFolder, jobs: Sequence[Job], progress: Progress) -> None:
     """Raise the error that an arm's first run would end with: a wrong setting, name or model; the arm is named."""
     models: set[tuple[str, str | None]] = set()
     for job in {job.arm: job for job in reversed(jobs) if job.run is None}.values():
@@ -177,6 +178,9 @@ def _check_arms(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
         try:
             config = _config(preset, with_known_names(job.settings))
             method_settings(config)
+            refuse_ineffective(config, "train", *(("sft",) if config.sft.data else ()))
+            for sentence in unused(config, job.settings):
+                progress.warn(f"arm `{job.arm}`: {sentence}")
             model = config.model.name, config.model.revision
             if model not in models:
                 resolve_model(*model)

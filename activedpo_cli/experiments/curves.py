@@ -202,7 +202,7 @@ def p_value(difference: Difference | None) -> str:
     """`0.021 (0.062)`, the latter corrected."""
     if difference is None:
         return ""
-    return f"{difference.p_value:.3f}" + ("" if difference.adjusted is None else f" ({difference.adjusted:.3f})")
+    return number(difference.p_value) + ("" if difference.adjusted is None else f" ({number(difference.adjusted)})")
 
 
 def _labels(row: ArmCurve) -> str:

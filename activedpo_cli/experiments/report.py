@@ -31,7 +31,7 @@ from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, counterparts
 from activedpo_cli.experiments.tables import cost_table, markdown, other_table
 from activedpo_cli.reports.page import Section, Table, render_page
 from activedpo_cli.reports.plot import Plot
-from activedpo_cli.reports.wording import listed
+from activedpo_cli.reports.wording import listed, with_interval
 from activedpo_cli.store import files, jsonl
 from activedpo_cli.store.lock import waiting
 from activedpo_cli.store.manifest import Started, digest_of
@@ -46,6 +46,8 @@ REPORT_NAME = ".report"
 Value = TypeVar("Value")
 FEWEST_SEEDS = 6
 """With fewer no sign-flip test reaches 0.05."""
+BEST = 3
+"""Arms that the headline names, beside the baseline."""
 TITLES = {
     REWARD: "Reward by the scorer that answers",
     SECOND_REWARD: "Reward by the second scorer",
@@ -106,7 +108,7 @@ def _build(folder: ExperimentFolder) -> ExperimentReport:
         lock=folder.path / ".locks" / "report.lock",
         wanted=Started(
             stage="experiment-report",
-            stage_version=1,
+            stage_version=2,
             iteration=0,
             settings={"activedpo_cli": __version__},
             inputs=report_inputs(rows, folder.spec),
@@ -146,7 +148,7 @@ def report_contents(analysis: Analysis, summary: Mapping[str, Any], tables: Sequ
     sentences = report_sentences(analysis)
     section = Section(anchor="results", title=spec.title, sentences=sentences, plots=plots, tables=list(tables))
     images = {name: kinds["svg"] for name, kinds in drawn.items()}
-    page = render_page(f"activedpo experiment: {spec.title}", [spec.question.rstrip(".")], [section], images)
+    page = render_page(f"activedpo experiment: {spec.title}", report_headlines(analysis), [section], images)
     return contents | {
         PAGE_NAME: page.encode(),
         TABLES_NAME: markdown(tables).encode(),
@@ -222,6 +224,19 @@ def _rows_with(rows: Sequence[ResultRow], measure: str) -> list[ResultRow]:
     """All rows where all have the measure, all but iteration 0 where only these have it, else none."""
     later = [row for row in rows if row.iteration]
     return list(rows) if measured(rows, measure) else later if measured(later, measure) else []
+
+
+def report_headlines(analysis: Analysis) -> list[str]:
+    """What the experiment asks, where it says so, and how the arms end in the first measure, the best three of them."""
+    spec = analysis.spec
+    title, curves = next(iter(_by_title(analysis.curves).items()), ("", []))
+    best = sorted(curves, key=lambda row: -row.mean[-1].mean)
+    named = [row for place, row in enumerate(best) if place < BEST or row.arm == spec.baseline]
+    ends = listed([f"{row.arm} {with_interval(*row.mean[-1])}" for row in named])
+    found = [f"{title}, at the end: {ends}"] if ends else []
+    return [*filter(None, [spec.question.strip().rstrip(".")]), *found] or [
+        f"Of {len(spec.seeds)} seeds none has finished"
+    ]
 
 
 def report_sentences(analysis: Analysis) -> list[str]:

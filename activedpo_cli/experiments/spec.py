@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from activedpo_cli.base.config import EXCERPTS, check_values
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.settings import PositiveInt, current_key
+from activedpo_cli.base.settings import SECTIONS, PositiveInt, current_key
+from activedpo_cli.base.suggestions import called_settings
 from activedpo_cli.base.yaml_text import read_yaml
 
 BUILT_IN = Path(__file__).parent / "specs"
@@ -151,10 +152,18 @@ def read_spec(name_or_path: str) -> ExperimentSpec:
 def _explained(problem: Any) -> str:
     place = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(place, ExperimentSpec.model_fields, n=1)
-        return f"{place}  is no part of an experiment" + (f" — did you mean `{close[0]}`?" if close else "")
+        return f"{place}  is no part of an experiment{_meant_part(place)}"
     text = problem["msg"].removeprefix("Value error, ")
     return f"{place}  {text}" if place else text
+
+
+def _meant_part(place: str) -> str:
+    """What may have been meant by a name that is no part of an experiment, such as a setting that stands under none."""
+    close = difflib.get_close_matches(place, ExperimentSpec.model_fields, n=1)
+    if close:
+        return f" — did you mean `{close[0]}`?"
+    called = [place] if place.partition(".")[0] in SECTIONS else called_settings(place)
+    return f" — did you mean `settings: {{{called[0]}: …}}`?" if called else ""
 
 
 def _read(path: Path) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from activedpo_cli.base import interruption
 from activedpo_cli.base.display import display_text
 from activedpo_cli.base.errors import BusyError, Terminated
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.records import Outcome, prompt_as_text
 from activedpo_cli.label.queue import Answer, Choice, PairAnsweredError, Queue, Ticket
 
@@ -141,8 +142,8 @@ class _Session:
         """`12/50, 38 s per label, 2 ties`."""
         progress = self.queue.progress()
         parts = [f"{progress.answered}/{progress.pairs}"]
-        if progress.seconds_per_answer is not None:
-            parts.append(f"{progress.seconds_per_answer:.0f} s per label")
+        if (seconds := progress.seconds_per_answer) is not None:
+            parts.append(f"{shown(seconds, 0 if seconds >= 10 else 1)} s per label")
         for outcome, (one, many) in COUNTED.items():
             count = progress.outcomes.get(outcome, 0)
             if count:

@@ -100,7 +100,21 @@ def parse_spec(spec: str) -> tuple[str, str | None]:
 
     """
     name, _, argument = spec.partition(":")
-    return discovery.resolve("oracles", name), argument or None
+    try:
+        return discovery.resolve("oracles", name), argument or None
+    except UsageError as error:
+        meant = _with_kind(name, argument)
+        if meant:
+            error.message = f"`{spec}` does not say what kind of oracle it is — did you mean `{meant}`?"
+        raise
+
+
+def _with_kind(name: str, argument: str) -> str | None:
+    """The oracle whose argument alone was given: a module and a function, or a folder; None where it is none of these."""
+    module = name.removesuffix(".py")
+    if argument and ":" not in argument and all(part.isidentifier() for part in module.split(".")):
+        return f"python:{module}:{argument}"
+    return f"reward-model:{name}" if not argument and "/" in name else None
 
 
 def asks_people(spec: str) -> bool:

@@ -36,7 +36,7 @@ def _run_sentences(runs: Sequence[RunData]) -> list[str]:
         total = sum(seconds for _, seconds in timed)
         if total:
             part = sum(seconds for stage, seconds in timed if stage in SELECTING) / total
-            sentences.append(f"{run.name}: {total:.1f} s in all, {share(part)} of them in featurize and select.")
+            sentences.append(f"{run.name}: {number(total, 1)} s in all, {share(part)} of them in featurize and select.")
         last_only = [fact.name for fact in run.stages if fact.was_resumed and fact.attempts is None]
         if last_only:
             sentences.append(

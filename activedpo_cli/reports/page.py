@@ -4,6 +4,7 @@ Every text passes through autoescaping and through `display_text`, so that what 
 """
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from activedpo_cli.base.display import display_text
 from activedpo_cli.reports.plot import Plot
 
+_TOGETHER = re.compile(r"\[[^\]]{1,40}\]|\([^)]{1,24}\)|\d %")
 LONGEST_OPEN_TABLE = 40
 """Rows; a longer table is folded, so that the page can be read in one go."""
 MOST_OPEN = 8
@@ -76,9 +78,15 @@ def render_page(title: str, summaries: Sequence[str], sections: Sequence[Section
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["kept_together"] = kept_together
     images = {name: "data:image/svg+xml;base64," + base64.b64encode(svg).decode() for name, svg in figures.items()}
     template = environment.get_template("page.html.jinja")
     return template.render(title=title, summaries=summaries, sections=sections, images=images, most_open=MOST_OPEN)
+
+
+def kept_together(cell: str) -> str:
+    """A cell of a table in which short brackets, such as an interval's, and a unit with its number stand in one line."""
+    return _TOGETHER.sub(lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)
 
 
 def _harmless(value: Any) -> Any:

@@ -308,7 +308,7 @@ def _cells(batch: Batch) -> list[str]:
         number(batch.scores[-1]) if batch.scores else "",
         median_and_range(geometry.picked_cosines, 3) if geometry else "",
         median_and_range(geometry.pool_cosines, 3) if geometry else "",
-        f"{geometry.effective_rank:.1f} of {geometry.labelled_pairs}" if geometry else "",
+        f"{number(geometry.effective_rank, 1)} of {geometry.labelled_pairs}" if geometry else "",
         number(geometry.random_effective_rank, 1) if geometry else "",
         median_and_range(batch.picked_tokens, 1),
         median_and_range(batch.pool_tokens, 1),

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.statistics.summaries import FiveNumbers
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """`0.873`."""
-    return "" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+def number(value: float | None, digits: int = 3, *beside: float) -> str:
+    """`0.873`; with more digits where these would hide the number, as `shown` says."""
+    return "" if value is None else shown(value, digits, *beside).replace("-", "\N{MINUS SIGN}")
 
 
 def share(value: float | None) -> str:
@@ -17,24 +18,29 @@ def share(value: float | None) -> str:
 
 def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
     """`0.873 [0.851, 0.895]`, without the brackets where there is no interval."""
-    ends = "" if low is None or high is None else f" [{number(low, digits)}, {number(high, digits)}]"
-    return number(value, digits) + ends if value is not None else ""
+    if value is None or low is None or high is None:
+        return number(value, digits)
+    numbers = (value, low, high)
+    mean, *ends = (number(one, digits, *numbers) for one in numbers)
+    return f"{mean} [{', '.join(ends)}]"
 
 
 def share_with_interval(value: float | None, low: float | None, high: float | None) -> str:
     """`92.5 % [83.1, 97.2]`."""
-    ends = "" if low is None or high is None else f" [{number(100 * low, 1)}, {number(100 * high, 1)}]"
-    return share(value) + ends if value is not None else ""
+    if value is None or low is None or high is None:
+        return share(value)
+    numbers = (100 * value, 100 * low, 100 * high)
+    mean, *ends = (number(one, 1, *numbers) for one in numbers)
+    return f"{mean} % [{', '.join(ends)}]"
 
 
 def median_and_range(values: FiveNumbers | None, digits: int = 2) -> str:
     """`21.00 (18.00 to 24.00)`: the median and the middle half."""
     if values is None:
         return ""
-    return (
-        f"{number(values.median, digits)} ({number(values.lower_quartile, digits)} to "
-        f"{number(values.upper_quartile, digits)})"
-    )
+    numbers = (values.median, values.lower_quartile, values.upper_quartile)
+    median, low, high = (number(one, digits, *numbers) for one in numbers)
+    return f"{median} ({low} to {high})"
 
 
 def listed(words: Sequence[str]) -> str:

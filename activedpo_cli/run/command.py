@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.combinations import unused
 from activedpo_cli.base.config import build_config, with_changes
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.presets import read_preset
@@ -69,6 +70,8 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
         if request.stage == "select":
             method = _method_of(run, request.given, iteration, request.force)
             check_given_settings(request.given, method, progress)
+        for sentence in unused(with_changes(run.config, given), request.given):
+            progress.warn(sentence)
         execution = Execution(request.device, request.options, typed=request.typed)
         return run_stage(
             run,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from activedpo_cli.base.combinations import refuse_ineffective, unused
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.progress import Progress
@@ -63,6 +64,8 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) ->
         given = {} if made else changeable(run, request.given)
         method = given.get("select.method", run.config.select.method)
         check_given_settings(request.given, method, progress)
+        for sentence in unused(with_changes(run.config, given), request.given):
+            progress.warn(sentence)
         last = _last_iteration(run, request.iterations)
         _check(run, last, given)
         if request.iterations is not None and request.iterations != iterations_asked_for(run):
@@ -116,7 +119,7 @@ def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
             f"`{run.path}` holds out no prompts, and every iteration of the loop ends with an evaluation",
             hint="make another run with `--eval-prompts 100`, or use the stage commands up to *train*",
         )
-    is_select_missing = is_label_missing = False
+    is_select_missing = is_label_missing = is_train_missing = False
     with_sft = _needs_sft(run, given)
     if not with_sft:
         refuse_foreign_sft(run, "run", given)
@@ -126,9 +129,12 @@ def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
         record = _record(run, name, iteration)
         is_select_missing |= record is None and name == "select"
         is_label_missing |= record is None and name == "label"
+        is_train_missing |= record is None and name in ("train", SFT)
         differences = given_differences(run, record, _comparable(record, given)) if record else []
         if differences:
             refuse(run, name, iteration, differences, given)
+    if is_train_missing:
+        refuse_ineffective(config, *(("train", SFT) if with_sft else ("train",)))
     if is_select_missing:
         method_settings(config)
     specs = (

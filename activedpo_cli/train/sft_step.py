@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.combinations import refuse_ineffective
 from activedpo_cli.base.config import flat, prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import AdapterSettings, Config
 from activedpo_cli.base.tables import check_file
@@ -59,8 +61,9 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 
 def check(context: Context) -> None:
-    """Refuse to come too late, and a file that holds anything but examples."""
+    """Refuse to come too late, settings without effect, and a file that holds anything but examples."""
     refuse_late(context.run)
+    refuse_ineffective(context.settings, "sft")
     read_sft_rows(_data_path(context.settings))
 
 
@@ -123,7 +126,10 @@ def headline(summary: Mapping[str, Any]) -> str:
     said = [f"{summary['examples']} examples, {summary['steps']} steps"]
     before, after = summary["held_out_loss_before"], summary["held_out_loss_after"]
     if before is not None:
-        said.append(f"held-out loss {before:.3f} → {after:.3f} nats a token ({summary['held_out']} examples)")
+        said.append(
+            f"held-out loss {shown(before, 3, after)} → {shown(after, 3, before)} nats a token "
+            f"({summary['held_out']} examples)"
+        )
     else:
         said.append("none held out")
     said += [f"{summary['dropped']} too long left out"] if summary["dropped"] else []

@@ -5,8 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.combinations import refuse_ineffective
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
@@ -38,8 +40,9 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 
 def check(context: Context) -> None:
-    """Refuse another adapter than the run's, and to train on nothing."""
+    """Refuse another adapter than the run's, settings that the loss does not read, and to train on nothing."""
     check_adapter_settings(context.run, context.settings)
+    refuse_ineffective(context.settings, "train")
     if not _examples(context):
         again = f"`{context.run.next_command('label', context.iteration)} --force`"
         ways = [f"ask again with {again}"]
@@ -122,7 +125,7 @@ def headline(summary: Mapping[str, Any]) -> str:
     """`30 preferences, 16 steps, margin 0.42`."""
     margin = summary.get("rewards/margins")
     return f"{summary['preferences']} preferences, {summary['steps']} steps" + (
-        f", last margin {margin:.2f}" if margin is not None else ""
+        f", last margin {shown(margin, 2)}" if margin is not None else ""
     )
 
 

@@ -105,8 +105,8 @@ def test_a_folder_that_is_no_run(tmp_path: Path, small_model: Path, prompts_file
     ("words", "meant"),
     [
         (("select", "--method", "activdpo"), "did you mean `activedpo`"),
-        (("select", "--set", "select.budgt=3"), "did you mean `budget`"),
-        (("select", "--set", "selct.budget=3"), "did you mean `select`"),
+        (("select", "--set", "select.budgt=3"), "did you mean `select.budget`"),
+        (("select", "--set", "selct.budget=3"), "did you mean `select.budget`"),
         (("select", "--set", "select.methods.activedpo.rigde=3"), "rigde"),
         (("label", "--oracle", "pyton:a:b"), "did you mean `python`"),
         (("label", "--oracle", "python:no_such_module:score"), "no_such_module"),
@@ -130,7 +130,7 @@ def test_every_problem_of_the_settings_at_once(new_run: Path) -> None:
     message = refused(2, *on(new_run, "generate"))
     assert "3 problems" in message
     assert "select.budget  -4" in message
-    assert "train.betta  unknown setting — did you mean `beta`?" in message
+    assert "train.betta  unknown setting — did you mean `train.beta`?" in message
     assert "generate.top_k  'many'" in message
     path.write_text("seed: [\n")
     assert "not valid YAML" in refused(2, *on(new_run, "generate"))

@@ -63,7 +63,7 @@ def test_an_unknown_setting_of_a_method_is_told_with_those_there_are(finished: P
     assert "select.methods.aplp.over_generat  unknown setting — did you mean `over_generate`?" in said
     assert "known: select.methods.aplp.over_generate" in said
     said = refused(2, *words, "--force", "--method", "k-center", "--set", "select.methods.k-center.ridge=3")
-    assert "method `k-center` are wrong: it has none" in said
+    assert "method `k-center` has no such setting" in said
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def test_settings_left_out_under_finished_runs_are_refused_for_new_seeds_too(cop
     ("changed", "reason"),
     [
         ({"arms": {"random": {}, "ours": {"select.method": "activdpo"}}}, "arm `ours`: `activdpo` is not a method"),
-        ({"settings": {"select.budgt": 4}}, "did you mean `budget`?"),
+        ({"settings": {"select.budgt": 4}}, "did you mean `select.budget`?"),
         ({"settings": {"model.name": "no/such/folder"}}, "arm `random`: "),
         ({"preset": "tinny"}, "tinny"),
     ],

@@ -1,6 +1,9 @@
-"""Lines of one figure can be told apart, also where there are more of them than colours."""
+"""Lines of one figure can be told apart, tables fit the page, and headlines end as sentences do."""
+
+import re
 
 from activedpo_cli.reports.drawing import PALETTE, _look
+from activedpo_cli.reports.page import Section, render_page, table
 from activedpo_cli.reports.plot import Series
 
 
@@ -11,3 +14,23 @@ def test_twice_as_many_lines_as_colours_look_different() -> None:
             same_colour = looks[one]["color"] == looks[other]["color"]
             assert not same_colour or looks[one]["marker"] != looks[other]["marker"]
             assert not same_colour or looks[one]["linestyle"] != looks[other]["linestyle"]
+
+
+def style_of(page: str, selector: str) -> str:
+    """The declarations of the rules for exactly this selector."""
+    rules = re.findall(r"^([^{}@\n]+) \{ ([^{}]*) \}", page, re.MULTILINE)
+    return " ".join(body for names, body in rules if selector in [name.strip() for name in names.split(",")])
+
+
+def test_a_wide_table_is_broken_between_words_and_scrolls_in_its_own_box() -> None:
+    wide = table("wide", ["arm", "minus the baseline at the end"], [["aplp-certainty", "0.1 [0.0, 0.2]"]])
+    page = render_page("title", [], [Section(anchor="a", title="A", tables=[wide])], {})
+    assert re.search(r'<div class="scroll" tabindex="0">\s*<table>', page)
+    assert "overflow-x: auto" in style_of(page, ".scroll")
+    assert "nowrap" not in style_of(page, "td") + style_of(page, "th") + style_of(page, "table")
+    assert "nowrap" in style_of(page, "td:first-child")
+
+
+def test_headlines_end_as_sentences_do() -> None:
+    page = render_page("title", ["Which is best?", "Reward 0.5"], [], {})
+    assert re.findall(r"<li>(.*?)</li>", page) == ["Which is best?", "Reward 0.5."]

@@ -81,7 +81,7 @@ def test_every_problem_at_once_with_the_nearest_name() -> None:
         parse_config(text)
     said = "\n".join(caught.value.details)
     assert "trian  unknown setting — did you mean `train`?" in said
-    assert "train.betta  unknown setting — did you mean `beta`?" in said
+    assert "train.betta  unknown setting — did you mean `train.beta`?" in said
     for key in ("seed", "generate.top_p", "generate.num_responses", "evaluate.temperature"):
         assert f"{key}  " in said
 
