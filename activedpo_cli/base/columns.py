@@ -12,6 +12,11 @@ from activedpo_cli.base.records import PromptText
 SYSTEM = ("system", "system_prompt")
 CONDITIONS = ("tools", "images", "image", "documents", "history", "context", "input", "chat_template_kwargs")
 """Columns that the answer depends on where they hold something, and that no prompt is made of here."""
+KNOWN = (
+    *("prompt", "chosen", "rejected", "responses", "response", "completion", "text", "response_a", "response_b"),
+    *("preference", "messages", *SYSTEM, "tools", "documents", "finish_reason"),
+)
+"""Columns that are read of rows with prompts and responses."""
 LOOKS_STORED = re.compile(r"\s*(?:array\()?[\[{].*[\]})]\s*", re.DOTALL)
 MESSAGE_IN_TEXT = re.compile(
     r"""\s*(?:array\()?\[?\s*\{\s*(['"])(?:(?:role|from)\1\s*:.*['"](?:content|value)|(?:content|value)\1\s*:.*['"](?:role|from))['"]\s*:""",

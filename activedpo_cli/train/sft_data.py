@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.columns import refuse_stored_structure, with_conditions
+from activedpo_cli.base.columns import KNOWN, refuse_stored_structure, with_conditions
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, read_table
@@ -36,7 +36,7 @@ def read_sft_rows(path: Path) -> list[SFTRow]:
     Raises InvalidDataError that names the line for a row that is none of `SHAPES`.
     """
     is_plain = path.name.lower().removesuffix(".gz").endswith(".txt")
-    return [_text(row, row.values["prompt"]) if is_plain else _parsed(row) for row in read_table(path)]
+    return [_text(row, row.values["prompt"]) if is_plain else _parsed(row) for row in read_table(path, KNOWN)]
 
 
 @dataclass(frozen=True)

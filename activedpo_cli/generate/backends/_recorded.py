@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from activedpo_cli.base.columns import KNOWN
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
 from activedpo_cli.base.tables import EmptyPromptError, Row, excerpt, read_table
@@ -255,7 +256,7 @@ def _parsed_rows(path: Path) -> Iterator[tuple[PromptText, list[RowResponse], li
 
 def _table(path: Path) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
     """The rows of a file, and how they are to be read."""
-    rows = list(read_table(path))
+    rows = list(read_table(path, KNOWN))
     return rows, partial(parse_row, cut_prompt=repeats_prompt(rows))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from activedpo_cli.base.columns import refuse_stored_structure, with_conditions
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import Message, PromptText
-from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, parse_shared_messages
+from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, parse_shared_messages, refuse_doubtful
 
 TEXT_FIELDS = ("text", "response", "completion")
 CERTAIN_LENGTH = 16
@@ -74,6 +74,7 @@ def parse_row(row: Row, *, cut_prompt: bool) -> ParsedRow:
 
     """
     values = row.values
+    refuse_doubtful(row, "prompt", "response_a", "response_b")
     if "chosen" in values or "rejected" in values:
         return _parse_preference(row, cut_prompt)
     if "prompt" not in values:
