@@ -14,7 +14,7 @@ CONDITIONS = ("tools", "images", "image", "documents", "history", "context", "in
 """Columns that the answer depends on where they hold something, and that no prompt is made of here."""
 KNOWN = (
     *("prompt", "chosen", "rejected", "responses", "response", "completion", "text", "response_a", "response_b"),
-    *("preference", "messages", *SYSTEM, "tools", "documents", "finish_reason"),
+    *("preference", "messages", *SYSTEM, "tools", "documents", "finish_reason", "instruction", "question"),
 )
 """Columns that are read of rows with prompts and responses."""
 LOOKS_STORED = re.compile(r"\s*(?:array\()?[\[{].*[\]})]\s*", re.DOTALL)
@@ -61,13 +61,13 @@ def with_conditions(prompt: PromptText, values: Mapping[str, Any], origin: str, 
     or a system message that is no text or that the prompt contradicts.
     """
     for name in CONDITIONS:
-        if name not in used and not _is_blank(values.get(name)):
+        if name not in used and not is_blank(values.get(name)):
             raise InvalidDataError(
                 f"{origin}: the answer depends on `{name}`, which would be ignored",
                 hint=f"put it into the prompt, or remove or rename the column `{name}` where it means something else",
             )
     for name in SYSTEM:
-        if name not in used and not _is_blank(values.get(name)):
+        if name not in used and not is_blank(values.get(name)):
             prompt = _with_system(prompt, values[name], f"{origin}, {name}")
     return prompt
 
@@ -85,7 +85,8 @@ def _with_system(prompt: PromptText, system: Any, origin: str) -> PromptText:
     return prompt
 
 
-def _is_blank(value: Any) -> bool:
+def is_blank(value: Any) -> bool:
+    """Whether a value holds nothing that a model could read."""
     return value is None or (
         isinstance(value, str | list | dict) and not (value.strip() if isinstance(value, str) else value)
     )

@@ -38,6 +38,14 @@ FROM_COLUMNS = (
     "import pandas; pandas.read_json({path}, dtype=False, convert_dates=False)"
     '.to_json("converted.jsonl", orient="records", lines=True)'
 )
+SPEAKERS = {
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bot", "model"), "assistant"),
+    "system": "system",
+}
+"""Who speaks in ShareGPT's messages, as chat templates call them."""
+FIRST_TURN, ANSWER = "\n\nHuman:", "\n\nAssistant:"
+"""How Anthropic's transcripts begin, and what stands before an answer."""
 COLUMNS_OF_ROWS = frozenset(
     {
         "prompt",
@@ -120,11 +128,25 @@ def refuse_doubtful(row: Row, *columns: str) -> None:
         )
 
 
-class EmptyPromptError(InvalidDataError):
+class UnusableRowError(InvalidDataError):
+    """A row is as rows should be, and nothing can be made of it; `reason` is the word for it in counts of rows left out."""
+
+    reason = ""
+
+
+class EmptyPromptError(UnusableRowError):
     """The prompt of a row has no text."""
+
+    reason = "empty_prompt"
 
     def __init__(self, origin: str) -> None:
         super().__init__(f"{origin}: the prompt is empty", hint="leave the row out, or give it a prompt")
+
+
+class DifferentPromptsError(UnusableRowError):
+    """The two responses of a row answer different texts."""
+
+    reason = "different_prompts"
 
 
 def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
@@ -148,18 +170,16 @@ def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
 def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
     """Messages with `role` and `content`, both text, and nothing else that the model would have to see.
 
-    Further fields without a value are no part of a message: Arrow gives every message the fields of all others.
+    Further fields without a value are no part of a message: Arrow gives every message the fields of all others. Messages
+    with `from` and `value`, as in ShareGPT, are read where it is certain who speaks.
 
     Raises InvalidDataError, naming `origin`, otherwise.
     """
+    value = [_with_role(message, f"{origin}: message {number}") for number, message in enumerate(value, start=1)]
     for number, message in enumerate(value, start=1):
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            is_shared = isinstance(message, dict) and {"from", "value"} <= message.keys()
             raise InvalidDataError(
-                f"{origin}: message {number} needs `role` and `content` only, not {excerpt(message)}",
-                hint="write `role` for `from` (user for human, assistant for gpt) and `content` for `value`"
-                if is_shared
-                else None,
+                f"{origin}: message {number} needs `role` and `content` only, not {excerpt(message)}"
             )
         others = [name for name, part in message.items() if name not in ("role", "content") and part]
         if others:
@@ -172,11 +192,31 @@ def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
     return [{"role": message["role"], "content": message["content"]} for message in value]
 
 
-def parse_shared_messages(chosen: Any, rejected: Any, origin: str) -> list[dict[str, str]]:
+def _with_role(message: Any, origin: str) -> Any:
+    if not isinstance(message, dict) or not {"from", "value"} <= message.keys() or {"role", "content"} & message.keys():
+        return message
+    speaker = message["from"]
+    if not isinstance(speaker, str) or speaker.lower() not in SPEAKERS:
+        raise InvalidDataError(
+            f"{origin} is from {excerpt(speaker)}, and who speaks is one of {', '.join(SPEAKERS)}",
+            hint="leave out rows with calls of tools, or write messages as `role` and `content`",
+        )
+    others = {name: part for name, part in message.items() if name not in ("from", "value")}
+    return {"role": SPEAKERS[speaker.lower()], "content": message["value"], **others}
+
+
+def shared_prompt(chosen: Any, rejected: Any, origin: str) -> PromptText:
     """The prompt of a preference without one, TRL's implicit prompt: the messages before the last, equal in both.
 
-    Raises InvalidDataError, naming `origin`, where these are no messages, differ, or hold no text.
+    Of transcripts as Anthropic's, that is the text up to the last `Assistant:` that both share.
+
+    Raises:
+        DifferentPromptsError: the two are no answers to the same text.
+        InvalidDataError: they are neither messages nor such transcripts, or hold no text; names `origin`.
+
     """
+    if all(isinstance(side, str) and side.startswith(FIRST_TURN) for side in (chosen, rejected)):
+        return _shared_transcript(chosen, rejected, origin)
     if not isinstance(chosen, list) or not isinstance(rejected, list):
         raise InvalidDataError(
             f"{origin} has no `prompt`",
@@ -184,13 +224,33 @@ def parse_shared_messages(chosen: Any, rejected: Any, origin: str) -> list[dict[
             hint="TRL splits texts that begin alike: `dataset.map(trl.extract_prompt)` gives them a `prompt`",
         )
     if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
-        raise InvalidDataError(
+        raise DifferentPromptsError(
             f"{origin}: `chosen` and `rejected` differ before their last message",
             hint="give the row a `prompt` of its own, or leave it out: the two are no answers to one prompt",
         )
-    prompt = parse_prompt(chosen[:-1], origin)
-    assert not isinstance(prompt, str)
-    return prompt
+    return parse_prompt(chosen[:-1], origin)
+
+
+def _shared_transcript(chosen: str, rejected: str, origin: str) -> str:
+    places = enumerate(zip(chosen, rejected, strict=False))
+    shared = chosen[: next((place for place, (a, b) in places if a != b), min(len(chosen), len(rejected)))]
+    end = shared.rfind(ANSWER) + len(ANSWER)
+    if ANSWER not in shared or any(FIRST_TURN in side[end:] or ANSWER in side[end:] for side in (chosen, rejected)):
+        raise DifferentPromptsError(
+            f"{origin}: `chosen` and `rejected` differ before their last answer",
+            hint="leave the row out: the two are no answers to one prompt",
+        )
+    return shared[:end]
+
+
+def require_same_prompt(before: list[dict[str, str]], prompt: PromptText, origin: str) -> None:
+    """Raise InvalidDataError where the messages before an answer are not those of the row's prompt."""
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if [(m["role"], m["content"].strip()) for m in before] != [(m["role"], m["content"].strip()) for m in messages]:
+        raise InvalidDataError(
+            f"{origin}: the messages before the answer are not those of `prompt`",
+            hint="without a column `prompt`, the messages that `chosen` and `rejected` share are the prompt",
+        )
 
 
 def excerpt(value: Any) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DATA = "data"
 """The name of the file among the inputs."""
+READ_BY, READING = "examples are read by", "rules 2"
+"""What is read from a file of examples, as an input."""
 FILES = {"sft.data": DATA}
 MODEL, BASE, METRICS, HELD_OUT, BEFORE = "model", "base.json", "metrics.jsonl", "held-out.jsonl", "before.jsonl"
 CHECKPOINTS = "checkpoint-*"
@@ -55,7 +57,9 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     else:
         check_file(path)
         digest = digest_of_file(path)
-    return {"base": run.given_base["digest"], DATA: digest}
+    found = {"base": run.given_base["digest"], DATA: digest}
+    # Finished fine-tuning stands as it is, whichever rules the file was read by.
+    return found if manifest and READ_BY not in manifest.inputs else found | {READ_BY: READING}
 
 
 def check(context: Context) -> None:
@@ -81,7 +85,7 @@ def with_known_data(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
 def work(context: Context) -> dict[str, Any]:
     """Train, write full weights, and measure the held-out loss of the model as given and of what was made."""
     config, folder = context.settings, context.folder
-    rows = read_sft_rows(_data_path(config))
+    rows = read_sft_rows(_data_path(config), context.progress.warn)
     base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
     end_id = _end_id(base, config)
     encoded = _encoded(context, rows, base, end_id)
