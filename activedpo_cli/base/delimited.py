@@ -56,7 +56,7 @@ def delimited_rows(
             table.read_header(cells, line)
         else:
             row = table.row(cells, line)
-            yield line, _without_guard(row), _doubtful_columns(row)
+            yield (line, _without_guard(row), _doubtful_columns(row)) if table.may_be_guarded else (line, row, ())
 
 
 class _Physical:
@@ -109,6 +109,7 @@ class _Table:
     def __init__(self, name: str, path: str, delimiter: str) -> None:
         self.name, self.path, self.delimiter = name, path, delimiter
         self.columns: list[str] = []
+        self.has_unnamed = self.may_be_guarded = False
 
     def read_header(self, cells: list[str], line: int) -> None:
         """Take the names in; those at the end that are empty name nothing."""
@@ -118,10 +119,13 @@ class _Table:
         repeated = [column for place, column in enumerate(names) if column and column in names[:place]]
         if repeated:
             raise InvalidDataError(f"{self.name} line {line}: the header names {repeated[0][:60]!r} twice")
-        self.columns = names
+        self.columns, self.has_unnamed = names, not all(names)
+        self.may_be_guarded = GUARDED in names or all(name in names for name in EXPORTED)
 
     def row(self, cells: list[str], line: int) -> dict[str, str]:
         """The cells of a row by their columns."""
+        if len(cells) == len(self.columns) and not self.has_unnamed:
+            return dict(zip(self.columns, cells, strict=True))
         named, beyond = cells[: len(self.columns)], cells[len(self.columns) :]
         if len(named) < len(self.columns) or any(cell.strip() for cell in beyond):
             s = "" if len(cells) == 1 else "s"

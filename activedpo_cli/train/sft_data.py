@@ -46,10 +46,11 @@ class SFTRow:
     text: str
 
 
-def read_sft_rows(path: Path, say: Callable[[str], None] = unsaid) -> list[SFTRow]:
+def read_sft_rows(path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True) -> list[SFTRow]:
     """The rows of a file, in order; a line of plain text is a text.
 
-    Where every answer of the file begins with its prompt's text, that repetition is cut off; `say` is told.
+    Where every answer of the file begins with its prompt's text, that repetition is cut off and `say` is told; not with
+    `cut` False.
 
     Raises InvalidDataError that names the line for a row that is none of `SHAPES`.
     """
@@ -57,7 +58,7 @@ def read_sft_rows(path: Path, say: Callable[[str], None] = unsaid) -> list[SFTRo
         return [_text(row, row.values["prompt"]) for row in read_table(path)]
     rows = [known_row(row) for row in read_table(path, KNOWN)]
     answers = [(row, row.values["prompt"], [_first_answer(row.values)[1]]) for row in rows if "prompt" in row.values]
-    repetition = repetition_in(answers, "its answer")
+    repetition = repetition_in(answers if cut else [], "its answer")
     if said := repetition.in_words():
         say(said)
     return [_parsed(row, repetition) for row in rows]

@@ -140,17 +140,20 @@ def test_rows_that_measure_nothing_are_named(tmp_path):
 
 
 def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
-    path = written(
-        tmp_path,
-        {"prompt": "Q", "chosen": "x", "rejected": "y"},
-        {"prompt": "Q", "chosen": "y", "rejected": "x"},
-        {"prompt": "Q", "chosen": "x", "rejected": "x"},
-        {"prompt": "Q", "chosen": "z", "rejected": "x"},
-    )
+    rows = [{"prompt": "Q", "chosen": a, "rejected": b} for a, b in ("xy", "yx", "xx", "zx")]
+    path = written(tmp_path, *rows)
     [found] = read_recorded(path)
     assert [response.text for response in found.responses] == ["x", "y", "z"]
     assert found.preferences == [(0, 1, 0), (1, 0, 1), (2, 0, 2)]
     assert found.identical_preferences == 1
+    said: list[str] = []
+    read_recorded(path, said.append)
+    read_recorded(written(tmp_path, {"prompt": "Q", "responses": ["x", " "]}), said.append)
+    assert said == [
+        "1 row has a preference between equal texts, which says nothing (line 3)",
+        "1 row has a response without text, which forms no pair (line 1)",
+    ]
+    path = written(tmp_path, *rows)
     preferences, left_out = read_preferences(path)
     assert len(preferences) == 3
     assert left_out.lines["equal_responses"] == [3]

@@ -106,6 +106,11 @@ class LeftOutRows:
         return f"left out {', '.join(kinds)}" if kinds else ""
 
 
+def _tell(say: Callable[[str], None], lines: list[int], what: str) -> None:
+    if lines:
+        say(f"{len(lines)} {'row has' if len(lines) == 1 else 'rows have'} {what} ({_in_words(lines)})")
+
+
 def _in_words(lines: list[int]) -> str:
     s = "" if len(lines) == 1 else "s"
     return f"line{s} {', '.join(map(str, lines[:5]))}" + (", …" if len(lines) > 5 else "")
@@ -143,8 +148,16 @@ def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[Recor
 
     """
     gathered: dict[str, Gathering] = {}
+    blank: list[int] = []
+    undecided: list[int] = []
     for prompt, responses, preferences, row in _parsed_rows(path, say):
         gather(gathered, prompt, responses, preferences, row.origin)
+        if not all(response.text.strip() for response in responses):
+            blank.append(row.line)
+        if any(responses[verdict.index_a].text == responses[verdict.index_b].text for verdict in preferences):
+            undecided.append(row.line)
+    _tell(say, blank, "a response without text, which forms no pair")
+    _tell(say, undecided, "a preference between equal texts, which says nothing")
     return [gathering.result() for gathering in gathered.values()]
 
 
