@@ -95,6 +95,7 @@ def test_preferences_as_they_are_published(tmp_path, row, prompt, chosen, reject
 
 
 RESPONSES = {
+    "messages": ({"prompt": "Q", "responses": [*answer("x"), {"text": "y", "rm": 2}], "rm": 1}, "rm", [None, 2]),
     "Nectar": (
         {
             "prompt": "Q",
@@ -123,7 +124,7 @@ RESPONSES = {
 def test_scored_responses_as_they_are_published(tmp_path, row, score, values):
     [found] = read_recorded(written(tmp_path, row))
     assert found.prompt == "Q"
-    assert [(response.text, response.scores[score]) for response in found.responses] == list(
+    assert [(response.text, response.scores.get(score)) for response in found.responses] == list(
         zip("xy", values, strict=True)
     )
 

@@ -33,10 +33,7 @@ def refuse_stored_structure(text: str, origin: str) -> None:
         return
     value = _value(text)
     items = value if isinstance(value, list) else [value]
-    are_messages = bool(items) and all(
-        isinstance(item, dict) and ({"role", "content"} <= item.keys() or {"from", "value"} <= item.keys())
-        for item in items
-    )
+    are_messages = bool(items) and all(map(is_message, items))
     if are_messages or (value is None and MESSAGE_IN_TEXT.match(text)):
         raise InvalidDataError(
             f"{origin}: messages are spelled out as text, which the model would read as it stands",
@@ -83,6 +80,11 @@ def _with_system(prompt: PromptText, system: Any, origin: str) -> PromptText:
             f"{origin}: the prompt begins with another system message", hint="leave one of the two out"
         )
     return prompt
+
+
+def is_message(value: Any) -> bool:
+    """Whether a value is a message, as chat templates have it or as ShareGPT does."""
+    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
 
 
 def is_blank(value: Any) -> bool:

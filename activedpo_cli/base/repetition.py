@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.tables import Row
+from activedpo_cli.base.tables import Row, named_lines
 
 CERTAIN_LENGTH = 16
-ROWS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,8 @@ class Repetition:
         if self.is_cut:
             s = "" if self.rows == 1 else "s"
             return f"the prompt was taken off the start of what answers it in {len(self.lines)} row{s}"
-        shown = ", ".join(map(str, self.lines[:ROWS_SHOWN])) + (", …" if len(self.lines) > ROWS_SHOWN else "")
-        s = "" if len(self.lines) == 1 else "s"
-        return (
-            f"what answers the prompt begins with its text in {len(self.lines)} of {self.rows} rows (line{s} {shown}), "
-            "and stays as it is"
-        )
+        where = f"{len(self.lines)} of {self.rows} rows ({named_lines(self.lines)})"
+        return f"what answers the prompt begins with its text in {where}, and stays as it is"
 
 
 def repetition_in(rows: Iterable[tuple[Row, Any, list[Any]]], columns: str) -> Repetition:

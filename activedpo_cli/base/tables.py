@@ -11,7 +11,7 @@ import re
 import reprlib
 import shlex
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.text_files import Source, source_of_bytes, source_of_file, split_at_returns, text_lines
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+LINES_NAMED = 5
 EXCERPTS = reprlib.Repr()
 EXCERPTS.maxstring = EXCERPTS.maxother = 60
 SPREADSHEET = "save the table as `CSV UTF-8`"
@@ -251,6 +252,12 @@ def require_same_prompt(before: list[dict[str, str]], prompt: PromptText, origin
             f"{origin}: the messages before the answer are not those of `prompt`",
             hint="without a column `prompt`, the messages that `chosen` and `rejected` share are the prompt",
         )
+
+
+def named_lines(lines: Sequence[int]) -> str:
+    """`line 3`, or `lines 3, 4, 5, 6, 7, …`."""
+    s = "" if len(lines) == 1 else "s"
+    return f"line{s} {', '.join(map(str, lines[:LINES_NAMED]))}" + (", …" if len(lines) > LINES_NAMED else "")
 
 
 def excerpt(value: Any) -> str:

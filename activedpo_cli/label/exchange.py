@@ -20,7 +20,7 @@ from typing import Any
 from activedpo_cli.base.delimited import FORMULA, GUARDED
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label, Outcome, prompt_as_text
-from activedpo_cli.base.tables import parse_table
+from activedpo_cli.base.tables import named_lines, parse_table
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.queue import shown_sides
 from activedpo_cli.oracles.base import Comparison
@@ -57,6 +57,9 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
     new = [label for label in answers if label.pair_id not in standing]
     log.append(*new)
     context.progress.note(f"{len(new)} new answers from `{path}`")
+    if waiting := _without_preference(data, path.name):
+        rows = "1 row has" if len(waiting) == 1 else f"{len(waiting)} rows have"
+        context.progress.note(f"{rows} no preference yet ({named_lines(waiting)})")
 
 
 def export_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
@@ -112,6 +115,10 @@ def import_answers(
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise InvalidDataError(f"`{name}` has {count}", details=[*problems[:PROBLEMS_SHOWN], *more])
     return [label for _, label in answers.values()]
+
+
+def _without_preference(data: bytes, name: str) -> list[int]:
+    return [line for line, row in parse_rows(data, name) if _preference(row) is None]
 
 
 def _says(label: Label) -> tuple[Outcome, str | None]:

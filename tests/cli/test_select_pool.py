@@ -379,3 +379,15 @@ def test_prompts_that_were_cut_are_counted_aloud(small_model: Path) -> None:
     assert "the prompt was taken off the start of what answers it in 20 rows" in result.stderr
     plain = {texts(row) for row in preferences()}
     assert {texts(row) for row in rows(Path("picked.jsonl"))} == plain
+
+
+def test_rows_of_an_import_without_an_answer_are_named(small_model: Path) -> None:
+    write(unlabelled())
+    done(*words(small_model, "--output", "picked.jsonl", budget=4))
+    label = ("label", "--run", Path("run").absolute(), "--oracle", "human")
+    assert activedpo(*label, "--export", "answers.csv").exit_code == 5
+    filled = Path("answers.csv").read_text().replace('"","","","",', '"a","","","",', 1)
+    Path("answers.csv").write_text(filled)
+    said = activedpo(*label, "--import", "answers.csv")
+    assert "1 new answers from `answers.csv`" in said.stderr
+    assert "3 rows have no preference yet (lines 3, 4, 5)" in " ".join(said.stderr.split())

@@ -20,7 +20,7 @@ from activedpo_cli.base.conversions import to_pairs, to_preferences
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
-from activedpo_cli.base.tables import Row, UnusableRowError, excerpt, read_table
+from activedpo_cli.base.tables import Row, UnusableRowError, excerpt, named_lines, read_table
 from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather
 from activedpo_cli.generate.backends._recorded_rows import (
     ParsedRow,
@@ -102,18 +102,15 @@ class LeftOutRows:
 
     def in_words(self) -> str:
         """`left out 2 repeated (lines 5, 9), 1 with equal responses (line 3)`; nothing where there is nothing."""
-        kinds = [f"{len(lines)} {self.reasons[why]} ({_in_words(lines)})" for why, lines in self.lines.items() if lines]
+        kinds = [
+            f"{len(lines)} {self.reasons[why]} ({named_lines(lines)})" for why, lines in self.lines.items() if lines
+        ]
         return f"left out {', '.join(kinds)}" if kinds else ""
 
 
 def _tell(say: Callable[[str], None], lines: list[int], what: str) -> None:
     if lines:
-        say(f"{len(lines)} {'row has' if len(lines) == 1 else 'rows have'} {what} ({_in_words(lines)})")
-
-
-def _in_words(lines: list[int]) -> str:
-    s = "" if len(lines) == 1 else "s"
-    return f"line{s} {', '.join(map(str, lines[:5]))}" + (", …" if len(lines) > 5 else "")
+        say(f"{len(lines)} {'row has' if len(lines) == 1 else 'rows have'} {what} ({named_lines(lines)})")
 
 
 class RecordedPairs(NamedTuple):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from activedpo_cli.base.columns import refuse_stored_structure, with_conditions
+from activedpo_cli.base.columns import is_message, refuse_stored_structure, with_conditions
 from activedpo_cli.base.conversions import to_single_rejected
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
@@ -135,7 +135,7 @@ def _parse_list(items: Any, origin: str) -> list[RowResponse]:
     found = []
     for number, item in enumerate(items, start=1):
         where = f"{origin}, response {number}"
-        found.append(_response(item if isinstance(item, dict) else {"text": item}, where))
+        found.append(_response(item if isinstance(item, dict) and not is_message(item) else {"text": item}, where))
     return found
 
 
@@ -193,7 +193,7 @@ def _response_text(value: Any, origin: str, prompt: PromptText | None = None) ->
     if isinstance(value, str):
         refuse_stored_structure(value, origin)
         return value
-    if isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys()):
+    if is_message(value):
         value = [value]
     if isinstance(value, list):
         messages = parse_messages(value, origin)
