@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from activedpo_cli.base import tables
+from activedpo_cli.base import text_files
 from activedpo_cli.base.config import parse_config
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Prompt
@@ -134,8 +134,8 @@ def test_a_shape_larger_than_its_file(little_memory: None, tmp_path: Path) -> No
 def test_what_unpacks_to_a_thousand_times_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, content: bytes
 ) -> None:
-    monkeypatch.setattr(tables, "MOST_UNPACKED", 2**16)
-    monkeypatch.setattr(tables, "LONGEST_LINE", 2**17)
+    monkeypatch.setattr(text_files, "MOST_UNPACKED", 2**16)
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 2**17)
     path = tmp_path / f"f{suffix}.gz"
     path.write_bytes(gzip.compress(content * 2**18))
     with pytest.raises(InvalidDataError, match=rf"f{suffix}.gz (unpacks to more than|line 1 is longer than)"):
@@ -143,7 +143,7 @@ def test_what_unpacks_to_a_thousand_times_its_size(
 
 
 def test_text_that_packs_well_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MOST_UNPACKED", 2**10)
+    monkeypatch.setattr(text_files, "MOST_UNPACKED", 2**10)
     path = tmp_path / "f.jsonl.gz"
     rows = [{"prompt": f"Question {number}: what is {number} times {number + 3}?"} for number in range(2000)]
     path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
@@ -175,7 +175,7 @@ def test_lines_of_a_hundred_megabytes(tmp_path: Path) -> None:
 
 
 def test_a_line_without_an_end(little_memory: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "LONGEST_LINE", 2**20)
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 2**20)
     path = tmp_path / "f.jsonl"
     path.write_bytes(b'{"prompt": "a"}\n' + b"x" * 2**22)
     with pytest.raises(InvalidDataError, match="f.jsonl line 2 is longer than 1 MiB"):

@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,7 @@ def test_json_round_trip(tmp_path, objects, wrapped, indent, name):
     assert values(written(tmp_path, name, content)) == objects
 
 
-csv_field = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"))
+csv_field = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\t"))
 
 
 @same_folder
@@ -82,8 +84,12 @@ def test_csv_round_trip(tmp_path, rows, name):
     writer = csv.writer(text, delimiter="\t" if ".tsv" in name else ",")
     writer.writerow(["prompt", "note, with comma"])
     writer.writerows(rows)
-    found = values(written(tmp_path, name, text.getvalue()))
-    assert found == [{"prompt": a, "note, with comma": b} for a, b in rows]
+    path = written(tmp_path, name, text.getvalue())
+    if not any((a + b).strip() for a, b in rows):
+        assert "holds no rows" in refusal(path).message
+        return
+    found = values(path)
+    assert found == [{"prompt": a, "note, with comma": b} for a, b in rows if (a + b).strip()]
 
 
 def test_parquet_round_trip(tmp_path):
@@ -148,7 +154,7 @@ def test_nan_is_a_value_here(tmp_path):
         ("t.json", '[{"a": 1}, "b"]', "t.json item 2 is no object"),
         ("t.csv", "a,b\n", "t.csv holds no rows"),
         ("t.csv", "a,a\n1,2\n", "t.csv line 1: the header names 'a' twice"),
-        ("t.csv", 'a,b\n"1\n1",2\n3\n', "t.csv line 4 has 1 fields where the header has 2"),
+        ("t.csv", 'a,b\n"1\n1",2\n3\n', "t.csv line 4 has 1 cell, and the header names 2 columns"),
         ("t.csv", 'a,b\n1,"2\n', "t.csv line 2 is no valid row"),
         ("t.txt", "\n\n", "t.txt holds no rows"),
         ("t.docx", "x", "has no suffix that says how to read it"),
@@ -230,3 +236,68 @@ def test_usable_prompts_are_kept_as_they_are():
     messages = [{"content": "be brief", "role": "system"}, {"role": "user", "content": " x "}]
     assert parse_prompt(messages, "here") == messages
     assert parse_prompt(" x\n", "here") == " x\n"
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl", "t.json.gz", "t.ndjson"])
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("joint", ["list", "\n", " \r\n\n"])
+def test_json_goes_by_its_content_not_by_its_suffix(tmp_path, name, indent, joint):
+    """A list in a `.jsonl`, lines in a `.json`, as `datasets` writes them, and objects over several lines."""
+    objects = [{"prompt": "a\nb", "chosen": "{"}, {"prompt": "[", "chosen": ["x"]}, {"prompt": "c", "age": None}]
+    texts = [json.dumps(item, indent=indent) for item in objects]
+    path = written(tmp_path, name, json.dumps(objects, indent=indent) if joint == "list" else joint.join(texts))
+    assert values(path) == objects
+    if joint != "list":
+        lines = "".join(text + joint for text in texts).split("\n")
+        assert all(lines[row.line - 1].startswith("{") for row in read_table(path))
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_a_single_object_is_a_row(tmp_path, name):
+    row = {"prompt": "a", "chosen": "b"}
+    assert values(written(tmp_path, name, json.dumps(row))) == [row]
+    assert values(written(tmp_path, name, json.dumps({"messages": [row]}, indent=2))) == [{"messages": [row]}]
+
+
+def test_columns_in_json_are_refused_with_a_command_that_makes_rows(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    rows = [{"prompt": "a", "chosen": "007"}, {"prompt": "b", "chosen": "2020-01-01"}]
+    path = tmp_path / "columns of mine.json"
+    pandas.DataFrame(rows).to_json(path)
+    assert converted(refusal(path), tmp_path) == rows
+    path.write_text(json.dumps({name: [row[name] for row in rows] for name in rows[0]}))
+    assert converted(refusal(path), tmp_path) == rows
+
+
+def converted(error: InvalidDataError, folder: Path) -> list[dict]:
+    """The rows of the file that the suggested command makes."""
+    command = error.hint.replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=folder)
+    return values(folder / "converted.jsonl")
+
+
+def test_a_data_set_saved_to_a_folder_is_refused_with_a_command_that_makes_a_file(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [{"prompt": "a", "chosen": "x"}, {"prompt": "b", "chosen": "y"}]
+    dataset = datasets.Dataset.from_list(rows)
+    dataset.save_to_disk(tmp_path / "saved")
+    assert converted(refusal(tmp_path / "saved"), tmp_path) == rows
+    datasets.DatasetDict(train=dataset).save_to_disk(tmp_path / "several")
+    assert converted(refusal(tmp_path / "several"), tmp_path) == rows
+    [arrow] = (tmp_path / "saved").glob("*.arrow")
+    assert converted(refusal(arrow), tmp_path) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("t.xlsx", "CSV UTF-8"), ("t.ods", "CSV UTF-8"), ("t.jsonl.zst", "unpack it first"), ("t.parquet.gz", None)],
+)
+def test_files_that_are_no_tables_name_the_way_out(tmp_path, name, hint):
+    error = refusal(written(tmp_path, name, b"PK\x03\x04"))
+    assert "has no suffix that says how to read it" in error.message
+    assert error.hint is None if hint is None else hint in error.hint
+
+
+def test_text_of_old_spreadsheets_ends_its_lines_by_returns(tmp_path):
+    assert values(written(tmp_path, "t.txt", "a\rb\r\rc")) == [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"}]
+    assert values(written(tmp_path, "t.txt", "a\rb\nc")) == [{"prompt": "a\rb"}, {"prompt": "c"}]

@@ -12,6 +12,11 @@ from activedpo_cli.base.records import PromptText
 SYSTEM = ("system", "system_prompt")
 CONDITIONS = ("tools", "images", "image", "documents", "history", "context", "input", "chat_template_kwargs")
 """Columns that the answer depends on where they hold something, and that no prompt is made of here."""
+KNOWN = (
+    *("prompt", "chosen", "rejected", "responses", "response", "completion", "text", "response_a", "response_b"),
+    *("preference", "messages", *SYSTEM, "tools", "documents", "finish_reason", "instruction", "question"),
+)
+"""Columns that are read of rows with prompts and responses."""
 LOOKS_STORED = re.compile(r"\s*(?:array\()?[\[{].*[\]})]\s*", re.DOTALL)
 MESSAGE_IN_TEXT = re.compile(
     r"""\s*(?:array\()?\[?\s*\{\s*(['"])(?:(?:role|from)\1\s*:.*['"](?:content|value)|(?:content|value)\1\s*:.*['"](?:role|from))['"]\s*:""",
@@ -28,10 +33,7 @@ def refuse_stored_structure(text: str, origin: str) -> None:
         return
     value = _value(text)
     items = value if isinstance(value, list) else [value]
-    are_messages = bool(items) and all(
-        isinstance(item, dict) and ({"role", "content"} <= item.keys() or {"from", "value"} <= item.keys())
-        for item in items
-    )
+    are_messages = bool(items) and all(map(is_message, items))
     if are_messages or (value is None and MESSAGE_IN_TEXT.match(text)):
         raise InvalidDataError(
             f"{origin}: messages are spelled out as text, which the model would read as it stands",
@@ -56,13 +58,13 @@ def with_conditions(prompt: PromptText, values: Mapping[str, Any], origin: str, 
     or a system message that is no text or that the prompt contradicts.
     """
     for name in CONDITIONS:
-        if name not in used and not _is_blank(values.get(name)):
+        if name not in used and not is_blank(values.get(name)):
             raise InvalidDataError(
                 f"{origin}: the answer depends on `{name}`, which would be ignored",
                 hint=f"put it into the prompt, or remove or rename the column `{name}` where it means something else",
             )
     for name in SYSTEM:
-        if name not in used and not _is_blank(values.get(name)):
+        if name not in used and not is_blank(values.get(name)):
             prompt = _with_system(prompt, values[name], f"{origin}, {name}")
     return prompt
 
@@ -80,7 +82,13 @@ def _with_system(prompt: PromptText, system: Any, origin: str) -> PromptText:
     return prompt
 
 
-def _is_blank(value: Any) -> bool:
+def is_message(value: Any) -> bool:
+    """Whether a value is a message, as chat templates have it or as ShareGPT does."""
+    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a value holds nothing that a model could read."""
     return value is None or (
         isinstance(value, str | list | dict) and not (value.strip() if isinstance(value, str) else value)
     )

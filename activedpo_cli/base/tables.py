@@ -1,38 +1,67 @@
 """Rows of the files that people bring: JSON lines, JSON, CSV, TSV, parquet and plain text.
 
-Every row of a file is read or the file is refused with the line that is wrong; nothing is repaired or left out. Text is
-UTF-8 (a byte-order mark is accepted) and lines end at LF or CRLF only, so that U+2028 inside a string stays text. A lone
+Every row of a file is read or the file is refused with the line that is wrong; nothing is repaired or left out. A lone
 surrogate, which JSON can spell but no UTF-8 file can hold, becomes U+FFFD, so that what is read can be stored again.
 """
 
-import csv
 import difflib
 import gzip
 import json
-import math
 import re
 import reprlib
 import shlex
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from activedpo_cli.base.columns import refuse_stored_structure
+from activedpo_cli.base.delimited import GUARDED, delimited_rows
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.text_files import Source, source_of_bytes, source_of_file, split_at_returns, text_lines
 
-LONGEST_LINE = 2**28
-MOST_UNPACKED, MOST_TIMES_SMALLER = 2**28, 200
-"""A packed file may unpack to MOST_UNPACKED bytes or to MOST_TIMES_SMALLER times its size, whichever is more.
-
-Ordinary text unpacks to about ten times its size, a file that is built to fill the memory to a thousand times.
-"""
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+LINES_NAMED = 5
 EXCERPTS = reprlib.Repr()
 EXCERPTS.maxstring = EXCERPTS.maxother = 60
+SPREADSHEET = "save the table as `CSV UTF-8`"
+PACKED = "unpack it first; of packed files, .gz is read"
+OTHER_SUFFIXES = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), SPREADSHEET),
+    **dict.fromkeys((".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"), PACKED),
+}
+"""What files become that are no table of a known kind."""
+FROM_ARROW = 'from datasets import Dataset; Dataset.from_file({path}).to_json("converted.jsonl")'
+FROM_FOLDER = 'from datasets import load_from_disk; load_from_disk({path}){part}.to_json("converted.jsonl")'
+FROM_COLUMNS = (
+    "import pandas; pandas.read_json({path}, dtype=False, convert_dates=False)"
+    '.to_json("converted.jsonl", orient="records", lines=True)'
+)
+SPEAKERS = {
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bot", "model"), "assistant"),
+    "system": "system",
+}
+"""Who speaks in ShareGPT's messages, as chat templates call them."""
+FIRST_TURN, ANSWER = "\n\nHuman:", "\n\nAssistant:"
+"""How Anthropic's transcripts begin, and what stands before an answer."""
+COLUMNS_OF_ROWS = frozenset(
+    {
+        "prompt",
+        "chosen",
+        "messages",
+        "text",
+        "response",
+        "instruction",
+        "question",
+        "history",
+        "conversations",
+        "pair_id",
+    }
+)
+"""Columns by which an object is known to be a row of a table."""
 
 
 @dataclass(frozen=True)
@@ -41,40 +70,84 @@ class Row:
 
     `line` counts from 1: the line on which the record begins, or its position where the format has no lines (JSON
     lists, parquet). `origin` says so in words, such as `prompts.jsonl line 12`. CSV and TSV values are all text.
+    `path` is the file's path. `doubtful` names columns of an export in CSV whose text begins with an apostrophe that may
+    be no part of it.
     """
 
     line: int
     values: dict[str, Any]
     origin: str
+    path: str = "FILE"
+    doubtful: tuple[str, ...] = ()
 
 
-def read_table(path: Path) -> Iterator[Row]:
+def read_table(path: Path, names: Collection[str] = ()) -> Iterator[Row]:
     """The rows of a file, in order; the format is told by the suffix (`TABLE_SUFFIXES`).
+
+    A column whose name is one of `names` but for letter case, spaces and hyphens goes by that name.
 
     Raises:
         InvalidDataError: the file is missing, empty, damaged or of an unknown kind; names the file and the line.
 
     """
-    reader = READERS.get(_format_suffix(path))
+    reader = READERS.get(_format_suffix(path.name))
     check_file(path)
     if reader is None:
-        raise InvalidDataError(
-            f"{path} has no suffix that says how to read it",
-            details=[f"known: {', '.join(TABLE_SUFFIXES)}"],
-        )
-    return _with_read_errors(path, reader(path))
+        raise _unknown_kind(path)
+    return _with_read_errors(str(path), lambda: reader(source_of_file(path)), names)
+
+
+def parse_table(data: bytes, name: str, names: Collection[str] = ()) -> Iterator[Row]:
+    """The same of the bytes of the file `name`, which may hold no rows."""
+    reader = READERS.get(_format_suffix(name))
+    if reader is None:
+        raise _unknown_kind(Path(name))
+    return _with_read_errors(name, lambda: reader(source_of_bytes(data, name)), names, may_be_empty=True)
 
 
 def is_table_path(name: str) -> bool:
     """Whether a name ends in one of the suffixes that `read_table` knows."""
-    return _format_suffix(Path(name)) in READERS
+    return _format_suffix(name) in READERS
 
 
-class EmptyPromptError(InvalidDataError):
+def _unknown_kind(path: Path) -> InvalidDataError:
+    mend = OTHER_SUFFIXES.get(path.suffix.lower())
+    return InvalidDataError(
+        f"{path} has no suffix that says how to read it",
+        details=[f"known: {', '.join(TABLE_SUFFIXES)}"],
+        hint=_python(FROM_ARROW, path) if path.suffix.lower() == ".arrow" else mend,
+    )
+
+
+def refuse_doubtful(row: Row, *columns: str) -> None:
+    """Raise InvalidDataError where an export lacks the column that says which apostrophes are not part of its texts."""
+    for column in set(columns) & set(row.doubtful):
+        raise InvalidDataError(
+            f"{row.origin}, {column}: the text begins with an apostrophe, as an export guards what looks like a formula",
+            details=[f"the column `{GUARDED}`, which says where it did, was taken out of the file"],
+            hint="export the pairs again; or, where the apostrophe is the text's own, leave out the column `pair_id`",
+        )
+
+
+class UnusableRowError(InvalidDataError):
+    """A row is as rows should be, and nothing can be made of it; `reason` is the word for it in counts of rows left out."""
+
+    reason = ""
+
+
+class EmptyPromptError(UnusableRowError):
     """The prompt of a row has no text."""
+
+    reason = "empty_prompt"
 
     def __init__(self, origin: str) -> None:
         super().__init__(f"{origin}: the prompt is empty", hint="leave the row out, or give it a prompt")
+
+
+class DifferentPromptsError(UnusableRowError):
+    """The two responses of a row answer different texts."""
+
+    reason = "different_prompts"
 
 
 def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
@@ -98,18 +171,16 @@ def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
 def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
     """Messages with `role` and `content`, both text, and nothing else that the model would have to see.
 
-    Further fields without a value are no part of a message: Arrow gives every message the fields of all others.
+    Further fields without a value are no part of a message: Arrow gives every message the fields of all others. Messages
+    with `from` and `value`, as in ShareGPT, are read where it is certain who speaks.
 
     Raises InvalidDataError, naming `origin`, otherwise.
     """
+    value = [_with_role(message, f"{origin}: message {number}") for number, message in enumerate(value, start=1)]
     for number, message in enumerate(value, start=1):
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            is_shared = isinstance(message, dict) and {"from", "value"} <= message.keys()
             raise InvalidDataError(
-                f"{origin}: message {number} needs `role` and `content` only, not {excerpt(message)}",
-                hint="write `role` for `from` (user for human, assistant for gpt) and `content` for `value`"
-                if is_shared
-                else None,
+                f"{origin}: message {number} needs `role` and `content` only, not {excerpt(message)}"
             )
         others = [name for name, part in message.items() if name not in ("role", "content") and part]
         if others:
@@ -122,11 +193,31 @@ def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
     return [{"role": message["role"], "content": message["content"]} for message in value]
 
 
-def parse_shared_messages(chosen: Any, rejected: Any, origin: str) -> list[dict[str, str]]:
+def _with_role(message: Any, origin: str) -> Any:
+    if not isinstance(message, dict) or not {"from", "value"} <= message.keys() or {"role", "content"} & message.keys():
+        return message
+    speaker = message["from"]
+    if not isinstance(speaker, str) or speaker.lower() not in SPEAKERS:
+        raise InvalidDataError(
+            f"{origin} is from {excerpt(speaker)}, and who speaks is one of {', '.join(SPEAKERS)}",
+            hint="leave out rows with calls of tools, or write messages as `role` and `content`",
+        )
+    others = {name: part for name, part in message.items() if name not in ("from", "value")}
+    return {"role": SPEAKERS[speaker.lower()], "content": message["value"], **others}
+
+
+def shared_prompt(chosen: Any, rejected: Any, origin: str) -> PromptText:
     """The prompt of a preference without one, TRL's implicit prompt: the messages before the last, equal in both.
 
-    Raises InvalidDataError, naming `origin`, where these are no messages, differ, or hold no text.
+    Of transcripts as Anthropic's, that is the text up to the last `Assistant:` that both share.
+
+    Raises:
+        DifferentPromptsError: the two are no answers to the same text.
+        InvalidDataError: they are neither messages nor such transcripts, or hold no text; names `origin`.
+
     """
+    if all(isinstance(side, str) and side.startswith(FIRST_TURN) for side in (chosen, rejected)):
+        return _shared_transcript(chosen, rejected, origin)
     if not isinstance(chosen, list) or not isinstance(rejected, list):
         raise InvalidDataError(
             f"{origin} has no `prompt`",
@@ -134,13 +225,39 @@ def parse_shared_messages(chosen: Any, rejected: Any, origin: str) -> list[dict[
             hint="TRL splits texts that begin alike: `dataset.map(trl.extract_prompt)` gives them a `prompt`",
         )
     if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
-        raise InvalidDataError(
+        raise DifferentPromptsError(
             f"{origin}: `chosen` and `rejected` differ before their last message",
             hint="give the row a `prompt` of its own, or leave it out: the two are no answers to one prompt",
         )
-    prompt = parse_prompt(chosen[:-1], origin)
-    assert not isinstance(prompt, str)
-    return prompt
+    return parse_prompt(chosen[:-1], origin)
+
+
+def _shared_transcript(chosen: str, rejected: str, origin: str) -> str:
+    places = enumerate(zip(chosen, rejected, strict=False))
+    shared = chosen[: next((place for place, (a, b) in places if a != b), min(len(chosen), len(rejected)))]
+    end = shared.rfind(ANSWER) + len(ANSWER)
+    if ANSWER not in shared or any(FIRST_TURN in side[end:] or ANSWER in side[end:] for side in (chosen, rejected)):
+        raise DifferentPromptsError(
+            f"{origin}: `chosen` and `rejected` differ before their last answer",
+            hint="leave the row out: the two are no answers to one prompt",
+        )
+    return shared[:end]
+
+
+def require_same_prompt(before: list[dict[str, str]], prompt: PromptText, origin: str) -> None:
+    """Raise InvalidDataError where the messages before an answer are not those of the row's prompt."""
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if [(m["role"], m["content"].strip()) for m in before] != [(m["role"], m["content"].strip()) for m in messages]:
+        raise InvalidDataError(
+            f"{origin}: the messages before the answer are not those of `prompt`",
+            hint="without a column `prompt`, the messages that `chosen` and `rejected` share are the prompt",
+        )
+
+
+def named_lines(lines: Sequence[int]) -> str:
+    """`line 3`, or `lines 3, 4, 5, 6, 7, …`."""
+    s = "" if len(lines) == 1 else "s"
+    return f"line{s} {', '.join(map(str, lines[:LINES_NAMED]))}" + (", …" if len(lines) > LINES_NAMED else "")
 
 
 def excerpt(value: Any) -> str:
@@ -151,7 +268,7 @@ def excerpt(value: Any) -> str:
 def check_file(path: Path) -> None:
     """Raise InvalidDataError, with the name that was probably meant, when there is no file at the path."""
     if path.is_dir():
-        raise InvalidDataError(f"{path} is a folder, not a file")
+        raise InvalidDataError(f"{path} is a folder, not a file", hint=_saved_dataset(path))
     if path.exists():
         return
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -161,102 +278,155 @@ def check_file(path: Path) -> None:
     raise InvalidDataError(f"there is no file {path}{suggestion}", details=details)
 
 
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers from 1, and lines with their ends.
-
-    Raises InvalidDataError that names the line for bytes that are not UTF-8, and for more than anybody means.
-    """
-    offset = 0
-    for number, raw in enumerate(_raw_lines(path), start=1):
-        start = 3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0
-        try:
-            yield number, raw[start:].decode("utf-8")
-        except UnicodeDecodeError as error:
-            at = offset + start + error.start
-            raise InvalidDataError(
-                f"{path.name} line {number} is not UTF-8: byte 0x{raw[start + error.start]:02x} at offset {at}",
-                hint=f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))}"
-                if raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-                else None,
-            ) from error
-        offset += len(raw)
+def _saved_dataset(folder: Path) -> str | None:
+    """How a data set that the library `datasets` saved to a folder becomes a file."""
+    is_several = (folder / "dataset_dict.json").is_file()
+    if not is_several and not (folder / "dataset_info.json").is_file():
+        return None
+    return _python(FROM_FOLDER, folder, part='["train"]' if is_several else "")
 
 
-def _raw_lines(path: Path) -> Iterator[bytes]:
-    """Lines of a file, of which none may be endless, nor all of them together where they were packed."""
-    is_packed = path.name.lower().endswith(".gz")
-    most = max(MOST_UNPACKED, MOST_TIMES_SMALLER * path.stat().st_size) if is_packed else math.inf
-    number = size = 0
-    with _open_binary(path) as file:
-        while raw := file.readline(LONGEST_LINE + 1):
-            number, size = number + 1, size + len(raw)
-            if size > most:
-                raise InvalidDataError(
-                    f"{path.name} unpacks to more than {MOST_TIMES_SMALLER} times its size", hint="unpack it first"
-                )
-            if len(raw) > LONGEST_LINE:
-                raise InvalidDataError(f"{path.name} line {number} is longer than {LONGEST_LINE >> 20} MiB")
-            yield raw
+def _python(code: str, path: Path | str, **parts: str) -> str:
+    """A command that runs the code on the file at the path; the code has no single quotes, so that a shell reads it."""
+    return f"python -c {shlex.quote(code.format(path=json.dumps(str(path)), **parts))}"
 
 
-def _open_binary(path: Path) -> BinaryIO:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
-
-
-def _format_suffix(path: Path) -> str:
-    name = path.name.lower()
-    stem, zipped = name.removesuffix(".gz"), name.endswith(".gz")
+def _format_suffix(name: str) -> str:
+    stem, zipped = name.lower().removesuffix(".gz"), name.lower().endswith(".gz")
     suffix = Path(stem).suffix
     return "" if zipped and suffix == ".parquet" else suffix
 
 
-def _with_read_errors(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+def _with_read_errors(
+    shown: str, rows: Callable[[], Iterator[Row]], names: Collection[str], *, may_be_empty: bool = False
+) -> Iterator[Row]:
     count = 0
+    renaming: tuple[tuple[str, ...], dict[str, str]] = (), {}
     try:
-        for row in rows:
+        for row in rows():
             count += 1
-            yield row
+            columns = tuple(row.values)
+            if columns != renaming[0]:
+                renaming = columns, _renaming(columns, names)
+            yield _renamed(row, renaming[1]) if renaming[1] else row
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise InvalidDataError(f"{path} is not a whole gzip file: {error}") from error
+        raise InvalidDataError(f"{shown} is not a whole gzip file: {error}") from error
     except OSError as error:
-        raise InvalidDataError(f"{path} cannot be read: {error.strerror or error}") from error
-    if count == 0:
-        raise InvalidDataError(f"{path} holds no rows")
+        raise InvalidDataError(f"{shown} cannot be read: {error.strerror or error}") from error
+    if count == 0 and not may_be_empty:
+        raise InvalidDataError(f"{shown} holds no rows")
 
 
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in text_lines(path):
+def _renaming(columns: tuple[str, ...], names: Collection[str]) -> dict[str, str]:
+    """Names that are spelled otherwise than those asked for, where that leaves no doubt."""
+    meant = {column: re.sub(r"[\s-]+", "_", column.strip().lower()) for column in columns if column not in names}
+    known = [name for name in meant.values() if name in names and name not in columns]
+    return {column: name for column, name in meant.items() if known.count(name) == 1}
+
+
+def _renamed(row: Row, renaming: dict[str, str]) -> Row:
+    return replace(row, values={renaming.get(name, name): value for name, value in row.values.items()})
+
+
+def _read_jsonl(source: Source) -> Iterator[Row]:
+    """One object a line; a file that begins with a list, or with an object over several lines, is read as JSON."""
+    lines = text_lines(source)
+    for number, line in lines:
         if not line.strip(" \t\r\n"):
             continue
-        origin = f"{path.name} line {number}"
-        value = _parse_json(line.rstrip("\r\n"), origin)
-        yield Row(number, _as_object(value, origin), origin)
+        if line.lstrip(" \t").startswith("[") or line.rstrip().endswith(("{", "[", ",", ":")):
+            yield from _rows_of_json(source, [line, *(further for _, further in lines)], number)
+            return
+        yield _row_of_line(source, number, line)
+        break
+    for number, line in lines:
+        if line.strip(" \t\r\n"):
+            yield _row_of_line(source, number, line)
 
 
-def _read_json(path: Path) -> Iterator[Row]:
-    text = "".join(line for _, line in text_lines(path))
-    if not text.strip():
+def _row_of_line(source: Source, number: int, line: str) -> Row:
+    origin = f"{source.name} line {number}"
+    return Row(number, _as_object(_parse_json(line.rstrip("\r\n"), origin), origin), origin, source.path)
+
+
+def _read_json(source: Source) -> Iterator[Row]:
+    return _rows_of_json(source, (line for _, line in text_lines(source)), 1)
+
+
+def _rows_of_json(source: Source, lines: Iterable[str], first_line: int) -> Iterator[Row]:
+    """Rows of a list of objects, of `{"data": [...]}`, of a single object, or of objects one after the other."""
+    text = "".join(lines)
+    values = list(_json_values(text, source.name, first_line))
+    if len(values) > 1 or (values and _is_row(values[0][1])):
+        for line, value in values:
+            origin = f"{source.name} line {line}"
+            yield Row(line, _as_object(value, origin), origin, source.path)
         return
-    value = _parse_json(text, path.name)
+    for number, item in enumerate(_items(values[0][1], source) if values else [], start=1):
+        origin = f"{source.name} item {number}"
+        yield Row(number, _as_object(item, origin), origin, source.path)
+
+
+def _json_values(text: str, name: str, first_line: int) -> Iterator[tuple[int, Any]]:
+    """The values of a text, one after the other, and the lines on which they begin."""
+    place, line = 0, first_line
+    while rest := re.compile(r"[^ \t\r\n]").search(text, place):
+        line += text.count("\n", place, rest.start())
+        place = rest.start()
+        value, end = _parse_json_at(text, place, name, line)
+        yield line, value
+        line += text.count("\n", place, end)
+        place = end
+
+
+def _is_row(value: Any) -> bool:
+    """Whether an object is a row, and not a table: a table's columns are all lists or all objects."""
+    if not isinstance(value, dict) or isinstance(value.get("data"), list):
+        return False
+    return any(name in COLUMNS_OF_ROWS and not isinstance(part, dict) for name, part in value.items()) and any(
+        isinstance(part, str) or (isinstance(part, list) and all(isinstance(item, dict) for item in part))
+        for part in value.values()
+    )
+
+
+def _items(value: Any, source: Source) -> list[Any]:
     items = value.get("data") if isinstance(value, dict) else value
-    if not isinstance(items, list):
-        raise InvalidDataError(f'{path.name} must hold a list of objects, or {{"data": [...]}}, not {excerpt(value)}')
-    for number, item in enumerate(items, start=1):
-        origin = f"{path.name} item {number}"
-        yield Row(number, _as_object(item, origin), origin)
+    if isinstance(items, list):
+        return items
+    is_columns = isinstance(value, dict) and bool(COLUMNS_OF_ROWS & value.keys())
+    raise InvalidDataError(
+        f'{source.name} must hold a list of objects, or {{"data": [...]}}, not {excerpt(value)}',
+        hint=_python(FROM_COLUMNS, source.path) if is_columns else None,
+    )
 
 
 def _parse_json(text: str, origin: str) -> Any:
+    """The only value of a line."""
+    value, end = _parse_json_at(text, len(text) - len(text.lstrip(" \t\r")), origin, None)
+    rest = text[end:].strip(" \t\r\n")
+    if rest:
+        at = text.index(rest, end)
+        raise _no_json(text, at, f"{origin}, column {at + 1}", "Extra data")
+    return value
+
+
+def _parse_json_at(text: str, start: int, origin: str, line: int | None) -> tuple[Any, int]:
+    """The value that begins at `start` and where it ends; `line` is the line of `start`, None where `origin` names it."""
     try:
-        value = json.loads(text, object_pairs_hook=with_each_name_once)
-        return _without_lone_surrogates(value) if "\\u" in text else value
+        value, end = DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        around = text[max(0, error.pos - 20) : error.pos + 20].strip("\r\n")
-        line = f" line {error.lineno}," if "\n" in text.rstrip("\n") else ","
-        place = f"{origin}{line} column {error.colno}"
-        raise InvalidDataError(f"{place} is not JSON: {error.msg}", details=[f"near {around!r}"]) from error
+        column = error.pos - text.rfind("\n", 0, error.pos)
+        lines = "" if line is None else f" line {line + text.count(chr(10), start, error.pos)}"
+        raise _no_json(text, error.pos, f"{origin}{lines}, column {column}", error.msg) from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits; thousands of nested lists
-        raise InvalidDataError(f"{origin} is JSON that cannot be read: {error}") from error
+        where = "" if line is None else f" line {line}"
+        raise InvalidDataError(f"{origin}{where} is JSON that cannot be read: {error}") from error
+    return (_without_lone_surrogates(value) if "\\u" in text[start:end] else value), end
+
+
+def _no_json(text: str, at: int, place: str, what: str) -> InvalidDataError:
+    around = text[max(0, at - 20) : at + 20].strip("\r\n")
+    return InvalidDataError(f"{place} is not JSON: {what}", details=[f"near {around!r}"])
 
 
 def with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -267,6 +437,9 @@ def with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"it names {excerpt(repeated)} twice")
     return fields
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=with_each_name_once)
 
 
 def _without_lone_surrogates(value: Any) -> Any:
@@ -285,68 +458,60 @@ def _as_object(value: Any, origin: str) -> dict[str, Any]:
     return value
 
 
-def _read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the library's own limit is shorter than a long response
-    reader = csv.reader((line for _, line in text_lines(path)), delimiter=delimiter, strict=True)
-    header: list[str] = []
-    line = 1
-    try:
-        for fields in reader:
-            line, start = reader.line_num + 1, line
-            if not fields:
-                continue
-            origin = f"{path.name} line {start}"
-            if not header:
-                header = _checked_header(fields, origin)
-            elif len(fields) != len(header):
-                raise InvalidDataError(f"{origin} has {len(fields)} fields where the header has {len(header)}")
-            else:
-                yield Row(start, dict(zip(header, fields, strict=True)), origin)
-    except csv.Error as error:
-        raise InvalidDataError(f"{path.name} line {line} is no valid row: {error}") from error
+def _read_csv(source: Source) -> Iterator[Row]:
+    return _read_delimited(source, ",")
 
 
-def _checked_header(fields: list[str], origin: str) -> list[str]:
-    repeated = {name for name in fields if fields.count(name) > 1}
-    if repeated:
-        raise InvalidDataError(f"{origin}: the header names {excerpt(sorted(repeated)[0])} twice")
-    return fields
+def _read_tsv(source: Source) -> Iterator[Row]:
+    return _read_delimited(source, "\t")
 
 
-def _read_text(path: Path) -> Iterator[Row]:
-    for number, line in text_lines(path):
+def _read_delimited(source: Source, delimiter: str) -> Iterator[Row]:
+    for line, values, doubtful in delimited_rows(text_lines(source), source.name, source.path, delimiter):
+        yield Row(line, values, f"{source.name} line {line}", source.path, doubtful)
+
+
+def _read_text(source: Source) -> Iterator[Row]:
+    """A prompt a line, ended by CR where the file has no other ends."""
+    for number, line in split_at_returns(text_lines(source), alone=True):
         if line.strip():
             prompt = line.removesuffix("\n").removesuffix("\r")
-            yield Row(number, {"prompt": prompt}, f"{path.name} line {number}")
+            yield Row(number, {"prompt": prompt}, f"{source.name} line {number}", source.path)
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _read_parquet(source: Source) -> Iterator[Row]:
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise InvalidDataError(f"{path} needs pyarrow to be read", hint="pip install pyarrow") from error
+        raise InvalidDataError(f"{source.path} needs pyarrow to be read", hint="pip install pyarrow") from error
     number = 0
     try:
-        with parquet.ParquetFile(path) as file:
-            _checked_header(file.schema_arrow.names, path.name)
+        with source.open() as stream, parquet.ParquetFile(stream) as file:
+            _refuse_repeated(file.schema_arrow.names, source.name)
             for batch in file.iter_batches():
                 for values in batch.to_pylist():
                     number += 1
-                    yield Row(number, values, f"{path.name} row {number}")
+                    yield Row(number, values, f"{source.name} row {number}", source.path)
     except InvalidDataError:
         raise
     except (pyarrow.ArrowException, ValueError, ArithmeticError, LookupError, TypeError) as error:
         first_line = str(error).partition("\n")[0]
-        raise InvalidDataError(f"{path.name} is no valid parquet file after row {number}: {first_line}") from error
+        raise InvalidDataError(f"{source.name} is no valid parquet file after row {number}: {first_line}") from error
 
 
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+def _refuse_repeated(names: list[str], name: str) -> None:
+    repeated = {column for column in names if names.count(column) > 1}
+    if repeated:
+        raise InvalidDataError(f"{name}: the header names {excerpt(sorted(repeated)[0])} twice")
+
+
+READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".json": _read_json,
-    ".csv": lambda path: _read_delimited(path, ","),
-    ".tsv": lambda path: _read_delimited(path, "\t"),
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
     ".parquet": _read_parquet,
     ".txt": _read_text,
 }

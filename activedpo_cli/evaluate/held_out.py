@@ -19,7 +19,7 @@ from activedpo_cli.pairs.candidates import refuse_unread_score
 from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.run import Run
 
-READING = "rules 2"
+READING = "rules 3"
 """What is read from a file of preferences, as an input: only what was measured on such a file is older than these rules."""
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _from_file(
         return encode_prompt(tokenizer, prompt, **prompt_rendering(context.settings))
 
     in_pool = {tuple(encoded(prompt.prompt)) for prompt in context.run.prompts("train")}
-    rows, left_out = read_preferences(Path(path))
+    rows, left_out = read_preferences(Path(path), context.progress.warn)
     pairs: list[HeldOutPair] = []
     for number, row in enumerate(rows):
         with _naming_row(row.origin):

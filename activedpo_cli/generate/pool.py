@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from activedpo_cli.generate.backends._gathering import RecordedPrompt
     from activedpo_cli.generate.backends._recorded import PoolResponse, RecordedPairs
 
-POOL_VERSION = 2
+POOL_VERSION = 3
 FILE = "responses file"
 """The name of the file among the inputs."""
 FILES = {"generate.responses": FILE}
@@ -144,8 +144,9 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     assert context.settings.generate.responses is not None
     prompts = context.run.prompts()
     path = Path(context.settings.generate.responses)
-    read = read_recorded_pairs(path) if context.settings.generate.recorded_pairs == "given" else None
-    match = match_to_prompts(read_recorded(path) if read is None else read.prompts, prompts)
+    say = context.progress.warn
+    read = read_recorded_pairs(path, say) if context.settings.generate.recorded_pairs == "given" else None
+    match = match_to_prompts(read_recorded(path, say) if read is None else read.prompts, prompts)
     tokenizer = load_tokenizer_of(context.run)
     responses, dropped = _encode(context.settings, model_location(context.run), tokenizer, prompts, match.pool)
     counts = Counter(dropped.values())

@@ -3,8 +3,9 @@
 One row per pair: `pair_id, prompt, response_a, response_b, preference, annotator, seconds, notes`, and the ids of the
 two responses, `response_a_id` and `response_b_id`. Sides are shuffled; answers are joined by ids, never by texts.
 
-The file is JSONL or CSV, told apart by its suffix. CSV cells that a spreadsheet would run as a formula get an apostrophe in
-front, and the column `guarded` names the columns that got one, so that reading takes off that apostrophe and no other.
+What is written is JSONL or CSV, told apart by the suffix; what comes back may be any table that `base/tables.py` reads.
+CSV cells that a spreadsheet would run as a formula get an apostrophe in front, and the column `guarded` names the columns
+that got one, so that reading takes off that apostrophe and no other.
 """
 
 import csv
@@ -12,14 +13,14 @@ import difflib
 import io
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.delimited import FORMULA, GUARDED
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label, Outcome, prompt_as_text
-from activedpo_cli.base.tables import with_each_name_once
+from activedpo_cli.base.tables import named_lines, parse_table
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.queue import shown_sides
 from activedpo_cli.oracles.base import Comparison
@@ -29,11 +30,7 @@ from activedpo_cli.store.label_log import LabelLog
 OUTCOMES: dict[str, Outcome] = {"a": "chosen", "b": "chosen", "tie": "tie", "both_bad": "both_bad", "skip": "skip"}
 REQUIRED = ("pair_id", "preference", "response_a_id", "response_b_id")
 PROBLEMS_SHOWN = 10
-FORMULA = re.compile(r"[\t\n\r\0]|[\s\0-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
-"""How a cell begins that a spreadsheet may run: some skip what is not seen, some read full-width signs as plain ones."""
-GUARDED = "guarded"
-DELIMITERS = ",;\t"
-LONGEST_CELL = 2**31 - 1
+COLUMNS = (*REQUIRED, "prompt", "response_a", "response_b", "annotator", "seconds", "notes")
 
 Row = Mapping[str, Any]
 
@@ -55,6 +52,9 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
     new = [label for label in answers if label.pair_id not in standing]
     log.append(*new)
     context.progress.note(f"{len(new)} new answers from `{path}`")
+    if waiting := _without_preference(data, path.name):
+        rows = "1 row has" if len(waiting) == 1 else f"{len(waiting)} rows have"
+        context.progress.note(f"{rows} no preference yet ({named_lines(waiting)})")
 
 
 def read_answers(
@@ -156,6 +156,10 @@ def import_answers(
     return [label for _, label in answers.values()]
 
 
+def _without_preference(data: bytes, name: str) -> list[int]:
+    return [line for line, row in parse_rows(data, name) if _preference(row) is None]
+
+
 def _says(label: Label) -> tuple[Outcome, str | None]:
     return label.outcome, label.preferred_id
 
@@ -223,10 +227,16 @@ def _require_same_question(row: Mapping[str, Any], comparison: Comparison) -> No
         "response_b": texts[ids[1]],
     }
     for column, text in stored.items():
-        if column in row and _comparable(_text(row, column) or "") != _comparable(text):
+        given = _text(row, column) or ""
+        if column in row and _comparable(text) not in (_comparable(given), _comparable(_without_lost_guard(given))):
             raise ValueError(
                 f"the {column} of pair `{comparison.pair_id}` is not the stored text, so it answers another question"
             )
+
+
+def _without_lost_guard(text: str) -> str:
+    """The text without the apostrophe of an export whose column `guarded` somebody took out."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text[1:]) else text
 
 
 def _comparable(text: str) -> str:
@@ -272,14 +282,8 @@ def render_rows(rows: Sequence[Row], name: str) -> bytes:
 
 
 def parse_rows(data: bytes, name: str) -> list[tuple[int, dict[str, Any]]]:
-    """The rows of a file with the line, counted from 1, on which each begins.
-
-    Raises:
-        InvalidDataError: The file is not UTF-8, or a line is malformed; the message names the line.
-        UsageError: The suffix of `name` is neither `.jsonl` nor `.csv`.
-
-    """
-    return {"jsonl": _parse_jsonl, "csv": _parse_csv}[_format(name)](_decoded(data, name), name)
+    """The rows of a file, each with the line on which it begins; raises InvalidDataError as `parse_table` does."""
+    return [(row.line, row.values) for row in parse_table(data, name, COLUMNS)]
 
 
 def render_jsonl(rows: Sequence[Row]) -> bytes:
@@ -312,70 +316,3 @@ def _format(name: str) -> str:
     if suffix not in ("jsonl", "csv"):
         raise UsageError(f"`{name}` ends neither in .jsonl nor in .csv", hint="the suffix decides the format")
     return suffix
-
-
-def _decoded(data: bytes, name: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InvalidDataError(
-            f"`{name}` line {line} is not UTF-8", hint="save the file again as UTF-8 (in a spreadsheet: `CSV UTF-8`)"
-        ) from error
-
-
-def _parse_jsonl(text: str, name: str) -> list[tuple[int, dict[str, Any]]]:
-    rows = []
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
-            continue
-        try:
-            row = json.loads(content, object_pairs_hook=with_each_name_once)
-        except (ValueError, RecursionError) as error:
-            raise InvalidDataError(f"`{name}` line {line} is not valid JSON", details=[str(error)]) from error
-        if not isinstance(row, dict):
-            raise InvalidDataError(f"`{name}` line {line} is not a JSON object")
-        rows.append((line, row))
-    return rows
-
-
-def _parse_csv(text: str, name: str) -> list[tuple[int, dict[str, Any]]]:
-    previous_limit = csv.field_size_limit(LONGEST_CELL)
-    lines: list[tuple[int, list[str]]] = []
-    try:
-        lines += _csv_lines(text)
-    except csv.Error as error:
-        after = f" after line {lines[-1][0]}" if lines else ""
-        raise InvalidDataError(f"`{name}` is not valid CSV{after}", details=[str(error)]) from error
-    finally:
-        csv.field_size_limit(previous_limit)
-    if not lines:
-        return []
-    columns = [column.strip() for column in lines[0][1]]
-    repeated = [column for place, column in enumerate(columns) if column in columns[:place]]
-    if repeated:
-        raise InvalidDataError(f"`{name}` line 1 names the column `{repeated[0]}` twice")
-    rows = []
-    for line, cells in lines[1:]:
-        if len(cells) != len(columns):
-            raise InvalidDataError(
-                f"`{name}` line {line} has {len(cells)} cells, and the header names {len(columns)} columns"
-            )
-        rows.append((line, _unguarded(dict(zip(columns, cells, strict=True)))))
-    return rows
-
-
-def _csv_lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Cells with the line on which they begin; spreadsheets of some countries separate by semicolons."""
-    header = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=header.count), strict=True)
-    line = 1
-    for cells in reader:
-        if any(cells):
-            yield line, cells
-        line = reader.line_num + 1
-
-
-def _unguarded(row: dict[str, str]) -> dict[str, str]:
-    guarded = row.pop(GUARDED, "").split(" ")
-    return {column: cell[1:] if column in guarded and cell.startswith("'") else cell for column, cell in row.items()}

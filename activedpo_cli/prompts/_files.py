@@ -5,10 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from activedpo_cli.base.columns import with_conditions
+from activedpo_cli.base.columns import KNOWN, with_conditions
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import PromptText
-from activedpo_cli.base.tables import EmptyPromptError, Row, excerpt, parse_prompt, parse_shared_messages, read_table
+from activedpo_cli.base.tables import (
+    Row,
+    UnusableRowError,
+    excerpt,
+    parse_prompt,
+    read_table,
+    refuse_doubtful,
+    shared_prompt,
+)
 from activedpo_cli.prompts.base import SourcePrompt
 
 
@@ -23,10 +32,10 @@ def read_file(
         InvalidDataError: the file cannot be read (see `read_table`), or a row has no usable prompt or split; names the row.
 
     """
-    for row in read_table(path):
+    for row in read_table(path, (column, *filter(None, [split_column]), *KNOWN)):
         try:
-            prompt = _prompt(row, column)
-        except EmptyPromptError:
+            prompt = _prompt(known_row(row) if column == "prompt" else row, column)
+        except UnusableRowError:
             if skip_empty:
                 continue
             raise
@@ -35,10 +44,11 @@ def read_file(
 
 def _prompt(row: Row, column: str) -> PromptText:
     values = row.values
+    refuse_doubtful(row, column)
     if column in values:
         return with_conditions(parse_prompt(values[column], row.origin, column), values, row.origin, column)
-    if column == "prompt" and isinstance(values.get("chosen"), list) and isinstance(values.get("rejected"), list):
-        shared = parse_shared_messages(values["chosen"], values["rejected"], row.origin)
+    if column == "prompt" and type(values.get("chosen")) is type(values.get("rejected")) in (list, str):
+        shared = shared_prompt(values["chosen"], values["rejected"], row.origin)
         return with_conditions(shared, values, row.origin)
     raise _no_column(row, column, "--prompt-column NAME")
 

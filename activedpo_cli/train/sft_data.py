@@ -2,22 +2,38 @@
 
 import random
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.columns import refuse_stored_structure, with_conditions
+from activedpo_cli.base.columns import KNOWN, refuse_stored_structure, with_conditions
+from activedpo_cli.base.conversions import to_best, to_chosen
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import PromptText
-from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, read_table
+from activedpo_cli.base.repetition import Repetition, repetition_in
+from activedpo_cli.base.tables import (
+    ANSWER,
+    FIRST_TURN,
+    Row,
+    excerpt,
+    parse_messages,
+    parse_prompt,
+    read_table,
+    refuse_doubtful,
+    require_same_prompt,
+)
+from activedpo_cli.generate.backends._recorded import unsaid
+from activedpo_cli.generate.backends._recorded_rows import scores_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from activedpo_cli.train.sft_examples import SFTExample
 
-ANSWERS = ("completion", "chosen")
+ANSWERS = ("completion", "chosen", "response")
+CONVERSATIONS = ("conversations", "chosen")
 SHAPES = "prompt and completion; prompt and chosen; messages that end with the assistant's; or text"
 
 
@@ -30,13 +46,22 @@ class SFTRow:
     text: str
 
 
-def read_sft_rows(path: Path) -> list[SFTRow]:
+def read_sft_rows(path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True) -> list[SFTRow]:
     """The rows of a file, in order; a line of plain text is a text.
+
+    Where every answer of the file begins with its prompt's text, that repetition is cut off and `say` is told; not with
+    `cut` False.
 
     Raises InvalidDataError that names the line for a row that is none of `SHAPES`.
     """
-    is_plain = path.name.lower().removesuffix(".gz").endswith(".txt")
-    return [_text(row, row.values["prompt"]) if is_plain else _parsed(row) for row in read_table(path)]
+    if path.name.lower().removesuffix(".gz").endswith(".txt"):
+        return [_text(row, row.values["prompt"]) for row in read_table(path)]
+    rows = [known_row(row) for row in read_table(path, KNOWN)]
+    answers = [(row, row.values["prompt"], [_first_answer(row.values)[1]]) for row in rows if "prompt" in row.values]
+    repetition = repetition_in(answers if cut else [], "its answer")
+    if said := repetition.in_words():
+        say(said)
+    return [_parsed(row, repetition) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -119,18 +144,30 @@ def _example(row: SFTRow, context: int, token_ids: list[int]) -> "SFTExample":
     return SFTExample(origin=row.origin, token_ids=array("i", token_ids), context_tokens=context)
 
 
-def _parsed(row: Row) -> SFTRow:
+def _first_answer(values: Mapping[str, Any]) -> tuple[str | None, Any]:
+    """The column that is learnt and what it holds; a message of its own is a list of one."""
+    name = next((name for name in ANSWERS if values.get(name) is not None), None)
+    value = values[name] if name else None
+    return name, [value] if isinstance(value, dict) else value
+
+
+def _parsed(row: Row, repetition: Repetition) -> SFTRow:
     values = {name: value for name, value in row.values.items() if value is not None}
-    answer = next((name for name in ANSWERS if name in values), None)
+    refuse_doubtful(row, "prompt", *ANSWERS)
+    answer, value = _first_answer(values)
     if "prompt" in values:
-        if answer is None:
+        if answer is None or (answer == "response" and scores_in(values)):
             raise _unknown(row, values, "has a `prompt`, and neither `completion` nor `chosen`")
-        learnt = _answer(row, parse_prompt(values["prompt"], row.origin), values[answer], answer)
+        learnt = _answer(row, parse_prompt(values["prompt"], row.origin), value, answer, repetition)
         return _conditioned(row, learnt)
     if "messages" in values:
         return _conditioned(row, _conversation(row, values["messages"], "messages"))
-    if isinstance(values.get("chosen"), list):
-        return _conditioned(row, _conversation(row, values["chosen"], "chosen"))
+    for name in CONVERSATIONS:
+        if isinstance(values.get(name), list):
+            return _conditioned(row, _conversation(row, values[name], name))
+    if isinstance(value, str) and value.startswith(FIRST_TURN) and FIRST_TURN not in value.rpartition(ANSWER)[2]:
+        before, mark, last = value.rpartition(ANSWER)
+        return _conditioned(row, SFTRow(row.origin, before + mark, _filled(row, last, str(answer))))
     if "text" in values:
         return _text(row, values["text"])
     raise _unknown(row, values, f"has a `{answer}` and no `prompt`" if answer else "is no example")
@@ -141,13 +178,14 @@ def _conditioned(row: Row, learnt: SFTRow) -> SFTRow:
     return replace(learnt, prompt=with_conditions(learnt.prompt, row.values, row.origin))
 
 
-def _answer(row: Row, prompt: PromptText, value: Any, name: str) -> SFTRow:
+def _answer(row: Row, prompt: PromptText, value: Any, name: str, repetition: Repetition) -> SFTRow:
     if isinstance(value, list):
         whole = _conversation(row, value if len(value) > 1 else [{"role": "user", "content": "-"}, *value], name)
-        if len(value) > 1 and whole.prompt != _as_messages(prompt):
-            raise InvalidDataError(f"{row.origin}: `{name}` does not begin with the messages of `prompt`")
+        if len(value) > 1:
+            assert isinstance(whole.prompt, list)
+            require_same_prompt(whole.prompt, prompt, f"{row.origin}, {name}")
         return SFTRow(row.origin, prompt, whole.text)
-    return SFTRow(row.origin, prompt, _filled(row, value, name))
+    return SFTRow(row.origin, prompt, _filled(row, repetition.without_prompt(_filled(row, value, name), prompt), name))
 
 
 def _conversation(row: Row, value: Any, name: str) -> SFTRow:
@@ -176,10 +214,22 @@ def _filled(row: Row, value: Any, name: str) -> str:
     return value
 
 
-def _as_messages(prompt: PromptText) -> PromptText:
-    return prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-
-
 def _unknown(row: Row, values: dict[str, Any], what: str) -> InvalidDataError:
     names = ", ".join(repr(str(name)) for name in list(values)[:20])
-    return InvalidDataError(f"{row.origin} {what}", details=[f"it has: {names}"], hint=f"a row has {SHAPES}")
+    details, hint = [f"it has: {names}"], f"a row has {SHAPES}"
+    if command := _conversion(row, values):
+        details += [hint, command[0]]
+        hint = command[1]
+    return InvalidDataError(f"{row.origin} {what}", details=details, hint=hint)
+
+
+def _conversion(row: Row, values: dict[str, Any]) -> tuple[str, str] | None:
+    """What a command makes of rows that hold several answers or scores, and the command."""
+    if "response_a" in values and "preference" in values:
+        return "the command takes the preferred response of each row:", to_chosen(row.path)
+    answers = values.get("responses")
+    scores = scores_in(answers[0] if isinstance(answers, list) and answers else values)
+    if "responses" in values or "response" in values:
+        score = scores[0] if scores else "NAME"
+        return f"the command takes the response with the largest `{score}` to each prompt:", to_best(row.path, score)
+    return None

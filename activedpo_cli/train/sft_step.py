@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DATA = "data"
 """The name of the file among the inputs."""
+READ_BY, READING = "examples are read by", "rules 2"
+"""What is read from a file of examples, as an input; records without it are of examples that kept a repeated prompt."""
 FILES = {"sft.data": DATA}
 MODEL, BASE, METRICS, HELD_OUT, BEFORE = "model", "base.json", "metrics.jsonl", "held-out.jsonl", "before.jsonl"
 CHECKPOINTS = "checkpoint-*"
@@ -57,14 +59,18 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     else:
         check_file(path)
         digest = digest_of_file(path)
-    return {"base": run.given_base["digest"], DATA: digest}
+    found = {"base": run.given_base["digest"], DATA: digest}
+    # What was begun or finished with the same file goes by the rules by which it was read then.
+    record = manifest or run.stage(SFT, 0).started
+    is_older = record is not None and READ_BY not in record.inputs and record.inputs[DATA] == digest
+    return found if is_older else found | {READ_BY: READING}
 
 
 def check(context: Context) -> None:
     """Refuse to come too late, settings without effect, and a file that holds anything but examples."""
     refuse_late(context.run)
     refuse_ineffective(context.settings, "sft")
-    read_sft_rows(_data_path(context.settings))
+    read_sft_rows(_data_path(context.settings), cut=_cuts_prompts(context))
 
 
 def refuse_late(run: Run) -> None:
@@ -84,7 +90,7 @@ def with_known_data(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
 def work(context: Context) -> dict[str, Any]:
     """Train, write full weights, and measure the held-out loss of the model as given and of what was made."""
     config, folder = context.settings, context.folder
-    rows = read_sft_rows(_data_path(config))
+    rows = read_sft_rows(_data_path(config), context.progress.warn, cut=_cuts_prompts(context))
     base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
     end_id = _end_id(base, config)
     encoded = _encoded(context, rows, base, end_id)
@@ -135,6 +141,12 @@ def headline(summary: Mapping[str, Any]) -> str:
     said += [f"{summary['dropped']} too long left out"] if summary["dropped"] else []
     said += [f"{summary['cut']} cut"] if summary["cut"] else []
     return ", ".join(said)
+
+
+def _cuts_prompts(context: Context) -> bool:
+    """Whether a prompt that all answers repeat is taken off, as it is in all but what was begun before that was so."""
+    started = context.folder.started
+    return started is None or READ_BY in started.inputs
 
 
 def _data_path(config: Config) -> Path:

@@ -196,6 +196,7 @@ def test_rows_without_a_choice_are_left_out_and_counted(small_model: Path) -> No
     ) in " ".join(result.stderr.split())
     lines = {
         "empty_prompt": [24],
+        "different_prompts": [],
         "empty_response": [6, 23],
         "equal_responses": [3],
         "repeated": [25],
@@ -254,7 +255,10 @@ BAD_FILES = [
     ([*FINE[:4], {"prompt": "Q", "chosen": "x", "rejected": "long " * 60}], "only 4 pairs of pairs.jsonl"),
     ([*FINE, {"chosen": "Q: x", "rejected": "Q: y"}], "trl.extract_prompt"),
     ([*FINE[:4], {"prompt": "Q", "chosen": "x", "rejected": "x"}], "only 4 pairs of pairs.jsonl"),
-    ([*FINE, {"chosen": turns("Q", "x"), "rejected": turns("R", "y")}], "line 7: `chosen` and `rejected` differ"),
+    (
+        [{"chosen": turns("Q", "x"), "rejected": turns("R", "y")}],
+        "left out 1 whose responses answer different prompts (line 1)",
+    ),
 ]
 
 
@@ -346,3 +350,44 @@ def test_help_tells_the_forms_apart() -> None:
     shown = " ".join(activedpo("select", "--help").stdout.split())
     for words_of_form in ("In a run", "With --features", "With --pool"):
         assert words_of_form in shown
+
+
+def test_an_export_of_answers_is_a_pool_of_the_same_pairs(small_model: Path) -> None:
+    """Texts that a spreadsheet would run are guarded in the export, and the choice is that among the texts themselves."""
+    given = [
+        row | {side: sign + row[side] for side, sign in zip(("response_a", "response_b"), "=-", strict=True)}
+        for row in unlabelled()
+    ]
+    write(given)
+    done(*words(small_model, "--output", "picked.jsonl", budget=20))
+    assert (
+        activedpo("label", "--run", Path("run").absolute(), "--oracle", "human", "--export", "pairs.csv").exit_code == 5
+    )
+    assert "'=answer" in Path("pairs.csv").read_text()
+    again = [word if word != "pairs.jsonl" else "pairs.csv" for word in words(small_model, budget=20, run="again")]
+    done(*again, "--output", "again.jsonl")
+    first, second = (
+        [(texts(row), row["score"]) for row in rows(Path(name))] for name in ("picked.jsonl", "again.jsonl")
+    )
+    assert dict(second) == pytest.approx(dict(first), rel=1e-4)
+
+
+def test_prompts_that_were_cut_are_counted_aloud(small_model: Path) -> None:
+    whole = [{**row, **{side: row["prompt"] + row[side] for side in ("chosen", "rejected")}} for row in preferences()]
+    write(whole)
+    result = done(*words(small_model, "--output", "picked.jsonl", budget=20))
+    assert "the prompt was taken off the start of what answers it in 20 rows" in result.stderr
+    plain = {texts(row) for row in preferences()}
+    assert {texts(row) for row in rows(Path("picked.jsonl"))} == plain
+
+
+def test_rows_of_an_import_without_an_answer_are_named(small_model: Path) -> None:
+    write(unlabelled())
+    done(*words(small_model, "--output", "picked.jsonl", budget=4))
+    label = ("label", "--run", Path("run").absolute(), "--oracle", "human")
+    assert activedpo(*label, "--export", "answers.csv").exit_code == 5
+    filled = Path("answers.csv").read_text().replace('"","","","",', '"a","","","",', 1)
+    Path("answers.csv").write_text(filled)
+    said = activedpo(*label, "--import", "answers.csv")
+    assert "1 new answers from `answers.csv`" in said.stderr
+    assert "3 rows have no preference yet (lines 3, 4, 5)" in " ".join(said.stderr.split())

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import Prompt, RecordedPreference
-from activedpo_cli.generate.backends._recorded import match_to_prompts, read_preferences, read_recorded
+from activedpo_cli.generate.backends._recorded import (
+    match_to_prompts,
+    read_preferences,
+    read_recorded,
+    read_recorded_pairs,
+)
 
 QUESTION = [{"role": "user", "content": "Q"}]
 
@@ -135,17 +140,20 @@ def test_rows_that_measure_nothing_are_named(tmp_path):
 
 
 def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
-    path = written(
-        tmp_path,
-        {"prompt": "Q", "chosen": "x", "rejected": "y"},
-        {"prompt": "Q", "chosen": "y", "rejected": "x"},
-        {"prompt": "Q", "chosen": "x", "rejected": "x"},
-        {"prompt": "Q", "chosen": "z", "rejected": "x"},
-    )
+    rows = [{"prompt": "Q", "chosen": a, "rejected": b} for a, b in ("xy", "yx", "xx", "zx")]
+    path = written(tmp_path, *rows)
     [found] = read_recorded(path)
     assert [response.text for response in found.responses] == ["x", "y", "z"]
     assert found.preferences == [(0, 1, 0), (1, 0, 1), (2, 0, 2)]
     assert found.identical_preferences == 1
+    said: list[str] = []
+    read_recorded(path, said.append)
+    read_recorded(written(tmp_path, {"prompt": "Q", "responses": ["x", " "]}), said.append)
+    assert said == [
+        "1 row has a preference between equal texts, which says nothing (line 3)",
+        "1 row has a response without text, which forms no pair (line 1)",
+    ]
+    path = written(tmp_path, *rows)
     preferences, left_out = read_preferences(path)
     assert len(preferences) == 3
     assert left_out.lines["equal_responses"] == [3]
@@ -373,24 +381,6 @@ def test_answers_behind_the_messages_of_their_prompt(tmp_path, prompt):
         read_recorded(written(tmp_path, row | {"prompt": "another"}))
 
 
-@pytest.mark.parametrize(
-    ("row", "hint"),
-    [
-        ({"history": "Q", "human_ref_A": "x", "human_ref_B": "y", "labels": 1}, "a for 1, b for 0"),
-        ({"prompt": "Q", "answers": [{"answer": "x", "rank": 1}]}, "`answers` to `responses`"),
-        ({"instruction": "Q", "completions": [{"response": "x"}]}, "`instruction` to `prompt`"),
-        ({"context": QUESTION, "response1": "x", "response2": "y", "overall_preference": -1}, "a below 0"),
-        ({"prompt": "Q", "chosen": "x", "rejected": ["y", "z"]}, "one `rejected`"),
-        ({"question": "Q", "chosen": "x", "rejected": "y"}, "`question` to `prompt`"),
-        ({"prompt": [{"from": "human", "value": "Q"}], "chosen": "x", "rejected": "y"}, "`role` for `from`"),
-    ],
-)
-def test_shapes_of_other_data_sets_are_refused_with_their_conversion(tmp_path, row, hint):
-    with pytest.raises(InvalidDataError) as caught:
-        read_recorded(written(tmp_path, row))
-    assert hint in caught.value.hint
-
-
 @pytest.mark.parametrize("verdict", ["A", " a ", "Both-bad", "TIE"])
 def test_verdicts_are_read_in_any_case(tmp_path, verdict):
     row = {"prompt": "Q", "response_a": "x", "response_b": "y", "preference": verdict}
@@ -401,9 +391,20 @@ def test_verdicts_are_read_in_any_case(tmp_path, verdict):
 def test_a_repeated_prompt_is_cut_where_a_space_lacks_and_refused_where_a_row_differs(tmp_path):
     rows = [{"prompt": f"Q{n}.", "chosen": f"Q{n}. yes", "rejected": f"Q{n}. no"} for n in range(3)]
     odd = {"prompt": "Sing. ", "chosen": "Sing.La la.", "rejected": "Sing.Hm."}
-    preferences, _ = read_preferences(written(tmp_path, *rows, odd))
+    said: list[str] = []
+    preferences, _ = read_preferences(written(tmp_path, *rows, odd), said.append)
     assert [row[1:3] for row in preferences] == [(" yes", " no")] * 3 + [("La la.", "Hm.")]
+    assert said == ["the prompt was taken off the start of what answers it in 4 rows"]
     with pytest.raises(InvalidDataError, match="line 4 does not repeat its prompt"):
         read_preferences(written(tmp_path, *rows, odd | {"chosen": "La la."}))
-    [kept], _ = read_preferences(written(tmp_path, {"prompt": "Yes", "chosen": "Yes, gladly.", "rejected": "Yes?"}))
+
+
+@pytest.mark.parametrize("read", [read_preferences, read_recorded, read_recorded_pairs])
+def test_a_few_rows_that_repeat_their_prompt_are_said_and_stay(tmp_path, read):
+    echo = {"prompt": "Yes", "chosen": "Yes, gladly.", "rejected": "Yes?"}
+    said: list[str] = []
+    [kept], _ = read_preferences(written(tmp_path, echo))
     assert kept[1:3] == ("Yes, gladly.", "Yes?")
+    others = [{"prompt": f"Q{n}", "chosen": "x", "rejected": "y"} for n in range(2)]
+    read(written(tmp_path, *others, echo), said.append)
+    assert said == ["what answers the prompt begins with its text in 1 of 3 rows (line 3), and stays as it is"]

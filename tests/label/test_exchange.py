@@ -103,8 +103,8 @@ def test_any_text_makes_the_round_trip(name, texts, annotator):
 
 @given(st.lists(st.tuples(HOSTILE, HOSTILE), max_size=4))
 def test_jsonl_gives_every_text_back(texts):
-    rows = [{"x": json.loads(json.dumps(x)), "y": json.loads(json.dumps(y))} for x, y in texts]
-    data = render_jsonl(rows)
+    rows = [{"x": carried_by_utf8(x), "y": carried_by_utf8(y)} for x, y in texts]
+    data = render_jsonl([{"x": x, "y": y} for x, y in texts])
     assert [row for _, row in parse_rows(data, "f.jsonl")] == rows
     assert data.count(b"\n") == len(rows)
     data.decode("ascii")
@@ -156,6 +156,34 @@ def test_csv_as_spreadsheets_save_it(with_mark, delimiter):
     answers = import_answers(saved, "pairs.csv", COMPARISONS)
     assert answers == import_answers(data, "pairs.csv", COMPARISONS)
     assert [answer.outcome for answer in answers] == ["chosen", "chosen", "tie", "skip"]
+
+
+@pytest.mark.parametrize("name", ["pairs.json", "pairs.tsv", "pairs.parquet", "pairs.jsonl.gz"])
+def test_answers_come_back_in_any_table(name, tmp_path):
+    """Written by the library `pandas` or `json`, as people save what they filled in elsewhere."""
+    pandas = pytest.importorskip("pandas")
+    data, rows = filled(COMPARISONS, "pairs.jsonl", ["a", "b", "tie", ""])
+    table, path = pandas.DataFrame(rows), tmp_path / name
+    if name.endswith("json"):
+        path.write_text(json.dumps(rows))
+    elif name.endswith("gz"):
+        table.to_json(path, orient="records", lines=True)
+    elif name.endswith("tsv"):
+        table.to_csv(path, sep="\t", encoding="utf-16")
+    else:
+        table.to_parquet(path)
+    assert import_answers(path.read_bytes(), name, COMPARISONS) == import_answers(data, "pairs.jsonl", COMPARISONS)
+
+
+def test_a_guard_whose_column_was_taken_out_is_known_by_the_stored_text():
+    pairs = [make_comparison(1, "=1+1", "'=2"), make_comparison(2, "-x", "y")]
+    data, rows = filled(pairs, "pairs.csv", ["a", "b"])
+    slim = [{column: cell for column, cell in row.items() if column != GUARDED} for row in rows]
+    assert sum(cell.startswith("'") for row in rows for cell in row.values()) == 3
+    answers = import_answers(written(slim, "pairs.csv"), "pairs.csv", pairs)
+    assert answers == import_answers(data, "pairs.csv", pairs)
+    slim[1]["response_b"] = "'y"
+    assert "is not the stored text" in problems(slim, "pairs.csv", pairs)
 
 
 def test_line_breaks_that_a_spreadsheet_rewrote_are_the_same_text():
@@ -251,11 +279,11 @@ def test_repeated_answers_count_once_and_contradictions_are_errors():
     [
         (b'{"a": 1}\n\xff\n', "x.jsonl", "line 2 is not UTF-8"),
         (b"pair_id\n\n\xff\n", "x.csv", "line 3 is not UTF-8"),
-        (b"\n{]\n", "x.jsonl", "line 2 is not valid JSON"),
-        (b"[" * 100_000, "x.jsonl", "line 1 is not valid JSON"),
-        (b"[1]\n", "x.jsonl", "line 1 is not a JSON object"),
-        (b'pair_id,preference\n"x"y,a\n', "x.csv", "not valid CSV"),
-        (b'a,b\n"unclosed,a\n', "x.csv", "not valid CSV"),
+        (b"\n{]\n", "x.jsonl", "line 2, column 2 is not JSON"),
+        (b"[" * 100_000, "x.jsonl", "line 1 is JSON that cannot be read"),
+        (b"[1]\n", "x.jsonl", "item 1 is no object"),
+        (b'pair_id,preference\n"x"y,a\n', "x.csv", "line 2 is no valid row"),
+        (b'a,b\n"unclosed,a\n', "x.csv", "line 2 is no valid row"),
         (b"a,b\n1,2\n1,2,3\n", "x.csv", "line 3 has 3 cells, and the header names 2 columns"),
         (
             b'{"pair_id": ["x"], "preference": "a", "response_a_id": "", "response_b_id": ""}',
@@ -317,9 +345,13 @@ def test_an_answer_becomes_a_label():
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("a.csv", "pair_id,preference,preference\np,a,b\n", "line 1 names the column `preference` twice"),
-        ("a.csv", 'pair_id,preference\np,a\nq,"b\n', "not valid CSV after line 2"),
-        ("a.jsonl", '\n{"pair_id": "p", "preference": "a", "preference": "b"}\n', "line 2 is not valid JSON"),
+        ("a.csv", "pair_id,preference,preference\np,a,b\n", "line 1: the header names 'preference' twice"),
+        ("a.csv", 'pair_id,preference\np,a\nq,"b\n', "line 3 is no valid row"),
+        (
+            "a.jsonl",
+            '\n{"pair_id": "p", "preference": "a", "preference": "b"}\n',
+            "line 2 is JSON that cannot be read: it names 'preference' twice",
+        ),
     ],
 )
 def test_what_would_be_lost_is_named(name, data, said):

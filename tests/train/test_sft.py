@@ -285,3 +285,16 @@ def test_rows_that_are_too_long_are_counted_and_told(new_run: Path, tmp_path: Pa
     assert f"left out {3 - cut} examples of more than 22 tokens" in result.stderr
     assert f"{3 - cut} too long left out" in result.stderr
     assert "data.jsonl line 4" in result.stderr
+
+
+def test_a_prompt_that_all_answers_repeat_is_not_learnt_twice(new_run: Path, tmp_path: Path) -> None:
+    """What an earlier version finished, whose record does not name the rule, stands as it is."""
+    data = write(tmp_path / "whole.jsonl", [{"prompt": f"q{n}", "completion": f"q{n}yes"} for n in range(3)])
+    result = done(*on(new_run, "sft"), "--data", data, "--eval-share", 0)
+    assert "the prompt was taken off the start of what answers it in 3 rows" in " ".join(result.stderr.split())
+    assert sft_manifest(new_run)["summary"]["tokens"] == 3 * 4
+    path = new_run / "reference" / "sft" / "manifest.json"
+    record = json.loads(path.read_bytes())
+    del record["inputs"]["examples are read by"]
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    assert "up to date" in done(*on(new_run, "sft")).stderr

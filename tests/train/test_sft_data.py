@@ -46,8 +46,29 @@ def test_shapes_of_rows(tmp_path: Path, row: dict[str, Any], prompt: Any, text: 
 
 
 def test_a_conversation_about_something_else(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataError, match="line 1: `chosen` does not begin with the messages of `prompt`"):
+    with pytest.raises(
+        InvalidDataError, match="line 1, chosen: the messages before the answer are not those of `prompt`"
+    ):
         read(tmp_path, {"prompt": "ho", "chosen": [USER, ANSWER]})
+
+
+def test_a_prompt_that_every_answer_repeats_is_not_learnt(tmp_path: Path) -> None:
+    path, said = tmp_path / "rows.jsonl", list[str]()
+    whole = [{"prompt": f"Q{n}: ", "completion": f"Q{n}:yes" if n else "Q0: yes"} for n in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in whole))
+    assert [row.text for row in read_sft_rows(path, said.append)] == ["yes"] * 3
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*whole[:1], {"prompt": "a", "chosen": "b"}]))
+    assert [row.text for row in read_sft_rows(path, said.append)] == ["Q0: yes", "b"]
+    assert said == [
+        "the prompt was taken off the start of what answers it in 3 rows",
+        "what answers the prompt begins with its text in 1 of 2 rows (line 1), and stays as it is",
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*whole, {"prompt": "a", "completion": "b"}]))
+    with pytest.raises(InvalidDataError, match="line 4 does not repeat its prompt in its answer"):
+        read_sft_rows(path)
+    path.write_text(json.dumps({"prompt": "a prompt of many words", "completion": "a prompt of many words"}))
+    with pytest.raises(InvalidDataError, match="`completion` is empty"):
+        read_sft_rows(path)
 
 
 def test_other_files(tmp_path: Path) -> None:

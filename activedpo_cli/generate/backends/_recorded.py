@@ -15,9 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from activedpo_cli.base.columns import KNOWN
+from activedpo_cli.base.conversions import to_pairs, to_preferences
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
-from activedpo_cli.base.tables import EmptyPromptError, Row, excerpt, read_table
+from activedpo_cli.base.tables import Row, UnusableRowError, excerpt, named_lines, read_table
 from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather
 from activedpo_cli.generate.backends._recorded_rows import (
     ParsedRow,
@@ -25,12 +28,13 @@ from activedpo_cli.generate.backends._recorded_rows import (
     RowResponse,
     is_pair,
     parse_row,
-    repeats_prompt,
+    repetition_of,
     without_verdict_in_order,
 )
 from activedpo_cli.prompts._collect import prompt_key
 
 FinishReason = Literal["stop", "length", "recorded"]
+EVERY_TWO = "the command makes a pair of every two responses to a prompt:"
 ONE_PAIR = "it needs `prompt` with `chosen` and `rejected`, or with `response_a` and `response_b`"
 
 
@@ -65,6 +69,7 @@ class PoolMatch:
 
 LEFT_OUT = {
     "empty_prompt": "with an empty prompt",
+    "different_prompts": "whose responses answer different prompts",
     "empty_response": "with an empty response",
     "equal_responses": "with equal responses",
     "repeated": "repeated",
@@ -97,13 +102,15 @@ class LeftOutRows:
 
     def in_words(self) -> str:
         """`left out 2 repeated (lines 5, 9), 1 with equal responses (line 3)`; nothing where there is nothing."""
-        kinds = [f"{len(lines)} {self.reasons[why]} ({_in_words(lines)})" for why, lines in self.lines.items() if lines]
+        kinds = [
+            f"{len(lines)} {self.reasons[why]} ({named_lines(lines)})" for why, lines in self.lines.items() if lines
+        ]
         return f"left out {', '.join(kinds)}" if kinds else ""
 
 
-def _in_words(lines: list[int]) -> str:
-    s = "" if len(lines) == 1 else "s"
-    return f"line{s} {', '.join(map(str, lines[:5]))}" + (", …" if len(lines) > 5 else "")
+def _tell(say: Callable[[str], None], lines: list[int], what: str) -> None:
+    if lines:
+        say(f"{len(lines)} {'row has' if len(lines) == 1 else 'rows have'} {what} ({named_lines(lines)})")
 
 
 class RecordedPairs(NamedTuple):
@@ -124,22 +131,34 @@ class HeldOutPreference(NamedTuple):
     line: int
 
 
-def read_recorded(path: Path) -> list[RecordedPrompt]:
+def unsaid(message: str) -> None:
+    """Tell nobody."""
+
+
+def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[RecordedPrompt]:
     """All prompts of a file of responses, in the order in which they first stand in it.
 
-    Where every `chosen` and `rejected` of the file begins with its prompt's text, that repetition is cut off.
+    Where every `chosen` and `rejected` of the file begins with its prompt's text, that repetition is cut off; `say` is told.
 
     Raises:
         InvalidDataError: a row has no known shape or an unusable text; names the row.
 
     """
     gathered: dict[str, Gathering] = {}
-    for prompt, responses, preferences, row in _parsed_rows(path):
+    blank: list[int] = []
+    undecided: list[int] = []
+    for prompt, responses, preferences, row in _parsed_rows(path, say):
         gather(gathered, prompt, responses, preferences, row.origin)
+        if not all(response.text.strip() for response in responses):
+            blank.append(row.line)
+        if any(responses[verdict.index_a].text == responses[verdict.index_b].text for verdict in preferences):
+            undecided.append(row.line)
+    _tell(say, blank, "a response without text, which forms no pair")
+    _tell(say, undecided, "a preference between equal texts, which says nothing")
     return [gathering.result() for gathering in gathered.values()]
 
 
-def read_recorded_pairs(path: Path) -> RecordedPairs:
+def read_recorded_pairs(path: Path, say: Callable[[str], None] = unsaid) -> RecordedPairs:
     """The same for a file whose rows are pairs, which are kept as such, in an order that does not tell which was chosen.
 
     Rows that give nothing to choose between, and those that repeat a pair, are left out, and named.
@@ -148,7 +167,7 @@ def read_recorded_pairs(path: Path) -> RecordedPairs:
     """
     gathered: dict[str, Gathering] = {}
     left_out = LeftOutRows()
-    rows, parse = _table(path)
+    rows, parse = _table(path, say)
     for row in rows:
         if reason := _take_pair(row, parse, gathered):
             left_out.add(reason, row.line)
@@ -163,10 +182,12 @@ def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, 
     """Gather the pair of a row; returns why it is left out instead."""
     try:
         prompt, responses, preferences = parse(row)
-    except EmptyPromptError:
-        return "empty_prompt"
+    except UnusableRowError as error:
+        return error.reason
     if not is_pair(row):
-        raise InvalidDataError(f"{row.origin} holds no pair of responses", details=[ONE_PAIR])
+        raise InvalidDataError(
+            f"{row.origin} holds no pair of responses", details=[ONE_PAIR, EVERY_TWO], hint=to_pairs(row.path)
+        )
     if not all(response.text.strip() for response in responses):
         return "empty_response"
     if responses[0].text == responses[1].text:
@@ -177,7 +198,7 @@ def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, 
     return None if gathering.add_pair(index_a, index_b, row.line) else "repeated"
 
 
-def read_preferences(path: Path) -> tuple[list[HeldOutPreference], LeftOutRows]:
+def read_preferences(path: Path, say: Callable[[str], None] = unsaid) -> tuple[list[HeldOutPreference], LeftOutRows]:
     """The decided preferences of a file, one for each verdict, in file order, and the rows that measure nothing.
 
     The same rows are left out as from a file of pairs: without a text in the prompt or in a response, and with equal ones.
@@ -186,7 +207,7 @@ def read_preferences(path: Path) -> tuple[list[HeldOutPreference], LeftOutRows]:
     """
     found: list[HeldOutPreference] = []
     left_out = LeftOutRows(LEFT_OUT_OF_EVALUATION)
-    rows, parse = _table(path)
+    rows, parse = _table(path, say)
     for row in rows:
         read = _held_out(row, parse)
         if isinstance(read, str):
@@ -195,16 +216,27 @@ def read_preferences(path: Path) -> tuple[list[HeldOutPreference], LeftOutRows]:
             found += read
     if not found:
         details = ["a row needs prompt, chosen and rejected (TRL's columns)", left_out.in_words()]
-        raise InvalidDataError(f"{path} holds no preferences", details=[line for line in details if line])
+        score = next((name for row in rows for name in _scores(row, parse)), None)
+        raise InvalidDataError(
+            f"{path} holds no preferences",
+            details=[line for line in details if line],
+            hint=None if score is None else to_preferences(str(path), score),
+        )
     return found, left_out
+
+
+def _scores(row: Row, parse: Callable[[Row], ParsedRow]) -> Iterator[str]:
+    """The scores of the responses of a row that holds no pair."""
+    if not is_pair(row):
+        yield from (name for response in parse(row)[1] for name in response.scores)
 
 
 def _held_out(row: Row, parse: Callable[[Row], ParsedRow]) -> list[HeldOutPreference] | str:
     """The preferences of a row, of which there are several only where it has several verdicts; or why it has none."""
     try:
         prompt, responses, preferences = parse(row)
-    except EmptyPromptError:
-        return "empty_prompt"
+    except UnusableRowError as error:
+        return error.reason
     found = []
     for preference in preferences:
         if preference.preferred is None:
@@ -247,16 +279,21 @@ def match_to_prompts(recorded: Iterable[RecordedPrompt], prompts: Iterable[Promp
     )
 
 
-def _parsed_rows(path: Path) -> Iterator[tuple[PromptText, list[RowResponse], list[RowPreference], Row]]:
-    rows, parse = _table(path)
+def _parsed_rows(
+    path: Path, say: Callable[[str], None]
+) -> Iterator[tuple[PromptText, list[RowResponse], list[RowPreference], Row]]:
+    rows, parse = _table(path, say)
     for row in rows:
         yield *parse(row), row
 
 
-def _table(path: Path) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
+def _table(path: Path, say: Callable[[str], None]) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
     """The rows of a file, and how they are to be read."""
-    rows = list(read_table(path))
-    return rows, partial(parse_row, cut_prompt=repeats_prompt(rows))
+    rows = [known_row(row) for row in read_table(path, KNOWN)]
+    repetition = repetition_of(rows)
+    if said := repetition.in_words():
+        say(said)
+    return rows, partial(parse_row, repetition=repetition)
 
 
 def _pool_responses(prompt_id: str, item: RecordedPrompt) -> Iterator[PoolResponse]:

@@ -6,13 +6,22 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from activedpo_cli.base.columns import refuse_stored_structure, with_conditions
+from activedpo_cli.base.columns import is_message, refuse_stored_structure, with_conditions
+from activedpo_cli.base.conversions import to_single_rejected
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.records import Message, PromptText
-from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, parse_shared_messages
+from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.repetition import Repetition, repetition_in
+from activedpo_cli.base.tables import (
+    Row,
+    excerpt,
+    parse_messages,
+    parse_prompt,
+    refuse_doubtful,
+    require_same_prompt,
+    shared_prompt,
+)
 
 TEXT_FIELDS = ("text", "response", "completion")
-CERTAIN_LENGTH = 16
 NO_SCORES = frozenset({"finish_reason"})
 TRUTHS = {"true": 1.0, "false": 0.0}
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
@@ -21,16 +30,15 @@ NO_VERDICTS = frozenset({"", "skip", "both_bad"})
 PAIR_NEEDS = "it needs `prompt` with `responses`, `response`, `chosen` and `rejected`, or `response_a` and `response_b`"
 
 FOREIGN = {
-    "human_ref_A": "as in SHP: rename `history` to `prompt`, `human_ref_A` and `human_ref_B` to `response_a` and "
-    "`response_b`, and make `preference` of `labels`: a for 1, b for 0",
-    "response1": "as in HelpSteer3: rename `context` to `prompt`, `response1` and `response2` to `response_a` and "
-    "`response_b`, and make `preference` of `overall_preference`: a below 0, b above, tie at 0",
+    "response_0": "as in PKU-SafeRLHF, whose rows say both which response is better and which is safer: rename the two to "
+    "`response_a` and `response_b`, and make `preference` of the one that is meant",
     "response_1": "rename `response_1` and `response_2` to `response_a` and `response_b`, and give `preference`",
-    "answers": "as in Nectar: rename `answers` to `responses` and in each `answer` to `text`; minus its `rank` is a score",
-    "completions": "as in UltraFeedback: rename `instruction` to `prompt` and `completions` to `responses`",
-    "conversations": "rename `conversations` to `prompt`, as messages with `role` and `content`",
+    "response_j": "rename `question` to `prompt`, `response_j` to `chosen` and `response_k` to `rejected`",
+    "conversation_a": "as in Chatbot Arena: `prompt` is the messages before the last of `conversation_a`, `response_a` and "
+    "`response_b` are the last of each, and `preference` is the winner",
+    "instruction": "as in Alpaca: put `instruction` and `input` together as `prompt`",
     "question": "rename `question` to `prompt`",
-    "instruction": "rename `instruction` to `prompt`",
+    "conversations": "rename `conversations` to `prompt`, without the answers",
 }
 """What other data sets call their columns, and how they become those that are known here."""
 
@@ -62,20 +70,21 @@ class RowPreference:
 ParsedRow = tuple[PromptText, list[RowResponse], list[RowPreference]]
 
 
-def parse_row(row: Row, *, cut_prompt: bool) -> ParsedRow:
+def parse_row(row: Row, *, repetition: Repetition) -> ParsedRow:
     """Prompt, responses and verdicts of a row of any known shape.
 
     Args:
-        row: The row as the table has it.
-        cut_prompt: Whether `chosen` and `rejected` repeat the prompt's text (see `repeats_prompt`).
+        row: The row, with the columns that are known here (see `known_row`).
+        repetition: Whether `chosen` and `rejected` repeat the prompt's text (see `repetition_of`).
 
     Raises:
         InvalidDataError: the row has no known shape, or a prompt, text or verdict that cannot be used.
 
     """
     values = row.values
+    refuse_doubtful(row, "prompt", "response_a", "response_b")
     if "chosen" in values or "rejected" in values:
-        return _parse_preference(row, cut_prompt)
+        return _parse_preference(row, repetition)
     if "prompt" not in values:
         raise _unknown(row, "has no `prompt`")
     prompt = with_conditions(parse_prompt(values["prompt"], row.origin), values, row.origin)
@@ -90,32 +99,13 @@ def parse_row(row: Row, *, cut_prompt: bool) -> ParsedRow:
     raise _unknown(row, "has no responses")
 
 
-def repeats_prompt(rows: list[Row]) -> bool:
-    """Whether every `chosen` and `rejected` of a file is the whole text, prompt included, as some data sets have it.
-
-    Asked of the whole file, since a single response may well begin as its prompt does; spaces at the end of a prompt may
-    lack in the repetition. A file of one row is certain only where its prompt is no short one.
-
-    Raises InvalidDataError where most rows repeat their prompt and others do not.
-    """
-    pairs = [row for row in rows if "chosen" in row.values and "rejected" in row.values]
-    others = [row for row in pairs if not _repeats(row)]
-    if others and 2 * len(others) < len(pairs):
-        raise InvalidDataError(
-            f"{others[0].origin} does not repeat its prompt in `chosen` and `rejected`, as most rows of the file do",
-            details=[f"{len(pairs) - len(others)} of {len(pairs)} rows begin both with the text of `prompt`"],
-            hint="take the prompt off the start of all responses, or leave the other rows out",
-        )
-    return bool(pairs) and not others and (len(pairs) > 1 or len(pairs[0].values["prompt"]) >= CERTAIN_LENGTH)
-
-
-def _repeats(row: Row) -> bool:
-    prompt, sides = row.values.get("prompt"), [row.values[name] for name in ("chosen", "rejected")]
-    return isinstance(prompt, str) and all(isinstance(text, str) and text.startswith(prompt.rstrip()) for text in sides)
-
-
-def _without_prompt(text: str, prompt: str) -> str:
-    return text[len(prompt) if text.startswith(prompt) else len(prompt.rstrip()) :]
+def repetition_of(rows: list[Row]) -> Repetition:
+    """Whether every `chosen` and `rejected` of a file is the whole text, prompt included, as some data sets have it."""
+    pairs = [row for row in rows if {"chosen", "rejected"} <= row.values.keys()]
+    return repetition_in(
+        [(row, row.values.get("prompt"), [row.values["chosen"], row.values["rejected"]]) for row in pairs],
+        "`chosen` and `rejected`",
+    )
 
 
 def is_pair(row: Row) -> bool:
@@ -145,7 +135,7 @@ def _parse_list(items: Any, origin: str) -> list[RowResponse]:
     found = []
     for number, item in enumerate(items, start=1):
         where = f"{origin}, response {number}"
-        found.append(_response(item if isinstance(item, dict) else {"text": item}, where))
+        found.append(_response(item if isinstance(item, dict) and not is_message(item) else {"text": item}, where))
     return found
 
 
@@ -175,6 +165,14 @@ def _response(fields: Mapping[str, Any], origin: str) -> RowResponse:
     )
 
 
+def scores_in(fields: Any) -> list[str]:
+    """The names under which a response has a number."""
+    if not isinstance(fields, Mapping):
+        return []
+    others = {*NO_SCORES, *TEXT_FIELDS, "prompt"}
+    return [name for name, value in fields.items() if name not in others and _number(value) is not None]
+
+
 def _number(value: Any) -> float | None:
     """A finite number, in whatever type or spelling the format of the file has for it; true is 1 and false 0."""
     if isinstance(value, str):
@@ -195,15 +193,12 @@ def _response_text(value: Any, origin: str, prompt: PromptText | None = None) ->
     if isinstance(value, str):
         refuse_stored_structure(value, origin)
         return value
+    if is_message(value):
+        value = [value]
     if isinstance(value, list):
-        if value and all(isinstance(item, str) for item in value):
-            raise InvalidDataError(
-                f"{origin}: a response is text, not {excerpt(value)}",
-                hint="where there are several, give a row for each: the prompt, `chosen`, and one `rejected`",
-            )
         messages = parse_messages(value, origin)
         if len(messages) > 1 and prompt is not None:
-            _require_same_prompt(messages[:-1], prompt, origin)
+            require_same_prompt(messages[:-1], prompt, origin)
             messages = messages[-1:]
         if len(messages) == 1 and messages[0]["role"] == "assistant":
             return messages[0]["content"]
@@ -211,37 +206,33 @@ def _response_text(value: Any, origin: str, prompt: PromptText | None = None) ->
     raise InvalidDataError(f"{origin}: a response is text, not {excerpt(value)}")
 
 
-def _require_same_prompt(before: list[Message], prompt: PromptText, origin: str) -> None:
-    """Raise InvalidDataError where the messages before an answer are not those of the row's prompt."""
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    if [(m["role"], m["content"].strip()) for m in before] != [(m["role"], m["content"].strip()) for m in messages]:
-        raise InvalidDataError(
-            f"{origin}: the messages before the answer are not those of `prompt`",
-            hint="without a column `prompt`, the messages that `chosen` and `rejected` share are the prompt",
-        )
-
-
-def _parse_preference(row: Row, cut_prompt: bool) -> ParsedRow:
+def _parse_preference(row: Row, repetition: Repetition) -> ParsedRow:
     values, origin = row.values, row.origin
+    several = values.get("rejected")
+    if isinstance(several, list) and several and all(isinstance(item, str) for item in several):
+        raise InvalidDataError(
+            f"{origin}: `rejected` holds {len(several)} texts, and a row has one", hint=to_single_rejected(row.path)
+        )
     if "chosen" not in values or "rejected" not in values:
         raise InvalidDataError(f"{origin} has only one of `chosen` and `rejected`", details=[_fields(values)])
     verdict = [RowPreference(index_a=0, index_b=1, preferred=0)]
     if "prompt" not in values:
-        if next((name for name in FOREIGN if name in values), None):
+        if not isinstance(values["chosen"], list) and any(name in values for name in FOREIGN):
             raise _unknown(row, "has no `prompt`")
         shared, chosen, rejected = _implicit_prompt(values["chosen"], values["rejected"], origin)
         prompt = with_conditions(shared, values, origin)
     else:
         bare = parse_prompt(values["prompt"], origin)
         chosen, rejected = (_response_text(values[name], f"{origin}, {name}", bare) for name in ("chosen", "rejected"))
-        if cut_prompt and isinstance(bare, str):
-            chosen, rejected = _without_prompt(chosen, bare), _without_prompt(rejected, bare)
+        chosen, rejected = (repetition.without_prompt(text, bare) for text in (chosen, rejected))
         prompt = with_conditions(bare, values, origin)
     return prompt, [_response({"text": text}, origin) for text in (chosen, rejected)], verdict
 
 
 def _implicit_prompt(chosen: Any, rejected: Any, origin: str) -> tuple[PromptText, str, str]:
-    prompt = parse_shared_messages(chosen, rejected, origin)
+    prompt = shared_prompt(chosen, rejected, origin)
+    if isinstance(prompt, str):
+        return prompt, chosen[len(prompt) :], rejected[len(prompt) :]
     return prompt, _response_text(chosen[-1:], origin), _response_text(rejected[-1:], origin)
 
 

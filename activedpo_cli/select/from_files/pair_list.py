@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NAMES = ("pair_id", "prompt_id", "response_a", "response_b")
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 LINES_SAID_AT_ONCE = 10_000
 BYTES_COUNTED_AT_ONCE = 2**20
@@ -76,11 +77,11 @@ def read_pairs(path: Path, responses: int, progress: Progress) -> PairList:
 def _watched(path: Path, progress: Progress) -> Iterator[Row]:
     """The rows of a table, shown as they are read where its lines can be counted first, which takes next to nothing."""
     if path.suffix.lower() not in LINE_SUFFIXES or not path.is_file():
-        yield from read_table(path)
+        yield from read_table(path, NAMES)
         return
     total, said = _lines(path), 0
     with shown(progress, f"reading {path.name}", total, "lines") as advance:
-        for row in read_table(path):
+        for row in read_table(path, NAMES):
             if row.line - said >= LINES_SAID_AT_ONCE:
                 advance(row.line - said)
                 said = row.line
@@ -151,4 +152,4 @@ def _refuse_repetition(path: Path, digests: "Tensor") -> None:
 
 
 def _with_digests(path: Path, digests: set[int]) -> Iterable[Row]:
-    return (row for row in read_table(path) if _digest(_identifier(row, "pair_id")) in digests)
+    return (row for row in read_table(path, NAMES) if _digest(_identifier(row, "pair_id")) in digests)

@@ -1,0 +1,131 @@
+"""Rows as other data sets have them, brought to the columns that are read here where that leaves no doubt."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from activedpo_cli.base.columns import is_blank
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.tables import Row, excerpt
+
+Values = Mapping[str, Any]
+PROMPTS = ("instruction", "question", "query", "input", "conversations")
+"""What a prompt is called elsewhere, beside answers that say that it is one."""
+ANSWERS = frozenset({"chosen", "rejected", "responses", "response", "response_a", "completion"})
+
+
+def known_row(row: Row) -> Row:
+    """The row with the columns that are read here, or as it is.
+
+    Raises InvalidDataError, naming the row, where its columns are known and what is in them is not.
+    """
+    values = dict(row.values)
+    for shape in SHAPES:
+        if shape.columns <= values.keys() and not shape.instead & values.keys():
+            made = shape.convert(values, row.origin)
+            values = {name: value for name, value in values.items() if name not in shape.columns} | made
+    values = _with_prompt(values)
+    return row if values.keys() == row.values.keys() else replace(row, values=values)
+
+
+def _with_prompt(values: dict[str, Any]) -> dict[str, Any]:
+    """The only column that can be the prompt, where there is none of that name; not where the answers hold it."""
+    if "prompt" in values or not ANSWERS & values.keys():
+        return values
+    whole = values.get("chosen")
+    if isinstance(whole, list) and len(whole) > 1:
+        return values
+    found = [name for name in PROMPTS if not is_blank(values.get(name))]
+    if len(found) != 1:
+        return values
+    return {"prompt" if name == found[0] else name: value for name, value in values.items()}
+
+
+class Shape(NamedTuple):
+    """Columns of a data set, the columns without which they are meant, and what is made of them."""
+
+    columns: frozenset[str]
+    instead: frozenset[str]
+    convert: Callable[[Values, str], dict[str, Any]]
+
+
+def _renamed(**names: str) -> Callable[[Values, str], dict[str, Any]]:
+    return lambda values, origin: {new: values[old] for old, new in names.items()}
+
+
+def _by_rank(values: Values, origin: str) -> dict[str, Any]:
+    """Ranked answers; the best has rank 1, and a larger score is better."""
+    answers = values["answers"]
+    if not isinstance(answers, list) or not all(isinstance(item, dict) and "answer" in item for item in answers):
+        raise InvalidDataError(f"{origin}: `answers` is a list of objects with `answer` and `rank`, as in Nectar")
+    responses = []
+    for number, item in enumerate(answers, start=1):
+        others = {name: value for name, value in item.items() if name not in ("answer", "rank")}
+        rank = item.get("rank")
+        minus = {} if rank is None else {"minus_rank": -_number(rank, f"{origin}, answer {number}, rank")}
+        responses.append({"text": item["answer"], **others, **minus})
+    return {"prompt": values["prompt"], "responses": responses}
+
+
+def _by_label(values: Values, origin: str) -> dict[str, Any]:
+    """SHP: 1 says that A is preferred, 0 that B is."""
+    label = _number(values["labels"], f"{origin}, labels")
+    if label not in (0, 1):
+        raise InvalidDataError(f"{origin}: `labels` is 1 for A or 0 for B, not {excerpt(values['labels'])}")
+    return {
+        "prompt": values["history"],
+        "response_a": values["human_ref_A"],
+        "response_b": values["human_ref_B"],
+        "preference": "a" if label == 1 else "b",
+    }
+
+
+def _by_strength(prompt: str, first: str, second: str, strength: str) -> Callable[[Values, str], dict[str, Any]]:
+    """HelpSteer: below 0 the first response is better, above 0 the second."""
+
+    def convert(values: Values, origin: str) -> dict[str, Any]:
+        number = _number(values[strength], f"{origin}, {strength}")
+        verdict = "tie" if number == 0 else "a" if number < 0 else "b"
+        sides = {"response_a": values[first], "response_b": values[second]}
+        return {"prompt": values[prompt], **sides, "preference": verdict}
+
+    return convert
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if number - number != 0:
+        raise InvalidDataError(f"{where}: {excerpt(value)} is no number")
+    return number
+
+
+SHAPES = (
+    Shape(frozenset({"prompt", "answers"}), frozenset({"responses"}), _by_rank),
+    Shape(frozenset({"history", "human_ref_A", "human_ref_B", "labels"}), frozenset({"prompt"}), _by_label),
+    Shape(
+        frozenset({"context", "response1", "response2", "overall_preference"}),
+        frozenset({"prompt"}),
+        _by_strength("context", "response1", "response2", "overall_preference"),
+    ),
+    Shape(
+        frozenset({"prompt", "response_1", "response_2", "preference_strength"}),
+        frozenset({"response_a", "response_b"}),
+        _by_strength("prompt", "response_1", "response_2", "preference_strength"),
+    ),
+    Shape(
+        frozenset({"instruction", "completions"}),
+        frozenset({"prompt", "responses"}),
+        _renamed(instruction="prompt", completions="responses"),
+    ),
+    Shape(
+        frozenset({"chosen_response", "rejected_response"}),
+        frozenset({"chosen", "rejected"}),
+        _renamed(chosen_response="chosen", rejected_response="rejected"),
+    ),
+    Shape(frozenset({"output"}), ANSWERS | {"completion"}, _renamed(output="completion")),
+    Shape(frozenset({"question", "answer"}), ANSWERS | {"prompt"}, _renamed(question="prompt", answer="completion")),
+)
+"""Nectar, SHP, HelpSteer3, HelpSteer2's preferences, UltraFeedback, Argilla's older preferences, Alpaca, and questions."""

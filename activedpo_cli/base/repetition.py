@@ -1,0 +1,62 @@
+"""Responses that begin with the text of their prompt, as some data sets have them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.tables import Row, named_lines
+
+CERTAIN_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Rows that repeat their prompt, by line, of how many; `is_cut` says whether it is taken off their responses."""
+
+    is_cut: bool
+    lines: tuple[int, ...]
+    rows: int
+
+    def without_prompt(self, text: str, prompt: Any) -> str:
+        """A response without its prompt at the start, spaces at whose end may lack there; as it is where nothing is cut."""
+        if not self.is_cut or not isinstance(prompt, str) or not _begins(text, prompt):
+            return text
+        return text[len(prompt) if text.startswith(prompt) else len(prompt.rstrip()) :]
+
+    def in_words(self) -> str | None:
+        """What a person has to know of it."""
+        if not self.lines:
+            return None
+        if self.is_cut:
+            s = "" if self.rows == 1 else "s"
+            return f"the prompt was taken off the start of what answers it in {len(self.lines)} row{s}"
+        where = f"{len(self.lines)} of {self.rows} rows ({named_lines(self.lines)})"
+        return f"what answers the prompt begins with its text in {where}, and stays as it is"
+
+
+def repetition_in(rows: Iterable[tuple[Row, Any, list[Any]]], columns: str) -> Repetition:
+    """Whether a file's responses are whole texts, prompt included: only where all are, since one may well begin so.
+
+    `rows` holds each row with its prompt and its responses, which messages call `columns`. A file of one row is certain only
+    where its prompt is no short one. Raises InvalidDataError where most rows repeat their prompt and others do not.
+    """
+    considered = [(row, prompt, texts) for row, prompt, texts in rows if not isinstance(prompt, str) or prompt.strip()]
+    repeating = [row.line for row, prompt, texts in considered if _repeats(prompt, texts)]
+    others = [row for row, prompt, texts in considered if not _repeats(prompt, texts)]
+    if others and 2 * len(others) < len(considered):
+        raise InvalidDataError(
+            f"{others[0].origin} does not repeat its prompt in {columns}, as most rows of the file do",
+            details=[f"{len(repeating)} of {len(considered)} rows begin so with the text of `prompt`"],
+            hint="take the prompt off the start of all responses, or leave the other rows out",
+        )
+    is_certain = len(repeating) > 1 or all(len(str(prompt)) >= CERTAIN_LENGTH for _, prompt, _ in considered)
+    return Repetition(bool(repeating) and not others and is_certain, tuple(repeating), len(considered))
+
+
+def _repeats(prompt: Any, texts: list[Any]) -> bool:
+    return isinstance(prompt, str) and all(isinstance(text, str) and _begins(text, prompt) for text in texts)
+
+
+def _begins(text: str, prompt: str) -> bool:
+    return text.startswith(prompt.rstrip())
