@@ -5,7 +5,7 @@ difference shows it. Each matrix moves along its own gradient, forward or back a
 do not hide behind the others.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from peft import PeftModel
@@ -24,6 +24,8 @@ TOLERANCE = {torch.float64: 0.01, torch.float32: 0.05}
 ROUGH_TOLERANCE = 0.2
 """What differences may be off by, as a share of the gradient's size along the direction."""
 DIRECTIONS = 3
+CLEARLY = 4
+"""How many times smaller than tolerated the error of one direction is where it settles the matter."""
 SMALL = 0.1
 """An example whose gradient is a smaller share of the largest is measured by that share: rounding is of its size."""
 ROUNDINGS = 64
@@ -34,16 +36,19 @@ def derivative_error(policy: PeftModel, matrices: Sequence[LoraMatrix], gradient
 
     As a share of the gradient's size along the direction: of differences in several directions and of several sizes, the
     best size for each example and direction, and the median over these. Wide differences are off where the function is
-    curved, narrow ones by rounding, and any between whose ends a router chooses another expert.
+    curved, narrow ones by rounding, and any between whose ends a router chooses another expert. A first direction that is
+    clearly right settles it.
     """
     dtype = _number_format(policy)
     tolerance = TOLERANCE.get(dtype, ROUGH_TOLERANCE)
-    directions = [_Direction(matrices, gradients, seed) for seed in range(DIRECTIONS)] if matrices else []
-    errors = torch.full((len(directions) * gradients.examples,), torch.inf, dtype=torch.float64)
+    slopes = _Slopes(matrices, gradients)
+    errors = torch.full((DIRECTIONS, gradients.examples), torch.inf, dtype=torch.float64)
     for change in CHANGES.get(dtype, ROUGH_CHANGES):
-        found = [direction.error(policy, change) for direction in directions]
-        errors = torch.minimum(errors, torch.cat(found)) if found else errors
-        if not len(errors) or errors.median() <= tolerance:
+        for seed in range(DIRECTIONS):
+            errors[seed] = torch.minimum(errors[seed], slopes.error(policy, change, seed))
+            if seed == 0 and errors[0].median() <= tolerance / CLEARLY:
+                return None
+        if errors.median() <= tolerance:
             return None
     return float(errors.median())
 
@@ -98,22 +103,24 @@ class Gradients:
         return torch.cat([found.get(place, absent) for place in range(self.examples)])
 
 
-class _Direction:
-    """A direction in the weights: each matrix's gradient, summed over the examples, at length one, with random signs."""
+class _Slopes:
+    """How log-probabilities should change as each matrix moves along its own gradient, summed over the examples."""
 
-    def __init__(self, matrices: Sequence[LoraMatrix], gradients: Gradients, seed: int) -> None:
-        self._matrices, self._gradients, self._seed = matrices, gradients, seed
-        self._expected = torch.zeros(gradients.examples, dtype=torch.float64)
-        squares = torch.zeros(gradients.examples, dtype=torch.float64)
-        for matrix, part in zip(matrices, self._parts(), strict=True):
-            along = (
-                torch.einsum("nrw,rw->n", gradients.of(matrix.shape), part if matrix.is_a else part.T).double().cpu()
-            )
-            self._expected, squares = self._expected + along, squares + along.square()
-        self._sizes = squares.sqrt()
+    def __init__(self, matrices: Sequence[LoraMatrix], gradients: Gradients) -> None:
+        self._matrices, self._gradients = matrices, gradients
+        self._units: list[Tensor] = []
+        along = [torch.zeros(gradients.examples, dtype=torch.float64)]
+        for matrix in matrices:
+            found = gradients.of(matrix.shape)
+            total = found.sum(dim=0)
+            unit = total / total.norm().clamp_min(torch.finfo(total.dtype).tiny)
+            along.append(torch.einsum("nrw,rw->n", found, unit).double().cpu())
+            self._units.append(unit if matrix.is_a else unit.T)
+        self._along = torch.stack(along[1:] or along)
+        self._sizes = self._along.square().sum(dim=0).sqrt()
 
-    def error(self, policy: PeftModel, change: float) -> Float[Tensor, " examples"]:
-        """Measured less expected derivative of each example, as a share of its size along the direction.
+    def error(self, policy: PeftModel, change: float, seed: int) -> Float[Tensor, " examples"]:
+        """Measured less expected derivative of each example, as a share of its size, along matrices with random signs.
 
         The size is the root of the sum of squares over the matrices. The largest example's log-probability moves by about
         `change` either way.
@@ -121,22 +128,14 @@ class _Direction:
         largest = float(self._sizes.max())
         if largest == 0:
             return torch.zeros_like(self._sizes)
-        step = change / largest
-        ends = []
-        for signed in (step, -step):
-            with moved(self._matrices, (signed * part for part in self._parts())):
+        draw = torch.Generator().manual_seed(seed)
+        signs = 2 * torch.randint(0, 2, (len(self._along),), generator=draw).double() - 1
+        step, ends = change / largest, []
+        for signed in ((step * signs).tolist(), (-step * signs).tolist()):
+            with moved(self._matrices, (size * unit for size, unit in zip(signed, self._units, strict=False))):
                 ends.append(_logps(policy, self._gradients))
-        off = ((ends[0] - ends[1]) / (2 * step) - self._expected).abs()
+        off = ((ends[0] - ends[1]) / (2 * step) - signs @ self._along).abs()
         return off / self._sizes.clamp_min(SMALL * largest)
-
-    def _parts(self) -> Iterator[Tensor]:
-        """The direction in each matrix's weight; made one at a time, since together they are as large as the adapter."""
-        draw = torch.Generator().manual_seed(self._seed)
-        for matrix in self._matrices:
-            total = self._gradients.of(matrix.shape).sum(dim=0)
-            sign = 2 * int(torch.randint(0, 2, (), generator=draw)) - 1
-            part = sign * total / total.norm().clamp_min(torch.finfo(total.dtype).tiny)
-            yield part if matrix.is_a else part.T
 
 
 def _logps(policy: PeftModel, gradients: Gradients) -> Float[Tensor, " examples"]:
