@@ -47,8 +47,11 @@ class FeatureColumns:
         policy, tokenizer, device = load_policy(context, context.iteration - 1)
         self._seed = derive_seed(context.settings.seed, "projection")  # the same in every iteration
         self._policy = policy
+        alone = frozenset[str]()
         if "features" in self._columns:
-            check_policy(policy)
+            found = check_policy(policy)
+            alone = found.alone
+            _note_slow_passes(context.progress, found.slow)
         self._featurizer = Featurizer(
             model=policy,
             projection=make_projection(
@@ -59,6 +62,7 @@ class FeatureColumns:
             tokens_per_batch=self._settings.tokens_per_batch,
             exact_norms=self._settings.exact_norms,
             gradient_checkpointing=self._settings.gradient_checkpointing,
+            alone=alone,
         )
 
     def of(self, responses: Sequence[Response]) -> Columns:
@@ -185,6 +189,15 @@ def _naming_what_is_too_large(responses: Sequence[Response]) -> Iterator[None]:
             hint="go on with `--featurize-gradient-checkpointing`, on a device with more memory, or generate "
             "shorter responses",
         ) from error
+
+
+def _note_slow_passes(progress: Progress, matrices: Sequence[str]) -> None:
+    if matrices:
+        progress.warn(
+            f"{len(matrices)} of the adapter's matrices, first `{matrices[0]}`, see tokens of several responses at once, so "
+            "that each response has a pass of its own: exact, and slower; `adapter.target_modules` without such layers is "
+            "featurized in batches"
+        )
 
 
 def _computed(**columns: "Tensor | None") -> "dict[str, Tensor]":

@@ -1,6 +1,6 @@
 """Responses as one padded batch of token ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,16 @@ class ResponseBatch:
     attention_mask: Int[Tensor, "examples tokens"]
     response_mask: Bool[Tensor, "examples tokens"]
     side: Literal["right", "left"]
+
+    def each(self) -> "Iterator[ResponseBatch]":
+        """Each example as a batch of its own, without padding."""
+        for row, attended in enumerate(self.attention_mask.bool()):
+            yield ResponseBatch(
+                self.input_ids[row, attended][None],
+                self.attention_mask[row, attended][None],
+                self.response_mask[row, attended][None],
+                self.side,
+            )
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,17 @@ class Featurizer:
     tokens_per_batch: int
     exact_norms: ExactNorms = "auto"
     gradient_checkpointing: bool = False
+    alone: frozenset[str] = frozenset()
+    """Matrices whose gradients a batch does not show apart, so that each response has a pass of its own."""
 
     def gradients(self, rows: Sequence[Row]) -> GradientBatch:
         """Features, norms and log-probabilities of each row, in order, on the CPU."""
         with checkpointed_layers(self.model, enabled=self.gradient_checkpointing):
             batches, order = self._in_batches(
                 rows,
-                lambda batch: response_gradients(self.model, batch, self.projection, exact_norms=self.exact_norms),
+                lambda batch: response_gradients(
+                    self.model, batch, self.projection, exact_norms=self.exact_norms, alone=self.alone
+                ),
             )
         norms = [batch.exact_norms for batch in batches]
         return GradientBatch(
@@ -81,7 +85,7 @@ class Featurizer:
         for_two = 2 * max(len(prompt) + len(response) for prompt, response in rows)
         with checkpointed_layers(self.model, enabled=self.gradient_checkpointing):
             errors, _ = replace(self, tokens_per_batch=max(for_two, self.tokens_per_batch))._in_batches(
-                rows, lambda batch: cosine_errors(self.model, batch, self.projection)
+                rows, lambda batch: cosine_errors(self.model, batch, self.projection, self.alone)
             )
         return ProjectionQuality.of(torch.cat(errors), self.projection.proj_dim)
 

@@ -30,38 +30,52 @@ class MatrixShape:
 
 @dataclass(frozen=True)
 class LoraMatrix:
-    """One A or B: its shape and the module that multiplies by it; `has_gradient` is False for the A of a B = 0."""
+    """One A or B: its shape and the module that holds it; `has_gradient` is False for the A of a B = 0.
+
+    `is_applied` says that the module multiplies what comes in by it; where a bare weight is adapted, such as those of
+    a mixture's experts, the product of B and A is added to that weight, and the module is never called.
+    """
 
     shape: MatrixShape
     module: nn.Linear
     is_a: bool
     has_gradient: bool
+    is_applied: bool = True
 
 
 def active_lora_matrices(model: nn.Module) -> list[LoraMatrix]:
-    """The A and B of every linear layer with an active adapter; adapted bare weights, as of experts, are none of these.
+    """The A and B of everything that has an active adapter: linear layers, and bare weights such as those of experts.
 
     Raises InvalidDataError where there are none, or where one can't be measured: merged, switched off, several at once,
-    or another kind than LoRA on linear layers.
+    or another kind than plain LoRA.
     """
-    layers = {
-        name.removeprefix("base_model.model."): pair
-        for name, layer in model.named_modules()
-        if isinstance(layer, LoraLayer) and not isinstance(layer, ParamWrapper) and (pair := _active_pair(name, layer))
-    }
+    found = [
+        (_name(path, layer), not isinstance(layer, ParamWrapper), pair)
+        for path, layer in model.named_modules()
+        if isinstance(layer, LoraLayer) and (pair := _active_pair(path, layer))
+    ]
+    layers = {name: (is_applied, *pair) for name, is_applied, pair in found}
     if not layers:
         raise InvalidDataError(
             "the model has no active LoRA adapter, so there is no gradient to take",
             hint="check `adapter.target_modules`",
         )
     # All layers are asked at once: on a GPU each question would wait for the device.
-    is_used = torch.stack([b.weight.any() for _, b in layers.values()]).tolist()
+    is_used = torch.stack([b.weight.any() for _, _, b in layers.values()]).tolist()
     matrices: list[LoraMatrix] = []
-    for (name, (a, b)), used in zip(layers.items(), is_used, strict=True):
+    for (name, (is_applied, a, b)), used in zip(layers.items(), is_used, strict=True):
         shape_a = MatrixShape(f"{name}/lora_A", a.out_features, a.in_features)
         shape_b = MatrixShape(f"{name}/lora_B", b.in_features, b.out_features)
-        matrices += [LoraMatrix(shape_a, a, True, used), LoraMatrix(shape_b, b, False, True)]
+        matrices += [LoraMatrix(shape_a, a, True, used, is_applied), LoraMatrix(shape_b, b, False, True, is_applied)]
     return matrices
+
+
+def _name(path: str, layer: LoraLayer) -> str:
+    """The layer without PEFT's wrappers, and the weight where one is adapted: `model.layers.0.mlp.experts.down_proj`."""
+    name = path.removeprefix("base_model.model.")
+    if isinstance(layer, ParamWrapper):  # they are nested where several weights of a module are adapted
+        return f"{name.replace('.base_layer', '')}.{layer.parameter_name}"
+    return name
 
 
 def unseen_weights(model: nn.Module) -> list[str]:

@@ -1,6 +1,10 @@
-"""Projected LoRA gradients of each response, from one batched forward and one activation-only backward pass."""
+"""Projected LoRA gradients of each response, from one batched forward and one activation-only backward pass.
 
-from collections.abc import Sequence
+Where a batch does not show a matrix's gradients apart, as of weights that several responses' tokens share in an order of
+their own, each response has a pass of its own, and that matrix's gradient is autograd's: slower, and as exact.
+"""
+
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from typing import Literal
 
@@ -20,20 +24,32 @@ ExactNorms = Literal["auto", "always"]
 
 
 def response_gradients(
-    model: nn.Module, batch: ResponseBatch, projection: Projection, *, exact_norms: ExactNorms = "auto"
+    model: nn.Module,
+    batch: ResponseBatch,
+    projection: Projection,
+    *,
+    exact_norms: ExactNorms = "auto",
+    alone: Collection[str] = (),
 ) -> GradientBatch:
     """∇ log π(y | x) of each response with respect to the active LoRA matrices, projected.
 
     The gradient of section 3.3, arXiv 2505.19241, taken of the summed log-probability; β and π_ref only scale or drop
     out. No example's gradient exists as a whole. With B = 0, a fresh adapter, ∇_A is exactly zero and is left out.
     `exact_norms` auto gives them where the projection forms every matrix's gradient anyway; always forms each for them.
+    `alone` names matrices whose gradients a batch does not show apart (`separation`); with any, or with
+    adapted bare weights, no response shares a pass with another.
     Dropout is off; the model's modes and `requires_grad` flags are the same afterwards, and no `.grad` is touched.
 
     Raises InvalidDataError where the model has no adapter whose gradient can be taken.
     """
     matrices = [matrix for matrix in active_lora_matrices(model) if matrix.has_gradient]
+    if len(batch.input_ids) > 1 and any(is_taken_alone(matrix, alone) for matrix in matrices):
+        parts = (
+            response_gradients(model, one, projection, exact_norms=exact_norms, alone=alone) for one in batch.each()
+        )
+        return joined(list(parts))
     sink = FeatureSink(projection, batch, working_dtype(matrices), exact_norms == "always")
-    logps = backward_pass(model, batch, matrices, sink)
+    logps = backward_pass(model, batch, matrices, sink, alone)
     is_known = exact_norms == "always" or all(projection.forms_gradient(matrix.shape) for matrix in matrices)
     return GradientBatch(sink.features, sink.squared_norms.sqrt() if is_known else None, logps)
 
@@ -43,21 +59,63 @@ def plain_pass(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " exampl
     return backward_pass(model, batch)
 
 
+def is_taken_alone(matrix: LoraMatrix, alone: Collection[str]) -> bool:
+    """Whether a matrix's gradient is autograd's, of a pass of one response."""
+    return not matrix.is_applied or matrix.shape.name in alone
+
+
 def backward_pass(
-    model: nn.Module, batch: ResponseBatch, matrices: Sequence[LoraMatrix] = (), sink: GradientSink | None = None
+    model: nn.Module,
+    batch: ResponseBatch,
+    matrices: Sequence[LoraMatrix] = (),
+    sink: GradientSink | None = None,
+    alone: Collection[str] = (),
 ) -> Float[Tensor, " examples"]:
-    """Summed log-probabilities, and their backward pass down to the embeddings, shown to `sink` where there is one."""
+    """Summed log-probabilities, and their backward pass down to the embeddings, shown to `sink` where there is one.
+
+    Raises ValueError for several examples where some matrix is taken alone.
+    """
+    by_autograd = [matrix for matrix in matrices if is_taken_alone(matrix, alone)]
+    if by_autograd and len(batch.input_ids) > 1:
+        raise ValueError("a matrix that is taken alone needs a pass for each example")
+    by_taps = [matrix for matrix in matrices if not is_taken_alone(matrix, alone)]
+    weights = [matrix.module.weight for matrix in by_autograd]
     with torch.enable_grad(), ExitStack() as stack:
         stack.enter_context(evaluation_mode(model))
         stack.enter_context(frozen_parameters(model))
+        for weight in weights:
+            weight.requires_grad_(True)
         leaves = stack.enter_context(embeddings_as_leaf(model))
-        arrived = stack.enter_context(tapped(matrices, sink, factor_dtype(model))) if sink is not None else None
+        arrived = stack.enter_context(tapped(by_taps, sink, batch, factor_dtype(model))) if sink is not None else None
         logps = summed_logps(model, batch)
+        found: tuple[Tensor | None, ...] = ()
         if logps.requires_grad:
-            torch.autograd.grad(logps.sum(), leaves, allow_unused=True)
-    if arrived is not None and not arrived:
+            found = torch.autograd.grad(logps.sum(), [*leaves, *weights], allow_unused=True)
+    whole = [*zip(by_autograd, found[len(leaves) :], strict=True)] if found else []
+    if sink is not None:
+        _add_whole(whole, sink, working_dtype(matrices))
+    if arrived is not None and not arrived and all(gradient is None for _, gradient in whole):
         raise InvalidDataError("no gradient reached the LoRA adapter")
     return logps.detach()
+
+
+def _add_whole(gradients: Sequence[tuple[LoraMatrix, Tensor | None]], sink: GradientSink, dtype: torch.dtype) -> None:
+    """Hand on gradients of one example that are formed already: as factors, the short one is the identity."""
+    for matrix, gradient in gradients:
+        if gradient is not None:
+            rows = (gradient if matrix.is_a else gradient.T).to(dtype)[None]
+            short = torch.eye(matrix.shape.rank, dtype=dtype, device=rows.device)[None]
+            sink.add(matrix.shape, short=short, kept=sink.keep(matrix.shape, rows))
+
+
+def joined(parts: Sequence[GradientBatch]) -> GradientBatch:
+    """Batches as one, in their order."""
+    norms = [part.exact_norms for part in parts if part.exact_norms is not None]
+    return GradientBatch(
+        features=torch.cat([part.features for part in parts]),
+        exact_norms=torch.cat(norms) if len(norms) == len(parts) else None,
+        logps=torch.cat([part.logps for part in parts]),
+    )
 
 
 def working_dtype(matrices: Sequence[LoraMatrix]) -> torch.dtype:

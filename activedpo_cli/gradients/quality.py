@@ -1,6 +1,8 @@
 """How well a projection keeps the angles between a model's own gradients."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import sqrt
 
 import torch
@@ -8,13 +10,15 @@ from torch import Tensor, nn
 
 from activedpo_cli.base.shapes import Float
 from activedpo_cli.gradients.batch import ResponseBatch
-from activedpo_cli.gradients.lora_matrices import MatrixShape, active_lora_matrices
-from activedpo_cli.gradients.per_response import backward_pass, working_dtype
+from activedpo_cli.gradients.lora_matrices import LoraMatrix, MatrixShape, active_lora_matrices
+from activedpo_cli.gradients.per_response import backward_pass, is_taken_alone, working_dtype
 from activedpo_cli.gradients.projections.base import Projection, outer_products
 from activedpo_cli.gradients.projections.factored import Factored
 
 TOLERATED = 1.15
 """A wider sketch is advised where the error is clearly above so many times a dense projection's."""
+ENTRIES_KEPT = 2**28
+"""How many entries of gradients are kept at once, where responses have passes of their own."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +58,49 @@ def advice(model: nn.Module, projection: Projection) -> str:
     return "a larger --proj-dim"
 
 
-def cosine_errors(model: nn.Module, batch: ResponseBatch, projection: Projection) -> Float[Tensor, "pairs 2"]:
+def cosine_errors(
+    model: nn.Module, batch: ResponseBatch, projection: Projection, alone: Collection[str] = ()
+) -> Float[Tensor, "pairs 2"]:
     """Cosine of features minus cosine of exact gradients, and the latter, for every pair in the batch.
 
-    Forms one matrix's exact gradients at a time, and never a whole one. Pairs with a gradient that is zero or not finite
-    are left out.
+    Forms one matrix's exact gradients at a time, and never a whole one, unless some matrix is taken `alone`: then whole
+    gradients of as many responses are kept as 1 GiB has room for. Pairs with a gradient that is zero or not finite are
+    left out.
     """
     matrices = [matrix for matrix in active_lora_matrices(model) if matrix.has_gradient]
-    sink = _GramSink(projection, batch, working_dtype(matrices))
-    backward_pass(model, batch, matrices, sink)
-    features = sink.features.cpu().double()
-    exact, projected = _cosines(sink.gram), _cosines(features @ features.T)
+    if any(is_taken_alone(matrix, alone) for matrix in matrices):
+        gram, features = _of_passes_alone(model, batch, projection, matrices, alone)
+    else:
+        sink = _GramSink(projection, batch, working_dtype(matrices))
+        backward_pass(model, batch, matrices, sink)
+        gram, features = sink.gram, sink.features.cpu().double()
+    exact, projected = _cosines(gram), _cosines(features @ features.T)
     rows, columns = torch.triu_indices(len(exact), len(exact), offset=1)
     found = torch.stack([(projected - exact)[rows, columns], exact[rows, columns]], dim=1)
     return found[found.isfinite().all(dim=1)]
+
+
+def _of_passes_alone(
+    model: nn.Module,
+    batch: ResponseBatch,
+    projection: Projection,
+    matrices: Sequence[LoraMatrix],
+    alone: Collection[str],
+) -> tuple[Float[Tensor, "examples examples"], Float[Tensor, "examples proj_dim"]]:
+    """Inner products of exact gradients and the features, of the first examples, on the CPU."""
+    room = ENTRIES_KEPT // sum(matrix.shape.size for matrix in matrices)
+    sinks = []
+    for one in islice(batch.each(), room):
+        sink = _WholeSink(projection, one, working_dtype(matrices))
+        backward_pass(model, one, matrices, sink, alone)
+        sinks.append(sink)
+    gram = torch.zeros(len(sinks), len(sinks), dtype=torch.float64)
+    for matrix in matrices:
+        absent = torch.zeros(matrix.shape.size)
+        rows = torch.stack([sink.whole.get(matrix.shape, absent) for sink in sinks]) if sinks else absent[:0, None]
+        gram += rows @ rows.T
+    features = [sink.features.cpu().double() for sink in sinks]
+    return gram, torch.cat(features) if features else torch.zeros(0, projection.proj_dim, dtype=torch.float64)
 
 
 class _GramSink:
@@ -85,6 +118,18 @@ class _GramSink:
     def add(self, shape: MatrixShape, short: Tensor, kept: Tensor) -> None:
         gradients = outer_products(short, kept).flatten(1)
         self.gram += (gradients @ gradients.T).cpu()
+        self.projection.add(shape, short, self.projection.compress(shape, kept), self.features)
+
+
+class _WholeSink(_GramSink):
+    """The whole gradients of one example, matrix by matrix on the CPU, and its features."""
+
+    def __init__(self, projection: Projection, batch: ResponseBatch, dtype: torch.dtype) -> None:
+        super().__init__(projection, batch, dtype)
+        self.whole: dict[MatrixShape, Tensor] = {}
+
+    def add(self, shape: MatrixShape, short: Tensor, kept: Tensor) -> None:
+        self.whole[shape] = outer_products(short, kept)[0].flatten().float().cpu()
         self.projection.add(shape, short, self.projection.compress(shape, kept), self.features)
 
 

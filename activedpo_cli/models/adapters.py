@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.base.settings import AdapterSettings
 from activedpo_cli.models.linear_layers import checked_targets
@@ -48,7 +48,8 @@ def with_fresh_adapter(
 ) -> PeftModel:
     """The base with a new adapter in float32, trainable, A random from `seed` and B = 0.
 
-    Raises UsageError, naming `modules_setting`, for layers that the model does not have.
+    Raises UsageError, naming `modules_setting`, for layers that the model does not have, and naming the setting of the
+    dropout where bare weights would be adapted, which LoRA can't drop anything of.
     """
     config = LoraConfig(
         r=settings.r,
@@ -58,10 +59,27 @@ def with_fresh_adapter(
         bias="none",
         task_type=TaskType.CAUSAL_LM,
     )
-    with quiet_libraries(), seeded_library_state(seed):
-        policy = get_peft_model(base_model, config)  # type: ignore[arg-type]
+    try:
+        with quiet_libraries(), seeded_library_state(seed):
+            policy = get_peft_model(base_model, config)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise _not_adapted(settings, modules_setting, error) from error
     assert isinstance(policy, PeftModel)
     return policy
+
+
+def _not_adapted(settings: AdapterSettings, modules_setting: str, error: ValueError) -> UsageError:
+    """Why PEFT did not take the settings, and the way out."""
+    said = str(error).splitlines()[:1]
+    if "lora_dropout" in str(error):
+        dropout = f"{modules_setting.rpartition('.')[0]}.lora_dropout"
+        return UsageError(
+            f"{dropout} is {settings.lora_dropout}, and {modules_setting} takes in bare weights, such as a mixture's "
+            "experts, of which LoRA can't drop anything",
+            details=said,
+            hint=f"--set {dropout}=0, or linear layers alone: --set {modules_setting}=NAME,NAME",
+        )
+    return UsageError(f"{modules_setting}: these layers can't be adapted", details=said, hint="name other layers")
 
 
 def attach_adapter(base_model: PreTrainedModel, adapter_folder: Path, *, trainable: bool) -> PeftModel:

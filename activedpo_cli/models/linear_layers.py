@@ -25,9 +25,14 @@ def checked_targets(
         raise UsageError(
             f"{setting}: this model has no layer {', '.join(f'`{name}`' for name in unknown)}",
             details=[f"its linear layers: {', '.join(linear_layer_names(model))}"],
-            hint="--lora-modules all-linear, or some of these with commas between them",
+            hint=f"{_given(setting, 'all-linear')}, or some of these with commas between them",
         )
     return names
+
+
+def _given(setting: str, value: str) -> str:
+    """How a setting, or a flag that is no setting, is given."""
+    return f"{setting} {value}" if setting.startswith("--") else f"--set {setting}={value}"
 
 
 def _linear_layers(model: PreTrainedModel) -> list[str]:

@@ -111,7 +111,7 @@ def random_policy(
     config = LoraConfig(
         r=r,
         lora_alpha=lora_alpha,  # type: ignore[arg-type]
-        target_modules=checked_targets(base_model, target_modules),
+        target_modules=checked_targets(base_model, target_modules, "--lora-modules"),
         task_type=TaskType.CAUSAL_LM,
     )
     with quiet_libraries(), seeded_library_state(seed):

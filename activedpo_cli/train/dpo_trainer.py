@@ -70,13 +70,13 @@ def train_dpo(
 
     Equal arguments give equal adapters, bit for bit on a CPU. `on_log` gets each metrics row as it is made; `scratch`
     is a folder for the libraries. Raises ActiveDPOError when nothing is trainable, when a loss or gradient is not
-    finite (before that update), when the first gradient is zero, and when rows or tokens are not those given; raises
-    UsageError for settings that the libraries refuse.
+    finite (before that update), when the first gradient is zero, when a policy that is π_ref has a reward, and when rows
+    or tokens are not those given; raises UsageError for settings that the libraries refuse.
     """
     check_examples(examples)
     check_schedule(settings, planned_steps(len(examples), settings), "train")
     trainable_parameters(policy)
-    audit, rows = TrainingAudit(examples, settings), []
+    audit, rows = TrainingAudit(examples, settings, policy), []
 
     def keep(row: dict[str, float]) -> None:
         rows.append(row)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from activedpo_cli.train.training_audit import DPOExample
 
 METRICS = "metrics.jsonl"
+NOTED_REWARD = 0.02
+"""Nats by which the first step of training may differ from the reference before it is noted."""
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def note_smaller_steps(context: Context, rows: int | None) -> None:
 
 
 def _note_other_losses(context: Context) -> None:
-    """Warn of iterations that an earlier version trained on more than Eq. 2, as it did mixtures of experts."""
+    """Warn of iterations that an earlier version trained otherwise than by Eq. 2, as it did mixtures of experts."""
     for iteration in range(1, context.iteration):
         first: list[dict[str, Any]] = []
         with suppress(OSError, InvalidDataError):  # a log that is damaged or gone stops nobody
@@ -118,6 +120,13 @@ def _note_other_losses(context: Context) -> None:
             context.progress.warn(
                 f"iteration {iteration} was trained with the mixture of experts' load-balancing loss beside DPO's, as an "
                 f"earlier version did; `{context.run.next_command('train', iteration)} --force` trains it on DPO's alone"
+            )
+        beta = context.settings.train.beta
+        if iteration == 1 and any(abs(row.get("rewards/chosen", 0.0)) > NOTED_REWARD * beta for row in first):
+            context.progress.warn(
+                "iteration 1 was trained with noise that the model's architecture adds in training, as an earlier version "
+                f"did: rewards at its first step are not 0; `{context.run.next_command('train', 1)} --force` trains it "
+                "without"
             )
 
 

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, get_scheduler
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.interruption import raise_if_requested
 from activedpo_cli.base.settings import SftSettings, TrainSettings
+from activedpo_cli.models.dropout import base_in_evaluation_mode
 from activedpo_cli.train.expected_loss import noted_logps
 from activedpo_cli.train.halved_steps import HalvingTrainer
 from activedpo_cli.train.training_audit import BatchAudit, trainable_parameters
@@ -146,8 +147,9 @@ class AuditedTrainer(HalvingTrainer):
         """Send nothing."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """TRL's loss of the batch without its row numbers."""
+        """TRL's loss of the batch without its row numbers, with nothing random in the base."""
         raise_if_requested()
+        base_in_evaluation_mode(model)
         self.audit.check_batch(inputs["row"], inputs)
         batch = {key: inputs[key] for key in inputs if key != "row"}
         tokens = kwargs.get("num_items_in_batch")

@@ -11,6 +11,11 @@ from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
 from activedpo_cli.base.settings import TrainSettings
 from activedpo_cli.train.expected_loss import ExpectedLoss, expected_preference_loss, next_tokens
 
+ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}
+ROUGH_ROUNDING = 0.1
+"""How far two computations of a log-probability may be apart, as a share of the root of the sum of squares over its tokens;
+generous, since a router may decide otherwise when sums are taken in another order."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DPOExample:
@@ -121,9 +126,14 @@ class TrainingAudit(BatchAudit):
         "--train-batch-size 1 with --gradient-accumulation-steps for the same updates, or --gradient-checkpointing"
     )
 
-    def __init__(self, examples: Sequence[DPOExample], settings: TrainSettings) -> None:
+    def __init__(
+        self, examples: Sequence[DPOExample], settings: TrainSettings, policy: torch.nn.Module | None = None
+    ) -> None:
         super().__init__([example.pair_id for example in examples])
         self.examples, self.settings = examples, settings
+        self.untrained = policy is not None and is_reference(policy)
+        formats = set() if policy is None else {parameter.dtype for parameter in policy.parameters()}
+        self.share_of_rounding = max((ROUNDING.get(dtype, ROUGH_ROUNDING) for dtype in formats), default=0.0)
 
     def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
         """Take note of a batch (chosen rows first, then rejected); raise when its tokens are not those given."""
@@ -149,6 +159,25 @@ class TrainingAudit(BatchAudit):
             passes[0], passes[1], next_tokens(inputs["completion_mask"], passes), self.settings
         )
 
+    def check_loss(
+        self, loss: Tensor, inputs: Mapping[str, Tensor], passes: Sequence[Tensor], tokens: float | None = None
+    ) -> None:
+        """Also stop at a first step whose rewards are not 0 though the policy is its reference."""
+        super().check_loss(loss, inputs, passes, tokens)
+        if not (self.untrained and self.step == 1):
+            return
+        logps, ref_logps = (
+            part.double().where(next_tokens(inputs["completion_mask"], passes), 0) for part in (passes[0], passes[1])
+        )
+        ratios = (logps - ref_logps).sum(dim=1).abs()
+        if (ratios > self.share_of_rounding * (1 + ref_logps.square().sum(dim=1).sqrt())).any():
+            reward = self.settings.beta * ratios.max().item()
+            raise self._stopped(
+                f"a policy that is its reference has a reward of {reward:.2g} either way, and not of 0",
+                "this model computes something at random in training, or otherwise than elsewhere, so nothing was learnt "
+                "from it; `activedpo doctor --model MODEL` looks at a model",
+            )
+
     def tokens(self, rows: set[int]) -> int:
         """Response tokens (chosen and rejected) of these rows."""
         return sum(len(self.examples[row].chosen_ids) + len(self.examples[row].rejected_ids) for row in rows)
@@ -163,6 +192,12 @@ def check_examples(examples: Sequence[DPOExample]) -> None:
             raise InvalidDataError(f"pair `{example.pair_id}` has an empty prompt or response")
         if example.chosen_ids == example.rejected_ids:
             raise InvalidDataError(f"pair `{example.pair_id}` prefers a response to itself")
+
+
+def is_reference(policy: torch.nn.Module) -> bool:
+    """Whether every B is zero, so that the policy is the base."""
+    bs = [parameter for name, parameter in policy.named_parameters() if "lora_B" in name]
+    return bool(bs) and not any(b.any() for b in bs)
 
 
 def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:

@@ -51,6 +51,14 @@ def test_fine_tuning_learns_the_likelihood_alone(model_folder, tmp_path, returne
     assert model.config.output_router_logits == returned
 
 
+def test_fine_tuning_knows_no_noise_of_the_router(model_folder, tmp_path):
+    folder, rows = model_folder("mixtral", router_jitter_noise=0.3), test_sft_training.examples(4)
+    model = test_sft_training.trainable(folder)
+    honest = sum(test_sft_training.honest_losses(model, rows)) / sum(row.learnt_tokens for row in rows)
+    metrics = test_sft_training.train(model, folder, rows, tmp_path).metrics
+    assert metrics[0]["loss"] == pytest.approx(honest.item(), rel=1e-5)
+
+
 def test_a_loss_that_a_library_adds_to_stops_before_the_update(make_policy, tmp_path, with_the_architectures_loss):
     policy = make_policy("mixtral")
     before = test_dpo.weights(policy)
