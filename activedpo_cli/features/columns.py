@@ -41,6 +41,7 @@ class FeatureColumns:
         from activedpo_cli.gradients.featurizer import Featurizer
         from activedpo_cli.gradients.policy_check import check_policy
         from activedpo_cli.gradients.projections import make_projection
+        from activedpo_cli.models.vocabulary import padding_id
 
         self._context, self._settings, self._columns = context, context.settings.featurize, set(columns)
         self._is_reference = context.iteration == 1  # the initial adapter has B = 0
@@ -57,7 +58,7 @@ class FeatureColumns:
             projection=make_projection(
                 self._settings.projection, self._settings.proj_dim, self._seed, self._settings.projection_width
             ),
-            pad_token_id=int(tokenizer.pad_token_id or 0),
+            pad_token_id=padding_id(tokenizer),
             device=device,
             tokens_per_batch=self._settings.tokens_per_batch,
             exact_norms=self._settings.exact_norms,

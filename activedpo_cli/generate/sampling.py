@@ -127,6 +127,7 @@ def _sample_batch(
 ) -> list[Response]:
     from activedpo_cli.generate.backends.base import SamplingSettings
     from activedpo_cli.models.encoding import decode_response, stop_token_ids
+    from activedpo_cli.models.vocabulary import padding_id
 
     generate = context.settings.generate
     sampling = SamplingSettings(
@@ -142,7 +143,7 @@ def _sample_batch(
         [prompt.token_ids for prompt in unit],
         sampling=sampling,
         seed=seed,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=padding_id(tokenizer),
     )
     return [
         Response(

@@ -166,9 +166,16 @@ class _Sampling(UnitWork):
 def _check_sampling(
     context: Context, policy: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase"
 ) -> None:
-    """Raise UsageError for settings that only the model can judge, while nothing is written that would pin them."""
-    from activedpo_cli.models.encoding import stop_token_ids
+    """Raise UsageError for settings that only the model can judge, while nothing is written that would pin them.
 
+    Raises InvalidDataError for a held-out prompt that the model can't read.
+    """
+    from activedpo_cli.models.encoding import encode_prompt, stop_token_ids
+    from activedpo_cli.models.vocabulary import has_unreadable
+
+    if has_unreadable(tokenizer):  # held-out prompts are read when the labels are paid for
+        for prompt in context.run.prompts("eval"):
+            encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(context.settings))
     stop_token_ids(tokenizer, policy.generation_config, context.settings.generate.stop_token_ids)
     discovery.load("generation", context.settings.generate.backend)
 

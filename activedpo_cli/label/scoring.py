@@ -122,10 +122,11 @@ def logps_of(
     from activedpo_cli.gradients.batch import pad_responses
     from activedpo_cli.gradients.logps import response_logps
     from activedpo_cli.gradients.memory import TooLargeError, in_halves
+    from activedpo_cli.models.vocabulary import padding_id
 
     def logps(part: Sequence[Response]) -> list[float]:
         prompts, answers = [row.prompt_token_ids for row in part], [row.token_ids for row in part]
-        batch = pad_responses(prompts, answers, tokenizer.pad_token_id, policy.device)
+        batch = pad_responses(prompts, answers, padding_id(tokenizer), policy.device)
         return response_logps(policy, batch).tolist()
 
     values: list[float] = []

@@ -1,8 +1,9 @@
 """LoRA adapters: made once from a seed, attached, switched off for the reference, saved with reproducible bytes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.base.settings import AdapterSettings
+from activedpo_cli.models.foreign_adapter import CONFIG_FILE, MERGE_ELSEWHERE, WEIGHTS_FILE, of_base
 from activedpo_cli.models.linear_layers import checked_targets
 from activedpo_cli.models.loading import require_finite
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
 
 ADAPTER_NAME = "default"
-WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
+ATTACHING_ERRORS = (
+    *(OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, NotImplementedError),
+    *(ArithmeticError, AssertionError, SafetensorError),
+)
+"""What the libraries raise for settings or weights of an adapter that they can't read, or that fit no layer."""
 
 
 def create_initial_adapter(
@@ -82,11 +87,14 @@ def _not_adapted(settings: AdapterSettings, modules_setting: str, error: ValueEr
     return UsageError(f"{modules_setting}: these layers can't be adapted", details=said, hint="name other layers")
 
 
-def attach_adapter(base_model: PreTrainedModel, adapter_folder: Path, *, trainable: bool) -> PeftModel:
+def attach_adapter(
+    base_model: PreTrainedModel, adapter_folder: Path, *, trainable: bool, rows_of_base: int | None = None
+) -> PeftModel:
     """The policy: the base with the saved adapter in float32, trainable only if asked, in evaluation mode.
 
-    Raises InvalidDataError when the adapter does not fit the base or is not finite; libraries only warn of a missing
-    weight and leave its random start in place. Pickled weights, which could run any code, are never read.
+    Weights of the base that are stored with the adapter have to be the base's; of embeddings that were resized, the first
+    `rows_of_base`. Raises InvalidDataError when the adapter does not fit the base or is not finite; libraries only warn of a
+    missing weight and leave its random start in place. Pickled weights, which could run any code, are never read.
     """
     if not (adapter_folder / WEIGHTS_FILE).is_file():
         raise InvalidDataError(
@@ -95,6 +103,7 @@ def attach_adapter(base_model: PreTrainedModel, adapter_folder: Path, *, trainab
             hint="load it where you trust it and write it with `save_pretrained(folder)`",
         )
     try:
+        stored = _stored_tensors(base_model, adapter_folder, rows_of_base)
         with quiet_libraries(), seeded_library_state(0):
             policy = PeftModel.from_pretrained(
                 base_model,
@@ -103,25 +112,75 @@ def attach_adapter(base_model: PreTrainedModel, adapter_folder: Path, *, trainab
                 is_trainable=trainable,
                 torch_device=str(base_model.device),
             )
-        with safe_open(adapter_folder / WEIGHTS_FILE, framework="pt") as file:
-            stored = set(file.keys())
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except ATTACHING_ERRORS as error:
         if is_out_of_memory(error):
             raise
         raise InvalidDataError(
             f"the adapter in `{adapter_folder}` cannot be attached to this model",
             details=[line for line in str(error).splitlines() if line.strip()][:3],
-            hint="was it made for another base model?",
+            hint="was it made for another base model, or for another revision of it?",
         ) from error
-    expected = set(_adapter_state(policy))
-    if stored != expected:
-        raise InvalidDataError(
-            f"the adapter in `{adapter_folder}` does not fit this model",
-            details=[f"differs in: {name}" for name in sorted(stored ^ expected)[:3]],
-            hint="was it made for another base model?",
-        )
+    _require_all_fit(policy, adapter_folder, stored)
     require_finite(policy, str(adapter_folder))
     return policy.eval()
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor that is stored with an adapter, and the base's of the same name before the adapter was attached."""
+
+    values: torch.Tensor
+    base: torch.Tensor | None
+
+
+def _stored_tensors(base_model: PreTrainedModel, folder: Path, rows: int | None) -> dict[str, _Stored]:
+    """What is stored by its name, with the first `rows`, or all, of tensors that the base has, too."""
+    weights = base_model.state_dict()
+    stored = {}
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            weight = weights.get(of_base(key))
+            stored[key] = _Stored(file.get_tensor(key), None if weight is None else weight[:rows].clone())
+    return stored
+
+
+def _require_all_fit(policy: PeftModel, folder: Path, stored: Mapping[str, _Stored]) -> None:
+    """Raise InvalidDataError unless what is stored is the whole adapter, beside it at most what the base has, too.
+
+    PEFT stores some weights of embeddings twice, which is harmless where both are the same.
+    """
+    expected = set(_adapter_state(policy))
+    weights = policy.state_dict()
+    beside = {name: tensor for name, tensor in stored.items() if name not in expected}
+    of_the_base = {name: tensor for name, tensor in beside.items() if name in weights and tensor.base is not None}
+    loaded = {name.replace(f".{ADAPTER_NAME}", ""): value for name, value in weights.items()}
+    differing = sorted(expected - set(stored)) + sorted(
+        name
+        for name, tensor in beside.items()
+        if name not in of_the_base and not (name in loaded and _are_same(tensor.values, loaded[name].cpu()))
+    )
+    if differing:
+        raise InvalidDataError(
+            f"the adapter in `{folder}` does not fit this model",
+            details=[f"differs in: {name}" for name in differing[:3]],
+            hint="was it made for another base model, or for another revision of it?",
+        )
+    for name, tensor in of_the_base.items():
+        assert tensor.base is not None
+        if not _are_same(tensor.values[: len(tensor.base)], tensor.base.cpu()):
+            raise InvalidDataError(
+                f"the adapter in `{folder}` holds another `{of_base(name)}` than its base",
+                details=["it was made for another base or revision, or the layer was trained beside the adapter"],
+                hint=MERGE_ELSEWHERE,
+            )
+        weights[name][: len(tensor.base)].copy_(tensor.base)  # where the formats differ, the base's own values stay
+
+
+def _are_same(values: torch.Tensor, base: torch.Tensor) -> bool:
+    """Whether two tensors are equal in the number format of either."""
+    return values.shape == base.shape and (
+        torch.equal(values.to(base.dtype), base) or torch.equal(base.to(values.dtype), values)
+    )
 
 
 def save_adapter(

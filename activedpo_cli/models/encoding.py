@@ -13,6 +13,7 @@ from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.template_date import TEMPLATE_DATE
 from activedpo_cli.models.chat_template import TEMPLATE_ERRORS, render_chat
+from activedpo_cli.models.vocabulary import require_readable
 
 ANCHORS = ("\n", "a", "1")
 
@@ -24,7 +25,7 @@ def encode_prompt(
 
     Messages, and with `chat_template` auto plain text too, go through the tokenizer's chat template, opened for an
     answer; a template that asks for the time reads `template_date`. Raises InvalidDataError for messages without a
-    template to render them, and for a prompt of no tokens.
+    template to render them, for a prompt of no tokens, and for a token that the model can't read.
     """
     if isinstance(prompt, list) and (chat_template == "never" or not tokenizer.chat_template):
         raise InvalidDataError(
@@ -36,6 +37,7 @@ def encode_prompt(
         token_ids = _plain_ids(tokenizer, _rendered(tokenizer, messages, template_date))
     else:
         token_ids = _without_added_eos(tokenizer, str(prompt))
+    require_readable(tokenizer, token_ids, prompt)
     if not token_ids:
         raise InvalidDataError("a prompt has no tokens", hint="remove empty prompts")
     return token_ids
@@ -56,12 +58,15 @@ def encode_response_text(tokenizer: PreTrainedTokenizerBase, text: str, *, appen
         if tokenizer.eos_token_id is None:
             raise InvalidDataError("an end-of-text token was asked for, and the tokenizer has none")
         token_ids = [*token_ids, tokenizer.eos_token_id]
+    require_readable(tokenizer, token_ids, text)
     return token_ids
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The ids of a text that stands alone, with what the tokenizer puts before it and without an EOS that it adds."""
-    return _without_added_eos(tokenizer, text)
+    token_ids = _without_added_eos(tokenizer, text)
+    require_readable(tokenizer, token_ids, text)
+    return token_ids
 
 
 def turn_end_id(

@@ -18,6 +18,8 @@ from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
+from activedpo_cli.models.resolve import is_adapter_folder
+from activedpo_cli.models.vocabulary import remember_embeddings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -52,6 +54,10 @@ def load_tokenizer(path_or_id: str, revision: str | None = None) -> PreTrainedTo
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+    if not is_adapter_folder(path_or_id):
+        count = getattr(_configuration(path_or_id, revision).get_text_config(), "vocab_size", None)
+        if isinstance(count, int):
+            remember_embeddings(tokenizer, count)
     return tokenizer
 
 

@@ -1,6 +1,5 @@
 """Merge a LoRA SFT model into full weights, so that "adapters off" is π_SFT."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,41 +8,45 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
-from activedpo_cli.models.adapters import CONFIG_FILE, attach_adapter
+from activedpo_cli.base.out_of_memory import is_out_of_memory
+from activedpo_cli.models.adapters import attach_adapter
+from activedpo_cli.models.foreign_adapter import CONFIG_FILE, MERGE_ELSEWHERE, give_vocabulary, read_adapter
 from activedpo_cli.models.loading import load_base_model, load_tokenizer
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.resolve import resolve_model
 
 CPU = torch.device("cpu")
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
 
 
 def merge_adapter_model(folder: Path, destination: Path) -> None:
     """Write the base with the adapter of `folder` merged in, as safetensors, and the tokenizer, into `destination`.
 
-    The tokenizer is the adapter's own where it has one. The base is found by the name in adapter_config.json.
+    The base is the model, at the commit, that adapter_config.json names; its vocabulary is resized to the one that the
+    adapter was trained with. The tokenizer is the adapter's own where it has one. Raises InvalidDataError for an adapter
+    that can't become weights of its base.
     """
-    base_name = _base_name(folder)
-    if not base_name:
-        raise InvalidDataError(f"the adapter in `{folder}` does not name its base model")
+    adapter = read_adapter(folder)
     try:
-        base = resolve_model(base_name)
+        base = resolve_model(adapter.base_name, adapter.revision)
     except ActiveDPOError as error:
         said = f"the base model that `{folder / CONFIG_FILE}` names: {error.message}"
         raise type(error)(said, details=error.details, hint=error.hint) from error
-    model = load_base_model(base.source, revision=base.revision, dtype="auto", device=CPU, attn_implementation="sdpa")
-    policy = attach_adapter(model, folder, trainable=False)
-    has_tokenizer = (folder / "tokenizer_config.json").is_file()
+    model = load_base_model(base.source, revision=base.revision, dtype="auto", device=CPU, attn_implementation="eager")
+    rows_of_base = give_vocabulary(model, folder)
+    policy = attach_adapter(model, folder, trainable=False, rows_of_base=rows_of_base)
+    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
     tokenizer = load_tokenizer(str(folder)) if has_tokenizer else load_tokenizer(base.source, base.revision)
-    write_full_weights(policy, tokenizer, destination)
-
-
-def _base_name(folder: Path) -> str | None:
     try:
-        config = json.loads((folder / CONFIG_FILE).read_bytes())
-        name = config.get("base_model_name_or_path")
-        return None if name is None else str(name)
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise InvalidDataError(f"`{folder / CONFIG_FILE}` is not the settings of an adapter") from error
+        write_full_weights(policy, tokenizer, destination)
+    except (NotImplementedError, AttributeError, RuntimeError, ValueError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InvalidDataError(
+            f"the adapter in `{folder}` can't be merged into its base",
+            details=[line for line in str(error).splitlines() if line.strip()][:3],
+            hint=MERGE_ELSEWHERE,
+        ) from error
 
 
 def write_full_weights(
@@ -78,14 +81,24 @@ def _mend_generation_settings(model: PreTrainedModel) -> None:
 
 
 def _untie_adapted_head(policy: PeftModel, model: PreTrainedModel) -> None:
-    """Give the output layer weights of its own where only one of two tied layers is adapted.
+    """Give the output layer weights of its own where two tied layers are adapted, and not both alike.
 
     Merging into a shared tensor would change the other layer too, which the adapter never did.
     """
     layers = [model.get_input_embeddings(), model.get_output_embeddings()]
-    weights = [layer.get_base_layer().weight if hasattr(layer, "get_base_layer") else layer.weight for layer in layers]
-    if weights[0].data_ptr() != weights[1].data_ptr() or not any(hasattr(layer, "get_base_layer") for layer in layers):
+    wrapped = [_wrapped(layer) for layer in layers]
+    if wrapped[0].weight.data_ptr() != wrapped[1].weight.data_ptr():
         return
-    head = layers[1].get_base_layer() if hasattr(layers[1], "get_base_layer") else layers[1]
-    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+    # The weight of a layer with trained tokens is its merged one, that of a layer with LoRA its base's.
+    if not any(hasattr(layer, "get_base_layer") for layer in layers) and torch.equal(
+        layers[0].weight, layers[1].weight
+    ):
+        return
+    wrapped[1].weight = torch.nn.Parameter(wrapped[1].weight.detach().clone(), requires_grad=False)
     model.config.tie_word_embeddings = False
+
+
+def _wrapped(layer: Any) -> Any:
+    """The layer of the base inside what PEFT put around it."""
+    inner = getattr(layer, "token_adapter", layer)
+    return inner.get_base_layer() if hasattr(inner, "get_base_layer") else inner

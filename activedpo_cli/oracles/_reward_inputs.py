@@ -9,6 +9,7 @@ from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import PromptText, prompt_as_text
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.models.chat_template import TEMPLATE_ERRORS, render_chat
+from activedpo_cli.models.vocabulary import remember_embeddings, require_readable
 
 NO_LIMIT = 1_000_000
 """Tokenizers without a limit of their own carry a huge number instead."""
@@ -25,6 +26,9 @@ class RewardInputs:
     ) -> None:
         self._tokenizer = tokenizer
         self._name = name
+        count = getattr(config.get_text_config(), "vocab_size", None)
+        if isinstance(count, int):
+            remember_embeddings(tokenizer, count)
         self._max_length = _max_length(tokenizer, config, settings.max_length)
         self._uses_chat = settings.input_format == "chat" or (
             settings.input_format == "auto" and tokenizer.chat_template is not None
@@ -35,7 +39,9 @@ class RewardInputs:
 
     def encode(self, prompt: PromptText, response: str) -> dict[str, list[int]]:
         """`input_ids`, and `token_type_ids` where the tokenizer tells the two texts of a pair apart."""
-        return self._encode_chat(prompt, response) if self._uses_chat else self._encode_pair(prompt, response)
+        encoded = self._encode_chat(prompt, response) if self._uses_chat else self._encode_pair(prompt, response)
+        require_readable(self._tokenizer, encoded["input_ids"], response)
+        return encoded
 
     def _encode_chat(self, prompt: PromptText, response: str) -> dict[str, list[int]]:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt

@@ -23,6 +23,7 @@ from activedpo_cli.base.settings import TrainSettings
 from activedpo_cli.models.dropout import base_dropout_off
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import NUMPY_SEEDS, seeded_library_state
+from activedpo_cli.models.vocabulary import padding_id
 from activedpo_cli.train.trainer_setup import (
     AuditedTrainer,
     RowsInBatch,
@@ -145,8 +146,7 @@ def _dataset(examples: Sequence[DPOExample]) -> Dataset:
 
 
 def _collator(tokenizer: PreTrainedTokenizerBase) -> _CollatorWithRows:
-    pad_token_id = tokenizer.pad_token_id
-    return _CollatorWithRows(pad_token_id=0 if pad_token_id is None else pad_token_id, max_length=None)
+    return _CollatorWithRows(pad_token_id=padding_id(tokenizer), max_length=None)
 
 
 def _config(settings: TrainSettings, *, seed: int, device: torch.device, scratch: Path) -> DPOConfig:

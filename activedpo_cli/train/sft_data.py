@@ -125,8 +125,10 @@ def _token_ids(
     For a plain text that is its first token, which nothing precedes.
     """
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text
+    from activedpo_cli.models.vocabulary import require_readable
 
     end = [] if end_id is None else [end_id]
+    require_readable(tokenizer, end, "the end of an answer")
     if row.prompt is None:
         return 1, encode_text(tokenizer, row.text) + end
     try:

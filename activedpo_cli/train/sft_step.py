@@ -212,11 +212,12 @@ def _loss_after(context: Context, held: "Sequence[SFTExample]") -> list[float]:
 
 
 def _measured(context: Context, weights: BaseWeights, held: "Sequence[SFTExample]", label: str) -> list[float]:
+    from activedpo_cli.models.vocabulary import padding_id
     from activedpo_cli.train.sft_examples import held_out_losses
 
     context.progress.start(label, len(held), "examples")
-    pad_token_id = weights.tokenizer.pad_token_id or 0
-    losses = held_out_losses(weights.model, held, pad_token_id, EVALUATION_TOKENS, context.progress.advance)
+    padding = padding_id(weights.tokenizer)
+    losses = held_out_losses(weights.model, held, padding, EVALUATION_TOKENS, context.progress.advance)
     context.progress.stop()
     return losses
 

@@ -22,6 +22,7 @@ from activedpo_cli.base.settings import SftSettings
 from activedpo_cli.models.dropout import base_dropout_off
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import NUMPY_SEEDS, seeded_library_state
+from activedpo_cli.models.vocabulary import padding_id
 from activedpo_cli.train.sft_examples import IGNORED, SFTAudit, SFTExample
 from activedpo_cli.train.trainer_setup import (
     AuditedTrainer,
@@ -170,8 +171,7 @@ def _dataset(examples: Sequence[SFTExample]) -> Dataset:
 
 
 def _collator(tokenizer: PreTrainedTokenizerBase) -> _CollatorWithRows:
-    pad_token_id = tokenizer.pad_token_id
-    return _CollatorWithRows(pad_token_id=0 if pad_token_id is None else pad_token_id)
+    return _CollatorWithRows(pad_token_id=padding_id(tokenizer))
 
 
 def _config(settings: SftSettings, *, seed: int, device: torch.device, scratch: Path) -> SFTConfig:

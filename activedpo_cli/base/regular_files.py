@@ -1,0 +1,88 @@
+"""Reading files of which only regular ones of a sensible size are meant: no pipe, which never ends, and no device.
+
+Whoever opens a pipe waits until somebody writes into it, and a sparse file of gigabytes takes no disk and fills the memory.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from activedpo_cli.base.errors import InvalidDataError
+
+LARGEST_RECORD = 2**28
+"""Bytes of a file that is read as a whole; the largest ones, of which a report is made, have a few millions."""
+LONGEST_LINE = 2**28
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, without waiting for anybody.
+
+    Raises InvalidDataError where it is no regular file, and OSError where it can't be opened.
+    """
+    check_regular(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _require_regular(path, os.fstat(descriptor).st_mode)  # another may lie there by now
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def check_regular(path: Path) -> None:
+    """Raise InvalidDataError where something lies at the path that is no regular file; libraries would wait for it."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    _require_regular(path, mode)
+
+
+def read_limited(path: Path, most: int = LARGEST_RECORD) -> bytes:
+    """The bytes of a file.
+
+    Raises InvalidDataError where it is no regular file or larger than `most`, and OSError where it can't be read.
+    """
+    with open_regular(path) as stream:
+        data = b"" if os.fstat(stream.fileno()).st_size > most else stream.read(most + 1)
+        size = os.fstat(stream.fileno()).st_size
+    if size > most or len(data) > most:
+        raise InvalidDataError(
+            f"`{path}` has {size:,} bytes, and a file of its kind at most {most:,}",
+            hint="it is not what was written there; put a copy of it back",
+        )
+    return data
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a file without their newlines, one at a time.
+
+    Raises InvalidDataError where it is no regular file or a line is endless, and OSError where it can't be read.
+    """
+    with open_regular(path) as stream:
+        number = 0
+        while line := stream.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                raise InvalidDataError(
+                    f"`{path}` line {number} has more than {LONGEST_LINE:,} bytes",
+                    hint="it is not what was written there; put a copy of it back",
+                )
+            yield line.removesuffix(b"\n")
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise InvalidDataError(
+            f"`{path}` is {kind}, and no regular file", hint="put the file itself in its place, or a copy of it"
+        )
