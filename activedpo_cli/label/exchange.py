@@ -38,7 +38,8 @@ Row = Mapping[str, Any]
 def import_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
     """Take answers from a file; raises InvalidDataError where it can't be read or contradicts what stands."""
     options, oracle = context.execution.options, context.settings.label.oracle
-    answers = read_answers(path, comparisons, oracle=oracle, annotator=options.get("annotator"))
+    data = _content(path)
+    answers = import_answers(data, path.name, comparisons, oracle=oracle, annotator=options.get("annotator"))
     standing = log.labels()
     differing = differing_answers(answers, standing)
     if differing:
