@@ -35,8 +35,8 @@ def logps(model: Any, responses: list[dict[str, Any]]) -> list[float]:
 def gradient_norm(model: Any, response: dict[str, Any]) -> float:
     """‖∇ log π(y | x)‖ over the LoRA parameters."""
     parameters = [parameter for name, parameter in model.named_parameters() if "lora_" in name]
-    gradients = torch.autograd.grad(logp(model, response), parameters)
-    return float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+    gradients = torch.autograd.grad(logp(model, response), parameters, allow_unused=True)
+    return float(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]).norm())
 
 
 def responses_of(run: Path, iteration: int, stage: str = "generate") -> dict[str, dict[str, Any]]:

@@ -104,6 +104,7 @@ WRITERS = {
     "models/merging.py": "fills a folder that `files.write_folder_with` shows",
     "train/sft_trainer.py": "fills a checkpoint in the scratch folder, which `files.take_in` shows",
     "bench/select_streamed.py": "a temporary folder, in no run",
+    "health/model_checks.py": "temporary folders, in no run",
     "cli/signals.py": "last words, to a terminal",
 }
 

@@ -37,7 +37,7 @@ def derivative_error(policy: PeftModel, matrices: Sequence[LoraMatrix], gradient
     As a share of the gradient's size along the direction: of differences in several directions and of several sizes, the
     best size for each example and direction, and the median over these. Wide differences are off where the function is
     curved, narrow ones by rounding, and any between whose ends a router chooses another expert. A first direction that is
-    clearly right settles it.
+    clearly right settles it. Numbers that are not finite say nothing here: *featurize* names the responses they are of.
     """
     dtype = _number_format(policy)
     tolerance = TOLERANCE.get(dtype, ROUGH_TOLERANCE)
@@ -46,6 +46,8 @@ def derivative_error(policy: PeftModel, matrices: Sequence[LoraMatrix], gradient
     for change in CHANGES.get(dtype, ROUGH_CHANGES):
         for seed in range(DIRECTIONS):
             errors[seed] = torch.minimum(errors[seed], slopes.error(policy, change, seed))
+            if errors[seed].isnan().any():
+                return None
             if seed == 0 and errors[0].median() <= tolerance / CLEARLY:
                 return None
         if errors.median() <= tolerance:
@@ -114,7 +116,7 @@ class _Slopes:
             found = gradients.of(matrix.shape)
             total = found.sum(dim=0)
             unit = total / total.norm().clamp_min(torch.finfo(total.dtype).tiny)
-            along.append(torch.einsum("nrw,rw->n", found, unit).double().cpu())
+            along.append(torch.einsum("nrw,rw->n", found, unit).cpu().double())
             self._units.append(unit if matrix.is_a else unit.T)
         self._along = torch.stack(along[1:] or along)
         self._sizes = self._along.square().sum(dim=0).sqrt()
@@ -140,7 +142,7 @@ class _Slopes:
 
 def _logps(policy: PeftModel, gradients: Gradients) -> Float[Tensor, " examples"]:
     """Log-probabilities of the made-up responses, of the same passes as the gradients."""
-    return torch.cat([response_logps(policy, part).double().cpu() for part in gradients.passes])
+    return torch.cat([response_logps(policy, part).cpu().double() for part in gradients.passes])
 
 
 def _number_format(policy: PeftModel) -> torch.dtype:

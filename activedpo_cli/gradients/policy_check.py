@@ -82,6 +82,17 @@ def check_policy(policy: PeftModel) -> Passed:
     return passed(trial)
 
 
+def found(trial: Trial, check: str) -> str:
+    """What a check that was passed has found, in a few words."""
+    matrices = active_lora_matrices(trial.policy)
+    if CHECKS[check] is _every_weight_is_seen:
+        return f"{len(matrices)} matrices"
+    if CHECKS[check] is _the_model_runs:
+        slow = len(passed(trial).slow)
+        return f"gradients of {slow} matrices take a pass for each response" if slow else "gradients come in batches"
+    return "differences of log-probabilities agree with them"
+
+
 def passed(trial: Trial) -> Passed:
     """What follows for taking gradients from a trial whose checks were made."""
     alone = trial.separation.alone

@@ -1,12 +1,13 @@
 """Adapted weights of a mixture's experts and router have their part in features; what can't be adapted is refused early."""
 
+import math
 from pathlib import Path
 
 import honest_policy
 import pytest
 import torch
-from command_line import done, on, refused
-from model_families import save_family
+from command_line import done, on, refused, rows
+from model_families import CONFIGS, REFUSED, modules_of, save_family
 from safetensors import safe_open
 from small_runs import small_run
 
@@ -18,19 +19,38 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_family(tmp_path_factory.mktemp("mixture") / "model", "mixtral")
 
 
-def test_norms_are_those_of_all_that_training_changes(tmp_path: Path, mixture: Path, prompts_file: Path) -> None:
-    """Also after an iteration, when B is not zero; and the first step's loss is ln 2."""
-    run = small_run(tmp_path / "run", mixture, prompts_file, **ALL, featurize__exact_norms="always")
+SWEEP = [
+    pytest.param(family, wanted, marks=[] if (family, wanted) == ("mixtral", "all-linear") else pytest.mark.slow)
+    for family in CONFIGS
+    for wanted in ("attention", "all-linear")
+    if (family, wanted) not in REFUSED
+]
+
+
+@pytest.mark.parametrize(("family", "wanted"), SWEEP)
+def test_norms_are_those_of_all_that_training_changes(
+    tmp_path: Path, prompts_file: Path, family: str, wanted: str
+) -> None:
+    """After an iteration, when B is not zero; and the first step's loss is ln 2."""
+    model = save_family(tmp_path / "model", family)
+    changed = {"adapter__target_modules": modules_of(family, wanted), "featurize__exact_norms": "always"}
+    changed |= {"train__include_ties": True, "model__attn_implementation": "eager"}  # some have no other
+    run = small_run(tmp_path / "run", model, prompts_file, **changed)
     done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
+    assert rows(run / "iter-001" / "train" / "metrics.jsonl")[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     done(*on(run, "generate", iteration=2), "--quiet")
     said = done(*on(run, "featurize", iteration=2), "--quiet").stderr
-    assert "12 of the adapter's matrices, first `model.layers.0.mlp.gate.weight/lora_A`" in said
-    assert "slower" in said
+    if (family, wanted) == ("mixtral", "all-linear"):
+        assert "12 of the adapter's matrices, first `model.layers.0.mlp.gate.weight/lora_A`" in said
+        assert "slower" in said
     policy = honest_policy.load(run, run / "iter-001" / "train" / "adapter")
     responses = honest_policy.responses_of(run, 2)
     file = safe_open(run / "iter-002" / "featurize" / "features-00000.safetensors", "pt")
-    for response, norm in zip(responses.values(), file.get_tensor("exact_norms"), strict=False):
-        assert norm.item() == pytest.approx(honest_policy.gradient_norm(policy, response), rel=1e-3)
+    norms, logps = file.get_tensor("exact_norms"), file.get_tensor("logps")
+    for row in rows(run / "iter-002" / "featurize" / "rows.jsonl")[: len(norms)]:
+        response = responses[row["response_id"]]
+        assert norms[row["row"]].item() == pytest.approx(honest_policy.gradient_norm(policy, response), rel=1e-3)
+        assert logps[row["row"]].item() == pytest.approx(honest_policy.logp(policy, response).item(), rel=1e-4)
     assert torch.isfinite(file.get_tensor("features")).all()
 
 

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.gradients import quality
 from activedpo_cli.gradients.batch import pad_responses
+from activedpo_cli.gradients.checkpointing import checkpointed_layers
 from activedpo_cli.gradients.per_response import response_gradients
 from activedpo_cli.gradients.policy_check import check_policy
+from activedpo_cli.gradients.projections import Factored
 from activedpo_cli.gradients.separation import separation
 from activedpo_cli.gradients.trial import made_up_responses
 
@@ -174,3 +177,28 @@ def test_special_tokens_are_not_among_the_made_up_ones() -> None:
     """Some stand for images, without which a model of text and images can't read them."""
     drawn = made_up_responses(family_policy("gemma3", "attention"))
     assert not set(drawn.input_ids[drawn.attention_mask.bool()].tolist()) & {256, 257, 258}
+
+
+def test_numbers_that_are_not_finite_are_left_to_featurize() -> None:
+    """A policy that has diverged is another matter than a kernel."""
+    policy = family_policy("llama", "attention")
+    policy.get_submodule("base_model.model.lm_head").weight.data *= 1e38
+    check_policy(policy)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "opt"])
+def test_checkpointing_changes_no_gradient(family: str) -> None:
+    policy = family_policy(family, "all-linear")
+    batch = pad_responses(PROMPTS, RESPONSES, 0, "cpu")
+    plain = response_gradients(policy, batch, Whole(policy), exact_norms="always")
+    with checkpointed_layers(policy):
+        again = response_gradients(policy, batch, Whole(policy), exact_norms="always")
+    assert torch.allclose(plain.features, again.features, rtol=1e-5, atol=1e-5 * float(plain.features.abs().max()))
+
+
+@pytest.mark.parametrize("room", [2**28, 0], ids=["whole gradients fit", "none fits"])
+def test_the_projections_error_is_measured_where_there_is_room(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = family_policy("mixtral", "all-linear")
+    monkeypatch.setattr(quality, "ENTRIES_KEPT", room)
+    errors = quality.cosine_errors(policy, pad_responses(PROMPTS, RESPONSES, 0, "cpu"), Factored(64, seed=1))
+    assert len(errors) == (3 if room else 0)

@@ -1,0 +1,109 @@
+"""`doctor --model`: what *generate* asks of a model, and whether a first step of training begins at the reference.
+
+Each check is `ok`, `refused`, or `not asked` where one before it was refused.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.step import Execution
+from activedpo_cli.health.doctor import Check
+from activedpo_cli.policy.early_check import CHECKS, Subject, checking, gradient_checks
+from activedpo_cli.policy.policy import BaseWeights, load_base
+
+
+def examine_model(config: Config, execution: Execution) -> dict[str, Any]:
+    """All checks of `model.name` with the settings of its adapter and of training; `usable` where none is refused.
+
+    Raises ActiveDPOError where the model is not found or can't be loaded.
+    """
+    with _location(config) as where:
+        base = load_base(where, config, execution)
+        checks = [Check("the model loads", "ok", _described(base), "")]
+        asked = CHECKS | gradient_checks() | {"training begins at the reference": _first_step}
+        with checking(base, config) as subject:
+            for name, ask in asked.items():
+                if any(check.state == "refused" for check in checks):
+                    checks.append(Check(name, "not asked", "", ""))
+                    continue
+                checks.append(_asked(name, ask, subject))
+    return {
+        "model": config.model.name,
+        "usable": all(check.state == "ok" for check in checks),
+        "checks": [asdict(check) for check in checks],
+    }
+
+
+def _asked(name: str, ask: Callable[[Subject], str], subject: Subject) -> Check:
+    """A check's answer; a failure that nobody foresaw is one too, since a run would end in it."""
+    try:
+        return Check(name, "ok", ask(subject), "")
+    except ActiveDPOError as error:
+        return Check(name, "refused", error.in_one_line, error.hint or "")
+    except Exception as error:
+        return Check(name, "refused", f"{type(error).__name__}: {error}".splitlines()[0], "")
+
+
+@contextmanager
+def _location(config: Config) -> Iterator[tuple[str, str | None]]:
+    """Where the weights are; those of an adapter merged into its base stand there while this is open."""
+    from activedpo_cli.models.resolve import is_adapter_folder, resolve_model
+
+    found = resolve_model(config.model.name, config.model.revision)
+    if found.path is None:
+        yield found.hub_id or config.model.name, found.revision
+    elif not is_adapter_folder(found.path):
+        yield found.path, None
+    else:
+        from activedpo_cli.models.merging import merge_adapter_model
+
+        with tempfile.TemporaryDirectory() as folder:
+            merge_adapter_model(Path(found.path), Path(folder) / "model")
+            yield str(Path(folder) / "model"), None
+
+
+def _described(base: BaseWeights) -> str:
+    model: Any = base.model
+    parts = {str(weights.dtype).removeprefix("torch.") for weights in model.parameters()}
+    return f"{type(model).__name__}, {', '.join(sorted(parts))}, {base.device}, {model.config._attn_implementation}"
+
+
+def _first_step(subject: Subject) -> str:
+    """Train one step on made-up preferences: rewards have to be 0, or the audit stops it."""
+    from activedpo_cli.gradients.trial import made_up_responses
+    from activedpo_cli.train.dpo_trainer import DPOExample, train_dpo
+
+    policy = subject.trial.policy
+    rows = []
+    for one in made_up_responses(policy).each():
+        answer = one.response_mask[0]
+        rows.append((one.input_ids[0, ~answer].tolist(), one.input_ids[0, answer].tolist()))
+    examples = [
+        DPOExample(pair_id=f"made-up/{place}", prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rows[place - 1][1])
+        for place, (prompt, chosen) in enumerate(rows)
+    ]
+    one_step = {"num_train_epochs": 1, "per_device_train_batch_size": len(rows), "gradient_accumulation_steps": 1}
+    settings = subject.settings.train.model_copy(update=one_step)
+    with tempfile.TemporaryDirectory() as scratch:
+        result = train_dpo(
+            policy,
+            subject.base.tokenizer,
+            examples,
+            settings,
+            seed=0,
+            device=subject.base.device,
+            on_log=lambda row: None,
+            scratch=Path(scratch),
+        )
+    first = result.metrics[0]
+    reward = max(abs(first["rewards/chosen"]), abs(first["rewards/rejected"]))
+    loss = f"{first['loss']:.4f}"
+    is_sigmoid = settings.loss_type == "sigmoid"
+    return f"first loss {loss}{f' (ln 2 is {math.log(2):.4f})' if is_sigmoid else ''}, reward {reward:.1g}"

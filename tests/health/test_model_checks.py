@@ -1,0 +1,140 @@
+"""`doctor --model` asks what *generate* asks, shows the answers, and leaves the model as it was."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import activedpo, done, on, refused, snapshot
+from model_families import family_model, save_family
+from small_models import byte_tokenizer
+from small_runs import small_run
+from torch import Tensor
+from torch.nn.functional import linear
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.settings import Config
+from activedpo_cli.policy import early_check
+from activedpo_cli.policy.early_check import Subject, every_token_has_a_row
+from activedpo_cli.policy.policy import BaseWeights
+from activedpo_cli.train import trainer_setup
+
+SMALL = ("--set", "adapter.r=2", "--set", "adapter.lora_alpha=8")
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    made: dict[str, Path] = {}
+
+    def of(family: str) -> Path:
+        if family not in made:
+            made[family] = save_family(tmp_path_factory.mktemp("family") / family, family)
+        return made[family]
+
+    return of
+
+
+def checks(model: Path, *words: object, code: int = 0) -> dict[str, dict[str, Any]]:
+    before = snapshot(model)
+    result = activedpo("doctor", "--model", model, *SMALL, *words, "--json")
+    assert result.exit_code == code, result.output
+    found = json.loads(result.stdout)
+    assert found["usable"] == (code == 0)
+    assert snapshot(model) == before
+    return {check["name"]: check for check in found["checks"]}
+
+
+@pytest.mark.parametrize(
+    ("family", "modules", "slow"),
+    [("llama", "all-linear", 0), ("mixtral", "all-linear", 12), ("gpt2", "c_attn", 0), ("opt", "all-linear", 0)],
+)
+def test_a_model_that_can_be_used(folder_of: Callable[[str], Path], family: str, modules: str, slow: int) -> None:
+    found = checks(folder_of(family), "--set", f"adapter.target_modules={modules}")
+    assert {check["state"] for check in found.values()} == {"ok"}
+    assert "float32" in found["the model loads"]["says"]
+    assert found["every token has a row"]["says"] == "260 tokens, 260 rows of embeddings"
+    assert "first loss 0.6931 (ln 2 is 0.6931), reward 0" in found["training begins at the reference"]["says"]
+    runs = found["the model runs with the adapter"]["says"]
+    assert ("12 matrices take a pass for each response" in runs) == bool(slow)
+
+
+def test_the_table_shows_what_is_refused_and_the_way_out(folder_of: Callable[[str], Path]) -> None:
+    words = ("doctor", "--model", folder_of("phimoe"), *SMALL, "--set", "adapter.target_modules=all-linear")
+    result = activedpo(*words)
+    assert result.exit_code == 3
+    way_out = "--set adapter.target_modules=k_proj,o_proj,q_proj,v_proj"
+    assert "\u2717 the model runs with the adapter" in result.stdout
+    assert "model.layers.0.mlp.router" in result.stdout
+    assert way_out in result.stdout
+    assert "not asked" in result.stdout
+    assert way_out in result.stderr
+    done(*words[:-1], way_out.split()[1])
+
+
+def test_layers_that_are_not_there(folder_of: Callable[[str], Path]) -> None:
+    found = checks(folder_of("gpt2"), code=3)
+    assert found["the adapter can be put on"]["state"] == "refused"
+    assert "c_attn, c_fc, c_proj" in found["the adapter can be put on"]["says"]
+
+
+def test_a_kernel_without_a_backward_pass_is_refused_here_and_before_generating(
+    folder_of: Callable[[str], Path], tmp_path: Path, prompts_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log-probabilities are right, so that nothing else would notice."""
+
+    def forward(self: LlamaMLP, states: Tensor) -> Tensor:
+        inner = self.act_fn(self.gate_proj(states)) * self.up_proj(states)
+        return linear(inner.detach(), self.down_proj.weight)
+
+    folder = folder_of("llama")
+    run = small_run(tmp_path / "run", folder, prompts_file)
+    monkeypatch.setattr(LlamaMLP, "forward", forward)
+    found = checks(folder, code=3)
+    name = "gradients are the derivatives of log-probabilities"
+    assert found[name]["state"] == "refused"
+    said = refused(4, *on(run, "generate"), "--quiet")
+    assert "not the derivatives of its log-probabilities" in said
+    assert "--method random" in said
+    assert not list(run.rglob("responses-*"))
+    done(*on(run, "generate"), "--quiet", "--set", "select.method=random")
+
+
+def test_noise_that_remains_in_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = family_model("mixtral")
+    model.config.router_jitter_noise = 0.3
+    model.save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    assert checks(tmp_path / "model")["training begins at the reference"]["says"].endswith("reward 0")
+    monkeypatch.setattr(trainer_setup, "base_in_evaluation_mode", lambda model: None)
+    found = checks(tmp_path / "model", code=3)
+    assert "a policy that is its reference has a reward" in found["training begins at the reference"]["says"]
+
+
+def test_a_tokenizer_of_another_model() -> None:
+    """Tokens of ordinary text must be there; special ones may be unused."""
+    model = family_model("llama")
+    subject = Subject(BaseWeights(model, byte_tokenizer(), torch.device("cpu")), Config())
+    model.resize_token_embeddings(258)
+    assert every_token_has_a_row(subject) == "258 rows of embeddings; 2 special tokens have none, first `<pad>`"
+    model.resize_token_embeddings(250)
+    with pytest.raises(InvalidDataError, match="makes 6 tokens that the model does not have"):
+        every_token_has_a_row(subject)
+
+
+def test_what_nobody_foresaw_is_shown_as_refused(
+    folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(subject: Subject) -> str:
+        raise IndexError("index out of range in self")
+
+    monkeypatch.setitem(early_check.CHECKS, "every token has a row", broken)
+    found = checks(folder_of("llama"), code=3)
+    assert found["every token has a row"]["says"] == "IndexError: index out of range in self"
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    said = refused(4, "doctor", "--model", tmp_path / "none")
+    assert "there is no model folder" in said
