@@ -11,6 +11,8 @@ from activedpo_cli.base.tables import Row, excerpt
 Values = Mapping[str, Any]
 PROMPTS = ("instruction", "question", "query", "input", "conversations")
 """What a prompt is called elsewhere, beside answers that say that it is one."""
+WHOLE = frozenset({"text", "messages"})
+"""Columns that hold an example as a whole, beside which others only repeat its parts."""
 ANSWERS = frozenset({"chosen", "rejected", "responses", "response", "response_a", "completion"})
 
 
@@ -125,7 +127,11 @@ SHAPES = (
         frozenset({"chosen", "rejected"}),
         _renamed(chosen_response="chosen", rejected_response="rejected"),
     ),
-    Shape(frozenset({"output"}), ANSWERS | {"completion"}, _renamed(output="completion")),
-    Shape(frozenset({"question", "answer"}), ANSWERS | {"prompt"}, _renamed(question="prompt", answer="completion")),
+    Shape(frozenset({"output"}), ANSWERS | WHOLE, _renamed(output="completion")),
+    Shape(
+        frozenset({"question", "answer"}),
+        ANSWERS | WHOLE | {"prompt"},
+        _renamed(question="prompt", answer="completion"),
+    ),
 )
 """Nectar, SHP, HelpSteer3, HelpSteer2's preferences, UltraFeedback, Argilla's older preferences, Alpaca, and questions."""
