@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,9 @@ def test_missing_files_and_folders_are_refused_at_once(tmp_path):
     with pytest.raises(InvalidDataError) as caught:
         read_table(tmp_path / "nowhere" / "a.jsonl")
     assert "there is no folder" in caught.value.details[0]
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(InvalidDataError, match="is a pipe or a device"):
+        read_table(tmp_path / "pipe.jsonl")
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(InvalidDataError, match="is a folder"):
         read_table(tmp_path / "folder.jsonl")

@@ -259,11 +259,18 @@ def named_lines(lines: Sequence[int]) -> str:
 
 
 def check_file(path: Path) -> None:
-    """Raise InvalidDataError, with the name that was probably meant, when there is no file at the path."""
+    """Raise InvalidDataError, with the name that was probably meant, when there is no file at the path.
+
+    What is read more than once, to hash it too, must be a regular file: a pipe gives its bytes once, or waits for ever.
+    """
     if path.is_dir():
         raise InvalidDataError(f"{path} is a folder, not a file", hint=_saved_dataset(path))
-    if path.exists():
+    if path.is_file():
         return
+    if path.exists():
+        raise InvalidDataError(
+            f"{path} is a pipe or a device, and is read more than once", hint="write it to a file first"
+        )
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=1)
     suggestion = f" — did you mean `{path.parent / close[0]}`?" if close else ""

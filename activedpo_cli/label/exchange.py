@@ -20,7 +20,7 @@ from typing import Any
 from activedpo_cli.base.delimited import FORMULA, GUARDED
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label, Outcome, prompt_as_text
-from activedpo_cli.base.tables import named_lines, parse_table
+from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.queue import shown_sides
 from activedpo_cli.oracles.base import Comparison
@@ -37,6 +37,7 @@ Row = Mapping[str, Any]
 
 def import_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
     """Take answers from a file; raises InvalidDataError where it can't be read or contradicts what stands."""
+    check_file(path)
     try:
         data = path.read_bytes()
     except OSError as error:
