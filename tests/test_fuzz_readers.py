@@ -291,7 +291,7 @@ def _end(read: Callable[[Path], Any], path: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 @pytest.mark.timeout(SECONDS + 60)
 def test_every_file_is_read_or_refused_in_words(tmp_path: Path) -> None:
     chance, ends = random.Random(SEED), collections.Counter[str]()
