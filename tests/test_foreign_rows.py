@@ -16,6 +16,7 @@ from activedpo_cli.train.sft_data import read_sft_rows
 USER = [{"role": "user", "content": "Q"}]
 CHAT = [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}]
 ROLES = [{"role": "system", "content": "S"}, *USER]
+SAID = [{"role": "assistant", "content": "A"}]
 TRANSCRIPT = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Q\n\nAssistant:"
 
 
@@ -68,6 +69,21 @@ PAIRS = {
     ),
     "ShareGPT in the columns of TRL": (
         {"prompt": CHAT, "chosen": [{"from": "gpt", "value": "good"}], "rejected": "bad"},
+        *(ROLES, "good", "bad"),
+    ),
+    "WebGPT": (
+        {
+            "question": {"dataset": "eli5", "full_text": "Q"},
+            **{"answer_0": "bad", "answer_1": "good", "score_0": -0.5, "score_1": 0.5, "tokens_0": {}},
+        },
+        *("Q", "good", "bad"),
+    ),
+    "OpenAI": (
+        {
+            "input": {"messages": ROLES, "tools": [], "parallel_tool_calls": True},
+            "preferred_output": answer("good"),
+            "non_preferred_output": answer("bad"),
+        },
         *(ROLES, "good", "bad"),
     ),
     "Orca": ({"system": "S", "question": "Q", "chosen": "good", "rejected": "bad"}, ROLES, "good", "bad"),
@@ -199,6 +215,14 @@ def test_examples_as_they_are_published(tmp_path, row, prompt):
     assert (example.prompt, example.text) == (prompt, "A")
 
 
+def test_an_example_as_a_whole_goes_before_its_parts(tmp_path):
+    """As in Alpaca, whose `text` is instruction, input and answer in one; with and without an input it is learnt alike."""
+    rows = [{"instruction": "Q", "input": extra, "output": "A", "text": f"Q {extra} A"} for extra in ("", "more")]
+    rows.append({"instruction": "Q", "output": "A", "messages": USER + answer("B")})
+    found = [(row.prompt, row.text) for row in read_sft_rows(written(tmp_path, *rows))]
+    assert found == [(None, "Q  A"), (None, "Q more A"), (USER, "B")]
+
+
 @pytest.mark.parametrize(
     ("row", "message", "hint"),
     [
@@ -213,6 +237,11 @@ def test_examples_as_they_are_published(tmp_path, row, prompt):
         ({"context": "Q", "response1": "x", "response2": "y", "overall_preference": None}, "None is no number", None),
         ({"prompt": [{"from": "tool", "value": "Q"}], "response": "x"}, "message 1 is from 'tool'", "calls of tools"),
         ({"prompt": "Q", "response_0": "x", "response_1": "y", "better_response_id": 0}, "has no responses", "safer"),
+        ({"info": {"post": "Q"}, "summaries": [{"text": "x"}], "choice": 0}, "has no `prompt`", "b for 1"),
+        (
+            {"input": {"messages": USER, "tools": [{}]}, "preferred_output": SAID, "non_preferred_output": SAID},
+            *("the answer depends on `tools`", "put it into the prompt"),
+        ),
         ({"chosen": "Q good", "rejected": "Q bad"}, "has no `prompt`", "extract_prompt"),
     ],
 )

@@ -59,6 +59,12 @@ ROWS: list[dict[str, Any]] = [
     {"instruction": "Q", "completions": [{"response": "x", "overall_score": 2}], "chosen_response": "x"},
     {"conversations": [{"from": "human", "value": "Q"}], "chosen": {"from": "gpt", "value": "x"}, "rejected": "y"},
     {"instruction": "Q", "input": "", "output": "A"},
+    {"question": {"full_text": "Q"}, "answer_0": "x", "answer_1": "y", "score_0": 1, "score_1": -1},
+    {
+        "input": {"messages": ASKED},
+        "preferred_output": SAID,
+        "non_preferred_output": [{"role": "assistant", "content": "n"}],
+    },
     {"messages": ASKED + SAID},
     {"text": "all of it"},
     {"pair_id": "x", "response_a": 0, "response_b": 1, "prompt_id": 3},
@@ -285,6 +291,7 @@ def _end(read: Callable[[Path], Any], path: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 @pytest.mark.timeout(SECONDS + 60)
 def test_every_file_is_read_or_refused_in_words(tmp_path: Path) -> None:
     chance, ends = random.Random(SEED), collections.Counter[str]()

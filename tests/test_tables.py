@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,9 @@ def test_missing_files_and_folders_are_refused_at_once(tmp_path):
     with pytest.raises(InvalidDataError) as caught:
         read_table(tmp_path / "nowhere" / "a.jsonl")
     assert "there is no folder" in caught.value.details[0]
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(InvalidDataError, match="is a pipe or a device"):
+        read_table(tmp_path / "pipe.jsonl")
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(InvalidDataError, match="is a folder"):
         read_table(tmp_path / "folder.jsonl")
@@ -301,3 +305,21 @@ def test_files_that_are_no_tables_name_the_way_out(tmp_path, name, hint):
 def test_text_of_old_spreadsheets_ends_its_lines_by_returns(tmp_path):
     assert values(written(tmp_path, "t.txt", "a\rb\r\rc")) == [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"}]
     assert values(written(tmp_path, "t.txt", "a\rb\nc")) == [{"prompt": "a\rb"}, {"prompt": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("prompt\tchosen\trejected\nQ\tx\ty\n".encode("utf-16"), "name the file `.tsv`"),
+        ('\n"Prompt", "Response"\nQ,x\n', "name the file `.csv`"),
+        ('{"prompt": "Q", "chosen": "x"}\n', "name the file `.jsonl`"),
+    ],
+)
+def test_a_table_with_the_suffix_of_a_text_is_no_list_of_texts(tmp_path, content, hint):
+    """As spreadsheets save `Unicode text`: tabs, UTF-16 and the suffix `.txt`."""
+    assert refusal(written(tmp_path, "t.txt", content)).hint == hint
+
+
+@pytest.mark.parametrize("text", ["prompt", "Say the prompt, please", '{"a": 1}', "text, text of mine", "{", "[1]"])
+def test_texts_that_only_look_like_a_table_stay(tmp_path, text):
+    assert values(written(tmp_path, "t.txt", text)) == [{"prompt": text}]

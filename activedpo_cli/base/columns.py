@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,9 @@ def refuse_stored_structure(text: str, origin: str) -> None:
 def _value(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(text)
+            with warnings.catch_warnings():  # Python warns of odd spellings of numbers in what is a text
+                warnings.simplefilter("ignore")
+                return read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return None

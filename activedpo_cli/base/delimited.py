@@ -163,8 +163,11 @@ class _Table:
     def _quotes_of_text(self, taken: list[tuple[int, str]]) -> InvalidDataError:
         convert = 'csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter="\\t", quoting=csv.QUOTE_NONE))'
         return InvalidDataError(
-            f"{self.name} line {taken[0][0]} has a cell that begins with a quotation mark and does not end with one",
-            details=["where quotation marks are part of the texts, this makes a CSV that says so:"],
+            f"{self.name} line {taken[0][0]} has a cell that begins with a quotation mark and does not end with one there",
+            details=[
+                "where the cell has several lines, each of them could be a row too: save the table as CSV",
+                "where quotation marks are part of the texts, the command makes a CSV that says so:",
+            ],
             hint=f"python -c 'import csv, sys; {convert}' < {shlex.quote(self.path)} > converted.csv",
         )
 

@@ -6,7 +6,9 @@ the result to rich as `Text`, which interprets none.
 
 import os
 import re
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 controls except tab and newline, DEL, C1 controls
@@ -20,6 +22,8 @@ _TOKEN = (
 )
 _SECRET = re.compile(_TOKEN + r"|(?i:bearer\s+[A-Za-z0-9._~+/=-]{8,})")
 VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN", "OPENAI_API_KEY", "ANTHROPIC_API_KEY")
+EXCERPTS = reprlib.Repr()
+EXCERPTS.maxstring = EXCERPTS.maxother = 60
 SHORTEST_VALUE = 8
 """A shorter value of such a variable would be found inside words that are no secret."""
 
@@ -31,6 +35,11 @@ def display_text(text: str) -> str:
     can always be encoded as UTF-8.
     """
     return _UNSAFE.sub(_written_out, text)
+
+
+def excerpt(value: Any) -> str:
+    """A short form of a foreign value, however large or deep, that is safe to print."""
+    return EXCERPTS.repr(value)
 
 
 def redacted_text(text: str) -> str:

@@ -11,6 +11,8 @@ from activedpo_cli.base.tables import Row, excerpt
 Values = Mapping[str, Any]
 PROMPTS = ("instruction", "question", "query", "input", "conversations")
 """What a prompt is called elsewhere, beside answers that say that it is one."""
+WHOLE = frozenset({"text", "messages"})
+"""Columns that hold an example as a whole, beside which others only repeat its parts."""
 ANSWERS = frozenset({"chosen", "rejected", "responses", "response", "response_a", "completion"})
 
 
@@ -80,6 +82,28 @@ def _by_label(values: Values, origin: str) -> dict[str, Any]:
     }
 
 
+def _by_scores(values: Values, origin: str) -> dict[str, Any]:
+    """WebGPT's comparisons: the answer with the larger score is better."""
+    question = values["question"]
+    first, second = (_number(values[name], f"{origin}, {name}") for name in ("score_0", "score_1"))
+    return {
+        "prompt": question.get("full_text") if isinstance(question, dict) else question,
+        "response_a": values["answer_0"],
+        "response_b": values["answer_1"],
+        "preference": "tie" if first == second else "a" if first > second else "b",
+    }
+
+
+def _by_output(values: Values, origin: str) -> dict[str, Any]:
+    """The file that OpenAI fine-tunes on preferences from."""
+    given = values["input"]
+    if not isinstance(given, dict) or "messages" not in given:
+        raise InvalidDataError(f"{origin}: `input` is an object with `messages`, not {excerpt(given)}")
+    tools = {} if is_blank(given.get("tools")) else {"tools": given["tools"]}
+    sides = {"chosen": values["preferred_output"], "rejected": values["non_preferred_output"]}
+    return {"prompt": given["messages"], **sides, **tools}
+
+
 def _by_strength(prompt: str, first: str, second: str, strength: str) -> Callable[[Values, str], dict[str, Any]]:
     """HelpSteer: below 0 the first response is better, above 0 the second."""
 
@@ -115,6 +139,10 @@ SHAPES = (
         frozenset({"response_a", "response_b"}),
         _by_strength("prompt", "response_1", "response_2", "preference_strength"),
     ),
+    Shape(frozenset({"question", "answer_0", "answer_1", "score_0", "score_1"}), frozenset({"prompt"}), _by_scores),
+    Shape(
+        frozenset({"input", "preferred_output", "non_preferred_output"}), frozenset({"prompt", "chosen"}), _by_output
+    ),
     Shape(
         frozenset({"instruction", "completions"}),
         frozenset({"prompt", "responses"}),
@@ -125,7 +153,11 @@ SHAPES = (
         frozenset({"chosen", "rejected"}),
         _renamed(chosen_response="chosen", rejected_response="rejected"),
     ),
-    Shape(frozenset({"output"}), ANSWERS | {"completion"}, _renamed(output="completion")),
-    Shape(frozenset({"question", "answer"}), ANSWERS | {"prompt"}, _renamed(question="prompt", answer="completion")),
+    Shape(frozenset({"output"}), ANSWERS | WHOLE, _renamed(output="completion")),
+    Shape(
+        frozenset({"question", "answer"}),
+        ANSWERS | WHOLE | {"prompt"},
+        _renamed(question="prompt", answer="completion"),
+    ),
 )
-"""Nectar, SHP, HelpSteer3, HelpSteer2's preferences, UltraFeedback, Argilla's older preferences, Alpaca, and questions."""
+"""Nectar, SHP, HelpSteer3, HelpSteer2's preferences, WebGPT, OpenAI, UltraFeedback, older Argilla, Alpaca, and questions."""

@@ -8,7 +8,6 @@ import difflib
 import gzip
 import json
 import re
-import reprlib
 import shlex
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -16,16 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.columns import refuse_stored_structure
+from activedpo_cli.base.columns import KNOWN, refuse_stored_structure
 from activedpo_cli.base.delimited import GUARDED, delimited_rows
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.json_text import DECODER, json_of_line, json_values
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.text_files import Source, source_of_bytes, source_of_file, split_at_returns, text_lines
 
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LINES_NAMED = 5
-EXCERPTS = reprlib.Repr()
-EXCERPTS.maxstring = EXCERPTS.maxother = 60
 SPREADSHEET = "save the table as `CSV UTF-8`"
 PACKED = "unpack it first; of packed files, .gz is read"
 OTHER_SUFFIXES = {
@@ -260,17 +258,19 @@ def named_lines(lines: Sequence[int]) -> str:
     return f"line{s} {', '.join(map(str, lines[:LINES_NAMED]))}" + (", …" if len(lines) > LINES_NAMED else "")
 
 
-def excerpt(value: Any) -> str:
-    """A short form of a foreign value, however large or deep, that is safe to print."""
-    return EXCERPTS.repr(value)
-
-
 def check_file(path: Path) -> None:
-    """Raise InvalidDataError, with the name that was probably meant, when there is no file at the path."""
+    """Raise InvalidDataError, with the name that was probably meant, when there is no file at the path.
+
+    What is read more than once, to hash it too, must be a regular file: a pipe gives its bytes once, or waits for ever.
+    """
     if path.is_dir():
         raise InvalidDataError(f"{path} is a folder, not a file", hint=_saved_dataset(path))
-    if path.exists():
+    if path.is_file():
         return
+    if path.exists():
+        raise InvalidDataError(
+            f"{path} is a pipe or a device, and is read more than once", hint="write it to a file first"
+        )
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=1)
     suggestion = f" — did you mean `{path.parent / close[0]}`?" if close else ""
@@ -346,7 +346,7 @@ def _read_jsonl(source: Source) -> Iterator[Row]:
 
 def _row_of_line(source: Source, number: int, line: str) -> Row:
     origin = f"{source.name} line {number}"
-    return Row(number, _as_object(_parse_json(line.rstrip("\r\n"), origin), origin), origin, source.path)
+    return Row(number, _as_object(json_of_line(line.rstrip("\r\n"), origin), origin), origin, source.path)
 
 
 def _read_json(source: Source) -> Iterator[Row]:
@@ -356,7 +356,7 @@ def _read_json(source: Source) -> Iterator[Row]:
 def _rows_of_json(source: Source, lines: Iterable[str], first_line: int) -> Iterator[Row]:
     """Rows of a list of objects, of `{"data": [...]}`, of a single object, or of objects one after the other."""
     text = "".join(lines)
-    values = list(_json_values(text, source.name, first_line))
+    values = list(json_values(text, source.name, first_line))
     if len(values) > 1 or (values and _is_row(values[0][1])):
         for line, value in values:
             origin = f"{source.name} line {line}"
@@ -365,18 +365,6 @@ def _rows_of_json(source: Source, lines: Iterable[str], first_line: int) -> Iter
     for number, item in enumerate(_items(values[0][1], source) if values else [], start=1):
         origin = f"{source.name} item {number}"
         yield Row(number, _as_object(item, origin), origin, source.path)
-
-
-def _json_values(text: str, name: str, first_line: int) -> Iterator[tuple[int, Any]]:
-    """The values of a text, one after the other, and the lines on which they begin."""
-    place, line = 0, first_line
-    while rest := re.compile(r"[^ \t\r\n]").search(text, place):
-        line += text.count("\n", place, rest.start())
-        place = rest.start()
-        value, end = _parse_json_at(text, place, name, line)
-        yield line, value
-        line += text.count("\n", place, end)
-        place = end
 
 
 def _is_row(value: Any) -> bool:
@@ -400,58 +388,6 @@ def _items(value: Any, source: Source) -> list[Any]:
     )
 
 
-def _parse_json(text: str, origin: str) -> Any:
-    """The only value of a line."""
-    value, end = _parse_json_at(text, len(text) - len(text.lstrip(" \t\r")), origin, None)
-    rest = text[end:].strip(" \t\r\n")
-    if rest:
-        at = text.index(rest, end)
-        raise _no_json(text, at, f"{origin}, column {at + 1}", "Extra data")
-    return value
-
-
-def _parse_json_at(text: str, start: int, origin: str, line: int | None) -> tuple[Any, int]:
-    """The value that begins at `start` and where it ends; `line` is the line of `start`, None where `origin` names it."""
-    try:
-        value, end = DECODER.raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        column = error.pos - text.rfind("\n", 0, error.pos)
-        lines = "" if line is None else f" line {line + text.count(chr(10), start, error.pos)}"
-        raise _no_json(text, error.pos, f"{origin}{lines}, column {column}", error.msg) from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits; thousands of nested lists
-        where = "" if line is None else f" line {line}"
-        raise InvalidDataError(f"{origin}{where} is JSON that cannot be read: {error}") from error
-    return (_without_lone_surrogates(value) if "\\u" in text[start:end] else value), end
-
-
-def _no_json(text: str, at: int, place: str, what: str) -> InvalidDataError:
-    around = text[max(0, at - 20) : at + 20].strip("\r\n")
-    return InvalidDataError(f"{place} is not JSON: {what}", details=[f"near {around!r}"])
-
-
-def with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; raises ValueError where a name repeats, whose first value would be lost."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        seen: set[str] = set()
-        repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"it names {excerpt(repeated)} twice")
-    return fields
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=with_each_name_once)
-
-
-def _without_lone_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return LONE_SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_without_lone_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
-    return value
-
-
 def _as_object(value: Any, origin: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidDataError(f"{origin} is no object with named fields: {excerpt(value)}")
@@ -473,10 +409,32 @@ def _read_delimited(source: Source, delimiter: str) -> Iterator[Row]:
 
 def _read_text(source: Source) -> Iterator[Row]:
     """A prompt a line, ended by CR where the file has no other ends."""
+    is_first = True
     for number, line in split_at_returns(text_lines(source), alone=True):
         if line.strip():
+            if is_first:
+                _refuse_table(line, f"{source.name} line {number}")
+            is_first = False
             prompt = line.removesuffix("\n").removesuffix("\r")
             yield Row(number, {"prompt": prompt}, f"{source.name} line {number}", source.path)
+
+
+def _refuse_table(line: str, origin: str) -> None:
+    """Refuse a first line that names columns or is an object: a table, as spreadsheets save their `Unicode text`."""
+    cells = [cell.strip().strip('"').lower() for cell in re.split(r"[,;\t|]", line)]
+    if len(cells) > 1 and sum(cell in COLUMNS_OF_ROWS | set(KNOWN) for cell in cells) > 1:
+        suffix = ".tsv" if "\t" in line else ".csv"
+        raise InvalidDataError(
+            f"{origin} names columns, and each line of a .txt is a text", hint=f"name the file `{suffix}`"
+        )
+    try:
+        value = DECODER.decode(line)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(value, dict) and COLUMNS_OF_ROWS & value.keys():
+        raise InvalidDataError(
+            f"{origin} is an object, and each line of a .txt is a text", hint="name the file `.jsonl`"
+        )
 
 
 def _read_parquet(source: Source) -> Iterator[Row]:

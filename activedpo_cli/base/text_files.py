@@ -8,6 +8,7 @@ import io
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -89,9 +90,13 @@ def split_at_returns(lines: Iterable[tuple[int, str]], *, alone: bool) -> Iterat
         yield from enumerate((piece for _, line in chain([(number, first)], rest) for piece in PIECE.findall(line)), 1)
 
 
-def _opened(source: Source) -> io.BufferedReader:
-    stream: Any = source.open()
-    return io.BufferedReader(gzip.GzipFile(fileobj=stream) if source.is_packed else stream)
+@contextmanager
+def _opened(source: Source) -> Iterator[io.BufferedReader]:
+    with ExitStack() as opened:
+        stream: Any = opened.enter_context(source.open())
+        if source.is_packed:
+            stream = opened.enter_context(gzip.GzipFile(fileobj=stream))
+        yield opened.enter_context(io.BufferedReader(stream))
 
 
 def _start(stream: io.BufferedReader) -> bytes:

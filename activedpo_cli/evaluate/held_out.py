@@ -13,6 +13,7 @@ from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError
 from activedpo_cli.base.records import PromptText, Response, response_id
 from activedpo_cli.base.settings import Config
+from activedpo_cli.base.tables import check_file
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.scoring import logps_of
 from activedpo_cli.pairs.candidates import refuse_unread_score
@@ -42,8 +43,7 @@ def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
     digests: dict[str, str] = {}
     if config.evaluate.preferences is not None:
         path = Path(config.evaluate.preferences)
-        if not path.is_file():
-            raise InvalidDataError(f"the preferences file `{path}` does not exist")
+        check_file(path)
         digests["preferences file"] = digest_of_file(path)
         digests["preferences are read by"] = READING
     if config.evaluate.score_field is not None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
-from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.errors import RefusedError
 from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response, UnreadScore
 from activedpo_cli.base.settings import Config
+from activedpo_cli.base.tables import check_file
 from activedpo_cli.engine import parts
 from activedpo_cli.engine.differences import differences_of_work, with_known_files
 from activedpo_cli.engine.intact import check_intact
@@ -43,8 +44,7 @@ def file_digest(run: Run, config: Config) -> str:
     is_recorded = manifest is not None and manifest.settings["generate.responses"] == config.generate.responses
     if manifest and is_recorded and (_is_drawn_from(run) or not path.is_file()):
         return manifest.inputs[FILE]
-    if not path.is_file():
-        raise InvalidDataError(f"the responses file `{path}` does not exist")
+    check_file(path)
     return digest_of_file(path)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from activedpo_cli.base.delimited import FORMULA, GUARDED
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label, Outcome, prompt_as_text
-from activedpo_cli.base.tables import named_lines, parse_table
+from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.queue import shown_sides
 from activedpo_cli.oracles.base import Comparison
@@ -89,6 +89,7 @@ def first_few(lines: Sequence[str]) -> list[str]:
 
 
 def _content(path: Path) -> bytes:
+    check_file(path)
     try:
         return path.read_bytes()
     except OSError as error:

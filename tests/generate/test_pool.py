@@ -196,7 +196,9 @@ def test_a_file_edited_in_place_is_noticed_when_it_is_given_again(pool_run: Path
         done(*on(run, "generate", iteration=3), "--responses", file)
         assert snapshot(run) == before
         done(*on(run, "generate", iteration=4), "--responses", file)
-        assert "does not exist" in refused(4, *on(run, "generate", iteration=5), "--responses", tmp_path / "none.jsonl")
+        assert "there is no file" in refused(
+            4, *on(run, "generate", iteration=5), "--responses", tmp_path / "none.jsonl"
+        )
     finally:
         file.write_text(good)
 

@@ -36,6 +36,8 @@ FOREIGN = {
     "response_j": "rename `question` to `prompt`, `response_j` to `chosen` and `response_k` to `rejected`",
     "conversation_a": "as in Chatbot Arena: `prompt` is the messages before the last of `conversation_a`, `response_a` and "
     "`response_b` are the last of each, and `preference` is the winner",
+    "summaries": "as in OpenAI's summaries: `prompt` is what the model reads of `info`, `response_a` and `response_b` are "
+    "the texts of `summaries`, and `preference` is a for `choice` 0, b for 1",
     "instruction": "as in Alpaca: put `instruction` and `input` together as `prompt`",
     "question": "rename `question` to `prompt`",
     "conversations": "rename `conversations` to `prompt`, without the answers",
