@@ -13,7 +13,8 @@ from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.pairs.candidates import LabelledPair, label_inputs, labelled_pairs, outcomes
 from activedpo_cli.policy.policy import base_name, check_adapter_settings, load_policy, reference_digest
-from activedpo_cli.store.run import Run
+from activedpo_cli.store.run import SFT, Run
+from activedpo_cli.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     from activedpo_cli.train.training_audit import DPOExample
@@ -106,16 +107,26 @@ def note_smaller_steps(context: Context, rows: int | None) -> None:
 
 
 def _note_other_losses(context: Context) -> None:
-    """Warn of iterations that an earlier version trained on more than Eq. 2, as it did mixtures of experts."""
+    """Warn of what an earlier version trained on more than Eq. 2 or a likelihood, as it did mixtures of experts."""
+    run, beside = context.run, "with the mixture of experts' load-balancing loss beside"
+    if _had_another_loss(run.stage(SFT, 0)):
+        context.progress.warn(
+            f"the reference was fine-tuned {beside} the likelihood, as an earlier version did; only a run of its own makes "
+            "another: `activedpo sft --run OTHER_NAME …`"
+        )
     for iteration in range(1, context.iteration):
-        first: list[dict[str, Any]] = []
-        with suppress(OSError, InvalidDataError):  # a log that is damaged or gone stops nobody
-            first = context.run.stage("train", iteration).read_rows(METRICS, dict)[:1]
-        if any("aux_loss" in row for row in first):
+        if _had_another_loss(run.stage("train", iteration)):
             context.progress.warn(
-                f"iteration {iteration} was trained with the mixture of experts' load-balancing loss beside DPO's, as an "
-                f"earlier version did; `{context.run.next_command('train', iteration)} --force` trains it on DPO's alone"
+                f"iteration {iteration} was trained {beside} DPO's, as an earlier version did; "
+                f"`{run.next_command('train', iteration)} --force` trains it on DPO's alone"
             )
+
+
+def _had_another_loss(folder: StageFolder) -> bool:
+    rows: list[dict[str, Any]] = []
+    with suppress(OSError, InvalidDataError):  # a log that is damaged or gone stops nobody
+        rows = folder.read_rows(METRICS, dict)[:1]
+    return any("aux_loss" in row for row in rows)
 
 
 def headline(summary: Mapping[str, Any]) -> str:
