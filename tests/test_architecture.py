@@ -17,6 +17,7 @@ LIGHT_COMMANDS = [
     ["run", "--help"],
     ["ls", "methods"],
     ["ls", "oracles"],
+    ["ls", "runs", "RUN/.."],
     ["status", "--run", "RUN"],
     ["status", "--run", "RUN", "--json"],
     ["verify", "--run", "RUN"],

@@ -1,16 +1,19 @@
 """Commands that only look: where a run stands, why a pair was picked, what there is to choose from."""
 
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.cli.look_output import (
     print_comparison,
     print_features,
     print_pair,
     print_report,
+    print_runs,
     print_selection,
     print_status,
     print_why,
@@ -85,7 +88,6 @@ def show(
 
 
 def _show_why(run: "Run", pair: str | None, iteration: int | None, *, json: bool) -> None:
-    from activedpo_cli.base.errors import UsageError
     from activedpo_cli.run.why import explain_pair
 
     if pair is None:
@@ -177,19 +179,33 @@ def list_choices(
     what: Annotated[
         Optional[str],
         typer.Argument(
-            metavar="[WHAT]", help="methods, oracles, prompts, models, presets or experiments. [default: methods]"
+            metavar="[WHAT]",
+            help="methods, oracles, prompts, models, presets, experiments or runs. [default: methods]",
         ),
+    ] = None,
+    folder: Annotated[
+        Optional[Path], typer.Argument(metavar="[FOLDER]", help="Whose runs are listed. [default: runs]")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """What there is to choose from: methods and their needs, oracles, prompts (sources), models, presets, experiments.
+    """What there is to choose from, and what runs there are.
+
+    Methods and their needs, oracles, prompts (sources), models, presets, experiments; and the runs in a folder, with
+    those of the experiments in it: how far each is, what comes next, and the labels it used.
 
     Example:   activedpo ls methods
 
+    Example:   activedpo ls runs
+
     Example:   activedpo ls experiments
     """
-    from activedpo_cli.run.choices import ALSO
+    from activedpo_cli.run.choices import ALSO, RUNS
 
+    if what == RUNS:
+        _list_runs(folder, json=json)
+        return
+    if folder is not None:
+        raise UsageError(f"`ls {what}` takes no folder", hint=f"activedpo ls {RUNS} FOLDER")
     header, rows, found = _listed(what or "methods")
     if json:
         print_json(found)
@@ -197,6 +213,17 @@ def list_choices(
     print_table(header, rows)
     if what is None:
         print_message(f"`activedpo ls KIND` lists others: {', '.join(ALSO)}")
+
+
+def _list_runs(folder: Path | None, *, json: bool) -> None:
+    from activedpo_cli.run.listing import DEFAULT_FOLDER, listed_runs
+
+    place = folder or DEFAULT_FOLDER
+    found = listed_runs(place)
+    if json:
+        print_json({"folder": str(place), "runs": [asdict(run) for run in found]})
+    else:
+        print_runs(place, found)
 
 
 def _listed(what: str) -> tuple[list[str], list[list[str]], dict[str, Any]]:

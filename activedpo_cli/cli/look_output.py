@@ -1,6 +1,8 @@
 """What the commands print that only look: `status`, `show`, `compare` and `report`."""
 
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.numbers import shown
@@ -9,6 +11,7 @@ from activedpo_cli.cli.render import print_json, print_message, print_result, pr
 
 if TYPE_CHECKING:
     from activedpo_cli.reports.build import ReportResult
+    from activedpo_cli.run.listing import ListedRun
 
 SIGNS = {
     "complete": "✓",
@@ -162,6 +165,36 @@ def print_report(result: "ReportResult", *, json: bool, quiet: bool) -> None:
             print_message(sentence)
         print_message("✓ report made" if result.made else "✓ report is up to date", style="ok")
         print_result(str(result.page))
+
+
+def print_runs(folder: Path, found: Sequence["ListedRun"]) -> None:
+    """A line for each run, those of an experiment under its name; what is wrong with a damaged one on stderr."""
+    groups = list(dict.fromkeys(run.experiment for run in found))
+    header = ["run", "model", "iterations", "next", "labels", "changed (UTC)"]
+    for group in groups:
+        if group is not None:
+            print_result(f"\nexperiment {group}")
+        print_table(header, [_run_cells(run) for run in found if run.experiment == group])
+    for run in found:
+        if run.problem:
+            print_message(f"✗ {run.path}: {run.problem}", style="warning")
+    if not found:
+        print_message(f"there is no run in `{folder}`")
+
+
+def _run_cells(run: "ListedRun") -> list[str]:
+    if run.problem:
+        return [run.name, "", "", "damaged", "", ""]
+    planned = "" if run.iterations_planned is None else f" of {run.iterations_planned}"
+    following = run.next or "done"
+    return [
+        run.name,
+        run.model or "",
+        f"{run.iterations_done}{planned}",
+        f"{following}, begun" if run.is_begun else following,
+        str(run.labels_spent),
+        (run.changed or "").removesuffix("+00:00").replace("T", " "),
+    ]
 
 
 def _sft_line(status: dict[str, Any]) -> str:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+DATE = "prompts.template_date"
+
+
 def settings(config: Config) -> dict[str, Any]:
     """What the responses depend on."""
     return flat(config, "seed", "generate") | {
@@ -117,6 +120,7 @@ class _Sampling(UnitWork):
         self.folder, self._context = context.folder, context
         self._policy, self._tokenizer = _current_policy(context)
         _check_sampling(context, self._policy, self._tokenizer)
+        _note_dates(context, self._tokenizer)
         seed, iteration = context.settings.seed, context.iteration
         self._renders = renders_plain_text(self._tokenizer, context.settings.prompts.chat_template)
         self._drawn, prompts = self._draw()
@@ -180,6 +184,24 @@ def _check_sampling(
     discovery.load("generation", context.settings.generate.backend)
 
 
+def _note_dates(context: Context, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Warn where an earlier version let the template read the clock: its prompts have the date of their day."""
+    from activedpo_cli.models.chat_template import reads_clock
+
+    template = tokenizer.chat_template
+    if not isinstance(template, str) or not reads_clock(template):
+        return
+    records = [context.run.stage("generate", t).manifest for t in range(1, context.iteration)]
+    older = [
+        str(record.iteration) for record in (*records, context.folder.started) if record and DATE not in record.settings
+    ]
+    if older:
+        context.progress.warn(
+            f"the chat template asks for the date, and an earlier version gave it that of the day: so read the prompts of "
+            f"iteration {', '.join(older)}; from now on it is {context.settings.prompts.template_date}"
+        )
+
+
 def _current_policy(context: Context) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
     """θ_{t−1}; before any training that is π_ref itself, which needs no adapter."""
     if context.iteration == 1:
@@ -214,7 +236,7 @@ STAGE = Stage(
     headline,
     check,
     sections=("generate",),
-    later=("prompts.template_date",),
+    later=(DATE,),
     logs=(HALVED_NAME,),
     also=("label.score_field", "label.oracle", *READS),  # they decide what is refused, and nothing of what is made
     files=pool.FILES,

@@ -14,7 +14,9 @@ FOLDERS = {"methods": "acquisition", "oracles": "oracles", "prompts": "prompts",
 
 EXPERIMENTS = "experiments"
 """A kind that the package `experiments` lists."""
-ALSO = ("oracles", "prompts", "models", "presets", EXPERIMENTS)
+RUNS = "runs"
+"""A kind that `run/listing.py` lists."""
+ALSO = ("oracles", "prompts", "models", "presets", EXPERIMENTS, RUNS)
 """Kinds beside the methods."""
 
 
@@ -26,7 +28,7 @@ def choices(what: str) -> dict[str, str]:
         return BUILT_IN | {alias: f"hub model {target}" for alias, target in ALIASES.items()}
     if what == "presets":
         return available_presets()
-    known = [*FOLDERS, "models", "presets", EXPERIMENTS]
+    known = [*FOLDERS, "models", "presets", EXPERIMENTS, RUNS]
     raise UsageError(f"`{what}` can't be listed", details=[f"known: {', '.join(known)}"])
 
 

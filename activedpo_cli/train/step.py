@@ -15,7 +15,8 @@ from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.pairs.candidates import LabelledPair, label_inputs, labelled_pairs, outcomes
 from activedpo_cli.policy.policy import base_name, check_adapter_settings, load_policy, reference_digest
-from activedpo_cli.store.run import Run
+from activedpo_cli.store.run import SFT, Run
+from activedpo_cli.store.stage_folder import StageFolder
 
 if TYPE_CHECKING:
     from activedpo_cli.train.training_audit import DPOExample
@@ -111,23 +112,33 @@ def note_smaller_steps(context: Context, rows: int | None) -> None:
 
 
 def _note_other_losses(context: Context) -> None:
-    """Warn of iterations that an earlier version trained otherwise than by Eq. 2, as it did mixtures of experts."""
+    """Warn of what an earlier version trained on more than Eq. 2 or a likelihood, as it did mixtures of experts."""
+    run, beside = context.run, "with the mixture of experts' load-balancing loss beside"
+    if "aux_loss" in _first_step(run.stage(SFT, 0)):
+        context.progress.warn(
+            f"the reference was fine-tuned {beside} the likelihood, as an earlier version did; only a run of its own makes "
+            "another: `activedpo sft --run OTHER_NAME …`"
+        )
     for iteration in range(1, context.iteration):
-        first: list[dict[str, Any]] = []
-        with suppress(OSError, InvalidDataError):  # a log that is damaged or gone stops nobody
-            first = context.run.stage("train", iteration).read_rows(METRICS, dict)[:1]
-        if any("aux_loss" in row for row in first):
+        first, again = _first_step(run.stage("train", iteration)), run.next_command("train", iteration)
+        if "aux_loss" in first:
             context.progress.warn(
-                f"iteration {iteration} was trained with the mixture of experts' load-balancing loss beside DPO's, as an "
-                f"earlier version did; `{context.run.next_command('train', iteration)} --force` trains it on DPO's alone"
+                f"iteration {iteration} was trained {beside} DPO's, as an earlier version did; "
+                f"`{again} --force` trains it on DPO's alone"
             )
-        beta = context.settings.train.beta
-        if iteration == 1 and any(abs(row.get("rewards/chosen", 0.0)) > NOTED_REWARD * beta for row in first):
+        if iteration == 1 and abs(first.get("rewards/chosen", 0.0)) > NOTED_REWARD * context.settings.train.beta:
             context.progress.warn(
                 "iteration 1 was trained with noise that the model's architecture adds in training, as an earlier version "
-                f"did: rewards at its first step are not 0; `{context.run.next_command('train', 1)} --force` trains it "
-                "without"
+                f"did: rewards at its first step are not 0; `{again} --force` trains it without"
             )
+
+
+def _first_step(folder: StageFolder) -> dict[str, Any]:
+    """What was logged of the first step; nothing where the log is damaged or gone, which stops nobody."""
+    rows: list[dict[str, Any]] = []
+    with suppress(OSError, InvalidDataError):
+        rows = folder.read_rows(METRICS, dict)[:1]
+    return rows[0] if rows else {}
 
 
 def headline(summary: Mapping[str, Any]) -> str:

@@ -1,9 +1,12 @@
 """`activedpo ls`: what there is to choose from."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
-from command_line import done, refused
+from command_line import done, on, refused
 
 from activedpo_cli.base import discovery
 from activedpo_cli.experiments.spec import built_in_specs
@@ -36,4 +39,60 @@ def test_without_a_word_it_names_what_else_can_be_listed() -> None:
 
 @pytest.mark.parametrize("word", ["methodes", "experiment"])
 def test_an_unknown_word_is_answered_with_the_known_ones(word: str) -> None:
-    assert "known: methods, oracles, prompts, datasets, models, presets, experiments" in refused(2, "ls", word)
+    assert "known: methods, oracles, prompts, datasets, models, presets, experiments, runs" in refused(2, "ls", word)
+
+
+@pytest.fixture
+def place(finished: Path, tmp_path: Path) -> Path:
+    """A folder with a finished run, one that stands before *train*, a damaged one, and a run of an experiment."""
+    place = tmp_path / "all of them"
+    for name in ("a", "b", "broken", "exp/runs/random-s0"):
+        shutil.copytree(finished, place / name)
+    for stage in ("train", "evaluate"):
+        shutil.rmtree(place / "b/iter-002" / stage)
+    shutil.rmtree(place / "b/iter-001/featurize")  # as is done to save space
+    (place / "broken/run.json").write_text("{")
+    (place / "exp/experiment.json").write_text("{}")
+    (place / "notes").mkdir()
+    (place / ".locks").mkdir()
+    return place
+
+
+def test_runs_are_listed_with_how_far_they_are(place: Path) -> None:
+    os.utime(place / "b/iter-002/label/manifest.json", (4e9, 4e9))
+    found = {row["name"]: row for row in json.loads(done("ls", "runs", place, "--json").stdout)["runs"]}
+    assert list(found) == ["a", "b", "broken", "random-s0"]
+    for name in ("a", "b"):
+        status = json.loads(done(*on(place / name, "status"), "--json").stdout)
+        assert found[name]["labels_spent"] == status["labels_spent"] == 8
+        assert found[name]["model"] == status["model"]
+    told = ("iterations_done", "iterations_planned", "next", "experiment", "problem")
+    assert [found["a"][key] for key in told] == [2, 2, None, None, None]
+    assert [found["b"][key] for key in told] == [1, 2, "train iter-002", None, None]
+    assert [found["random-s0"][key] for key in told] == [2, 2, None, "exp", None]
+    assert found["b"]["changed"] == "2096-10-02T07:06:40+00:00"
+    assert "run.json" in found["broken"]["problem"]
+
+
+def test_the_list_of_runs_for_people(place: Path) -> None:
+    shown = done("ls", "runs", place)
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert ["experiment", "exp"] in lines
+    assert next(line for line in lines if line[:1] == ["b"])[2:7] == ["1", "of", "2", "train", "iter-002"]
+    assert "broken/run.json" in shown.stderr
+
+
+def test_a_run_that_goes_on_without_a_plan(place: Path) -> None:
+    (place / "a/loop.json").unlink()
+    (place / "b/iter-002/train").mkdir()
+    (place / "b/iter-002/train/started.json").write_text("{}")
+    found = {row["name"]: row for row in json.loads(done("ls", "runs", place, "--json").stdout)["runs"]}
+    assert (found["a"]["next"], found["a"]["is_begun"]) == ("generate iter-003", False)
+    assert (found["b"]["next"], found["b"]["is_begun"]) == ("train iter-002", True)
+
+
+def test_a_folder_without_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "no folder `runs`" in refused(4, "ls", "runs")
+    assert json.loads(done("ls", "runs", tmp_path, "--json").stdout)["runs"] == []
+    assert "ls runs FOLDER" in refused(2, "ls", "methods", tmp_path)

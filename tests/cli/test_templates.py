@@ -79,3 +79,17 @@ def test_later_evaluations_read_what_the_first_one_read(finished: Path, monkeypa
         return {row["prompt_id"]: row["prompt_token_ids"] for row in found}
 
     assert tokens_of(finished / "iter-002" / "evaluate") == tokens_of(finished / "reference" / "evaluate")
+
+
+def test_prompts_that_an_earlier_version_dated_are_named(tmp_path: Path, prompts_file: Path) -> None:
+    """Its record has no date. The run goes on; what it made is not made again for that."""
+    run = small_run(tmp_path / "run", model_with(tmp_path / "model", CLOCK), prompts_file)
+    done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
+    assert "asks for the date" not in done(*on(run, "generate", iteration=2)).stderr
+    shutil.rmtree(run / "iter-002")
+    path = run / "iter-001/generate/manifest.json"
+    record = json.loads(path.read_text())
+    del record["settings"]["prompts.template_date"], record["checksum"]
+    path.write_text(json.dumps(record))
+    said = done(*on(run, "generate", iteration=2)).stderr
+    assert "so read the prompts of iteration 1; from now on it is 26 Jul 2024" in said

@@ -29,9 +29,11 @@ ATTEMPTS = (
 CORRECTED_ALONE = (
     "the tables of an experiment say that each measure is corrected by itself, so its report is made once more"
 )
+PARTS_TOO = "what iterations share, prompts and reports are looked at by `status` too"
 CHANGED_ON_PURPOSE: dict[str, str] = {
     "*: compare *: given/select.*": METHODS_SECTION,
     "*: report *: runs/*/settings/select.*": METHODS_SECTION,
+    "*: status *: damaged": PARTS_TOO,
     "*: report *: inputs/*": IN_THE_MANIFEST,
     "*: report *: outputs/*": IN_THE_MANIFEST,
     "*: report *: figures/cost/caption": ATTEMPTS,

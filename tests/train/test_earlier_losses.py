@@ -24,3 +24,12 @@ def test_an_iteration_with_noise_of_a_router_is_named(finished: Path) -> None:
     said = done(*on(finished, "train", iteration=2), "--force").stderr
     assert "iteration 1 was trained with noise that the model's architecture adds in training" in said
     assert "--iteration 1 --force" in said
+
+
+def test_a_reference_with_a_load_balancing_loss_is_named(finished: Path) -> None:
+    folder = finished / "reference" / "sft"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0, "aux_loss": 2.1}\n')
+    said = done(*on(finished, "train", iteration=2), "--force").stderr
+    assert "the reference was fine-tuned with the mixture of experts' load-balancing loss" in said
+    assert "sft --run OTHER_NAME" in said
