@@ -116,6 +116,11 @@ def test_experiments_are_answered_alike(tmp_path: Path, line: str, said: str) ->
     assert said in result.stderr
 
 
+def test_experiments_and_kinds_to_list_are_answered_alike() -> None:
+    assert "did you mean `figure-1-tiny`?" in refused(2, "experiment", "figure-1-tin")
+    assert "did you mean `methods`?" in refused(2, "ls", "method")
+
+
 @pytest.mark.parametrize(
     ("flag", "said"),
     [("--lora-rank", "--lora-r"), ("--lr", "--learning-rate"), ("--max-length", "--set generate.max_new_tokens=…")],

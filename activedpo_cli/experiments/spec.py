@@ -204,8 +204,11 @@ def spec_path(name_or_path: str) -> Path:
         return path
     if built_in.is_file():
         return built_in
+    nearby = [str(other) for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(name_or_path, [*built_in_specs(), *nearby], n=1)
+    meant = f" — did you mean `{close[0]}`?" if close else ""
     raise UsageError(
-        f"`{name_or_path}` is neither a file nor an experiment that comes with the package",
+        f"`{name_or_path}` is neither a file nor an experiment that comes with the package{meant}",
         details=[f"known: {', '.join(built_in_specs())}"],
         hint="activedpo ls experiments",
     )

@@ -1,5 +1,6 @@
 """`activedpo ls`: what there is to choose from, each with one line of help."""
 
+import difflib
 from typing import Any
 
 from activedpo_cli.base import discovery
@@ -29,7 +30,9 @@ def choices(what: str) -> dict[str, str]:
     if what == "presets":
         return available_presets()
     known = [*FOLDERS, "models", "presets", EXPERIMENTS, RUNS]
-    raise UsageError(f"`{what}` can't be listed", details=[f"known: {', '.join(known)}"])
+    close = difflib.get_close_matches(what, known, n=1)
+    meant = f" — did you mean `{close[0]}`?" if close else ""
+    raise UsageError(f"`{what}` can't be listed{meant}", details=[f"known: {', '.join(known)}"])
 
 
 def method_choices() -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The whole loop in one process: every stage that is not done, iteration after iteration."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ from activedpo_cli.base.combinations import refuse_ineffective, unused
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, given_differences, refuse
 from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.engine.runner import run_stage
@@ -119,7 +121,7 @@ def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
             f"`{run.path}` holds out no prompts, and every iteration of the loop ends with an evaluation",
             hint="make another run with `--eval-prompts 100`, or use the stage commands up to *train*",
         )
-    is_select_missing = is_label_missing = is_train_missing = False
+    is_generate_missing = is_select_missing = is_label_missing = is_train_missing = False
     with_sft = _needs_sft(run, given)
     if not with_sft:
         refuse_foreign_sft(run, "run", given)
@@ -127,12 +129,15 @@ def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
         refuse_late(run)
     for iteration, name in _stages(last, with_sft=with_sft):
         record = _record(run, name, iteration)
+        is_generate_missing |= record is None and name == "generate"
         is_select_missing |= record is None and name == "select"
         is_label_missing |= record is None and name == "label"
         is_train_missing |= record is None and name in ("train", SFT)
         differences = given_differences(run, record, _comparable(record, given)) if record else []
         if differences:
             refuse(run, name, iteration, differences, given)
+    if is_generate_missing:
+        _check_budget(run, config)
     if is_train_missing:
         refuse_ineffective(config, *(("train", SFT) if with_sft else ("train",)))
     if is_select_missing:
@@ -142,6 +147,21 @@ def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
     )
     for spec in sorted(spec for spec in specs if spec):
         oracle_identity(spec, config.label)  # raises for code that is not there, before hours of work
+
+
+def _check_budget(run: Run, config: Config) -> None:
+    """Raise UsageError where the responses to be sampled can not make as many pairs as are to be chosen."""
+    if config.generate.responses is not None:
+        return
+    prompts = config.generate.num_prompts or len(run.prompts("train"))
+    pairs = math.comb(config.generate.num_responses, 2)
+    most = prompts * min(pairs, config.select.max_per_prompt or pairs)
+    if config.select.budget > most:
+        raise UsageError(
+            f"select.budget is {config.select.budget}, but {prompts} prompts with {config.generate.num_responses} responses "
+            f"each make no more than {most} pairs to choose from",
+            hint=f"--budget {most}, or more with --num-prompts or --num-responses",
+        )
 
 
 def _record(run: Run, name: str, iteration: int) -> Started | None:

@@ -1,5 +1,6 @@
 """`Run`: the folder of a run, the folders of its stages and parts in it, and its records."""
 
+import difflib
 import os
 import re
 import shlex
@@ -43,6 +44,13 @@ def run_path(name_or_path: str | None) -> Path:
     return path
 
 
+def _nearest_run(path: Path) -> str:
+    """` — did you mean …?` with the run beside it whose name is nearest; empty without any."""
+    beside = [record.parent.name for record in path.parent.glob("*/run.json")]
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    return f" — did you mean `{path.with_name(close[0])}`?" if close else ""
+
+
 class Run:
     """A run that exists."""
 
@@ -66,7 +74,7 @@ class Run:
                     "leave the folder as it is until then",
                 )
             raise NotReadyError(
-                f"there is no run in `{path}`",
+                f"there is no run in `{path}`{_nearest_run(path)}",
                 hint=f"make one with `activedpo init --run {shlex.quote(str(path))} --model MODEL --prompts FILE`",
             )
         refuse_links(path)

@@ -91,6 +91,9 @@ def test_names_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
 def test_no_run(tmp_path: Path) -> None:
     message = refused(4, "status", "--run", tmp_path / "none")
     assert f"there is no run in `{tmp_path}/none`" in message
+    (tmp_path / "nine").mkdir()
+    (tmp_path / "nine" / "run.json").touch()
+    assert f"did you mean `{tmp_path}/nine`?" in refused(4, *on(tmp_path / "nin", "status"))
     assert "activedpo init" in message
 
 

@@ -92,3 +92,14 @@ def test_every_setting_of_the_table_exists() -> None:
 def test_what_is_typed_and_not_read_is_told_once(new_run: Path) -> None:
     result = activedpo(*on(new_run, "label"), "--label-temperature", 2)
     assert result.stderr.count("warning: `label.temperature` is not used: `label.answer` is argmax") == 1
+
+
+@pytest.mark.parametrize(("words", "most"), [((), 12), (("--max-per-prompt", 2), 8), (("--num-responses", 2), 4)])
+def test_the_loop_refuses_a_budget_beyond_the_pairs_before_it_samples(
+    new_run: Path, words: tuple[object, ...], most: int
+) -> None:
+    sizes = ("--num-prompts", 4, "--num-responses", 3, "--budget", most + 1)
+    said = refused(2, *on(new_run, "run"), *sizes, *words)
+    assert f"no more than {most} pairs to choose from" in said
+    assert f"--budget {most}" in said
+    assert not list(new_run.glob("iter-*"))
