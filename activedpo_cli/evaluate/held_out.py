@@ -19,7 +19,7 @@ from activedpo_cli.pairs.candidates import refuse_unread_score
 from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.run import Run
 
-READING = "rules 2"
+READING = "rules 3"
 """What is read from a file of preferences, as an input: only what was measured on such a file is older than these rules."""
 
 if TYPE_CHECKING:

@@ -49,14 +49,24 @@ def renders_plain_text(tokenizer: PreTrainedTokenizerBase, chat_template: str) -
 def encode_response_text(tokenizer: PreTrainedTokenizerBase, text: str, *, append_eos: bool = False) -> list[int]:
     """The ids of a response made elsewhere, as they continue any prompt: no BOS, no added space.
 
-    The EOS is appended only if asked for. `decode_response` gives the text back.
+    The EOS is appended only if asked for, and only where the text does not spell out one. `decode_response` gives the
+    text back, without special tokens that it spells out.
     """
     token_ids = _continuation_ids(tokenizer, text)
     if append_eos:
         if tokenizer.eos_token_id is None:
             raise InvalidDataError("an end-of-text token was asked for, and the tokenizer has none")
-        token_ids = [*token_ids, tokenizer.eos_token_id]
+        return ended(tokenizer, token_ids, tokenizer.eos_token_id)
     return token_ids
+
+
+def ended(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], end_id: int) -> list[int]:
+    """The ids with `end_id` behind them, unless they end with it or the EOS already, white space behind it aside."""
+    ends = {end_id, tokenizer.eos_token_id}
+    written = list(token_ids)
+    while written and written[-1] not in ends and not decode_response(tokenizer, written[-1:]).strip():
+        written.pop()
+    return list(token_ids) if written and written[-1] in ends else [*token_ids, end_id]
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -140,13 +150,15 @@ def _without_added_eos(tokenizer: PreTrainedTokenizerBase, text: str) -> list[in
 
 
 def _continuation_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    found: list[list[int]] = []
     for anchor in ANCHORS:
         anchor_ids, joined = _plain_ids(tokenizer, anchor), _plain_ids(tokenizer, anchor + text)
-        token_ids = joined[len(anchor_ids) :]
-        # A merge across the seam, or a tokenizer that drops spaces, spoils this anchor; another may do.
-        if joined[: len(anchor_ids)] == anchor_ids and decode_response(tokenizer, token_ids) == text:
-            return token_ids
-    return _plain_ids(tokenizer, text)
+        # A merge across the seam spoils this anchor, which shows unless both are the unknown token; another may do.
+        if joined[: len(anchor_ids)] == anchor_ids and tokenizer.unk_token_id not in anchor_ids:
+            found.append(joined[len(anchor_ids) :])
+    # A text that spells out special tokens, or that the tokenizer alters, does not come back; the seam is right still.
+    whole = (token_ids for token_ids in found if decode_response(tokenizer, token_ids) == text)
+    return next(whole, found[0] if found else _plain_ids(tokenizer, text))
 
 
 def _continuation_text(

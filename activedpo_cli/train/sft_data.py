@@ -99,16 +99,18 @@ def _token_ids(
 
     For a plain text that is its first token, which nothing precedes.
     """
-    from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text
+    from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text, ended
 
-    end = [] if end_id is None else [end_id]
+    def with_end(token_ids: list[int]) -> list[int]:
+        return token_ids if end_id is None else ended(tokenizer, token_ids, end_id)
+
     if row.prompt is None:
-        return 1, encode_text(tokenizer, row.text) + end
+        return 1, with_end(encode_text(tokenizer, row.text))
     try:
         prompt = encode_prompt(tokenizer, row.prompt, **rendering)
     except InvalidDataError as error:
         raise InvalidDataError(f"{row.origin}: {error.message}", details=error.details, hint=error.hint) from error
-    return len(prompt), prompt + encode_response_text(tokenizer, row.text) + end
+    return len(prompt), prompt + with_end(encode_response_text(tokenizer, row.text))
 
 
 def _example(row: SFTRow, context: int, token_ids: list[int]) -> "SFTExample":

@@ -142,3 +142,12 @@ def test_a_turn_ends_with_the_templates_token_where_sampling_stops_at_it(stops: 
     assert turn_end_id(tokenizer, config, chat_template="auto") == EOS
     tokenizer.eos_token = None
     assert turn_end_id(tokenizer, config, chat_template="never") is None
+
+
+@pytest.mark.parametrize("prompt", [None, "hi"])
+def test_an_end_that_the_text_spells_out_is_the_only_one(prompt: str | None) -> None:
+    rows = [SFTRow("line 1", prompt, text) for text in ("yes", "yes<eos>")]
+    options: Any = {"rendering": {"chat_template": "never"}, "max_length": None, "truncate": False}
+    plain, spelt = encode_rows(rows, byte_tokenizer(), end_id=EOS, **options).examples
+    assert list(spelt.token_ids) == list(plain.token_ids)
+    assert list(plain.token_ids).count(EOS) == 1
