@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.records import PromptText, prompt_as_text
+from activedpo_cli.base.records import PromptText, prompt_as_text, with_whole_answer
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.models.chat_template import TEMPLATE_ERRORS, render_chat
 
@@ -34,7 +34,11 @@ class RewardInputs:
         self.truncated = 0
 
     def encode(self, prompt: PromptText, response: str) -> dict[str, list[int]]:
-        """`input_ids`, and `token_type_ids` where the tokenizer tells the two texts of a pair apart."""
+        """`input_ids`, and `token_type_ids` where the tokenizer tells the two texts of a pair apart.
+
+        An answer that the prompt begins is read as one with the response.
+        """
+        prompt, response = with_whole_answer(prompt, response)
         return self._encode_chat(prompt, response) if self._uses_chat else self._encode_pair(prompt, response)
 
     def _encode_chat(self, prompt: PromptText, response: str) -> dict[str, list[int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.columns import refuse_stored_structure, with_conditions
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, read_table
 
@@ -106,10 +106,8 @@ def _token_ids(
 
     if row.prompt is None:
         return 1, with_end(encode_text(tokenizer, row.text))
-    try:
+    with naming(row.origin):
         prompt = encode_prompt(tokenizer, row.prompt, **rendering)
-    except InvalidDataError as error:
-        raise InvalidDataError(f"{row.origin}: {error.message}", details=error.details, hint=error.hint) from error
     return len(prompt), prompt + with_end(encode_response_text(tokenizer, row.text))
 
 
