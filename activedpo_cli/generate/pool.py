@@ -17,6 +17,7 @@ from activedpo_cli.engine.intact import check_intact
 from activedpo_cli.engine.parts import Part
 from activedpo_cli.engine.step import Context
 from activedpo_cli.engine.units import AtOnce
+from activedpo_cli.generate.prompts_as_read import refuse_repetition
 from activedpo_cli.models.resolve import ModelLocation
 from activedpo_cli.pairs.candidates import pairable, pairs_by_prompt
 from activedpo_cli.policy.early_check import check_rendering, named
@@ -150,6 +151,7 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     tokenizer = load_tokenizer_of(context.run)
     check_rendering(tokenizer, named(prompts), context.settings, context.progress, is_first=True)
     responses, dropped = _encode(context.settings, model_location(context.run), tokenizer, prompts, match.pool)
+    _tell_of_repeated_prompts(context, responses)
     counts = Counter(dropped.values())
     kept = {response.response_id for response in responses}
     preferences = [
@@ -219,6 +221,21 @@ def _keep_pairs(
     return {"rows": read.rows, "pairs": len(fitting), "left_out_rows": read.left_out.counts()}
 
 
+def _tell_of_repeated_prompts(context: Context, responses: Sequence[Response]) -> None:
+    """Warn, or refuse where repetitions are errors, of prompts that are one to the model; each keeps its responses."""
+    first: dict[tuple[int, ...], str] = {}
+    repeated: dict[str, str] = {}
+    for response in responses:
+        earlier = first.setdefault(tuple(response.prompt_token_ids), response.prompt_id)
+        if earlier != response.prompt_id:
+            repeated[response.prompt_id] = earlier
+    for prompt_id, earlier in list(repeated.items())[:1]:
+        refuse_repetition(context.settings, prompt_id)
+        context.progress.warn(
+            f"the model reads {len(repeated)} prompts of the pool as it reads others, first `{prompt_id}` as `{earlier}`"
+        )
+
+
 def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
     if facts.get("held_out"):
         context.progress.warn(
@@ -243,7 +260,7 @@ def fitting_pairs(recorded: "Sequence[RecordedPrompt]", config: Config, location
     from activedpo_cli.generate.backends._recorded import match_to_prompts
     from activedpo_cli.models.loading import load_tokenizer
 
-    prompts = [Prompt(prompt_id=str(n), split="train", prompt=item.prompt) for n, item in enumerate(recorded)]
+    prompts = [Prompt(prompt_id=f"p{n:06d}", split="train", prompt=item.prompt) for n, item in enumerate(recorded)]
     match = match_to_prompts(recorded, prompts)
     model = location.source, location.revision
     responses, _ = _encode(config, model, load_tokenizer(*model), prompts, match.pool)

@@ -51,9 +51,13 @@ class Encoded:
     def split(self, share: float, seed: int) -> "tuple[list[SFTExample], list[SFTExample]]":
         """Examples to learn and examples held out, each in file order; all rows of one prompt are on one side.
 
-        At least one prompt is held out where `share` is not 0 and there are two; never all of them.
+        A prompt is what the model reads, its tokens; a text without one is its own. At least one prompt is held out where
+        `share` is not 0 and there are two; never all of them.
         """
-        keys = [repr(row.text if row.prompt is None else row.prompt) for row in self.rows]
+        keys = [
+            tuple(example.token_ids if row.prompt is None else example.token_ids[: example.context_tokens])
+            for row, example in zip(self.rows, self.examples, strict=True)
+        ]
         distinct = list(dict.fromkeys(keys))
         if share == 0 or len(distinct) < 2:
             return list(self.examples), []

@@ -12,7 +12,10 @@ from small_models import CHAT_TEMPLATE, EOS, TURN, byte_tokenizer, save_small_mo
 from small_runs import small_run
 from transformers.utils import chat_template_utils
 
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.settings import Config
 from activedpo_cli.models import encoding
+from activedpo_cli.policy.early_check import check_rendering
 
 CLOCK = "{{ strftime_now('%d %b %Y %H:%M') }}\n" + CHAT_TEMPLATE
 TOKENIZER = byte_tokenizer("bytes-chat")
@@ -134,6 +137,17 @@ def test_a_template_in_which_no_answer_can_be_opened(tmp_path: Path, prompts_fil
     examples = tmp_path / "examples.jsonl"
     examples.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
     assert "writes a prompt otherwise" in in_words(refused(4, *on(run, "sft"), "--data", examples))
+
+
+def test_a_run_that_began_with_such_a_template_goes_on_with_a_warning() -> None:
+    said: list[str] = []
+    listener = Progress()
+    listener.warn = said.append  # type: ignore[method-assign]
+    tokenizer = byte_tokenizer("bytes-chat")
+    tokenizer.chat_template = ANSWERED_OTHERWISE
+    check_rendering(tokenizer, [("prompt `a`", "hi")], Config(), listener, is_first=False)
+    (line,) = said
+    assert "writes a prompt otherwise once an answer stands behind it" in line
 
 
 @pytest.mark.parametrize(
@@ -286,6 +300,8 @@ def test_answers_to_prompts_that_read_as_held_out_ones_are_left_out(tmp_path: Pa
         f"left out {2 * len(leaking)} responses to prompts of the pool that the model reads as it reads held-out"
         in said
     )
+    others = [text for part, text in split.values() if part == "train" and text not in held_out]
+    assert f"the model reads {len(others) - len(set(others))} prompts of the pool as it reads others" in said
 
 
 def test_what_was_begun_does_not_go_on_with_other_prompts(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,3 +151,14 @@ def test_an_end_that_the_text_spells_out_is_the_only_one(prompt: str | None) -> 
     plain, spelt = encode_rows(rows, byte_tokenizer(), end_id=EOS, **options).examples
     assert list(spelt.token_ids) == list(plain.token_ids)
     assert list(plain.token_ids).count(EOS) == 1
+
+
+def test_rows_that_the_model_reads_as_one_prompt_are_on_one_side() -> None:
+    """Spaces that the template trims make no other prompt, so none of the held-out ones is learnt."""
+    tokenizer = byte_tokenizer("bytes-chat")
+    tokenizer.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'] | trim")
+    rows = [SFTRow(f"line {n}", f"{n // 2}" + " " * (n % 2), "yes") for n in range(16)]
+    options: Any = {"rendering": {"chat_template": "auto"}, "end_id": EOS, "max_length": None, "truncate": False}
+    learnt, held = encode_rows(rows, tokenizer, **options).split(0.5, seed=0)
+    assert len(learnt) == len(held) == 8
+    assert not {tuple(row.token_ids) for row in learnt} & {tuple(row.token_ids) for row in held}
