@@ -149,7 +149,7 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     read = read_recorded_pairs(path) if context.settings.generate.recorded_pairs == "given" else None
     match = match_to_prompts(read_recorded(path) if read is None else read.prompts, prompts)
     tokenizer = load_tokenizer_of(context.run)
-    check_rendering(tokenizer, named(prompts), context.settings, context.progress, is_first=True)
+    check_rendering(tokenizer, named(prompts), context.settings, context.progress, is_first=True, are_given=True)
     responses, dropped = _encode(context.settings, model_location(context.run), tokenizer, prompts, match.pool)
     _tell_of_repeated_prompts(context, responses)
     counts = Counter(dropped.values())

@@ -106,7 +106,7 @@ def missing_header(
 ) -> str:
     """What a template that opens no answer writes between the conversation and one; empty where it opens them.
 
-    Raises what the template raises.
+    A space at its end is left to the answer, whose first word is one token with it. Raises what the template raises.
     """
     opened, closed = (
         render_chat(tokenizer, messages, opened=opened, date=date, arguments=arguments) for opened in (True, False)
@@ -115,7 +115,7 @@ def missing_header(
         return ""
     found = around_answer(tokenizer, messages, date=date, arguments=arguments)
     header = found[0].removeprefix(closed) if found and found[0].startswith(closed) else ""
-    return header if header.strip() else ""
+    return header.rstrip(" ") if header.strip() else ""
 
 
 def around_answer(

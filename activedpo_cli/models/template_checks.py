@@ -85,21 +85,33 @@ def opens_answers(rendered: Rendered, messages: Messages) -> Finding | None:
 
 def keeps_prompts(rendered: Rendered, messages: Messages) -> Finding | None:
     """Whether a prompt reads the same before it is answered and with the answer behind it."""
-    found = around_answer(rendered.tokenizer, messages, **rendered.options)
-    if found is None:
+    both = _prompt_and_context(rendered.tokenizer, messages, rendered.options)
+    if both is None or _is_kept(*both, messages):
         return None
-    prompt, before = render_prompt(rendered.tokenizer, messages, **rendered.options), found[0]
-    added = before[len(prompt) :] if before.startswith(prompt) else None
-    if added is not None and not added.strip():
-        return None
-    if added is not None:
-        line = (
-            f"the chat template writes {_end(added)} before an answer that it is given, not before one that is sampled"
-        )
+    prompt, before = both
+    now, then = _where_they_part(prompt, before)
+    if is_started(messages):
+        line = f"the chat template writes an answer that a prompt begins as {then}, and opens it with {now}"
+    elif before.startswith(prompt):
+        added = _end(before[len(prompt) :])
+        line = f"the chat template writes {added} before an answer that it is given, not before one that is sampled"
     else:
-        now, then = _where_they_part(prompt, before)
         line = f"the chat template ends a prompt with {now}, and with {then} once an answer stands behind it"
     return Finding(line, _without_thinking(rendered, messages))
+
+
+def joins_given_answers(rendered: Rendered, messages: Messages) -> Finding | None:
+    """Whether the template writes white space between a prompt and an answer, which answers from a file then lack."""
+    both = _prompt_and_context(rendered.tokenizer, messages, rendered.options)
+    if both is None or is_started(messages) or not both[1].startswith(both[0]):
+        return None
+    added = both[1][len(both[0]) :]
+    if not added or added.strip():
+        return None
+    return Finding(
+        f"the chat template writes {added!r} between a prompt and an answer, and answers from a file are read without it",
+        "begin each with it where the model is used to it",
+    )
 
 
 def ends_turns(rendered: Rendered, messages: Messages) -> Finding | None:
@@ -141,6 +153,7 @@ def keeps_answers(rendered: Rendered, messages: Messages) -> Finding | None:
 CHECKS: Mapping[str, Check] = {
     "opens answers": opens_answers,
     "prompts stay": keeps_prompts,
+    "answers join": joins_given_answers,
     "turns end": ends_turns,
     "answers stay": keeps_answers,
 }
@@ -156,15 +169,34 @@ def findings(rendered: Rendered, messages: Messages, *names: str) -> list[Findin
     return [finding for finding in said if finding is not None]
 
 
+def _prompt_and_context(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, options: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """A conversation as it is opened for an answer, with what was begun of it, and what the template writes before one."""
+    found = around_answer(tokenizer, messages, **options)
+    if found is None:
+        return None
+    if is_started(messages):
+        return render_prompt(tokenizer, messages[:-1], **options) + messages[-1]["content"], found[0]
+    return render_prompt(tokenizer, messages, **options), found[0]
+
+
+def _is_kept(prompt: str, before: str, messages: Messages) -> bool:
+    """Whether the two agree but for white space where the answer begins."""
+    if is_started(messages):
+        return "".join(prompt.split()) == "".join(before.split())
+    return before.startswith(prompt) and not before[len(prompt) :].strip()
+
+
 def _without_thinking(rendered: Rendered, messages: Messages) -> str:
     """The setting by which the prompt is what stands before an answer, where a template has it."""
     if "enable_thinking" not in rendered.tokenizer.get_chat_template():
         return ""
     given = rendered.options
     options = {**given, "arguments": {**given["arguments"], **WITHOUT_THINKING}}
-    found = around_answer(rendered.tokenizer, messages, **options)
-    is_same = found is not None and found[0] == render_prompt(rendered.tokenizer, messages, **options)
-    return "--set prompts.template_kwargs=[enable_thinking=false]" if is_same else ""
+    both = _prompt_and_context(rendered.tokenizer, messages, options)
+    is_mended = both is not None and _is_kept(*both, messages)
+    return "--set prompts.template_kwargs=[enable_thinking=false]" if is_mended else ""
 
 
 def _added(tokenizer: PreTrainedTokenizerBase) -> Collection[int]:

@@ -3,7 +3,7 @@
 Can its adapter be featurized, and does its chat template take the prompts, open answers and end them?
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from activedpo_cli.base import discovery
@@ -56,18 +56,22 @@ def check_rendering(
     progress: Progress,
     *,
     is_first: bool,
+    are_given: bool = False,
 ) -> None:
     """Render a prompt of each kind, and compare it with the same and an answer; what a run should know is a warning.
 
-    A kind is the roles of its messages. Raises InvalidDataError, naming a prompt, where the template refuses it, and, where
-    nothing `is_first` made with the template, also where it would not let the model answer.
+    A kind is the roles of its messages; answers that `are_given` come from a file. Raises InvalidDataError, naming a prompt,
+    where the template refuses it, and, where nothing `is_first` made with the template, also where it would not let the
+    model answer.
     """
     from activedpo_cli.models.encoding import encode_prompt
 
-    for name, prompt in _one_of_each_kind(prompts):
+    checks = ("opens answers", "prompts stay", *(("answers join",) if are_given else ()))
+    kinds = _one_of_each_kind(prompts)
+    for name, prompt in kinds:
         with naming(name):
             encode_prompt(tokenizer, prompt, **prompt_rendering(config))
-        _tell(tokenizer, prompt, config, progress, ("opens answers", "prompts stay"), (), is_first=is_first)
+    _tell(tokenizer, [prompt for _, prompt in kinds], config, progress, checks, (), is_first=is_first)
 
 
 def check_turn_end(
@@ -80,9 +84,8 @@ def check_turn_end(
     is_first: bool,
 ) -> None:
     """Warn that the chat template ends an answer with a token at which no sampling stops, where that `is_first` sampled."""
-    prompt = next((prompt.prompt for prompt in prompts), None)
-    if prompt is not None:
-        _tell(tokenizer, prompt, config, progress, ("turns end",), stops, is_first=is_first)
+    kinds = [prompt for _, prompt in _one_of_each_kind(named(prompts))]
+    _tell(tokenizer, kinds, config, progress, ("turns end",), stops, is_first=is_first)
 
 
 def named(prompts: Iterable[Prompt]) -> Iterable[tuple[str, PromptText]]:
@@ -100,7 +103,7 @@ def _one_of_each_kind(prompts: Iterable[tuple[str, PromptText]]) -> list[tuple[s
 
 def _tell(
     tokenizer: "PreTrainedTokenizerBase",
-    prompt: PromptText,
+    prompts: Sequence[PromptText],
     config: Config,
     progress: Progress,
     checks: tuple[str, ...],
@@ -108,6 +111,7 @@ def _tell(
     *,
     is_first: bool,
 ) -> None:
+    """Say what each check finds first among the prompts; what is wrong goes before the rest."""
     from activedpo_cli.models.encoding import as_messages, renders_plain_text
     from activedpo_cli.models.template_checks import Rendered, findings
 
@@ -115,7 +119,11 @@ def _tell(
         return
     rendering = prompt_rendering(config)
     rendered = Rendered(tokenizer, rendering["template_date"], rendering["template_kwargs"], stops)
-    for finding in findings(rendered, as_messages(prompt), *checks):
+    for check in checks:
+        found = [finding for prompt in prompts for finding in findings(rendered, as_messages(prompt), check)]
+        if not found:
+            continue
+        finding = max(found, key=lambda finding: finding.is_wrong)
         if finding.is_wrong and is_first:
             raise InvalidDataError(finding.says, hint=finding.do)
         if finding.is_wrong or is_first:

@@ -85,7 +85,7 @@ def work(context: Context) -> dict[str, Any]:
     rows = read_sft_rows(_data_path(config))
     base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
     prompts = ((row.origin, row.prompt) for row in rows if row.prompt is not None)
-    check_rendering(base.tokenizer, prompts, config, context.progress, is_first=True)
+    check_rendering(base.tokenizer, prompts, config, context.progress, is_first=True, are_given=True)
     end_id = _end_id(base, config)
     encoded = _encoded(context, rows, base, end_id)
     _report_lengths(context, encoded, base)

@@ -4,6 +4,7 @@ import pytest
 from small_models import CHAT_TEMPLATE, EOS, TURN, byte_tokenizer
 
 from activedpo_cli.base.template_date import TEMPLATE_DATE
+from activedpo_cli.models.encoding import encode_prompt
 from activedpo_cli.models.template_checks import CHECKS, Rendered, findings
 
 ASKED = ({"role": "user", "content": "hi"},)
@@ -17,6 +18,11 @@ TEMPLATES = {
     "shows no answers": (
         "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}",
         {"opens answers": "shows none", "answers stay": "alters"},
+    ),
+    "leaves a space": (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[{{ m['content'] }}]{% else %} {{ m['content'] }}{% endif %}"
+        "{% endfor %}",
+        {"answers join": "writes ' ' between a prompt and an answer"},
     ),
     "trims": (
         CHAT_TEMPLATE.replace(CONTENT, "{{ message['content'] | trim }}"),
@@ -51,6 +57,29 @@ def test_each_check_says_what_the_template_does(name: str) -> None:
         (finding,) = said[check]
         assert words in finding.says
         assert not finding.is_wrong
+
+
+THOUGHT = "{% if message['role'] == 'assistant' %}<think></think>{% endif %}"
+
+
+def test_an_answer_that_a_prompt_begins_is_altered() -> None:
+    """By a template that puts empty thoughts before it; the prompt is opened without them."""
+    template = CHAT_TEMPLATE.replace(CONTENT, THOUGHT + CONTENT)
+    (finding,) = findings(rendered(template), STARTED)
+    assert finding.says.split("begins as ")[1] == (
+        r"'…os>\n<turn>assistant\n<think></think>Sure, ', and opens it with '…os>\n<turn>assistant\nSure, '"
+    )
+    assert finding.do == ""
+    told = "<turn>assistant\n{% if enable_thinking is false %}<think></think>{% endif %}"
+    tellable = template.replace(OPENED, "{% if add_generation_prompt %}" + told + "{% endif %}")
+    (finding,) = findings(rendered(tellable), STARTED)
+    assert finding.do == "--set prompts.template_kwargs=[enable_thinking=false]"
+
+
+def test_a_header_that_ends_in_a_space_leaves_it_to_the_answer() -> None:
+    template = "{% for m in messages %} {{ m['role'] }}: {{ m['content'] }}{% endfor %}"
+    tokenizer = rendered(template).tokenizer
+    assert tokenizer.decode(encode_prompt(tokenizer, "hi", chat_template="auto")) == " user: hi assistant:"
 
 
 @pytest.mark.parametrize("name", ["sound", "headerless", "trims"])
