@@ -15,9 +15,13 @@ from activedpo_cli.base.display import holds_secret
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.settings import SECTIONS, Config, SelectSettings, current_key
 from activedpo_cli.base.suggestions import unknown_setting
+from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.base.yaml_text import one_line, read_yaml
 
 CONFIG_NAME = "config.yaml"
+LATER_RENDERING_SETTINGS = ("prompts.template_date", "prompts.template_kwargs")
+"""The settings of how prompts become text that records of earlier versions lack; they had their default."""
+RENDERING_SETTINGS = ("prompts.chat_template", *LATER_RENDERING_SETTINGS)
 EXCERPTS = reprlib.Repr()
 EXCERPTS.maxstring = EXCERPTS.maxother = 120
 
@@ -93,12 +97,16 @@ def flat(config: Config, *sections: str) -> dict[str, Any]:
 def prompt_rendering(config: Config) -> dict[str, Any]:
     """How prompts become text, as keyword arguments of `encode_prompt`."""
     prompts = config.prompts
-    return {"chat_template": prompts.chat_template, "template_date": prompts.template_date}
+    return {
+        "chat_template": prompts.chat_template,
+        "template_date": prompts.template_date,
+        "template_kwargs": as_arguments(prompts.template_kwargs),
+    }
 
 
 def prompt_rendering_settings(config: Config) -> dict[str, Any]:
     """The same as settings with dotted keys, which every step declares that encodes prompts."""
-    return {f"prompts.{name}": value for name, value in prompt_rendering(config).items()}
+    return {key: getattr(config.prompts, key.partition(".")[2]) for key in RENDERING_SETTINGS}
 
 
 def read_value(text: str) -> Any:

@@ -4,7 +4,8 @@ Every error that can be foreseen is raised as one of these; the command line tur
 one place (`cli/app.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -97,3 +98,12 @@ class InterruptedByUserError(ActiveDPOError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: ends the work as Ctrl-C does, and nobody may take it for a person who quits."""
+
+
+@contextmanager
+def naming(origin: str) -> Iterator[None]:
+    """Let an InvalidDataError about a text say where it stands: in which row of a file, or which prompt it is."""
+    try:
+        yield
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{origin}: {error.message}", details=error.details, hint=error.hint) from error

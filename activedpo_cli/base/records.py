@@ -160,7 +160,8 @@ class Preference:
     """A labelled pair in TRL's columns, for whoever trains elsewhere; no stage reads it, since it has no tokens.
 
     Prompt and responses are messages where the model reads the prompt through its chat template, and texts otherwise: TRL
-    refuses one beside the other, and would render no text.
+    refuses one beside the other, and would render no text. A response holds the whole answer where the prompt began it.
+    `chat_template_kwargs` stands behind these columns where the run has some.
     """
 
     pair_id: str
@@ -209,6 +210,13 @@ def prompt_as_text(prompt: PromptText) -> str:
     if len(prompt) == 1 and prompt[0]["role"] == "user":
         return prompt[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
+
+def with_whole_answer(prompt: PromptText, response: str) -> tuple[PromptText, str]:
+    """A prompt without an answer that its last message begins, and the response with that beginning in front."""
+    if isinstance(prompt, list) and len(prompt) > 1 and prompt[-1]["role"] == "assistant":
+        return prompt[:-1], prompt[-1]["content"] + response
+    return prompt, response
 
 
 def response_id(prompt_id: str, iteration: int | None, index: int) -> str:

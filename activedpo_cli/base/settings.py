@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 
 from activedpo_cli.base.discovery import available
 from activedpo_cli.base.template_date import TEMPLATE_DATE, checked_date
+from activedpo_cli.base.template_kwargs import checked_assignments
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -30,6 +31,7 @@ def sorted_layer_names(value: str | list[str]) -> str | list[str]:
 
 LayerNames = Annotated[str | list[str], AfterValidator(sorted_layer_names)]
 TemplateDate = Annotated[str, AfterValidator(checked_date)]
+TemplateArguments = Annotated[list[str], AfterValidator(checked_assignments)]
 
 
 def setting(default: Any, help_text: str, *flags: str) -> Any:
@@ -76,6 +78,9 @@ class PromptSettings(Section):
     template_date: TemplateDate = setting(
         TEMPLATE_DATE,
         "the day that a chat template reads in place of the clock, so that prompts are the same on any day",
+    )
+    template_kwargs: TemplateArguments = setting(
+        [], "further arguments of the model's chat template, as a list of name=value: [enable_thinking=false]"
     )
 
 
@@ -151,7 +156,9 @@ class GenerateSettings(Section):
         "transformers", "what samples: a module of activedpo_cli/generate/backends/, or an entry point"
     )
     responses: str | None = setting(None, "take the responses from this file instead of sampling", "--responses")
-    recorded_eos: bool = setting(False, "append the end-of-text token to responses from a file")
+    recorded_eos: bool = setting(
+        False, "append the end-of-text token (of a chat template: of the turn) to responses from a file"
+    )
     recorded_pairs: Literal["all", "given"] = setting(
         "all", "which responses from a file form pairs: all to one prompt, or those that one row holds as a pair"
     )

@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import prompt_rendering
 from activedpo_cli.base.digests import digest_of_file
-from activedpo_cli.base.errors import InvalidDataError, NotReadyError
+from activedpo_cli.base.errors import InvalidDataError, NotReadyError, naming
 from activedpo_cli.base.records import PromptText, Response, response_id
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tables import check_file
@@ -143,23 +142,25 @@ def _from_file(
 ) -> "tuple[list[HeldOutPair], LeftOutRows | None]":
     """The preferences of the file that can be measured, and the rows that were left out; None where no file is named."""
     from activedpo_cli.generate.backends._recorded import read_preferences
-    from activedpo_cli.models.encoding import encode_prompt
+    from activedpo_cli.models.encoding import encode_prompt, turn_end_id
     from activedpo_cli.models.loading import context_length
 
+    rendering = prompt_rendering(context.settings)
+    end_id = turn_end_id(tokenizer, policy.generation_config, **rendering)
     path, longest = context.settings.evaluate.preferences, context_length(policy)
     if path is None:
         return [], None
 
     def encoded(prompt: PromptText) -> list[int]:
-        return encode_prompt(tokenizer, prompt, **prompt_rendering(context.settings))
+        return encode_prompt(tokenizer, prompt, **rendering)
 
     in_pool = {tuple(encoded(prompt.prompt)) for prompt in context.run.prompts("train")}
     rows, left_out = read_preferences(Path(path), context.progress.warn)
     pairs: list[HeldOutPair] = []
     for number, row in enumerate(rows):
-        with _naming_row(row.origin):
+        with naming(row.origin):
             prompt = encoded(row.prompt)
-        pair = _pair_of(row, number, prompt, context, tokenizer)
+        pair = _pair_of(row, number, prompt, context, tokenizer, end_id)
         lengths = [len(prompt) + len(side.token_ids) for side in (pair.chosen, pair.rejected)]
         if tuple(prompt) in in_pool:
             left_out.add("in_pool", row.line)
@@ -175,30 +176,26 @@ def _from_file(
 
 
 def _pair_of(
-    row: "HeldOutPreference", number: int, prompt: list[int], context: Context, tokenizer: "PreTrainedTokenizerBase"
+    row: "HeldOutPreference",
+    number: int,
+    prompt: list[int],
+    context: Context,
+    tokenizer: "PreTrainedTokenizerBase",
+    end_id: int | None,
 ) -> HeldOutPair:
     from activedpo_cli.models.encoding import encode_response_text
 
-    name = f"h{number:06d}"
+    name, append_eos = f"h{number:06d}", context.settings.generate.recorded_eos
     return HeldOutPair(
         *(
             Response(
                 response_id=response_id(name, None, index),
                 prompt_id=name,
                 prompt_token_ids=prompt,
-                token_ids=encode_response_text(tokenizer, text, append_eos=context.settings.generate.recorded_eos),
+                token_ids=encode_response_text(tokenizer, text, append_eos=append_eos, end_id=end_id),
                 text=text,
                 finish_reason="recorded",
             )
             for index, text in enumerate((row.chosen, row.rejected))
         )
     )
-
-
-@contextmanager
-def _naming_row(origin: str) -> Iterator[None]:
-    """Let an InvalidDataError about a text say in which row of a file it stands."""
-    try:
-        yield
-    except InvalidDataError as error:
-        raise InvalidDataError(f"{origin}: {error.message}", details=error.details, hint=error.hint) from error

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.config import flat, prompt_rendering
-from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering
+from activedpo_cli.base.errors import InvalidDataError, UsageError, naming
 from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.records import response_id
 from activedpo_cli.base.seeds import derive_seed
@@ -234,7 +234,8 @@ def _eval_prompts(
     fitting: list[EncodedPrompt] = []
     too_long: list[EncodedPrompt] = []
     for prompt in context.run.prompts("eval"):
-        tokens = encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(config))
+        with naming(f"prompt `{prompt.prompt_id}`"):
+            tokens = encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(config))
         fits = longest is None or len(tokens) + _max_new_tokens(config) <= longest
         (fitting if fits else too_long).append(EncodedPrompt(prompt.prompt_id, tokens))
     return fitting, too_long
@@ -275,7 +276,7 @@ STAGE = Stage(
     headline,
     check,
     sections=("evaluate",),
-    later=("prompts.template_date",),
+    later=LATER_RENDERING_SETTINGS,
     also=("generate.max_new_tokens",),  # only named in an error, as the source of a length that is too large
     logs=(HALVED_NAME,),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
-from activedpo_cli.base.errors import RefusedError
+from activedpo_cli.base.errors import RefusedError, naming
 from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response, UnreadScore
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tables import check_file
@@ -18,9 +18,11 @@ from activedpo_cli.engine.intact import check_intact
 from activedpo_cli.engine.parts import Part
 from activedpo_cli.engine.step import Context
 from activedpo_cli.engine.units import AtOnce
+from activedpo_cli.generate.prompts_as_read import refuse_repetition
 from activedpo_cli.models.resolve import ModelLocation
 from activedpo_cli.pairs.candidates import pairable, pairs_by_prompt
 from activedpo_cli.policy.policy import load_tokenizer_of, model_location, reference_digest
+from activedpo_cli.policy.rendering_check import check_rendering, named
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
@@ -148,7 +150,9 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     read = read_recorded_pairs(path, say) if context.settings.generate.recorded_pairs == "given" else None
     match = match_to_prompts(read_recorded(path, say) if read is None else read.prompts, prompts)
     tokenizer = load_tokenizer_of(context.run)
+    check_rendering(tokenizer, named(prompts), context.settings, context.progress, is_first=True, are_given=True)
     responses, dropped = _encode(context.settings, model_location(context.run), tokenizer, prompts, match.pool)
+    _tell_of_repeated_prompts(context, responses)
     counts = Counter(dropped.values())
     kept = {response.response_id for response in responses}
     preferences = [
@@ -166,6 +170,7 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
         "same_tokens": counts["same_tokens"],
         "prompts_without_responses": match.prompts_without_responses,
         "unmatched_prompts_in_file": match.unmatched,
+        **({"held_out": counts["held_out"]} if counts["held_out"] else {}),
     }
     if read is not None:
         facts |= _keep_pairs(context, folder, read, match.pairs, dropped)
@@ -217,7 +222,26 @@ def _keep_pairs(
     return {"rows": read.rows, "pairs": len(fitting), "left_out_rows": read.left_out.counts()}
 
 
+def _tell_of_repeated_prompts(context: Context, responses: Sequence[Response]) -> None:
+    """Warn, or refuse where repetitions are errors, of prompts that are one to the model; each keeps its responses."""
+    first: dict[tuple[int, ...], str] = {}
+    repeated: dict[str, str] = {}
+    for response in responses:
+        earlier = first.setdefault(tuple(response.prompt_token_ids), response.prompt_id)
+        if earlier != response.prompt_id:
+            repeated[response.prompt_id] = earlier
+    for prompt_id, earlier in list(repeated.items())[:1]:
+        refuse_repetition(context.settings, prompt_id)
+        context.progress.warn(
+            f"the model reads {len(repeated)} prompts of the pool as it reads others, first `{prompt_id}` as `{earlier}`"
+        )
+
+
 def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
+    if facts.get("held_out"):
+        context.progress.warn(
+            f"left out {facts['held_out']} responses to prompts of the pool that the model reads as it reads held-out ones"
+        )
     if facts["same_tokens"]:
         context.progress.warn(
             f"left out {facts['same_tokens']} responses in which the model's tokenizer sees nothing, or the same as in "
@@ -237,7 +261,7 @@ def fitting_pairs(recorded: "Sequence[RecordedPrompt]", config: Config, location
     from activedpo_cli.generate.backends._recorded import match_to_prompts
     from activedpo_cli.models.loading import load_tokenizer
 
-    prompts = [Prompt(prompt_id=str(n), split="train", prompt=item.prompt) for n, item in enumerate(recorded)]
+    prompts = [Prompt(prompt_id=f"p{n:06d}", split="train", prompt=item.prompt) for n, item in enumerate(recorded)]
     match = match_to_prompts(recorded, prompts)
     model = location.source, location.revision
     responses, _ = _encode(config, model, load_tokenizer(*model), prompts, match.pool)
@@ -254,24 +278,30 @@ def _encode(
     pool: list[Any],
 ) -> tuple[list[Response], dict[str, str]]:
     """The responses that training can use, as tokens; and by id why each of the others was dropped (see `LEFT_OUT`)."""
-    from activedpo_cli.models.encoding import encode_prompt, encode_response_text
-    from activedpo_cli.models.loading import context_length_at
+    from activedpo_cli.models.encoding import encode_prompt, encode_response_text, turn_end_id
+    from activedpo_cli.models.loading import context_length_at, generation_config_at
     from activedpo_cli.models.quiet import quiet_libraries
 
     longest = context_length_at(*model)
+    end_id = turn_end_id(tokenizer, generation_config_at(*model), **prompt_rendering(config))
     with quiet_libraries():  # they warn of texts beyond the context, which are counted here
-        prompt_tokens = {
-            prompt.prompt_id: encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(config)) for prompt in prompts
-        }
+        prompt_tokens: dict[str, list[int]] = {}
+        for prompt in prompts:
+            with naming(f"prompt `{prompt.prompt_id}`"):
+                prompt_tokens[prompt.prompt_id] = encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(config))
+        as_held_out = _read_as_held_out(prompts, prompt_tokens)
         rows: list[Response] = []
         dropped: dict[str, str] = {}
         seen: set[tuple[str, tuple[int, ...]]] = set()
         for recorded in pool:
+            if recorded.prompt_id in as_held_out:
+                dropped[recorded.response_id] = "held_out"
+                continue
             # An answer that was cut off did not end, so its model is not taught that it did.
             ended = recorded.finish_reason == "stop" or (
                 config.generate.recorded_eos and recorded.finish_reason != "length"
             )
-            tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended)
+            tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended, end_id=end_id)
             if longest is not None and len(prompt_tokens[recorded.prompt_id]) + len(tokens) > longest:
                 dropped[recorded.response_id] = "too_long"
                 continue
@@ -292,3 +322,13 @@ def _encode(
                 )
             )
     return rows, dropped
+
+
+def _read_as_held_out(prompts: Sequence[Prompt], tokens: Mapping[str, list[int]]) -> set[str]:
+    """The prompts of the pool that the model reads as it reads a held-out one."""
+    held_out = {tuple(tokens[prompt.prompt_id]) for prompt in prompts if prompt.split == "eval"}
+    return {
+        prompt.prompt_id
+        for prompt in prompts
+        if prompt.split == "train" and tuple(tokens[prompt.prompt_id]) in held_out
+    }

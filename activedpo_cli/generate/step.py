@@ -4,19 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.config import flat, prompt_rendering, prompt_rendering_settings
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering, prompt_rendering_settings
+from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.records import Prompt, Response, response_id
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce, Unit, UnitWork, Work
 from activedpo_cli.generate import pool
-from activedpo_cli.generate.drawing import DrawnPrompts, draw_prompts
+from activedpo_cli.generate.drawing import HELD_OUT, REPEATED, TOO_LONG, DrawnPrompts, draw_prompts
+from activedpo_cli.generate.prompts_as_read import (
+    refuse_other_prompts,
+    refuse_repetition,
+    started_answers,
+    tell_of_other_rendering,
+)
 from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, SamplingUnits
 from activedpo_cli.pairs.candidates import refuse_unread_score
 from activedpo_cli.policy.early_check import READS, check_model
-from activedpo_cli.policy.policy import load_policy, load_reference, reference_digest
+from activedpo_cli.policy.policy import load_policy, load_reference, load_tokenizer_of, reference_digest
+from activedpo_cli.policy.rendering_check import check_rendering, check_turn_end, named
 from activedpo_cli.store.run import Run
 
 if TYPE_CHECKING:
@@ -72,12 +79,13 @@ def _from_pool(context: Context) -> dict[str, Any]:
     _check_answers(context)
     counts = pool.pairable_prompts(context.run, context.settings)
     prompts = [prompt for prompt in context.run.prompts("train") if prompt.prompt_id in counts]
-    drawn = draw_prompts(context, prompts, lambda prompt: True)
+    drawn = draw_prompts(context, prompts)
     pairs = {"pairs": "given"} if context.settings.generate.recorded_pairs == "given" else {}
     context.folder.write_json("prompts.json", {"source": "pool"} | pairs | drawn.as_json())
     responses = sum(counts[prompt.prompt_id] for prompt in drawn.prompts)
     rendered = bool(context.run.pool.manifest and context.run.pool.manifest.summary.get("rendered"))
-    return {"prompts": len(drawn.prompts), "responses": responses, "rendered": rendered}
+    facts = {"prompts": len(drawn.prompts), "responses": responses, "rendered": rendered}
+    return facts | started_answers(drawn.prompts)
 
 
 def _check_answers(context: Context) -> None:
@@ -118,12 +126,20 @@ class _Sampling(UnitWork):
         from activedpo_cli.models.encoding import renders_plain_text
 
         self.folder, self._context = context.folder, context
+        check_rendering(
+            load_tokenizer_of(context.run),
+            named(context.run.prompts()),
+            context.settings,
+            context.progress,
+            is_first=context.iteration == 1,
+        )
         self._policy, self._tokenizer = _current_policy(context)
         _check_sampling(context, self._policy, self._tokenizer)
         _note_dates(context, self._tokenizer)
         seed, iteration = context.settings.seed, context.iteration
         self._renders = renders_plain_text(self._tokenizer, context.settings.prompts.chat_template)
         self._drawn, prompts = self._draw()
+        tell_of_other_rendering(context, self._encoded)
         self._sampling = SamplingUnits(
             context,
             self._policy,
@@ -146,25 +162,47 @@ class _Sampling(UnitWork):
     def finish(self) -> dict[str, Any]:
         drawn = self._drawn
         facts = {"prompts": len(drawn.prompts), "prompts_too_long": len(drawn.too_long)}
-        return _summary(self._sampling.responses()) | facts | {"rendered": self._renders}
+        made = _summary(self._sampling.responses())
+        if made["responses"] and made["truncated"] == made["responses"]:
+            longest = self._context.settings.generate.max_new_tokens
+            self._context.progress.warn(
+                f"all {made['responses']} responses were cut off at {longest} tokens: give more with "
+                "--max-new-tokens, or name the token that ends an answer in generate.stop_token_ids"
+            )
+        return made | facts | {"rendered": self._renders} | started_answers(drawn.prompts)
 
     def _draw(self) -> tuple[DrawnPrompts, list[EncodedPrompt]]:
         """The prompts of the iteration, written down, and their tokens."""
-        from activedpo_cli.models.encoding import encode_prompt
         from activedpo_cli.models.loading import context_length
 
         context, config = self._context, self._context.settings
         longest = context_length(self._policy)
+        held_out = {tuple(self._encoded(prompt)) for prompt in context.run.prompts("eval")}
+        drawn_before: set[tuple[int, ...]] = set()
         encoded: dict[str, list[int]] = {}
 
-        def fits(prompt: Prompt) -> bool:
-            tokens = encode_prompt(self._tokenizer, prompt.prompt, **prompt_rendering(config))
-            encoded[prompt.prompt_id] = tokens
-            return longest is None or len(tokens) + config.generate.max_new_tokens <= longest
+        def why_not(prompt: Prompt) -> str | None:
+            tokens = encoded[prompt.prompt_id] = self._encoded(prompt)
+            own = tuple(tokens)
+            if longest is not None and len(tokens) + config.generate.max_new_tokens > longest:
+                return TOO_LONG
+            if own in held_out or own in drawn_before:
+                refuse_repetition(config, prompt.prompt_id)
+                return HELD_OUT if own in held_out else REPEATED
+            drawn_before.add(own)
+            return None
 
-        drawn = draw_prompts(context, context.run.prompts("train"), fits)
+        drawn = draw_prompts(context, context.run.prompts("train"), why_not)
+        prompts = [EncodedPrompt(prompt.prompt_id, encoded[prompt.prompt_id]) for prompt in drawn.prompts]
+        refuse_other_prompts(context, prompts)
         context.folder.write_json("prompts.json", {"source": "policy"} | drawn.as_json())
-        return drawn, [EncodedPrompt(prompt.prompt_id, encoded[prompt.prompt_id]) for prompt in drawn.prompts]
+        return drawn, prompts
+
+    def _encoded(self, prompt: Prompt) -> list[int]:
+        from activedpo_cli.models.encoding import encode_prompt
+
+        with naming(f"prompt `{prompt.prompt_id}`"):
+            return encode_prompt(self._tokenizer, prompt.prompt, **prompt_rendering(self._context.settings))
 
 
 def _check_sampling(
@@ -180,7 +218,9 @@ def _check_sampling(
     if has_unreadable(tokenizer):  # held-out prompts are read when the labels are paid for
         for prompt in context.run.prompts("eval"):
             encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(context.settings))
-    stop_token_ids(tokenizer, policy.generation_config, context.settings.generate.stop_token_ids)
+    stops = stop_token_ids(tokenizer, policy.generation_config, context.settings.generate.stop_token_ids)
+    is_first = context.iteration == 1
+    check_turn_end(tokenizer, context.run.prompts(), context.settings, context.progress, stops, is_first=is_first)
     discovery.load("generation", context.settings.generate.backend)
 
 
@@ -236,8 +276,13 @@ STAGE = Stage(
     headline,
     check,
     sections=("generate",),
-    later=(DATE,),
+    later=LATER_RENDERING_SETTINGS,
     logs=(HALVED_NAME,),
-    also=("label.score_field", "label.oracle", *READS),  # they decide what is refused, and nothing of what is made
+    also=(
+        "label.score_field",
+        "label.oracle",
+        "prompts.duplicates",
+        *READS,
+    ),  # they decide what is refused, and nothing of what is made
     files=pool.FILES,
 )

@@ -1,6 +1,6 @@
 """`doctor --model`: what *generate* asks of a model, and whether a first step of training begins at the reference.
 
-Each check is `ok`, `refused`, or `not asked` where one before it was refused.
+Each check is `ok`, a `warning` where a run should know something, `refused`, or `not asked` where one before it was refused.
 """
 
 import math
@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.config import prompt_rendering
 from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Execution
@@ -18,15 +19,19 @@ from activedpo_cli.health.doctor import Check
 from activedpo_cli.policy.early_check import CHECKS, Subject, checking, gradient_checks
 from activedpo_cli.policy.policy import BaseWeights, load_base
 
+if TYPE_CHECKING:
+    from activedpo_cli.models.template_checks import Finding
+
 
 def examine_model(config: Config, execution: Execution) -> dict[str, Any]:
-    """All checks of `model.name` with the settings of its adapter and of training; `usable` where none is refused.
+    """All checks of `model.name` with the settings of its adapter, prompts and training; `usable` where none is refused.
 
     Raises ActiveDPOError where the model is not found or can't be loaded.
     """
     with _location(config) as where:
         base = load_base(where, config, execution)
         checks = [Check("the model loads", "ok", _described(base), "")]
+        checks += _template_checks(base, config)
         asked = CHECKS | gradient_checks() | {"training begins at the reference": _first_step}
         with checking(base, config) as subject:
             for name, ask in asked.items():
@@ -36,7 +41,7 @@ def examine_model(config: Config, execution: Execution) -> dict[str, Any]:
                 checks.append(_asked(name, ask, subject))
     return {
         "model": config.model.name,
-        "usable": all(check.state == "ok" for check in checks),
+        "usable": all(check.state in ("ok", "warning") for check in checks),
         "checks": [asdict(check) for check in checks],
     }
 
@@ -49,6 +54,34 @@ def _asked(name: str, ask: Callable[[Subject], str], subject: Subject) -> Check:
         return Check(name, "refused", error.in_one_line, error.hint or "")
     except Exception as error:
         return Check(name, "refused", f"{type(error).__name__}: {error}".splitlines()[0], "")
+
+
+def _template_checks(base: BaseWeights, config: Config) -> list[Check]:
+    """What the chat template makes of an example; without one, or with one that is not used, nothing is asked."""
+    from activedpo_cli.models.encoding import EXAMPLE, encode_prompt, renders_plain_text, stop_token_ids
+    from activedpo_cli.models.template_checks import CHECKS as TEMPLATE_CHECKS
+    from activedpo_cli.models.template_checks import Rendered, findings
+
+    tokenizer = base.tokenizer
+    if not renders_plain_text(tokenizer, config.prompts.chat_template):
+        return [Check("chat template", "ok", "none is used: prompts are read as they are", "")]
+    rendering = prompt_rendering(config)
+    stops = stop_token_ids(tokenizer, base.model.generation_config, config.generate.stop_token_ids)
+    rendered = Rendered(tokenizer, rendering["template_date"], rendering["template_kwargs"], stops)
+    try:
+        encode_prompt(tokenizer, list(EXAMPLE), **rendering)
+    except ActiveDPOError as error:
+        return [Check("chat template", "refused", error.in_one_line, error.hint or "")]
+    return [
+        _template_check(f"chat template: {name}", findings(rendered, list(EXAMPLE), name)) for name in TEMPLATE_CHECKS
+    ]
+
+
+def _template_check(name: str, found: "list[Finding]") -> Check:
+    if not found:
+        return Check(name, "ok", "", "")
+    (finding,) = found
+    return Check(name, "refused" if finding.is_wrong else "warning", finding.says, finding.do)
 
 
 @contextmanager

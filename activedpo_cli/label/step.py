@@ -10,14 +10,23 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
-from activedpo_cli.base.records import SPENT_OUTCOMES, Label, OutcomeRow, Preference, PromptText
+from activedpo_cli.base.records import (
+    SPENT_OUTCOMES,
+    Label,
+    OutcomeRow,
+    Preference,
+    PromptText,
+    with_whole_answer,
+)
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
+from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.label import earlier_answers
@@ -233,8 +242,9 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
     outcomes = [_outcome(comparison, standing[comparison.pair_id]) for comparison in answered]
     context.folder.write_rows("outcomes.jsonl", outcomes)
     preferred = [(pair, row) for pair, row in zip(answered, outcomes, strict=True) if row.preferred_id]
-    rendered = _renders_plain_text(context)
-    context.folder.write_rows("preferences.jsonl", [_preference(pair, row, rendered) for pair, row in preferred])
+    read = _as_read(context)
+    preferences = [asdict(_preference(pair, row, read)) | read.arguments for pair, row in preferred]
+    context.folder.write_json_lines("preferences.jsonl", preferences)
     counts: Counter[str] = Counter(row.outcome for row in outcomes)
     own = earlier_answers.bought(context.run, context.iteration, log)
     return {
@@ -259,21 +269,47 @@ def _outcome(comparison: Comparison, label: Label) -> OutcomeRow:
     )
 
 
-def _renders_plain_text(context: Context) -> bool:
-    """Whether plain prompts were read through a chat template; of runs that do not say so, they count as not."""
+@dataclass(frozen=True)
+class _Reading:
+    """How the model read the prompts of an iteration; of runs that do not say so, as before that could be said.
+
+    Attributes:
+        renders_text: Whether plain prompts went through a chat template.
+        continues: Whether responses go on with answers that prompts begin.
+        arguments: What the template was given beside the messages, as a column of TRL's; none where it was given nothing.
+
+    """
+
+    renders_text: bool
+    continues: bool
+    arguments: dict[str, Any]
+
+
+def _as_read(context: Context) -> _Reading:
     manifest = context.run.stage("generate", context.iteration).manifest
-    return bool(manifest and manifest.summary.get("rendered"))
+    if manifest is None:
+        return _Reading(False, False, {})
+    arguments = as_arguments(manifest.settings.get("prompts.template_kwargs", []))
+    summary = manifest.summary
+    return _Reading(
+        bool(summary.get("rendered")),
+        bool(summary.get("started_answers")),
+        {"chat_template_kwargs": arguments} if arguments else {},
+    )
 
 
-def _preference(comparison: Comparison, row: OutcomeRow, rendered: bool) -> Preference:
+def _preference(comparison: Comparison, row: OutcomeRow, read: _Reading) -> Preference:
     first = row.preferred_id == row.response_a_id
     chosen, rejected = comparison.response_a, comparison.response_b
     scores = (row.score_a, row.score_b)
     if not first:
         chosen, rejected, scores = rejected, chosen, scores[::-1]
-    prompt = comparison.prompt
-    if rendered and isinstance(prompt, str):
+    prompt, texts = comparison.prompt, [chosen.text, rejected.text]
+    if read.renders_text and isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
+    if read.continues:
+        texts = [with_whole_answer(prompt, text)[1] for text in texts]
+        prompt = with_whole_answer(prompt, "")[0]
 
     def answer(text: str) -> PromptText:
         return [{"role": "assistant", "content": text}] if isinstance(prompt, list) else text
@@ -282,8 +318,8 @@ def _preference(comparison: Comparison, row: OutcomeRow, rendered: bool) -> Pref
         pair_id=row.pair_id,
         prompt_id=row.prompt_id,
         prompt=prompt,
-        chosen=answer(chosen.text),
-        rejected=answer(rejected.text),
+        chosen=answer(texts[0]),
+        rejected=answer(texts[1]),
         chosen_id=chosen.response_id,
         rejected_id=rejected.response_id,
         oracle=row.oracle,

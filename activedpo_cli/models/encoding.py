@@ -5,27 +5,43 @@ put a space before every text (SentencePiece) would add or lose one at that seam
 behind an anchor text that is taken off again.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.template_date import TEMPLATE_DATE
-from activedpo_cli.models.chat_template import TEMPLATE_ERRORS, render_chat
+from activedpo_cli.models.chat_template import (
+    NO_ARGUMENTS,
+    TEMPLATE_ERRORS,
+    Messages,
+    around_answer,
+    render_prompt,
+)
 from activedpo_cli.models.vocabulary import require_readable
 
 ANCHORS = ("\n", "a", "1")
+EXAMPLE = ({"role": "user", "content": "Hello"},)
+"""A conversation that every chat template takes."""
 
 
 def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, prompt: PromptText, *, chat_template: str, template_date: str = TEMPLATE_DATE
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: PromptText,
+    *,
+    chat_template: str,
+    template_date: str = TEMPLATE_DATE,
+    template_kwargs: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> list[int]:
     """The ids that the model sees before it answers; never ends in an EOS that the tokenizer added by itself.
 
     Messages, and with `chat_template` auto plain text too, go through the tokenizer's chat template, opened for an
-    answer; a template that asks for the time reads `template_date`. Raises InvalidDataError for messages without a
-    template to render them, for a prompt of no tokens, and for a token that the model can't read.
+    answer, or for the rest of one that the last message begins. A template that asks for the time reads `template_date`,
+    and `template_kwargs` are its further arguments. Raises InvalidDataError for messages without a template to render
+    them, for a prompt that the template refuses, for one of no tokens, and for a token that the model can't read.
     """
     if isinstance(prompt, list) and (chat_template == "never" or not tokenizer.chat_template):
         raise InvalidDataError(
@@ -33,8 +49,8 @@ def encode_prompt(
             hint="give plain-text prompts, or a model with a chat template, and leave prompts.chat_template at auto",
         )
     if renders_plain_text(tokenizer, chat_template):
-        messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-        token_ids = _plain_ids(tokenizer, _rendered(tokenizer, messages, template_date))
+        rendered = _rendered(tokenizer, as_messages(prompt), template_date, template_kwargs)
+        token_ids = _plain_ids(tokenizer, rendered)
     else:
         token_ids = _without_added_eos(tokenizer, str(prompt))
     require_readable(tokenizer, token_ids, prompt)
@@ -48,18 +64,36 @@ def renders_plain_text(tokenizer: PreTrainedTokenizerBase, chat_template: str) -
     return chat_template != "never" and bool(tokenizer.chat_template)
 
 
-def encode_response_text(tokenizer: PreTrainedTokenizerBase, text: str, *, append_eos: bool = False) -> list[int]:
+def as_messages(prompt: PromptText) -> list[dict[str, str]]:
+    """The prompt as a chat template is given it: a text is the message of a user."""
+    return prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+
+
+def encode_response_text(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, append_eos: bool = False, end_id: int | None = None
+) -> list[int]:
     """The ids of a response made elsewhere, as they continue any prompt: no BOS, no added space.
 
-    The EOS is appended only if asked for. `decode_response` gives the text back.
+    An end is appended only if asked for, and only where the text does not spell out one: `end_id`, see `turn_end_id`, or
+    the EOS. `decode_response` gives the text back, without special tokens that it spells out.
     """
     token_ids = _continuation_ids(tokenizer, text)
     if append_eos:
-        if tokenizer.eos_token_id is None:
+        end_id = tokenizer.eos_token_id if end_id is None else end_id
+        if end_id is None:
             raise InvalidDataError("an end-of-text token was asked for, and the tokenizer has none")
-        token_ids = [*token_ids, tokenizer.eos_token_id]
+        token_ids = ended(tokenizer, token_ids, end_id)
     require_readable(tokenizer, token_ids, text)
     return token_ids
+
+
+def ended(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], end_id: int) -> list[int]:
+    """The ids with `end_id` behind them, unless they end with it or the EOS already, white space behind it aside."""
+    ends = {end_id, tokenizer.eos_token_id}
+    written = list(token_ids)
+    while written and written[-1] not in ends and not decode_response(tokenizer, written[-1:]).strip():
+        written.pop()
+    return list(token_ids) if written and written[-1] in ends else [*token_ids, end_id]
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -75,21 +109,29 @@ def turn_end_id(
     *,
     chat_template: str,
     template_date: str = TEMPLATE_DATE,
+    template_kwargs: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> int | None:
     """The token that ends an answer: the chat template's end of a turn where sampling stops at it, else the EOS.
 
     None where there is neither. `chat_template` is `never` where prompts are plain text.
     """
-    if chat_template != "never" and tokenizer.chat_template:
-        turn = [{"role": "user", "content": ANCHORS[1]}, {"role": "assistant", "content": ANCHORS[2]}]
-        try:
-            shown = render_chat(tokenizer, turn, opened=False, date=template_date)
-        except TEMPLATE_ERRORS:
-            shown = ""
-        behind = _plain_ids(tokenizer, shown.rpartition(ANCHORS[2])[2])
-        stops = stop_token_ids(tokenizer, generation_config)
-        return next((token_id for token_id in behind if token_id in stops), tokenizer.eos_token_id)
-    return tokenizer.eos_token_id
+    if not renders_plain_text(tokenizer, chat_template):
+        return tokenizer.eos_token_id
+    behind = ids_behind_answer(tokenizer, EXAMPLE, template_date=template_date, template_kwargs=template_kwargs)
+    stops = stop_token_ids(tokenizer, generation_config)
+    return next((token_id for token_id in behind if token_id in stops), tokenizer.eos_token_id)
+
+
+def ids_behind_answer(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Messages,
+    *,
+    template_date: str = TEMPLATE_DATE,
+    template_kwargs: Mapping[str, Any] = NO_ARGUMENTS,
+) -> list[int]:
+    """The ids of what the chat template writes behind an answer to a conversation; none where it refuses one."""
+    found = around_answer(tokenizer, messages, date=template_date, arguments=template_kwargs)
+    return _plain_ids(tokenizer, found[1]) if found else []
 
 
 def decode_response(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
@@ -122,13 +164,25 @@ def _piece(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
     return text if text and "\N{REPLACEMENT CHARACTER}" not in text else str(tokenizer.convert_ids_to_tokens(token_id))
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], date: str) -> str:
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Messages, date: str, arguments: Mapping[str, Any]) -> str:
     try:
-        return render_chat(tokenizer, messages, opened=True, date=date)
+        return render_prompt(tokenizer, messages, date=date, arguments=arguments)
     except TEMPLATE_ERRORS as error:
         raise InvalidDataError(
-            "the tokenizer's chat template refuses a prompt", details=[str(error)], hint="check roles and their order"
+            "the tokenizer's chat template refuses a prompt",
+            details=[str(error)],
+            hint=_way_out(tokenizer, messages, date, arguments),
         ) from error
+
+
+def _way_out(tokenizer: PreTrainedTokenizerBase, messages: Messages, date: str, arguments: Mapping[str, Any]) -> str:
+    """What to do about a prompt that a template refuses; it may be that only the system's message is at fault."""
+    others = [message for message in messages if message["role"] != "system"]
+    if others and len(others) < len(messages):
+        with suppress(*TEMPLATE_ERRORS):
+            render_prompt(tokenizer, others, date=date, arguments=arguments)
+            return "the template knows no system message: put its text at the beginning of the user's message"
+    return "check roles and their order"
 
 
 def _plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -145,13 +199,15 @@ def _without_added_eos(tokenizer: PreTrainedTokenizerBase, text: str) -> list[in
 
 
 def _continuation_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    found: list[list[int]] = []
     for anchor in ANCHORS:
         anchor_ids, joined = _plain_ids(tokenizer, anchor), _plain_ids(tokenizer, anchor + text)
-        token_ids = joined[len(anchor_ids) :]
-        # A merge across the seam, or a tokenizer that drops spaces, spoils this anchor; another may do.
-        if joined[: len(anchor_ids)] == anchor_ids and decode_response(tokenizer, token_ids) == text:
-            return token_ids
-    return _plain_ids(tokenizer, text)
+        # A merge across the seam spoils this anchor, which shows unless both are the unknown token; another may do.
+        if joined[: len(anchor_ids)] == anchor_ids and tokenizer.unk_token_id not in anchor_ids:
+            found.append(joined[len(anchor_ids) :])
+    # A text that spells out special tokens, or that the tokenizer alters, does not come back; the seam is right still.
+    whole = (token_ids for token_ids in found if decode_response(tokenizer, token_ids) == text)
+    return next(whole, found[0] if found else _plain_ids(tokenizer, text))
 
 
 def _continuation_text(

@@ -9,6 +9,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -119,6 +120,14 @@ def context_length(model: PreTrainedModel | PeftModel | PretrainedConfig) -> int
 def context_length_at(path_or_id: str, revision: str | None = None) -> int | None:
     """`context_length` of a model that is not loaded, from its configuration alone."""
     return context_length(_configuration(path_or_id, revision))
+
+
+def generation_config_at(path_or_id: str, revision: str | None = None) -> GenerationConfig:
+    """How a model that is not loaded would sample by itself: by its own file, else by its configuration."""
+    try:
+        return GenerationConfig.from_pretrained(path_or_id, revision=revision or "main")
+    except (OSError, ValueError, TypeError):
+        return GenerationConfig.from_model_config(_configuration(path_or_id, revision))
 
 
 def hidden_size_at(path_or_id: str, revision: str | None = None) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.records import PromptText, prompt_as_text
+from activedpo_cli.base.records import PromptText, prompt_as_text, with_whole_answer
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.models.chat_template import TEMPLATE_ERRORS, render_chat
 from activedpo_cli.models.vocabulary import remember_embeddings, require_readable
@@ -38,7 +38,11 @@ class RewardInputs:
         self.truncated = 0
 
     def encode(self, prompt: PromptText, response: str) -> dict[str, list[int]]:
-        """`input_ids`, and `token_type_ids` where the tokenizer tells the two texts of a pair apart."""
+        """`input_ids`, and `token_type_ids` where the tokenizer tells the two texts of a pair apart.
+
+        An answer that the prompt begins is read as one with the response.
+        """
+        prompt, response = with_whole_answer(prompt, response)
         encoded = self._encode_chat(prompt, response) if self._uses_chat else self._encode_pair(prompt, response)
         require_readable(self._tokenizer, encoded["input_ids"], response)
         return encoded

@@ -12,7 +12,7 @@ from activedpo_cli.base.digests import digest_of_file, sha256_of
 from activedpo_cli.base.errors import BusyError, RefusedError, UsageError
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import AdapterSettings, Config
 from activedpo_cli.engine.differences import all_settings, given_differences, is_fixed, number_of_settings
 from activedpo_cli.models.built_in import LANGUAGE_MODEL, is_built_in
 from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, model_digest, resolve_model
@@ -62,6 +62,7 @@ def ensure_run(request: RunRequest, progress: Progress) -> tuple[Run, bool]:
         with exclusive(_creation_lock(request.path), str(request.path)):
             if not _is_run(request.path):  # another process may have made it since
                 _make(request, plan, progress)
+                _note_scale(plan.config, request.given, progress)
                 return open_run(request.path), True
     run = open_run(request.path)
     _refuse_other_settings(run, request)
@@ -77,6 +78,9 @@ def find_run(request: RunRequest, progress: Progress, *, make: bool = True) -> t
         return ensure_run(request, progress)
     run = open_run(request.path)
     _refuse(run, _differences_in_what_is_fixed(run, request))
+    wanted = with_changes(run.config, request.given)
+    if wanted.adapter.r != run.config.adapter.r:
+        _note_scale(wanted, request.given, progress)
     return run, False
 
 
@@ -236,6 +240,17 @@ def _report_foreign_preset(request: RunRequest, plan: _Plan, progress: Progress)
         progress.warn(
             f"preset `{plan.preset}` is for the built-in task, and model `{plan.config.model.name}` gets its "
             f"{', '.join(inherited)}; {advice}"
+        )
+
+
+def _note_scale(config: Config, given: Mapping[str, Any], progress: Progress) -> None:
+    """Say by what LoRA's update is multiplied where a rank was given without an alpha, which then is another run's."""
+    adapter, usual = config.adapter, AdapterSettings()
+    scale, usual_scale = adapter.lora_alpha / adapter.r, usual.lora_alpha / usual.r
+    if "adapter.r" in given and "adapter.lora_alpha" not in given and scale != usual_scale:
+        progress.note(
+            f"adapter.r is {adapter.r} and adapter.lora_alpha stays {adapter.lora_alpha:g}, so updates are multiplied by "
+            f"{scale:g}; the paper's {usual_scale:g} would be --lora-alpha {usual_scale * adapter.r:g}"
         )
 
 

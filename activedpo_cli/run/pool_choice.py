@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.config import build_config, nested, with_changes
+from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, build_config, nested, with_changes
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import LeftOutRow, SelectedPair
@@ -33,7 +33,7 @@ STAGES = ("generate", "featurize", "select")
 SECTIONS = frozenset({"seed", "model", "adapter", "featurize", "select"})
 FURTHER = frozenset(
     {"label.oracle", "label.score_field", "train.beta", "generate.recorded_eos", "generate.truncated"}
-    | {"prompts.chat_template", "prompts.template_date"}
+    | {"prompts.chat_template", *LATER_RENDERING_SETTINGS}
 )
 """Settings that may be given beside those of SECTIONS. All others are decided by `--pool`, or have no part in a choice."""
 

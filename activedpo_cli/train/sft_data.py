@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.columns import KNOWN, refuse_stored_structure, with_conditions
 from activedpo_cli.base.conversions import to_best, to_chosen
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.repetition import Repetition, repetition_in
@@ -76,9 +76,13 @@ class Encoded:
     def split(self, share: float, seed: int) -> "tuple[list[SFTExample], list[SFTExample]]":
         """Examples to learn and examples held out, each in file order; all rows of one prompt are on one side.
 
-        At least one prompt is held out where `share` is not 0 and there are two; never all of them.
+        A prompt is what the model reads, its tokens; a text without one is its own. At least one prompt is held out where
+        `share` is not 0 and there are two; never all of them.
         """
-        keys = [repr(row.text if row.prompt is None else row.prompt) for row in self.rows]
+        keys = [
+            tuple(example.token_ids if row.prompt is None else example.token_ids[: example.context_tokens])
+            for row, example in zip(self.rows, self.examples, strict=True)
+        ]
         distinct = list(dict.fromkeys(keys))
         if share == 0 or len(distinct) < 2:
             return list(self.examples), []
@@ -124,18 +128,19 @@ def _token_ids(
 
     For a plain text that is its first token, which nothing precedes.
     """
-    from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text
+    from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text, ended
     from activedpo_cli.models.vocabulary import require_readable
 
-    end = [] if end_id is None else [end_id]
-    require_readable(tokenizer, end, "the end of an answer")
+    require_readable(tokenizer, [] if end_id is None else [end_id], "the end of an answer")
+
+    def with_end(token_ids: list[int]) -> list[int]:
+        return token_ids if end_id is None else ended(tokenizer, token_ids, end_id)
+
     if row.prompt is None:
-        return 1, encode_text(tokenizer, row.text) + end
-    try:
+        return 1, with_end(encode_text(tokenizer, row.text))
+    with naming(row.origin):
         prompt = encode_prompt(tokenizer, row.prompt, **rendering)
-    except InvalidDataError as error:
-        raise InvalidDataError(f"{row.origin}: {error.message}", details=error.details, hint=error.hint) from error
-    return len(prompt), prompt + encode_response_text(tokenizer, row.text) + end
+    return len(prompt), prompt + with_end(encode_response_text(tokenizer, row.text))
 
 
 def _example(row: SFTRow, context: int, token_ids: list[int]) -> "SFTExample":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.combinations import refuse_ineffective
-from activedpo_cli.base.config import flat, prompt_rendering, prompt_rendering_settings
+from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.numbers import shown
@@ -17,6 +17,7 @@ from activedpo_cli.engine.differences import with_known_files
 from activedpo_cli.engine.step import Context, Stage
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.policy.policy import BaseWeights, load_base, weights_location
+from activedpo_cli.policy.rendering_check import check_rendering
 from activedpo_cli.store.run import SFT, Run
 from activedpo_cli.train.sft_data import Encoded, SFTRow, encode_rows, read_sft_rows
 from activedpo_cli.train.step import note_smaller_steps
@@ -92,6 +93,8 @@ def work(context: Context) -> dict[str, Any]:
     config, folder = context.settings, context.folder
     rows = read_sft_rows(_data_path(config), context.progress.warn, cut=_cuts_prompts(context))
     base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
+    prompts = ((row.origin, row.prompt) for row in rows if row.prompt is not None)
+    check_rendering(base.tokenizer, prompts, config, context.progress, is_first=True, are_given=True)
     end_id = _end_id(base, config)
     encoded = _encoded(context, rows, base, end_id)
     _report_lengths(context, encoded, base)
@@ -316,7 +319,7 @@ STAGE = Stage(
     headline,
     check,
     sections=(SFT,),
-    later=("prompts.template_date",),
+    later=LATER_RENDERING_SETTINGS,
     also=IRRELEVANT,
     logs=(METRICS,),
     files=FILES,

@@ -202,6 +202,7 @@ def test_rows_without_a_choice_are_left_out_and_counted(small_model: Path) -> No
         "repeated": [25],
         "too_long": [26],
         "same_tokens": [],
+        "held_out": [],
     }
     counts = {reason: len(found) for reason, found in lines.items()}
     assert json.loads((Path("run/pool/manifest.json")).read_text())["summary"]["left_out_rows"] == counts

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import RULE, done, make_partial, manifest, on, outputs, refused, snapshot, without
+from command_line import RULE, activedpo, done, make_partial, manifest, on, outputs, refused, snapshot, without
 
 
 def comments(run: Path) -> list[str]:
@@ -201,3 +201,15 @@ def test_a_stage_makes_the_run_and_takes_it_back_when_it_fails(tmp_path: Path) -
     done(*on(run, "generate"), *small)
     assert manifest(run, 1, "generate")["settings"]["generate.num_prompts"] == 2
     assert without(snapshot(run), "iter-001").keys() >= {"config.yaml", "run.json", "prompts.jsonl"}
+
+
+def test_a_rank_without_an_alpha_is_told_of(tmp_path: Path, small_model: Path, prompts_file: Path) -> None:
+    """LoRA multiplies its update by α/r: 512/8 is 64, where the paper has 512/128."""
+    words = ("init", "--model", small_model, "--prompts", prompts_file, "--eval-prompts", 4)
+    told = done(*words, "--run", tmp_path / "a", "--set", "adapter.r=8").stderr
+    assert "updates are multiplied by 64; the paper's 4 would be --lora-alpha 32" in " ".join(told.split())
+    for name, more in (("b", ("--set", "adapter.lora_alpha=32")), ("c", ())):
+        rank = ("--set", "adapter.r=8") if more else ()
+        assert "multiplied" not in done(*words, "--run", tmp_path / name, *rank, *more).stderr
+    later = activedpo(*on(tmp_path / "c", "featurize"), "--lora-r", 16).stderr
+    assert "updates are multiplied by 32; the paper's 4 would be --lora-alpha 64" in " ".join(later.split())

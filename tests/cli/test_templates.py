@@ -7,12 +7,15 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from command_line import done, manifest, on, refused, rows
-from small_models import CHAT_TEMPLATE, byte_tokenizer, save_small_model
+from command_line import done, make_partial, manifest, on, refused, rows
+from small_models import CHAT_TEMPLATE, EOS, TURN, byte_tokenizer, save_small_model, save_small_reward_model
 from small_runs import small_run
 from transformers.utils import chat_template_utils
 
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.settings import Config
 from activedpo_cli.models import encoding
+from activedpo_cli.policy.rendering_check import check_rendering
 
 CLOCK = "{{ strftime_now('%d %b %Y %H:%M') }}\n" + CHAT_TEMPLATE
 TOKENIZER = byte_tokenizer("bytes-chat")
@@ -93,3 +96,296 @@ def test_prompts_that_an_earlier_version_dated_are_named(tmp_path: Path, prompts
     path.write_text(json.dumps(record))
     said = done(*on(run, "generate", iteration=2)).stderr
     assert "so read the prompts of iteration 1; from now on it is 26 Jul 2024" in said
+
+
+OPENED = "{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
+HEADERLESS = CHAT_TEMPLATE.replace(OPENED, "")
+ANSWERED_OTHERWISE = "{% if messages[-1]['role'] == 'assistant' %}Answered.\n{% endif %}" + HEADERLESS
+TRIMMING = CHAT_TEMPLATE.replace("message['content']", "message['content'] | trim")
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+
+
+def write_prompts(path: Path, prompts: list[object]) -> Path:
+    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    return path
+
+
+def in_words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def test_an_answer_that_the_template_does_not_open_is_opened(tmp_path: Path, prompts_file: Path) -> None:
+    model = model_with(tmp_path / "model", HEADERLESS)
+    run = small_run(tmp_path / "run", model, prompts_file)
+    said = in_words(done(*on(run, "generate"), "--quiet").stderr)
+    assert r"the chat template opens no answer; '<turn>assistant\n', which it writes before one, is put behind" in said
+    texts = read_by_the_model(run / "iter-001" / "generate").values()
+    assert all(text.endswith("<eos>\n<turn>assistant\n") and text.count("<turn>") == 2 for text in texts)
+    for stage in ("featurize", "select", "label", "train"):
+        done(*on(run, stage), "--quiet")
+    assert done(*on(run, "generate", iteration=2), "--quiet").stderr == "", "once is enough"
+
+
+def test_white_space_before_an_answer_is_no_header(tmp_path: Path, prompts_file: Path) -> None:
+    """As in the templates of Llama 2 and Mistral, which open answers by the end of an instruction."""
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[{{ m['content'] }}]{% else %} {{ m['content'] }}<eos>"
+    )
+    model = model_with(tmp_path / "model", template + "{% endif %}{% endfor %}")
+    run = small_run(tmp_path / "run", model, prompts_file)
+    assert done(*on(run, "generate"), "--quiet").stderr == ""
+    assert all(text.endswith("]") for text in read_by_the_model(run / "iter-001" / "generate").values())
+
+
+def test_a_template_in_which_no_answer_can_be_opened(tmp_path: Path, prompts_file: Path) -> None:
+    model = model_with(tmp_path / "model", ANSWERED_OTHERWISE)
+    run = small_run(tmp_path / "run", model, prompts_file)
+    said = in_words(refused(4, *on(run, "generate"), "--quiet"))
+    assert "writes a prompt otherwise once an answer stands behind it" in said
+    assert "--set prompts.chat_template=never" in said
+    assert not (run / "iter-001").exists()
+    examples = tmp_path / "examples.jsonl"
+    examples.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
+    assert "writes a prompt otherwise" in in_words(refused(4, *on(run, "sft"), "--data", examples))
+
+
+def test_a_run_that_began_with_such_a_template_goes_on_with_a_warning() -> None:
+    said: list[str] = []
+    listener = Progress()
+    listener.warn = said.append  # type: ignore[method-assign]
+    tokenizer = byte_tokenizer("bytes-chat")
+    tokenizer.chat_template = ANSWERED_OTHERWISE
+    check_rendering(tokenizer, [("prompt `a`", "hi")], Config(), listener, is_first=False)
+    (line,) = said
+    assert "writes a prompt otherwise once an answer stands behind it" in line
+
+
+@pytest.mark.parametrize(
+    ("opened", "answers", "says"),
+    [
+        ("<turn>assistant\n<think>\n", "", r"<turn>assistant\n<think>\n', and with '…"),
+        ("<turn>assistant\n", "<think></think>", "writes '<think></think>' before an answer that it is given"),
+    ],
+)
+def test_prompts_that_change_once_they_are_answered(
+    tmp_path: Path, prompts_file: Path, opened: str, answers: str, says: str
+) -> None:
+    template = CHAT_TEMPLATE.replace(OPENED, "{% if add_generation_prompt %}" + opened + "{% endif %}")
+    thought = "{% if message['role'] == 'assistant' %}" + answers + "{% endif %}"
+    template = template.replace("{{ message['content'] }}", thought + "{{ message['content'] }}")
+    run = small_run(tmp_path / "run", model_with(tmp_path / "model", template), prompts_file)
+    assert says in in_words(done(*on(run, "generate"), "--quiet").stderr)
+
+
+THINKING = CHAT_TEMPLATE.replace(
+    OPENED,
+    "{% if add_generation_prompt %}<turn>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}{% endif %}",
+).replace(
+    "{{ message['content'] }}",
+    "{% if message['role'] == 'assistant' %}<think></think>{% endif %}{{ message['content'] }}",
+)
+"""Like that of Qwen3: an answer that is given has no thoughts, and one that is sampled begins with some."""
+
+
+def test_arguments_of_the_template_are_settings_of_the_run(tmp_path: Path, prompts_file: Path) -> None:
+    model = model_with(tmp_path / "model", THINKING)
+    judge = save_small_reward_model(tmp_path / "judge", "llama")
+    tokenizer = byte_tokenizer("bytes-chat")
+    tokenizer.chat_template = (
+        "{% if enable_thinking is defined %}{{ raise_exception('not mine') }}{% endif %}" + CHAT_TEMPLATE
+    )
+    tokenizer.save_pretrained(judge)
+    words = "prompts.template_kwargs=[enable_thinking=false]"
+    plain = small_run(tmp_path / "plain", model, prompts_file)
+    assert f"--set {words}" in in_words(done(*on(plain, "generate"), "--quiet").stderr)
+    run = small_run(
+        tmp_path / "run",
+        model,
+        prompts_file,
+        f"reward-model:{judge}",
+        prompts__template_kwargs=["enable_thinking=false"],
+    )
+    assert done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report").stderr == ""
+    for folder in ("iter-001/generate", "iter-001/evaluate", "reference/evaluate"):
+        assert all(text.endswith("assistant\n<think></think>") for text in read_by_the_model(run / folder).values())
+    assert manifest(run, 1, "generate")["settings"]["prompts.template_kwargs"] == ["enable_thinking=false"]
+    for row in rows(run / "iter-001" / "label" / "preferences.jsonl"):
+        assert row["chat_template_kwargs"] == {"enable_thinking": False}
+    assert "fixed" in refused(3, *on(run, "generate", iteration=1), "--set", "prompts.template_kwargs=[]")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("[thinking]", "not of the form name=value"),
+        ("[tools=1]", "`tools` can't be given"),
+        ("[a=1, a=2]", "`a` is given twice"),
+        ("['a=[1]']", "gives no single value"),
+    ],
+)
+def test_what_is_no_argument_of_a_template(tmp_path: Path, prompts_file: Path, value: str, says: str) -> None:
+    words = ("init", "--run", tmp_path / "run", "--model", "tiny", "--prompts", prompts_file)
+    assert says in in_words(refused(2, *words, "--set", f"prompts.template_kwargs={value}"))
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_template_without_a_system_role_names_the_prompt(tmp_path: Path, recorded: bool) -> None:
+    """Also where only one prompt of many has a system message, and none is to be drawn that has."""
+    system = [{"role": "system", "content": "Be short."}, user("a")]
+    prompts = write_prompts(tmp_path / "prompts.jsonl", [[user(str(n))] for n in range(9)] + [system])
+    answers = tmp_path / "answers.jsonl"
+    row = {"prompt": [user("1")], "responses": [{"text": "yes"}, {"text": "no"}]}
+    answers.write_text(json.dumps(row) + "\n")
+    more = {"generate__responses": str(answers)} if recorded else {}
+    model = model_with(tmp_path / "model", NO_SYSTEM + CHAT_TEMPLATE)
+    run = small_run(tmp_path / "run", model, prompts, eval_prompts=0, generate__num_prompts=1, **more)
+    said = in_words(refused(4, *on(run, "generate"), "--quiet"))
+    assert "prompt `p000009`: the tokenizer's chat template refuses a prompt" in said
+    assert "System role not supported" in said
+    assert "put its text at the beginning of the user's message" in said
+
+
+def test_a_turn_that_ends_with_no_stop_token(tmp_path: Path, prompts_file: Path) -> None:
+    template = CHAT_TEMPLATE.replace("<eos>", "{% if message['role'] == 'assistant' %}<turn>{% else %}<eos>{% endif %}")
+    model = model_with(tmp_path / "model", template)
+    run = small_run(tmp_path / "run", model, prompts_file, generate__stop_token_ids=[])
+    said = in_words(done(*on(run, "generate"), "--quiet").stderr)
+    way_out = f"generate.stop_token_ids=[{TURN}]"
+    assert f"ends an answer with `<turn>`, and sampling does not stop there; --set {way_out}" in said
+    again = done(*on(run, "generate"), "--set", way_out, "--force", "--quiet")
+    assert "does not stop there" not in again.stderr
+
+
+def test_responses_that_were_all_cut_off_are_told_of(tmp_path: Path, small_model: Path, prompts_file: Path) -> None:
+    run = small_run(
+        tmp_path / "run", small_model, prompts_file, generate__stop_token_ids=[], generate__max_new_tokens=1
+    )
+    assert "all 18 responses were cut off at 1 tokens" in in_words(done(*on(run, "generate"), "--quiet").stderr)
+
+
+def test_prompts_that_read_as_held_out_ones_are_passed_over(tmp_path: Path) -> None:
+    """Spaces make another text of a prompt, and no other prompt for a template that trims."""
+    texts = [text for n in range(6) for text in (f"question {n}", f"question {n} ")]
+    model = model_with(tmp_path / "model", TRIMMING)
+    prompts = write_prompts(tmp_path / "prompts.jsonl", texts)
+    run = small_run(tmp_path / "run", model, prompts, eval_prompts=2, generate__num_prompts=None)
+    said = in_words(done(*on(run, "generate"), "--quiet").stderr)
+    split = {row["prompt_id"]: (row["split"], row["prompt"].strip()) for row in rows(run / "prompts.jsonl")}
+    held_out = {text for part, text in split.values() if part == "eval"}
+    drawn = json.loads((run / "iter-001" / "generate" / "prompts.json").read_bytes())
+    read = [split[name][1] for name in drawn["prompt_ids"]]
+    assert sorted(read) == sorted({text for _, text in split.values()} - held_out)
+    assert {split[name][1] for name in drawn["held_out"]} <= held_out
+    assert (
+        f"{len(drawn['held_out'])} prompts were passed over because the model reads them as it reads held-out" in said
+    )
+    assert f"{len(drawn['repeated'])} prompts were passed over because the model reads them as it reads others" in said
+    strict = small_run(
+        tmp_path / "strict", model, prompts, eval_prompts=2, generate__num_prompts=None, prompts__duplicates="error"
+    )
+    assert "as it reads another one" in in_words(refused(4, *on(strict, "generate"), "--quiet"))
+
+
+def test_answers_to_prompts_that_read_as_held_out_ones_are_left_out(tmp_path: Path) -> None:
+    texts = [text for n in range(6) for text in (f"question {n}", f"question {n} ")]
+    prompts = write_prompts(tmp_path / "prompts.jsonl", texts)
+    answers = tmp_path / "answers.jsonl"
+    found = [{"prompt": text, "responses": [{"text": "yes"}, {"text": "no"}]} for text in texts]
+    answers.write_text("".join(json.dumps(row) + "\n" for row in found))
+    run = small_run(
+        *(tmp_path / "run", model_with(tmp_path / "model", TRIMMING), prompts),
+        eval_prompts=2,
+        generate__num_prompts=None,
+        generate__responses=str(answers),
+    )
+    said = in_words(done(*on(run, "generate"), "--quiet").stderr)
+    split = {row["prompt_id"]: (row["split"], row["prompt"].strip()) for row in rows(run / "prompts.jsonl")}
+    held_out = {text for part, text in split.values() if part == "eval"}
+    drawn = json.loads((run / "iter-001" / "generate" / "prompts.json").read_bytes())["prompt_ids"]
+    leaking = [name for name, (part, text) in split.items() if part == "train" and text in held_out]
+    assert leaking
+    assert sorted(drawn) == sorted(name for name, (part, _) in split.items() if part == "train" and name not in leaking)
+    assert (
+        f"left out {2 * len(leaking)} responses to prompts of the pool that the model reads as it reads held-out"
+        in said
+    )
+    others = [text for part, text in split.values() if part == "train" and text not in held_out]
+    assert f"the model reads {len(others) - len(set(others))} prompts of the pool as it reads others" in said
+
+
+def test_what_was_begun_does_not_go_on_with_other_prompts(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = encoding.encode_prompt
+    make_partial(finished, 2, "generate", "responses-00001.jsonl")
+    monkeypatch.setattr(encoding, "encode_prompt", lambda *given, **named: [*encode(*given, **named), 33])
+    said = in_words(refused(3, *on(finished, "generate", iteration=2)))
+    assert "answer prompts that are read otherwise now" in said
+    assert "--iteration 2 --force" in said
+    done(*on(finished, "generate", iteration=2), "--force", "--quiet")
+
+
+def test_a_later_iteration_says_that_prompts_are_read_otherwise(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = encoding.encode_prompt
+    monkeypatch.setattr(encoding, "encode_prompt", lambda *given, **named: [*encode(*given, **named), 33])
+    said = done(*on(finished, "generate", iteration=3), "--quiet").stderr
+    assert "prompts are read otherwise than in iteration 2" in in_words(said)
+
+
+def test_a_started_answer_is_continued(tmp_path: Path) -> None:
+    """The response goes on with it, in what is sampled, and in preferences for others the answer is whole."""
+    started = [[user(f"A poem about {n}"), {"role": "assistant", "content": "Sure, "}] for n in range(14)]
+    run = small_run(
+        tmp_path / "run", model_with(tmp_path / "model", CHAT_TEMPLATE), write_prompts(tmp_path / "p.jsonl", started)
+    )
+    done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
+    for folder in ("iter-001/generate", "iter-001/evaluate", "reference/evaluate"):
+        texts = read_by_the_model(run / folder).values()
+        assert all(text.endswith("<eos>\n<turn>assistant\nSure, ") for text in texts)
+    answers = {
+        row["response_id"]: row["text"] for path in run.glob("iter-001/generate/responses-*") for row in rows(path)
+    }
+    for row in rows(run / "iter-001" / "label" / "preferences.jsonl"):
+        assert [message["role"] for message in row["prompt"]] == ["user"]
+        for side in ("chosen", "rejected"):
+            assert row[side] == [{"role": "assistant", "content": "Sure, " + answers[row[f"{side}_id"]]}]
+
+
+def test_a_template_that_drops_what_was_started(tmp_path: Path) -> None:
+    started = [[user(f"A poem about {n}"), {"role": "assistant", "content": "Sure, "}] for n in range(14)]
+    template = CHAT_TEMPLATE.replace(
+        "{{ message['content'] }}", "{% if message['role'] == 'user' %}{{ message['content'] }}{% endif %}"
+    )
+    run = small_run(
+        tmp_path / "run", model_with(tmp_path / "model", template), write_prompts(tmp_path / "p.jsonl", started)
+    )
+    assert "an answer that the last message begins does not come out" in in_words(
+        refused(4, *on(run, "generate"), "--quiet")
+    )
+
+
+def test_an_ended_answer_of_a_file_ends_as_the_template_ends_turns(tmp_path: Path) -> None:
+    """Where sampling stops at that token, which need not be the tokenizer's end of a text."""
+    template = CHAT_TEMPLATE.replace("<eos>", "<turn>")
+    tokenizer = byte_tokenizer("bytes-chat")
+    tokenizer.chat_template = template
+    texts = [f"question {n}" for n in range(6)]
+    answers = tmp_path / "answers.jsonl"
+    found = [{"prompt": text, "responses": [{"text": "yes"}, {"text": "no"}]} for text in texts]
+    answers.write_text("".join(json.dumps(row) + "\n" for row in found))
+    for stops, end in (([EOS, TURN], TURN), (EOS, EOS)):
+        model = save_small_model(tmp_path / f"model-{end}", tokenizer=tokenizer, eos_token_id=stops)
+        run = small_run(
+            *(tmp_path / f"run-{end}", model, write_prompts(tmp_path / "prompts.jsonl", texts)),
+            eval_prompts=2,
+            generate__num_prompts=4,
+            generate__responses=str(answers),
+            generate__recorded_eos=True,
+        )
+        done(*on(run, "generate"), "--quiet")
+        assert {row["token_ids"][-1] for row in rows(run / "pool" / "responses.jsonl")} == {end}

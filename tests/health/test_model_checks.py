@@ -9,7 +9,7 @@ import pytest
 import torch
 from command_line import activedpo, done, on, refused, snapshot
 from model_families import family_model, save_family
-from small_models import byte_tokenizer
+from small_models import CHAT_TEMPLATE, byte_tokenizer, save_small_model
 from small_runs import small_run
 from torch import Tensor
 from torch.nn.functional import linear
@@ -138,3 +138,27 @@ def test_what_nobody_foresaw_is_shown_as_refused(
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     said = refused(4, "doctor", "--model", tmp_path / "none")
     assert "there is no model folder" in said
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "state", "says"),
+    [
+        (None, "chat template", "ok", "none is used"),
+        (CHAT_TEMPLATE, "chat template: opens answers", "ok", ""),
+        (CHAT_TEMPLATE.replace("<eos>", "."), "chat template: turns end", "warning", "at which no sampling stops"),
+        ("Answer: {{ raise_exception('no') }}", "chat template", "refused", "refuses a prompt"),
+        (
+            "{% if messages[-1]['role'] == 'assistant' %}Done {% endif %}{{ messages[-1]['content'] }}",
+            "chat template: opens answers",
+            "refused",
+            "writes a prompt otherwise once an answer stands behind it",
+        ),
+    ],
+)
+def test_a_chat_template_is_shown_too(tmp_path: Path, template: str | None, name: str, state: str, says: str) -> None:
+    tokenizer = byte_tokenizer("bytes-chat")
+    tokenizer.chat_template = template
+    model = save_small_model(tmp_path / "model", tokenizer=tokenizer)
+    found = checks(model, code=3 if state == "refused" else 0)
+    assert found[name]["state"] == state
+    assert says in found[name]["says"]

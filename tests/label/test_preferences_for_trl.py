@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from command_line import done, on, rows
-from small_models import byte_tokenizer, save_small_model
+from small_models import CHAT_TEMPLATE, byte_tokenizer, save_small_model
 from small_runs import SMALL
+from transformers import PreTrainedTokenizerFast
 
 TEXTS = [f"question {number}" for number in range(8)]
-BEHIND_AN_ANSWER = byte_tokenizer("bytes")("\n", add_special_tokens=False)["input_ids"]
+PLAIN = byte_tokenizer("bytes")
+BEHIND_AN_ANSWER = PLAIN("\n", add_special_tokens=False)["input_ids"]
 """What the template of the chat tokenizers writes after the end of a turn, which no model samples."""
 
 
@@ -18,7 +20,22 @@ def as_messages(text: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": "Be short."}, {"role": "user", "content": text}]
 
 
-def labelled_pool(folder: Path, kind: Any, prompts: list[Any]) -> Path:
+def as_started(text: str) -> list[dict[str, str]]:
+    return [*as_messages(text), {"role": "assistant", "content": "Sure, "}]
+
+
+def thinking_tokenizer() -> PreTrainedTokenizerFast:
+    """Its template leaves the place for thoughts empty where it is told so, as Qwen3's does."""
+    tokenizer = byte_tokenizer("bytes-chat")
+    empty = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    turn = "<turn>{{ message['role'] }}\n"
+    tokenizer.chat_template = CHAT_TEMPLATE.replace(
+        turn, turn + "{% if message['role'] == 'assistant' %}" + empty + "{% endif %}"
+    ).replace("<turn>assistant\n", "<turn>assistant\n" + empty)
+    return tokenizer
+
+
+def labelled_pool(folder: Path, kind: Any, prompts: list[Any], *more: str) -> Path:
     """A run that has bought labels of a pool of answers that ended."""
     model = save_small_model(folder / "model", "llama", kind)
     pool = [
@@ -33,7 +50,7 @@ def labelled_pool(folder: Path, kind: Any, prompts: list[Any]) -> Path:
     small = {key: value for key, value in SMALL.items() if not key.startswith(("generate.", "label."))}
     assignments = [word for key, value in small.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     run = folder / "run"
-    done(*on(run, "init"), "--model", model, "--prompts", path, "--eval-prompts", 2, *assignments, "--quiet")
+    done(*on(run, "init"), "--model", model, "--prompts", path, "--eval-prompts", 2, *assignments, *more, "--quiet")
     done(*on(run, "generate"), "--responses", path, "--num-prompts", 6, "--recorded-eos", "--quiet")
     done(*on(run, "featurize"), "--set", "select.method=random", "--quiet")
     done(*on(run, "select"), "--method", "random", "--score-field", "s", "--quiet")
@@ -42,21 +59,29 @@ def labelled_pool(folder: Path, kind: Any, prompts: list[Any]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "prompts", "behind"),
+    ("kind", "prompts", "behind", "more"),
     [
-        ("bytes-bos", TEXTS, []),
-        ("bytes-chat-bos", TEXTS, BEHIND_AN_ANSWER),
-        ("bytes-chat", [as_messages(text) for text in TEXTS], BEHIND_AN_ANSWER),
+        ("bytes-bos", TEXTS, [], []),
+        ("bytes-chat-bos", TEXTS, BEHIND_AN_ANSWER, []),
+        ("bytes-chat-bos", TEXTS, [], ["--chat-template", "never"]),
+        ("bytes-chat", [as_messages(text) for text in TEXTS], BEHIND_AN_ANSWER, []),
+        ("bytes-chat", [as_started(text) for text in TEXTS], BEHIND_AN_ANSWER, []),
+        (thinking_tokenizer(), TEXTS, BEHIND_AN_ANSWER, ["--set", "prompts.template_kwargs=[enable_thinking=false]"]),
     ],
-    ids=["plain", "rendered", "messages"],
+    ids=["plain", "rendered", "not rendered", "messages", "started", "arguments"],
 )
-def test_trl_trains_on_the_tokens_of_the_run(tmp_path: Path, kind: Any, prompts: list[Any], behind: list[int]) -> None:
-    """Read by `datasets` and prepared by TRL, which writes out a turn to its end and then trains."""
+def test_trl_trains_on_the_tokens_of_the_run(
+    tmp_path: Path, kind: Any, prompts: list[Any], behind: list[int], more: list[str]
+) -> None:
+    """Read by `datasets` and prepared by TRL, which writes out a turn to its end and then trains.
+
+    Where a prompt begins the answer, TRL is given the whole answer: what both answers begin with cancels in the loss.
+    """
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer
 
-    run = labelled_pool(tmp_path, kind, prompts)
+    run = labelled_pool(tmp_path, kind, prompts, *more)
     path = run / "iter-001" / "label" / "preferences.jsonl"
     ours = {row["response_id"]: row for row in rows(run / "pool" / "responses.jsonl")}
     trainer = DPOTrainer(
@@ -75,7 +100,11 @@ def test_trl_trains_on_the_tokens_of_the_run(tmp_path: Path, kind: Any, prompts:
     assert len(trainer.train_dataset) == len(rows(path)) == SMALL["select.budget"]
     for row in trainer.train_dataset:
         chosen, rejected = ours[row["chosen_id"]], ours[row["rejected_id"]]
-        assert row["prompt_ids"] == chosen["prompt_token_ids"] == rejected["prompt_token_ids"]
-        assert row["chosen_ids"] == [*chosen["token_ids"], *behind]
-        assert row["rejected_ids"] == [*rejected["token_ids"], *behind]
+        prompt = chosen["prompt_token_ids"]
+        assert prompt == rejected["prompt_token_ids"]
+        started = prompt[len(row["prompt_ids"]) :]
+        assert [*row["prompt_ids"], *started] == prompt
+        assert PLAIN.decode(started) == ("Sure, " if prompts[0] == as_started(TEXTS[0]) else "")
+        assert row["chosen_ids"] == [*started, *chosen["token_ids"], *behind]
+        assert row["rejected_ids"] == [*started, *rejected["token_ids"], *behind]
     assert trainer.train().training_loss > 0

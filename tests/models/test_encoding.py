@@ -96,6 +96,34 @@ def test_sentencepiece_response_continues_the_prompt_exactly(stories_folder, tex
     assert decode_response(tokenizer, response) == text
 
 
+SPELT = [" there was</s>", "Yes.</s>", "<s>Yes.", " a</s> b", "</s>", "</s> and", "home.</s>\n"]
+
+
+@pytest.mark.parametrize("text", SPELT)
+def test_special_tokens_spelt_out_leave_the_seam_as_it_is(stories_folder, text):
+    """The tokenizer itself says how a text goes on that holds both, since nothing merges with the end of a line."""
+    tokenizer = load_tokenizer(str(stories_folder))
+    whole, prompt = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in ("Once\n" + text, "Once\n"))
+    ids = encode_response_text(tokenizer, text)
+    assert [*prompt, *ids] == whole
+    ended = encode_response_text(tokenizer, text, append_eos=True)
+    is_ended = text.rstrip().endswith("</s>")
+    assert ended == (ids if is_ended else [*ids, tokenizer.eos_token_id])
+
+
+def test_an_end_is_appended_only_where_there_is_none():
+    hi, newline = PLAIN("hi")["input_ids"], PLAIN("\n")["input_ids"]
+    for text, expected in (
+        ("hi", [*hi, EOS]),
+        ("hi<eos>", [*hi, EOS]),
+        ("hi<eos>\n", [*hi, EOS, *newline]),
+        ("<eos>hi", [EOS, *hi, EOS]),
+        ("hi\n", [*hi, *newline, EOS]),
+        ("", [EOS]),
+    ):
+        assert encode_response_text(PLAIN, text, append_eos=True) == expected
+
+
 def test_stop_tokens_are_united():
     several = GenerationConfig(eos_token_id=[3, 4])
     assert stop_token_ids(PLAIN, several, [5]) == {EOS, 3, 4, 5}

@@ -78,6 +78,14 @@ def test_a_chat_model_reads_its_own_template_with_one_beginning(llama):
 
 
 @pytest.mark.parametrize("family", ["deberta", "llama"])
+def test_an_answer_that_the_prompt_begins_is_read_as_one_with_the_response(family, request):
+    folder = request.getfixturevalue(family)
+    started = [[{"role": "user", "content": p}, {"role": "assistant", "content": "Sure, "}] for p in PROMPTS]
+    whole = build(folder).score(PROMPTS, ["Sure, " + response for response in RESPONSES])
+    assert build(folder).score(started, RESPONSES) == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["deberta", "llama"])
 def test_scores_do_not_depend_on_the_batch(family, request):
     folder = request.getfixturevalue(family)
     whole = build(folder, unit_size=16).score(PROMPTS, RESPONSES)

@@ -163,3 +163,23 @@ def test_a_turn_ends_with_the_templates_token_where_sampling_stops_at_it(stops: 
     assert turn_end_id(tokenizer, config, chat_template="auto") == EOS
     tokenizer.eos_token = None
     assert turn_end_id(tokenizer, config, chat_template="never") is None
+
+
+@pytest.mark.parametrize("prompt", [None, "hi"])
+def test_an_end_that_the_text_spells_out_is_the_only_one(prompt: str | None) -> None:
+    rows = [SFTRow("line 1", prompt, text) for text in ("yes", "yes<eos>")]
+    options: Any = {"rendering": {"chat_template": "never"}, "max_length": None, "truncate": False}
+    plain, spelt = encode_rows(rows, byte_tokenizer(), end_id=EOS, **options).examples
+    assert list(spelt.token_ids) == list(plain.token_ids)
+    assert list(plain.token_ids).count(EOS) == 1
+
+
+def test_rows_that_the_model_reads_as_one_prompt_are_on_one_side() -> None:
+    """Spaces that the template trims make no other prompt, so none of the held-out ones is learnt."""
+    tokenizer = byte_tokenizer("bytes-chat")
+    tokenizer.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'] | trim")
+    rows = [SFTRow(f"line {n}", f"{n // 2}" + " " * (n % 2), "yes") for n in range(16)]
+    options: Any = {"rendering": {"chat_template": "auto"}, "end_id": EOS, "max_length": None, "truncate": False}
+    learnt, held = encode_rows(rows, tokenizer, **options).split(0.5, seed=0)
+    assert len(learnt) == len(held) == 8
+    assert not {tuple(row.token_ids) for row in learnt} & {tuple(row.token_ids) for row in held}

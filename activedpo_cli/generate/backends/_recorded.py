@@ -75,11 +75,12 @@ LEFT_OUT = {
     "repeated": "repeated",
     "too_long": "longer than the model's context",
     "same_tokens": "without tokens of their own",
+    "held_out": "about prompts that the model reads as held-out ones",
 }
 """Why a row of pairs is no candidate: as it is stored, and in words."""
 LEFT_OUT_OF_EVALUATION = {
     "tie": "that decide nothing",
-    **{reason: words for reason, words in LEFT_OUT.items() if reason != "repeated"},
+    **{reason: words for reason, words in LEFT_OUT.items() if reason not in ("repeated", "held_out")},
     "in_pool": "about prompts of the pool",
 }
 """Why a row measures nothing; what is said again about a prompt does measure."""

@@ -1,0 +1,65 @@
+"""A prompt is what the model reads, its tokens: compared with earlier work of the run, and with other prompts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.records import Prompt, Response
+from activedpo_cli.base.settings import Config
+from activedpo_cli.engine.step import Context
+from activedpo_cli.generate.sampling import EncodedPrompt
+
+RESPONSES = "responses-*.jsonl"
+
+
+def refuse_repetition(config: Config, prompt_id: str) -> None:
+    """Raise InvalidDataError for a prompt that repeats another, where repetitions are errors."""
+    if config.prompts.duplicates == "error":
+        raise InvalidDataError(
+            f"the model reads prompt `{prompt_id}` as it reads another one, of the pool or held out",
+            details=["they differ only in what the chat template or the tokenizer leaves out"],
+            hint="make another run from prompts without it, or with `--set prompts.duplicates=drop`",
+        )
+
+
+def refuse_other_prompts(context: Context, prompts: Sequence[EncodedPrompt]) -> None:
+    """Raise RefusedError where responses that were begun answer other prompts, or prompts that are read otherwise now."""
+    folder = context.folder
+    stored = {
+        row.prompt_id: row.prompt_token_ids
+        for name in folder.names(RESPONSES)
+        for row in folder.read_rows(name, Response)
+    }
+    now = {prompt.prompt_id: prompt.token_ids for prompt in prompts}
+    others = [prompt_id for prompt_id, tokens in stored.items() if now.get(prompt_id) != tokens]
+    if others:
+        raise RefusedError(
+            f"the responses begun in `{folder.path}` answer prompts that are read otherwise now, first `{others[0]}`",
+            details=["the prompts were drawn or rendered by another version of the program or of a library"],
+            hint=f"{context.run.next_command('generate', context.iteration)} --force",
+        )
+
+
+def tell_of_other_rendering(context: Context, encoded: Callable[[Prompt], list[int]]) -> None:
+    """Warn where prompts of the iteration before are read otherwise now, by its first responses."""
+    earlier = context.run.stage("generate", context.iteration - 1) if context.iteration > 1 else None
+    name = next(iter(earlier.names(RESPONSES)), None) if earlier else None
+    if earlier is None or name is None:
+        return
+    before = {row.prompt_id: row.prompt_token_ids for row in earlier.read_rows(name, Response)}
+    others = [
+        prompt.prompt_id
+        for prompt in context.run.prompts("train")
+        if prompt.prompt_id in before and encoded(prompt) != before[prompt.prompt_id]
+    ]
+    if others:
+        context.progress.warn(
+            f"prompts are read otherwise than in iteration {context.iteration - 1}, first `{others[0]}`: they were rendered "
+            "by another version of the program or of a library"
+        )
+
+
+def started_answers(prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """How many prompts begin the answer that the response goes on with, as part of a summary; nothing where none does."""
+    count = sum(isinstance(prompt.prompt, list) and prompt.prompt[-1]["role"] == "assistant" for prompt in prompts)
+    return {"started_answers": count} if count else {}
