@@ -218,9 +218,9 @@ def test_examples_as_they_are_published(tmp_path, row, prompt):
 def test_an_example_as_a_whole_goes_before_its_parts(tmp_path):
     """As in Alpaca, whose `text` is instruction, input and answer in one; with and without an input it is learnt alike."""
     rows = [{"instruction": "Q", "input": extra, "output": "A", "text": f"Q {extra} A"} for extra in ("", "more")]
-    rows.append({"instruction": "Q", "output": "A", "messages": USER + answer("B")})
+    rows += [{"instruction": "Q", name: "A", "messages": USER + answer("B")} for name in ("output", "response")]
     found = [(row.prompt, row.text) for row in read_sft_rows(written(tmp_path, *rows))]
-    assert found == [(None, "Q  A"), (None, "Q more A"), (USER, "B")]
+    assert found == [(None, "Q  A"), (None, "Q more A"), (USER, "B"), (USER, "B")]
 
 
 @pytest.mark.parametrize(

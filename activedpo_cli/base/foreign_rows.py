@@ -35,7 +35,7 @@ def _with_prompt(values: dict[str, Any]) -> dict[str, Any]:
     if "prompt" in values or not ANSWERS & values.keys():
         return values
     whole = values.get("chosen")
-    if isinstance(whole, list) and len(whole) > 1:
+    if (isinstance(whole, list) and len(whole) > 1) or ("chosen" not in values and "messages" in values):
         return values
     found = [name for name in PROMPTS if not is_blank(values.get(name))]
     if len(found) != 1:
