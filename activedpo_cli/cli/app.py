@@ -129,7 +129,6 @@ app = typer.Typer(
     name="activedpo",
     cls=ErrorBoundary,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": sorted(HELP_OPTIONS)},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.cli import completion
 from activedpo_cli.cli.look_output import (
     print_comparison,
     print_features,
@@ -100,7 +101,11 @@ def _show_why(run: "Run", pair: str | None, iteration: int | None, *, json: bool
 def compare(
     methods: Annotated[
         Optional[list[str]],
-        typer.Argument(metavar="[METHOD]...", help="Methods. [default: all whose columns are there]"),
+        typer.Argument(
+            metavar="[METHOD]...",
+            help="Methods. [default: all whose columns are there]",
+            autocompletion=completion.methods,
+        ),
     ] = None,
     run: RunOption = None,
     iteration: IterationOption = None,
@@ -113,7 +118,12 @@ def compare(
     ] = None,
     set_: Annotated[
         Optional[list[str]],
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of select or of a method, for once; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of select or of a method, for once; repeatable.",
+            autocompletion=completion.setting_names,
+        ),
     ] = None,
     output: Annotated[
         Optional[Path],
@@ -152,7 +162,11 @@ def compare(
 def report(
     runs: Annotated[
         Optional[list[str]],
-        typer.Argument(metavar="[RUN]...", help="Names or paths. [default: $ACTIVEDPO_RUN, else runs/default]"),
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Names or paths. [default: $ACTIVEDPO_RUN, else runs/default]",
+            autocompletion=completion.run_names,
+        ),
     ] = None,
     output: Annotated[
         Optional[Path],
@@ -181,6 +195,7 @@ def list_choices(
         typer.Argument(
             metavar="[WHAT]",
             help="methods, oracles, prompts, models, presets, experiments or runs. [default: methods]",
+            autocompletion=completion.kinds,
         ),
     ] = None,
     folder: Annotated[

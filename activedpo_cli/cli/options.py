@@ -10,23 +10,43 @@ from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origi
 import typer
 
 from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.cli import completion
 
 RunOption = Annotated[
     Optional[str],
-    typer.Option("--run", metavar="NAME_OR_PATH", help="The run. [default: $ACTIVEDPO_RUN, else runs/default]"),
+    typer.Option(
+        "--run",
+        metavar="NAME_OR_PATH",
+        help="The run. [default: $ACTIVEDPO_RUN, else runs/default]",
+        autocompletion=completion.run_names,
+    ),
 ]
 IterationOption = Annotated[
     Optional[int],
-    typer.Option("--iteration", min=1, metavar="N", help="Iteration, from 1. [default: the newest there is]"),
+    typer.Option(
+        "--iteration",
+        min=1,
+        metavar="N",
+        help="Iteration, from 1. [default: the newest there is]",
+        autocompletion=completion.iterations,
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Make it again; the old result is kept in .stale/.")]
 SetOption = Annotated[
-    Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any setting of config.yaml; repeatable.")
+    Optional[list[str]],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting of config.yaml; repeatable.",
+        autocompletion=completion.setting_names,
+    ),
 ]
 PresetOption = Annotated[
     Optional[str],
     typer.Option(
-        "--preset", help="Settings of a new run: paper where you give prompts, else tiny (see `activedpo ls presets`)."
+        "--preset",
+        help="Settings of a new run: paper where you give prompts, else tiny (see `activedpo ls presets`).",
+        autocompletion=completion.presets,
     ),
 ]
 DeviceOption = Annotated[
@@ -67,7 +87,10 @@ class SettingFlag:
     def parameter(self, panel: str) -> inspect.Parameter:
         """The parameter, None by default so that a flag left out can be told from one that was given."""
         field = _field(self.key)
-        option = typer.Option(*self.flags, help=_help(field), show_default=False, rich_help_panel=panel)
+        offer = completion.BY_SETTING.get(self.key) or _offer(field.annotation)
+        option = typer.Option(
+            *self.flags, help=_help(field), show_default=False, rich_help_panel=panel, autocompletion=offer
+        )
         return inspect.Parameter(
             self.parameter_name,
             inspect.Parameter.KEYWORD_ONLY,
@@ -193,6 +216,12 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return ()
+
+
+def _offer(annotation: Any) -> Callable[[str], list[str]] | None:
+    """What a shell offers for a setting of a few values, None for any other."""
+    choices = [str(choice) for choice in _choices(annotation)]
+    return (lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]) if choices else None
 
 
 def _flag_type(annotation: Any) -> type:

@@ -11,6 +11,7 @@ from command_line import RULE, STAGES, activedpo, done, manifest, on, outputs, r
 from pydantic import BaseModel
 from small_runs import small_run
 
+from activedpo_cli.base import discovery
 from activedpo_cli.base.settings import SECTIONS
 from activedpo_cli.base.yaml_text import changed_yaml, read_yaml
 
@@ -63,9 +64,17 @@ def changed_value(kind: type[BaseModel], name: str, key: str, now: Any) -> Any:
 
 
 def every_changed_setting(run: Path) -> dict[str, Any]:
-    """All settings that may be changed after an iteration, each with another value."""
+    """All settings that may be changed after an iteration, those of the method that chose too, each with another value."""
     now = read_yaml((run / "config.yaml").read_text())
-    return {
+    chosen_by = manifest(run, 1, "select")["settings"]
+    own = {
+        key: changed_value(
+            discovery.load("acquisition", now["select"]["method"]).Settings, key.split(".")[-1], key, value
+        )
+        for key, value in chosen_by.items()
+        if key.startswith("select.methods.")
+    }
+    return own | {
         f"{section}.{name}": changed_value(kind, name, f"{section}.{name}", now[section][name])
         for section, kind in SECTIONS.items()
         for name in kind.model_fields
@@ -107,11 +116,13 @@ LOOKS = {
     "why": ("show", "--why", "PAIR"),
     "features": ("show", "features", "--iteration", 1),
     "compare": ("compare", "aplp", "entropy", "activedpo", "apo", "--iteration", 1, "--budget", 4),
+    "the newest": ("show",),
+    "compare the newest": ("compare", "aplp", "activedpo", "--iteration", 2, "--budget", 4),
 }
 
 
 def seen(run: Path) -> dict[str, Any]:
-    """What every look says of iteration 1."""
+    """What every look says, of iteration 1 and of the newest."""
     found = {}
     for name, words in LOOKS.items():
         typed = [pair_of(run) if word == "PAIR" else word for word in words]
