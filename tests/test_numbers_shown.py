@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activedpo_cli.base.numbers import shown
+from activedpo_cli.cli.render import counting_bar, rate_text
 from activedpo_cli.reports.page import kept_together
 from activedpo_cli.reports.wording import number, share_with_interval, with_interval
 
@@ -45,3 +46,14 @@ def test_an_interval_has_one_number_of_decimals() -> None:
 def test_cells_of_a_page_break_around_brackets_and_not_within() -> None:
     assert kept_together("0.683 [0.374, 0.992]") == "0.683 [0.374,\N{NO-BREAK SPACE}0.992]"
     assert kept_together("92.5 % of all") == "92.5\N{NO-BREAK SPACE}% of all"
+
+
+def test_the_rate_of_what_takes_longer_than_half_a_minute_each_is_known() -> None:
+    bar = counting_bar("steps", 10, "steps", 0)
+    clock = [0.0]
+    bar.get_time = bar.tasks[0]._get_time = lambda: clock[0]
+    bar.tasks[0].start_time = 0.0
+    for _ in range(4):
+        clock[0] += 45.0
+        bar.advance(bar.task_ids[0])
+    assert rate_text(bar.tasks[0].speed or 0.0) == "45.0 s each"
