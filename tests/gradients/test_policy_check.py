@@ -6,7 +6,7 @@ from types import MethodType
 import pytest
 import torch
 from model_families import family_policy
-from test_families import PROMPTS, RESPONSES, Whole, honest
+from test_family_gradients import PROMPTS, RESPONSES, Whole, honest
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
