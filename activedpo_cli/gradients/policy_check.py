@@ -39,10 +39,10 @@ class Passed:
 
 
 class Trial:
-    """A policy under the checks, and what several of them need, found out once."""
+    """A policy under the checks, and what several of them need, found out once; `setting` names the adapted layers."""
 
-    def __init__(self, policy: PeftModel) -> None:
-        self.policy = policy
+    def __init__(self, policy: PeftModel, setting: str = "adapter.target_modules") -> None:
+        self.policy, self.setting = policy, setting
 
     @cached_property
     def separation(self) -> Separation:
@@ -52,12 +52,12 @@ class Trial:
         except Exception as error:
             if isinstance(error, ActiveDPOError) or is_out_of_memory(error):
                 raise
-            raise _cannot_run(self.policy, error) from error
+            raise _cannot_run(self, error) from error
 
 
-def _cannot_run(policy: PeftModel, error: Exception) -> ActiveDPOError:
+def _cannot_run(trial: Trial, error: Exception) -> ActiveDPOError:
     """What to say of a model that fails with its adapter, which some layers can't have."""
-    said, unusual = f"{type(error).__name__}: {error}".splitlines()[0], _unusual_layers(policy)
+    said, unusual = f"{type(error).__name__}: {error}".splitlines()[0], _unusual_layers(trial.policy)
     if not unusual:
         return InvalidDataError(
             "the model can't be run on tokens of its vocabulary",
@@ -65,9 +65,9 @@ def _cannot_run(policy: PeftModel, error: Exception) -> ActiveDPOError:
             hint="another number format or attention may help: `--dtype float32`, `--set model.attn_implementation=eager`",
         )
     return UsageError(
-        "adapter.target_modules: the model can't be run with an adapter on these layers",
+        f"{trial.setting}: the model can't be run with an adapter on these layers",
         details=[*_shown(unusual), said],
-        hint=_other_layers(policy, unusual),
+        hint=_other_layers(trial, unusual),
     )
 
 
@@ -80,6 +80,11 @@ def check_policy(policy: PeftModel) -> Passed:
     for check in CHECKS.values():
         check(trial)
     return passed(trial)
+
+
+def require_running(policy: PeftModel, setting: str) -> None:
+    """Raise UsageError, naming layers and the way out, where the model can't be run with its adapter."""
+    CHECKS[RUNS](Trial(policy, setting))
 
 
 def found(trial: Trial, check: str) -> str:
@@ -104,9 +109,9 @@ def _every_weight_is_seen(trial: Trial) -> None:
     unseen = unseen_weights(trial.policy)
     if unseen:
         raise UsageError(
-            "adapter.target_modules: training would change weights whose gradients features do not see",
+            f"{trial.setting}: training would change weights whose gradients features do not see",
             details=_shown(unseen),
-            hint=_other_layers(trial.policy, []).replace("--set", "in a new run: --set"),
+            hint=_other_layers(trial, []).replace("--set", "in a new run: --set"),
         )
 
 
@@ -147,9 +152,11 @@ def _gradients_are_derivatives(trial: Trial) -> None:
                 )
 
 
+RUNS = "the model runs with the adapter"
+"""The check that concerns training too, whatever method selects."""
 CHECKS: dict[str, Callable[[Trial], None]] = {
     "every trained weight is seen by the features": _every_weight_is_seen,
-    "the model runs with the adapter": _the_model_runs,
+    RUNS: _the_model_runs,
     "gradients are the derivatives of log-probabilities": _gradients_are_derivatives,
 }
 """By what they make sure of, in the order in which they are made."""
@@ -165,25 +172,24 @@ def _gradients(trial: Trial, matrices: Sequence[LoraMatrix]) -> Gradients:
 
 
 def _way_out(trial: Trial) -> str:
-    cause = (
+    return (
         "these layers have no backward pass on this device, as kernels for quantised weights may not: take weights that "
         "are not quantised, or another --device"
         if trial.separation.without_backward
         else "a kernel of this model has no backward pass, or a wrong one: try `--set model.attn_implementation=eager`, "
         "another --device, or weights that are not quantised"
     )
-    return f"{cause}; a method that needs no gradients, such as `--method random`, works as it is"
 
 
-def _other_layers(policy: PeftModel, without: list[str]) -> str:
+def _other_layers(trial: Trial, without: list[str]) -> str:
     """The setting that adapts plain linear layers alone, those called like any of `without` left out."""
     unwanted = {name.rpartition(".")[2] for name in without}
     names = {
         matrix.shape.name.partition("/")[0].rpartition(".")[2]
-        for matrix in active_lora_matrices(policy)
+        for matrix in active_lora_matrices(trial.policy)
         if matrix.is_applied
     }
-    return f"--set adapter.target_modules={','.join(sorted(names - unwanted)) or 'q_proj,k_proj,v_proj,o_proj'}"
+    return f"--set {trial.setting}={','.join(sorted(names - unwanted)) or 'q_proj,k_proj,v_proj,o_proj'}"
 
 
 def _unusual_layers(policy: PeftModel) -> list[str]:

@@ -16,7 +16,7 @@ from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.health.doctor import Check
-from activedpo_cli.policy.early_check import CHECKS, Subject, checking, gradient_checks
+from activedpo_cli.policy.early_check import CHECKS, Subject, adapter_checks, checking
 from activedpo_cli.policy.policy import BaseWeights, load_base
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def examine_model(config: Config, execution: Execution) -> dict[str, Any]:
         base = load_base(where, config, execution)
         checks = [Check("the model loads", "ok", _described(base), "")]
         checks += _template_checks(base, config)
-        asked = CHECKS | gradient_checks() | {"training begins at the reference": _first_step}
+        asked = CHECKS | adapter_checks() | {"training begins at the reference": _first_step}
         with checking(base, config) as subject:
             for name, ask in asked.items():
                 if any(check.state == "refused" for check in checks):

@@ -77,15 +77,16 @@ CHECKS: dict[str, Check] = {"every token has a row": every_token_has_a_row}
 """By what they make sure of: of any model, whatever the method."""
 
 
-def gradient_checks() -> dict[str, Check]:
-    """The checks of gradients by what they make sure of, on the model with a fresh adapter."""
+def adapter_checks(*, gradients: bool = True) -> dict[str, Check]:
+    """The checks of the model with a fresh adapter; those of `gradients` only where features are computed."""
     from activedpo_cli.gradients import policy_check
 
     def ask(name: str, subject: Subject) -> str:
         policy_check.CHECKS[name](subject.trial)
         return policy_check.found(subject.trial, name)
 
-    checks: dict[str, Check] = {name: partial(ask, name) for name in policy_check.CHECKS}
+    names = policy_check.CHECKS if gradients else (policy_check.RUNS,)
+    checks: dict[str, Check] = {name: partial(ask, name) for name in names}
     return {"the adapter can be put on": _adapter_fits} | checks
 
 
@@ -112,7 +113,7 @@ def check_model(context: Context, base: BaseWeights) -> None:
     config = context.settings
     wanted = config.featurize.compute
     needs = discovery.declared_needs("acquisition", config.select.method) if wanted is None else wanted
-    checks = CHECKS | (gradient_checks() if "features" in needs else {})
+    checks = CHECKS | adapter_checks(gradients="features" in needs)
     try:
         with checking(base, config) as subject:
             for check in checks.values():

@@ -259,6 +259,7 @@ def _train(context: Context, base: BaseWeights, examples: "Sequence[SFTExample]"
 
 def _trainable(base: BaseWeights, config: Config) -> Any:
     """All weights in float32, since steps of 2e-5 would be lost in bfloat16's rounding; or a fresh adapter on top."""
+    from activedpo_cli.gradients.policy_check import require_running
     from activedpo_cli.models.adapters import with_fresh_adapter
 
     sft = config.sft
@@ -268,7 +269,9 @@ def _trainable(base: BaseWeights, config: Config) -> Any:
         r=sft.lora_r, lora_alpha=sft.lora_alpha, lora_dropout=sft.lora_dropout, target_modules=sft.lora_modules
     )
     seed = derive_seed(config.seed, "sft", "adapter")
-    return with_fresh_adapter(base.model, adapter, seed=seed, modules_setting="sft.lora_modules")
+    policy = with_fresh_adapter(base.model, adapter, seed=seed, modules_setting="sft.lora_modules")
+    require_running(policy, "sft.lora_modules")
+    return policy
 
 
 def _keep(context: Context, step: int, path: Path) -> None:

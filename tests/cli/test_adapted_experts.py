@@ -71,17 +71,29 @@ def test_dropout_of_bare_weights_is_refused_by_its_setting(
     assert "--set sft.lora_dropout=0" in said
 
 
+@pytest.mark.parametrize("method", ["activedpo", "random"])
 def test_a_router_that_returns_more_than_a_layer_is_refused_before_generating(
-    tmp_path: Path, prompts_file: Path
+    tmp_path: Path, prompts_file: Path, method: str
 ) -> None:
+    """Training could not run it either, whatever selects."""
     model = save_family(tmp_path / "model", "phimoe")
-    run = small_run(tmp_path / "run", model, prompts_file, **ALL)
+    run = small_run(tmp_path / "run", model, prompts_file, **ALL, select__method=method)
     said = refused(2, *on(run, "generate"), "--quiet")
     assert "model.layers.0.mlp.router" in said
     way_out = "--set adapter.target_modules=k_proj,o_proj,q_proj,v_proj"
     assert way_out in said
     assert not list(run.rglob("responses-*"))
     done(*on(run, "generate"), *way_out.split(), "--quiet")
+
+
+def test_so_does_fine_tuning(tmp_path: Path, prompts_file: Path) -> None:
+    model = save_family(tmp_path / "model", "phimoe")
+    run = small_run(tmp_path / "run", model, prompts_file)
+    examples = tmp_path / "examples.jsonl"
+    examples.write_text("".join(f'{{"prompt": "a{n}", "completion": "b"}}\n' for n in range(4)))
+    said = refused(2, *on(run, "sft"), "--data", examples, "--set", "sft.lora_r=2")
+    assert "sft.lora_modules: the model can't be run with an adapter on these layers" in said
+    assert "--set sft.lora_modules=k_proj,o_proj,q_proj,v_proj" in said
 
 
 def test_a_method_that_needs_no_gradients_asks_for_none(tmp_path: Path, mixture: Path, prompts_file: Path) -> None:

@@ -6,7 +6,7 @@ from types import MethodType
 import pytest
 import torch
 from model_families import family_policy
-from test_families import PROMPTS, RESPONSES, Whole, honest
+from test_family_gradients import PROMPTS, RESPONSES, Whole, honest
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -56,7 +56,6 @@ def test_a_kernel_without_a_backward_pass_is_named(dtype: torch.dtype, where: st
         check_policy(policy)
     assert any("down_proj passes no gradient on" in line for line in refused.value.details)
     assert "quantised" in str(refused.value.hint)
-    assert "--method random" in str(refused.value.hint)
 
 
 def test_a_kernel_with_a_wrong_backward_pass_is_found() -> None:
@@ -91,7 +90,7 @@ def test_a_model_without_any_gradient_is_refused_with_a_way_out() -> None:
     policy.get_submodule("base_model.model.model.norm").register_forward_pre_hook(lambda _m, inputs: inputs[0].detach())
     with pytest.raises(InvalidDataError, match="no gradient reached the LoRA adapter") as refused:
         check_policy(policy)
-    assert "--method random" in str(refused.value.hint)
+    assert "attn_implementation=eager" in str(refused.value.hint)
 
 
 def test_a_trained_weight_outside_the_adapter_is_refused() -> None:
