@@ -13,6 +13,7 @@ from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.template_date import TEMPLATE_DATE
 from activedpo_cli.models.chat_template import TEMPLATE_ERRORS, render_chat
+from activedpo_cli.models.loading_errors import refusing_panics
 from activedpo_cli.models.vocabulary import require_readable
 
 ANCHORS = ("\n", "a", "1")
@@ -132,11 +133,13 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
 
 
 def _plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    with refusing_panics(text):
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _without_added_eos(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    token_ids = list(tokenizer(text, verbose=False)["input_ids"])
+    with refusing_panics(text):
+        token_ids = list(tokenizer(text, verbose=False)["input_ids"])
     end = [tokenizer.eos_token_id]
     # An EOS that the text itself spells out is among the plain ids too, and stays.
     if token_ids[-1:] == end and token_ids[-2:] != _plain_ids(tokenizer, text)[-2:]:
