@@ -51,10 +51,12 @@ class Run:
         self.path = path
         self._pool_responses: list[Response] | None = None
         self.digests: dict[tuple[str, int], str] = {}
+        self.response_inputs: dict[int, dict[str, str]] = {}
 
     def forget_digests(self) -> None:
         """Look at finished stages anew; digests are remembered only while one stage is checked."""
         self.digests.clear()
+        self.response_inputs.clear()
 
     @classmethod
     def open(cls, path: Path) -> "Run":
