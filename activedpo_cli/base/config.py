@@ -1,6 +1,7 @@
 """`config.yaml` as settings: read, checked as a whole, written with their meanings. Opens no files."""
 
 import difflib
+import json
 import math
 import re
 import reprlib
@@ -34,6 +35,20 @@ def parse_config(text: str) -> Config:
 
 def build_config(values: Mapping[str, Any]) -> Config:
     """Settings from nested values; raises UsageError that lists every problem at once."""
+    try:
+        key = json.dumps(values, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):  # nothing that settings hold, which is said of each
+        return _built(values)
+    return _built_before(key)
+
+
+@lru_cache(maxsize=64)
+def _built_before(key: str) -> Config:
+    """Looking at a run asks for the settings of each of its stages, which are few different ones."""
+    return _built(json.loads(key))
+
+
+def _built(values: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:

@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from activedpo_cli.base.regular_files import open_regular
+
 BYTES_AT_ONCE = 2**20
 
 
 def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
     """The hexadecimal SHA-256 of a file's bytes; `on_bytes` is told how many more were read, for files that are large."""
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         if on_bytes is None:
             return hashlib.file_digest(stream, "sha256").hexdigest()
         digest = hashlib.sha256()

@@ -6,8 +6,8 @@ Whoever opens a pipe waits until somebody writes into it, and a sparse file of g
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from activedpo_cli.base.errors import InvalidDataError
 
@@ -23,7 +23,7 @@ _KINDS = {
 }
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading, without waiting for anybody.
 
     Raises InvalidDataError where it is no regular file, and OSError where it can't be opened.
@@ -68,7 +68,17 @@ def lines_of(path: Path) -> Iterator[bytes]:
 
     Raises InvalidDataError where it is no regular file or a line is endless, and OSError where it can't be read.
     """
+    return (line.removesuffix(b"\n") for line in _raw_lines(path, 0))
+
+
+def whole_lines_of(path: Path, start: int) -> Iterator[bytes]:
+    """The same from a byte on, without a last line that has no newline yet."""
+    return (line[:-1] for line in _raw_lines(path, start) if line.endswith(b"\n"))
+
+
+def _raw_lines(path: Path, start: int) -> Iterator[bytes]:
     with open_regular(path) as stream:
+        stream.seek(start)
         number = 0
         while line := stream.readline(LONGEST_LINE + 1):
             number += 1
@@ -77,7 +87,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
                     f"`{path}` line {number} has more than {LONGEST_LINE:,} bytes",
                     hint="it is not what was written there; put a copy of it back",
                 )
-            yield line.removesuffix(b"\n")
+            yield line
 
 
 def _require_regular(path: Path, mode: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.regular_files import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,7 +166,7 @@ def _entry(path: Path, name: str) -> tuple[dict[str, Any], int, int]:
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
     """What a safetensors file says of its tensors, and where their bytes begin; InvalidDataError where it says nothing."""
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else math.inf
         is_there = length <= min(LONGEST_HEADER, path.stat().st_size)

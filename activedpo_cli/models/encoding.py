@@ -21,6 +21,7 @@ from activedpo_cli.models.chat_template import (
     around_answer,
     render_prompt,
 )
+from activedpo_cli.models.loading_errors import refusing_panics
 from activedpo_cli.models.vocabulary import require_readable
 
 ANCHORS = ("\n", "a", "1")
@@ -186,11 +187,13 @@ def _way_out(tokenizer: PreTrainedTokenizerBase, messages: Messages, date: str, 
 
 
 def _plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    with refusing_panics(text):
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _without_added_eos(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    token_ids = list(tokenizer(text, verbose=False)["input_ids"])
+    with refusing_panics(text):
+        token_ids = list(tokenizer(text, verbose=False)["input_ids"])
     end = [tokenizer.eos_token_id]
     # An EOS that the text itself spells out is among the plain ids too, and stays.
     if token_ids[-1:] == end and token_ids[-2:] != _plain_ids(tokenizer, text)[-2:]:

@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,12 +15,15 @@ from transformers import (
 )
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.out_of_memory import is_out_of_memory
+from activedpo_cli.base.tables import excerpt
+from activedpo_cli.models.loading_errors import refusing_what_is_broken
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
 from activedpo_cli.models.resolve import is_adapter_folder
 from activedpo_cli.models.vocabulary import remember_embeddings
 
+SIZES = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
+"""What a configuration says in numbers above zero, where it says it."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -46,15 +48,11 @@ def pick_device(name: str) -> torch.device:
 
 def load_tokenizer(path_or_id: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer as it was saved; one without a pad token pads with EOS, UNK or BOS, and gets no new token."""
-    try:
-        with quiet_libraries():
-            tokenizer = AutoTokenizer.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise InvalidDataError(
-            f"the tokenizer of `{path_or_id}` cannot be loaded", details=_lines(error), hint=_folder_hint()
-        ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+    with refusing_what_is_broken("tokenizer of", path_or_id), quiet_libraries():
+        tokenizer = AutoTokenizer.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+        tokenizer("a", verbose=False)  # patterns are compiled on use
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
     if not is_adapter_folder(path_or_id):
         count = getattr(_configuration(path_or_id, revision).get_text_config(), "vocab_size", None)
         if isinstance(count, int):
@@ -73,29 +71,29 @@ def load_base_model(
     """A causal language model in evaluation mode with every parameter frozen.
 
     `dtype` auto keeps the checkpoint's number format. Raises InvalidDataError when the weights are absent, not
-    safetensors, incomplete (libraries fill the gaps at random), of other shapes, or not finite.
+    safetensors, incomplete (libraries fill the gaps at random), of other shapes, or not finite, and for an adapter.
     """
-    try:
-        # Filling missing weights draws from the global random state.
-        with quiet_libraries(), seeded_library_state(0):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path_or_id,
-                revision=revision,
-                dtype=DTYPES.get(dtype, "auto"),
-                attn_implementation=attn_implementation,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-        if is_out_of_memory(error):
-            raise
+    if is_adapter_folder(path_or_id):
         raise InvalidDataError(
-            f"the model `{path_or_id}` cannot be loaded", details=_lines(error), hint=_folder_hint()
-        ) from error
+            f"`{path_or_id}` is an adapter, and a whole model is needed here",
+            hint="merge it into its base (`merge_and_unload()`, then `save_pretrained(FOLDER)`) and name that instead",
+        )
+    _configuration(path_or_id, revision)
+    # Filling missing weights draws from the global random state.
+    with refusing_what_is_broken("model", path_or_id), quiet_libraries(), seeded_library_state(0):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path_or_id,
+            revision=revision,
+            dtype=DTYPES.get(dtype, "auto"),
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
     model, report = loaded
     _require_complete(path_or_id, report)
+    _require_token_ids(path_or_id, model)
     model.to(device).eval().requires_grad_(False)
     require_finite(model, path_or_id)
     return model
@@ -136,12 +134,16 @@ def hidden_size_at(path_or_id: str, revision: str | None = None) -> int:
 
 
 def _configuration(path_or_id: str, revision: str | None) -> PretrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidDataError(
-            f"the configuration of `{path_or_id}` cannot be loaded", details=_lines(error), hint=_folder_hint()
-        ) from error
+    with refusing_what_is_broken("configuration of", path_or_id), quiet_libraries():
+        config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+        sizes = {name: getattr(config.get_text_config(), name, None) for name in SIZES}
+    for name, size in sizes.items():
+        if isinstance(size, int | float) and size < 1:
+            raise InvalidDataError(
+                f"the configuration of `{path_or_id}` says that `{name}` is {size}",
+                hint="its config.json is damaged: copy or download it again",
+            )
+    return config
 
 
 def _require_complete(name: str, report: dict[str, Any]) -> None:
@@ -154,9 +156,13 @@ def _require_complete(name: str, report: dict[str, Any]) -> None:
             )
 
 
-def _lines(error: Exception) -> list[str]:
-    return [line for line in str(error).splitlines() if line.strip()][:3]
-
-
-def _folder_hint() -> str:
-    return "pass a folder with config.json, tokenizer files and *.safetensors weights of a causal language model"
+def _require_token_ids(name: str, model: PreTrainedModel) -> None:
+    """Raise InvalidDataError where what ends a text, by generation_config.json, is no token."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    several = ends if isinstance(ends, list) else [ends]
+    wrong = [end for end in several if end is not None and not isinstance(end, int)]
+    if wrong:
+        raise InvalidDataError(
+            f"generation_config.json of `{name}` says that `eos_token_id` is {excerpt(ends)}",
+            hint="write the id of a token there, or several in a list, or remove the file",
+        )

@@ -64,11 +64,16 @@ def resolve_model(name: str, revision: str | None = None) -> ModelLocation:
     folder = Path(target).expanduser()
     if _is_folder(folder):
         if not ((folder / "config.json").is_file() or is_adapter_folder(folder)):
+            packed = next(iter(sorted(folder.glob("*.gguf"))), None)
+            if packed is not None:
+                raise _is_no_folder(str(packed), packed)
             raise InvalidDataError(
                 f"`{name}` is not a model folder: it holds no config.json",
                 hint="pass the folder that holds config.json and the *.safetensors files",
             )
         return ModelLocation(name=name, path=str(folder.resolve()), hub_id=None, revision=None)
+    if _is_file(folder):
+        raise _is_no_folder(name, folder)
     if not _may_be_hub_id(target):
         raise InvalidDataError(
             f"there is no model folder `{name}`", hint="check the path, or pass a hub id or an alias"
@@ -148,6 +153,27 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # such as a name that is too long
         return False
+
+
+def _is_file(path: Path) -> bool:
+    """Whether something that is no folder lies at a path."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):  # such as a name that is too long
+        return False
+
+
+def _is_no_folder(name: str, path: Path) -> InvalidDataError:
+    is_packed = path.suffix.lower() == ".gguf"
+    return InvalidDataError(
+        f"`{name}` is a file, and a model is a folder with config.json and *.safetensors weights",
+        details=["GGUF weights are made for inference alone, mostly quantized: no gradient can be had from them"]
+        if is_packed
+        else [],
+        hint="take the model that it was made from, as a hub id or a folder"
+        if is_packed
+        else "pass the folder that the file is in",
+    )
 
 
 def _shards(index: Path) -> set[str]:

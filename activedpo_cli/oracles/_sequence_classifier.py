@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -16,12 +15,12 @@ from transformers import (
 )
 
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
-from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.base.threads import threads_for
 from activedpo_cli.gradients.memory import TooLargeError, in_halves
 from activedpo_cli.models.loading import pick_device
+from activedpo_cli.models.loading_errors import refusing_what_is_broken
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.resolve import resolve_model
 from activedpo_cli.oracles._reward_inputs import RewardInputs
@@ -47,7 +46,7 @@ class SequenceClassifier:
     def load(cls, name: str, revision: str | None, settings: LabelSettings, device: str) -> Self:
         """Load from a local folder or the hub, in float32, ready to score on `device`."""
         source = _source(name, revision) | {"trust_remote_code": False}
-        try:
+        with refusing_what_is_broken("reward model", name):
             config = AutoConfig.from_pretrained(**source)
             if config.num_labels != 1:
                 raise InvalidDataError(
@@ -59,14 +58,6 @@ class SequenceClassifier:
                 model, report = AutoModelForSequenceClassification.from_pretrained(
                     dtype=torch.float32, use_safetensors=True, output_loading_info=True, **source
                 )
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError) as error:
-            if is_out_of_memory(error):
-                raise
-            raise InvalidDataError(
-                f"the reward model `{name}` cannot be loaded",
-                details=str(error).strip().splitlines()[:3],
-                hint=FOLDER_HINT,
-            ) from error
         missing = sorted(report["missing_keys"])
         if missing:
             raise InvalidDataError(

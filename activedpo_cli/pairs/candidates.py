@@ -32,7 +32,13 @@ class LabelledPair:
 
 
 def response_inputs(run: Run, iteration: int) -> dict[str, str]:
-    """Digests of what the responses of an iteration are read from."""
+    """Digests of what the responses of an iteration are read from; looked at once, since every later iteration asks."""
+    if iteration not in run.response_inputs:
+        run.response_inputs[iteration] = _response_inputs(run, iteration)
+    return dict(run.response_inputs[iteration])
+
+
+def _response_inputs(run: Run, iteration: int) -> dict[str, str]:
     digests = {f"iter-{iteration:03d}/generate": require(run, "generate", iteration)}
     check_file(run, run.stage("generate", iteration), "prompts.json")
     if run.drawn_prompts(iteration)["source"] == "pool":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from activedpo_cli.base.digests import sha256_of
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.store.files import TEMPORARY_SUFFIX
 from activedpo_cli.store.manifest import MANIFEST_NAME, STARTED_NAME, Manifest, OutputFile, digest_of
 from activedpo_cli.store.stage_folder import StageFolder
@@ -89,7 +90,7 @@ def unknown_files(folder: StageFolder, record: Manifest) -> list[FileFault]:
 
 def record_fault(folder: Path, name: str) -> FileFault | None:
     """What is wrong with the form of a JSON record: it parses, and still is not as it was written, to the last newline."""
-    data = (folder / name).read_bytes()
+    data = read_limited(folder / name)
     if data.startswith(b"\xef\xbb\xbf"):
         return FileFault(name, "changed", "it begins with a byte order mark, as an editor would add")
     if b"\r" in data:
@@ -101,7 +102,7 @@ def record_fault(folder: Path, name: str) -> FileFault | None:
 
 def checksum_fault(folder: Path) -> FileFault | None:
     """What is wrong with a manifest whose checksum is not that of its content; those of older versions hold none."""
-    written = json.loads((folder / MANIFEST_NAME).read_bytes())
+    written = json.loads(read_limited(folder / MANIFEST_NAME))
     if written.pop("checksum", None) in (None, digest_of(written)):
         return None
     return FileFault(MANIFEST_NAME, "changed", "its checksum is not that of its content")

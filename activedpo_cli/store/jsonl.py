@@ -1,7 +1,7 @@
 """Typed rows in JSON Lines: UTF-8, one record a line, checked when read."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.regular_files import lines_of, read_limited
 from activedpo_cli.store.files import write_bytes
 
 Row = TypeVar("Row")
@@ -50,7 +51,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
 def read_json(path: Path) -> Any:
     """The value of a JSON file; raises InvalidDataError when there is none."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_limited(path))
     except FileNotFoundError as error:
         raise InvalidDataError(f"`{path}` is missing") from error
     except (ValueError, RecursionError) as error:
@@ -64,17 +65,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def count_rows(path: Path) -> int:
     """Lines of a JSON Lines file."""
-    with open(path, "rb") as stream:
-        return sum(1 for _ in stream)
+    return sum(1 for _ in lines_of(path))
 
 
-def _lines(path: Path) -> list[bytes]:
+def _lines(path: Path) -> Iterator[bytes]:
     # Splitting bytes at the newline alone: str.splitlines() would also split at U+2028 inside a text.
     try:
-        data = path.read_bytes()
+        yield from lines_of(path)
     except FileNotFoundError as error:
         raise InvalidDataError(f"`{path}` is missing") from error
-    return data.removesuffix(b"\n").split(b"\n") if data else []
 
 
 @cache

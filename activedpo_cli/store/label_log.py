@@ -16,6 +16,7 @@ from typing import Any
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.interruption import raise_if_requested
 from activedpo_cli.base.records import Label
+from activedpo_cli.base.regular_files import check_regular, open_regular, read_limited, whole_lines_of
 from activedpo_cli.store.files import append_line, write_bytes
 from activedpo_cli.store.jsonl import encode_json
 
@@ -53,15 +54,12 @@ class LabelLog:
 
     def history(self) -> list[LabelEvent]:
         """All events; only lines that were added since the last look are read, by this process or by another."""
+        check_regular(self.path)
         size = self.path.stat().st_size if self.path.exists() else 0
         if size < self._bytes_read:
             self._events, self._bytes_read = [], 0
         if size > self._bytes_read:
-            with open(self.path, "rb") as stream:
-                stream.seek(self._bytes_read)
-                data = stream.read()
-            whole = data[: data.rfind(b"\n") + 1]
-            for line in whole.split(b"\n")[:-1]:
+            for line in whole_lines_of(self.path, self._bytes_read):
                 self._events.append(self._parse(len(self._events), line))
                 self._bytes_read += len(line) + 1
         return self._events
@@ -81,7 +79,7 @@ class LabelLog:
         """
         if self._ends_whole():
             return 0
-        data = self.path.read_bytes()
+        data = read_limited(self.path)
         whole = data[: data.rfind(b"\n") + 1]
         torn = data[len(whole) :]
         free = (self.path.with_name(name) for name in TORN_NAMES)
@@ -104,7 +102,7 @@ class LabelLog:
     def _ends_whole(self) -> bool:
         if not self.path.exists() or self.path.stat().st_size == 0:
             return True
-        with open(self.path, "rb") as stream:
+        with open_regular(self.path) as stream:
             stream.seek(-1, os.SEEK_END)
             return stream.read() == b"\n"
 

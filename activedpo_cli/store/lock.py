@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.errors import BusyError, StorageError
+from activedpo_cli.base.errors import BusyError, InvalidDataError, StorageError
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.store import files
 
 if TYPE_CHECKING:
@@ -163,10 +164,10 @@ def _describe(holder: Path) -> str:
     """
     for _ in range(LOOKS):
         try:
-            facts = json.loads(holder.read_text())
+            facts = json.loads(read_limited(holder))
             if _is_alive(facts["pid"], facts["host"]):
                 return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, InvalidDataError):
             pass
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return "its holder is unknown"

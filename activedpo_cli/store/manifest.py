@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import current_key
 from activedpo_cli.store.files import remove, write_bytes
 from activedpo_cli.store.jsonl import count_rows, read_json
@@ -114,8 +115,8 @@ def note_attempt(folder: Path) -> None:
 def read_attempts(folder: Path) -> Attempts | None:
     """The attempts that were noted of unfinished work; None where none were, or where the note is damaged."""
     try:
-        return Attempts(**json.loads((folder / ATTEMPTS_NAME).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        return Attempts(**json.loads(read_limited(folder / ATTEMPTS_NAME)))
+    except (OSError, ValueError, TypeError, InvalidDataError):
         return None
 
 

@@ -28,7 +28,7 @@ class Operations:
 
     def open(self, path: Path, flags: int) -> int:
         """Open a file to change it, and make it where `flags` say so."""
-        return os.open(path, flags | os.O_CLOEXEC, 0o666)
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)  # a pipe there is refused, not waited for
 
     def write(self, path: Path, descriptor: int, data: memoryview) -> int:
         """Write as much as the system takes, and say how many bytes that was."""

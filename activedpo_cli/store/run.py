@@ -12,6 +12,7 @@ from typing import Any
 from activedpo_cli.base.config import CONFIG_NAME, as_spelled, parse_config, with_changes
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.base.records import GivenPair, Prompt, RecordedPreference, Response
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.yaml_text import changed_yaml
 from activedpo_cli.store import files, jsonl
@@ -23,6 +24,7 @@ from activedpo_cli.store.stage_folder import StageFolder
 SFT = "sft"
 """The name of stage 0, which belongs to no iteration."""
 STAGES = ("generate", "featurize", "select", "label", "train", "evaluate")
+LARGEST_CONFIG = 2**24
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ITERATION = re.compile(r"iter-(\d{3,})")
 
@@ -58,10 +60,12 @@ class Run:
         self.path = path
         self._pool_responses: list[Response] | None = None
         self.digests: dict[tuple[str, int], str] = {}
+        self.response_inputs: dict[int, dict[str, str]] = {}
 
     def forget_digests(self) -> None:
         """Look at finished stages anew; digests are remembered only while one stage is checked."""
         self.digests.clear()
+        self.response_inputs.clear()
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -94,7 +98,7 @@ class Run:
     def config_text(self) -> str:
         """`config.yaml` as it stands."""
         try:
-            return (self.path / CONFIG_NAME).read_text(encoding="utf-8")
+            return read_limited(self.path / CONFIG_NAME, LARGEST_CONFIG).decode("utf-8")
         except (FileNotFoundError, UnicodeDecodeError) as error:
             raise InvalidDataError(f"`{self.path / CONFIG_NAME}` can't be read: {error}") from error
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.interruption import raise_if_requested
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.store import files, jsonl, manifest, tensors
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.manifest import Manifest, Started
@@ -79,7 +80,7 @@ class StageFolder:
             number, what = int(checkpoints[-1].removeprefix("checkpoint-")), "step"
         elif log.exists():
             # A stage begun with --ask-again first notes for each pair that no earlier answer counts, which is no answer.
-            _, _, others = log.read_bytes().partition(b'"event": "label"')
+            _, _, others = read_limited(log).partition(b'"event": "label"')
             number, what = others.count(b"\n"), "line of answers"
         else:
             number, what = sum(1 for path in self.path.glob("*-[0-9]*") if path.is_file()), "file"

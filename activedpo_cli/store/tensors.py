@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.regular_files import check_regular
 from activedpo_cli.base.tensor_rows import read_header
 from activedpo_cli.store.files import write_with
 
@@ -32,6 +33,7 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     from safetensors.torch import load_file
 
     try:
+        check_regular(path)
         return load_file(path)
     except FileNotFoundError as error:
         raise InvalidDataError(f"`{path}` is missing") from error
