@@ -106,7 +106,7 @@ class ErrorBoundary(HelpedGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the subcommand, which may not be for one of several processes."""
         name, command, rest = super().resolve_command(ctx, args)
-        remember(name or "", rest)
+        remember(rest)
         if not HELP_OPTIONS.intersection(rest):
             _refuse_further_processes(name)
         return name, command, rest
