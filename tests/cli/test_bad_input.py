@@ -152,6 +152,13 @@ def test_no_space_for_the_features(finished: Path) -> None:
     assert snapshot(finished) == before
 
 
+def test_features_of_kilobytes_need_no_more_than_kilobytes(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activedpo_cli.features.step.free_bytes", lambda path: 200_000)
+    done(*on(finished, "featurize", iteration=2), "--force", "--quiet")
+    monkeypatch.setattr("activedpo_cli.features.step.free_bytes", lambda path: 60_000)
+    assert "0.1 MB are free" in refused(1, *on(finished, "featurize", iteration=2), "--force")
+
+
 def test_weights_that_are_not_numbers(finished: Path) -> None:
     shutil.rmtree(finished / "iter-002")
     path = finished / "iter-001" / "train" / "adapter" / "adapter_model.safetensors"
