@@ -101,6 +101,15 @@ def test_a_folder_that_is_no_run(tmp_path: Path, small_model: Path, prompts_file
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["thesis.txt"]
 
 
+def test_a_link_that_leads_nowhere(tmp_path: Path, small_model: Path, prompts_file: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    words = (*on(tmp_path / "run", "init"), "--model", small_model, "--prompts", prompts_file, "--eval-prompts", 4)
+    message = refused(2, *words)
+    assert f"`{tmp_path}/run` is a link to `{tmp_path}/elsewhere`, where nothing is" in message
+    assert (tmp_path / "run").is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
