@@ -31,7 +31,8 @@ from activedpo_cli.policy.policy import check_adapter_settings, hidden_size, ref
 from activedpo_cli.store.files import free_bytes
 from activedpo_cli.store.run import Run
 
-SPARE_BYTES = 64 * 2**20
+SPARE_SHARE, SPARE_BYTES = 0.05, 2**16
+"""What records and headers take beside the columns: a share of these, and a few small files."""
 QUALITY_SAMPLE = 16
 QUALITY_NAME = "projection.json"
 LABELLED_NAME = "labelled.safetensors"
@@ -92,14 +93,18 @@ def _check_space(context: Context, width: int) -> None:
     """Refuse columns of `width` numbers a response where the disk does not take them."""
     pool = len(_usable_responses(context))
     history = 2 * sum(1 for _ in labelled_pairs(context.run, range(1, context.iteration)))
-    needed = (pool + history) * (width + 5) * 4 + SPARE_BYTES
+    needed = round((pool + history) * (width + 5) * 4 * (1 + SPARE_SHARE)) + SPARE_BYTES
     free = free_bytes(context.run.path)
     if needed > free:
         raise ActiveDPOError(
-            f"features of {pool + history} responses need about {needed / 1e9:,.1f} GB in `{context.run.path}`, "
-            f"{free / 1e9:,.1f} GB are free",
+            f"features of {pool + history} responses need about {_in_words(needed)} in `{context.run.path}`, "
+            f"{_in_words(free)} are free",
             hint="free some space, put the run elsewhere with --run PATH, or use a smaller --proj-dim",
         )
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
 def _usable_responses(context: Context) -> list[Response]:

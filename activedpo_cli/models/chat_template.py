@@ -29,6 +29,9 @@ TEMPLATE_ERRORS = (
 """What a chat template may raise: it is a program in the library's sandbox, and either can fail in these ways."""
 
 
+LONGEST_RENDERING = 2**25
+"""Characters of a conversation as text; the longest contexts of models have a few millions."""
+
 DIRECTIVES = tuple(f"%{flag}{letter}" for letter in "aAbBcCdDeFGHIjklmMnprRStTuUVwWxXyYzZ" for flag in ("", "-"))
 """The parts of a date that a template may ask for, each with and without leading zeros."""
 
@@ -67,6 +70,8 @@ def render_chat(
         text = tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=opened, chat_template=template, **given
         )
+    if len(text) > LONGEST_RENDERING:  # tokenizers abort over hundreds of megabytes, with nothing said
+        raise ValueError(f"it makes {len(text):,} characters of it, more than {LONGEST_RENDERING:,}")
     return str(text)
 
 

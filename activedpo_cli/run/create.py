@@ -138,6 +138,11 @@ class _Plan:
 
 def _plan(request: RunRequest) -> _Plan:
     """Find and check everything before the first byte is written, so that a failure leaves nothing behind."""
+    if request.path.is_symlink() and not request.path.exists():
+        raise UsageError(
+            f"`{request.path}` is a link to `{request.path.readlink()}`, where nothing is",
+            hint="remove the link, or choose another name with --run",
+        )
     if _is_occupied(request.path) and not _is_run(request.path):
         if any(request.path.glob("iter-*")):
             Run.open(request.path)  # raises an error that says what is gone

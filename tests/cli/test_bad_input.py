@@ -104,6 +104,15 @@ def test_a_folder_that_is_no_run(tmp_path: Path, small_model: Path, prompts_file
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["thesis.txt"]
 
 
+def test_a_link_that_leads_nowhere(tmp_path: Path, small_model: Path, prompts_file: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    words = (*on(tmp_path / "run", "init"), "--model", small_model, "--prompts", prompts_file, "--eval-prompts", 4)
+    message = refused(2, *words)
+    assert f"`{tmp_path}/run` is a link to `{tmp_path}/elsewhere`, where nothing is" in message
+    assert (tmp_path / "run").is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
@@ -153,6 +162,13 @@ def test_no_space_for_the_features(finished: Path) -> None:
     message = refused(1, *on(finished, "featurize", iteration=2), "--force", "--proj-dim", 10**12)
     assert "GB are free" in message
     assert snapshot(finished) == before
+
+
+def test_features_of_kilobytes_need_no_more_than_kilobytes(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activedpo_cli.features.step.free_bytes", lambda path: 200_000)
+    done(*on(finished, "featurize", iteration=2), "--force", "--quiet")
+    monkeypatch.setattr("activedpo_cli.features.step.free_bytes", lambda path: 60_000)
+    assert "0.1 MB are free" in refused(1, *on(finished, "featurize", iteration=2), "--force")
 
 
 def test_weights_that_are_not_numbers(finished: Path) -> None:

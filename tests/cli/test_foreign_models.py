@@ -147,6 +147,7 @@ TEMPLATES = {
     "raised": "{{ raise_exception('no') }}",
     "missing": "{{ nothing.at.all }}",
     "type": "{{ 1 + 'a' }}",
+    "length": "{{ 'x' * 2**26 }}",
 }
 
 
