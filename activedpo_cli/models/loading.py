@@ -95,8 +95,20 @@ def load_base_model(
     _require_complete(path_or_id, report)
     _require_token_ids(path_or_id, model)
     model.to(device).eval().requires_grad_(False)
+    keep_backward_passes(model)
     require_finite(model, path_or_id)
     return model
+
+
+def keep_backward_passes(model: torch.nn.Module) -> None:
+    """Let bitsandbytes' 4-bit layers compute alike in training and evaluation.
+
+    On some CPUs they pack their weights for a kernel without a backward pass as soon as they are evaluated
+    (`Linear4bit.forward`), which leaves log-probabilities right and gradients far too small.
+    """
+    for layer in model.modules():
+        if getattr(layer, "support_avx512bf16_for_cpu", False):
+            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def require_finite(model: torch.nn.Module, name: str) -> None:
