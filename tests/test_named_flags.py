@@ -20,7 +20,9 @@ def flags_of(command: str) -> set[str]:
     return {flag for parameter in COMMANDS[command].params for flag in (*parameter.opts, *parameter.secondary_opts)}
 
 
-ALL_FLAGS = {flag for command in COMMANDS for flag in flags_of(command)} | {"--help", "--version"}
+ALL_FLAGS = {flag for command in COMMANDS for flag in flags_of(command)} | {
+    *("--help", "--version", "--install-completion", "--show-completion")
+}
 
 
 def commands_in(text: str) -> Iterator[tuple[str, set[str]]]:
