@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.looking_once import once
 
 PACKAGE = "activedpo_cli"
 ROOT = Path(__file__).parents[1]
@@ -54,6 +55,10 @@ def option_value(module_name: str) -> str:
 
 def available(folder: str) -> dict[str, str]:
     """Option value → one line of help, for everything in `folder` and its entry points, sorted by name."""
+    return dict(once(("available", folder), lambda: _available(folder)))
+
+
+def _available(folder: str) -> dict[str, str]:
     found = {option_value(path.stem): _first_docstring_line(path) for path in _module_files(folder)}
     for entry in _entry_points(folder):
         found.setdefault(option_value(entry.name), f"from the package of {entry.value}")
@@ -117,7 +122,8 @@ def _folder(kind: str) -> str:
 
 def _module_files(folder: str) -> list[Path]:
     here = ROOT / _folder(folder)
-    return sorted(p for p in here.glob("*.py") if p.stem != "base" and not p.stem.startswith("_"))
+    found = (p for p in here.glob("*.py") if p.stem != "base" and not p.stem.startswith("_"))
+    return once(("modules", folder), lambda: sorted(found))
 
 
 def _first_docstring_line(path: Path) -> str:

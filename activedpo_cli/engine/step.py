@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import NotReadyError
+from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.base.typed_words import ASSIGNING, repeated
@@ -165,11 +166,15 @@ class Stage:
         Those of begun or finished work are its record's, whatever `config.yaml` says today; those of work to come are
         those of `config.yaml` with the given flags.
         """
-        today = with_changes(run.config, given)
+        today = with_changes(run.config, given) if given else run.config
         if record is None:
             return of_work_to_come(today, self.settings(today), [*self.also, *every_setting_of(self.sections)])
-        free = {key: value for key, value in flat(today, *SECTIONS).items() if key in self.also}
+        free = {key: value for key, value in _stored(today).items() if key in self.also}
         return of_record({**record.settings, **free}, [*every_setting_of(self.sections), *self.later])
+
+
+def _stored(config: Config) -> dict[str, Any]:
+    return once(("stored", config.model_dump_json()), lambda: flat(config, *SECTIONS))
 
 
 @dataclass(frozen=True)
@@ -232,9 +237,12 @@ def _require_fresh(run: Run, manifest: Manifest) -> None:
     """Follow the recorded inputs back; stages that were deleted to save space are passed over."""
     for name, recorded in manifest.inputs.items():
         match = STAGE_INPUT.fullmatch(name)
-        if match is None or run.stage(match["stage"], int(match["iteration"])).manifest is None:
+        if match is None:
             continue
-        if require(run, match["stage"], int(match["iteration"])) != recorded:
+        stage, iteration = match["stage"], int(match["iteration"])
+        if (stage, iteration) not in run.digests and run.stage(stage, iteration).manifest is None:
+            continue
+        if require(run, stage, iteration) != recorded:
             command = run.next_command(manifest.stage, manifest.iteration)
             raise NotReadyError(
                 f"`{manifest.stage}` of iteration {manifest.iteration} is stale: `{name}` has been made again since",

@@ -22,6 +22,7 @@ from typing import Literal, Protocol
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.records import Label, PromptText, RecordedPreference, Response
 from activedpo_cli.base.settings import LabelSettings
 
@@ -148,7 +149,9 @@ def oracle_identity(spec: str, settings: LabelSettings) -> dict[str, str]:
     if asks_people(spec):
         return {}
     name, argument = parse_spec(spec)
-    return discovery.load("oracles", name).identity(argument, _whole(settings))
+    whole = _whole(settings)
+    key = ("oracle", spec, whole.model_dump_json())
+    return once(key, lambda: discovery.load("oracles", name).identity(argument, whole))
 
 
 def _whole(settings: LabelSettings) -> LabelSettings:

@@ -1,10 +1,12 @@
 """What is done, begun, stale or missing in a run, and the command that comes next. Loads no model and no torch."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, NotReadyError, OracleNotFoundError
+from activedpo_cli.base.looking_once import looking_once, once
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, input_differences, version_difference
 from activedpo_cli.engine.intact import prompts_fault
@@ -38,6 +40,11 @@ def run_status(run: Run) -> dict[str, Any]:
     `damaged` are other files than those of stages: prompts, what iterations share, and reports; whether the content of a
     file is what was written is for `verify` to say.
     """
+    with looking_once():
+        return _run_status(run)
+
+
+def _run_status(run: Run) -> dict[str, Any]:
     run.forget_digests()
     iterations = [
         {"iteration": iteration, "stages": {name: stage_status(run, name, iteration) for name in STAGES}}
@@ -162,6 +169,10 @@ def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> lis
 
 def _drift(config: Config, record: Started) -> list[str]:
     """Settings whose value in `config.yaml` is not the one the stage was made with."""
+    return once(("drift", record.stage, json.dumps(record.settings, sort_keys=True)), lambda: _drifted(config, record))
+
+
+def _drifted(config: Config, record: Started) -> list[str]:
     recorded: Mapping[str, Any] = record.settings
     now = all_settings(config, recorded)
     made = all_settings(with_changes(config, recorded), recorded)

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import current_key
 from activedpo_cli.store.files import remove, write_bytes
@@ -79,7 +81,7 @@ class Manifest(Started):
                 raise ValueError(f"{name!r} leads out of the stage's folder")
         return value
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The identity of what was made, which later stages record as their input."""
         return digest_of({name: output.sha256 for name, output in self.outputs.items()})
@@ -137,7 +139,8 @@ def describe_files(folder: Path, names: list[str]) -> dict[str, OutputFile]:
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a finished stage, None if it is not finished."""
-    return _read(folder / MANIFEST_NAME, Manifest)
+    path = folder / MANIFEST_NAME
+    return once(("manifest", path), lambda: _read(path, Manifest))
 
 
 def read_started(folder: Path) -> Started | None:

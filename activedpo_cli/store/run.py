@@ -11,6 +11,7 @@ from typing import Any
 
 from activedpo_cli.base.config import CONFIG_NAME, as_spelled, parse_config, with_changes
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
+from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.records import GivenPair, Prompt, RecordedPreference, Response
 from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import Config
@@ -87,6 +88,9 @@ class Run:
     @property
     def config(self) -> Config:
         """The settings in `config.yaml`, checked."""
+        return once(("config", self.path), self._read_config)
+
+    def _read_config(self) -> Config:
         try:
             return parse_config(self.config_text)
         except UsageError as error:
@@ -128,7 +132,7 @@ class Run:
     @property
     def facts(self) -> dict[str, Any]:
         """`run.json`: when, by which version and command the run was made, and the digests of what it was made from."""
-        return read_facts(self.path)
+        return once(("facts", self.path), lambda: read_facts(self.path))
 
     @property
     def base(self) -> dict[str, Any]:

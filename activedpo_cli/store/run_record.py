@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.looking_once import once
 from activedpo_cli.store.jsonl import read_json
 from activedpo_cli.store.links import is_inside
 
@@ -76,7 +77,7 @@ def read_facts(run_path: Path) -> dict[str, Any]:
 def read_base(run_path: Path, name: str = BASE_NAME) -> dict[str, Any]:
     """The record of weights in `reference/base.json`, or in `name`; raises InvalidDataError when it is damaged."""
     path = run_path / name
-    return _checked(path, read_json(path), _Base)
+    return once(("base", path), lambda: _checked(path, read_json(path), _Base))
 
 
 def _checked(path: Path, data: Any, kind: type[BaseModel]) -> dict[str, Any]:

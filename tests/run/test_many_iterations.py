@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.looking_once import looking_once, once
 from activedpo_cli.run.status import run_status
 from activedpo_cli.store import jsonl
 from activedpo_cli.store.run import Run
@@ -31,3 +33,33 @@ def test_status_of_many_iterations(finished: Path, monkeypatch: pytest.MonkeyPat
         assert len(run_status(Run(finished))["iterations"]) == iterations
         counts.append(len(reads))
     assert counts[2] - counts[1] == counts[1] - counts[0]
+    assert counts[2] - counts[1] <= 4 * 10, "each of the six records of an iteration is read about once"
+
+
+def test_what_is_looked_up_once(finished: Path) -> None:
+    """Within a look only: what was changed since is seen by the next one."""
+    manifest = finished / "iter-001" / "label" / "manifest.json"
+    before = run_status(Run(finished))
+    record = json.loads(manifest.read_bytes())
+    manifest.write_text(json.dumps({**record, "summary": {**record["summary"], "labels_spent": 77}}))
+    after = run_status(Run(finished))
+    assert after["labels_spent"] == before["labels_spent"] - record["summary"]["labels_spent"] + 77
+
+
+def test_answers_are_kept_while_one_looks_and_no_longer() -> None:
+    asked: list[str] = []
+
+    def ask(name: str, fails: bool = False) -> int:
+        asked.append(name)
+        if fails:
+            raise InvalidDataError(name)
+        return len(asked)
+
+    assert [once("a", lambda: ask("a")), once("a", lambda: ask("a"))] == [1, 2]
+    with looking_once():
+        assert [once("a", lambda: ask("a")), once("a", lambda: ask("a")), once("b", lambda: ask("b"))] == [3, 3, 4]
+        for _ in range(2):
+            with pytest.raises(InvalidDataError, match="broken"):
+                once("c", lambda: ask("broken", fails=True))
+    assert asked == ["a", "a", "a", "b", "broken"]
+    assert once("a", lambda: ask("a")) == 6

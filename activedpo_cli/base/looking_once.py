@@ -1,0 +1,40 @@
+"""For commands that only look: what many stages of a run have in common is looked up once.
+
+Inside `looking_once` an answer of `once` is kept, though its files may change meanwhile; what such a command says is how
+things stood at one moment. Elsewhere `once` asks each time.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from activedpo_cli.base.errors import ActiveDPOError
+
+Answer = TypeVar("Answer")
+_ANSWERS: ContextVar[dict[Hashable, Any] | None] = ContextVar("answers", default=None)
+
+
+@contextmanager
+def looking_once() -> Iterator[None]:
+    """Keep the answers of `once` until the end of the block."""
+    token = _ANSWERS.set({})
+    try:
+        yield
+    finally:
+        _ANSWERS.reset(token)
+
+
+def once(key: Hashable, ask: Callable[[], Answer]) -> Answer:
+    """The answer to a question, which nobody may change, or the ActiveDPOError; `key` says which question it is."""
+    answers = _ANSWERS.get()
+    if answers is None:
+        return ask()
+    if key not in answers:
+        try:
+            answers[key] = ask()
+        except ActiveDPOError as error:
+            answers[key] = error
+    if isinstance(answers[key], ActiveDPOError):
+        raise answers[key]
+    return answers[key]
