@@ -89,12 +89,15 @@ def encode_response_text(
 
 
 def ended(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], end_id: int) -> list[int]:
-    """The ids with `end_id` behind them, unless they end with it or the EOS already, white space behind it aside."""
+    """The ids with `end_id` behind them, unless they end with it or the EOS; white space behind that is taken off.
+
+    Sampling stops at an end, so that nothing ever follows one.
+    """
     ends = {end_id, tokenizer.eos_token_id}
     written = list(token_ids)
     while written and written[-1] not in ends and not decode_response(tokenizer, written[-1:]).strip():
         written.pop()
-    return list(token_ids) if written and written[-1] in ends else [*token_ids, end_id]
+    return written if written and written[-1] in ends else [*token_ids, end_id]
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
