@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from io import BufferedReader
+from itertools import takewhile
 from pathlib import Path
 
 from activedpo_cli.base.errors import InvalidDataError
@@ -72,8 +73,9 @@ def lines_of(path: Path) -> Iterator[bytes]:
 
 
 def whole_lines_of(path: Path, start: int) -> Iterator[bytes]:
-    """The same from a byte on, without a last line that has no newline yet."""
-    return (line[:-1] for line in _raw_lines(path, start) if line.endswith(b"\n"))
+    """The same from a byte on, up to a line that has no newline yet, though another process may add the rest meanwhile."""
+    whole = takewhile(lambda line: line.endswith(b"\n"), _raw_lines(path, start))
+    return (line[:-1] for line in whole)
 
 
 def _raw_lines(path: Path, start: int) -> Iterator[bytes]:

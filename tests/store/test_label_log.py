@@ -1,5 +1,6 @@
 """Answers cost money: the log loses none, invents none, and says when it was tampered with."""
 
+import io
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activedpo_cli.base import regular_files
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import Label
 from activedpo_cli.store.label_log import LabelLog
@@ -130,3 +132,20 @@ def test_two_writers_that_take_turns_see_what_the_other_wrote(tmp_path: Path) ->
     two.append(label(PAIRS[2]))
     assert list(one.labels()) == list(new_log(tmp_path).labels()) == [PAIRS[0], PAIRS[2]]
     assert [json.loads(line)["sequence"] for line in one.path.read_bytes().splitlines()] == [0, 1, 2, 3]
+
+
+class Growing(io.BytesIO):
+    """A file to which another process writes the rest of a line after half of it was read."""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = super().readline(size)
+        if line and not line.endswith(b"\n"):
+            here = self.tell()
+            self.write(b"o\nthree\n")
+            self.seek(here)
+        return line
+
+
+def test_a_line_that_grows_while_it_is_read_is_not_one_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regular_files, "open_regular", lambda path: Growing(b"one\ntw"))
+    assert list(regular_files.whole_lines_of(tmp_path, 0)) == [b"one"]
