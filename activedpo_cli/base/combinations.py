@@ -13,10 +13,19 @@ SCHEDULES = (
 )
 """The learning-rate schedules of transformers; whether one can do without settings of its own is found out in training."""
 REWARD_MODEL = "reward-model"
+READ_BESIDE_OTHERS = ("train.label_smoothing", "train.loss_type", "train.lr_scheduler_type", "train.warmup_steps")
+"""The settings of *train* by which `ineffective` goes."""
 
 
 def refuse_ineffective(config: Config, *sections: str) -> None:
     """Raise UsageError for settings of `train` or `sft` that the loss or the schedule does not read, or does not know."""
+    problems = ineffective(config, *sections)
+    if problems:
+        raise UsageError("settings of training would have no effect", details=problems)
+
+
+def ineffective(config: Config, *sections: str) -> list[str]:
+    """A line for each setting of `train` or `sft` that the loss or the schedule does not read, or does not know."""
     problems = []
     for name in sections:
         section: Any = getattr(config, name)
@@ -35,8 +44,7 @@ def refuse_ineffective(config: Config, *sections: str) -> None:
             f"train.label_smoothing  {config.train.label_smoothing:g}: train.loss_type {config.train.loss_type} does not "
             "read it; robust does"
         )
-    if problems:
-        raise UsageError("settings of training would have no effect", details=problems)
+    return problems
 
 
 def unused(config: Config, keys: Iterable[str]) -> list[str]:

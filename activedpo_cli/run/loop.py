@@ -23,6 +23,7 @@ from activedpo_cli.store import jsonl
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import SFT, STAGES, Run, run_path
 from activedpo_cli.train.sft_step import refuse_late
+from activedpo_cli.train.step import check_effect
 
 DEFAULT_ITERATIONS = 5
 LOOP_NAME = "loop.json"
@@ -69,7 +70,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) ->
         for sentence in unused(with_changes(run.config, given), request.given):
             progress.warn(sentence)
         last = _last_iteration(run, request.iterations)
-        _check(run, last, given)
+        _check(run, last, given, progress)
         if request.iterations is not None and request.iterations != iterations_asked_for(run):
             jsonl.write_json(run.path / LOOP_NAME, {"iterations": request.iterations})
         listener.opened(run, last)
@@ -113,7 +114,7 @@ def _needs_sft(run: Run, given: Mapping[str, Any]) -> bool:
     return _record(run, SFT, 0) is not None or with_changes(run.config, given).sft.data is not None
 
 
-def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
+def _check(run: Run, last: int, given: Mapping[str, Any], progress: Progress) -> None:
     """Refuse what begun or finished stages contradict, and wrong settings of the method before anything is computed."""
     config = with_changes(run.config, given)
     if config.prompts.eval_prompts == 0:
@@ -139,7 +140,9 @@ def _check(run: Run, last: int, given: Mapping[str, Any]) -> None:
     if is_generate_missing:
         _check_budget(run, config)
     if is_train_missing:
-        refuse_ineffective(config, *(("train", SFT) if with_sft else ("train",)))
+        check_effect(run, last + 1, config, progress)
+        if with_sft:
+            refuse_ineffective(config, SFT)
     if is_select_missing:
         method_settings(config)
     specs = (

@@ -5,10 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.combinations import refuse_ineffective
+from activedpo_cli.base.combinations import READ_BESIDE_OTHERS, ineffective, refuse_ineffective
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.numbers import shown
+from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
@@ -45,7 +46,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 def check(context: Context) -> None:
     """Refuse another adapter than the run's, settings that the loss does not read, and to train on nothing."""
     check_adapter_settings(context.run, context.settings)
-    refuse_ineffective(context.settings, "train")
+    check_effect(context.run, context.iteration, context.settings, context.progress)
     if not _examples(context):
         again = f"`{context.run.next_command('label', context.iteration)} --force`"
         ways = [f"ask again with {again}"]
@@ -57,6 +58,17 @@ def check(context: Context) -> None:
             f"none of the answers of iteration {context.iteration} can be trained on: no response was preferred",
             hint=", or ".join(ways),
         )
+
+
+def check_effect(run: Run, iteration: int, config: Config, progress: Progress) -> None:
+    """Refuse settings without effect; where an earlier iteration was trained with the same ones, warn."""
+    problems = ineffective(config, "train")
+    now = {key: value for key, value in flat(config, "train").items() if key in READ_BESIDE_OTHERS}
+    records = [run.stage("train", t).manifest for t in range(1, iteration)]
+    if problems and any(record and now.items() <= record.settings.items() for record in records):
+        progress.warn("settings of training have no effect, as in earlier iterations: " + "; ".join(problems))
+    else:
+        refuse_ineffective(config, "train")
 
 
 def work(context: Context) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Settings that nothing would read are refused or told of before anything is computed."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from command_line import activedpo, on, refused
+from command_line import activedpo, done, on, refused
 from transformers import get_scheduler
 from transformers.trainer_utils import SchedulerType
 
@@ -103,3 +104,17 @@ def test_the_loop_refuses_a_budget_beyond_the_pairs_before_it_samples(
     assert f"no more than {most} pairs to choose from" in said
     assert f"--budget {most}" in said
     assert not list(new_run.glob("iter-*"))
+
+
+def test_what_an_earlier_iteration_was_trained_with_goes_on_with_a_warning(finished: Path) -> None:
+    """As an earlier version trained it; other values without effect are refused all the same."""
+    for iteration in (1, 2):
+        path = finished / f"iter-00{iteration}" / "train" / "manifest.json"
+        record = json.loads(path.read_bytes())
+        record["settings"]["train.label_smoothing"] = 0.1
+        path.write_text(json.dumps(record))
+    config = finished / "config.yaml"
+    config.write_text(config.read_text().replace("label_smoothing: 0.0", "label_smoothing: 0.1"))
+    said = done(*on(finished, "run"), "--iterations", 3, "--quiet", "--no-report").stderr
+    assert "settings of training have no effect, as in earlier iterations" in said.replace("\n", " ")
+    assert "label_smoothing" in refused(2, *on(finished, "train", iteration=3), "--force", "--label-smoothing", 0.2)
