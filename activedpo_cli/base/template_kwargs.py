@@ -1,5 +1,6 @@
 """Arguments for chat templates as a list of `name=value`, which a setting can hold: `enable_thinking=false`."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,4 +42,6 @@ def _scalar(text: str, written: str) -> Any:
         return written
     if not isinstance(value, str | bool | int | float | None):
         raise ValueError(f"`{text}` gives no single value")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"`{text}` gives no finite number")
     return value

@@ -22,6 +22,18 @@ def refuse_repetition(config: Config, prompt_id: str) -> None:
         )
 
 
+def refuse_repetitions(config: Config, prompts: Sequence[Prompt], encode: Callable[[Prompt], list[int]]) -> None:
+    """The same of all prompts of a run, whichever are drawn, so that no label is bought before it is said."""
+    if config.prompts.duplicates != "error":
+        return
+    known: set[tuple[int, ...]] = set()
+    for prompt in prompts:
+        tokens = tuple(encode(prompt))
+        if tokens in known:
+            refuse_repetition(config, prompt.prompt_id)
+        known.add(tokens)
+
+
 def refuse_other_prompts(context: Context, prompts: Sequence[EncodedPrompt]) -> None:
     """Raise RefusedError where responses that were begun answer other prompts, or prompts that are read otherwise now."""
     folder = context.folder

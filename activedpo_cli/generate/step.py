@@ -16,6 +16,7 @@ from activedpo_cli.generate.drawing import HELD_OUT, REPEATED, TOO_LONG, DrawnPr
 from activedpo_cli.generate.prompts_as_read import (
     refuse_other_prompts,
     refuse_repetition,
+    refuse_repetitions,
     started_answers,
     tell_of_other_rendering,
 )
@@ -192,6 +193,8 @@ class _Sampling(UnitWork):
             drawn_before.add(own)
             return None
 
+        if context.iteration == 1:
+            refuse_repetitions(config, context.run.prompts(), self._encoded)
         drawn = draw_prompts(context, context.run.prompts("train"), why_not)
         prompts = [EncodedPrompt(prompt.prompt_id, encoded[prompt.prompt_id]) for prompt in drawn.prompts]
         refuse_other_prompts(context, prompts)

@@ -224,6 +224,7 @@ def test_arguments_of_the_template_are_settings_of_the_run(tmp_path: Path, promp
     [
         ("[thinking]", "not of the form name=value"),
         ("[tools=1]", "`tools` can't be given"),
+        ("[x=.inf]", "gives no finite number"),
         ("[a=1, a=2]", "`a` is given twice"),
         ("['a=[1]']", "gives no single value"),
     ],
@@ -286,7 +287,7 @@ def test_prompts_that_read_as_held_out_ones_are_passed_over(tmp_path: Path) -> N
     )
     assert f"{len(drawn['repeated'])} prompts were passed over because the model reads them as it reads others" in said
     strict = small_run(
-        tmp_path / "strict", model, prompts, eval_prompts=2, generate__num_prompts=None, prompts__duplicates="error"
+        tmp_path / "strict", model, prompts, eval_prompts=2, generate__num_prompts=1, prompts__duplicates="error"
     )
     assert "as it reads another one" in in_words(refused(4, *on(strict, "generate"), "--quiet"))
 
@@ -389,3 +390,9 @@ def test_an_ended_answer_of_a_file_ends_as_the_template_ends_turns(tmp_path: Pat
         )
         done(*on(run, "generate"), "--quiet")
         assert {row["token_ids"][-1] for row in rows(run / "pool" / "responses.jsonl")} == {end}
+
+
+def test_a_template_that_runs_into_an_error_of_python(tmp_path: Path, prompts_file: Path) -> None:
+    model = model_with(tmp_path / "model", "{{ cycler().next() }}" + CHAT_TEMPLATE)
+    said = in_words(refused(4, *on(small_run(tmp_path / "run", model, prompts_file), "generate"), "--quiet"))
+    assert "the tokenizer's chat template refuses a prompt" in said
