@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -236,18 +237,24 @@ def foreign_reasons(run: Run, stage: str, iteration: int, record: Started) -> li
 def _require_fresh(run: Run, manifest: Manifest) -> None:
     """Follow the recorded inputs back; stages that were deleted to save space are passed over."""
     for name, recorded in manifest.inputs.items():
-        match = STAGE_INPUT.fullmatch(name)
-        if match is None:
+        place = _place_of(name)
+        if place is None or run.digests.get(place) == recorded:
             continue
-        stage, iteration = match["stage"], int(match["iteration"])
-        if (stage, iteration) not in run.digests and run.stage(stage, iteration).manifest is None:
+        if place not in run.digests and run.stage(*place).manifest is None:
             continue
-        if require(run, stage, iteration) != recorded:
+        if require(run, *place) != recorded:
             command = run.next_command(manifest.stage, manifest.iteration)
             raise NotReadyError(
                 f"`{manifest.stage}` of iteration {manifest.iteration} is stale: `{name}` has been made again since",
                 hint=f"{command} --force",
             )
+
+
+@lru_cache(maxsize=4096)
+def _place_of(name: str) -> tuple[str, int] | None:
+    """The stage and iteration that an input is of, None for one that is of no stage."""
+    match = STAGE_INPUT.fullmatch(name)
+    return (match["stage"], int(match["iteration"])) if match else None
 
 
 def environment() -> dict[str, str]:

@@ -33,9 +33,13 @@ class LabelledPair:
 
 def response_inputs(run: Run, iteration: int) -> dict[str, str]:
     """Digests of what the responses of an iteration are read from; looked at once, since every later iteration asks."""
+    return dict(_known_inputs(run, iteration))
+
+
+def _known_inputs(run: Run, iteration: int) -> dict[str, str]:
     if iteration not in run.response_inputs:
         run.response_inputs[iteration] = _response_inputs(run, iteration)
-    return dict(run.response_inputs[iteration])
+    return run.response_inputs[iteration]
 
 
 def _response_inputs(run: Run, iteration: int) -> dict[str, str]:
@@ -56,7 +60,7 @@ def label_inputs(run: Run, iterations: Sequence[int]) -> dict[str, str]:
     """Digests of the labels of some iterations and of the responses that they are about."""
     digests: dict[str, str] = {}
     for iteration in iterations:
-        digests |= response_inputs(run, iteration)
+        digests |= _known_inputs(run, iteration)
         digests[f"iter-{iteration:03d}/label"] = require(run, "label", iteration)
     return digests
 

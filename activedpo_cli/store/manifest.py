@@ -139,8 +139,7 @@ def describe_files(folder: Path, names: list[str]) -> dict[str, OutputFile]:
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a finished stage, None if it is not finished."""
-    path = folder / MANIFEST_NAME
-    return once(("manifest", path), lambda: _read(path, Manifest))
+    return once(("manifest", folder), lambda: _read(folder / MANIFEST_NAME, Manifest))
 
 
 def read_started(folder: Path) -> Started | None:

@@ -60,6 +60,7 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pool_responses: list[Response] | None = None
+        self._stages: dict[tuple[str, int], StageFolder] = {}
         self.digests: dict[tuple[str, int], str] = {}
         self.response_inputs: dict[int, dict[str, str]] = {}
 
@@ -157,7 +158,9 @@ class Run:
 
     def stage(self, name: str, iteration: int) -> StageFolder:
         """The folder of a stage of an iteration; *sft* belongs to none, and stands in `reference/`."""
-        return StageFolder(self._home(name, iteration) / name)
+        if (name, iteration) not in self._stages:
+            self._stages[name, iteration] = StageFolder(self._home(name, iteration) / name)
+        return self._stages[name, iteration]
 
     def redone_stage(self, name: str, iteration: int) -> StageFolder:
         """Where `--force` makes a stage again, beside the old one."""
