@@ -76,6 +76,12 @@ def _refuse(wanted: int | None, present: int, usable: int, passed_over: dict[str
             what.get(reason, f"{len(ids)} were passed over {WORDS[reason]}, first `{{}}`").format(ids[0])
             for reason, ids in passed_over.items()
         ],
-        hint=(f"--num-prompts {usable}" if usable else "use a model with a longer context")
+        hint=(
+            f"--num-prompts {usable}"
+            if usable
+            else "use a model with a longer context"
+            if TOO_LONG in passed_over
+            else "give prompts that the model reads as different ones"
+        )
         + (" or a smaller --max-new-tokens" if TOO_LONG in passed_over else ""),
     )

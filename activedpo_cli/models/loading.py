@@ -92,6 +92,9 @@ def load_base_model(
             output_loading_info=True,
         )
     model, report = loaded
+    for config in (model.config, model.config.get_text_config()):
+        if getattr(config, "output_router_logits", False):  # with it transformers fails to sample a padded batch
+            config.output_router_logits = False
     _require_complete(path_or_id, report)
     _require_token_ids(path_or_id, model)
     model.to(device).eval().requires_grad_(False)

@@ -5,6 +5,7 @@ model can't be used. One that holds for any use of a model stands in `CHECKS`, o
 `gradients.policy_check`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context
 from activedpo_cli.policy.policy import BaseWeights
@@ -24,6 +26,9 @@ READS = (
     *("featurize.compute", "select.method"),
 )
 """The settings that decide what is asked, and nothing of what is generated."""
+
+
+FULL_PRECISION_BYTES = 4
 
 
 class Subject:
@@ -60,7 +65,8 @@ def every_token_has_a_row(subject: Subject) -> str:
     tokenizer, rows = subject.base.tokenizer, len(embeddings.weight)
     if len(tokenizer) <= rows:
         return f"{len(tokenizer)} tokens, {rows} rows of embeddings"
-    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    added = tokenizer.added_tokens_decoder.items()
+    special = set(tokenizer.all_special_ids) | {token for token, text in added if text.special}
     beyond = {text: token for text, token in tokenizer.get_vocab().items() if token >= rows}
     ordinary = sorted(token for token in beyond.values() if token not in special)
     if ordinary:
@@ -73,7 +79,92 @@ def every_token_has_a_row(subject: Subject) -> str:
     return f"{rows} rows of embeddings; {len(beyond)} special tokens have none, first `{first}`"
 
 
-CHECKS: dict[str, Check] = {"every token has a row": every_token_has_a_row}
+def no_token_sees_later_ones(subject: Subject) -> str:
+    """Refuse a model whose predictions depend on what follows: the log-probability of a response would read the response."""
+    from activedpo_cli.models.padded_sampling import change_by_later_tokens
+
+    ids = _ordinary_ids(subject, 11)
+    change = change_by_later_tokens(subject.base.model, ids[:8], ids[8:])
+    if change > _tolerance(subject) / 20:  # the shape of the batch is the same, and so are roundings
+        raise InvalidDataError(
+            "the model is no causal one: its predictions change with the tokens that follow",
+            details=[f"by {change:.2g} standard deviations of the logits"],
+            hint="take a model that was made to continue texts, or correct `is_decoder` and the like in its config.json",
+        )
+    return f"predictions change by {change:.1g} deviations"
+
+
+def a_batch_changes_nothing(subject: Subject) -> str:
+    """Refuse a model that samples otherwise in a padded batch, or with its cache, than it reads a text alone."""
+    model, is_alone = subject.base.model, subject.settings.generate.unit_size == 1
+    ids = _ordinary_ids(subject, 9)
+    rows = [ids[:6], ids[6:]]
+    found = [_asked_to_sample(model, batch) for batch in ([[row] for row in rows] if is_alone else [rows])]
+    worst = max(found, key=lambda change: change if isinstance(change, float) else math.inf)
+    if isinstance(worst, float) and worst <= _tolerance(subject):
+        return f"sampled logits change by {worst:.1g} deviations"
+    works_alone = not is_alone and all(
+        isinstance(change, float) and change <= _tolerance(subject)
+        for change in (_asked_to_sample(model, [row]) for row in rows)
+    )
+    said = f"its logits differ by {worst:.2g} standard deviations" if isinstance(worst, float) else worst
+    raise InvalidDataError(
+        "the model samples otherwise "
+        + ("in a batch of prompts of several lengths" if works_alone else "with its cache")
+        + " than it reads a text alone",
+        details=[said],
+        hint="one prompt at a time: --set generate.unit_size=1 (and --set evaluate.unit_size=1, where that is set)"
+        if works_alone
+        else "its code in this version of transformers is not fit for sampling: try --set model.attn_implementation=eager, "
+        "or another version",
+    )
+
+
+def training_finds_the_backbone(subject: Subject) -> str:
+    """Refuse an architecture that names its layers below the head otherwise than TRL looks for them."""
+    model = subject.base.model
+    if model.base_model is model:
+        raise InvalidDataError(
+            f"TRL can't train a `{type(model).__name__}`: it finds no layers below its head by the name "
+            f"`{model.base_model_prefix}`",
+            hint="take a model of another architecture, or a version of transformers in which this one is consistent",
+        )
+    return f"`{model.base_model_prefix}`"
+
+
+def _asked_to_sample(model: Any, rows: list[list[int]]) -> float | str:
+    """How much a batch changes, or the library's words where it can't be sampled."""
+    from activedpo_cli.models.padded_sampling import change_by_batch
+    from activedpo_cli.models.quiet import quiet_libraries
+
+    try:
+        with quiet_libraries():
+            return change_by_batch(model, rows)
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
+        if is_out_of_memory(error):
+            raise
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _ordinary_ids(subject: Subject, count: int) -> list[int]:
+    """Different tokens of the vocabulary that are none of the special ones, where there are as many."""
+    embeddings: Any = subject.base.model.get_input_embeddings()
+    special = set(subject.base.tokenizer.all_special_ids)
+    ordinary = [token for token in range(len(embeddings.weight)) if token not in special] or [0]
+    return [ordinary[place * len(ordinary) // count] for place in range(count)]
+
+
+def _tolerance(subject: Subject) -> float:
+    """In standard deviations of the logits; half precision rounds otherwise in every shape of a batch."""
+    return 0.02 if subject.base.model.dtype.itemsize >= FULL_PRECISION_BYTES else 0.3
+
+
+CHECKS: dict[str, Check] = {
+    "every token has a row": every_token_has_a_row,
+    "no token sees later ones": no_token_sees_later_ones,
+    "a batch changes nothing": a_batch_changes_nothing,
+    "training finds the backbone": training_finds_the_backbone,
+}
 """By what they make sure of: of any model, whatever the method."""
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from command_line import activedpo, done, on, refused, snapshot
-from model_families import family_model, save_family
+from model_families import HEADS, SHARED, family_model, save_family
 from small_models import CHAT_TEMPLATE, byte_tokenizer, save_small_model
 from small_runs import small_run
 from torch import Tensor
 from torch.nn.functional import linear
+from transformers import PretrainedConfig
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from activedpo_cli.base.errors import InvalidDataError
@@ -22,6 +24,8 @@ from activedpo_cli.policy.early_check import Subject, every_token_has_a_row
 from activedpo_cli.policy.policy import BaseWeights
 from activedpo_cli.train import trainer_setup
 
+LINEAR = ("--set", "adapter.target_modules=all-linear")
+METHOD = ("--set", "select.method=random")
 SMALL = ("--set", "adapter.r=2", "--set", "adapter.lora_alpha=8")
 
 
@@ -161,3 +165,54 @@ def test_a_chat_template_is_shown_too(tmp_path: Path, template: str | None, name
     found = checks(model, code=3 if state == "refused" else 0)
     assert found[name]["state"] == state
     assert says in found[name]["says"]
+
+
+UNSOUND: dict[str, tuple[Callable[[], PretrainedConfig], str, str]] = {
+    "not causal": (
+        lambda: transformers.BertConfig(**SHARED, intermediate_size=48, initializer_range=0.2),
+        "no token sees later ones",
+        "its predictions change with the tokens that follow",
+    ),
+    "blind to padding": (
+        lambda: transformers.RwkvConfig(vocab_size=260, hidden_size=32, num_hidden_layers=2, context_length=64),
+        "a batch changes nothing",
+        "the model samples otherwise in a batch of prompts of several lengths",
+    ),
+    "its layers have another name": (
+        lambda: transformers.Llama4TextConfig(**HEADS, intermediate_size_mlp=48, num_local_experts=2),
+        "training finds the backbone",
+        "TRL can't train a `Llama4ForCausalLM`",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_an_architecture_that_makes_wrong_numbers(kind: str, tmp_path: Path, prompts_file: Path) -> None:
+    config, name, says = UNSOUND[kind]
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config()).save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    eager = ("--set", "model.attn_implementation=eager")
+    found = checks(tmp_path / "model", "--set", "adapter.target_modules=all-linear", *eager, code=3)
+    assert found[name]["state"] == "refused"
+    assert says in found[name]["says"]
+    run = small_run(tmp_path / "run", tmp_path / "model", prompts_file, model__attn_implementation="eager")
+    assert says.split(" of ")[0] in " ".join(refused(4, *on(run, "generate"), "--quiet", *METHOD).split())
+    assert not list(run.rglob("responses-*"))
+    if kind == "blind to padding":
+        done(*on(run, "generate"), "--quiet", *METHOD, *LINEAR, "--set", "generate.unit_size=1")
+
+
+def test_a_mixture_that_was_saved_with_its_auxiliary_loss_samples(tmp_path: Path, prompts_file: Path) -> None:
+    model = family_model("mixtral")
+    model.config.output_router_logits = True
+    model.save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    done(*on(small_run(tmp_path / "run", tmp_path / "model", prompts_file), "generate"), "--quiet", *METHOD)
+
+
+def test_an_added_token_without_a_row_that_ordinary_text_makes() -> None:
+    model, tokenizer = family_model("llama"), byte_tokenizer()
+    tokenizer.add_tokens(["sea"])
+    with pytest.raises(InvalidDataError, match="makes 1 tokens that the model does not have"):
+        every_token_has_a_row(Subject(BaseWeights(model, tokenizer, torch.device("cpu")), Config()))

@@ -3,8 +3,7 @@
 The numbers depend on the shape of the batch, so one call is one batch, and the batch is part of the recipe.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.generate.backends.base import SampledResponse, SamplingSettings
+from activedpo_cli.models.padded_sampling import left_padded, without_checkpoint_defaults
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
 
@@ -31,8 +31,8 @@ def sample_unit(
     ActiveDPOError when the model's probabilities are not finite.
     """
     padding = 0 if pad_token_id is None else pad_token_id  # masked, so any id of the vocabulary does
-    input_ids, attention_mask = _left_padded(prompts_token_ids, padding, model.device)
-    with torch.inference_mode(), quiet_libraries(), seeded_library_state(seed), _no_checkpoint_defaults(model):
+    input_ids, attention_mask = left_padded(prompts_token_ids, padding, model.device)
+    with torch.inference_mode(), quiet_libraries(), seeded_library_state(seed), without_checkpoint_defaults(model):
         generate: Any = model.generate
         sequences = generate(
             input_ids=input_ids,
@@ -71,30 +71,6 @@ def _generation_config(sampling: SamplingSettings, pad_token_id: int) -> Generat
         pad_token_id=pad_token_id,
         eos_token_id=sorted(sampling.stop_token_ids) or None,
     )
-
-
-@contextmanager
-def _no_checkpoint_defaults(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Hide the checkpoint's generation settings: `generate` takes from them every field that is None in ours."""
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    holders: list[Any] = list({id(holder): holder for holder in (model, base)}.values())
-    saved = [holder.generation_config for holder in holders]
-    for holder in holders:
-        holder.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        for holder, config in zip(holders, saved, strict=True):
-            holder.generation_config = config
-
-
-def _left_padded(
-    rows: Sequence[Sequence[int]], padding: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(row) for row in rows)
-    input_ids = torch.tensor([[padding] * (width - len(row)) + list(row) for row in rows], dtype=torch.long)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], dtype=torch.long)
-    return input_ids.to(device), mask.to(device)
 
 
 def _cut(token_ids: list[int], stops: frozenset[int]) -> SampledResponse:
