@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are so small that threads only cost
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as commands set it: where tests take two threads, none spins for long
 os.environ["PYTHONPATH"] = os.pathsep.join(  # processes that tests start find the tests' own scoring rule
     [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
@@ -21,6 +22,17 @@ from zygote import Zygote
 
 MEMORY = Path("/dev/shm")
 """Where files cost no disk; there is such a place on Linux."""
+LONGEST = (
+    "run/test_kill.py",
+    "earlier_runs/test_earlier_runs.py",
+    "experiments/test_experiment_runs.py",
+    "test_threads.py",
+    "run/test_looking_back.py",
+    "run/test_faults.py",
+    "gradients/test_projections.py",
+    "soak/test_soak.py",
+)
+"""Files that begin first: one of them at the end would keep one worker busy while the other has nothing left to do."""
 PROMPTS = [f"Question {number}: what is {number} times {number + 3}?" for number in range(24)]
 
 
@@ -33,6 +45,13 @@ def pytest_configure() -> None:
     sys.dont_write_bytecode = False
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8 * 2**30:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the files that take longest begin first; all others keep their order, and so do the tests of a file."""
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

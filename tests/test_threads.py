@@ -108,16 +108,34 @@ def test_two_hardware_threads_are_one_core(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_the_runtime_that_torch_loads_says_that_it_heard(given: dict[str, str], spins: str, number: str | None) -> None:
+    """The library itself is loaded, which says so then; that it is the one that torch loads is tried below."""
     says = child(
         "import activedpo_cli.__main__ as command, sys; sys.argv[1:] = ['--version']\n"
         "try: command.main()\nexcept SystemExit: pass\n"
         "assert 'torch' not in sys.modules\n"
-        "import torch",
+        f"import ctypes; ctypes.CDLL({str(runtime_of_torch())!r})",
         OMP_DISPLAY_ENV="VERBOSE",
         **given,
     )
     assert f"GOMP_SPINCOUNT = '{spins}'" in says
     assert f"OMP_NUM_THREADS = '{number or allotted_cores()}'" in says
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="wheels for other systems come with another OpenMP runtime")
+def test_torch_loads_one_runtime_when_it_is_imported_and_not_before() -> None:
+    """So it hears what is set until then."""
+    loaded = (
+        "{os.path.realpath(line.split()[-1]) for line in open('/proc/self/maps') if 'gomp' in line or 'iomp' in line}"
+    )
+    says = child(f"import os; print({loaded})\nimport torch; print({loaded})")
+    assert says.splitlines() == ["set()", str({str(runtime_of_torch().resolve())})]
+
+
+def runtime_of_torch() -> Path:
+    """The OpenMP library that comes with torch."""
+    place = Path(torch.__file__).parent
+    (path,) = [*place.glob("lib/libgomp*"), *place.parent.glob("torch.libs/libgomp*")]
+    return path
 
 
 def child(code: str, **given: str) -> str:

@@ -183,6 +183,13 @@ def test_whoever_writes_and_whoever_reads(value: Any) -> None:
     assert read_yaml(written_by_ruamel(value)) == {"key": value}
 
 
+def test_who_changes_what_was_read_changes_no_later_reading() -> None:
+    text = "a: {b: [1, 2]}\n"
+    read_yaml(text)["a"]["b"].append(3)
+    read_yaml(text)["a"]["c"] = 4
+    assert read_yaml(text) == by_ruamel(text)
+
+
 def test_both_agree_on_the_default_settings() -> None:
     assert repr(read_yaml(DEFAULTS)) == repr(by_ruamel(DEFAULTS))
 

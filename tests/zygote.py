@@ -114,9 +114,8 @@ def _run(
         for name in ("COLUMNS", "LINES"):  # the size is the terminal's, not that of whoever runs the tests
             os.environ.pop(name, None)
     os.environ.update(environment)
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # tests started in the background inherit that it is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit that it is ignored,
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and under `nohup` this one
     os.setsid()  # the terminal opened next is then the one whose Ctrl-C this process hears
     silence = os.open(terminal or os.devnull, os.O_RDWR)
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):

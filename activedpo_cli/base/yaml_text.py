@@ -7,6 +7,8 @@ a number, and a key that repeats is refused.
 import math
 import re
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -50,6 +52,12 @@ def read_yaml(text: str) -> Any:
     """
     if len(text) > LONGEST_TEXT:
         raise UsageError(f"not valid YAML for settings: it is longer than {LONGEST_TEXT} characters")
+    return deepcopy(_read(text))
+
+
+@lru_cache(maxsize=8)
+def _read(text: str) -> Any:
+    """What the text holds; a command asks several times for the same `config.yaml`, which takes a while to read."""
     try:
         node = yaml.compose(text, Loader=_Loader)  # a safe loader
         if node is None:

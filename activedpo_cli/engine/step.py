@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -260,9 +260,13 @@ def _place_of(name: str) -> tuple[str, int] | None:
 def environment() -> dict[str, str]:
     """Versions of what the result was made with; recorded, never compared."""
     versions = {"python": platform.python_version(), "platform": f"{sys.platform} {platform.machine()}"}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+    return versions | {package: _version(package) for package in PACKAGES}
+
+
+@cache
+def _version(package: str) -> str:
+    """Of an installed package, which is looked for in all folders of the path, and stays while a process runs."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -30,10 +30,17 @@ main()
 
 @pytest.fixture(autouse=True)
 def _hears_signals() -> Iterator[None]:
-    """Also where tests run in the background, which ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Also where tests run in the background, which ignores Ctrl-C, or under `nohup`, which ignores SIGHUP."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    _hear()
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _hear() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _wait_after(begin: Callable[[], object]) -> None:
@@ -99,7 +106,7 @@ def test_a_signal_during_an_import(finished_original: Path, number: int, module:
     command = [sys.executable, "-c", PROBE, str(int(number)), module, *words]
     told = subprocess.run(
         command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, restore_signals=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_hear,
     )  # fmt: skip
     assert told.returncode == 130, told.stderr
     assert told.stderr.startswith("interrupted: ")

@@ -118,18 +118,27 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, float, int]:
     return features, history, ridge, draw(st.integers(1, count))
 
 
-@settings(max_examples=400, deadline=None)
-@given(
-    problem=problems(),
-    pool=st.sampled_from([1, 3, 8, 256]),
-    at_first=st.sampled_from([1, 4]),
-    most=st.sampled_from([2, 256]),
-    entering=st.sampled_from([1, 3, 32]),
-)
-def test_each_pick_is_the_best_by_an_inverse_from_scratch(
+@pytest.mark.parametrize("examples", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_each_pick_is_the_best_by_an_inverse_from_scratch(examples: int) -> None:
+    """λ from 1e-6 to 1e3, also with pools so small that all pairs are read again and again, and few looked at at once."""
+
+    @settings(max_examples=examples, deadline=None)
+    @given(
+        problem=problems(),
+        pool=st.sampled_from([1, 3, 8, 256]),
+        at_first=st.sampled_from([1, 4]),
+        most=st.sampled_from([2, 256]),
+        entering=st.sampled_from([1, 3, 32]),
+    )
+    def try_one(problem: tuple[Tensor, Tensor, float, int], pool: int, at_first: int, most: int, entering: int) -> None:
+        check_each_pick(problem, pool, at_first, most, entering)
+
+    try_one()
+
+
+def check_each_pick(
     problem: tuple[Tensor, Tensor, float, int], pool: int, at_first: int, most: int, entering: int
 ) -> None:
-    """λ from 1e-6 to 1e3, also with pools so small that all pairs are read again and again, and few looked at at once."""
     features, history, ridge, budget = problem
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("activedpo_cli.select.design.greedy.POOL", pool)
