@@ -27,7 +27,7 @@ def read(folder: Path, row: dict[str, Any]) -> SFTRow:
 @pytest.mark.parametrize(
     ("row", "prompt", "text"),
     [
-        ({"prompt": "hi", "completion": "yes", "chosen": "no"}, "hi", "yes"),
+        ({"prompt": "hi", "completion": "yes", "chosen": "yes"}, "hi", "yes"),
         ({"prompt": "hi", "chosen": "yes", "rejected": "no", "text": "t"}, "hi", "yes"),
         ({"prompt": "hi", "completion": [ANSWER]}, "hi", "yes"),
         ({"prompt": [USER], "completion": "yes"}, [USER], "yes"),
