@@ -136,11 +136,11 @@ def _token_ids(
     def with_end(token_ids: list[int]) -> list[int]:
         return token_ids if end_id is None else ended(tokenizer, token_ids, end_id)
 
-    if row.prompt is None:
-        return 1, with_end(encode_text(tokenizer, row.text))
     with naming(row.origin):
+        if row.prompt is None:
+            return 1, with_end(encode_text(tokenizer, row.text))
         prompt = encode_prompt(tokenizer, row.prompt, **rendering)
-    return len(prompt), prompt + with_end(encode_response_text(tokenizer, row.text))
+        return len(prompt), prompt + with_end(encode_response_text(tokenizer, row.text))
 
 
 def _example(row: SFTRow, context: int, token_ids: list[int]) -> "SFTExample":
