@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.regular_files import LONGEST_LINE
 
-LONGEST_LINE = 2**28
 MOST_UNPACKED, MOST_TIMES_SMALLER = 2**28, 200
 """A packed file may unpack to MOST_UNPACKED bytes or to MOST_TIMES_SMALLER times its size, whichever is more.
 

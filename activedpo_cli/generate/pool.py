@@ -301,7 +301,8 @@ def _encode(
             ended = recorded.finish_reason == "stop" or (
                 config.generate.recorded_eos and recorded.finish_reason != "length"
             )
-            tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended, end_id=end_id)
+            with naming(f"response `{recorded.response_id}` of prompt `{recorded.prompt_id}`"):
+                tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended, end_id=end_id)
             if longest is not None and len(prompt_tokens[recorded.prompt_id]) + len(tokens) > longest:
                 dropped[recorded.response_id] = "too_long"
                 continue

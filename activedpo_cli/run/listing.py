@@ -70,7 +70,14 @@ def _is_run(path: Path) -> bool:
 def _listed(path: Path, experiment: str | None) -> ListedRun:
     try:
         return _told(Run.open(path), experiment)
-    except (ActiveDPOError, OSError, KeyError) as error:
+    except (
+        ActiveDPOError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # records of any content
         problem = error.in_one_line if isinstance(error, ActiveDPOError) else str(error)
         return ListedRun(name=path.name, path=str(path), experiment=experiment, problem=problem)
 

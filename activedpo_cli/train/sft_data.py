@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
 from activedpo_cli.base.columns import KNOWN, refuse_stored_structure, with_conditions
 from activedpo_cli.base.conversions import to_best, to_chosen
 from activedpo_cli.base.errors import InvalidDataError, naming
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from activedpo_cli.train.sft_examples import SFTExample
 
-ANSWERS = ("completion", "chosen", "response")
 CONVERSATIONS = ("conversations", "chosen")
 SHAPES = "prompt and completion; prompt and chosen; messages that end with the assistant's; or text"
 
@@ -57,7 +57,7 @@ def read_sft_rows(path: Path, say: Callable[[str], None] = unsaid, *, cut: bool 
     if path.name.lower().removesuffix(".gz").endswith(".txt"):
         return [_text(row, row.values["prompt"]) for row in read_table(path)]
     rows = [known_row(row) for row in read_table(path, KNOWN)]
-    answers = [(row, row.values["prompt"], [_first_answer(row.values)[1]]) for row in rows if "prompt" in row.values]
+    answers = [(row, row.values["prompt"], [_first_answer(row)[1]]) for row in rows if "prompt" in row.values]
     repetition = repetition_in(answers if cut else [], "its answer")
     if said := repetition.in_words():
         say(said)
@@ -136,11 +136,11 @@ def _token_ids(
     def with_end(token_ids: list[int]) -> list[int]:
         return token_ids if end_id is None else ended(tokenizer, token_ids, end_id)
 
-    if row.prompt is None:
-        return 1, with_end(encode_text(tokenizer, row.text))
     with naming(row.origin):
+        if row.prompt is None:
+            return 1, with_end(encode_text(tokenizer, row.text))
         prompt = encode_prompt(tokenizer, row.prompt, **rendering)
-    return len(prompt), prompt + with_end(encode_response_text(tokenizer, row.text))
+        return len(prompt), prompt + with_end(encode_response_text(tokenizer, row.text))
 
 
 def _example(row: SFTRow, context: int, token_ids: list[int]) -> "SFTExample":
@@ -151,17 +151,17 @@ def _example(row: SFTRow, context: int, token_ids: list[int]) -> "SFTExample":
     return SFTExample(origin=row.origin, token_ids=array("i", token_ids), context_tokens=context)
 
 
-def _first_answer(values: Mapping[str, Any]) -> tuple[str | None, Any]:
+def _first_answer(row: Row) -> tuple[str | None, Any]:
     """The column that is learnt and what it holds; a message of its own is a list of one."""
-    name = next((name for name in ANSWERS if values.get(name) is not None), None)
-    value = values[name] if name else None
+    name = answer_column(row.values, row.origin)
+    value = row.values[name] if name else None
     return name, [value] if isinstance(value, dict) else value
 
 
 def _parsed(row: Row, repetition: Repetition) -> SFTRow:
     values = {name: value for name, value in row.values.items() if value is not None}
-    refuse_doubtful(row, "prompt", *ANSWERS)
-    answer, value = _first_answer(values)
+    refuse_doubtful(row, "prompt", *ANSWER_COLUMNS)
+    answer, value = _first_answer(row)
     if "prompt" in values:
         if answer is None or (answer == "response" and scores_in(values)):
             raise _unknown(row, values, "has a `prompt`, and neither `completion` nor `chosen`")

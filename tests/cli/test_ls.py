@@ -10,6 +10,7 @@ from command_line import done, on, refused
 
 from activedpo_cli.base import discovery
 from activedpo_cli.experiments.spec import built_in_specs
+from activedpo_cli.run.listing import listed_runs
 
 
 def test_methods_are_listed_with_what_they_need() -> None:
@@ -96,3 +97,16 @@ def test_a_folder_without_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "no folder `runs`" in refused(4, "ls", "runs")
     assert json.loads(done("ls", "runs", tmp_path, "--json").stdout)["runs"] == []
     assert "ls runs FOLDER" in refused(2, "ls", "methods", tmp_path)
+
+
+@pytest.mark.parametrize("spent", [None, "x"])
+def test_a_run_with_a_damaged_summary_leaves_the_others_listed(finished: Path, tmp_path: Path, spent: object) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(finished, tmp_path / "all" / name)
+    path = tmp_path / "all/a/iter-001/label/manifest.json"
+    record = json.loads(path.read_text())
+    record["summary"]["labels_spent"] = spent
+    path.write_text(json.dumps(record))
+    whole = {run.name: run.problem for run in listed_runs(tmp_path / "all")}
+    assert whole["a"]
+    assert whole["b"] is None

@@ -27,7 +27,7 @@ def read(folder: Path, row: dict[str, Any]) -> SFTRow:
 @pytest.mark.parametrize(
     ("row", "prompt", "text"),
     [
-        ({"prompt": "hi", "completion": "yes", "chosen": "no"}, "hi", "yes"),
+        ({"prompt": "hi", "completion": "yes", "chosen": "yes"}, "hi", "yes"),
         ({"prompt": "hi", "chosen": "yes", "rejected": "no", "text": "t"}, "hi", "yes"),
         ({"prompt": "hi", "completion": [ANSWER]}, "hi", "yes"),
         ({"prompt": [USER], "completion": "yes"}, [USER], "yes"),
@@ -183,3 +183,17 @@ def test_rows_that_the_model_reads_as_one_prompt_are_on_one_side() -> None:
     learnt, held = encode_rows(rows, tokenizer, **options).split(0.5, seed=0)
     assert len(learnt) == len(held) == 8
     assert not {tuple(row.token_ids) for row in learnt} & {tuple(row.token_ids) for row in held}
+
+
+@pytest.mark.parametrize("prompt", ["hi", None])
+def test_what_is_wrong_with_an_answer_names_its_row(monkeypatch: pytest.MonkeyPatch, prompt: str | None) -> None:
+    def refusing(*_: Any) -> None:
+        raise InvalidDataError("the tokenizer can't read it")
+
+    for name in ("encode_response_text", "encode_text"):
+        monkeypatch.setattr(f"activedpo_cli.models.encoding.{name}", refusing)
+    monkeypatch.setattr("activedpo_cli.models.encoding.encode_prompt", lambda *_, **__: [1])
+    monkeypatch.setattr("activedpo_cli.models.vocabulary.require_readable", lambda *_: None)
+    row = SFTRow("rows.jsonl line 7", prompt, "yes")
+    with pytest.raises(InvalidDataError, match="rows.jsonl line 7"):
+        encode_rows([row], None, rendering={}, end_id=None, max_length=None, truncate=False)  # type: ignore[arg-type]

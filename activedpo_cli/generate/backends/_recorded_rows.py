@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
 from activedpo_cli.base.columns import is_message, refuse_stored_structure, with_conditions
 from activedpo_cli.base.conversions import to_single_rejected
 from activedpo_cli.base.errors import InvalidDataError
@@ -96,7 +97,9 @@ def parse_row(row: Row, *, repetition: Repetition) -> ParsedRow:
         responses = [_response({"text": values[name]}, row.origin) for name in ("response_a", "response_b")]
         return prompt, responses, _verdict(values.get("preference"), row.origin)
     if any(name in values for name in TEXT_FIELDS):
-        fields = {name: value for name, value in values.items() if name != "prompt"}
+        answer = answer_column(values, row.origin)
+        others = {"prompt"} if answer is None else {"prompt", "text", *ANSWER_COLUMNS} - {answer}
+        fields = {name: value for name, value in values.items() if name not in others}
         return prompt, [_response(fields, row.origin)], []
     raise _unknown(row, "has no responses")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.progress import Progress, shown
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.select.from_files.candidate_files import CandidateFiles, needs_features
@@ -243,7 +244,7 @@ class PickLog:
 
     def picks(self) -> "list[Pick]":
         """What was picked before an interruption; a damaged log is thrown away."""
-        data = self.path.read_bytes() if self.path.exists() else b""
+        data = read_limited(self.path) if self.path.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]  # beyond it there is nothing, or a torn line
         found = picks_in(whole)
         if not found:
@@ -254,7 +255,7 @@ class PickLog:
 
     def kept(self) -> int:
         """Picks on the disk."""
-        return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
+        return read_limited(self.path).count(b"\n") if self.path.exists() else 0
 
     def add(self, pick: "Pick") -> None:
         """Keep one more."""
