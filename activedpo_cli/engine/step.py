@@ -134,6 +134,8 @@ class Stage:
         logs: Files that do not identify the result, because they hold times.
         files: Settings that name a file, and the name of its content among the inputs: the same content under another
             path is the same.
+        readings: Inputs that name the rules by which a file is read, and the name of that file's content: work that is
+            recorded with the same file goes by the rules of its record, or by those of before they were named.
         work_options: Options that ask for work, and so make no sense once the stage is finished.
         is_done: Whether a finished stage holds what such options ask for, so that they ask for nothing; raises RefusedError
             where it holds something else.
@@ -155,6 +157,7 @@ class Stage:
     later: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    readings: Mapping[str, str] = field(default_factory=dict)
     work_options: tuple[str, ...] = ()
     is_done: Callable[[Run, int, Config, Execution, Progress], bool] | None = None
     check_free: Callable[[Run, int], None] | None = None
@@ -171,6 +174,15 @@ class Stage:
             return of_work_to_come(today, self.settings(today), [*self.also, *every_setting_of(self.sections)])
         free = {key: value for key, value in _stored(today).items() if key in self.also}
         return of_record({**record.settings, **free}, [*every_setting_of(self.sections), *self.later])
+
+    def inputs_beside(self, run: Run, iteration: int, record: Started) -> dict[str, str]:
+        """The inputs of today with which those of a record are compared: the same files go by its rules of reading."""
+        found = self.inputs(run, iteration, self.seen(run, record, {}))
+        for rules, file in self.readings.items():
+            if rules in found and file in record.inputs and found[file] == record.inputs[file]:
+                del found[rules]
+                found |= {key: value for key, value in record.inputs.items() if key == rules}
+        return found
 
 
 def _stored(config: Config) -> dict[str, Any]:

@@ -68,11 +68,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     else:
         check_file(path)
         digest = digest_of_file(path)
-    found = {"base": run.given_base["digest"], DATA: digest}
-    # What was begun or finished with the same file goes by the rules by which it was read then.
-    record = manifest or run.stage(SFT, 0).started
-    is_older = record is not None and READ_BY not in record.inputs and record.inputs[DATA] == digest
-    return found if is_older else found | {READ_BY: READING}
+    return {"base": run.given_base["digest"], DATA: digest, READ_BY: READING}
 
 
 def check(context: Context) -> None:
@@ -393,4 +389,5 @@ STAGE = Stage(
     also=IRRELEVANT,
     logs=(METRICS,),
     files=FILES,
+    readings={READ_BY: DATA},
 )
