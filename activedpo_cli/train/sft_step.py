@@ -390,4 +390,5 @@ STAGE = Stage(
     logs=(METRICS,),
     files=FILES,
     readings={READ_BY: DATA},
+    goes_on_as_read=True,
 )
