@@ -227,7 +227,7 @@ def _differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any
     differences = given_differences(run, record, given, own)
     if other := version_difference(record, stage.version):
         return differences + other  # what another version recorded need not say what this one's inputs depend on
-    return differences + input_differences(record, stage.inputs(run, iteration, stage.seen(run, record, {})))
+    return differences + input_differences(record, stage.inputs_beside(run, iteration, record))
 
 
 def _refuse_differences(

@@ -135,6 +135,9 @@ class Stage:
         logs: Files that do not identify the result, because they hold times.
         files: Settings that name a file, and the name of its content among the inputs: the same content under another
             path is the same.
+        readings: Inputs that name the rules by which a file is read, and the name of that file's content: work that is
+            recorded with the same file goes by the rules of its record, or by those of before they were named.
+        goes_on_as_read: Whether that holds for begun work too, which then goes on by those rules; else for finished work.
         work_options: Options that ask for work, and so make no sense once the stage is finished.
         is_done: Whether a finished stage holds what such options ask for, so that they ask for nothing; raises RefusedError
             where it holds something else.
@@ -156,6 +159,8 @@ class Stage:
     later: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    readings: Mapping[str, str] = field(default_factory=dict)
+    goes_on_as_read: bool = False
     work_options: tuple[str, ...] = ()
     is_done: Callable[[Run, int, Config, Execution, Progress], bool] | None = None
     check_free: Callable[[Run, int], None] | None = None
@@ -172,6 +177,15 @@ class Stage:
             return of_work_to_come(today, self.settings(today), [*self.also, *every_setting_of(self.sections)])
         free = {key: value for key, value in _stored(today).items() if key in self.also}
         return of_record({**record.settings, **free}, [*every_setting_of(self.sections), *self.later])
+
+    def inputs_beside(self, run: Run, iteration: int, record: Started) -> dict[str, str]:
+        """The inputs of today with which those of a record are compared: the same files go by its rules of reading."""
+        found = self.inputs(run, iteration, self.seen(run, record, {}))
+        for rules, file in self.readings.items() if self.goes_on_as_read or isinstance(record, Manifest) else ():
+            if rules in found and file in record.inputs and found[file] == record.inputs[file]:
+                del found[rules]
+                found |= {key: value for key, value in record.inputs.items() if key == rules}
+        return found
 
 
 def _stored(config: Config) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from activedpo_cli.pairs.candidates import refuse_unread_score
 from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.run import Run
 
-READING = "rules 3"
-"""What is read from a file of preferences, as an input: only what was measured on such a file is older than these rules."""
+FILE = "preferences file"
+"""The name of the file among the inputs."""
+READ_BY, READING = "preferences are read by", "rules 3"
+"""What is read from a file of preferences, as an input; what was measured on the same file by older rules stands."""
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -43,8 +45,8 @@ def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
     if config.evaluate.preferences is not None:
         path = Path(config.evaluate.preferences)
         check_file(path)
-        digests["preferences file"] = digest_of_file(path)
-        digests["preferences are read by"] = READING
+        digests[FILE] = digest_of_file(path)
+        digests[READ_BY] = READING
     if config.evaluate.score_field is not None:
         manifest = run.pool.manifest
         if manifest is None:

@@ -12,7 +12,7 @@ from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import Unit, UnitWork
-from activedpo_cli.evaluate.held_out import check_held_out, held_out_inputs, preference_accuracy
+from activedpo_cli.evaluate.held_out import FILE, READ_BY, check_held_out, held_out_inputs, preference_accuracy
 from activedpo_cli.evaluate.initial_evaluation import (
     check_same_sampling,
     ensure_initial_evaluation,
@@ -279,4 +279,5 @@ STAGE = Stage(
     later=LATER_RENDERING_SETTINGS,
     also=("generate.max_new_tokens",),  # only named in an error, as the source of a length that is too large
     logs=(HALVED_NAME,),
+    readings={READ_BY: FILE},
 )

@@ -167,7 +167,7 @@ def _changed_outside(run: Run, name: str, iteration: int, record: Manifest, find
         return []
     try:
         stage = load_stage(name)
-        now = stage.inputs(run, iteration, stage.seen(run, record, {}))
+        now = stage.inputs_beside(run, iteration, record)
     except (NotReadyError, InvalidDataError):
         return []  # reported where that file itself is verified
     except OracleNotFoundError as error:

@@ -158,7 +158,7 @@ def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> lis
             return version_difference(record, stage.version)
         if other := version_difference(record, stage.version):
             return other
-        return input_differences(record, stage.inputs(run, iteration, stage.seen(run, record, {})))
+        return input_differences(record, stage.inputs_beside(run, iteration, record))
     except NotReadyError as error:
         return [error.message]
     except OracleNotFoundError:

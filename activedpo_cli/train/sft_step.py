@@ -1,6 +1,10 @@
 """Stage 0: supervised fine-tuning of the model that the run was made with; what comes out is π_SFT (paper § 4)."""
 
 import gc
+import hashlib
+import json
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +37,10 @@ READ_BY, READING = "examples are read by", "rules 2"
 FILES = {"sft.data": DATA}
 MODEL, BASE, METRICS, HELD_OUT, BEFORE = "model", "base.json", "metrics.jsonl", "held-out.jsonl", "before.jsonl"
 CHECKPOINTS = "checkpoint-*"
+EXAMPLES = "examples.json"
+"""The digest of the tokens that are learnt and held out, while the work is not finished."""
+SAME_LOSS = 1e-3
+"""How far two measurements of a loss on the same tokens may be apart, relatively."""
 WEIGHTS = f"reference/{SFT}/{MODEL}"
 EVALUATION_TOKENS = 4096
 """Tokens in a batch when the loss is measured."""
@@ -60,11 +68,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     else:
         check_file(path)
         digest = digest_of_file(path)
-    found = {"base": run.given_base["digest"], DATA: digest}
-    # What was begun or finished with the same file goes by the rules by which it was read then.
-    record = manifest or run.stage(SFT, 0).started
-    is_older = record is not None and READ_BY not in record.inputs and record.inputs[DATA] == digest
-    return found if is_older else found | {READ_BY: READING}
+    return {"base": run.given_base["digest"], DATA: digest, READ_BY: READING}
 
 
 def check(context: Context) -> None:
@@ -99,13 +103,15 @@ def work(context: Context) -> dict[str, Any]:
     encoded = _encoded(context, rows, base, end_id)
     _report_lengths(context, encoded, base)
     train, held = encoded.split(config.sft.eval_share, derive_seed(config.seed, "sft", "split"))
-    before = _loss_before(context, base, held)
+    _refuse_other_examples(context, base, train, held)
+    before = _loss_before(context, base, train, held)
     if not folder.has(MODEL):
         try:
             _train(context, base, train)
         except Exception:
             if not folder.names(CHECKPOINTS):
-                folder.remove(BEFORE)  # so that another attempt may have other settings
+                for name in (BEFORE, EXAMPLES):  # so that another attempt may have other settings
+                    folder.remove(name)
             raise
     metrics = folder.read_rows(METRICS, dict)
     del base
@@ -199,9 +205,66 @@ def _report_lengths(context: Context, encoded: Encoded, base: BaseWeights) -> No
         )
 
 
-def _loss_before(context: Context, base: BaseWeights, held: "Sequence[SFTExample]") -> list[float]:
+def _refuse_other_examples(
+    context: Context, base: BaseWeights, train: "Sequence[SFTExample]", held: "Sequence[SFTExample]"
+) -> None:
+    """Raise RefusedError where begun work has learnt or held out other tokens than those of today.
+
+    Work that an earlier version began has no digest: it goes on where its held-out losses are measured again as they were.
+    """
+    folder, found = context.folder, _digest_of_examples(train, held)
+    if folder.has(EXAMPLES):
+        is_same = folder.read_json(EXAMPLES) == found
+    elif folder.has(MODEL) or folder.has(BEFORE) or folder.names(CHECKPOINTS):
+        is_same = _has_same_losses(context, base, held)
+    else:
+        return
+    if not is_same:
+        is_redo = folder.path != context.run.stage(SFT, context.iteration).path
+        away = f"rm -r {shlex.quote(str(folder.path))} && " if is_redo else ""
+        raise RefusedError(
+            f"the fine-tuning begun in `{folder.path}` has learnt or held out other tokens than the examples are now",
+            details=["the examples were split or encoded by another version of the program or of a library"],
+            hint=away + context.anew(SFT),
+        )
+    if not folder.has(EXAMPLES):
+        folder.write_json(EXAMPLES, found)
+
+
+def _digest_of_examples(train: "Sequence[SFTExample]", held: "Sequence[SFTExample]") -> dict[str, str]:
+    def digest(examples: "Sequence[SFTExample]") -> str:
+        rows = [[example.context_tokens, *example.token_ids] for example in examples]
+        return "sha256:" + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    return {"train": digest(train), "held_out": digest(held)}
+
+
+def _has_same_losses(context: Context, base: BaseWeights, held: "Sequence[SFTExample]") -> bool:
+    """Whether the losses that were measured before training are those of the examples that are held out now.
+
+    Where nothing is held out they show nothing, and only what is made up to its last file can't change any more.
+    """
+    folder = context.folder
+    if folder.has(BEFORE):
+        recorded = [row["loss"] for row in folder.read_rows(BEFORE, dict)]
+    elif folder.has(HELD_OUT):
+        recorded = [row["loss_before"] for row in folder.read_rows(HELD_OUT, dict)]
+    else:
+        return False
+    if len(recorded) != len(held):
+        return False
+    if not held:
+        return folder.has(BASE)
+    now = _measured(context, base, held, "held-out loss as before")
+    return all(math.isclose(a, b, rel_tol=SAME_LOSS) for a, b in zip(recorded, now, strict=True))
+
+
+def _loss_before(
+    context: Context, base: BaseWeights, train: "Sequence[SFTExample]", held: "Sequence[SFTExample]"
+) -> list[float]:
     if not context.folder.has(BEFORE):
         losses = _measured(context, base, held, "held-out loss before")
+        context.folder.write_json(EXAMPLES, _digest_of_examples(train, held))
         context.folder.write_json_lines(BEFORE, ({"loss": loss} for loss in losses))
     return [row["loss"] for row in context.folder.read_rows(BEFORE, dict)]
 
@@ -305,7 +368,7 @@ def _write_base(context: Context) -> None:
 
 
 def _clear(context: Context) -> None:
-    for name in (*context.folder.names(CHECKPOINTS), BEFORE):
+    for name in (*context.folder.names(CHECKPOINTS), BEFORE, EXAMPLES):
         context.folder.remove(name)
 
 
@@ -326,4 +389,6 @@ STAGE = Stage(
     also=IRRELEVANT,
     logs=(METRICS,),
     files=FILES,
+    readings={READ_BY: DATA},
+    goes_on_as_read=True,
 )

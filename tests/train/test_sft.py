@@ -4,14 +4,18 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from command_line import RULE, all_outputs, done, on, refused, rows, snapshot
+from command_line import RULE, activedpo, all_outputs, done, on, refused, rows, snapshot
 from small_models import EOS, save_small_model
 from small_runs import SMALL, small_run
+
+from activedpo_cli.train import sft_step
+from activedpo_cli.train.sft_data import Encoded
 
 ROWS = [
     *({"prompt": f"Say {n}:", "completion": f" {n} and {n}."} for n in range(20)),
@@ -298,3 +302,63 @@ def test_a_prompt_that_all_answers_repeat_is_not_learnt_twice(new_run: Path, tmp
     del record["inputs"]["examples are read by"]
     path.write_text(json.dumps(record, indent=2) + "\n")
     assert "up to date" in done(*on(new_run, "sft")).stderr
+    assert json.loads(done(*on(new_run, "status"), "--json").stdout)["sft"]["state"] == "complete"
+    done(*on(new_run, "sft"), "--force", "--quiet")
+    assert sft_manifest(new_run)["summary"]["tokens"] == 3 * 4, "made again, it is read by the rules of today"
+    assert sft_manifest(new_run)["inputs"]["examples are read by"] == "rules 2"
+
+
+def begun(run: Path, small_model: Path, prompts: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An *sft* that stopped behind its first checkpoint; the folder of its work."""
+    small_run(run, small_model, prompts)
+    kept = sft_step._keep
+
+    def stop(context: Any, step: int, path: Path) -> None:
+        kept(context, step, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sft_step, "_keep", stop)
+        words = ("--data", data, *LEARNING, "--save-steps", 1, "--eval-share", 0.2, "--quiet")
+        assert activedpo(*on(run, "sft"), *words).exit_code == 130
+    return run / "reference" / "sft"
+
+
+@pytest.mark.parametrize("has_digest", [True, False])
+@pytest.mark.parametrize("what", ["split", "tokens", "same"])
+def test_what_was_begun_with_other_tokens_does_not_go_on(
+    tmp_path: Path,
+    small_model: Path,
+    prompts_file: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    has_digest: bool,
+) -> None:
+    """An earlier version left no digest, and losses by which it is told whether the same rows are held out."""
+    run = tmp_path / "run"
+    folder = begun(run, small_model, prompts_file, data, monkeypatch)
+    if not has_digest:
+        (folder / "examples.json").unlink()
+    split = Encoded.split
+
+    def another(encoded: Encoded, share: float, seed: int) -> Any:
+        train, held = split(encoded, share, seed)
+        if what == "split":
+            return [held[0], *train[1:]], [train[0], *held[1:]]
+        altered = [replace(row, token_ids=row.token_ids[:-1]) for row in (train if has_digest else held)]
+        return (altered, held) if has_digest else (train, altered)
+
+    if what == "same":
+        done(*on(run, "sft"), "--quiet")
+        assert not (folder / "examples.json").exists()
+        return
+    before = snapshot(run)
+    with monkeypatch.context() as patched:
+        patched.setattr(Encoded, "split", another)
+        said = " ".join(refused(3, *on(run, "sft"), "--quiet").split())
+    assert "has learnt or held out other tokens than the examples are now" in said
+    assert "activedpo sft" in said
+    assert "--force" in said
+    attempts = "reference/sft/.attempts.json"  # counts this one
+    assert snapshot(run) | {attempts: None} == before | {attempts: None}
