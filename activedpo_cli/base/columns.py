@@ -15,7 +15,7 @@ CONDITIONS = ("tools", "images", "image", "documents", "history", "context", "in
 """Columns that the answer depends on where they hold something, and that no prompt is made of here."""
 KNOWN = (
     *("prompt", "chosen", "rejected", "responses", "response", "completion", "text", "response_a", "response_b"),
-    *("preference", "messages", *SYSTEM, "tools", "documents", "finish_reason", "instruction", "question"),
+    *("preference", "messages", *SYSTEM, *CONDITIONS, "finish_reason", "instruction", "question"),
 )
 """Columns that are read of rows with prompts and responses."""
 LOOKS_STORED = re.compile(r"\s*(?:array\()?[\[{].*[\]})]\s*", re.DOTALL)

@@ -36,10 +36,10 @@ def to_chosen(path: str) -> str:
 
 def to_single_rejected(path: str) -> str:
     """A row for each of several rejected responses."""
-    code = "import json; from pathlib import Path; from activedpo_cli.base.tables import read_table; "
-    kept = '{k: r.values[k] for k in ("prompt", "chosen") if k in r.values}'
-    loops = f'for r in read_table({_path(path)}) for x in r.values["rejected"]'
-    code += f'[print(json.dumps({kept} | {{"rejected": x}})) {loops}]'
+    code = "import json; from pathlib import Path; from activedpo_cli.base.columns import KNOWN; "
+    code += "from activedpo_cli.base.tables import read_table; "
+    loops = f'for r in read_table({_path(path)}, KNOWN) for x in r.values["rejected"]'
+    code += f'[print(json.dumps(r.values | {{"rejected": x}})) {loops}]'
     return f"python -c {shlex.quote(code)} > converted.jsonl"
 
 

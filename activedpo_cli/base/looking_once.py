@@ -4,6 +4,7 @@ Inside `looking_once` an answer of `once` is kept, though its files may change m
 things stood at one moment. Elsewhere `once` asks each time.
 """
 
+import gc
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,12 +18,18 @@ _ANSWERS: ContextVar[dict[Hashable, Any] | None] = ContextVar("answers", default
 
 @contextmanager
 def looking_once() -> Iterator[None]:
-    """Keep the answers of `once` until the end of the block."""
-    token = _ANSWERS.set({})
+    """Keep the answers of `once` until the end of the block.
+
+    The collector of garbage rests meanwhile: it took a third of the time, walking again and again through what is kept.
+    """
+    token, was_enabled = _ANSWERS.set({}), gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
         _ANSWERS.reset(token)
+        if was_enabled:
+            gc.enable()
 
 
 def once(key: Hashable, ask: Callable[[], Answer]) -> Answer:

@@ -60,8 +60,10 @@ def label_inputs(run: Run, iterations: Sequence[int]) -> dict[str, str]:
     """Digests of the labels of some iterations and of the responses that they are about."""
     digests: dict[str, str] = {}
     for iteration in iterations:
-        digests |= _known_inputs(run, iteration)
-        digests[f"iter-{iteration:03d}/label"] = require(run, "label", iteration)
+        if iteration not in run.label_inputs:
+            label = {f"iter-{iteration:03d}/label": require(run, "label", iteration)}
+            run.label_inputs[iteration] = {**_known_inputs(run, iteration), **label}
+        digests |= run.label_inputs[iteration]
     return digests
 
 

@@ -63,11 +63,13 @@ class Run:
         self._stages: dict[tuple[str, int], StageFolder] = {}
         self.digests: dict[tuple[str, int], str] = {}
         self.response_inputs: dict[int, dict[str, str]] = {}
+        self.label_inputs: dict[int, dict[str, str]] = {}
 
     def forget_digests(self) -> None:
         """Look at finished stages anew; digests are remembered only while one stage is checked."""
         self.digests.clear()
         self.response_inputs.clear()
+        self.label_inputs.clear()
 
     @classmethod
     def open(cls, path: Path) -> "Run":
