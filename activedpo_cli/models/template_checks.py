@@ -114,6 +114,20 @@ def joins_given_answers(rendered: Rendered, messages: Messages) -> Finding | Non
     )
 
 
+def shows_texts(rendered: Rendered, messages: Messages) -> Finding | None:
+    """Whether the text of each message of a user or system stands in what the template writes, white space aside."""
+    written = "".join(render_chat(rendered.tokenizer, messages, opened=False, **rendered.options).split())
+    for number, message in enumerate(messages, start=1):
+        if message["role"] != "assistant" and "".join(message["content"].split()) not in written:
+            return Finding(
+                f"the chat template leaves out the text of message {number}, of the {message['role']}",
+                "it may want lists of parts, or know no such role: correct the template, put the text into another message, "
+                "or give plain text with `--set prompts.chat_template=never`",
+                is_wrong=True,
+            )
+    return None
+
+
 def ends_turns(rendered: Rendered, messages: Messages) -> Finding | None:
     """Whether sampling stops at the token by which the template ends an answer."""
     tokenizer = rendered.tokenizer
@@ -151,6 +165,7 @@ def keeps_answers(rendered: Rendered, messages: Messages) -> Finding | None:
 
 
 CHECKS: Mapping[str, Check] = {
+    "texts are shown": shows_texts,
     "opens answers": opens_answers,
     "prompts stay": keeps_prompts,
     "answers join": joins_given_answers,

@@ -30,7 +30,7 @@ def check_rendering(
     """
     from activedpo_cli.models.encoding import encode_prompt
 
-    checks = ("opens answers", "prompts stay", *(("answers join",) if are_given else ()))
+    checks = ("texts are shown", "opens answers", "prompts stay", *(("answers join",) if are_given else ()))
     kinds = _one_of_each_kind(prompts)
     for name, prompt in kinds:
         with naming(name):

@@ -396,3 +396,23 @@ def test_a_template_that_runs_into_an_error_of_python(tmp_path: Path, prompts_fi
     model = model_with(tmp_path / "model", "{{ cycler().next() }}" + CHAT_TEMPLATE)
     said = in_words(refused(4, *on(small_run(tmp_path / "run", model, prompts_file), "generate"), "--quiet"))
     assert "the tokenizer's chat template refuses a prompt" in said
+
+
+SYSTEM_AND_USER = [[{"role": "system", "content": "Be short."}, user(f"Is {n} prime?")] for n in range(14)]
+USER = [[user(f"Is {n} prime?")] for n in range(14)]
+OF_PARTS = CHAT_TEMPLATE.replace(
+    "{{ message['content'] }}", "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}"
+)
+WITHOUT_SYSTEM = CHAT_TEMPLATE.replace("for message in messages", "for message in messages if message.role != 'system'")
+
+
+@pytest.mark.parametrize(
+    ("template", "prompts", "says"),
+    [(OF_PARTS, USER, "message 1, of the user"), (WITHOUT_SYSTEM, SYSTEM_AND_USER, "message 1, of the system")],
+)
+def test_a_template_that_leaves_a_text_out(tmp_path: Path, template: str, prompts: list[object], says: str) -> None:
+    model = model_with(tmp_path / "model", template)
+    run = small_run(tmp_path / "run", model, write_prompts(tmp_path / "prompts.jsonl", prompts))
+    said = in_words(refused(4, *on(run, "generate"), "--quiet"))
+    assert f"the chat template leaves out the text of {says}" in said
+    assert not (run / "iter-001").exists()
