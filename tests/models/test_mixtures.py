@@ -42,9 +42,11 @@ def test_a_continued_policys_loss_is_the_papers(make_policy, tmp_path):
 
 @pytest.mark.parametrize("returned", [False, True])
 def test_fine_tuning_learns_the_likelihood_alone(model_folder, tmp_path, returned):
-    """Also where the model's own configuration asks for the router's numbers."""
+    """Also where the model's own configuration asks for the router's numbers, which loading switches off."""
     folder, rows = model_folder("mixtral", output_router_logits=returned), test_sft_training.examples(4)
     model = test_sft_training.trainable(folder)
+    assert not model.config.output_router_logits
+    model.config.output_router_logits = returned
     honest = sum(test_sft_training.honest_losses(model, rows)) / sum(row.learnt_tokens for row in rows)
     metrics = test_sft_training.train(model, folder, rows, tmp_path).metrics
     assert metrics[0]["loss"] == pytest.approx(honest.item(), rel=1e-5)
