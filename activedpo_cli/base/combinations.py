@@ -1,10 +1,10 @@
 """Settings that have no effect beside others: refused where they would change what is learnt, and else told of."""
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.settings import SECTIONS, Config
 
 SCHEDULES = (
@@ -31,8 +31,7 @@ def ineffective(config: Config, *sections: str) -> list[str]:
         section: Any = getattr(config, name)
         schedule = section.lr_scheduler_type
         if schedule not in SCHEDULES:
-            close = difflib.get_close_matches(schedule, SCHEDULES, n=1)
-            meant = f" — did you mean `{close[0]}`?" if close else ""
+            meant = did_you_mean(schedule, SCHEDULES)
             problems.append(f"{name}.lr_scheduler_type  `{schedule}` is no schedule of transformers{meant}")
         if schedule == "constant" and section.warmup_steps:
             problems.append(

@@ -1,6 +1,5 @@
 """`config.yaml` as settings: read, checked as a whole, written with their meanings. Opens no files."""
 
-import difflib
 import json
 import math
 import re
@@ -14,6 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from activedpo_cli.base.display import holds_secret
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.settings import SECTIONS, Config, SelectSettings, current_key
 from activedpo_cli.base.suggestions import unknown_setting
 from activedpo_cli.base.template_kwargs import as_arguments
@@ -204,5 +204,4 @@ def _in_words(problem: Any) -> str:
     if problem["type"] != "literal_error":
         return text
     choices = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
-    close = difflib.get_close_matches(str(problem["input"]).lower(), choices, n=1)
-    return text + (f" — did you mean `{close[0]}`?" if close else "")
+    return text + did_you_mean(str(problem["input"]).lower(), choices)

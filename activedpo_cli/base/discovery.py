@@ -6,7 +6,6 @@ entry point in the group `activedpo.<folder>`.
 """
 
 import ast
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -16,6 +15,7 @@ from types import ModuleType
 
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.looking_once import once
+from activedpo_cli.base.nearest import asking, did_you_mean
 
 PACKAGE = "activedpo_cli"
 ROOT = Path(__file__).parents[1]
@@ -71,11 +71,10 @@ def resolve(folder: str, name: str) -> str:
     known = available(folder)
     if value in known:
         return value
-    close = [OTHER_NAMES.get(folder, {}).get(value, ""), *difflib.get_close_matches(value, known, n=1)]
-    meant = next(filter(None, close), None)
+    meant = asking(OTHER_NAMES.get(folder, {}).get(value)) or did_you_mean(value, known)
     listed = LISTED.get(folder)
     raise UsageError(
-        f"`{name}` is not {WORDS.get(folder, folder)}" + (f" — did you mean `{meant}`?" if meant else ""),
+        f"`{name}` is not {WORDS.get(folder, folder)}{meant}",
         details=[f"known: {', '.join(known)}"],
         hint=f"`activedpo ls {listed}` says what each is" if listed else None,
     )

@@ -4,12 +4,12 @@ A field's description is at once the comment in `config.yaml` and the help of it
 where they are not the field's own. `config.py` turns settings into YAML and back; `store/run.py` holds the file.
 """
 
-import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from activedpo_cli.base.discovery import available
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.template_date import TEMPLATE_DATE, checked_date
 from activedpo_cli.base.template_kwargs import checked_assignments
 
@@ -243,8 +243,7 @@ class SelectSettings(Section):
         sections = [method.replace("-", "_") for method in available("acquisition")]
         for name in methods:
             if name not in sections:
-                close = difflib.get_close_matches(name, sections, n=1)
-                raise ValueError(f"`{name}` is no method" + (f" — did you mean `{close[0]}`?" if close else ""))
+                raise ValueError(f"`{name}` is no method" + did_you_mean(name, sections))
         return methods
 
 

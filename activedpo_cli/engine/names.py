@@ -1,11 +1,11 @@
 """Brings what was typed to one spelling: keys of settings, and names of methods, backends and oracles."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.settings import current_key
 from activedpo_cli.oracles.base import parse_spec
 
@@ -36,9 +36,8 @@ def _check_setting_of_method(key: str) -> None:
         return
     known = discovery.setting_names("acquisition", methods[section])
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
         there = [f"known: {', '.join(f'select.methods.{section}.{one}' for one in known)}"] if known else []
         raise UsageError(
             f"the method `{methods[section]}` has no such setting",
-            details=[f"{key}  unknown setting" + (f" — did you mean `{close[0]}`?" if close else ""), *there],
+            details=[f"{key}  unknown setting" + did_you_mean(name, known), *there],
         )

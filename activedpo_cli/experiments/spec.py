@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from activedpo_cli.base.config import EXCERPTS, check_values
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.settings import SECTIONS, PositiveInt, current_key
 from activedpo_cli.base.suggestions import called_settings
 from activedpo_cli.base.yaml_text import read_yaml
@@ -205,8 +206,7 @@ def spec_path(name_or_path: str) -> Path:
     if built_in.is_file():
         return built_in
     nearby = [str(other) for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(name_or_path, [*built_in_specs(), *nearby], n=1)
-    meant = f" — did you mean `{close[0]}`?" if close else ""
+    meant = did_you_mean(name_or_path, [*built_in_specs(), *nearby])
     raise UsageError(
         f"`{name_or_path}` is neither a file nor an experiment that comes with the package{meant}",
         details=[f"known: {', '.join(built_in_specs())}"],

@@ -6,7 +6,6 @@ list of messages itself. The module is looked for in the working directory first
 prints goes to stderr, since stdout has the results of the command.
 """
 
-import difflib
 import importlib
 import sys
 import traceback
@@ -19,6 +18,7 @@ from typing import Any
 
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, OracleNotFoundError, UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.printing import printing_to_stderr
 from activedpo_cli.base.records import PromptText, RecordedPreference
 from activedpo_cli.base.settings import LabelSettings
@@ -45,9 +45,8 @@ def build(
     function = getattr(module, function_name, None)
     if not callable(function):
         known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        close = difflib.get_close_matches(function_name, known, n=1)
         raise UsageError(
-            f"`{file}` has no function `{function_name}`" + (f" — did you mean `{close[0]}`?" if close else ""),
+            f"`{file}` has no function `{function_name}`" + did_you_mean(function_name, known),
             details=[f"functions there: {', '.join(known) or 'none'}"],
         )
     return FunctionOracle(function, f"python:{argument}", file, settings)
@@ -146,9 +145,9 @@ def _find_module(module_name: str) -> Path:
             spec = next((found for found in specs if found is not None), None)
         search = spec.submodule_search_locations if spec else None
     if spec is None or not spec.has_location or spec.origin is None:
-        close = difflib.get_close_matches(module_name, [path.stem for path in here.glob("*.py")], n=1)
         raise OracleNotFoundError(
-            f"there is no module `{module_name}`" + (f" — did you mean `{close[0]}`?" if close else ""),
+            f"there is no module `{module_name}`"
+            + did_you_mean(module_name, [path.stem for path in here.glob("*.py")]),
             details=[f"looked in {here} and where Python looks for modules"],
             hint=f"write `{module_name.replace('.', '/')}.py`, or change to the folder that holds it",
         )

@@ -1,6 +1,5 @@
 """Prompts from a file: one column of a table."""
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -8,6 +7,7 @@ from typing import Literal
 from activedpo_cli.base.columns import KNOWN, with_conditions
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.foreign_rows import known_row
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.tables import (
     Row,
@@ -72,9 +72,8 @@ def _split(row: Row, column: str | None) -> Literal["train", "eval"] | None:
 
 def _no_column(row: Row, column: str, hint: str) -> InvalidDataError:
     names = [str(name) for name in row.values]
-    close = difflib.get_close_matches(column, names, n=1)
     return InvalidDataError(
-        f"{row.origin} has no field `{column}`" + (f" — did you mean `{close[0]}`?" if close else ""),
+        f"{row.origin} has no field `{column}`" + did_you_mean(column, names),
         details=[f"it has: {', '.join(map(repr, names[:20]))}"],
         hint=hint,
     )

@@ -1,10 +1,10 @@
 """`activedpo ls`: what there is to choose from, each with one line of help."""
 
-import difflib
 from typing import Any
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.presets import available_presets
 from activedpo_cli.models.built_in import BUILT_IN_MODEL
 from activedpo_cli.models.resolve import ALIASES
@@ -30,8 +30,7 @@ def choices(what: str) -> dict[str, str]:
     if what == "presets":
         return available_presets()
     known = [*FOLDERS, "models", "presets", EXPERIMENTS, RUNS]
-    close = difflib.get_close_matches(what, known, n=1)
-    meant = f" — did you mean `{close[0]}`?" if close else ""
+    meant = did_you_mean(what, known)
     raise UsageError(f"`{what}` can't be listed{meant}", details=[f"known: {', '.join(known)}"])
 
 

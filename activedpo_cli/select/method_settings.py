@@ -1,6 +1,5 @@
 """The settings that belong to one acquisition method: found, checked, and told apart from those of others."""
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 
@@ -86,5 +86,4 @@ def _explained(section: str, problem: Any, names: list[str]) -> str:
     leaf = ".".join(map(str, problem["loc"]))
     if problem["type"] != "extra_forbidden":
         return f"select.methods.{section}.{leaf}  {problem['msg']}"
-    close = difflib.get_close_matches(leaf, names, n=1)
-    return f"select.methods.{section}.{leaf}  unknown setting" + (f" — did you mean `{close[0]}`?" if close else "")
+    return f"select.methods.{section}.{leaf}  unknown setting" + did_you_mean(leaf, names)

@@ -1,10 +1,10 @@
 """Ready-made settings: a YAML file each, holding what differs from the defaults; the first comment line is the help."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.yaml_text import read_yaml
 
 FOLDER = Path(__file__).parent
@@ -25,9 +25,8 @@ def read_preset(name: str) -> dict[str, Any]:
     """
     known = available_presets()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
         raise UsageError(
-            f"`{name}` is not a preset" + (f" — did you mean `{close[0]}`?" if close else ""),
+            f"`{name}` is not a preset" + did_you_mean(name, known),
             details=[f"known: {', '.join(known)}"],
             hint="activedpo ls presets",
         )
