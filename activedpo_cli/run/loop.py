@@ -122,7 +122,7 @@ def _check(run: Run, last: int, given: Mapping[str, Any], progress: Progress) ->
             f"`{run.path}` holds out no prompts, and every iteration of the loop ends with an evaluation",
             hint="make another run with `--eval-prompts 100`, or use the stage commands up to *train*",
         )
-    is_generate_missing = is_select_missing = is_label_missing = is_train_missing = False
+    missing = set()
     with_sft = _needs_sft(run, given)
     if not with_sft:
         refuse_foreign_sft(run, "run", given)
@@ -130,23 +130,21 @@ def _check(run: Run, last: int, given: Mapping[str, Any], progress: Progress) ->
         refuse_late(run)
     for iteration, name in _stages(last, with_sft=with_sft):
         record = _record(run, name, iteration)
-        is_generate_missing |= record is None and name == "generate"
-        is_select_missing |= record is None and name == "select"
-        is_label_missing |= record is None and name == "label"
-        is_train_missing |= record is None and name in ("train", SFT)
+        if record is None:
+            missing.add(name)
         differences = given_differences(run, record, _comparable(record, given)) if record else []
         if differences:
             refuse(run, name, iteration, differences, given)
-    if is_generate_missing:
+    if "generate" in missing:
         _check_budget(run, config)
-    if is_train_missing:
+    if missing & {"train", SFT}:
         check_effect(run, last + 1, config, progress)
         if with_sft:
             refuse_ineffective(config, SFT)
-    if is_select_missing:
+    if "select" in missing:
         method_settings(config)
     specs = (
-        {config.label.oracle, scorer_by_default(config), config.evaluate.second_scorer} if is_label_missing else set()
+        {config.label.oracle, scorer_by_default(config), config.evaluate.second_scorer} if "label" in missing else set()
     )
     for spec in sorted(spec for spec in specs if spec):
         oracle_identity(spec, config.label)  # raises for code that is not there, before hours of work
