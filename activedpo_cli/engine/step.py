@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import NotReadyError
-from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.settings import Config
 from activedpo_cli.base.typed_words import ASSIGNING, repeated
 from activedpo_cli.engine.declared import every_setting_of, of_record, of_work_to_come
 from activedpo_cli.engine.units import Work
@@ -175,7 +174,7 @@ class Stage:
         today = with_changes(run.config, given) if given else run.config
         if record is None:
             return of_work_to_come(today, self.settings(today), [*self.also, *every_setting_of(self.sections)])
-        free = {key: value for key, value in _stored(today).items() if key in self.also}
+        free = {key: value for key, value in flat(today, *_sections_of(self.also)).items() if key in self.also}
         return of_record({**record.settings, **free}, [*every_setting_of(self.sections), *self.later])
 
     def inputs_beside(self, run: Run, iteration: int, record: Started) -> dict[str, str]:
@@ -188,8 +187,8 @@ class Stage:
         return found
 
 
-def _stored(config: Config) -> dict[str, Any]:
-    return once(("stored", config.model_dump_json()), lambda: flat(config, *SECTIONS))
+def _sections_of(keys: Sequence[str]) -> set[str]:
+    return {key.partition(".")[0] for key in keys}
 
 
 @dataclass(frozen=True)
