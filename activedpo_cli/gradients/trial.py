@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 
 from activedpo_cli.gradients.batch import ResponseBatch, pad_responses
 from activedpo_cli.gradients.lora_matrices import LoraMatrix, active_lora_matrices
+from activedpo_cli.models.vocabulary import ordinary_ids
 
 LENGTHS = ((3, 5), (6, 4), (4, 6), (2, 7), (5, 3))
 """Tokens of prompt and response of the made-up examples; two lengths, so that there is padding."""
@@ -20,12 +20,10 @@ DISTURBANCE = 0.005
 
 def made_up_responses(policy: PeftModel) -> ResponseBatch:
     """Responses to prompts, of tokens drawn from the model's vocabulary, those with a meaning of their own left out."""
-    embeddings: nn.Module = policy.get_input_embeddings()
-    weight: Tensor = embeddings.weight  # type: ignore[assignment]
     draw = torch.Generator().manual_seed(0)
-    ordinary = torch.tensor(sorted(set(range(len(weight))) - _special_ids(policy)) or [0])
+    ordinary = torch.tensor(ordinary_ids(policy.get_base_model()))
     ids = [[ordinary[torch.randint(len(ordinary), (n,), generator=draw)].tolist() for n in pair] for pair in LENGTHS]
-    return pad_responses([prompt for prompt, _ in ids], [response for _, response in ids], 0, weight.device)
+    return pad_responses([prompt for prompt, _ in ids], [response for _, response in ids], 0, policy.device)
 
 
 @contextmanager
@@ -54,14 +52,3 @@ def moved(matrices: Sequence[LoraMatrix], by: Iterator[Tensor]) -> Iterator[None
     finally:
         for matrix, data in zip(matrices, kept, strict=True):
             matrix.module.weight.data = data
-
-
-def _special_ids(policy: PeftModel) -> set[int]:
-    """Ids that the configuration names, as those of the ends of a text and of images."""
-    config: Any = policy.get_base_model().config
-    return {
-        value
-        for part in (config, config.get_text_config())
-        for name, value in vars(part).items()
-        if name.endswith(("_token_id", "_token_index")) and isinstance(value, int)
-    }

@@ -5,8 +5,10 @@ pads a batch need not be.
 """
 
 from collections.abc import Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
+from torch.nn import Module
 from transformers import PreTrainedTokenizerBase
 
 from activedpo_cli.base.errors import InvalidDataError
@@ -46,3 +48,15 @@ def require_readable(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int
         hint="use the tokenizer and the chat template that the model was trained with, or a model whose embeddings were "
         "resized and trained for these tokens",
     )
+
+
+def ordinary_ids(model: Module) -> list[int]:
+    """The ids of a model's vocabulary but those that its configuration names, as the ends of a text and places of images."""
+    language_model: Any = model
+    named = {
+        value
+        for part in (language_model.config, language_model.config.get_text_config())
+        for name, value in vars(part).items()
+        if name.endswith(("_token_id", "_token_index")) and isinstance(value, int)
+    }
+    return [token for token in range(len(language_model.get_input_embeddings().weight)) if token not in named] or [0]

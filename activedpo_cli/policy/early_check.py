@@ -26,8 +26,6 @@ READS = (
     *("featurize.compute", "select.method"),
 )
 """The settings that decide what is asked, and nothing of what is generated."""
-
-
 FULL_PRECISION_BYTES = 4
 
 
@@ -147,10 +145,10 @@ def _asked_to_sample(model: Any, rows: list[list[int]]) -> float | str:
 
 
 def _ordinary_ids(subject: Subject, count: int) -> list[int]:
-    """Different tokens of the vocabulary that are none of the special ones, where there are as many."""
-    embeddings: Any = subject.base.model.get_input_embeddings()
-    special = set(subject.base.tokenizer.all_special_ids)
-    ordinary = [token for token in range(len(embeddings.weight)) if token not in special] or [0]
+    """Different tokens of the vocabulary without a meaning of their own, where there are as many."""
+    from activedpo_cli.models.vocabulary import ordinary_ids
+
+    ordinary = ordinary_ids(subject.base.model)
     return [ordinary[place * len(ordinary) // count] for place in range(count)]
 
 
