@@ -102,17 +102,22 @@ def compare_methods(
         "budget": count,
         "seed": choice.seed,
         "given": given,
-        "candidates": {
-            "pairs": len(choice.pairs),
-            "prompts": len({pair.prompt_id for pair in choice.pairs}),
-            "mean_tokens": _mean_tokens(choice, choice.pairs),
-        },
+        "candidates": _extent(choice),
         "methods": rows,
         "overlaps": {a: {b: shared_share(picked[a], picked[b]) for b in picked} for a in picked},
         "chance_overlap": chance_share(count, count, len(choice.pairs)),
         "notes": _notes(rows, methods, count, choice.table),
         "left_out": left_out,
         "command_for_left_out": command if left_out else None,
+    }
+
+
+def _extent(choice: _Choice) -> dict[str, Any]:
+    """How much there is to choose from."""
+    return {
+        "pairs": len(choice.pairs),
+        "prompts": len({pair.prompt_id for pair in choice.pairs}),
+        "mean_tokens": _mean_tokens(choice, choice.pairs),
     }
 
 

@@ -13,6 +13,8 @@ from activedpo_cli.store.run import STAGES, Run
 DEFAULT_FOLDER = Path("runs")
 EXPERIMENT_NAME = "experiment.json"
 """What a folder holds that is an experiment's, whose runs are in `runs/` below it."""
+DAMAGES = (ActiveDPOError, OSError, KeyError, TypeError, ValueError, AttributeError)
+"""What reading a record of any content may raise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +72,7 @@ def _is_run(path: Path) -> bool:
 def _listed(path: Path, experiment: str | None) -> ListedRun:
     try:
         return _told(Run.open(path), experiment)
-    except (
-        ActiveDPOError,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:  # records of any content
+    except DAMAGES as error:
         problem = error.in_one_line if isinstance(error, ActiveDPOError) else str(error)
         return ListedRun(name=path.name, path=str(path), experiment=experiment, problem=problem)
 
