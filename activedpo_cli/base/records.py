@@ -1,11 +1,13 @@
 """The rows that stages hand to each other. Ids join by eye: `p000123`, `p000123/i001/r2`, `p000123/i001/r0-r2`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Message = dict[str, str]
 PromptText = str | list[Message]
 Outcome = Literal["chosen", "tie", "both_bad", "skip"]
+
+Role = Literal["selected", "overlap", "control", "gold", "repeat"]
 
 SPENT_OUTCOMES = frozenset({"chosen", "tie", "both_bad"})
 """Outcomes that cost an answer; `skip` does not."""
@@ -123,7 +125,11 @@ class Label:
 
     `texts` are the sha256 of the prompt, of response a and of response b: the question, whatever ids it has. An answer that
     was not asked for again says in `taken_from` for which stage it was given (`iter-001/label`) and in `first_given` when.
-    Logs of older versions lack these three.
+    `role` says why it was asked: `selected` may train, the others measure. An `overlap` is what a further person says of a
+    selected pair, a `control` pair was drawn at random, of a `gold` pair the better response is known (`known_id`), and a
+    `repeat` is the same question to the same person. `first_id` is the response that was shown first, `view` and `channel`
+    say how and where it was asked, and `answer_id` is the name by which a page sends an answer again.
+    Logs of older versions lack all but the first nine fields.
     """
 
     pair_id: str
@@ -138,6 +144,30 @@ class Label:
     texts: list[str] | None = None
     taken_from: str | None = None
     first_given: str | None = None
+    role: Role | None = None
+    known_id: str | None = None
+    first_id: str | None = None
+    answer_id: str | None = None
+    view: str | None = None
+    channel: str | None = None
+
+    @property
+    def asked(self) -> "Asked":
+        """What this is the answer to; the last one given to it stands."""
+        return Asked(self.pair_id, self.annotator, self.role == "repeat")
+
+    @property
+    def may_train(self) -> bool:
+        """Whether it is about a selected pair and was not asked to measure alone."""
+        return self.role not in ("control", "gold", "repeat")
+
+
+class Asked(NamedTuple):
+    """What one person is asked once: a pair, and the same pair for the second time."""
+
+    pair_id: str
+    annotator: str | None
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -278,6 +278,22 @@ class LabelSettings(Section):
     )
     max_length: PositiveInt | None = setting(None, "tokens a reward model reads at most; null takes its own limit")
     unit_size: PositiveInt = setting(16, "pairs scored as one batch; also the unit of resume")
+    overlap: Annotated[int, Field(ge=0)] = setting(
+        0, "selected pairs an iteration that a second person answers too, to measure agreement", "--overlap"
+    )
+    control: Annotated[int, Field(ge=0)] = setting(
+        0, "random unselected pairs an iteration that people are asked about too, to measure by", "--control"
+    )
+    repeat: Annotated[int, Field(ge=0)] = setting(
+        0, "pairs an iteration that each person is asked for the second time, sides changed", "--repeat"
+    )
+    gold: str | None = setting(None, "file of pairs whose better response is known, mixed in unmarked", "--gold")
+    gold_pairs: PositiveInt = setting(5, "how many of them an iteration")
+    settle: Literal["first", "majority", "third"] = setting(
+        "first",
+        "which of several answers to a pair trains: the first person's, that of most, or that of most after a third is "
+        "asked where two differ",
+    )
 
 
 class TrainSettings(Section):

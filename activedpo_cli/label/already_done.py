@@ -10,8 +10,8 @@ from activedpo_cli.base.errors import RefusedError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Execution, again
-from activedpo_cli.label.exchange import differing_answers, first_few, read_answers, read_questions
-from activedpo_cli.label.questions import questions
+from activedpo_cli.label.exchange import differing_answers, first_few, new_answers, read_answers, read_questions
+from activedpo_cli.label.questions import Question, questions_for_people
 from activedpo_cli.oracles.base import asks_people
 from activedpo_cli.store.run import Run
 
@@ -35,20 +35,27 @@ def is_done(run: Run, iteration: int, settings: Config, execution: Execution, pr
     if options.get("ask-again") or not asks_people(settings.label.oracle):
         return False
     if options.get("import"):
-        _require_that_answers_stand(run, iteration, execution, progress)
+        _require_that_answers_stand(run, iteration, settings, execution, progress)
         return True
     if options.get("export") and Path(options["export"]).is_file():
         path = Path(options["export"])
-        asked = read_questions(path, questions(run, iteration))
+        asked = read_questions(path, _asked(run, iteration, settings))
         progress.note(f"`{path}` is there already, with {len(asked)} pairs of this stage, which is closed")
         return True
     return False
 
 
-def _require_that_answers_stand(run: Run, iteration: int, execution: Execution, progress: Progress) -> None:
+def _asked(run: Run, iteration: int, settings: Config) -> list[Question]:
+    return questions_for_people(run, iteration, settings.label, settings.seed)
+
+
+def _require_that_answers_stand(
+    run: Run, iteration: int, settings: Config, execution: Execution, progress: Progress
+) -> None:
     path = Path(execution.options["import"])
-    answers = read_answers(path, questions(run, iteration))
-    standing = run.stage("label", iteration).label_log().labels()
+    asked = _asked(run, iteration, settings)
+    answers = read_answers(path, asked, annotator=execution.options.get("annotator"))
+    standing = run.stage("label", iteration).label_log().answers()
     taking_over = again(run, "label", iteration, execution, "--force", "--import", str(path))
     _refuse(
         f"`label` of iteration {iteration} is closed, and `{path}` answers otherwise than what stands",
@@ -56,7 +63,7 @@ def _require_that_answers_stand(run: Run, iteration: int, execution: Execution, 
         f"remove these rows from the file; or, to ask again, keeping the old answers in `{run.stale}`: "
         f"`{taking_over} --ask-again`",
     )
-    late = [label for label in answers if label.pair_id not in standing]
+    late = new_answers(answers, standing, asked)
     _refuse(
         f"`label` of iteration {iteration} was closed without answers that are in `{path}`",
         first_few([f"pair `{label.pair_id}`: {label.preferred_id or label.outcome}" for label in late]),

@@ -7,7 +7,7 @@ answers that it keeps.
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +16,12 @@ from typing import Any
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.records import Label, OutcomeRow
+from activedpo_cli.base.records import Asked, Label, OutcomeRow
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings
 from activedpo_cli.engine.repairs import OUTCOMES_NAME
 from activedpo_cli.engine.step import STAGE_INPUT, Context, Execution, Stage, again
+from activedpo_cli.label.questions import Question
 from activedpo_cli.oracles.base import Comparison, asks_people
 from activedpo_cli.store import files, manifest
 from activedpo_cli.store.audit import file_fault
@@ -33,7 +34,7 @@ STALE_NAME = re.compile(r"iter-\d+-(?:\.label\.redo|label)-(?P<moment>\d{8}T\d{6
 """How a folder of labels is called that `--force` set aside."""
 
 
-def take_over(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> None:
+def take_over(context: Context, asked: Sequence[Question], log: LabelLog) -> None:
     """Take over answers to the same questions from stages that were made before, and say how many.
 
     A question is a prompt and two texts, on whichever side. Answers of people always count. Those of a machine count where
@@ -47,24 +48,34 @@ def take_over(context: Context, comparisons: Sequence[Comparison], log: LabelLog
     options, events = context.execution.options, log.history()
     if options.get("ask-again"):
         known = {event.pair_id for event in events}
-        unknown = [comparison.pair_id for comparison in comparisons if comparison.pair_id not in known]
-        log.retract(*unknown, *(pair_id for pair_id, label in log.labels().items() if label.taken_from))
+        unknown = [pair_id for question in asked if (pair_id := question.comparison.pair_id) not in known]
+        log.retract(*unknown, *dict.fromkeys(label.pair_id for label in log.answers() if label.taken_from))
         return
     if options.get("rebuild") or not all(event.label and event.label.taken_from for event in events):
         return
     known = {event.pair_id for event in events}  # a process may have been killed while it wrote what it took over
-    open_questions = [comparison for comparison in comparisons if comparison.pair_id not in known]
-    found: dict[str, Label] = {}
+    open_questions = [question for question in asked if question.comparison.pair_id not in known]
+    found: dict[str, list[Label]] = {}
     for folder in _earlier_folders(context):
         if len(found) < len(open_questions):
-            found = _answers_in(folder, context, open_questions) | found
-    log.append(*(found[comparison.pair_id] for comparison in open_questions if comparison.pair_id in found))
-    number = sum(label.taken_from is not None for label in log.labels().values())
+            found = _answers_in(folder, context, [question.comparison for question in open_questions]) | found
+    log.append(*(label for question in open_questions for label in _with_roles(question, found)))
+    number = len({label.pair_id for label in log.answers() if label.taken_from})
     if number:
         again = context.anew("label", "--ask-again")
         context.progress.note(
-            f"{number} of {len(comparisons)} pairs were answered before and are not asked again; to ask again: `{again}`"
+            f"{number} of {len(asked)} pairs were answered before and are not asked again; to ask again: `{again}`"
         )
+
+
+def _with_roles(question: Question, found: Mapping[str, Sequence[Label]]) -> Iterator[Label]:
+    """The answers found to a question, as what they count here: what was a control once may be selected now."""
+    is_further = False
+    for label in found.get(question.comparison.pair_id, ()):
+        role = label.role if label.role == "repeat" else question.role_of_answer(is_further)
+        is_further = is_further or label.role != "repeat"
+        is_as_before = label.role is None and role == "selected"
+        yield label if is_as_before else replace(label, role=role, known_id=question.known_id)
 
 
 def bought(run: Run, iteration: int, log: LabelLog) -> dict[str, Label]:
@@ -87,9 +98,11 @@ def bought(run: Run, iteration: int, log: LabelLog) -> dict[str, Label]:
 
 def _identities(log: LabelLog) -> dict[str, set[tuple[str, object]]]:
     """By pair id, what an answer that stands is known by wherever it is used: when it was given, and about what."""
-    times = {event.pair_id: event.time for event in log.history()}
+    times = {event.label.asked: event.time for event in log.standing() if event.label}
     return {
-        pair: {(label.first_given or times[pair], about) for about in (pair, label.texts and _question(label.texts))}
+        pair: {
+            (label.first_given or times[label.asked], about) for about in (pair, label.texts and _question(label.texts))
+        }
         for pair, label in log.labels().items()
     }
 
@@ -128,11 +141,10 @@ def _selection(folder: StageFolder) -> str | None:
     return record.inputs.get(f"iter-{record.iteration:03d}/select") if record else None
 
 
-def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[Comparison]) -> dict[str, Label]:
-    """The answers of one folder that stand and count for these questions, by the pair ids of these."""
+def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[Comparison]) -> dict[str, list[Label]]:
+    """The answers of one folder that stand and count for these questions, by the pair ids of these, whoever gave them."""
     try:
-        record, log = folder.manifest or folder.started, folder.label_log()
-        events, standing = log.history(), log.labels()
+        record, events = folder.manifest or folder.started, folder.label_log().standing()
     except InvalidDataError as error:
         context.progress.warn(f"answers given before are not taken over: {error.message}")
         return {}
@@ -144,9 +156,10 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
     has_same_responses = _response_inputs(record) == _response_inputs(now)
     by_texts = {_question(comparison.texts): comparison for comparison in open_questions}
     by_id = {comparison.pair_id: comparison for comparison in open_questions}
-    times = {event.pair_id: event.time for event in events}
-    found = {}
-    for pair_id, label in standing.items():
+    found: dict[str, dict[Asked, Label]] = {}
+    for pair_id, label, time_given in ((event.pair_id, event.label, event.time) for event in events):
+        if label is None:
+            continue
         if label.texts is not None:
             comparison = by_texts.get(_question(label.texts))
         else:  # an older version named the texts by their ids alone
@@ -155,25 +168,33 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
             continue
         if is_drawn and (pair_id, record.iteration) != (comparison.pair_id, context.iteration):
             continue
-        found[comparison.pair_id] = replace(
+        taken = replace(
             _about(comparison, label),
             taken_from=label.taken_from or f"iter-{record.iteration:03d}/label",
-            first_given=label.first_given or times[pair_id],
+            first_given=label.first_given or time_given,
         )
-    return found
+        found.setdefault(comparison.pair_id, {})[taken.asked] = taken
+    return {pair_id: list(answers.values()) for pair_id, answers in found.items()}
 
 
 def _about(comparison: Comparison, label: Label) -> Label:
     """The label as one about `comparison`, which asks the same, perhaps under other ids and with sides changed."""
     stem, _, responses = label.pair_id.rpartition("/")
-    preferred_a = label.preferred_id == f"{stem}/{responses.partition('-')[0]}"
+    was_a = f"{stem}/{responses.partition('-')[0]}"
     has_sides_changed = label.texts is not None and label.texts != comparison.texts
-    preferred = comparison.response_a if preferred_a != has_sides_changed else comparison.response_b
+
+    def now(response_id: str | None) -> str | None:
+        if response_id is None:
+            return None
+        is_a = (response_id == was_a) != has_sides_changed
+        return (comparison.response_a if is_a else comparison.response_b).response_id
+
     scores = (label.score_b, label.score_a) if has_sides_changed else (label.score_a, label.score_b)
     return replace(
         label,
         pair_id=comparison.pair_id,
-        preferred_id=None if label.preferred_id is None else preferred.response_id,
+        preferred_id=now(label.preferred_id),
+        first_id=now(label.first_id),
         score_a=scores[0],
         score_b=scores[1],
         texts=comparison.texts,

@@ -14,15 +14,18 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.delimited import FORMULA, GUARDED
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.records import Label, Outcome, prompt_as_text
+from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
+from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import shown_sides
+from activedpo_cli.label.standing import Standing
 from activedpo_cli.oracles.base import Comparison
 from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.label_log import LabelLog
@@ -35,12 +38,15 @@ COLUMNS = (*REQUIRED, "prompt", "response_a", "response_b", "annotator", "second
 Row = Mapping[str, Any]
 
 
-def import_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
-    """Take answers from a file; raises InvalidDataError where it can't be read or contradicts what stands."""
+def import_file(context: Context, path: Path, asked: Sequence[Question], log: LabelLog) -> None:
+    """Take answers from a file; raises InvalidDataError where it can't be read or contradicts what stands.
+
+    Another person's answer to a pair that has one already is no contradiction: it is kept beside the first, to measure by.
+    """
     options, oracle = context.execution.options, context.settings.label.oracle
     data = _content(path)
-    answers = import_answers(data, path.name, comparisons, oracle=oracle, annotator=options.get("annotator"))
-    standing = log.labels()
+    answers = import_answers(data, path.name, _comparisons(asked), oracle=oracle, annotator=options.get("annotator"))
+    standing = log.answers()
     differing = differing_answers(answers, standing)
     if differing:
         count = "1 pair" if len(differing) == 1 else f"{len(differing)} pairs"
@@ -50,7 +56,7 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
             hint="remove these rows from the file; or, to ask all again, keeping what was answered in "
             f"`{context.run.stale}`: `{context.anew('label', '--ask-again', '--import', str(path))}`",
         )
-    new = [label for label in answers if label.pair_id not in standing]
+    new = new_answers(answers, standing, asked)
     log.append(*new)
     context.progress.note(f"{len(new)} new answers from `{path}`")
     if waiting := _without_preference(data, path.name):
@@ -59,27 +65,60 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
 
 
 def read_answers(
-    path: Path, comparisons: Sequence[Comparison], *, oracle: str = "human", annotator: str | None = None
+    path: Path, asked: Sequence[Question], *, oracle: str = "human", annotator: str | None = None
 ) -> list[Label]:
     """The labels in a file, as `import_answers` finds them; raises InvalidDataError where it can't be read."""
-    return import_answers(_content(path), path.name, comparisons, oracle=oracle, annotator=annotator)
+    return import_answers(_content(path), path.name, _comparisons(asked), oracle=oracle, annotator=annotator)
 
 
-def read_questions(path: Path, comparisons: Sequence[Comparison]) -> list[str]:
+def read_questions(path: Path, asked: Sequence[Question]) -> list[str]:
     """The pairs that a file asks about, answered or not; raises InvalidDataError where it asks anything else."""
     data = _content(path)
-    import_answers(data, path.name, comparisons)
+    import_answers(data, path.name, _comparisons(asked))
     return [row["pair_id"] for _, row in parse_rows(data, path.name)]
 
 
-def differing_answers(answers: Sequence[Label], standing: Mapping[str, Label]) -> list[str]:
-    """A line for each pair that has another answer than the one which stands; the first few, and how many more."""
-    lines = [
-        f"pair `{label.pair_id}`: {_in_words(standing[label.pair_id])} → {_in_words(label)}"
-        for label in answers
-        if label.pair_id in standing and _says(standing[label.pair_id]) != _says(label)
-    ]
+def differing_answers(answers: Sequence[Label], standing: Sequence[Label]) -> list[str]:
+    """A line for each pair to which the same person answered otherwise before; the first few, and how many more.
+
+    An answer without a name may be anybody's, and so may what it is compared with.
+    """
+    lines = []
+    for label in answers:
+        earlier = _same_persons(label, standing)
+        if earlier and _says(earlier) != _says(label):
+            lines.append(f"pair `{label.pair_id}`: {_in_words(earlier)} → {_in_words(label)}")
     return first_few(lines)
+
+
+def new_answers(answers: Sequence[Label], standing: Sequence[Label], asked: Sequence[Question]) -> list[Label]:
+    """Those that nobody of the same name gave before, as what they count: a further person's measures agreement."""
+    questions = {question.comparison.pair_id: question for question in asked}
+    answered = {label.pair_id for label in standing}
+    return [
+        replace(label, role=question.role_of_answer(label.pair_id in answered), known_id=question.known_id)
+        for label in answers
+        if _same_persons(label, standing) is None
+        for question in (questions[label.pair_id],)
+    ]
+
+
+def _comparisons(asked: Sequence[Question]) -> list[Comparison]:
+    return [question.comparison for question in asked]
+
+
+def _same_persons(label: Label, standing: Sequence[Label]) -> Label | None:
+    """What the person of an answer said of its pair before."""
+    return next(
+        (
+            earlier
+            for earlier in standing
+            if earlier.pair_id == label.pair_id
+            and earlier.role != "repeat"
+            and (label.annotator is None or earlier.annotator in (None, label.annotator))
+        ),
+        None,
+    )
 
 
 def first_few(lines: Sequence[str]) -> list[str]:
@@ -96,11 +135,15 @@ def _content(path: Path) -> bytes:
         raise InvalidDataError(f"`{path}` can't be read: {error.strerror}") from error
 
 
-def export_file(context: Context, path: Path, comparisons: list[Comparison], log: LabelLog) -> None:
+def export_file(context: Context, path: Path, asked: Sequence[Question], log: LabelLog) -> None:
     """Write the pairs that wait for an answer to a file; raises UsageError where another one has its name."""
-    standing = log.labels()
-    pending = [comparison for comparison in comparisons if comparison.pair_id not in standing]
     annotator = context.execution.options.get("annotator") or ""
+    standing = Standing(log.answers(), third_decides=context.settings.label.settle == "third")
+    pending = [
+        question.comparison
+        for question in asked
+        if standing.missing(question) and Asked(question.comparison.pair_id, annotator) not in standing
+    ]
     content = export_pairs(pending, path.name, annotator=annotator, seed=context.settings.seed)
     if not path.exists():
         write_bytes(path, content)
@@ -215,6 +258,8 @@ def _answer(
         seconds=_seconds(row),
         note=_text(row, "notes"),
         texts=comparison.texts,
+        first_id=_text(row, "response_a_id"),
+        channel="file",
     )
 
 

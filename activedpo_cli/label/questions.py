@@ -1,15 +1,46 @@
-"""The pairs of a stage as whoever answers is asked about them."""
+"""The pairs of a stage as whoever answers is asked about them, and what people are asked beside them to measure by."""
 
-from activedpo_cli.base.records import SelectedPair
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from activedpo_cli.base.records import Response, Role, SelectedPair, pair_id
+from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.base.settings import LabelSettings
+from activedpo_cli.label.gold import gold_pairs
 from activedpo_cli.oracles.base import Comparison
+from activedpo_cli.pairs.candidates import given_pairs, truncated_were_dropped, usable_responses
+from activedpo_cli.pairs.pairing import all_pairs
 from activedpo_cli.store.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A comparison that people are asked about.
+
+    Attributes:
+        comparison: The pair and its texts.
+        role: Whether it was selected, drawn as a control, or is gold.
+        people: How many people are asked.
+        known_id: Of a gold pair the response that is known to be better.
+
+    """
+
+    comparison: Comparison
+    role: Role = "selected"
+    people: int = 1
+    known_id: str | None = None
+
+    def role_of_answer(self, is_further: bool) -> Role:
+        """What an answer counts as; a further person's about a selected pair is an overlap."""
+        return "overlap" if self.role == "selected" and is_further else self.role
 
 
 def questions(run: Run, iteration: int) -> list[Comparison]:
     """The selected pairs of an iteration with their texts, in the order of the selection."""
-    responses = {response.response_id: response for response in run.responses(iteration)}
-    prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
-    selected = run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
+    responses, prompts = _responses(run, iteration), {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
     return [
         Comparison(
             pair_id=pair.pair_id,
@@ -17,5 +48,74 @@ def questions(run: Run, iteration: int) -> list[Comparison]:
             response_a=responses[pair.response_a_id],
             response_b=responses[pair.response_b_id],
         )
-        for pair in selected
+        for pair in _selection(run, iteration)
     ]
+
+
+def questions_for_people(run: Run, iteration: int, settings: LabelSettings, seed: int) -> list[Question]:
+    """What people are asked: the selected pairs in their order, and among them control and gold pairs.
+
+    Which pairs a second person answers too, which controls are drawn, and where they stand, depends on the run's seed and
+    the iteration alone. Raises InvalidDataError where the gold pairs can't be read.
+    """
+    selected = [Question(comparison=comparison) for comparison in questions(run, iteration)]
+    if settings.overlap:
+        chance = random.Random(derive_seed(seed, "overlap", iteration))
+        twice = set(chance.sample(range(len(selected)), min(settings.overlap, len(selected))))
+        selected = [replace(one, people=2) if place in twice else one for place, one in enumerate(selected)]
+    extra = [*_controls(run, iteration, settings.control, seed), *_gold(run, iteration, settings, seed)]
+    if not extra:
+        return selected
+    chance = random.Random(derive_seed(seed, "mixed-in", iteration))
+    placed = [((place + 0.5) / len(selected), one) for place, one in enumerate(selected)]
+    return [one for _, one in sorted([*placed, *((chance.random(), one) for one in extra)], key=lambda pair: pair[0])]
+
+
+def _controls(run: Run, iteration: int, number: int, seed: int) -> Iterator[Question]:
+    """Pairs drawn at random among those that could have been selected and were not; fewer where there are fewer."""
+    if not number:
+        return
+    selected = {pair.pair_id for pair in _selection(run, iteration)}
+    drawable = [(a, b) for a, b in _pairs(run, iteration) if pair_id(a.response_id, b.response_id) not in selected]
+    prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
+    chance = random.Random(derive_seed(seed, "control", iteration))
+    for a, b in chance.sample(drawable, min(number, len(drawable))):
+        comparison = Comparison(pair_id(a.response_id, b.response_id), prompts[a.prompt_id], a, b)
+        yield Question(comparison=comparison, role="control")
+
+
+def _pairs(run: Run, iteration: int) -> Iterator[tuple[Response, Response]]:
+    responses = usable_responses(run, iteration, drop_truncated=truncated_were_dropped(run, iteration))
+    given = given_pairs(run, iteration)
+    for prompt_id, group in groupby(responses, key=lambda response: response.prompt_id):
+        members = {response.response_id: response for response in group}
+        names = list(members)
+        if given is None:
+            pairs: Sequence[tuple[str, str]] = [(names[a], names[b]) for a, b in all_pairs(range(len(names)))]
+        else:
+            pairs = [(pair.response_a_id, pair.response_b_id) for pair in given.get(prompt_id, ())]
+        yield from ((members[a], members[b]) for a, b in pairs if a in members and b in members)
+
+
+def _gold(run: Run, iteration: int, settings: LabelSettings, seed: int) -> Iterator[Question]:
+    if settings.gold is None:
+        return
+    free = max(int(prompt.prompt_id.removeprefix("p")) for prompt in run.prompts()) + 1
+    known = gold_pairs(
+        Path(settings.gold),
+        iteration,
+        number=settings.gold_pairs,
+        first_number=free,
+        seed=seed,
+        of_pool=run.drawn_prompts(iteration)["source"] == "pool",
+    )
+    for comparison, known_id in known:
+        yield Question(comparison=comparison, role="gold", known_id=known_id)
+
+
+def _selection(run: Run, iteration: int) -> list[SelectedPair]:
+    return run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
+
+
+def _responses(run: Run, iteration: int) -> dict[str, Response]:
+    return {response.response_id: response for response in run.responses(iteration)}

@@ -1,9 +1,10 @@
 """The pairs of one stage as a queue for people: who is asked what next, and what becomes of an answer.
 
 Nothing here reads a file, a key or a clock of its own, so that a terminal and a page in a browser can stand on the same
-queue. A pair that is handed out is leased to one annotator for a time and to nobody else; the ticket says which pair, which
-side is which, and until when. Answers that come late, twice, or from before a restart are told apart by what stands for
-their pair: whoever answers first counts, and nothing is ever answered twice.
+queue. A pair that is handed out is leased to one annotator for a time; the ticket says which pair, which side is which, and
+until when. Nobody is asked the same twice, save what is repeated on purpose, and nobody is told why they are asked. Answers
+that come late, twice, or from before a restart are told apart by what stands: whoever answers first decides what is trained
+on, and what others say of the same pair is kept to measure by.
 """
 
 import statistics
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from activedpo_cli.base.errors import RefusedError, UsageError
-from activedpo_cli.base.records import Label, Outcome, Response
+from activedpo_cli.base.records import Asked, Label, Outcome, Response
 from activedpo_cli.base.seeds import derive_seed
+from activedpo_cli.label.questions import Question
+from activedpo_cli.label.standing import Standing
 from activedpo_cli.oracles.base import Comparison
 
 LEASE_SECONDS = 900.0
@@ -25,13 +28,20 @@ LEASE_SECONDS = 900.0
 Choice = Literal["first", "second", "tie", "both_bad", "skip"]
 
 
-def shown_sides(comparison: Comparison, annotator: str, seed: int) -> tuple[Response, Response]:
+REPEAT_AFTER = 10
+"""How many other pairs a person answers before one comes to them for the second time, so that they do not remember it."""
+
+
+def shown_sides(
+    comparison: Comparison, annotator: str, seed: int, *, is_repeat: bool = False
+) -> tuple[Response, Response]:
     """The two responses in the order in which `annotator` sees them, so that no position stands for a source.
 
-    The order is decided by pair, person and seed.
+    The order is decided by pair, person and seed; the second time it is the other one.
     """
     sides = (comparison.response_a, comparison.response_b)
-    return sides if derive_seed(seed, "sides", annotator, comparison.pair_id) % 2 == 0 else sides[::-1]
+    is_turned = derive_seed(seed, "sides", annotator, comparison.pair_id) % 2 == 1
+    return sides[::-1] if is_turned != is_repeat else sides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +54,27 @@ class Ticket:
     sides: tuple[Response, Response]
     since: float
     until: float
+    is_repeat: bool = False
+
+    @property
+    def asked(self) -> Asked:
+        """What the answer will be to."""
+        return Asked(self.comparison.pair_id, self.annotator, self.is_repeat)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a person says about a ticket; `seconds` they took are counted from handing it out where None is given."""
+    """What a person says about a ticket; `seconds` they took are counted from handing it out where None is given.
+
+    `answer_id` is a name that whoever sends the answer has made for it: under the same name nothing is stored twice. `view`
+    is how the texts were looked at, such as `markdown`.
+    """
 
     choice: Choice
     note: str | None = None
     seconds: float | None = None
+    answer_id: str | None = None
+    view: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +93,8 @@ class Receipt:
 class QueueProgress:
     """How far the pairs are; `answered + held + waiting` are all `pairs`.
 
-    Skipped pairs are answered. `held` are those handed out by this queue. `seconds_per_answer` is the median, so that a
-    break does not count; None where nobody took a time.
+    A pair that several people are asked about counts as often. Skipped pairs are answered. `held` are those handed out by
+    this queue. `seconds_per_answer` is the median, so that a break does not count; None where nobody took a time.
     """
 
     pairs: int
@@ -84,7 +106,7 @@ class QueueProgress:
 
 
 class PairAnsweredError(RefusedError):
-    """The pair of a ticket has an answer already, which is not this one; `label` is what stands."""
+    """The person of a ticket has answered it already, and otherwise; `label` is what stands."""
 
     def __init__(self, label: Label) -> None:
         who = f" by {label.annotator}" if label.annotator else ""
@@ -101,54 +123,66 @@ class AnswerStore(Protocol):
     def exclusively(self) -> AbstractContextManager[None]:
         """While it lasts nobody else hands out a pair or stores an answer; the other functions are called within it."""
 
-    def standing(self) -> Mapping[str, Label]:
-        """The label that counts for each pair, in the order in which they were given; read outside too."""
+    def answers(self) -> Sequence[Label]:
+        """Every answer that stands, in the order in which they were given; read outside too."""
+
+    def given_as(self, answer_id: str) -> Label | None:
+        """The answer that was ever stored under this name, whether or not it was taken back since."""
 
     def record(self, label: Label) -> None:
         """Store a label; it is safe when this returns."""
 
-    def retract(self, pair_id: str) -> None:
-        """Store that a pair's label no longer counts."""
+    def retract(self, asked: Asked) -> None:
+        """Store that an answer no longer counts."""
 
-    def held_elsewhere(self) -> Collection[str]:
-        """Pairs that other queues have handed out."""
+    def held_elsewhere(self) -> Collection[Asked]:
+        """What other queues have handed out."""
 
-    def hold(self, pair_ids: Collection[str]) -> None:
-        """Tell other queues which pairs this one has handed out now."""
+    def hold(self, asked: Collection[Asked]) -> None:
+        """Tell other queues what this one has handed out now."""
 
 
 class Queue:
     """Pairs for people, in order.
 
     Args:
-        comparisons: All pairs of the stage.
+        questions: All pairs of the stage, in the order in which they are asked.
         store: Where answers go.
         oracle: The value of `label.oracle`, which every label carries.
         seed: The run's seed, which shuffles the sides.
         clock: Counts seconds.
-        lease_seconds: How long a pair is kept for who was asked; an answer after that counts if nobody was faster.
+        lease_seconds: How long a pair is kept for who was asked.
+        repeats: How many pairs each person is asked for the second time.
+        third_decides: Whether a further person is asked where the first two of a pair differ.
+        channel: Where people are asked, which every label carries.
 
     """
 
     def __init__(
         self,
-        comparisons: Sequence[Comparison],
+        questions: Sequence[Question],
         store: AnswerStore,
         *,
         oracle: str,
         seed: int,
         clock: Callable[[], float],
         lease_seconds: float = LEASE_SECONDS,
+        repeats: int = 0,
+        third_decides: bool = False,
+        channel: str | None = None,
     ) -> None:
-        self._comparisons = {comparison.pair_id: comparison for comparison in comparisons}
+        self._questions = {question.comparison.pair_id: question for question in questions}
         self._store = store
         self._oracle = oracle
         self._seed = seed
         self._clock = clock
         self._lease_seconds = lease_seconds
-        self._leases: dict[str, Ticket] = {}  # by pair, in the order in which their holders see them
+        self._repeats = repeats
+        self._third_decides = third_decides
+        self._channel = channel
+        self._leases: dict[Asked, Ticket] = {}  # in the order in which their holders see them
         self._spent: dict[str, Label] = {}  # by ticket, so that a repetition that comes after an undo is known
-        self._given: dict[str, str] = {}  # pair and annotator of what was answered here, the newest last
+        self._given: dict[Asked, None] = {}  # what was answered here, the newest last
 
     def next(self, annotator: str, besides: Collection[str] = ()) -> Ticket | None:
         """The pair that this annotator should see now; None when there is none for them.
@@ -157,38 +191,38 @@ class Queue:
         `besides` names pairs that are on their screen already.
         """
         with self._store.exclusively():
-            standing = self._store.standing()
-            self._drop_leases(lambda ticket: ticket.comparison.pair_id in standing or ticket.until <= self._clock())
-            own = [
-                pair for pair, ticket in self._leases.items() if ticket.annotator == annotator and pair not in besides
-            ]
-            taken = {*standing, *self._leases, *besides}
-            free = [pair for pair in self._comparisons if pair not in taken] if not own else own[:1]
-            elsewhere = self._store.held_elsewhere() if not own else ()
-            pair_id = next((pair for pair in free if pair not in elsewhere), None)
-            return None if pair_id is None else self._lease(pair_id, annotator)
+            answers = self._standing()
+            self._drop_leases(lambda ticket: self._is_over(ticket, answers))
+            own = (asked for asked in self._leases if asked.annotator == annotator and asked.pair_id not in besides)
+            asked = next(own, None) or self._free(annotator, besides, answers)
+            return None if asked is None else self._lease(asked)
 
     def answer(self, ticket: Ticket, answer: Answer) -> Receipt:
         """Store what a person says about a pair, once; it is safe on the disk when this returns.
 
         Raises:
-            PairAnsweredError: Another answer stands for the pair, or another one was given on this ticket.
+            PairAnsweredError: Another answer by this person stands, or another one was given on this ticket.
             UsageError: The pair is not one of this stage.
 
         """
-        pair_id = ticket.comparison.pair_id
-        if pair_id not in self._comparisons:
-            raise UsageError(f"pair `{pair_id}` is not one of those to be labelled")
-        label = self._label(ticket, answer)
+        if ticket.comparison.pair_id not in self._questions:
+            raise UsageError(f"pair `{ticket.comparison.pair_id}` is not one of those to be labelled")
         with self._store.exclusively():
-            earlier = self._spent.get(ticket.ticket_id) or self._store.standing().get(pair_id)
+            answers = self._standing()
+            label = self._label(ticket, answer, answers)
+            earlier = (
+                self._spent.get(ticket.ticket_id)
+                or answers.by_asked.get(ticket.asked)
+                or (self._store.given_as(answer.answer_id) if answer.answer_id else None)
+            )
             if earlier is None:
                 self._store.record(label)
-                lease = self._leases.get(pair_id)
+                lease = self._leases.get(ticket.asked)
                 is_in_time = lease is not None and lease.ticket_id == ticket.ticket_id and self._clock() < lease.until
                 self._spent[ticket.ticket_id] = label
-                self._given = {**self._given, pair_id: ticket.annotator}
-                self._drop_leases(lambda other: other.comparison.pair_id == pair_id)
+                self._given.pop(ticket.asked, None)
+                self._given[ticket.asked] = None
+                self._drop_leases(lambda other: other.asked == ticket.asked)
                 return Receipt(label, "in time" if is_in_time else "late")
         if _says(earlier) != _says(label):
             raise PairAnsweredError(earlier)
@@ -201,17 +235,19 @@ class Queue:
         as all are who share an account.
         """
         with self._store.exclusively():
-            standing = self._store.standing()
-            own = [pair for pair, name in self._given.items() if name == annotator and pair in standing]
+            answers = self._standing()
+            self._drop_leases(lambda ticket: self._is_over(ticket, answers))
+            own = [asked for asked in self._given if asked.annotator == annotator and asked in answers]
             if not own:
                 return None
-            pair_id = own[-1]
-            self._store.retract(pair_id)
-            del self._given[pair_id]
-            if pair_id not in self._store.held_elsewhere():
-                self._lease(pair_id, annotator)
-                self._leases = {pair_id: self._leases.pop(pair_id), **self._leases}
-            return standing[pair_id]
+            asked = own[-1]
+            self._store.retract(asked)
+            del self._given[asked]
+            label = answers.by_asked[asked]
+            if self._is_open(asked, self._standing(besides=asked)):
+                self._lease(asked)
+                self._leases = {asked: self._leases.pop(asked), **self._leases}
+            return label
 
     def leave(self, annotator: str) -> None:
         """Give back what is out with an annotator who goes away."""
@@ -220,45 +256,100 @@ class Queue:
 
     def progress(self) -> QueueProgress:
         """How far the pairs are, by whoever answered them."""
-        labels = [label for pair_id, label in self._store.standing().items() if pair_id in self._comparisons]
-        answered = {label.pair_id for label in labels}
-        held = sum(pair not in answered and ticket.until > self._clock() for pair, ticket in self._leases.items())
+        answers = self._standing()
+        wanted = {pair_id: answers.wanted(self._questions[pair_id]) for pair_id in self._questions}
+        answered = {pair_id: min(len(answers.of_pair(pair_id)), number) for pair_id, number in wanted.items()}
+        out = Counter(
+            asked.pair_id
+            for asked, ticket in self._leases.items()
+            if not asked.is_repeat and asked not in answers and ticket.until > self._clock()
+        )
+        held = sum(min(number, wanted[pair_id] - answered[pair_id]) for pair_id, number in out.items())
+        labels = list(answers.by_asked.values())
         times = [label.seconds for label in labels if label.seconds is not None and not label.taken_from]
         return QueueProgress(
-            pairs=len(self._comparisons),
-            answered=len(labels),
+            pairs=sum(wanted.values()),
+            answered=sum(answered.values()),
             held=held,
-            waiting=len(self._comparisons) - len(labels) - held,
+            waiting=sum(wanted.values()) - sum(answered.values()) - held,
             outcomes=Counter(label.outcome for label in labels),
             seconds_per_answer=statistics.median(times) if times else None,
         )
 
-    def _lease(self, pair_id: str, annotator: str) -> Ticket:
-        comparison, now = self._comparisons[pair_id], self._clock()
-        lease = self._leases.get(pair_id)
+    def _standing(self, besides: Asked | None = None) -> Standing:
+        known = (label for label in self._store.answers() if label.pair_id in self._questions)
+        return Standing((label for label in known if label.asked != besides), third_decides=self._third_decides)
+
+    def _is_over(self, ticket: Ticket, answers: Standing) -> bool:
+        """Whether a pair need not be kept for somebody: they, or enough others, have answered, or their time is over."""
+        is_answered = not ticket.is_repeat and not answers.missing(self._questions[ticket.comparison.pair_id])
+        return ticket.asked in answers or is_answered or ticket.until <= self._clock()
+
+    def _is_open(self, asked: Asked, answers: Standing) -> bool:
+        """Whether a person can be asked, since neither they nor enough others have the pair before them or have answered."""
+        out = {*self._leases, *self._store.held_elsewhere()}
+        if asked.is_repeat or asked in out:
+            return asked not in out
+        others = sum(other.pair_id == asked.pair_id and not other.is_repeat for other in out)
+        return len(answers.of_pair(asked.pair_id)) + others < answers.wanted(self._questions[asked.pair_id])
+
+    def _free(self, annotator: str, besides: Collection[str], answers: Standing) -> Asked | None:
+        """What to ask this person now: a repetition that is due, else a pair that nobody has, else a second opinion."""
+        out = [*self._leases, *self._store.held_elsewhere()]
+        if (repeated := self._due(annotator, answers)) and repeated.pair_id not in besides and repeated not in out:
+            return repeated
+        others = Counter(asked.pair_id for asked in out if not asked.is_repeat)
+        seen = {asked.pair_id for asked in (*out, *answers.by_asked) if asked.annotator == annotator} | set(besides)
+        short = []
+        for pair_id in self._questions:
+            missing = answers.wanted(self._questions[pair_id]) - len(answers.of_pair(pair_id)) - others[pair_id]
+            if pair_id not in seen and missing > 0:
+                if not answers.of_pair(pair_id) and not others[pair_id]:
+                    return Asked(pair_id, annotator)
+                short.append(pair_id)
+        return Asked(short[0], annotator) if short else None
+
+    def _due(self, annotator: str, answers: Standing) -> Asked | None:
+        """The pair that comes to this person again now: they are spread over what they answer, the oldest first."""
+        own = [label for label in answers.by_asked.values() if label.annotator == annotator]
+        first = [label.pair_id for label in own if label.role != "repeat" and label.pair_id in self._questions]
+        again = {label.pair_id for label in own if label.role == "repeat"}
+        if not self._repeats or len(again) >= self._repeats:
+            return None
+        every = max(1, (len(self._questions) - REPEAT_AFTER) // self._repeats)
+        if len(first) < REPEAT_AFTER + every * len(again) + 1:
+            return None
+        old = [pair_id for pair_id in first[: len(first) - REPEAT_AFTER] if pair_id not in again]
+        return Asked(old[0], annotator, True) if old else None
+
+    def _lease(self, asked: Asked) -> Ticket:
+        comparison, now = self._questions[asked.pair_id].comparison, self._clock()
+        lease, annotator = self._leases.get(asked), str(asked.annotator)
         ticket = Ticket(
-            ticket_id=lease.ticket_id if lease and lease.annotator == annotator else uuid.uuid4().hex,
+            ticket_id=lease.ticket_id if lease else uuid.uuid4().hex,
             annotator=annotator,
             comparison=comparison,
-            sides=shown_sides(comparison, annotator, self._seed),
+            sides=shown_sides(comparison, annotator, self._seed, is_repeat=asked.is_repeat),
             since=now,
             until=now + self._lease_seconds,
+            is_repeat=asked.is_repeat,
         )
-        self._leases[pair_id] = ticket
+        self._leases[asked] = ticket
         self._store.hold(self._leases.keys())
         return ticket
 
     def _drop_leases(self, is_over: Callable[[Ticket], bool]) -> None:
-        kept = {pair: ticket for pair, ticket in self._leases.items() if not is_over(ticket)}
+        kept = {asked: ticket for asked, ticket in self._leases.items() if not is_over(ticket)}
         if kept.keys() != self._leases.keys():
             self._leases = kept
             self._store.hold(kept.keys())
 
-    def _label(self, ticket: Ticket, answer: Answer) -> Label:
+    def _label(self, ticket: Ticket, answer: Answer, answers: Standing) -> Label:
         """The label that an answer amounts to; which response is meant is worked out anew, whoever made the ticket."""
-        comparison = self._comparisons[ticket.comparison.pair_id]
-        sides = dict(zip(("first", "second"), shown_sides(comparison, ticket.annotator, self._seed), strict=True))
-        preferred = sides.get(answer.choice)
+        question = self._questions[ticket.comparison.pair_id]
+        comparison = question.comparison
+        shown = shown_sides(comparison, ticket.annotator, self._seed, is_repeat=ticket.is_repeat)
+        preferred = dict(zip(("first", "second"), shown, strict=True)).get(answer.choice)
         outcomes: dict[Choice, Outcome] = {"tie": "tie", "both_bad": "both_bad", "skip": "skip"}
         seconds = self._clock() - ticket.since if answer.seconds is None else answer.seconds
         return Label(
@@ -270,6 +361,12 @@ class Queue:
             seconds=round(max(seconds, 0.0), 3),
             note=answer.note,
             texts=comparison.texts,
+            role="repeat" if ticket.is_repeat else question.role_of_answer(bool(answers.of_pair(comparison.pair_id))),
+            known_id=question.known_id,
+            first_id=shown[0].response_id,
+            answer_id=answer.answer_id,
+            view=answer.view,
+            channel=self._channel,
         )
 
 

@@ -10,13 +10,13 @@ being set aside, or closed with pairs unanswered, under the eyes of the people w
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from activedpo_cli.base.errors import ActiveDPOError, BusyError, StorageError
-from activedpo_cli.base.records import Label
+from activedpo_cli.base.records import Asked, Label
 from activedpo_cli.engine.step import Context
 from activedpo_cli.store import files
 from activedpo_cli.store.lock import exclusive, waiting
@@ -77,21 +77,26 @@ class SharedAnswers:
             self._log.repair()  # another sitting may have been killed while it wrote
             yield
 
-    def standing(self) -> Mapping[str, Label]:
-        """The label that counts for each pair."""
-        return self._log.labels()
+    def answers(self) -> Sequence[Label]:
+        """Every answer that stands."""
+        return self._log.answers()
+
+    def given_as(self, answer_id: str) -> Label | None:
+        """The answer that was ever stored under this name."""
+        labels = (event.label for event in self._log.history())
+        return next((label for label in labels if label and label.answer_id == answer_id), None)
 
     def record(self, label: Label) -> None:
         """Append a label to the log."""
         self._log.append(label)
 
-    def retract(self, pair_id: str) -> None:
-        """Append to the log that a pair's label no longer counts."""
-        self._log.retract(pair_id)
+    def retract(self, asked: Asked) -> None:
+        """Append to the log that an answer no longer counts."""
+        self._log.retract_answer(asked)
 
-    def held_elsewhere(self) -> Collection[str]:
-        """The pairs in the lists of all other sittings that go on."""
-        held: set[str] = set()
+    def held_elsewhere(self) -> Collection[Asked]:
+        """What is in the lists of all other sittings that go on."""
+        held: set[Asked] = set()
         for path in _lock_files(self._context.run, self._context.iteration):
             if path == self._own_lock_file:
                 continue
@@ -100,12 +105,12 @@ class SharedAnswers:
                     pass
             except BusyError:
                 with suppress(FileNotFoundError):  # it has handed out nothing yet
-                    held |= set(json.loads(path.with_suffix(".pairs").read_bytes()))
+                    held |= {Asked(*asked) for asked in json.loads(path.with_suffix(".pairs").read_bytes())}
         return held
 
-    def hold(self, pair_ids: Collection[str]) -> None:
+    def hold(self, asked: Collection[Asked]) -> None:
         """Write the list of this sitting; it means nothing once the process has ended, so it needs no fsync."""
-        files.write_new(self._own_lock_file.with_suffix(".pairs"), json.dumps(list(pair_ids)).encode())
+        files.write_new(self._own_lock_file.with_suffix(".pairs"), json.dumps(list(asked)).encode())
 
 
 def _stem(iteration: int) -> str:

@@ -9,12 +9,13 @@ import getpass
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.config import flat
+from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
 from activedpo_cli.base.records import (
     SPENT_OUTCOMES,
@@ -26,15 +27,18 @@ from activedpo_cli.base.records import (
 )
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
+from activedpo_cli.base.tables import check_file
 from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.label import earlier_answers
 from activedpo_cli.label.already_done import is_done
 from activedpo_cli.label.exchange import export_file, import_file
-from activedpo_cli.label.questions import questions
+from activedpo_cli.label.questions import Question, questions, questions_for_people
 from activedpo_cli.label.queue import Queue
-from activedpo_cli.label.sittings import StageLeftError, refuse_while_people_answer, sitting
+from activedpo_cli.label.settlement import settled
+from activedpo_cli.label.sittings import SharedAnswers, StageLeftError, refuse_while_people_answer, sitting
+from activedpo_cli.label.standing import measuring_counts, missing_answers
 from activedpo_cli.label.terminal import label_session
 from activedpo_cli.oracles.base import (
     Comparison,
@@ -60,7 +64,16 @@ def settings(config: Config) -> dict[str, Any]:
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     """The selected pairs, their responses, and the oracle itself where it is a file or a model."""
     digests = {f"iter-{iteration:03d}/select": require(run, "select", iteration)} | response_inputs(run, iteration)
-    return digests | oracle_inputs(config.label.oracle, config)
+    return digests | oracle_inputs(config.label.oracle, config) | _gold_input(config)
+
+
+def _gold_input(config: Config) -> dict[str, str]:
+    """What the gold pairs are, where people are asked about some."""
+    if config.label.gold is None or not asks_people(config.label.oracle):
+        return {}
+    path = Path(config.label.gold)
+    check_file(path)
+    return {"label.gold": sha256_of(path)}
 
 
 def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
@@ -74,6 +87,15 @@ def check(context: Context) -> None:
     if context.settings.label.noise and asks_people(oracle_setting):
         raise UsageError(
             "label.noise turns answers around at random, which is not for answers of people", hint="--label-noise 0"
+        )
+    if asks_people(oracle_setting):
+        _questions(context)
+        return
+    asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(context.settings.label, name)]
+    if asked_beside:
+        raise UsageError(
+            f"label.{asked_beside[0]} asks people something beside, and label.oracle is `{oracle_setting}`",
+            hint=f"--oracle human, or `--set label.{asked_beside[0]}={'null' if asked_beside[0] == 'gold' else 0}`",
         )
     if parse_spec(oracle_setting)[0] != "recorded":
         return
@@ -98,16 +120,16 @@ def work(context: Context) -> dict[str, Any]:
     torn = log.repair()
     if torn:
         context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
-    comparisons = questions(context.run, context.iteration)
-    earlier_answers.take_over(context, comparisons, log)
+    asked = _questions(context)
+    earlier_answers.take_over(context, asked, log)
     if asks_people(context.settings.label.oracle):
-        _ask_people(context, comparisons, log)
+        _ask_people(context, asked, log)
         if context.folder.started is None:
             return _left(context)
     else:
         _refuse_files(context)
-        _ask_machine(context, comparisons, log)
-    return _close(context, comparisons, log)
+        _ask_machine(context, [question.comparison for question in asked], log)
+    return _close(context, asked, log)
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -116,6 +138,14 @@ def headline(summary: Mapping[str, Any]) -> str:
     others = [f"{summary[key]} {word}" for key, word in words.items() if summary[key]]
     unanswered = [f"{summary['unanswered']} left unanswered"] if summary["unanswered"] else []
     return ", ".join([f"{summary['chosen']} preferences by {summary['oracle']}", *others, *unanswered])
+
+
+def _questions(context: Context) -> list[Question]:
+    """What is asked: of people perhaps more than the selected pairs."""
+    config = context.settings
+    if asks_people(config.label.oracle):
+        return questions_for_people(context.run, context.iteration, config.label, config.seed)
+    return [Question(comparison=comparison) for comparison in questions(context.run, context.iteration)]
 
 
 def _open(context: Context) -> Oracle:
@@ -134,33 +164,46 @@ def _refuse_files(context: Context) -> None:
         )
 
 
-def _ask_people(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
+def _ask_people(context: Context, asked: list[Question], log: LabelLog) -> None:
     """Import answers, export questions, or hold a sitting at the terminal, as the options say."""
     options = context.execution.options
     if options.get("import"):
-        import_file(context, Path(options["import"]), comparisons, log)
+        import_file(context, Path(options["import"]), asked, log)
     elif options.get("export"):
-        export_file(context, Path(options["export"]), comparisons, log)
+        export_file(context, Path(options["export"]), asked, log)
     elif not options.get("accept_partial"):
         guidelines = _text_of(Path(options["guidelines"])) if options.get("guidelines") else None
-        _sit(context, comparisons, options.get("annotator") or _user(), guidelines)
+        _sit(context, asked, options.get("annotator") or _user(), guidelines)
 
 
-def _sit(context: Context, comparisons: list[Comparison], annotator: str, guidelines: str | None) -> None:
+def _sit(context: Context, asked: list[Question], annotator: str, guidelines: str | None) -> None:
     """Let a person answer at the terminal; others have the stage's lock meanwhile, and may sit here too."""
     try:
         with context.progress.handed_over(), sitting(context) as answers:
-            queue = Queue(
-                comparisons,
-                answers,
-                oracle=context.settings.label.oracle,
-                seed=context.settings.seed,
-                clock=time.monotonic,
-                lease_seconds=math.inf,  # as long as the sitting, whose end frees its pairs
-            )
+            queue = queue_of(
+                context, asked, answers, "plain", math.inf
+            )  # as long as the sitting, whose end frees its pairs
             label_session(queue, annotator=annotator, guidelines=guidelines)
     except StageLeftError as error:
         context.progress.warn(f"{error.message} while you answered; all that was `saved` is kept")
+
+
+def queue_of(
+    context: Context, asked: Sequence[Question], answers: SharedAnswers, channel: str, lease_seconds: float
+) -> Queue:
+    """The queue on which people are asked by this stage's settings; `channel` says where they sit."""
+    config = context.settings
+    return Queue(
+        asked,
+        answers,
+        oracle=config.label.oracle,
+        seed=config.seed,
+        clock=time.monotonic,
+        lease_seconds=lease_seconds,
+        repeats=config.label.repeat,
+        third_decides=config.label.settle == "third",
+        channel=channel,
+    )
 
 
 def _left(context: Context) -> dict[str, Any]:
@@ -218,26 +261,16 @@ def _verdicts(context: Context, oracle: Oracle, unit: list[Comparison]) -> list[
     )
 
 
-def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> dict[str, Any]:
-    standing = log.labels()
+def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, Any]:
+    answers = log.answers()
+    standing = settled(answers, context.settings.label.settle)
+    comparisons = [question.comparison for question in asked if question.role == "selected"]
     answered = [comparison for comparison in comparisons if comparison.pair_id in standing]
     pending = len(comparisons) - len(answered)
-    if pending and not (answered and context.execution.options.get("accept_partial")):
-        command = context.command("label")
-        raise LabelsPendingError(
-            f"{pending} of {len(comparisons)} pairs still wait for an answer",
-            hint=f"go on with `{command}`, or close the stage without them with `{command} --accept-partial`",
-            facts={
-                "stage": "label",
-                "iteration": context.iteration,
-                "state": "labels pending",
-                "folder": str(context.folder.path),
-                "pairs": len(comparisons),
-                "answered": len(answered),
-                "next": command,
-            },
-        )
-    if pending:
+    missing = missing_answers(asked, answers, third_decides=context.settings.label.settle == "third")
+    if missing and not (answered and context.execution.options.get("accept_partial")):
+        raise _pending(context, pending, len(comparisons), missing)
+    if missing:
         refuse_while_people_answer(context.run, context.iteration)
     outcomes = [_outcome(comparison, standing[comparison.pair_id]) for comparison in answered]
     context.folder.write_rows("outcomes.jsonl", outcomes)
@@ -252,7 +285,32 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
         "labels_spent": sum(row.outcome in SPENT_OUTCOMES and row.pair_id in own for row in outcomes),
         "unanswered": pending,
         "oracle": context.settings.label.oracle,
+        **measuring_counts(answers),
     }
+
+
+def _pending(context: Context, pending: int, pairs: int, missing: int) -> LabelsPendingError:
+    """What is still to be answered, and how to go on."""
+    command = context.command("label")
+    if pending:
+        waiting = f"{pending} of {pairs} pairs still wait for an answer"
+    else:
+        waiting = f"all {pairs} pairs are answered, and {missing} answers that measure agreement are still missing"
+    people = "" if pending else ", as somebody who has not answered these pairs (--annotator NAME)"
+    return LabelsPendingError(
+        waiting,
+        hint=f"go on with `{command}`{people}, or close the stage without them with `{command} --accept-partial`",
+        facts={
+            "stage": "label",
+            "iteration": context.iteration,
+            "state": "labels pending",
+            "folder": str(context.folder.path),
+            "pairs": pairs,
+            "answered": pairs - pending,
+            "missing": missing,
+            "next": command,
+        },
+    )
 
 
 def _outcome(comparison: Comparison, label: Label) -> OutcomeRow:

@@ -15,7 +15,7 @@ from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.interruption import raise_if_requested
-from activedpo_cli.base.records import Label
+from activedpo_cli.base.records import Asked, Label
 from activedpo_cli.base.regular_files import check_regular, open_regular, read_limited, whole_lines_of
 from activedpo_cli.store.files import append_line, write_bytes
 from activedpo_cli.store.jsonl import encode_json
@@ -26,11 +26,15 @@ TORN_NAMES = ("labels.torn", *(f"labels.torn-{number}" for number in range(2, 10
 
 @dataclass(frozen=True)
 class LabelEvent:
-    """An answer that was given, or taken back (`label` None), and when (UTC, ISO 8601)."""
+    """An answer that was given, or taken back (`label` None), and when (UTC, ISO 8601).
+
+    `asked` says whose answer is taken back; None means that all about the pair are.
+    """
 
     time: str
     pair_id: str
     label: Label | None
+    asked: Asked | None = None
 
 
 class LabelLog:
@@ -43,14 +47,29 @@ class LabelLog:
         self._bytes_read = 0
 
     def labels(self) -> dict[str, Label]:
-        """The label that stands for each pair, by pair id: the last one given and not taken back."""
-        standing: dict[str, Label] = {}
-        for event in self.history():
+        """The label that stands for each selected pair, by pair id: that of whoever answered first."""
+        first: dict[str, Label] = {}
+        for label in self.answers():
+            if label.may_train:
+                first.setdefault(label.pair_id, label)
+        return first
+
+    def answers(self) -> list[Label]:
+        """Every answer that was not taken back, by anybody to any question, in the order in which they were given."""
+        return [event.label for event in self.standing() if event.label]
+
+    def standing(self) -> list[LabelEvent]:
+        """The events of these answers; of several to the same question by the same person the last one."""
+        by_pair: dict[str, dict[Asked, tuple[int, LabelEvent]]] = {}
+        for number, event in enumerate(self.history()):
             if event.label:
-                standing[event.pair_id] = event.label
+                by_pair.setdefault(event.pair_id, {})[event.label.asked] = (number, event)
+            elif event.asked is not None:
+                by_pair.get(event.pair_id, {}).pop(event.asked, None)
             else:
-                standing.pop(event.pair_id, None)
-        return standing
+                by_pair.pop(event.pair_id, None)
+        numbered = [given for answers in by_pair.values() for given in answers.values()]
+        return [event for _, event in sorted(numbered, key=lambda given: given[0])]
 
     def history(self) -> list[LabelEvent]:
         """All events; only lines that were added since the last look are read, by this process or by another."""
@@ -69,8 +88,12 @@ class LabelLog:
         self._append([{"event": "label", "label": asdict(label)} for label in labels])
 
     def retract(self, *pair_ids: str) -> None:
-        """Take the standing answers of pairs back; both stay in the log."""
+        """Take the standing answers of pairs back, whoever gave them; all stay in the log."""
         self._append([{"event": "retract", "pair_id": pair_id} for pair_id in pair_ids])
+
+    def retract_answer(self, asked: Asked) -> None:
+        """Take back what one person answered to one question; it stays in the log."""
+        self._append([{"event": "retract", **asked._asdict()}])
 
     def repair(self) -> int:
         """Cut a last line that was never acknowledged because its writing was interrupted; returns its bytes.
@@ -113,7 +136,10 @@ class LabelLog:
             if checksum != _checksum(event) or event["sequence"] != number:
                 raise ValueError("its checksum or sequence number is wrong")
             label = Label(**event["label"]) if event["event"] == "label" else None
-            return LabelEvent(event["time"], label.pair_id if label else event["pair_id"], label)
+            if label:
+                return LabelEvent(event["time"], label.pair_id, label)
+            asked = Asked(event["pair_id"], event["annotator"], event["is_repeat"]) if "annotator" in event else None
+            return LabelEvent(event["time"], event["pair_id"], None, asked)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise InvalidDataError(
                 f"`{self.path}` line {number + 1} is not an intact label",

@@ -339,6 +339,8 @@ def test_an_answer_becomes_a_label():
         seconds=2.0,
         note="sure",
         texts=[hashlib.sha256(text).hexdigest() for text in (b'"Which one?"', b'"a1"', b'"b1"')],
+        first_id=row["response_a_id"],
+        channel="file",
     )
 
 

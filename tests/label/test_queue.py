@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.records import Asked
+from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import Answer, PairAnsweredError, Queue, QueueProgress, shown_sides
 
 COMPARISONS = [make_comparison(number, f"one of {number}", f"other of {number}") for number in range(1, 6)]
-IDS = [comparison.pair_id for comparison in COMPARISONS]
+QUESTIONS = [Question(comparison=comparison) for comparison in COMPARISONS]
+IDS = [question.comparison.pair_id for question in QUESTIONS]
 CHOICES = ["first", "second", "tie", "both_bad", "skip"]
 LEASE = 60.0
 
@@ -28,16 +31,24 @@ class Log:
         self.held = {}
 
     @property
-    def final(self):
-        """What stands: the last event about each pair, told from the events alone."""
+    def standing(self):
+        """What stands, told from the events alone."""
         labels = {}
         for kind, what in self.events:
             if kind == "label":
-                assert what.pair_id not in labels, "a pair is answered twice"
-                labels[what.pair_id] = what
+                assert what.asked not in labels, "somebody answers a pair twice"
+                labels[what.asked] = what
             else:
                 del labels[what]
         return labels
+
+    @property
+    def final(self):
+        """The first answer to each pair."""
+        first = {}
+        for label in self.standing.values():
+            first.setdefault(label.pair_id, label)
+        return first
 
 
 class Store:
@@ -53,24 +64,28 @@ class Store:
         yield
         self.is_locked = False
 
-    def standing(self):
-        return self.log.final
+    def answers(self):
+        return list(self.log.standing.values())
+
+    def given_as(self, answer_id):
+        labels = [what for kind, what in self.log.events if kind == "label"]
+        return next((label for label in labels if label.answer_id == answer_id), None)
 
     def record(self, label):
         assert self.is_locked
         self.log.events.append(("label", label))
 
-    def retract(self, pair_id):
+    def retract(self, asked):
         assert self.is_locked
-        self.log.events.append(("retract", pair_id))
+        self.log.events.append(("retract", asked))
 
     def held_elsewhere(self):
         assert self.is_locked
-        return {pair for name, pairs in self.log.held.items() if name != self.name for pair in pairs}
+        return {asked for name, held in self.log.held.items() if name != self.name for asked in held}
 
-    def hold(self, pair_ids):
+    def hold(self, asked):
         assert self.is_locked
-        self.log.held[self.name] = set(pair_ids)
+        self.log.held[self.name] = set(asked)
 
 
 class Clock:
@@ -90,8 +105,8 @@ def log():
     return Log()
 
 
-def queue_of(log, clock, name="one", seed=0):
-    return Queue(COMPARISONS, Store(log, name), oracle="human", seed=seed, clock=clock, lease_seconds=LEASE)
+def queue_of(log, clock, name="one", seed=0, questions=QUESTIONS, **settings):
+    return Queue(questions, Store(log, name), oracle="human", seed=seed, clock=clock, lease_seconds=LEASE, **settings)
 
 
 @pytest.fixture
@@ -141,15 +156,16 @@ def test_a_pair_that_was_let_go_is_for_everybody(queue, clock):
     assert queue.answer(late, Answer(choice="tie")).arrival == "late"
 
 
-def test_who_was_faster_counts(queue, log, clock):
+def test_who_was_faster_counts_and_the_slower_one_measures(queue, log, clock):
     slow = queue.next("ann")
     clock.time += LEASE
-    fast = queue.next("bob")
-    kept = queue.answer(fast, Answer(choice="first")).label
-    with pytest.raises(PairAnsweredError, match="answered meanwhile by bob") as refusal:
-        queue.answer(slow, Answer(choice="first"))
-    assert refusal.value.label == kept
-    assert log.events == [("label", kept)]
+    kept = queue.answer(queue.next("bob"), Answer(choice="first")).label
+    further = queue.answer(slow, Answer(choice="first"))
+    assert (kept.role, further.label.role, further.arrival) == ("selected", "overlap", "late")
+    assert log.final == {IDS[0]: kept}
+    with pytest.raises(PairAnsweredError, match="answered meanwhile by ann"):
+        queue.answer(replace(slow, ticket_id="of another tab"), Answer(choice="tie"))
+    assert len(log.events) == 2
 
 
 def test_an_answer_that_arrives_twice_counts_once(queue, log, clock):
@@ -183,7 +199,9 @@ def test_tickets_from_before_a_restart_are_good(log, clock):
 
 
 def test_a_ticket_of_another_stage_is_refused(queue, log):
-    ticket = Queue([make_comparison(99)], Store(log, "x"), oracle="human", seed=0, clock=Clock()).next("ann")
+    ticket = Queue(
+        [Question(comparison=make_comparison(99))], Store(log, "x"), oracle="human", seed=0, clock=Clock()
+    ).next("ann")
     with pytest.raises(UsageError, match="p000099"):
         queue.answer(ticket, Answer(choice="tie"))
 
@@ -244,8 +262,108 @@ def test_progress(queue, clock):
     assert (queue.progress().held, queue.progress().waiting) == (0, 2)
 
 
+OVERLAPPING = [*QUESTIONS[:2], replace(QUESTIONS[2], people=2), replace(QUESTIONS[3], people=2), QUESTIONS[4]]
+
+
+def answer_all(queue, person, choice="first", number=100):
+    """What a person is shown until there is nothing for them, or `number` pairs."""
+    seen = []
+    while len(seen) < number and (ticket := queue.next(person)) is not None:
+        queue.answer(ticket, Answer(choice=choice))
+        seen.append(ticket)
+    return seen
+
+
+def test_a_second_person_is_asked_where_two_are_wanted_and_nowhere_else(log, clock):
+    queue = queue_of(log, clock, questions=OVERLAPPING)
+    assert [pair_of(ticket) for ticket in answer_all(queue, "ann")] == IDS
+    assert queue.progress().waiting == 2
+    assert [pair_of(ticket) for ticket in answer_all(queue, "bob")] == IDS[2:4]
+    assert queue.next("cat") is None
+    assert [(label.pair_id, label.role) for label in log.standing.values() if label.annotator == "bob"] == [
+        (IDS[2], "overlap"),
+        (IDS[3], "overlap"),
+    ]
+    assert (queue.progress().answered, queue.progress().pairs, queue.progress().waiting) == (7, 7, 0)
+
+
+def test_pairs_that_nobody_has_come_before_second_opinions(log, clock):
+    queue = queue_of(log, clock, questions=OVERLAPPING)
+    shown = [pair_of(queue.next(person, besides)) for person, besides in (("ann", []), ("bob", []), ("ann", IDS[:2]))]
+    assert shown == IDS[:3]
+    assert pair_of(queue.next("bob", IDS[:2])) == IDS[3]
+    assert pair_of(queue.next("cat")) == IDS[4]
+    assert pair_of(queue.next("dan")) == IDS[2]
+    assert pair_of(queue.next("eve")) == IDS[3]
+    assert queue.next("fay") is None
+
+
+def test_a_third_is_asked_where_two_differ(log, clock):
+    queue = queue_of(log, clock, questions=OVERLAPPING, third_decides=True)
+    answer_all(queue, "ann", "tie")
+    for choice in ("tie", "skip"):
+        queue.answer(queue.next("bob"), Answer(choice=choice))
+    assert [pair_of(ticket) for ticket in answer_all(queue, "cat", "skip")] == [IDS[3]]
+    assert queue.next("dan") is None
+
+
+def test_nobody_learns_why_they_are_asked_and_the_log_does(log, clock):
+    roles = ["selected", "control", "gold"]
+    known = COMPARISONS[2].response_a.response_id
+    mixed = [replace(question, role=role) for question, role in zip(QUESTIONS[:3], roles, strict=True)]
+    mixed[2] = replace(mixed[2], known_id=known)
+    tickets = answer_all(queue_of(log, clock, questions=mixed), "ann")
+    assert {frozenset(vars(ticket)) for ticket in tickets} == {frozenset(vars(tickets[0]))}
+    assert not any(value in roles for ticket in tickets for value in vars(ticket).values())
+    assert [(label.role, label.known_id) for label in log.standing.values()] == [
+        ("selected", None),
+        ("control", None),
+        ("gold", known),
+    ]
+    further = queue_of(log, clock, "two", questions=[replace(question, people=2) for question in mixed])
+    answer_all(further, "bob")
+    assert [label.role for label in list(log.standing.values())[3:]] == ["overlap", "control", "gold"]
+
+
+@pytest.mark.parametrize(("pairs", "repeats", "expected"), [(30, 4, 4), (11, 4, 1), (10, 4, 0), (30, 0, 0), (14, 9, 4)])
+def test_some_come_again_turned_around_after_ten_others(log, clock, pairs, repeats, expected):
+    questions = [Question(comparison=make_comparison(number)) for number in range(1, pairs + 1)]
+    tickets = answer_all(queue_of(log, clock, questions=questions, repeats=repeats), "ann")
+    again = [place for place, ticket in enumerate(tickets) if ticket.is_repeat]
+    assert len(again) == expected
+    for place in again:
+        first = next(number for number, ticket in enumerate(tickets) if pair_of(ticket) == pair_of(tickets[place]))
+        assert not tickets[first].is_repeat
+        assert sum(not ticket.is_repeat for ticket in tickets[first + 1 : place]) >= 10
+        assert tickets[first].sides == tickets[place].sides[::-1]
+    assert len({pair_of(tickets[place]) for place in again}) == expected
+    roles = Counter(label.role for label in log.standing.values())
+    assert (roles["selected"], roles["repeat"]) == (pairs, expected)
+    assert len(log.final) == pairs
+
+
+def test_an_answer_that_is_sent_again_under_its_name_after_a_restart_counts_once(log, clock):
+    """Also when it was taken back in between: the page that sends it again does not know that."""
+    before = queue_of(log, clock)
+    ticket = before.next("ann")
+    before.answer(ticket, Answer(choice="tie", answer_id="made by the page"))
+    after = queue_of(log, clock)
+    assert after.answer(ticket, Answer(choice="tie", answer_id="made by the page")).arrival == "repeated"
+    before.undo("ann")
+    assert queue_of(log, clock).answer(ticket, Answer(choice="tie", answer_id="made by the page")).arrival == "repeated"
+    assert log.final == {}
+
+
+def test_the_label_says_what_was_shown_first_and_where(log, clock):
+    queue = queue_of(log, clock, channel="web")
+    ticket = queue.next("ann")
+    label = queue.answer(ticket, Answer(choice="first", view="markdown", answer_id="x")).label
+    assert label.first_id == label.preferred_id == ticket.sides[0].response_id
+    assert (label.channel, label.view, label.answer_id) == ("web", "markdown", "x")
+
+
 class PeopleAtWork(RuleBasedStateMachine):
-    """Two processes, three people, a clock, and an honest model of who has which pair until when."""
+    """Two processes, three people, a clock, pairs for one and for two, and an honest model of who has which until when."""
 
     tickets = Bundle("tickets")
     processes = st.sampled_from(["one", "two"])
@@ -254,93 +372,112 @@ class PeopleAtWork(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.log, self.clock = Log(), Clock()
-        self.queues = {name: queue_of(self.log, self.clock, name) for name in ("one", "two")}
-        self.shown = {}  # pair: process, person, until
+        self.queues = {name: self._queue(name) for name in ("one", "two")}
+        self.shown = {}  # pair and person: process, until
         self.stored = []
         self.given = []  # process, person and pair of each answer that stands, the newest last
 
+    def _queue(self, name):
+        return queue_of(self.log, self.clock, name, questions=OVERLAPPING)
+
+    def _out(self, process):
+        """Who has which pair before them, as far as this process can know; what is over is free where it was noticed."""
+        return {
+            (pair, person): owner
+            for (pair, person), (owner, until) in self.shown.items()
+            if until > self.clock.time or (owner != process and Asked(pair, person) in self.log.held.get(owner, ()))
+        }
+
+    def _missing(self, question, process):
+        pair = question.comparison.pair_id
+        given = sum(label.pair_id == pair for label in self.log.standing.values())
+        return question.people - given - sum(held == pair for held, _ in self._out(process))
+
     @rule(target=tickets, process=processes, person=people)
     def show(self, process, person):
-        ticket = self.queues[process].next(person)
-        answered = self.log.final
+        self._forget(process)
+        out, standing = self._out(process), self.log.standing
+        own = [pair for (pair, who), owner in out.items() if (who, owner) == (person, process)]
+        seen = {pair for pair, who in out if who == person} | {
+            one.pair_id for one in standing if one.annotator == person
+        }
         free = [
-            pair
-            for pair in IDS
-            if pair not in answered
-            and (pair not in self.shown or self.shown[pair][:2] == (process, person) or self._is_free_to(pair, process))
+            question.comparison.pair_id
+            for question in OVERLAPPING
+            if question.comparison.pair_id not in seen and self._missing(question, process) > 0
         ]
+        ticket = self.queues[process].next(person)
         if ticket is None:
+            assert not own
             assert not free
             return multiple()
         pair = pair_of(ticket)
-        assert pair in free
-        self._forget(process)
-        self.shown[pair] = (process, person, ticket.until)
+        assert pair in (own or free)
+        self.shown[pair, person] = (process, ticket.until)
         return ticket
 
-    def _is_free_to(self, pair, process):
-        """A pair whose time is over is free in the process that showed it, and elsewhere once that has noticed."""
-        owner, _, until = self.shown[pair]
-        return until <= self.clock.time and (owner == process or pair not in self.log.held.get(owner, ()))
-
     def _forget(self, process):
-        for pair, (owner, _, until) in list(self.shown.items()):
-            if until <= self.clock.time and owner == process:
-                del self.shown[pair]
+        given = Counter(asked.pair_id for asked in self.log.standing)
+        enough = {one.comparison.pair_id for one in OVERLAPPING if given[one.comparison.pair_id] >= one.people}
+        for key, (owner, until) in list(self.shown.items()):
+            is_over = until <= self.clock.time or key[0] in enough or Asked(*key) in self.log.standing
+            if owner == process and is_over:
+                del self.shown[key]
 
     @rule(process=processes, ticket=tickets, choice=st.sampled_from(CHOICES))
     def answer(self, process, ticket, choice):
-        before, pair = self.log.final, pair_of(ticket)
+        before, asked = self.log.standing, ticket.asked
         receipt = error = None
         try:
             receipt = self.queues[process].answer(ticket, Answer(choice=choice))
         except PairAnsweredError as caught:
             error = caught
         if receipt is None:
-            assert self.log.final == before
+            assert self.log.standing == before
             assert error.label in self.stored
             return
         if receipt.arrival == "repeated":
-            assert self.log.final == before
+            assert self.log.standing == before
             assert receipt.label in self.stored
             return
-        assert pair not in before
-        assert self.log.final == before | {pair: receipt.label}
-        assert (receipt.label.annotator, receipt.label.pair_id) == (ticket.annotator, pair)
+        assert asked not in before
+        assert self.log.standing == before | {asked: receipt.label}
+        is_further = any(other.pair_id == asked.pair_id for other in before)
+        assert receipt.label.role == ("overlap" if is_further else "selected")
         self.stored.append(receipt.label)
-        self.given.append((process, ticket.annotator, pair))
-        if pair in self.shown and self.shown[pair][0] == process:
-            del self.shown[pair]
+        self.given.append((process, ticket.annotator, asked.pair_id))
+        if self.shown.get((asked.pair_id, ticket.annotator), (None,))[0] == process:
+            del self.shown[asked.pair_id, ticket.annotator]
 
     @rule(process=processes, person=people)
     def undo(self, process, person):
-        before = self.log.final
-        own = [pair for *who, pair in self.given if who == [process, person]]
+        self._forget(process)
+        before = self.log.standing
+        own = [pair for *who, pair in self.given if who == [process, person] and Asked(pair, person) in before]
         label = self.queues[process].undo(person)
-        assert label == (before[own[-1]] if own else None)
+        assert label == (before[Asked(own[-1], person)] if own else None)
         if label is None:
-            assert self.log.final == before
+            assert self.log.standing == before
             return
         self.given.remove((process, person, label.pair_id))
-        assert self.log.final == {pair: kept for pair, kept in before.items() if pair != label.pair_id}
-        other = self.shown.get(label.pair_id)
-        if other is None or other[0] == process or label.pair_id not in self.log.held.get(other[0], ()):
+        assert self.log.standing == {asked: kept for asked, kept in before.items() if asked != label.asked}
+        question = next(question for question in OVERLAPPING if question.comparison.pair_id == label.pair_id)
+        if (label.pair_id, person) not in self._out(process) and self._missing(question, process) > 0:
             ticket = self.queues[process].next(person)
             assert pair_of(ticket) == label.pair_id
-            self._forget(process)
-            self.shown[label.pair_id] = (process, person, ticket.until)
+            self.shown[label.pair_id, person] = (process, ticket.until)
 
     @rule(process=processes, person=people)
     def leave(self, process, person):
         self.queues[process].leave(person)
-        self.shown = {pair: who for pair, who in self.shown.items() if who[:2] != (process, person)}
+        self.shown = {key: held for key, held in self.shown.items() if (held[0], key[1]) != (process, person)}
 
     @rule(process=processes)
     def restart(self, process):
         self.given = [given for given in self.given if given[0] != process]
         self.log.held.pop(process, None)
-        self.queues[process] = queue_of(self.log, self.clock, process)
-        self.shown = {pair: who for pair, who in self.shown.items() if who[0] != process}
+        self.queues[process] = self._queue(process)
+        self.shown = {key: held for key, held in self.shown.items() if held[0] != process}
 
     @rule(seconds=st.sampled_from([1.0, LEASE / 2, LEASE]))
     def wait(self, seconds):
@@ -348,14 +485,19 @@ class PeopleAtWork(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost_and_progress_adds_up(self):
-        final = self.log.final  # which itself refuses a pair that was answered twice
+        standing = self.log.standing  # which itself refuses that somebody answers twice
         given = [what for kind, what in self.log.events if kind == "label"]
         assert given == self.stored
+        wanted = sum(question.people for question in OVERLAPPING)
+        counted = sum(
+            min(question.people, sum(asked.pair_id == question.comparison.pair_id for asked in standing))
+            for question in OVERLAPPING
+        )
         for queue in self.queues.values():
             progress = queue.progress()
-            assert progress.answered == len(final)
-            assert progress.answered + progress.held + progress.waiting == progress.pairs == len(IDS)
-            assert sum(progress.outcomes.values()) == progress.answered
+            assert progress.answered == counted
+            assert progress.answered + progress.held + progress.waiting == progress.pairs == wanted
+            assert sum(progress.outcomes.values()) == len(standing)
 
 
 TestPeopleAtWork = PeopleAtWork.TestCase

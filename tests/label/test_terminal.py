@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activedpo_cli.base.errors import BusyError
-from activedpo_cli.base.records import Label
+from activedpo_cli.base.records import Asked, Label
+from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import Queue
 from activedpo_cli.label.terminal import Terminal, label_session
 
@@ -46,21 +47,24 @@ class Person:
     def exclusively(self):
         return contextlib.nullcontext()
 
-    def standing(self):
-        return self.final
+    def answers(self):
+        return list(self.final.values())
+
+    def given_as(self, answer_id):
+        return None
 
     def record(self, label):
         self.screen_at_record.append(self.screen)
         self.events.append(label)
 
-    def retract(self, pair_id):
-        self.events.append(pair_id)
+    def retract(self, asked):
+        self.events.append(asked.pair_id)
 
     def held_elsewhere(self):
         return self.elsewhere
 
-    def hold(self, pair_ids):
-        self.held = list(pair_ids)
+    def hold(self, asked):
+        self.held = [one.pair_id for one in asked]
 
     @property
     def final(self):
@@ -76,7 +80,8 @@ class Person:
     def sit_down(self, comparisons=COMPARISONS, labels=None, *, annotator="ann", seed=0, guidelines=None):
         """How many pairs have an answer, how many have none, and whether the person quit."""
         self.earlier = dict(labels or {})
-        queue = Queue(comparisons, self, oracle="human", seed=seed, clock=lambda: self.time)
+        questions = [Question(comparison=comparison) for comparison in comparisons]
+        queue = Queue(questions, self, oracle="human", seed=seed, clock=lambda: self.time)
         terminal = Terminal(read_line=self.read_line, write=self.write)
         has_quit = label_session(queue, annotator=annotator, terminal=terminal, guidelines=guidelines)
         progress = queue.progress()
@@ -179,9 +184,9 @@ def test_undo_is_stored_before_the_screen_says_so():
     person = Person(["t", "u", "q"])
     seen = []
 
-    def retract(pair_id):
+    def retract(asked):
         seen.append(person.screen.count("undone"))
-        person.events.append(pair_id)
+        person.events.append(asked.pair_id)
 
     person.retract = retract
     person.sit_down()
@@ -211,7 +216,7 @@ def test_only_ones_own_answers_are_undone():
 
 def test_pairs_that_somebody_else_has_are_left_to_them():
     person = Person(["t"] * 5)
-    person.elsewhere = {IDS[1], IDS[4]}
+    person.elsewhere = {Asked(IDS[1], "bob"), Asked(IDS[4], "cat")}
     assert person.sit_down() == (3, 2, False)
     assert list(person.final) == [IDS[0], IDS[2], IDS[3]]
     assert "2 pairs are being answered by somebody else" in person.screen
@@ -228,9 +233,25 @@ def test_a_pair_that_was_answered_meanwhile_is_left_with_a_word():
         return read_line()
 
     second.read_line = slow
-    second.sit_down(annotator="bob")
+    second.sit_down(annotator="ann")  # in another terminal of the same account
     assert second.events == []
     assert f"not needed: pair `{IDS[0]}` was answered meanwhile by ann" in second.screen
+    assert "Pair 2 of 5" in second.screen
+
+
+def test_what_a_second_person_says_of_an_answered_pair_is_kept_beside_it():
+    first = Person(["t"])
+    first.sit_down(annotator="ann")
+    second = Person(["1", "q"])
+    read_line = second.read_line
+
+    def slow():
+        second.earlier = first.final
+        return read_line()
+
+    second.read_line = slow
+    second.sit_down(annotator="bob")
+    assert [(label.pair_id, label.role) for label in second.events] == [(IDS[0], "overlap")]
     assert "Pair 2 of 5" in second.screen
 
 
@@ -259,7 +280,7 @@ def test_who_leaves_holds_no_pair():
 def test_undo_reopens_the_newest_label_wherever_its_pair_stands():
     """The first pair is answered last, since somebody else had it until then."""
     person = Person(["t", "t", "t", "u", "b", "q"])
-    person.elsewhere = {IDS[0]}
+    person.elsewhere = {Asked(IDS[0], "bob")}
     record = person.record
 
     def free_later(label):
