@@ -142,7 +142,8 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
     pending = [
         question.comparison
         for question in asked
-        if standing.missing(question) and Asked(question.comparison.pair_id, annotator) not in standing
+        if (standing.missing(question) or (question.is_for_everybody and annotator))
+        and Asked(question.comparison.pair_id, annotator) not in standing
     ]
     content = export_pairs(pending, path.name, annotator=annotator, seed=context.settings.seed)
     if not path.exists():

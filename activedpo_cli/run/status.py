@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from activedpo_cli.base.config import with_changes
@@ -61,9 +62,21 @@ def _run_status(run: Run) -> dict[str, Any]:
         "sft": sft,
         "iterations": iterations,
         "evaluations": evaluations(run),
+        **_agreement(iterations, run),
         "damaged": damaged_parts(run),
         "next": _next(run, sft, iterations),
     }
+
+
+def _agreement(iterations: list[dict[str, Any]], run: Run) -> dict[str, Any]:
+    """How far people agree, where anything was asked to measure it and the answers can be read."""
+    if not any("measuring" in row["stages"]["label"].get("summary", {}) for row in iterations):
+        return {}
+    from activedpo_cli.label.agreement import agreement, as_json
+
+    with suppress(InvalidDataError):
+        return {"agreement": as_json(agreement(run))}
+    return {}
 
 
 def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
