@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from command_line import STAGES, activedpo, all_outputs, done, manifest, on, refused, rows, snapshot
+from zygote import Zygote
 
 from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.store.run import Run
@@ -39,15 +40,15 @@ def command(*words: object, **streams: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-m", "activedpo_cli", *typed], text=True, env=os.environ, **streams)
 
 
-def test_settings_given_by_many_commands_at_once_are_all_kept(finished: Path) -> None:
+def test_settings_given_by_many_commands_at_once_are_all_kept(finished: Path, zygote: Zygote, tmp_path: Path) -> None:
     """Each names a stage that is finished and a setting of another, which is for iterations to come."""
     others = dict(zip(STAGES, [CHANGES[name] for name in (*STAGES[1:], STAGES[0])], strict=True))
     commands = [
-        command(*on(finished, stage, iteration=2), "--set", text, "--quiet", stderr=subprocess.PIPE)
+        zygote.start((*on(finished, stage, iteration=2), "--set", text, "--quiet"), tmp_path, stderr=tmp_path / stage)
         for stage, text in others.items()
     ]
-    told = [process.communicate(timeout=120)[1] for process in commands]
-    assert [process.returncode for process in commands] == [0] * len(commands), told
+    ended = [zygote.wait(process) for process in commands]
+    assert ended == [0] * len(commands), [(tmp_path / stage).read_text() for stage in others]
     config = Run(finished).config
     for text in others.values():
         key, _, value = text.partition("=")
