@@ -117,7 +117,7 @@ def _up_to_date(
         _refuse_work_options(run, stage, iteration, manifest, execution, progress)
     foreign = {key: value for key, value in given.items() if key not in manifest.settings}
     run.change_config(all_settings(with_changes(run.config, foreign), foreign))
-    if run.redone_stage(stage.name, iteration).path.exists():
+    if run.is_being_redone(stage.name, iteration):
         progress.warn(
             f"`{folder.path}` is being made again, which is not finished: go on with "
             f"`{again(run, stage.name, iteration, execution, '--force')}`"

@@ -1,6 +1,5 @@
 """What is done, begun, stale or missing in a run, and the command that comes next. Loads no model and no torch."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, input_differences, version_difference
 from activedpo_cli.engine.intact import prompts_fault
 from activedpo_cli.engine.repairs import repair_of_stage
-from activedpo_cli.engine.step import STAGE_INPUT, require
+from activedpo_cli.engine.step import place_of, require
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.store.audit import FileFault
 from activedpo_cli.store.manifest import MANIFEST_NAME, Manifest, Started
@@ -133,13 +132,13 @@ def _is_deleted(run: Run, iteration: int) -> bool:
 
 def _has_deleted_features(run: Run, iteration: int, record: Started) -> bool:
     """Whether finished picks were made from features that are gone, which nobody needs any more."""
-    places = [match for match in map(STAGE_INPUT.fullmatch, record.inputs) if match and match["stage"] == "featurize"]
-    gone = [place for place in places if not run.stage("featurize", int(place["iteration"])).path.exists()]
+    places = [place_of(name) for name in record.inputs if name.endswith("/featurize")]
+    gone = [place for place in places if place and not run.stage(*place).path.exists()]
     return bool(gone) and _intact_manifest(run.stage("select", iteration)) is not None
 
 
 def _redo_note(run: Run, name: str, iteration: int) -> list[str]:
-    if not run.redone_stage(name, iteration).path.exists():
+    if not run.is_being_redone(name, iteration):
         return []
     return [f"being made again: go on with `{run.next_command(name, iteration)} --force`"]
 
@@ -169,7 +168,7 @@ def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> lis
 
 def _drift(config: Config, record: Started) -> list[str]:
     """Settings whose value in `config.yaml` is not the one the stage was made with."""
-    return once(("drift", record.stage, json.dumps(record.settings, sort_keys=True)), lambda: _drifted(config, record))
+    return once(("drift", record.stage, repr(record.settings)), lambda: _drifted(config, record))
 
 
 def _drifted(config: Config, record: Started) -> list[str]:
@@ -206,7 +205,7 @@ def _next(run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]]
     for row in before + iterations:
         for name, status in row["stages"].items():
             is_begun = status["state"] == "partial"  # in its own place; what lies beside it waits
-            is_being_redone = not is_begun and run.redone_stage(name, row["iteration"]).path.exists()
+            is_being_redone = not is_begun and run.is_being_redone(name, row["iteration"])
             if status["state"] == "damaged" and name == "label":
                 return _repair_of_answers(run, row["iteration"])
             if status["state"] in ("stale", "damaged") or is_being_redone:
