@@ -60,7 +60,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     digests = {"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)}
     digests[f"iter-{iteration:03d}/train"] = require(run, "train", iteration)
     digests |= require_each(run, "label", range(1, iteration + 1))
-    return digests | scorer_inputs(config) | held_out_inputs(run, config)
+    return digests | scorer_inputs(config) | held_out_inputs(run, iteration, config)
 
 
 def check(context: Context) -> None:
