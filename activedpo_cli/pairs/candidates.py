@@ -16,6 +16,7 @@ from activedpo_cli.base.records import (
 )
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.intact import check_file
+from activedpo_cli.engine.repairs import repair_of_shared
 from activedpo_cli.engine.step import require
 from activedpo_cli.pairs.pairing import all_pairs, times_sampled, usable_indices
 from activedpo_cli.store.run import Run
@@ -50,7 +51,7 @@ def _response_inputs(run: Run, iteration: int) -> dict[str, str]:
         if manifest is None:
             raise NotReadyError(
                 f"the pool of responses in `{run.pool.path}` is gone",
-                hint=f"{run.next_command('generate', iteration)} --force --responses FILE",
+                hint=repair_of_shared(run, "pool"),
             )
         digests["pool"] = manifest.digest
     return digests

@@ -9,7 +9,7 @@ from activedpo_cli.base.looking_once import looking_once, once
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, input_differences, version_difference
 from activedpo_cli.engine.intact import prompts_fault
-from activedpo_cli.engine.repairs import repair_of_stage
+from activedpo_cli.engine.repairs import gone_parts, repair_of_shared, repair_of_stage
 from activedpo_cli.engine.step import place_of, require
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.store.audit import FileFault
@@ -51,6 +51,7 @@ def _run_status(run: Run) -> dict[str, Any]:
     ]
     config = run.config
     sft = stage_status(run, SFT, 0) if run.stage(SFT, 0).path.exists() or config.sft.data else None
+    damaged = damaged_parts(run)
     return {
         "run": str(run.path),
         "model": run.base["name"],
@@ -60,8 +61,8 @@ def _run_status(run: Run) -> dict[str, Any]:
         "sft": sft,
         "iterations": iterations,
         "evaluations": evaluations(run),
-        "damaged": damaged_parts(run),
-        "next": _next(run, sft, iterations),
+        "damaged": damaged,
+        "next": _next(run, sft, iterations, damaged),
     }
 
 
@@ -94,16 +95,33 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
 
 def damaged_parts(run: Run) -> dict[str, list[str]]:
     """What belongs to no stage and is not whole, by its path in the run, with the reasons."""
-    found = {}
+    found: dict[str, list[str]] = {}
     fault = prompts_fault(run)
     if fault is not None:
         found[fault.name] = [fault.what]
+    found |= {
+        _name_in(run, _shared(run)[name]): [f"it is gone, and {stage} was made with it"]
+        for name, stage in gone_parts(run).items()
+    }
     reports = [StageFolder(path) for path in sorted(run.path.glob("report*")) if path.is_dir()]
-    for folder in (run.pool, run.initial_adapter, run.initial_evaluation, *reports):
+    for folder in (*_shared(run).values(), *reports):
         reasons = _faults(folder)
         if reasons:
-            found[folder.path.relative_to(run.path).as_posix()] = reasons
+            found[_name_in(run, folder)] = reasons
     return found
+
+
+def _shared(run: Run) -> dict[str, StageFolder]:
+    """The parts that iterations share, by the names of their stages."""
+    return {
+        "pool": run.pool,
+        "initial-adapter": run.initial_adapter,
+        "initial-evaluation": run.initial_evaluation,
+    }
+
+
+def _name_in(run: Run, folder: StageFolder) -> str:
+    return folder.path.relative_to(run.path).as_posix()
 
 
 def _faults(folder: StageFolder) -> list[str]:
@@ -200,7 +218,12 @@ def _intact_manifest(folder: StageFolder) -> Manifest | None:
         return None
 
 
-def _next(run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]]) -> str:
+def _next(
+    run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]], damaged: Mapping[str, list[str]]
+) -> str:
+    for name, folder in _shared(run).items():  # nothing that needs them can be made before them
+        if _name_in(run, folder) in damaged:
+            return repair_of_shared(run, name)
     before = [{"iteration": 0, "stages": {SFT: sft}}] if sft and not run.has_begun() else []
     for row in before + iterations:
         for name, status in row["stages"].items():
