@@ -17,6 +17,7 @@ LARGEST_RECORD = 2**28
 LONGEST_LINE = 2**28
 MORE_AT_ONCE = 2**16
 """Bytes asked for at a time of what a file has grown by since it was opened."""
+IN_ITS_PLACE = "put the file itself in its place, or a copy of it"
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -47,13 +48,13 @@ def _open_regular(path: Path) -> tuple[int, int]:
     return descriptor, facts.st_size
 
 
-def check_regular(path: Path) -> None:
+def check_regular(path: Path, hint: str = IN_ITS_PLACE) -> None:
     """Raise InvalidDataError where something lies at the path that is no regular file; libraries would wait for it."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return
-    _require_regular(path, mode)
+    _require_regular(path, mode, hint)
 
 
 def read_limited(path: Path, most: int = LARGEST_RECORD) -> bytes:
@@ -114,9 +115,7 @@ def _raw_lines(path: Path, start: int) -> Iterator[bytes]:
             yield line
 
 
-def _require_regular(path: Path, mode: int) -> None:
+def _require_regular(path: Path, mode: int, hint: str = IN_ITS_PLACE) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-        raise InvalidDataError(
-            f"`{path}` is {kind}, and no regular file", hint="put the file itself in its place, or a copy of it"
-        )
+        raise InvalidDataError(f"`{path}` is {kind}, and no regular file", hint=hint)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from activedpo_cli.base.errors import ActiveDPOError, BusyError, StorageError
 from activedpo_cli.base.records import Label
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.engine.step import Context
 from activedpo_cli.store import files
 from activedpo_cli.store.lock import exclusive, waiting
@@ -100,7 +101,7 @@ class SharedAnswers:
                     pass
             except BusyError:
                 with suppress(FileNotFoundError):  # it has handed out nothing yet
-                    held |= set(json.loads(path.with_suffix(".pairs").read_bytes()))
+                    held |= set(json.loads(read_limited(path.with_suffix(".pairs"))))
         return held
 
     def hold(self, pair_ids: Collection[str]) -> None:
