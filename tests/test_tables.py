@@ -186,7 +186,7 @@ def test_missing_files_and_folders_are_refused_at_once(tmp_path):
         read_table(tmp_path / "nowhere" / "a.jsonl")
     assert "there is no folder" in caught.value.details[0]
     os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(InvalidDataError, match="is a pipe or a device"):
+    with pytest.raises(InvalidDataError, match="is a pipe, and no regular file"):
         read_table(tmp_path / "pipe.jsonl")
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(InvalidDataError, match="is a folder"):

@@ -253,9 +253,11 @@ def current_key(key: str) -> str:
     Older versions wrote `select.activedpo.ridge` for `select.methods.activedpo.ridge`: in `config.yaml`, in records and in
     experiments.
     """
-    section, _, rest = key.partition(".")
+    if not key.startswith("select."):
+        return key
+    rest = key.removeprefix("select.")
     name, dot, _ = rest.partition(".")
-    is_older = section == "select" and dot and name not in SelectSettings.model_fields
+    is_older = dot and name not in SelectSettings.model_fields
     return f"select.methods.{rest}" if is_older else key
 
 

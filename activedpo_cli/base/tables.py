@@ -21,6 +21,7 @@ from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.json_text import DECODER, json_of_line, json_values
 from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.regular_files import check_regular
 from activedpo_cli.base.text_files import Source, source_of_bytes, source_of_file, split_at_returns, text_lines
 
 LINES_NAMED = 5
@@ -265,12 +266,9 @@ def check_file(path: Path) -> None:
     """
     if path.is_dir():
         raise InvalidDataError(f"{path} is a folder, not a file", hint=_saved_dataset(path))
+    check_regular(path, hint="it is read more than once: write it to a file first")
     if path.is_file():
         return
-    if path.exists():
-        raise InvalidDataError(
-            f"{path} is a pipe or a device, and is read more than once", hint="write it to a file first"
-        )
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=1)
     suggestion = f" — did you mean `{path.parent / close[0]}`?" if close else ""

@@ -39,13 +39,16 @@ class HeldOutPair:
     rejected: Response
 
 
-def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
-    """Digests of what held-out preferences are read from."""
+def held_out_inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """Digests of what held-out preferences are read from: as it is, or as recorded where a finished evaluation's is gone."""
     digests: dict[str, str] = {}
     if config.evaluate.preferences is not None:
-        path = Path(config.evaluate.preferences)
-        check_file(path)
-        digests[FILE] = digest_of_file(path)
+        path, record = Path(config.evaluate.preferences), run.stage("evaluate", iteration).manifest
+        if record and not path.exists() and record.settings.get("evaluate.preferences") == config.evaluate.preferences:
+            digests[FILE] = record.inputs[FILE]
+        else:
+            check_file(path)
+            digests[FILE] = digest_of_file(path)
         digests[READ_BY] = READING
     if config.evaluate.score_field is not None:
         manifest = run.pool.manifest

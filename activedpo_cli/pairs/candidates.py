@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError
 from activedpo_cli.base.records import (
@@ -16,6 +16,7 @@ from activedpo_cli.base.records import (
 )
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.intact import check_file
+from activedpo_cli.engine.repairs import repair_of_shared
 from activedpo_cli.engine.step import require
 from activedpo_cli.pairs.pairing import all_pairs, times_sampled, usable_indices
 from activedpo_cli.store.run import Run
@@ -50,21 +51,25 @@ def _response_inputs(run: Run, iteration: int) -> dict[str, str]:
         if manifest is None:
             raise NotReadyError(
                 f"the pool of responses in `{run.pool.path}` is gone",
-                hint=f"{run.next_command('generate', iteration)} --force --responses FILE",
+                hint=repair_of_shared(run, "pool"),
             )
         digests["pool"] = manifest.digest
     return digests
 
 
-def label_inputs(run: Run, iterations: Sequence[int]) -> dict[str, str]:
+def label_inputs(run: Run, iterations: range) -> dict[str, str]:
     """Digests of the labels of some iterations and of the responses that they are about."""
-    digests: dict[str, str] = {}
-    for iteration in iterations:
-        if iteration not in run.label_inputs:
-            label = {f"iter-{iteration:03d}/label": require(run, "label", iteration)}
-            run.label_inputs[iteration] = {**_known_inputs(run, iteration), **label}
-        digests |= run.label_inputs[iteration]
-    return digests
+    if iterations.start > 1:
+        return {name: digest for iteration in iterations for name, digest in _labels_of(run, iteration).items()}
+    counts = run.label_input_counts  # how many of the inputs are of the iterations up to each
+    while len(counts) < len(iterations):
+        run.label_inputs |= _labels_of(run, len(counts) + 1)
+        counts.append(len(run.label_inputs))
+    return dict(islice(run.label_inputs.items(), counts[len(iterations) - 1] if iterations else 0))
+
+
+def _labels_of(run: Run, iteration: int) -> dict[str, str]:
+    return {**_known_inputs(run, iteration), f"iter-{iteration:03d}/label": require(run, "label", iteration)}
 
 
 def usable_responses(run: Run, iteration: int, *, drop_truncated: bool) -> list[Response]:

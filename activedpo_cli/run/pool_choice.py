@@ -14,6 +14,7 @@ from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, build_config, ne
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import LeftOutRow, SelectedPair
+from activedpo_cli.base.regular_files import open_regular
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import given_differences, refuse
 from activedpo_cli.engine.names import with_known_names
@@ -289,7 +290,9 @@ def _write(request: PoolRequest, run: Run) -> bool:
     assert request.output is not None
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in picked_pairs(run)).encode()
     if request.output.exists():
-        if request.output.read_bytes() == text:
+        with open_regular(request.output) as stream:
+            is_same = stream.read() == text
+        if is_same:
             return True
         if not request.force:
             raise _foreign(

@@ -8,7 +8,7 @@ from activedpo_cli.base.errors import InvalidDataError, NotReadyError
 from activedpo_cli.base.records import SelectedPair
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
-from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.step import Context, Stage, require_each
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.pairs.candidates import candidate_pairs, label_inputs, response_inputs
 from activedpo_cli.select.candidate_table import (
@@ -44,7 +44,7 @@ def settings(config: Config) -> dict[str, Any]:
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     """The features, the responses they belong to, and what was answered before."""
     first = 1 if config.select.history == "frozen" else iteration
-    digests = {f"iter-{t:03d}/featurize": require(run, "featurize", t) for t in range(first, iteration + 1)}
+    digests = require_each(run, "featurize", range(first, iteration + 1))
     return digests | response_inputs(run, iteration) | label_inputs(run, range(1, iteration))
 
 
