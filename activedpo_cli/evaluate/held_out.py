@@ -162,7 +162,7 @@ def _from_file(
     for number, row in enumerate(rows):
         with naming(row.origin):
             prompt = encoded(row.prompt)
-        pair = _pair_of(row, number, prompt, context, tokenizer, end_id)
+            pair = _pair_of(row, number, prompt, context, tokenizer, end_id)
         lengths = [len(prompt) + len(side.token_ids) for side in (pair.chosen, pair.rejected)]
         if tuple(prompt) in in_pool:
             left_out.add("in_pool", row.line)
