@@ -357,6 +357,18 @@ def test_a_started_answer_is_continued(tmp_path: Path) -> None:
             assert row[side] == [{"role": "assistant", "content": "Sure, " + answers[row[f"{side}_id"]]}]
 
 
+def test_what_a_template_says_of_an_answer_that_was_begun_is_told(tmp_path: Path) -> None:
+    started = [
+        [{"role": "system", "content": "Be short."}, user(str(n)), {"role": "assistant", "content": "Sure, "}]
+        for n in range(14)
+    ]
+    model = model_with(tmp_path / "model", NO_SYSTEM + CHAT_TEMPLATE)
+    run = small_run(tmp_path / "run", model, write_prompts(tmp_path / "p.jsonl", started))
+    said = in_words(refused(4, *on(run, "generate"), "--quiet"))
+    assert "System role not supported" in said
+    assert "put its text at the beginning of the user's message" in said
+
+
 def test_a_template_that_drops_what_was_started(tmp_path: Path) -> None:
     started = [[user(f"A poem about {n}"), {"role": "assistant", "content": "Sure, "}] for n in range(14)]
     template = CHAT_TEMPLATE.replace(
