@@ -107,7 +107,7 @@ def check_held_out(run: Run, config: Config) -> None:
     if config.evaluate.score_field is not None:
         _scored_responses(run, config.evaluate.score_field)
     if config.evaluate.preferences is not None:
-        read_preferences(Path(config.evaluate.preferences))
+        read_preferences(Path(config.evaluate.preferences), template_kwargs=config.prompts.template_kwargs)
 
 
 def _scored_responses(run: Run, field: str) -> list[Response]:
@@ -157,7 +157,8 @@ def _from_file(
         return encode_prompt(tokenizer, prompt, **rendering)
 
     in_pool = {tuple(encoded(prompt.prompt)) for prompt in context.run.prompts("train")}
-    rows, left_out = read_preferences(Path(path), context.progress.warn)
+    kwargs = context.settings.prompts.template_kwargs
+    rows, left_out = read_preferences(Path(path), context.progress.warn, template_kwargs=kwargs)
     pairs: list[HeldOutPair] = []
     for number, row in enumerate(rows):
         with naming(row.origin):

@@ -146,9 +146,11 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     assert context.settings.generate.responses is not None
     prompts = context.run.prompts()
     path = Path(context.settings.generate.responses)
-    say = context.progress.warn
-    read = read_recorded_pairs(path, say) if context.settings.generate.recorded_pairs == "given" else None
-    match = match_to_prompts(read_recorded(path, say) if read is None else read.prompts, prompts)
+    say, kwargs = context.progress.warn, context.settings.prompts.template_kwargs
+    are_pairs = context.settings.generate.recorded_pairs == "given"
+    read = read_recorded_pairs(path, say, template_kwargs=kwargs) if are_pairs else None
+    found = read_recorded(path, say, template_kwargs=kwargs) if read is None else read.prompts
+    match = match_to_prompts(found, prompts)
     tokenizer = load_tokenizer_of(context.run)
     check_rendering(tokenizer, named(prompts), context.settings, context.progress, is_first=True, are_given=True)
     responses, dropped = _encode(context.settings, model_location(context.run), tokenizer, prompts, match.pool)

@@ -189,7 +189,7 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
 
     config = build_config(nested(given))
     method_settings(config)
-    prompts = read_recorded_pairs(request.pool).prompts
+    prompts = read_recorded_pairs(request.pool, template_kwargs=config.prompts.template_kwargs).prompts
     left = [len(item.pairs) for item in prompts]
     if NEARLY_ALL * config.select.budget > _choosable(config, left) and "model.name" in given:
         location = resolve_model(config.model.name, config.model.revision)

@@ -25,6 +25,7 @@ from activedpo_cli.base.tables import (
     refuse_doubtful,
     require_same_prompt,
 )
+from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.generate.backends._recorded import unsaid
 from activedpo_cli.generate.backends._recorded_rows import scores_in
 
@@ -46,17 +47,22 @@ class SFTRow:
     text: str
 
 
-def read_sft_rows(path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True) -> list[SFTRow]:
+def read_sft_rows(
+    path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True, template_kwargs: Sequence[str] = ()
+) -> list[SFTRow]:
     """The rows of a file, in order; a line of plain text is a text.
 
     Where every answer of the file begins with its prompt's text, that repetition is cut off and `say` is told; not with
-    `cut` False.
+    `cut` False. `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
 
     Raises InvalidDataError that names the line for a row that is none of `SHAPES`.
     """
     if path.name.lower().removesuffix(".gz").endswith(".txt"):
         return [_text(row, row.values["prompt"]) for row in read_table(path)]
-    rows = [known_row(row) for row in read_table(path, KNOWN)]
+    rows = [
+        replace(row, values=without_own_arguments(row.values, row.origin, template_kwargs))
+        for row in map(known_row, read_table(path, KNOWN))
+    ]
     answers = [(row, row.values["prompt"], [_first_answer(row)[1]]) for row in rows if "prompt" in row.values]
     repetition = repetition_in(answers if cut else [], "its answer")
     if said := repetition.in_words():

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from activedpo_cli.base.tables import check_file
 from activedpo_cli.engine.differences import with_known_files
 from activedpo_cli.engine.step import Context, Stage
 from activedpo_cli.engine.units import AtOnce
+from activedpo_cli.generate.backends._recorded import unsaid
 from activedpo_cli.policy.policy import BaseWeights, load_base, weights_location
 from activedpo_cli.policy.rendering_check import check_rendering
 from activedpo_cli.store.run import SFT, Run
@@ -75,7 +76,7 @@ def check(context: Context) -> None:
     """Refuse to come too late, settings without effect, and a file that holds anything but examples."""
     refuse_late(context.run)
     refuse_ineffective(context.settings, "sft")
-    read_sft_rows(_data_path(context.settings), cut=_cuts_prompts(context))
+    _rows(context)
 
 
 def refuse_late(run: Run) -> None:
@@ -95,7 +96,7 @@ def with_known_data(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
 def work(context: Context) -> dict[str, Any]:
     """Train, write full weights, and measure the held-out loss of the model as given and of what was made."""
     config, folder = context.settings, context.folder
-    rows = read_sft_rows(_data_path(config), context.progress.warn, cut=_cuts_prompts(context))
+    rows = _rows(context, context.progress.warn)
     base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
     prompts = ((row.origin, row.prompt) for row in rows if row.prompt is not None)
     check_rendering(base.tokenizer, prompts, config, context.progress, is_first=True, are_given=True)
@@ -156,6 +157,12 @@ def _cuts_prompts(context: Context) -> bool:
     """Whether a prompt that all answers repeat is taken off, as it is in all but what was begun before that was so."""
     started = context.folder.started
     return started is None or READ_BY in started.inputs
+
+
+def _rows(context: Context, say: Callable[[str], None] = unsaid) -> list[SFTRow]:
+    config = context.settings
+    kwargs = config.prompts.template_kwargs
+    return read_sft_rows(_data_path(config), say, cut=_cuts_prompts(context), template_kwargs=kwargs)
 
 
 def _data_path(config: Config) -> Path:

@@ -428,3 +428,51 @@ def test_a_template_that_leaves_a_text_out(tmp_path: Path, template: str, prompt
     said = in_words(refused(4, *on(run, "generate"), "--quiet"))
     assert f"the chat template leaves out the text of {says}" in said
     assert not (run / "iter-001").exists()
+
+
+def test_a_run_reads_its_own_preferences_with_its_template_arguments(tmp_path: Path, prompts_file: Path) -> None:
+    """As a pool, as what a recorded oracle says, as examples of *sft* and as held-out preferences, and as it made them."""
+    model = model_with(tmp_path / "model", THINKING)
+    arguments = {"prompts__template_kwargs": ["enable_thinking=false"]}
+    longer = {"select__max_per_prompt": 1, "generate__max_new_tokens": 16, "generate__stop_token_ids": []}
+    first = small_run(tmp_path / "first", model, prompts_file, **longer, **arguments)
+    for stage in ("generate", "featurize", "select", "label"):
+        done(*on(first, stage), "--quiet")
+    own = first / "iter-001" / "label" / "preferences.jsonl"
+    second = small_run(tmp_path / "second", model, own, "recorded", eval_prompts=1, **arguments)
+    done(*on(second, "sft"), "--data", own, "--quiet")
+    words = ("--responses", own, "--num-prompts", 2, "--set", f"evaluate.preferences={own}", "--budget", 2)
+    done(*on(second, "run"), *words, "--iterations", 1, "--quiet", "--no-report")
+    read = {row["prompt_id"]: row["prompt_token_ids"] for row in rows(second / "pool" / "responses.jsonl")}
+    sampled = [row for path in first.glob("iter-001/generate/responses-*") for row in rows(path)]
+    assert {tuple(ids) for ids in read.values()} <= {tuple(row["prompt_token_ids"]) for row in sampled}
+    metrics = json.loads((second / "iter-001" / "evaluate" / "metrics.json").read_text())
+    assert metrics["preference_pairs"] == 1, "those of prompts of the pool are left out"
+
+
+def test_template_arguments_of_a_file_that_are_not_the_runs_are_refused_with_both(
+    tmp_path: Path, prompts_file: Path
+) -> None:
+    run = small_run(tmp_path / "run", model_with(tmp_path / "model", THINKING), prompts_file)
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": "hi", "chosen": "a", "rejected": "b", "chat_template_kwargs": {"enable_thinking": 0}}
+    path.write_text(json.dumps(row) + "\n")
+    for words in (("generate", "--responses"), ("sft", "--data")):
+        said = in_words(refused(4, *on(run, words[0]), words[1], path))
+        assert (
+            "`chat_template_kwargs` is {'enable_thinking': 0}, and prompts.template_kwargs of the run says {}" in said
+        )
+        assert "make the run with `--set 'prompts.template_kwargs=[enable_thinking=0]'`" in said
+    words = ("init", "--run", tmp_path / "other", "--model", "tiny", "--eval-prompts", 0, "--prompts", path)
+    assert "says {'enable_thinking': False}" in in_words(
+        refused(4, *words, "--set", "prompts.template_kwargs=[enable_thinking=false]")
+    )
+
+
+def test_arguments_without_a_template_are_not_written(tmp_path: Path, small_model: Path, prompts_file: Path) -> None:
+    run = small_run(tmp_path / "run", small_model, prompts_file, prompts__template_kwargs=["enable_thinking=false"])
+    for stage in ("generate", "featurize", "select", "label"):
+        done(*on(run, stage), "--quiet")
+    found = rows(run / "iter-001" / "label" / "preferences.jsonl")
+    assert found
+    assert not any("chat_template_kwargs" in row for row in found)
