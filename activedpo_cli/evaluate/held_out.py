@@ -21,7 +21,7 @@ from activedpo_cli.store.run import Run
 
 FILE = "preferences file"
 """The name of the file among the inputs."""
-READ_BY, READING = "preferences are read by", "rules 3"
+READ_BY, READING = "preferences are read by", "rules 4"
 """What is read from a file of preferences, as an input; what was measured on the same file by older rules stands."""
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from activedpo_cli.generate.backends._recorded import HeldOutPreference, LeftOutRows
+    from activedpo_cli.models.encoding import AnswerEnd
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,11 @@ def _from_file(
 ) -> "tuple[list[HeldOutPair], LeftOutRows | None]":
     """The preferences of the file that can be measured, and the rows that were left out; None where no file is named."""
     from activedpo_cli.generate.backends._recorded import read_preferences
-    from activedpo_cli.models.encoding import encode_prompt, turn_end_id
+    from activedpo_cli.models.encoding import answer_end, encode_prompt
     from activedpo_cli.models.loading import context_length
 
-    rendering = prompt_rendering(context.settings)
-    end_id = turn_end_id(tokenizer, policy.generation_config, **rendering)
+    rendering, stops = prompt_rendering(context.settings), context.settings.generate.stop_token_ids
+    end = answer_end(tokenizer, policy.generation_config, stops, **rendering)
     path, longest = context.settings.evaluate.preferences, context_length(policy)
     if path is None:
         return [], None
@@ -163,7 +164,7 @@ def _from_file(
     for number, row in enumerate(rows):
         with naming(row.origin):
             prompt = encoded(row.prompt)
-            pair = _pair_of(row, number, prompt, context, tokenizer, end_id)
+            pair = _pair_of(row, number, prompt, context, tokenizer, end)
         lengths = [len(prompt) + len(side.token_ids) for side in (pair.chosen, pair.rejected)]
         if tuple(prompt) in in_pool:
             left_out.add("in_pool", row.line)
@@ -184,7 +185,7 @@ def _pair_of(
     prompt: list[int],
     context: Context,
     tokenizer: "PreTrainedTokenizerBase",
-    end_id: int | None,
+    end: "AnswerEnd | None",
 ) -> HeldOutPair:
     from activedpo_cli.models.encoding import encode_response_text
 
@@ -195,7 +196,7 @@ def _pair_of(
                 response_id=response_id(name, None, index),
                 prompt_id=name,
                 prompt_token_ids=prompt,
-                token_ids=encode_response_text(tokenizer, text, append_eos=append_eos, end_id=end_id),
+                token_ids=encode_response_text(tokenizer, text, append_eos=append_eos, end=end),
                 text=text,
                 finish_reason="recorded",
             )

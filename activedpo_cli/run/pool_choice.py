@@ -32,7 +32,8 @@ from activedpo_cli.store.run import Run, run_path
 STAGES = ("generate", "featurize", "select")
 SECTIONS = frozenset({"seed", "model", "adapter", "featurize", "select"})
 FURTHER = frozenset(
-    {"label.oracle", "label.score_field", "train.beta", "generate.recorded_eos", "generate.truncated"}
+    {"label.oracle", "label.score_field", "train.beta"}
+    | {"generate.recorded_eos", "generate.stop_token_ids", "generate.truncated"}
     | {"prompts.chat_template", *LATER_RENDERING_SETTINGS}
 )
 """Settings that may be given beside those of SECTIONS. All others are decided by `--pool`, or have no part in a choice."""

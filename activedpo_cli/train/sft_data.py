@@ -32,6 +32,7 @@ from activedpo_cli.generate.backends._recorded_rows import scores_in
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from activedpo_cli.models.encoding import AnswerEnd
     from activedpo_cli.train.sft_examples import SFTExample
 
 CONVERSATIONS = ("conversations", "chosen")
@@ -103,7 +104,7 @@ def encode_rows(
     tokenizer: "PreTrainedTokenizerBase",
     *,
     rendering: Mapping[str, Any],
-    end_id: int | None,
+    end: "AnswerEnd | None",
     max_length: int | None,
     truncate: bool,
 ) -> Encoded:
@@ -115,7 +116,7 @@ def encode_rows(
     """
     encoded = Encoded([], [], [], [])
     for row in rows:
-        context, token_ids = _token_ids(row, tokenizer, rendering, end_id)
+        context, token_ids = _token_ids(row, tokenizer, rendering, end)
         if max_length is not None and len(token_ids) > max_length:
             if not truncate or context >= max_length:
                 encoded.dropped.append(row.origin)
@@ -128,7 +129,7 @@ def encode_rows(
 
 
 def _token_ids(
-    row: SFTRow, tokenizer: "PreTrainedTokenizerBase", rendering: Mapping[str, Any], end_id: int | None
+    row: SFTRow, tokenizer: "PreTrainedTokenizerBase", rendering: Mapping[str, Any], end: "AnswerEnd | None"
 ) -> tuple[int, list[int]]:
     """How many tokens at the start are read and not learnt, and all tokens.
 
@@ -137,10 +138,10 @@ def _token_ids(
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text, ended
     from activedpo_cli.models.vocabulary import require_readable
 
-    require_readable(tokenizer, [] if end_id is None else [end_id], "the end of an answer")
+    require_readable(tokenizer, [] if end is None else [end.token_id], "the end of an answer")
 
     def with_end(token_ids: list[int]) -> list[int]:
-        return token_ids if end_id is None else ended(tokenizer, token_ids, end_id)
+        return token_ids if end is None else ended(tokenizer, token_ids, end)
 
     with naming(row.origin):
         if row.prompt is None:

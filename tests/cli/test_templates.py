@@ -383,7 +383,10 @@ def test_a_template_that_drops_what_was_started(tmp_path: Path) -> None:
 
 
 def test_an_ended_answer_of_a_file_ends_as_the_template_ends_turns(tmp_path: Path) -> None:
-    """Where sampling stops at that token, which need not be the tokenizer's end of a text."""
+    """Where sampling stops at that token, which need not be the tokenizer's end of a text.
+
+    Then the tokens are those of the whole conversation in the template, as TRL makes them, but for what follows an end.
+    """
     template = CHAT_TEMPLATE.replace("<eos>", "<turn>")
     tokenizer = byte_tokenizer("bytes-chat")
     tokenizer.chat_template = template
@@ -391,17 +394,48 @@ def test_an_ended_answer_of_a_file_ends_as_the_template_ends_turns(tmp_path: Pat
     answers = tmp_path / "answers.jsonl"
     found = [{"prompt": text, "responses": [{"text": "yes"}, {"text": "no"}]} for text in texts]
     answers.write_text("".join(json.dumps(row) + "\n" for row in found))
-    for stops, end in (([EOS, TURN], TURN), (EOS, EOS)):
-        model = save_small_model(tmp_path / f"model-{end}", tokenizer=tokenizer, eos_token_id=stops)
+    for name, stops, further, end in (
+        ("both", [EOS, TURN], [], TURN),
+        ("one", EOS, [], EOS),
+        ("set", EOS, [TURN], TURN),
+    ):
+        model = save_small_model(tmp_path / f"{name}-model", tokenizer=tokenizer, eos_token_id=stops)
         run = small_run(
-            *(tmp_path / f"run-{end}", model, write_prompts(tmp_path / "prompts.jsonl", texts)),
+            *(tmp_path / name, model, write_prompts(tmp_path / "prompts.jsonl", texts)),
             eval_prompts=2,
             generate__num_prompts=4,
             generate__responses=str(answers),
             generate__recorded_eos=True,
+            generate__stop_token_ids=further,
         )
-        done(*on(run, "generate"), "--quiet")
-        assert {row["token_ids"][-1] for row in rows(run / "pool" / "responses.jsonl")} == {end}
+        is_told = f"generate.stop_token_ids=[{TURN}]" in in_words(done(*on(run, "generate"), "--quiet").stderr)
+        assert is_told is (end == EOS)
+        made = rows(run / "pool" / "responses.jsonl")
+        assert {row["token_ids"][-1] for row in made} == {end}
+        for row in made if end == TURN else []:
+            prompt = texts[int(row["prompt_id"][1:])]
+            whole = [user(prompt), {"role": "assistant", "content": row["text"]}]
+            theirs = tokenizer.apply_chat_template(whole, tokenize=False)
+            assert tokenizer.decode(row["prompt_token_ids"] + row["token_ids"]) + "\n" == theirs
+
+
+@pytest.mark.parametrize("further", [[], [TURN]])
+def test_examples_end_where_the_settings_stop(tmp_path: Path, prompts_file: Path, further: list[int]) -> None:
+    """The setting is one of *sft*, which tells of a turn's end at which no sampling would stop."""
+    run = small_run(
+        *(tmp_path / "run", model_with(tmp_path / "model", CHAT_TEMPLATE.replace("<eos>", "<turn>")), prompts_file),
+        generate__stop_token_ids=further,
+    )
+    examples = tmp_path / "examples.jsonl"
+    examples.write_text("".join(json.dumps({"prompt": "ab", "completion": "c" * n}) + "\n" for n in (3, 9, 5, 7)))
+    said = in_words(done(*on(run, "sft"), "--data", examples, "--quiet").stderr)
+    assert (f"--set generate.stop_token_ids=[{TURN}]" in said) is (not further)
+    record = json.loads((run / "reference" / "sft" / "manifest.json").read_text())
+    assert record["settings"]["generate.stop_token_ids"] == further
+    assert record["summary"]["end_token_id"] == (TURN if further else EOS)
+    other = [] if further else [TURN]
+    differs = refused(3, *on(run, "sft"), "--data", examples, "--set", f"generate.stop_token_ids={other}")
+    assert "generate.stop_token_ids  " in differs
 
 
 def test_a_template_that_runs_into_an_error_of_python(tmp_path: Path, prompts_file: Path) -> None:
