@@ -54,11 +54,12 @@ def test_a_conversation_about_something_else(tmp_path: Path) -> None:
 
 def test_a_prompt_that_every_answer_repeats_is_not_learnt(tmp_path: Path) -> None:
     path, said = tmp_path / "rows.jsonl", list[str]()
-    whole = [{"prompt": f"Q{n}: ", "completion": f"Q{n}:yes" if n else "Q0: yes"} for n in range(3)]
+    asked = [f"Question number {n}:" for n in range(3)]
+    whole = [{"prompt": f"{text} ", "completion": f"{text}{'yes' if n else ' yes'}"} for n, text in enumerate(asked)]
     path.write_text("".join(json.dumps(row) + "\n" for row in whole))
     assert [row.text for row in read_sft_rows(path, said.append)] == ["yes"] * 3
     path.write_text("".join(json.dumps(row) + "\n" for row in [*whole[:1], {"prompt": "a", "chosen": "b"}]))
-    assert [row.text for row in read_sft_rows(path, said.append)] == ["Q0: yes", "b"]
+    assert [row.text for row in read_sft_rows(path, said.append)] == ["Question number 0: yes", "b"]
     assert said == [
         "the prompt was taken off the start of what answers it in 3 rows",
         "what answers the prompt begins with its text in 1 of 2 rows (line 1), and stays as it is",
@@ -69,6 +70,14 @@ def test_a_prompt_that_every_answer_repeats_is_not_learnt(tmp_path: Path) -> Non
     path.write_text(json.dumps({"prompt": "a prompt of many words", "completion": "a prompt of many words"}))
     with pytest.raises(InvalidDataError, match="`completion` is empty"):
         read_sft_rows(path)
+
+
+def test_an_answer_that_merely_begins_with_a_short_prompt_is_learnt_whole(tmp_path: Path) -> None:
+    path, said = tmp_path / "rows.jsonl", list[str]()
+    answers = {"Hi": "Hi there!", "Hello": "Hello."}
+    path.write_text("".join(json.dumps({"prompt": a, "completion": b}) + "\n" for a, b in answers.items()))
+    assert [row.text for row in read_sft_rows(path, said.append)] == list(answers.values())
+    assert said == ["what answers the prompt begins with its text in 2 of 2 rows (lines 1, 2), and stays as it is"]
 
 
 def test_other_files(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def read_recorded(
 
     `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
 
-    Where every `chosen` and `rejected` of the file begins with its prompt's text, that repetition is cut off; `say` is told.
+    Where every response of the file begins with its prompt's text, that repetition is cut off; `say` is told.
 
     Raises:
         InvalidDataError: a row has no known shape or an unusable text; names the row.
