@@ -11,7 +11,9 @@ from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
 
 SYSTEM = ("system", "system_prompt")
-CONDITIONS = ("tools", "images", "image", "documents", "history", "context", "input", "chat_template_kwargs")
+ARGUMENTS = "chat_template_kwargs"
+"""The column in which TRL reads the arguments of a row's template, and in which *label* writes those of the run."""
+CONDITIONS = ("tools", "images", "image", "documents", "history", "context", "input", ARGUMENTS)
 """Columns that the answer depends on where they hold something, and that no prompt is made of here."""
 KNOWN = (
     *("prompt", "chosen", "rejected", "responses", "response", "completion", "text", "response_a", "response_b"),

@@ -130,6 +130,7 @@ class AdapterSettings(Section):
 
     r: PositiveInt = setting(128, "LoRA rank (paper: 128)", "--lora-r")
     lora_alpha: Positive = setting(512, "LoRA alpha (paper: 512)", "--lora-alpha")
+    use_rslora: bool = setting(False, "multiply updates by alpha / √r (rank-stabilized LoRA) in place of alpha / r")
     lora_dropout: Probability = setting(0.0, "LoRA dropout in training; never active in featurize", "--lora-dropout")
     target_modules: LayerNames = setting(
         ["q_proj", "k_proj", "v_proj", "o_proj"],

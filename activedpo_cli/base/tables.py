@@ -170,6 +170,7 @@ def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
 def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
     """Messages with `role` and `content`, both text, and nothing else that the model would have to see.
 
+    A content that is a list of parts, all of them text, is these texts one behind the other, as chat templates join them.
     Further fields without a value are no part of a message: Arrow gives every message the fields of all others. Messages
     with `from` and `value`, as in ShareGPT, are read where it is certain who speaks.
 
@@ -187,9 +188,31 @@ def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
                 f"{origin}: message {number} needs `role` and `content` only, and has `{excerpt(others[0])[1:-1]}`",
                 hint="the model would not see it; leave out rows with calls of tools, or write them into `content`",
             )
+        if isinstance(message["content"], list):
+            message = {**message, "content": _text_of_parts(message["content"], f"{origin}: message {number}")}
+            value[number - 1] = message
         if not all(isinstance(message[name], str) for name in ("role", "content")) or not message["role"]:
             raise InvalidDataError(f"{origin}: `role` and `content` of message {number} must be text")
     return [{"role": message["role"], "content": message["content"]} for message in value]
+
+
+def _text_of_parts(parts: list[Any], origin: str) -> str:
+    """The texts of a content in parts, joined; fields of a part without a value are Arrow's."""
+    for number, part in enumerate(parts, start=1):
+        if not isinstance(part, dict):
+            raise InvalidDataError(
+                f"{origin}: part {number} of `content` is an object with `type` and `text`, not {excerpt(part)}"
+            )
+        others = [name for name, value in part.items() if name not in ("type", "text") and value]
+        if part.get("type") == "text" and isinstance(part.get("text"), str) and not others:
+            continue
+        kind = part.get("type")
+        what = f"holds `{excerpt(others[0])[1:-1]}`" if kind == "text" and others else f"is {excerpt(kind)}"
+        raise InvalidDataError(
+            f"{origin}: part {number} of `content` {what}, and the model reads text alone",
+            hint="leave out rows with images, sound or calls of tools, or describe them in text",
+        )
+    return "".join(part["text"] for part in parts)
 
 
 def _with_role(message: Any, origin: str) -> Any:

@@ -21,7 +21,7 @@ from activedpo_cli.store.run import Run
 
 FILE = "preferences file"
 """The name of the file among the inputs."""
-READ_BY, READING = "preferences are read by", "rules 3"
+READ_BY, READING = "preferences are read by", "rules 4"
 """What is read from a file of preferences, as an input; what was measured on the same file by older rules stands."""
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from activedpo_cli.generate.backends._recorded import HeldOutPreference, LeftOutRows
+    from activedpo_cli.models.encoding import AnswerEnd
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def check_held_out(run: Run, config: Config) -> None:
     if config.evaluate.score_field is not None:
         _scored_responses(run, config.evaluate.score_field)
     if config.evaluate.preferences is not None:
-        read_preferences(Path(config.evaluate.preferences))
+        read_preferences(Path(config.evaluate.preferences), template_kwargs=config.prompts.template_kwargs)
 
 
 def _scored_responses(run: Run, field: str) -> list[Response]:
@@ -147,11 +148,11 @@ def _from_file(
 ) -> "tuple[list[HeldOutPair], LeftOutRows | None]":
     """The preferences of the file that can be measured, and the rows that were left out; None where no file is named."""
     from activedpo_cli.generate.backends._recorded import read_preferences
-    from activedpo_cli.models.encoding import encode_prompt, turn_end_id
+    from activedpo_cli.models.encoding import answer_end, encode_prompt
     from activedpo_cli.models.loading import context_length
 
-    rendering = prompt_rendering(context.settings)
-    end_id = turn_end_id(tokenizer, policy.generation_config, **rendering)
+    rendering, stops = prompt_rendering(context.settings), context.settings.generate.stop_token_ids
+    end = answer_end(tokenizer, policy.generation_config, stops, **rendering)
     path, longest = context.settings.evaluate.preferences, context_length(policy)
     if path is None:
         return [], None
@@ -160,12 +161,13 @@ def _from_file(
         return encode_prompt(tokenizer, prompt, **rendering)
 
     in_pool = {tuple(encoded(prompt.prompt)) for prompt in context.run.prompts("train")}
-    rows, left_out = read_preferences(Path(path), context.progress.warn)
+    kwargs = context.settings.prompts.template_kwargs
+    rows, left_out = read_preferences(Path(path), context.progress.warn, template_kwargs=kwargs)
     pairs: list[HeldOutPair] = []
     for number, row in enumerate(rows):
         with naming(row.origin):
             prompt = encoded(row.prompt)
-        pair = _pair_of(row, number, prompt, context, tokenizer, end_id)
+            pair = _pair_of(row, number, prompt, context, tokenizer, end)
         lengths = [len(prompt) + len(side.token_ids) for side in (pair.chosen, pair.rejected)]
         if tuple(prompt) in in_pool:
             left_out.add("in_pool", row.line)
@@ -186,7 +188,7 @@ def _pair_of(
     prompt: list[int],
     context: Context,
     tokenizer: "PreTrainedTokenizerBase",
-    end_id: int | None,
+    end: "AnswerEnd | None",
 ) -> HeldOutPair:
     from activedpo_cli.models.encoding import encode_response_text
 
@@ -197,7 +199,7 @@ def _pair_of(
                 response_id=response_id(name, None, index),
                 prompt_id=name,
                 prompt_token_ids=prompt,
-                token_ids=encode_response_text(tokenizer, text, append_eos=append_eos, end_id=end_id),
+                token_ids=encode_response_text(tokenizer, text, append_eos=append_eos, end=end),
                 text=text,
                 finish_reason="recorded",
             )

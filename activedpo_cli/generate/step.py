@@ -223,7 +223,9 @@ def _check_sampling(
             encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(context.settings))
     stops = stop_token_ids(tokenizer, policy.generation_config, context.settings.generate.stop_token_ids)
     is_first = context.iteration == 1
-    check_turn_end(tokenizer, context.run.prompts(), context.settings, context.progress, stops, is_first=is_first)
+    check_turn_end(
+        tokenizer, named(context.run.prompts()), context.settings, context.progress, stops, is_first=is_first
+    )
     discovery.load("generation", context.settings.generate.backend)
 
 

@@ -83,14 +83,20 @@ def prompt_key(prompt: PromptText) -> str:
 def _read_source(settings: PromptSettings, path: Path | None, skip_empty: bool) -> Iterator[SourcePrompt]:
     source = settings.source
     if path is not None:
-        return read_file(path, settings.column, split_column=settings.split_column, skip_empty=skip_empty)
+        return read_file(
+            path,
+            settings.column,
+            split_column=settings.split_column,
+            skip_empty=skip_empty,
+            template_kwargs=settings.template_kwargs,
+        )
     if settings.split_column is not None:
         raise UsageError(
             f"`{source}` is no file, and only the rows of a file can say by `{settings.split_column}` what is held out",
             hint="--prompts FILE.jsonl",
         )
     if "/" in source:
-        return read_hub(source, settings.dataset_split, settings.column)
+        return read_hub(source, settings.dataset_split, settings.column, settings.template_kwargs)
     return load("prompts", _named_source(source)).read(settings)
 
 

@@ -1,5 +1,6 @@
 """Make a run: settings, prompts and π_ref, fixed from the start. The folder appears only when it is whole."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -252,7 +253,13 @@ def _note_scale(config: Config, given: Mapping[str, Any], progress: Progress) ->
     """Say by what LoRA's update is multiplied where a rank was given without an alpha, which then is another run's."""
     adapter, usual = config.adapter, AdapterSettings()
     scale, usual_scale = adapter.lora_alpha / adapter.r, usual.lora_alpha / usual.r
-    if "adapter.r" in given and "adapter.lora_alpha" not in given and scale != usual_scale:
+    if adapter.use_rslora:
+        scale = adapter.lora_alpha / math.sqrt(adapter.r)
+        progress.note(
+            f"adapter.use_rslora multiplies updates by {scale:g}, lora_alpha / √r; the paper's {usual_scale:g} would be "
+            f"--lora-alpha {usual_scale * math.sqrt(adapter.r):g}"
+        )
+    elif "adapter.r" in given and "adapter.lora_alpha" not in given and scale != usual_scale:
         progress.note(
             f"adapter.r is {adapter.r} and adapter.lora_alpha stays {adapter.lora_alpha:g}, so updates are multiplied by "
             f"{scale:g}; the paper's {usual_scale:g} would be --lora-alpha {usual_scale * adapter.r:g}"

@@ -33,7 +33,8 @@ from activedpo_cli.store.run import Run, run_path
 STAGES = ("generate", "featurize", "select")
 SECTIONS = frozenset({"seed", "model", "adapter", "featurize", "select"})
 FURTHER = frozenset(
-    {"label.oracle", "label.score_field", "train.beta", "generate.recorded_eos", "generate.truncated"}
+    {"label.oracle", "label.score_field", "train.beta"}
+    | {"generate.recorded_eos", "generate.stop_token_ids", "generate.truncated"}
     | {"prompts.chat_template", *LATER_RENDERING_SETTINGS}
 )
 """Settings that may be given beside those of SECTIONS. All others are decided by `--pool`, or have no part in a choice."""
@@ -190,7 +191,7 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
 
     config = build_config(nested(given))
     method_settings(config)
-    prompts = read_recorded_pairs(request.pool).prompts
+    prompts = read_recorded_pairs(request.pool, template_kwargs=config.prompts.template_kwargs).prompts
     left = [len(item.pairs) for item in prompts]
     if NEARLY_ALL * config.select.budget > _choosable(config, left) and "model.name" in given:
         location = resolve_model(config.model.name, config.model.revision)

@@ -25,12 +25,14 @@ from activedpo_cli.base.tables import (
     refuse_doubtful,
     require_same_prompt,
 )
+from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.generate.backends._recorded import unsaid
 from activedpo_cli.generate.backends._recorded_rows import scores_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from activedpo_cli.models.encoding import AnswerEnd
     from activedpo_cli.train.sft_examples import SFTExample
 
 CONVERSATIONS = ("conversations", "chosen")
@@ -46,17 +48,22 @@ class SFTRow:
     text: str
 
 
-def read_sft_rows(path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True) -> list[SFTRow]:
+def read_sft_rows(
+    path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True, template_kwargs: Sequence[str] = ()
+) -> list[SFTRow]:
     """The rows of a file, in order; a line of plain text is a text.
 
     Where every answer of the file begins with its prompt's text, that repetition is cut off and `say` is told; not with
-    `cut` False.
+    `cut` False. `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
 
     Raises InvalidDataError that names the line for a row that is none of `SHAPES`.
     """
     if path.name.lower().removesuffix(".gz").endswith(".txt"):
         return [_text(row, row.values["prompt"]) for row in read_table(path)]
-    rows = [known_row(row) for row in read_table(path, KNOWN)]
+    rows = [
+        replace(row, values=without_own_arguments(row.values, row.origin, template_kwargs))
+        for row in map(known_row, read_table(path, KNOWN))
+    ]
     answers = [(row, row.values["prompt"], [_first_answer(row)[1]]) for row in rows if "prompt" in row.values]
     repetition = repetition_in(answers if cut else [], "its answer")
     if said := repetition.in_words():
@@ -97,7 +104,7 @@ def encode_rows(
     tokenizer: "PreTrainedTokenizerBase",
     *,
     rendering: Mapping[str, Any],
-    end_id: int | None,
+    end: "AnswerEnd | None",
     max_length: int | None,
     truncate: bool,
 ) -> Encoded:
@@ -109,7 +116,7 @@ def encode_rows(
     """
     encoded = Encoded([], [], [], [])
     for row in rows:
-        context, token_ids = _token_ids(row, tokenizer, rendering, end_id)
+        context, token_ids = _token_ids(row, tokenizer, rendering, end)
         if max_length is not None and len(token_ids) > max_length:
             if not truncate or context >= max_length:
                 encoded.dropped.append(row.origin)
@@ -122,7 +129,7 @@ def encode_rows(
 
 
 def _token_ids(
-    row: SFTRow, tokenizer: "PreTrainedTokenizerBase", rendering: Mapping[str, Any], end_id: int | None
+    row: SFTRow, tokenizer: "PreTrainedTokenizerBase", rendering: Mapping[str, Any], end: "AnswerEnd | None"
 ) -> tuple[int, list[int]]:
     """How many tokens at the start are read and not learnt, and all tokens.
 
@@ -131,10 +138,10 @@ def _token_ids(
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text, ended
     from activedpo_cli.models.vocabulary import require_readable
 
-    require_readable(tokenizer, [] if end_id is None else [end_id], "the end of an answer")
+    require_readable(tokenizer, [] if end is None else [end.token_id], "the end of an answer")
 
     def with_end(token_ids: list[int]) -> list[int]:
-        return token_ids if end_id is None else ended(tokenizer, token_ids, end_id)
+        return token_ids if end is None else ended(tokenizer, token_ids, end)
 
     with naming(row.origin):
         if row.prompt is None:

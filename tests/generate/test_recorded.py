@@ -160,11 +160,59 @@ def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
 
 
 def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path):
-    repeating = {"prompt": "Q:", "chosen": "Q: yes", "rejected": "Q: no"}
+    question = "A long question, Q:"
+    repeating = {"prompt": question, "chosen": f"{question} yes", "rejected": f"{question} no"}
     path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "R: b"})
     assert [item[1:3] for item in read_preferences(path)[0]] == [(" yes", " no"), (" a", " b")]
     path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "b"})
-    assert [item[1:3] for item in read_preferences(path)[0]] == [("Q: yes", "Q: no"), ("R: a", "b")]
+    assert [item[1:3] for item in read_preferences(path)[0]] == [(f"{question} yes", f"{question} no"), ("R: a", "b")]
+
+
+GREETINGS = ["Hi", "Hello", "Hey", "Good day"]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_answers_that_merely_begin_with_a_short_prompt_stay(tmp_path, others):
+    """Also where most rows do so and one does not, which then is no reason to refuse the file."""
+    rows = [{"prompt": text, "chosen": f"{text} there!", "rejected": f"{text}."} for text in GREETINGS]
+    rows += [{"prompt": "Bye", "chosen": "See you", "rejected": "Bye."}] * others
+    said: list[str] = []
+    preferences, _ = read_preferences(written(tmp_path, *rows), said.append)
+    assert [row[1:3] for row in preferences] == [(row["chosen"], row["rejected"]) for row in rows]
+    assert said == [
+        f"what answers the prompt begins with its text in 4 of {4 + others} rows (lines 1, 2, 3, 4), and stays as it is"
+    ]
+
+
+def test_many_short_prompts_that_all_answers_repeat_are_cut(tmp_path):
+    rows = [{"prompt": f"{n} + 1 =", "chosen": f"{n} + 1 = {n + 1}", "rejected": f"{n} + 1 = 0"} for n in range(20)]
+    preferences, _ = read_preferences(written(tmp_path, *rows))
+    assert [row[1:3] for row in preferences] == [(f" {n + 1}", " 0") for n in range(20)]
+    preferences, _ = read_preferences(written(tmp_path, *rows[:3]))
+    assert preferences[0][1] == "0 + 1 = 1"
+
+
+WHOLE = "\n\nHuman: What is a prime number?\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda a, b: [{"responses": [a, b]}],
+        lambda a, b: [{"responses": [{"text": a, "s": 1}, {"text": b, "s": 2}]}],
+        lambda a, b: [{"response": a, "s": 1}, {"response": b, "s": 2}],
+        lambda a, b: [{"response_a": a, "response_b": b, "preference": "a"}],
+        lambda a, b: [{"chosen": a, "rejected": b}],
+    ],
+)
+def test_responses_of_every_shape_lose_a_prompt_that_all_repeat(tmp_path, shape):
+    """Transcripts, and what engines give that return the full text."""
+    rows = [{"prompt": WHOLE} | row for row in shape(f"{WHOLE} One.", f"{WHOLE} Two.")]
+    said: list[str] = []
+    [found] = read_recorded(written(tmp_path, *rows), said.append)
+    assert [response.text for response in found.responses] == [" One.", " Two."]
+    s = "" if len(rows) == 1 else "s"
+    assert said == [f"the prompt was taken off the start of what answers it in {len(rows)} row{s}"]
 
 
 @pytest.mark.parametrize(
@@ -392,7 +440,8 @@ def test_verdicts_are_read_in_any_case(tmp_path, verdict):
 
 
 def test_a_repeated_prompt_is_cut_where_a_space_lacks_and_refused_where_a_row_differs(tmp_path):
-    rows = [{"prompt": f"Q{n}.", "chosen": f"Q{n}. yes", "rejected": f"Q{n}. no"} for n in range(3)]
+    asked = [f"Question number {n}." for n in range(3)]
+    rows = [{"prompt": text, "chosen": f"{text} yes", "rejected": f"{text} no"} for text in asked]
     odd = {"prompt": "Sing. ", "chosen": "Sing.La la.", "rejected": "Sing.Hm."}
     said: list[str] = []
     preferences, _ = read_preferences(written(tmp_path, *rows, odd), said.append)

@@ -9,8 +9,8 @@ the means of the values recorded for them.
     {prompt, response_a, response_b, preference: a | b | tie | null}
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,6 +21,7 @@ from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
 from activedpo_cli.base.tables import Row, UnusableRowError, excerpt, named_lines, read_table
+from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather
 from activedpo_cli.generate.backends._recorded_rows import (
     ParsedRow,
@@ -136,10 +137,14 @@ def unsaid(message: str) -> None:
     """Tell nobody."""
 
 
-def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[RecordedPrompt]:
+def read_recorded(
+    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] = ()
+) -> list[RecordedPrompt]:
     """All prompts of a file of responses, in the order in which they first stand in it.
 
-    Where every `chosen` and `rejected` of the file begins with its prompt's text, that repetition is cut off; `say` is told.
+    `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
+
+    Where every response of the file begins with its prompt's text, that repetition is cut off; `say` is told.
 
     Raises:
         InvalidDataError: a row has no known shape or an unusable text; names the row.
@@ -148,7 +153,7 @@ def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[Recor
     gathered: dict[str, Gathering] = {}
     blank: list[int] = []
     undecided: list[int] = []
-    for prompt, responses, preferences, row in _parsed_rows(path, say):
+    for prompt, responses, preferences, row in _parsed_rows(path, say, template_kwargs):
         gather(gathered, prompt, responses, preferences, row.origin)
         if not all(response.text.strip() for response in responses):
             blank.append(row.line)
@@ -159,7 +164,9 @@ def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[Recor
     return [gathering.result() for gathering in gathered.values()]
 
 
-def read_recorded_pairs(path: Path, say: Callable[[str], None] = unsaid) -> RecordedPairs:
+def read_recorded_pairs(
+    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] = ()
+) -> RecordedPairs:
     """The same for a file whose rows are pairs, which are kept as such, in an order that does not tell which was chosen.
 
     Rows that give nothing to choose between, and those that repeat a pair, are left out, and named.
@@ -168,7 +175,7 @@ def read_recorded_pairs(path: Path, say: Callable[[str], None] = unsaid) -> Reco
     """
     gathered: dict[str, Gathering] = {}
     left_out = LeftOutRows()
-    rows, parse = _table(path, say)
+    rows, parse = _table(path, say, template_kwargs)
     for row in rows:
         if reason := _take_pair(row, parse, gathered):
             left_out.add(reason, row.line)
@@ -199,7 +206,9 @@ def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, 
     return None if gathering.add_pair(index_a, index_b, row.line) else "repeated"
 
 
-def read_preferences(path: Path, say: Callable[[str], None] = unsaid) -> tuple[list[HeldOutPreference], LeftOutRows]:
+def read_preferences(
+    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] = ()
+) -> tuple[list[HeldOutPreference], LeftOutRows]:
     """The decided preferences of a file, one for each verdict, in file order, and the rows that measure nothing.
 
     The same rows are left out as from a file of pairs: without a text in the prompt or in a response, and with equal ones.
@@ -208,7 +217,7 @@ def read_preferences(path: Path, say: Callable[[str], None] = unsaid) -> tuple[l
     """
     found: list[HeldOutPreference] = []
     left_out = LeftOutRows(LEFT_OUT_OF_EVALUATION)
-    rows, parse = _table(path, say)
+    rows, parse = _table(path, say, template_kwargs)
     for row in rows:
         read = _held_out(row, parse)
         if isinstance(read, str):
@@ -281,16 +290,21 @@ def match_to_prompts(recorded: Iterable[RecordedPrompt], prompts: Iterable[Promp
 
 
 def _parsed_rows(
-    path: Path, say: Callable[[str], None]
+    path: Path, say: Callable[[str], None], template_kwargs: Sequence[str]
 ) -> Iterator[tuple[PromptText, list[RowResponse], list[RowPreference], Row]]:
-    rows, parse = _table(path, say)
+    rows, parse = _table(path, say, template_kwargs)
     for row in rows:
         yield *parse(row), row
 
 
-def _table(path: Path, say: Callable[[str], None]) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
+def _table(
+    path: Path, say: Callable[[str], None], template_kwargs: Sequence[str]
+) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
     """The rows of a file, and how they are to be read."""
-    rows = [known_row(row) for row in read_table(path, KNOWN)]
+    rows = [
+        replace(row, values=without_own_arguments(row.values, row.origin, template_kwargs))
+        for row in map(known_row, read_table(path, KNOWN))
+    ]
     repetition = repetition_of(rows)
     if said := repetition.in_words():
         say(said)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +23,7 @@ from activedpo_cli.base.tables import (
 )
 
 TEXT_FIELDS = ("text", "response", "completion")
+PAIRS = (("chosen", "rejected"), ("response_a", "response_b"))
 NO_SCORES = frozenset({"finish_reason"})
 TRUTHS = {"true": 1.0, "false": 0.0}
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
@@ -78,7 +79,7 @@ def parse_row(row: Row, *, repetition: Repetition) -> ParsedRow:
 
     Args:
         row: The row, with the columns that are known here (see `known_row`).
-        repetition: Whether `chosen` and `rejected` repeat the prompt's text (see `repetition_of`).
+        repetition: Whether the responses repeat the prompt's text (see `repetition_of`).
 
     Raises:
         InvalidDataError: the row has no known shape, or a prompt, text or verdict that cannot be used.
@@ -90,27 +91,45 @@ def parse_row(row: Row, *, repetition: Repetition) -> ParsedRow:
         return _parse_preference(row, repetition)
     if "prompt" not in values:
         raise _unknown(row, "has no `prompt`")
-    prompt = with_conditions(parse_prompt(values["prompt"], row.origin), values, row.origin)
+    bare = parse_prompt(values["prompt"], row.origin)
+    prompt = with_conditions(bare, values, row.origin)
+    responses, verdict = _parse_answers(row)
+    return prompt, [replace(one, text=repetition.without_prompt(one.text, bare)) for one in responses], verdict
+
+
+def _parse_answers(row: Row) -> tuple[list[RowResponse], list[RowPreference]]:
+    """The responses of a row with a prompt of its own, and what it says of them."""
+    values = row.values
     if "responses" in values:
-        return prompt, _parse_list(values["responses"], row.origin), []
+        return _parse_list(values["responses"], row.origin), []
     if "response_a" in values and "response_b" in values:
         responses = [_response({"text": values[name]}, row.origin) for name in ("response_a", "response_b")]
-        return prompt, responses, _verdict(values.get("preference"), row.origin)
+        return responses, _verdict(values.get("preference"), row.origin)
     if any(name in values for name in TEXT_FIELDS):
         answer = answer_column(values, row.origin)
         others = {"prompt"} if answer is None else {"prompt", "text", *ANSWER_COLUMNS} - {answer}
         fields = {name: value for name, value in values.items() if name not in others}
-        return prompt, [_response(fields, row.origin)], []
+        return [_response(fields, row.origin)], []
     raise _unknown(row, "has no responses")
 
 
 def repetition_of(rows: list[Row]) -> Repetition:
-    """Whether every `chosen` and `rejected` of a file is the whole text, prompt included, as some data sets have it."""
-    pairs = [row for row in rows if {"chosen", "rejected"} <= row.values.keys()]
-    return repetition_in(
-        [(row, row.values.get("prompt"), [row.values["chosen"], row.values["rejected"]]) for row in pairs],
-        "`chosen` and `rejected`",
-    )
+    """Whether every response of a file is the whole text, prompt included, as some data sets and engines have it."""
+    return repetition_in([(row, row.values.get("prompt"), _texts(row.values)) for row in rows], "its responses")
+
+
+def _texts(values: Mapping[str, Any]) -> list[Any]:
+    """What the responses of a row hold, as it stands there; nothing where they hold nothing, or are of no known shape."""
+    pair = next((two for two in PAIRS if set(two) <= values.keys()), None)
+    if pair == PAIRS[0] or (pair and "responses" not in values):
+        return [values[name] for name in pair]
+    if "responses" not in values:
+        return [values[name] for name in TEXT_FIELDS if name in values][:1]
+    items = values["responses"] if isinstance(values["responses"], list) else []
+    return [
+        next((item[name] for name in TEXT_FIELDS if name in item), None) if isinstance(item, Mapping) else item
+        for item in items
+    ]
 
 
 def is_pair(row: Row) -> bool:
