@@ -77,11 +77,23 @@ def test_what_spreadsheets_leave_around_a_table(tmp_path, content, expected):
 
 
 def test_names_are_only_taken_for_another_where_that_leaves_no_doubt(tmp_path):
-    assert read(tmp_path, "Prompt,PROMPT,Response A,score\na,b,c,1\n") == [
-        {"Prompt": "a", "PROMPT": "b", "response_a": "c", "score": "1"}
-    ]
-    assert read(tmp_path, "prompt,Prompt\na,b\n") == [{"prompt": "a", "Prompt": "b"}]
+    assert read(tmp_path, "Prompt,Response A,score\na,c,1\n") == [{"prompt": "a", "response_a": "c", "score": "1"}]
+    assert read(tmp_path, "prompt,Prompt,PROMPT\na,,a\n") == [{"prompt": "a"}]
+    assert read(tmp_path, "prompt,Prompt\n,b\n") == [{"prompt": "b"}]
     assert read(tmp_path, '{"Prompt": "a", "response-a": "b"}\n', "t.jsonl") == [{"prompt": "a", "response_a": "b"}]
+    assert read(tmp_path, "PROMPT\xa0,ResponseA,_chosen\na,b,c\n") == [
+        {"prompt": "a", "response_a": "b", "_chosen": "c"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [("Prompt,PROMPT", "'Prompt' and 'PROMPT'"), ("Prompt,\u200bprompt\xa0", "'prompt' and 'Prompt'")],
+)
+def test_two_columns_of_one_meaning_that_differ_are_refused_by_name(tmp_path, header, named):
+    error = refusal(tmp_path, f"{header}\na,a\na,b\n")
+    assert error.message == f"table.csv line 3: {named} are one column to every reader, and differ"
+    assert "read as `prompt`" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -139,6 +151,27 @@ def test_an_export_is_a_pool_without_its_guards(tmp_path):
     assert read_recorded_pairs(path).prompts[0].responses == found.responses
     path.write_bytes(render_csv([EXPORT | {"response_a": "x", "response_b": "=2"}]).replace(b'"guarded"', b'"old"'))
     with pytest.raises(InvalidDataError, match="line 2, response_b: the text begins with an apostrophe"):
+        read_recorded(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        str.upper,
+        str.title,
+        lambda name: name.replace("_", " "),
+        lambda name: name.replace(",", "\xa0, ").replace('"', ""),
+    ],
+)
+def test_an_export_whose_header_was_spelled_anew_loses_its_guards_too(tmp_path, header):
+    content = render_csv([EXPORT | {"response_a": "=1+1 is two", "response_b": "'- so"}]).decode("utf-8-sig")
+    names, rest = content.split("\r\n", 1)
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"{header(names)}\r\n{rest}", newline="")
+    [found] = read_recorded(path)
+    assert [response.text for response in found.responses] == ["=1+1 is two", "'- so"]
+    path.write_text(f"{header(names)}\r\n{rest}".replace("uarded", "one").replace("UARDED", "ONE"), newline="")
+    with pytest.raises(InvalidDataError, match="line 2, response_a: the text begins with an apostrophe"):
         read_recorded(path)
 
 

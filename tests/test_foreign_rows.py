@@ -110,6 +110,15 @@ def test_preferences_as_they_are_published(tmp_path, row, prompt, chosen, reject
         assert (example.prompt, example.text) == (prompt, chosen)
 
 
+@pytest.mark.parametrize(
+    "spelled", [str.upper, str.title, lambda name: name.replace("_", " "), lambda name: f"\ufeff{name} "]
+)
+@pytest.mark.parametrize(("row", "prompt", "chosen", "rejected"), PAIRS.values(), ids=PAIRS)
+def test_their_columns_may_be_spelled_otherwise(tmp_path, row, prompt, chosen, rejected, spelled):
+    [preference], _ = read_preferences(written(tmp_path, {spelled(name): value for name, value in row.items()}))
+    assert preference[:3] == (prompt, chosen, rejected)
+
+
 RESPONSES = {
     "messages": ({"prompt": "Q", "responses": [*answer("x"), {"text": "y", "rm": 2}], "rm": 1}, "rm", [None, 2]),
     "Nectar": (
@@ -139,6 +148,7 @@ RESPONSES = {
 @pytest.mark.parametrize(("row", "score", "values"), RESPONSES.values(), ids=RESPONSES)
 def test_scored_responses_as_they_are_published(tmp_path, row, score, values):
     [found] = read_recorded(written(tmp_path, row))
+    assert found == read_recorded(written(tmp_path, {name.title(): value for name, value in row.items()}))[0]
     assert found.prompt == "Q"
     assert [(response.text, response.scores.get(score)) for response in found.responses] == list(
         zip("xy", values, strict=True)

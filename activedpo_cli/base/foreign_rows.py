@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from activedpo_cli.base.column_names import spellings, with_known_names
 from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.tables import Row, excerpt
 
 Values = Mapping[str, Any]
-PROMPTS = ("instruction", "question", "query", "input", "conversations")
+PROMPTS = frozenset({"instruction", "question", "query", "input", "conversations"})
 """What a prompt is called elsewhere, beside answers that say that it is one."""
 WHOLE = frozenset({"text", "messages"})
 """Columns that hold an example as a whole, beside which others only repeat its parts."""
@@ -23,7 +25,9 @@ def known_row(row: Row) -> Row:
     """
     values = dict(row.values)
     for shape in SHAPES:
-        if shape.columns <= values.keys() and not shape.instead & values.keys():
+        found = _spellings(tuple(values), shape.columns)
+        if shape.columns <= found.keys() and not shape.instead & values.keys():
+            values = with_known_names(values, found, row.origin)
             made = shape.convert(values, row.origin)
             values = {name: value for name, value in values.items() if name not in shape.columns} | made
     values = _with_prompt(values)
@@ -37,10 +41,17 @@ def _with_prompt(values: dict[str, Any]) -> dict[str, Any]:
     whole = values.get("chosen")
     if (isinstance(whole, list) and len(whole) > 1) or ("chosen" not in values and "messages" in values):
         return values
-    found = [name for name in PROMPTS if not is_blank(values.get(name))]
+    meant = _spellings(tuple(values), PROMPTS)
+    found = [column for columns in meant.values() for column in columns if not is_blank(values[column])]
     if len(found) != 1:
         return values
     return {"prompt" if name == found[0] else name: value for name, value in values.items()}
+
+
+@lru_cache(maxsize=256)
+def _spellings(columns: tuple[str, ...], names: frozenset[str]) -> dict[str, list[str]]:
+    """The same for all rows of a file that have these columns."""
+    return spellings(columns, names)
 
 
 class Shape(NamedTuple):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.column_names import plain_name, spellings, with_known_names
 from activedpo_cli.base.columns import KNOWN, refuse_stored_structure
 from activedpo_cli.base.delimited import GUARDED, delimited_rows
 from activedpo_cli.base.display import excerpt
@@ -82,10 +83,11 @@ class Row:
 def read_table(path: Path, names: Collection[str] = ()) -> Iterator[Row]:
     """The rows of a file, in order; the format is told by the suffix (`TABLE_SUFFIXES`).
 
-    A column whose name is one of `names` but for letter case, spaces and hyphens goes by that name.
+    A column whose name is one of `names` but for letter case, spaces, hyphens and underscores goes by that name.
 
     Raises:
-        InvalidDataError: the file is missing, empty, damaged or of an unknown kind; names the file and the line.
+        InvalidDataError: the file is missing, empty, damaged or of an unknown kind, or two of its columns mean one name and
+            differ; names the file and the line.
 
     """
     reader = READERS.get(_format_suffix(path.name))
@@ -119,7 +121,10 @@ def _unknown_kind(path: Path) -> InvalidDataError:
 
 def refuse_doubtful(row: Row, *columns: str) -> None:
     """Raise InvalidDataError where an export lacks the column that says which apostrophes are not part of its texts."""
-    for column in set(columns) & set(row.doubtful):
+    doubtful = set(map(plain_name, row.doubtful))
+    for column in columns:
+        if plain_name(column) not in doubtful:
+            continue
         raise InvalidDataError(
             f"{row.origin}, {column}: the text begins with an apostrophe, as an export guards what looks like a formula",
             details=[f"the column `{GUARDED}`, which says where it did, was taken out of the file"],
@@ -301,31 +306,21 @@ def _with_read_errors(
     shown: str, rows: Callable[[], Iterator[Row]], names: Collection[str], *, may_be_empty: bool = False
 ) -> Iterator[Row]:
     count = 0
-    renaming: tuple[tuple[str, ...], dict[str, str]] = (), {}
+    columns: tuple[str, ...] = ()
+    found: dict[str, list[str]] = {}
     try:
         for row in rows():
             count += 1
-            columns = tuple(row.values)
-            if columns != renaming[0]:
-                renaming = columns, _renaming(columns, names)
-            yield _renamed(row, renaming[1]) if renaming[1] else row
+            if columns != tuple(row.values):
+                columns = tuple(row.values)
+                found = {name: meant for name, meant in spellings(columns, names).items() if meant != [name]}
+            yield replace(row, values=with_known_names(row.values, found, row.origin)) if found else row
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise InvalidDataError(f"{shown} is not a whole gzip file: {error}") from error
     except OSError as error:
         raise InvalidDataError(f"{shown} cannot be read: {error.strerror or error}") from error
     if count == 0 and not may_be_empty:
         raise InvalidDataError(f"{shown} holds no rows")
-
-
-def _renaming(columns: tuple[str, ...], names: Collection[str]) -> dict[str, str]:
-    """Names that are spelled otherwise than those asked for, where that leaves no doubt."""
-    meant = {column: re.sub(r"[\s-]+", "_", column.strip().lower()) for column in columns if column not in names}
-    known = [name for name in meant.values() if name in names and name not in columns]
-    return {column: name for column, name in meant.items() if known.count(name) == 1}
-
-
-def _renamed(row: Row, renaming: dict[str, str]) -> Row:
-    return replace(row, values={renaming.get(name, name): value for name, value in row.values.items()})
 
 
 def _read_jsonl(source: Source) -> Iterator[Row]:
@@ -371,7 +366,9 @@ def _is_row(value: Any) -> bool:
     """Whether an object is a row, and not a table: a table's columns are all lists or all objects."""
     if not isinstance(value, dict) or isinstance(value.get("data"), list):
         return False
-    return any(name in COLUMNS_OF_ROWS and not isinstance(part, dict) for name, part in value.items()) and any(
+    return any(
+        plain_name(name) in COLUMNS_OF_ROWS and not isinstance(part, dict) for name, part in value.items()
+    ) and any(
         isinstance(part, str) or (isinstance(part, list) and all(isinstance(item, dict) for item in part))
         for part in value.values()
     )
@@ -381,7 +378,7 @@ def _items(value: Any, source: Source) -> list[Any]:
     items = value.get("data") if isinstance(value, dict) else value
     if isinstance(items, list):
         return items
-    is_columns = isinstance(value, dict) and bool(COLUMNS_OF_ROWS & value.keys())
+    is_columns = isinstance(value, dict) and bool(COLUMNS_OF_ROWS & set(map(plain_name, value)))
     raise InvalidDataError(
         f'{source.name} must hold a list of objects, or {{"data": [...]}}, not {excerpt(value)}',
         hint=_python(FROM_COLUMNS, source.path) if is_columns else None,
@@ -421,7 +418,7 @@ def _read_text(source: Source) -> Iterator[Row]:
 
 def _refuse_table(line: str, origin: str) -> None:
     """Refuse a first line that names columns or is an object: a table, as spreadsheets save their `Unicode text`."""
-    cells = [cell.strip().strip('"').lower() for cell in re.split(r"[,;\t|]", line)]
+    cells = [plain_name(cell.strip().strip('"')) for cell in re.split(r"[,;\t|]", line)]
     if len(cells) > 1 and sum(cell in COLUMNS_OF_ROWS | set(KNOWN) for cell in cells) > 1:
         suffix = ".tsv" if "\t" in line else ".csv"
         raise InvalidDataError(
@@ -431,7 +428,7 @@ def _refuse_table(line: str, origin: str) -> None:
         value = DECODER.decode(line)
     except (ValueError, RecursionError):
         return
-    if isinstance(value, dict) and COLUMNS_OF_ROWS & value.keys():
+    if isinstance(value, dict) and COLUMNS_OF_ROWS & set(map(plain_name, value)):
         raise InvalidDataError(
             f"{origin} is an object, and each line of a .txt is a text", hint="name the file `.jsonl`"
         )

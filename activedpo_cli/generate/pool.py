@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from activedpo_cli.generate.backends._gathering import RecordedPrompt
     from activedpo_cli.generate.backends._recorded import PoolResponse, RecordedPairs
 
-POOL_VERSION = 3
+POOL_VERSION = 4
 FILE = "responses file"
 """The name of the file among the inputs."""
 FILES = {"generate.responses": FILE}
