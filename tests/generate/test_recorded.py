@@ -127,6 +127,22 @@ def test_verdicts_that_order_nothing(tmp_path):
         read_preferences(path)
 
 
+@pytest.mark.parametrize("read", [read_recorded, read_recorded_pairs])
+def test_answers_that_are_no_preference_are_counted_by_name(tmp_path, read):
+    """What was skipped stays a pair, and somebody answered it: neither is to be lost without a word."""
+    answers = ["a", "skip", "Both bad", "", "both-bad", None, "tie", " SKIP "]
+    rows = [
+        {"prompt": f"Q{n}", "response_a": "x", "response_b": "y", "preference": answer}
+        for n, answer in enumerate(answers)
+    ]
+    said: list[str] = []
+    read(written(tmp_path, *rows), said.append)
+    assert said == [
+        "2 rows have the answer `both_bad`, which is no preference between the two (lines 3, 5)",
+        "2 rows have the answer `skip`, which is no preference between the two (lines 2, 8)",
+    ]
+
+
 def test_rows_that_measure_nothing_are_named(tmp_path):
     pair = {"prompt": "Q", "chosen": "x", "rejected": "y"}
     rows = [pair, pair | {"rejected": " "}, pair | {"chosen": ""}, pair | {"chosen": "y"}, pair | {"prompt": "\n"}]

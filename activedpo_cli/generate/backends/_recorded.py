@@ -26,6 +26,7 @@ from activedpo_cli.generate.backends._recorded_rows import (
     ParsedRow,
     RowPreference,
     RowResponse,
+    answer_without_order,
     is_pair,
     parse_row,
     repetition_of,
@@ -114,6 +115,16 @@ def _tell(say: Callable[[str], None], lines: list[int], what: str) -> None:
         say(f"{len(lines)} {'row has' if len(lines) == 1 else 'rows have'} {what} ({named_lines(lines)})")
 
 
+def _note_unordered(row: Row, unordered: dict[str, list[int]]) -> None:
+    if answer := answer_without_order(row):
+        unordered.setdefault(answer, []).append(row.line)
+
+
+def _tell_unordered(say: Callable[[str], None], unordered: Mapping[str, list[int]]) -> None:
+    for answer in sorted(unordered):
+        _tell(say, unordered[answer], f"the answer `{answer}`, which is no preference between the two")
+
+
 class RecordedPairs(NamedTuple):
     """Pairs of a file, by prompt, the rows left out, and how many rows there are."""
 
@@ -148,14 +159,17 @@ def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[Recor
     gathered: dict[str, Gathering] = {}
     blank: list[int] = []
     undecided: list[int] = []
+    unordered: dict[str, list[int]] = {}
     for prompt, responses, preferences, row in _parsed_rows(path, say):
         gather(gathered, prompt, responses, preferences, row.origin)
         if not all(response.text.strip() for response in responses):
             blank.append(row.line)
         if any(responses[verdict.index_a].text == responses[verdict.index_b].text for verdict in preferences):
             undecided.append(row.line)
+        _note_unordered(row, unordered)
     _tell(say, blank, "a response without text, which forms no pair")
     _tell(say, undecided, "a preference between equal texts, which says nothing")
+    _tell_unordered(say, unordered)
     return [gathering.result() for gathering in gathered.values()]
 
 
@@ -168,14 +182,17 @@ def read_recorded_pairs(path: Path, say: Callable[[str], None] = unsaid) -> Reco
     """
     gathered: dict[str, Gathering] = {}
     left_out = LeftOutRows()
+    unordered: dict[str, list[int]] = {}
     rows, parse = _table(path, say)
     for row in rows:
+        _note_unordered(row, unordered)
         if reason := _take_pair(row, parse, gathered):
             left_out.add(reason, row.line)
     if not gathered:
         raise InvalidDataError(
             f"{path} holds no pair of two different responses with text", details=[left_out.in_words()]
         )
+    _tell_unordered(say, unordered)
     return RecordedPairs([gathering.result() for gathering in gathered.values()], left_out, len(rows))
 
 

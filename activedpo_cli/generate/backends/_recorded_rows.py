@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
+from activedpo_cli.base.column_names import plain_name
 from activedpo_cli.base.columns import is_message, refuse_stored_structure, with_conditions
 from activedpo_cli.base.conversions import to_single_rejected
 from activedpo_cli.base.errors import InvalidDataError
@@ -26,7 +27,7 @@ TEXT_FIELDS = ("text", "response", "completion")
 NO_SCORES = frozenset({"finish_reason"})
 TRUTHS = {"true": 1.0, "false": 0.0}
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
-NO_VERDICTS = frozenset({"", "skip", "both_bad"})
+NO_VERDICTS = ("skip", "both_bad")
 """Answers that order nothing: the pair stays in the pool without a recorded preference."""
 PAIR_NEEDS = "it needs `prompt` with `responses`, `response`, `chosen` and `rejected`, or `response_a` and `response_b`"
 
@@ -241,9 +242,15 @@ def _implicit_prompt(chosen: Any, rejected: Any, origin: str) -> tuple[PromptTex
     return prompt, _response_text(chosen[-1:], origin), _response_text(rejected[-1:], origin)
 
 
+def answer_without_order(row: Row) -> str | None:
+    """The recorded answer about a pair that says which is better of neither, None where there is another or none."""
+    verdict = plain_name(str(row.values.get("preference") or ""))
+    return verdict if is_pair(row) and "chosen" not in row.values and verdict in NO_VERDICTS else None
+
+
 def _verdict(value: Any, origin: str) -> list[RowPreference]:
-    verdict = value.strip().lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else value
-    if verdict is None or (isinstance(verdict, str) and verdict in NO_VERDICTS):
+    verdict = plain_name(value) if isinstance(value, str) else value
+    if verdict is None or (isinstance(verdict, str) and verdict in ("", *NO_VERDICTS)):
         return []
     if not isinstance(verdict, str) or verdict not in VERDICTS:
         raise InvalidDataError(f"{origin}: `preference` is a, b, tie or null, not {excerpt(value)}")
