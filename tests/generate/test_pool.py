@@ -360,6 +360,23 @@ def test_a_column_that_nobody_named_may_hold_anything_and_is_told(tmp_path: Path
     assert "a `age` that is no finite number" in refused(4, *on(run, "select"), "--score-field", "age")
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("RM_A", "rm_a"), ("rm-a", "rm_a"), ("scor", None)])
+def test_a_score_that_is_not_there_is_answered_with_those_that_are(
+    pool_run: Path, typed: str, meant: str | None
+) -> None:
+    """In *generate*, *select* and *evaluate*; what is suggested is the score that was probably meant."""
+    path = pool_run.parent / "responses.jsonl"
+    commands = [
+        (*on(pool_run, "generate", iteration=4), "--responses", path, "--num-prompts", 7, "--oracle", "recorded"),
+        (*on(pool_run, "evaluate", iteration=3), "--force"),
+    ]
+    for words in commands:
+        message = refused(4, *words, "--score-field", typed)
+        assert ("did you mean `rm_a`?" in message) == (meant is not None)
+        assert "scores there are: rm_a, rm_b" in message
+        assert "--score-field rm_a" in message
+
+
 def test_responses_without_the_score_are_counted(tmp_path: Path, small_model: Path) -> None:
     path, run = started(tmp_path, small_model, pool_rows())
     said = done(*on(run, "generate"), "--responses", path, "--num-prompts", 7, "--score-field", "rm_a").stderr
