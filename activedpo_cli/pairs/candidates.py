@@ -202,8 +202,9 @@ def refuse_unread_score(run: Run, field: str) -> None:
     for row in rows:
         if row.name == field:
             have = "has" if row.others == 1 else "have"
+            count = f"{row.others} of {row.others + row.numbers} responses {have}"
             raise InvalidDataError(
-                f"{row.others} of {row.others + row.numbers} responses {have} a `{field}` that is no finite number",
+                f"{count} a `{field}` that is no finite number of its own",
                 details=[row.first],
                 hint="write numbers as 0.5 (a point, no unit), and leave out what is unknown; then give the file again",
             )
@@ -218,7 +219,7 @@ def no_such_score(
     return InvalidDataError(
         message + asking(meant),
         details=[f"scores there are: {', '.join(known) or 'none'}"],
-        hint=naming.removesuffix("NAME") + shlex.quote(meant or known[0]) if known else None,
+        hint=naming.removesuffix("NAME") + shlex.quote(meant or known[0]) if known else naming,
     )
 
 

@@ -99,7 +99,7 @@ def nothing_to_choose(run: Run, iteration: int, config: Config, naming: str) -> 
         return InvalidDataError(
             f"`label.oracle` is `recorded`, and no preference came with the responses of iteration {iteration}",
             details=[f"scores there are: {', '.join(present) or 'none'}"],
-            hint=naming.removesuffix("NAME") + shlex.quote(present[0]) if present else None,
+            hint=naming.removesuffix("NAME") + shlex.quote(present[0]) if present else naming,
         )
     return InvalidDataError(
         f"iteration {iteration} has no pair left to choose",
