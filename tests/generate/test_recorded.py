@@ -427,3 +427,88 @@ def test_a_few_rows_that_repeat_their_prompt_are_said_and_stay(tmp_path, read):
     others = [{"prompt": f"Q{n}", "chosen": "x", "rejected": "y"} for n in range(2)]
     read(written(tmp_path, *others, echo), said.append)
     assert said == ["what answers the prompt begins with its text in 1 of 3 rows (line 3), and stays as it is"]
+
+
+TWO = {"prompt": "Q", "responses": ["x", "y"]}
+PARALLEL = {
+    "a list": (TWO | {"rm": [0.5, 2]}, {"rm": [0.5, 2]}),
+    "a list with a gap": (TWO | {"rm": [None, 2]}, {"rm": [None, 2]}),
+    "lists in an object": (
+        TWO | {"scores": {"kind": [1, 2], "safe": ["3", 4]}},
+        {"scores.kind": [1, 2], "scores.safe": [3, 4]},
+    ),
+    "objects in a list": (TWO | {"scores": [{"kind": 1, "by": "me"}, {"kind": True}]}, {"scores.kind": [1, 1]}),
+    "UltraFeedback's ratings": (
+        {
+            "instruction": "Q",
+            "completions": [
+                {"response": text, "annotations": {"honesty": {"Rating": rating, "Rationale": "It is."}}}
+                for text, rating in (("x", "4"), ("y", "N/A"))
+            ],
+        },
+        {"annotations.honesty.Rating": [4, None]},
+    ),
+    "UltraFeedback's pairs": (
+        {"prompt": "Q", "chosen": "x", "rejected": "y", "score_chosen": 8.5, "score_rejected": 8},
+        {"score": [8.5, 8]},
+    ),
+    "Argilla's pairs": (
+        {"prompt": "Q", "chosen": "x", "rejected": "y", "chosen-rating": 4, "rejected-rating": None},
+        {"rating": [4, None]},
+    ),
+    "SHP": (
+        {
+            "history": "Q",
+            "human_ref_A": "x",
+            "human_ref_B": "y",
+            "labels": 1,
+            "score_A": 9,
+            "score_B": 2,
+            "c_root_id_A": "k",
+        },
+        {"score": [9, 2]},
+    ),
+    "pairs": (
+        {
+            "prompt": "Q",
+            "response_a": "x",
+            "response_b": "y",
+            "response_a_rm": 1,
+            "response_b_rm": 2,
+            "kind_a": 3,
+            "kind_b": 4,
+        },
+        {"rm": [1, 2], "kind": [3, 4]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "scores"), PARALLEL.values(), ids=PARALLEL)
+def test_scores_that_stand_elsewhere_than_beside_their_text(tmp_path, row, scores):
+    [found] = read_recorded(written(tmp_path, row))
+    named = {response.text: response.scores for response in found.responses}
+    assert {name: [named[text].get(name) for text in "xy"] for name in scores} == scores
+    assert {name for own in named.values() for name in own} == set(scores)
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "where"),
+    [
+        ({"rm": [1, 2, 3]}, "rm", "responses.jsonl line 1: 3 values for 2 responses"),
+        ({"scores": {"rm": [1]}}, "scores.rm", "responses.jsonl line 1: 1 value for 2 responses"),
+        ({"rm": 0.5}, "rm", "responses.jsonl line 1: 0.5 stands once beside 2 responses"),
+    ],
+)
+def test_numbers_that_belong_to_no_response_are_named(tmp_path, more, name, where):
+    said: list[str] = []
+    [found] = read_recorded(written(tmp_path, TWO | more), said.append)
+    assert [response.scores for response in found.responses] == [{}, {}]
+    assert [response.unread for response in found.responses] == [{name: where}] * 2
+    list_said = f"1 row has a list `{name}` that is not as long as the list of responses, and is not read (line 1)"
+    assert said == ([] if more == {"rm": 0.5} else [list_said])
+
+
+def test_two_numbers_for_one_score_are_refused(tmp_path):
+    row = {"prompt": "Q", "responses": [{"text": "x", "rm": 1}, "y"], "rm": [2, 3]}
+    with pytest.raises(InvalidDataError, match="line 1, response 1: `rm` is 1 and 2 for one response"):
+        read_recorded(written(tmp_path, row))

@@ -32,6 +32,7 @@ from activedpo_cli.generate.backends._recorded_rows import (
     repetition_of,
     without_verdict_in_order,
 )
+from activedpo_cli.generate.backends._recorded_scores import unread_lists
 from activedpo_cli.prompts._collect import prompt_key
 
 FinishReason = Literal["stop", "length", "recorded"]
@@ -160,6 +161,7 @@ def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[Recor
     blank: list[int] = []
     undecided: list[int] = []
     unordered: dict[str, list[int]] = {}
+    unread: dict[str, list[int]] = {}
     for prompt, responses, preferences, row in _parsed_rows(path, say):
         gather(gathered, prompt, responses, preferences, row.origin)
         if not all(response.text.strip() for response in responses):
@@ -167,9 +169,13 @@ def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[Recor
         if any(responses[verdict.index_a].text == responses[verdict.index_b].text for verdict in preferences):
             undecided.append(row.line)
         _note_unordered(row, unordered)
+        for name in unread_lists(row.values, len(responses)) if "responses" in row.values else ():
+            unread.setdefault(name, []).append(row.line)
     _tell(say, blank, "a response without text, which forms no pair")
     _tell(say, undecided, "a preference between equal texts, which says nothing")
     _tell_unordered(say, unordered)
+    for name, lines in unread.items():
+        _tell(say, lines, f"a list `{name}` that is not as long as the list of responses, and is not read")
     return [gathering.result() for gathering in gathered.values()]
 
 

@@ -1,9 +1,7 @@
 """The row shapes in which responses made elsewhere arrive (listed in `_recorded`), brought to one form."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
@@ -22,10 +20,11 @@ from activedpo_cli.base.tables import (
     require_same_prompt,
     shared_prompt,
 )
+from activedpo_cli.generate.backends._recorded_scores import Scores, as_number, of_list, of_sides
 
 TEXT_FIELDS = ("text", "response", "completion")
 NO_SCORES = frozenset({"finish_reason"})
-TRUTHS = {"true": 1.0, "false": 0.0}
+SIDES = ("response_a", "response_b")
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
 NO_VERDICTS = ("skip", "both_bad")
 """Answers that order nothing: the pair stays in the pool without a recorded preference."""
@@ -93,15 +92,16 @@ def parse_row(row: Row, *, repetition: Repetition) -> ParsedRow:
         raise _unknown(row, "has no `prompt`")
     prompt = with_conditions(parse_prompt(values["prompt"], row.origin), values, row.origin)
     if "responses" in values:
-        return prompt, _parse_list(values["responses"], row.origin), []
+        return prompt, _parse_list(values, row.origin), []
     if "response_a" in values and "response_b" in values:
-        responses = [_response({"text": values[name]}, row.origin) for name in ("response_a", "response_b")]
+        texts = [values[name] for name in SIDES]
+        responses = _sides(texts, of_sides(values, SIDES, row.origin), row.origin)
         return prompt, responses, _verdict(values.get("preference"), row.origin)
     if any(name in values for name in TEXT_FIELDS):
         answer = answer_column(values, row.origin)
         others = {"prompt"} if answer is None else {"prompt", "text", *ANSWER_COLUMNS} - {answer}
         fields = {name: value for name, value in values.items() if name not in others}
-        return prompt, [_response(fields, row.origin)], []
+        return prompt, [_response(fields, row.origin, Scores())], []
     raise _unknown(row, "has no responses")
 
 
@@ -135,17 +135,24 @@ def without_verdict_in_order(parsed: ParsedRow) -> ParsedRow:
     return prompt, responses[::-1], turned
 
 
-def _parse_list(items: Any, origin: str) -> list[RowResponse]:
+def _parse_list(values: Mapping[str, Any], origin: str) -> list[RowResponse]:
+    items = values["responses"]
     if not isinstance(items, list):
         raise InvalidDataError(f"{origin}: `responses` is a list, not {excerpt(items)}")
     found = []
-    for number, item in enumerate(items, start=1):
+    for number, (item, scores) in enumerate(zip(items, of_list(values, items, origin), strict=True), start=1):
         where = f"{origin}, response {number}"
-        found.append(_response(item if isinstance(item, dict) and not is_message(item) else {"text": item}, where))
+        fields = item if isinstance(item, dict) and not is_message(item) else {"text": item}
+        found.append(_response(fields, where, scores))
     return found
 
 
-def _response(fields: Mapping[str, Any], origin: str) -> RowResponse:
+def _sides(texts: Iterable[Any], scores: Iterable[Scores], origin: str) -> list[RowResponse]:
+    return [_response({"text": text}, origin, found) for text, found in zip(texts, scores, strict=True)]
+
+
+def _response(fields: Mapping[str, Any], origin: str, scores: Scores) -> RowResponse:
+    """A response with the scores among its fields, and those that were found beside it."""
     text_field = next((name for name in TEXT_FIELDS if name in fields), None)
     if text_field is None:
         raise InvalidDataError(f"{origin} has no `text`", details=[_fields(fields)])
@@ -153,21 +160,13 @@ def _response(fields: Mapping[str, Any], origin: str) -> RowResponse:
         fields[text_field], f"{origin}, {text_field}" if isinstance(fields[text_field], str) else origin
     )
     finish_reason = fields.get("finish_reason")
-    scores: dict[str, float] = {}
-    unread: dict[str, str] = {}
-    for name, value in fields.items():
-        if name == text_field or name in NO_SCORES or value is None or (isinstance(value, str) and not value.strip()):
-            continue
-        number = _number(value)
-        if number is None:
-            unread[name] = f"{origin}: {excerpt(value)}"
-        else:
-            scores[name] = number
+    others = {name: value for name, value in fields.items() if name != text_field and name not in NO_SCORES}
+    scores.read(others, origin)
     return RowResponse(
         text=text,
-        scores=scores,
+        scores=scores.numbers,
         finish_reason=finish_reason if finish_reason in ("stop", "length") else None,
-        unread=unread,
+        unread={name: value for name, value in scores.unread.items() if name not in scores.numbers},
     )
 
 
@@ -176,22 +175,7 @@ def scores_in(fields: Any) -> list[str]:
     if not isinstance(fields, Mapping):
         return []
     others = {*NO_SCORES, *TEXT_FIELDS, "prompt"}
-    return [name for name, value in fields.items() if name not in others and _number(value) is not None]
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, in whatever type or spelling the format of the file has for it; true is 1 and false 0."""
-    if isinstance(value, str):
-        value = TRUTHS.get(value.strip().lower(), value)
-        if "_" in str(value):  # float() takes 1_000, no table means it
-            return None
-    if not isinstance(value, str | int | float | Decimal):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    return [name for name, value in fields.items() if name not in others and as_number(value) is not None]
 
 
 def _response_text(value: Any, origin: str, prompt: PromptText | None = None) -> str:
@@ -232,7 +216,7 @@ def _parse_preference(row: Row, repetition: Repetition) -> ParsedRow:
         chosen, rejected = (_response_text(values[name], f"{origin}, {name}", bare) for name in ("chosen", "rejected"))
         chosen, rejected = (repetition.without_prompt(text, bare) for text in (chosen, rejected))
         prompt = with_conditions(bare, values, origin)
-    return prompt, [_response({"text": text}, origin) for text in (chosen, rejected)], verdict
+    return prompt, _sides((chosen, rejected), of_sides(values, ("chosen", "rejected"), origin), origin), verdict
 
 
 def _implicit_prompt(chosen: Any, rejected: Any, origin: str) -> tuple[PromptText, str, str]:
