@@ -246,6 +246,20 @@ def test_an_example_as_a_whole_goes_before_its_parts(tmp_path):
         ({"prompt": "Q", "answers": [{"answer": "x", "rank": "first"}]}, "answer 1, rank: 'first' is no number", None),
         ({"history": "Q", "human_ref_A": "x", "human_ref_B": "y", "labels": 2}, "`labels` is 1 for A or 0 for B", None),
         ({"context": "Q", "response1": "x", "response2": "y", "overall_preference": None}, "None is no number", None),
+        *(
+            (
+                {"prompt": "Q", "response_1": "x", "response_2": "y", "preference_strength": spelled},
+                f"preference_strength: {spelled!r} is no number{mend}",
+                None,
+            )
+            for spelled, mend in (
+                ("-1_0", ""),
+                ("1,5", "; write 1.5, with a point"),
+                ("١", ""),
+                ("infinity", ""),
+                ("0x1", ""),
+            )
+        ),
         ({"prompt": [{"from": "tool", "value": "Q"}], "response": "x"}, "message 1 is from 'tool'", "calls of tools"),
         ({"prompt": "Q", "response_0": "x", "response_1": "y", "better_response_id": 0}, "has no responses", "safer"),
         ({"info": {"post": "Q"}, "summaries": [{"text": "x"}], "choice": 0}, "has no `prompt`", "b for 1"),

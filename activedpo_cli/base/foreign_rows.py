@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from activedpo_cli.base.column_names import spellings, with_known_names
 from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.table_numbers import as_number, mend_of_number
 from activedpo_cli.base.tables import Row, excerpt
 
 Values = Mapping[str, Any]
@@ -128,12 +129,9 @@ def _by_strength(prompt: str, first: str, second: str, strength: str) -> Callabl
 
 
 def _number(value: Any, where: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    if number - number != 0:
-        raise InvalidDataError(f"{where}: {excerpt(value)} is no number")
+    number = as_number(value)
+    if number is None:
+        raise InvalidDataError(f"{where}: {excerpt(value)} is no number{mend_of_number(value)}")
     return number
 
 

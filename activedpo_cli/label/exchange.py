@@ -12,14 +12,15 @@ import csv
 import difflib
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.delimited import FORMULA, GUARDED
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label, Outcome, prompt_as_text
+from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.queue import shown_sides
@@ -260,14 +261,11 @@ def _preference(row: Mapping[str, Any]) -> str | None:
 
 def _seconds(row: Mapping[str, Any]) -> float | None:
     given = row.get("seconds")
-    if given is None or given == "":
+    if is_blank(given):
         return None
-    try:
-        seconds = float(given)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"seconds is `{given}`, not a number of seconds")
+    seconds = None if str(given).strip().lower() in TRUTHS else as_number(given)
+    if seconds is None or seconds < 0:
+        raise ValueError(f"seconds is `{given}`, not a number of seconds{mend_of_number(given)}")
     return seconds
 
 

@@ -508,6 +508,15 @@ def test_numbers_that_belong_to_no_response_are_named(tmp_path, more, name, wher
     assert said == ([] if more == {"rm": 0.5} else [list_said])
 
 
+@pytest.mark.parametrize(
+    ("spelled", "number"),
+    [(" +1.5e1 ", 15), (".5", 0.5), ("2.", 2), ("1_000", None), ("١", None), ("1e999", None), ("0x10", None)],
+)
+def test_a_number_is_one_of_json_or_a_plain_decimal(tmp_path, spelled, number):
+    [found] = read_recorded(written(tmp_path, {"prompt": "Q", "response": "x", "rm": spelled}))
+    assert found.responses[0].scores == ({} if number is None else {"rm": number})
+
+
 def test_two_numbers_for_one_score_are_refused(tmp_path):
     row = {"prompt": "Q", "responses": [{"text": "x", "rm": 1}, "y"], "rm": [2, 3]}
     with pytest.raises(InvalidDataError, match="line 1, response 1: `rm` is 1 and 2 for one response"):

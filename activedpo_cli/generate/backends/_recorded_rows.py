@@ -11,6 +11,7 @@ from activedpo_cli.base.conversions import to_single_rejected
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.repetition import Repetition, repetition_in
+from activedpo_cli.base.table_numbers import as_number
 from activedpo_cli.base.tables import (
     Row,
     excerpt,
@@ -20,7 +21,7 @@ from activedpo_cli.base.tables import (
     require_same_prompt,
     shared_prompt,
 )
-from activedpo_cli.generate.backends._recorded_scores import Scores, as_number, of_list, of_sides
+from activedpo_cli.generate.backends._recorded_scores import Scores, of_list, of_sides
 
 TEXT_FIELDS = ("text", "response", "completion")
 NO_SCORES = frozenset({"finish_reason"})

@@ -1,17 +1,15 @@
 """The numbers that came with responses: beside the text of each, within objects, in lists, or in a column for each side."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from activedpo_cli.base.column_names import plain_name
 from activedpo_cli.base.columns import KNOWN, is_blank, is_message
 from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.table_numbers import as_number
 
-TRUTHS = {"true": 1.0, "false": 0.0}
 DEEPEST, MOST_NESTED = 3, 64
 """How deep objects are searched for numbers, and how many numbers one of them may hold: more are no scores."""
 
@@ -38,21 +36,6 @@ class Scores:
                         f"{origin}: `{inner}` is {number:g} and {self.numbers[inner]:g} for one response",
                         hint="remove or rename one of the two",
                     )
-
-
-def as_number(value: Any) -> float | None:
-    """A finite number, in whatever type or spelling the format of the file has for it; true is 1 and false 0."""
-    if isinstance(value, str):
-        value = TRUTHS.get(value.strip().lower(), value)
-        if "_" in str(value):  # float() takes 1_000, no table means it
-            return None
-    if not isinstance(value, str | int | float | Decimal):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _nested(value: Mapping[str, Any], name: str, depth: int) -> Iterator[tuple[str, float | None]]:
