@@ -9,14 +9,15 @@ from activedpo_cli.base.column_names import spellings, with_known_names
 from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.table_numbers import as_number, mend_of_number
-from activedpo_cli.base.tables import Row, excerpt
+from activedpo_cli.base.tables import FIRST_TURN, Row, excerpt
 
 Values = Mapping[str, Any]
 PROMPTS = frozenset({"instruction", "question", "query", "input", "conversations"})
 """What a prompt is called elsewhere, beside answers that say that it is one."""
 WHOLE = frozenset({"text", "messages"})
 """Columns that hold an example as a whole, beside which others only repeat its parts."""
-ANSWERS = frozenset({"chosen", "rejected", "responses", "response", "response_a", "completion"})
+PAIRS = (frozenset({"chosen", "rejected"}), frozenset({"response_a", "response_b"}))
+ANSWERS = frozenset({"responses", "response", "completion"}).union(*PAIRS)
 
 
 def known_row(row: Row) -> Row:
@@ -25,19 +26,38 @@ def known_row(row: Row) -> Row:
     Raises InvalidDataError, naming the row, where its columns are known and what is in them is not.
     """
     values = dict(row.values)
+    if values.get("prompt") is None and _holds_prompt(values.get("chosen")):
+        values.pop("prompt", None)
     for shape in SHAPES:
         found = _spellings(tuple(values), shape.columns)
-        if shape.columns <= found.keys() and not shape.instead & values.keys():
+        if shape.columns <= found.keys() and not any(values.get(name) is not None for name in shape.instead):
             values = with_known_names(values, found, row.origin)
             made = shape.convert(values, row.origin)
             values = {name: value for name, value in values.items() if name not in shape.columns} | made
-    values = _with_prompt(values)
-    return row if values.keys() == row.values.keys() else replace(row, values=values)
+    values = _without_empty_shapes(_with_prompt(values))
+    return row if values == row.values else replace(row, values=values)
+
+
+def _holds_prompt(chosen: Any) -> bool:
+    """Whether an answer is a conversation, prompt included, whose column for the prompt only other rows need."""
+    return (isinstance(chosen, list) and len(chosen) > 1) or (isinstance(chosen, str) and chosen.startswith(FIRST_TURN))
+
+
+def _without_empty_shapes(values: dict[str, Any]) -> dict[str, Any]:
+    """The row without the answers of other shapes that hold nothing: Arrow gives every row the columns of all others.
+
+    Where no answer holds anything, all stay, and are as empty as empty texts.
+    """
+    filled = {name for name in ANSWERS & values.keys() if values[name] is not None}
+    if filled == ANSWERS & values.keys() or not filled:
+        return values
+    needed = {name for pair in PAIRS if filled & pair for name in pair}
+    return {name: value for name, value in values.items() if name not in ANSWERS or name in filled | needed}
 
 
 def _with_prompt(values: dict[str, Any]) -> dict[str, Any]:
     """The only column that can be the prompt, where there is none of that name; not where the answers hold it."""
-    if "prompt" in values or not ANSWERS & values.keys():
+    if values.get("prompt") is not None or not ANSWERS & values.keys():
         return values
     whole = values.get("chosen")
     if (isinstance(whole, list) and len(whole) > 1) or ("chosen" not in values and "messages" in values):
@@ -46,7 +66,8 @@ def _with_prompt(values: dict[str, Any]) -> dict[str, Any]:
     found = [column for columns in meant.values() for column in columns if not is_blank(values[column])]
     if len(found) != 1:
         return values
-    return {"prompt" if name == found[0] else name: value for name, value in values.items()}
+    others = {name: value for name, value in values.items() if name != "prompt"}
+    return {"prompt" if name == found[0] else name: value for name, value in others.items()}
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.tables import Row, named_lines
 
@@ -41,7 +42,7 @@ def repetition_in(rows: Iterable[tuple[Row, Any, list[Any]]], columns: str) -> R
     `rows` holds each row with its prompt and its responses, which messages call `columns`. A file of one row is certain only
     where its prompt is no short one. Raises InvalidDataError where most rows repeat their prompt and others do not.
     """
-    considered = [(row, prompt, texts) for row, prompt, texts in rows if not isinstance(prompt, str) or prompt.strip()]
+    considered = [(row, prompt, texts) for row, prompt, texts in rows if not any(map(is_blank, (prompt, *texts)))]
     repeating = [row.line for row, prompt, texts in considered if _repeats(prompt, texts)]
     others = [row for row, prompt, texts in considered if not _repeats(prompt, texts)]
     if others and 2 * len(others) < len(considered):

@@ -156,8 +156,11 @@ class DifferentPromptsError(UnusableRowError):
 def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
     """A prompt as it may stand in a file: text that is not blank, or messages with `role` and `content`.
 
-    Raises InvalidDataError, naming `origin`, for anything else; EmptyPromptError where only the text is lacking.
+    Raises InvalidDataError, naming `origin`, for anything else; EmptyPromptError where only the text is lacking, or nothing
+    is there.
     """
+    if value is None:
+        raise EmptyPromptError(origin)
     if isinstance(value, str):
         if not value.strip():
             raise EmptyPromptError(origin)

@@ -17,6 +17,7 @@ from activedpo_cli.base.repetition import Repetition, repetition_in
 from activedpo_cli.base.tables import (
     ANSWER,
     FIRST_TURN,
+    EmptyPromptError,
     Row,
     excerpt,
     parse_messages,
@@ -163,6 +164,8 @@ def _parsed(row: Row, repetition: Repetition) -> SFTRow:
     refuse_doubtful(row, "prompt", *ANSWER_COLUMNS)
     answer, value = _first_answer(row)
     if "prompt" in values:
+        if answer is None and (empty := next((name for name in ANSWER_COLUMNS if name in row.values), None)):
+            _filled(row, "", empty)
         if answer is None or (answer == "response" and scores_in(values)):
             raise _unknown(row, values, "has a `prompt`, and neither `completion` nor `chosen`")
         learnt = _answer(row, parse_prompt(values["prompt"], row.origin), value, answer, repetition)
@@ -177,6 +180,8 @@ def _parsed(row: Row, repetition: Repetition) -> SFTRow:
         return _conditioned(row, SFTRow(row.origin, before + mark, _filled(row, last, str(answer))))
     if "text" in values:
         return _text(row, values["text"])
+    if answer and "prompt" in row.values:
+        raise EmptyPromptError(row.origin)
     raise _unknown(row, values, f"has a `{answer}` and no `prompt`" if answer else "is no example")
 
 

@@ -155,6 +155,61 @@ def test_rows_that_measure_nothing_are_named(tmp_path):
     }
 
 
+@pytest.mark.parametrize("nothing", ["", " \t", None])
+def test_nothing_is_left_out_alike_however_it_is_spelled(tmp_path, nothing):
+    rows = [
+        {"prompt": "Q", "chosen": "x", "rejected": "y"},
+        {"prompt": nothing, "chosen": "x", "rejected": "y"},
+        {"prompt": "Q", "chosen": nothing, "rejected": "z"},
+        {"prompt": "Q", "chosen": "z", "rejected": nothing},
+        {"prompt": "Q", "response_a": "z", "response_b": nothing, "preference": "a"},
+    ]
+    path = written(tmp_path, *rows)
+    preferences, left_out = read_preferences(path)
+    assert [row.line for row in preferences] == [1]
+    expected = {"empty_prompt": [2], "empty_response": [3, 4, 5]}
+    for found in (left_out, read_recorded_pairs(path).left_out):
+        assert {reason: lines for reason, lines in found.lines.items() if lines} == expected
+    said: list[str] = []
+    responses = [{"prompt": "Q", "response": nothing}, {"prompt": "Q", "responses": ["x", {"text": nothing, "rm": 1}]}]
+    read_recorded(
+        written(tmp_path, *responses, {"prompt": "R", "responses": None if nothing is None else []}), said.append
+    )
+    assert said == [
+        "1 row has no response (line 3)",
+        "2 rows have a response without text, which forms no pair (lines 1, 2)",
+    ]
+
+
+def test_columns_that_only_other_rows_fill_are_no_part_of_a_row(tmp_path):
+    """As Arrow has a table of rows of several shapes: every row has the columns of all."""
+    turns = [{"role": "user", "content": "S"}, *answer("x")]
+    rows = [
+        {"prompt": "Q", "chosen": "x", "rejected": "y"},
+        {"prompt": "R", "response_a": "x", "response_b": "y", "preference": "b"},
+        {"chosen": turns, "rejected": [turns[0], *answer("y")]},
+        {"instruction": "T", "chosen": "x", "rejected": "y"},
+    ]
+    names = {name for row in rows for name in row} | {"responses", "completion"}
+    path = written(tmp_path, *(dict.fromkeys(names) | row for row in rows))
+    preferences, left_out = read_preferences(path)
+    assert [row[:3] for row in preferences] == [
+        ("Q", "x", "y"),
+        ("R", "y", "x"),
+        (turns[:1], "x", "y"),
+        ("T", "x", "y"),
+    ]
+    assert left_out.in_words() == ""
+    assert len(read_recorded_pairs(path).prompts) == 4
+
+
+def test_a_row_without_text_says_nothing_of_whether_prompts_are_repeated(tmp_path):
+    whole = [{"prompt": f"Q{n}: ", "chosen": f"Q{n}: good", "rejected": f"Q{n}: bad"} for n in range(3)]
+    preferences, left_out = read_preferences(written(tmp_path, *whole, {"prompt": "S", "chosen": "", "rejected": None}))
+    assert [row.chosen for row in preferences] == ["good"] * 3
+    assert left_out.lines["empty_response"] == [4]
+
+
 def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
     rows = [{"prompt": "Q", "chosen": a, "rejected": b} for a, b in ("xy", "yx", "xx", "zx")]
     path = written(tmp_path, *rows)
@@ -193,7 +248,6 @@ def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path)
         ({"prompt": "Q", "responses": "x"}, "`responses` is a list, not 'x'"),
         ({"prompt": "Q", "responses": ["x", 3]}, "response 2: a response is text, not 3"),
         ({"prompt": "Q", "responses": [{"rm": 1}]}, "response 1 has no `text`"),
-        ({"prompt": "Q", "responses": [{"text": None}]}, "response 1: a response is text, not None"),
         ({"prompt": "Q", "chosen": "x"}, "only one of `chosen` and `rejected`"),
         ({"chosen": "Qx", "rejected": "Qy"}, "has no `prompt`"),
         ({"chosen": QUESTION + answer("x"), "rejected": answer("y")}, "differ before their last message"),

@@ -158,12 +158,15 @@ def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[Recor
 
     """
     gathered: dict[str, Gathering] = {}
+    without: list[int] = []
     blank: list[int] = []
     undecided: list[int] = []
     unordered: dict[str, list[int]] = {}
     unread: dict[str, list[int]] = {}
     for prompt, responses, preferences, row in _parsed_rows(path, say):
         gather(gathered, prompt, responses, preferences, row.origin)
+        if not responses:
+            without.append(row.line)
         if not all(response.text.strip() for response in responses):
             blank.append(row.line)
         if any(responses[verdict.index_a].text == responses[verdict.index_b].text for verdict in preferences):
@@ -171,6 +174,7 @@ def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[Recor
         _note_unordered(row, unordered)
         for name in unread_lists(row.values, len(responses)) if "responses" in row.values else ():
             unread.setdefault(name, []).append(row.line)
+    _tell(say, without, "no response")
     _tell(say, blank, "a response without text, which forms no pair")
     _tell(say, undecided, "a preference between equal texts, which says nothing")
     _tell_unordered(say, unordered)

@@ -137,7 +137,7 @@ def without_verdict_in_order(parsed: ParsedRow) -> ParsedRow:
 
 
 def _parse_list(values: Mapping[str, Any], origin: str) -> list[RowResponse]:
-    items = values["responses"]
+    items = [] if values["responses"] is None else values["responses"]
     if not isinstance(items, list):
         raise InvalidDataError(f"{origin}: `responses` is a list, not {excerpt(items)}")
     found = []
@@ -154,7 +154,8 @@ def _sides(texts: Iterable[Any], scores: Iterable[Scores], origin: str) -> list[
 
 def _response(fields: Mapping[str, Any], origin: str, scores: Scores) -> RowResponse:
     """A response with the scores among its fields, and those that were found beside it."""
-    text_field = next((name for name in TEXT_FIELDS if name in fields), None)
+    there = [name for name in TEXT_FIELDS if name in fields]
+    text_field = next((name for name in there if fields[name] is not None), next(iter(there), None))
     if text_field is None:
         raise InvalidDataError(f"{origin} has no `text`", details=[_fields(fields)])
     text = _response_text(
@@ -180,7 +181,12 @@ def scores_in(fields: Any) -> list[str]:
 
 
 def _response_text(value: Any, origin: str, prompt: PromptText | None = None) -> str:
-    """Text as it is; a list of one message gives its content, and so does one behind the messages of `prompt`."""
+    """Text as it is, empty where nothing is there; a list of one message gives its content.
+
+    So does one behind the messages of `prompt`.
+    """
+    if value is None:
+        return ""
     if isinstance(value, str):
         refuse_stored_structure(value, origin)
         return value
