@@ -194,13 +194,38 @@ def test_several_rejected_become_a_row_each_by_the_command_that_is_named(tmp_pat
         tmp_path,
         {"prompt": "Q", "chosen": "x", "rejected": ["y", "z"]},
         {"prompt": "R", "chosen": "a", "rejected": ["b"]},
+        {"prompt": "S", "chosen": "a", "rejected": "bc"},
     )
     for read in (read_recorded, read_recorded_pairs, read_preferences):
         with pytest.raises(InvalidDataError, match="line 1: `rejected` holds 2 texts, and a row has one") as caught:
             read(path)
     preferences, _ = read_preferences(converted(caught.value, tmp_path))
-    assert [row[:3] for row in preferences] == [("Q", "x", "y"), ("Q", "x", "z"), ("R", "a", "b")]
-    assert [row.text for row in read_sft_rows(path)] == ["x", "a"]
+    assert [row[:3] for row in preferences] == [("Q", "x", "y"), ("Q", "x", "z"), ("R", "a", "b"), ("S", "a", "bc")]
+    assert [row.text for row in read_sft_rows(path)] == ["x", "a", "a"]
+
+
+@pytest.mark.parametrize("name", ["chosen", "rejected", "response_a"])
+def test_a_list_of_one_text_is_its_text(tmp_path, name):
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y"} if name != "response_a" else {}
+    row = row or {"prompt": "Q", "response_a": "x", "response_b": "y", "preference": "a"}
+    preferences, _ = read_preferences(written(tmp_path, row | {name: [row[name]]}))
+    assert [row[:3] for row in preferences] == [("Q", "x", "y")]
+    if name != "rejected":
+        with pytest.raises(InvalidDataError, match=f"line 1: `{name}` holds 2 texts, and a row has one"):
+            read_preferences(written(tmp_path, row | {name: ["x", "z"]}))
+
+
+def test_an_instruction_with_an_input_becomes_a_prompt_by_the_command_that_is_named(tmp_path):
+    rows = [
+        {"instruction": "Add.", "input": "", "output": "What?"},
+        {"instruction": "Add.", "input": "1 2", "output": "3"},
+    ]
+    path = written(tmp_path, *rows)
+    for read in (read_sft_rows, read_recorded, lambda path: list(read_file(path, "prompt"))):
+        with pytest.raises(InvalidDataError, match="line 2: `instruction` and `input` are both filled") as caught:
+            read(path)
+    found = read_sft_rows(converted(caught.value, tmp_path))
+    assert [(row.prompt, row.text) for row in found] == [("Add.", "What?"), ("Add.\n\n1 2", "3")]
 
 
 def test_an_export_becomes_examples_by_the_command_that_is_named(tmp_path):
@@ -239,8 +264,8 @@ def test_an_example_as_a_whole_goes_before_its_parts(tmp_path):
     [
         (
             {"instruction": "Q", "input": "more", "output": "A"},
-            "has no `prompt`",
-            "put `instruction` and `input` together",
+            "`instruction` and `input` are both filled, and the prompt is made of both",
+            "converted.jsonl",
         ),
         ({"prompt": "Q", "answers": ["x"]}, "`answers` is a list of objects with `answer` and `rank`", None),
         ({"prompt": "Q", "answers": [{"answer": "x", "rank": "first"}]}, "answer 1, rank: 'first' is no number", None),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from activedpo_cli.base.column_names import spellings, with_known_names
 from activedpo_cli.base.columns import is_blank
+from activedpo_cli.base.conversions import to_one_prompt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.table_numbers import as_number, mend_of_number
 from activedpo_cli.base.tables import FIRST_TURN, Row, excerpt
@@ -17,7 +18,8 @@ PROMPTS = frozenset({"instruction", "question", "query", "input", "conversations
 WHOLE = frozenset({"text", "messages"})
 """Columns that hold an example as a whole, beside which others only repeat its parts."""
 PAIRS = (frozenset({"chosen", "rejected"}), frozenset({"response_a", "response_b"}))
-ANSWERS = frozenset({"responses", "response", "completion"}).union(*PAIRS)
+ONE_TEXT = frozenset({"response", "completion"}).union(*PAIRS)
+ANSWERS = ONE_TEXT | {"responses"}
 
 
 def known_row(row: Row) -> Row:
@@ -34,7 +36,7 @@ def known_row(row: Row) -> Row:
             values = with_known_names(values, found, row.origin)
             made = shape.convert(values, row.origin)
             values = {name: value for name, value in values.items() if name not in shape.columns} | made
-    values = _without_empty_shapes(_with_prompt(values))
+    values = _without_empty_shapes(_with_prompt({name: _bare(name, value, row) for name, value in values.items()}, row))
     return row if values == row.values else replace(row, values=values)
 
 
@@ -55,7 +57,17 @@ def _without_empty_shapes(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ANSWERS or name in filled | needed}
 
 
-def _with_prompt(values: dict[str, Any]) -> dict[str, Any]:
+def _bare(name: str, value: Any, row: Row) -> Any:
+    """A list of one text where a row has one text, as its text."""
+    is_texts = name in ONE_TEXT and isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+    if not is_texts or (len(value) > 1 and name == "rejected"):
+        return value
+    if len(value) > 1:
+        raise InvalidDataError(f"{row.origin}: `{name}` holds {len(value)} texts, and a row has one")
+    return value[0]
+
+
+def _with_prompt(values: dict[str, Any], row: Row) -> dict[str, Any]:
     """The only column that can be the prompt, where there is none of that name; not where the answers hold it."""
     if values.get("prompt") is not None or not ANSWERS & values.keys():
         return values
@@ -64,6 +76,14 @@ def _with_prompt(values: dict[str, Any]) -> dict[str, Any]:
         return values
     meant = _spellings(tuple(values), PROMPTS)
     found = [column for columns in meant.values() for column in columns if not is_blank(values[column])]
+    if set(found) == {"instruction", "input"} and all(is_blank(values.get(name)) for name in WHOLE):
+        raise InvalidDataError(
+            f"{row.origin}: `instruction` and `input` are both filled, and the prompt is made of both",
+            details=[
+                "the command puts a blank line between the two; a model that knows Alpaca's own words around them needs these:"
+            ],
+            hint=to_one_prompt(row.path),
+        )
     if len(found) != 1:
         return values
     others = {name: value for name, value in values.items() if name != "prompt"}

@@ -185,7 +185,7 @@ def _response_text(value: Any, origin: str, prompt: PromptText | None = None) ->
 
     So does one behind the messages of `prompt`.
     """
-    if value is None:
+    if value is None or value == []:
         return ""
     if isinstance(value, str):
         refuse_stored_structure(value, origin)
