@@ -79,9 +79,7 @@ def _with_prompt(values: dict[str, Any], row: Row) -> dict[str, Any]:
     if set(found) == {"instruction", "input"} and all(is_blank(values.get(name)) for name in WHOLE):
         raise InvalidDataError(
             f"{row.origin}: `instruction` and `input` are both filled, and the prompt is made of both",
-            details=[
-                "the command puts a blank line between the two; a model that knows Alpaca's own words around them needs these:"
-            ],
+            details=["the command puts a blank line between the two, and none of Alpaca's own words around them:"],
             hint=to_one_prompt(row.path),
         )
     if len(found) != 1:

@@ -80,6 +80,12 @@ def _from_pool(context: Context) -> dict[str, Any]:
     _check_answers(context)
     counts = pool.pairable_prompts(context.run, context.settings)
     prompts = [prompt for prompt in context.run.prompts("train") if prompt.prompt_id in counts]
+    if not prompts:
+        raise InvalidDataError(
+            "no prompt has two different responses that could form a pair",
+            details=[f"the responses are from {context.settings.generate.responses}"],
+            hint="give several responses to each prompt, with --responses FILE",
+        )
     drawn = draw_prompts(context, prompts)
     pairs = {"pairs": "given"} if context.settings.generate.recorded_pairs == "given" else {}
     context.folder.write_json("prompts.json", {"source": "pool"} | pairs | drawn.as_json())

@@ -9,7 +9,7 @@ from statistics import fmean
 import honest_policy as honest
 import numpy as np
 import pytest
-from command_line import done, manifest, on, refused, rows, snapshot
+from command_line import activedpo, done, manifest, on, refused, rows, snapshot
 from small_models import EOS
 from small_runs import SMALL
 
@@ -375,6 +375,24 @@ def test_a_score_that_is_not_there_is_answered_with_those_that_are(
         assert ("did you mean `rm_a`?" in message) == (meant is not None)
         assert "scores there are: rm_a, rm_b" in message
         assert "--score-field rm_a" in message
+
+
+def test_null_draws_all_prompts_and_other_words_are_refused(tmp_path: Path, small_model: Path) -> None:
+    path, run = started(tmp_path, small_model, pool_rows())
+    for typed in ("many", "1.5"):
+        result = activedpo(*on(run, "generate"), "--responses", path, "--num-prompts", typed)
+        assert result.exit_code == 2
+        assert f"`{typed}` is neither a whole number nor null" in " ".join(result.stderr.replace("│", "").split())
+    done(*on(run, "generate"), "--responses", path, "--num-prompts", "null")
+    assert manifest(run, 1, "generate")["settings"]["generate.num_prompts"] is None
+    assert manifest(run, 1, "generate")["summary"]["prompts"] == NUM_PROMPTS - EVAL_PROMPTS
+
+
+def test_a_single_response_to_each_prompt_is_named_as_what_is_wrong(tmp_path: Path, small_model: Path) -> None:
+    found = [{"prompt": row["prompt"], "responses": ["x", "x", " "]} for row in pool_rows()]
+    path, run = started(tmp_path, small_model, found)
+    message = refused(4, *on(run, "generate"), "--responses", path, "--num-prompts", 2)
+    assert "no prompt has two different responses that could form a pair" in message
 
 
 def test_responses_without_the_score_are_counted(tmp_path: Path, small_model: Path) -> None:
