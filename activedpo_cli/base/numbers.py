@@ -8,6 +8,11 @@ MOST_DECIMALS = 5
 """A number that needs more is written with its power of ten."""
 
 
+def counted(number: int, what: str) -> str:
+    """`1 row`, `2 rows`; `what` is the word for one."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def shown(value: float, decimals: int = 3, *beside: float) -> str:
     """`0.873`; but `0.040` where one decimal was asked for, and `1.2e-07`; without decimals a whole number.
 

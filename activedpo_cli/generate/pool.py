@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base.config import prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import RefusedError, naming
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response, UnreadScore
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tables import check_file
@@ -213,8 +214,8 @@ def _keep_pairs(
     left_out = [LeftOutRow(line=line, reason=why) for why, lines in read.left_out.lines.items() for line in lines]
     folder.write_rows("pairs.jsonl", fitting)
     folder.write_rows("left-out.jsonl", sorted(left_out, key=lambda row: row.line))
-    s = "" if read.rows == 1 else "s"
-    said = f"{read.rows} row{s} of {context.settings.generate.responses}: {len(fitting)} candidates"
+    rows, candidates = counted(read.rows, "row"), counted(len(fitting), "candidate")
+    said = f"{rows} of {context.settings.generate.responses}: {candidates}"
     if left_out:
         context.progress.warn(f"{said}; {read.left_out.in_words()}")
     else:
@@ -248,8 +249,8 @@ def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
             "another to their prompt: no preference between such can be trained on"
         )
     context.progress.note(
-        f"pool: {facts['responses']} responses; left out: {facts['too_long']} responses longer than the model's "
-        f"context, {facts['unmatched_prompts_in_file']} prompts of the file that are not in the run"
+        f"pool: {counted(facts['responses'], 'response')}; left out: {counted(facts['too_long'], 'response')} longer than "
+        f"the model's context, {counted(facts['unmatched_prompts_in_file'], 'prompt')} of the file not in the run"
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.delimited import FORMULA, GUARDED
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import Label, Outcome, prompt_as_text
 from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
@@ -44,7 +45,7 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
     standing = log.labels()
     differing = differing_answers(answers, standing)
     if differing:
-        count = "1 pair" if len(differing) == 1 else f"{len(differing)} pairs"
+        count = counted(len(differing), "pair")
         raise InvalidDataError(
             f"`{path}` answers {count} otherwise than before",
             details=differing,
@@ -53,7 +54,7 @@ def import_file(context: Context, path: Path, comparisons: list[Comparison], log
         )
     new = [label for label in answers if label.pair_id not in standing]
     log.append(*new)
-    context.progress.note(f"{len(new)} new answers from `{path}`")
+    context.progress.note(f"{counted(len(new), 'new answer')} from `{path}`")
     if waiting := _without_preference(data, path.name):
         rows = "1 row has" if len(waiting) == 1 else f"{len(waiting)} rows have"
         context.progress.note(f"{rows} no preference yet ({named_lines(waiting)})")
@@ -105,9 +106,9 @@ def export_file(context: Context, path: Path, comparisons: list[Comparison], log
     content = export_pairs(pending, path.name, annotator=annotator, seed=context.settings.seed)
     if not path.exists():
         write_bytes(path, content)
-        said = f"{len(pending)} pairs written to `{path}`"
+        said = f"{counted(len(pending), 'pair')} written to `{path}`"
     elif path.is_file() and path.read_bytes() == content:
-        said = f"`{path}` is there already, with the {len(pending)} pairs that wait"
+        said = f"`{path}` is there already, with the {counted(len(pending), 'pair')} still without an answer"
     else:
         raise UsageError(
             f"`{path}` exists, and somebody's answers may be in it",
@@ -154,7 +155,7 @@ def import_answers(
         if _says(first) != _says(label):
             problems.append(f"line {line}: pair `{label.pair_id}` has another answer in line {first_line}")
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = counted(len(problems), "problem")
         raise InvalidDataError(f"`{name}` has {count}", details=first_few(problems))
     return [label for _, label in answers.values()]
 
