@@ -180,3 +180,28 @@ def test_a_column_of_that_name_that_guards_nothing_stays(tmp_path):
         {"prompt": "'=a", GUARDED: "yes"},
         {"prompt": "=b"},
     ]
+
+
+@pytest.mark.parametrize("cell", ['="123"', '"=""123"""'])
+def test_a_formula_around_a_text_is_no_text(tmp_path, cell):
+    """As spreadsheets are made to keep the zeros of 007; beside the texts it may stand."""
+    path = tmp_path / "table.csv"
+    for header, row in (("prompt,response_a,response_b", f"Q,x,{cell}"), ("prompt,chosen,rejected", f"{cell},x,y")):
+        path.write_text(f"{header}\n{row}\n")
+        with pytest.raises(InvalidDataError, match="'=\"123\"' is a formula by which a spreadsheet keeps a text"):
+            read_recorded(path)
+    path.write_text(f'prompt,response_a,response_b,number\nQ,x,"=""1""&""2""",{cell}\n')
+    [found] = read_recorded(path)
+    assert [response.text for response in found.responses] == ["x", '="1"&"2"']
+
+
+def test_lines_of_json_and_tables_that_are_named_for_each_other(tmp_path):
+    error = refusal(tmp_path, '{"prompt": "Q", "response": "x"}\n')
+    assert (error.message, error.hint) == (
+        "table.csv line 1 is an object, and a header names columns",
+        "name the file `.jsonl`",
+    )
+    for separator, suffix in ((",", ".csv"), (";", ".csv"), ("\t", ".tsv")):
+        error = refusal(tmp_path, f"Prompt{separator}response\nQ{separator}x\n", "table.jsonl")
+        assert error.message == "table.jsonl line 1 names columns, and each line of JSON lines is an object"
+        assert error.hint == f"name the file `{suffix}`"

@@ -323,3 +323,31 @@ def test_a_table_with_the_suffix_of_a_text_is_no_list_of_texts(tmp_path, content
 @pytest.mark.parametrize("text", ["prompt", "Say the prompt, please", '{"a": 1}', "text, text of mine", "{", "[1]"])
 def test_texts_that_only_look_like_a_table_stay(tmp_path, text):
     assert values(written(tmp_path, "t.txt", text)) == [{"prompt": text}]
+
+
+KEYED_ROWS = [{"prompt": "Q", "response": "x"}, {"prompt": "R", "response": "it's y"}]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda rows: {"7": rows[0], "9": rows[1]},
+        lambda rows: {"data": {"7": rows[0], "9": rows[1]}},
+        lambda rows: {"rows": rows},
+        lambda rows: {"a b": {"train": rows}},
+    ],
+)
+def test_rows_by_key_become_a_file_by_the_command_that_is_named(tmp_path, shape):
+    path = tmp_path / "it's keyed.json"
+    path.write_text(json.dumps(shape(KEYED_ROWS)))
+    with pytest.raises(InvalidDataError, match="must hold a list of objects") as caught:
+        list(read_table(path))
+    command = caught.value.hint.replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert [row.values for row in read_table(tmp_path / "converted.jsonl")] == KEYED_ROWS
+
+
+def test_lines_of_json_may_end_at_returns(tmp_path):
+    path = tmp_path / "mac.jsonl"
+    path.write_bytes("\r".join(json.dumps(row) for row in KEYED_ROWS).encode())
+    assert [(row.line, row.values) for row in read_table(path)] == [(1, KEYED_ROWS[0]), (2, KEYED_ROWS[1])]

@@ -24,6 +24,8 @@ FORMULA = re.compile(r"[\t\n\r\0]|[\s\0-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝
 """How a cell begins that a spreadsheet may run: some skip what is not seen, some read full-width signs as plain ones."""
 GUARDED = "guarded"
 """The column of an export that names the columns whose cell got an apostrophe in front."""
+FORMULA_OF_TEXT = re.compile(r'="[^"]*"')
+"""How spreadsheets are made to keep a number as text: the cell is a formula, and not the text."""
 EXPORTED = ("pair_id", "response_a_id", "response_b_id")
 """Columns by which a table is known as an export."""
 
@@ -33,7 +35,7 @@ def delimited_rows(
 ) -> Iterator[tuple[int, dict[str, str], tuple[str, ...]]]:
     """The line on which each row begins, its cells by the names in the header, and the columns that are doubtful.
 
-    Those may have an apostrophe in front that is no part of the text.
+    Those may have an apostrophe in front that is no part of the text, or are a formula around it.
 
     Args:
         lines: Numbers from 1 and lines with their ends, as `text_lines` has them.
@@ -57,7 +59,11 @@ def delimited_rows(
             table.read_header(cells, line)
         else:
             row = table.row(cells, line)
-            yield (line, _without_guard(row), _doubtful_columns(row)) if table.may_be_guarded else (line, row, ())
+            formulas = tuple(name for name, cell in row.items() if cell[:2] == '="' and FORMULA_OF_TEXT.fullmatch(cell))
+            if table.may_be_guarded:
+                yield line, _without_guard(row), (*_doubtful_columns(row), *formulas)
+            else:
+                yield line, row, formulas
 
 
 class _Physical:
@@ -117,6 +123,10 @@ class _Table:
         names = [cell.strip(UNSEEN) for cell in cells]
         while names and not names[-1]:
             names.pop()
+        if cells[0].lstrip(UNSEEN).startswith(('{"', '[{"')):
+            raise InvalidDataError(
+                f"{self.name} line {line} is an object, and a header names columns", hint="name the file `.jsonl`"
+            )
         repeated = [column for place, column in enumerate(names) if column and column in names[:place]]
         if repeated:
             raise InvalidDataError(f"{self.name} line {line}: the header names {repeated[0][:60]!r} twice")

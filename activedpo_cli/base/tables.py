@@ -38,6 +38,12 @@ FROM_COLUMNS = (
     "import pandas; pandas.read_json({path}, dtype=False, convert_dates=False)"
     '.to_json("converted.jsonl", orient="records", lines=True)'
 )
+FROM_KEYS = (
+    'import json; out = open("converted.jsonl", "w"); '
+    "[print(json.dumps(row), file=out) for row in json.load(open({path})){part}]"
+)
+LONGEST_WAY = 200
+"""Characters of the names by which rows within objects are reached: more are no table."""
 SPEAKERS = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "bot", "model"), "assistant"),
@@ -70,7 +76,7 @@ class Row:
     `line` counts from 1: the line on which the record begins, or its position where the format has no lines (JSON
     lists, parquet). `origin` says so in words, such as `prompts.jsonl line 12`. CSV and TSV values are all text.
     `path` is the file's path. `doubtful` names columns of an export in CSV whose text begins with an apostrophe that may
-    be no part of it.
+    be no part of it, and columns of a table whose cell is a formula.
     """
 
     line: int
@@ -120,11 +126,19 @@ def _unknown_kind(path: Path) -> InvalidDataError:
 
 
 def refuse_doubtful(row: Row, *columns: str) -> None:
-    """Raise InvalidDataError where an export lacks the column that says which apostrophes are not part of its texts."""
+    """Raise InvalidDataError where cells of a table may not be what they say.
+
+    That is so where an export lacks the column that says which apostrophes are not part of its texts, and of formulas.
+    """
     doubtful = set(map(plain_name, row.doubtful))
     for column in columns:
         if plain_name(column) not in doubtful:
             continue
+        if str(row.values.get(column)).startswith("="):
+            raise InvalidDataError(
+                f"{row.origin}, {column}: {excerpt(row.values[column])} is a formula by which a spreadsheet keeps a text",
+                hint="save the table with values in place of formulas; or, where the text reads so, give it as JSONL",
+            )
         raise InvalidDataError(
             f"{row.origin}, {column}: the text begins with an apostrophe, as an export guards what looks like a formula",
             details=[f"the column `{GUARDED}`, which says where it did, was taken out of the file"],
@@ -328,10 +342,12 @@ def _with_read_errors(
 
 def _read_jsonl(source: Source) -> Iterator[Row]:
     """One object a line; a file that begins with a list, or with an object over several lines, is read as JSON."""
-    lines = text_lines(source)
+    lines = split_at_returns(text_lines(source), alone=True)
     for number, line in lines:
         if not line.strip(" \t\r\n"):
             continue
+        if "{" not in line and "[" not in line:
+            _refuse_header(line, f"{source.name} line {number}", "each line of JSON lines is an object")
         if line.lstrip(" \t").startswith("[") or line.rstrip().endswith(("{", "[", ",", ":")):
             yield from _rows_of_json(source, [line, *(further for _, further in lines)], number)
             return
@@ -381,11 +397,29 @@ def _items(value: Any, source: Source) -> list[Any]:
     items = value.get("data") if isinstance(value, dict) else value
     if isinstance(items, list):
         return items
-    is_columns = isinstance(value, dict) and bool(COLUMNS_OF_ROWS & set(map(plain_name, value)))
+    keyed = _way_to_rows(value)
+    is_columns = keyed is None and isinstance(value, dict) and bool(COLUMNS_OF_ROWS & set(map(plain_name, value)))
     raise InvalidDataError(
         f'{source.name} must hold a list of objects, or {{"data": [...]}}, not {excerpt(value)}',
-        hint=_python(FROM_COLUMNS, source.path) if is_columns else None,
+        hint=_python(FROM_KEYS, source.path, part=keyed)
+        if keyed
+        else _python(FROM_COLUMNS, source.path)
+        if is_columns
+        else None,
     )
+
+
+def _way_to_rows(value: Any) -> str | None:
+    """By which expression the rows of an object are reached that has them by key, or as a list under another name."""
+    expression = ""
+    while isinstance(value, dict) and not any(_is_row(part) for part in value.values()):
+        if len(value) != 1 or len(expression) > LONGEST_WAY:
+            return None
+        [(name, value)] = value.items()
+        expression += f"[{json.dumps(name)}]"
+    if isinstance(value, dict) and all(isinstance(part, dict) for part in value.values()):
+        return f"{expression}.values()"
+    return expression if isinstance(value, list) and value and all(isinstance(part, dict) for part in value) else None
 
 
 def _as_object(value: Any, origin: str) -> dict[str, Any]:
@@ -421,12 +455,7 @@ def _read_text(source: Source) -> Iterator[Row]:
 
 def _refuse_table(line: str, origin: str) -> None:
     """Refuse a first line that names columns or is an object: a table, as spreadsheets save their `Unicode text`."""
-    cells = [plain_name(cell.strip().strip('"')) for cell in re.split(r"[,;\t|]", line)]
-    if len(cells) > 1 and sum(cell in COLUMNS_OF_ROWS | set(KNOWN) for cell in cells) > 1:
-        suffix = ".tsv" if "\t" in line else ".csv"
-        raise InvalidDataError(
-            f"{origin} names columns, and each line of a .txt is a text", hint=f"name the file `{suffix}`"
-        )
+    _refuse_header(line, origin, "each line of a .txt is a text")
     try:
         value = DECODER.decode(line)
     except (ValueError, RecursionError):
@@ -435,6 +464,13 @@ def _refuse_table(line: str, origin: str) -> None:
         raise InvalidDataError(
             f"{origin} is an object, and each line of a .txt is a text", hint="name the file `.jsonl`"
         )
+
+
+def _refuse_header(line: str, origin: str, expected: str) -> None:
+    cells = [plain_name(cell.strip().strip('"')) for cell in re.split(r"[,;\t|]", line)]
+    if len(cells) > 1 and sum(cell in COLUMNS_OF_ROWS | set(KNOWN) for cell in cells) > 1:
+        suffix = ".tsv" if "\t" in line else ".csv"
+        raise InvalidDataError(f"{origin} names columns, and {expected}", hint=f"name the file `{suffix}`")
 
 
 def _read_parquet(source: Source) -> Iterator[Row]:

@@ -143,6 +143,17 @@ def test_answers_that_are_no_preference_are_counted_by_name(tmp_path, read):
     ]
 
 
+def test_a_verdict_under_another_name_is_told_of(tmp_path):
+    rows = [
+        {"prompt": f"Q{n}", "response_a": "x", "response_b": "y", "Winner": who} for n, who in enumerate(["a", "b", ""])
+    ]
+    said: list[str] = []
+    [first, *_] = read_recorded(written(tmp_path, *rows), said.append)
+    assert first.preferences == []
+    what = "no `preference`, and `Winner` is not read: rename it where it says a, b or tie"
+    assert said == [f"2 rows have {what} (lines 1, 2)"]
+
+
 def test_rows_that_measure_nothing_are_named(tmp_path):
     pair = {"prompt": "Q", "chosen": "x", "rejected": "y"}
     rows = [pair, pair | {"rejected": " "}, pair | {"chosen": ""}, pair | {"chosen": "y"}, pair | {"prompt": "\n"}]
@@ -248,6 +259,7 @@ def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path)
         ({"prompt": "Q", "responses": "x"}, "`responses` is a list, not 'x'"),
         ({"prompt": "Q", "responses": ["x", 3]}, "response 2: a response is text, not 3"),
         ({"prompt": "Q", "responses": [{"rm": 1}]}, "response 1 has no `text`"),
+        ({"prompt": "Q", "responses": ["x", "y"], "chosen": 0}, "has a `chosen` beside `responses`"),
         ({"prompt": "Q", "chosen": "x"}, "only one of `chosen` and `rejected`"),
         ({"chosen": "Qx", "rejected": "Qy"}, "has no `prompt`"),
         ({"chosen": QUESTION + answer("x"), "rejected": answer("y")}, "differ before their last message"),

@@ -30,6 +30,7 @@ from activedpo_cli.generate.backends._recorded_rows import (
     is_pair,
     parse_row,
     repetition_of,
+    verdict_elsewhere,
     without_verdict_in_order,
 )
 from activedpo_cli.generate.backends._recorded_scores import unread_lists
@@ -117,13 +118,17 @@ def _tell(say: Callable[[str], None], lines: list[int], what: str) -> None:
 
 
 def _note_unordered(row: Row, unordered: dict[str, list[int]]) -> None:
+    """Take note, by what is to be said of them, of rows with an answer that is no preference."""
     if answer := answer_without_order(row):
-        unordered.setdefault(answer, []).append(row.line)
+        unordered.setdefault(f"the answer `{answer}`, which is no preference between the two", []).append(row.line)
+    if name := verdict_elsewhere(row):
+        what = f"no `preference`, and `{name}` is not read: rename it where it says a, b or tie"
+        unordered.setdefault(what, []).append(row.line)
 
 
 def _tell_unordered(say: Callable[[str], None], unordered: Mapping[str, list[int]]) -> None:
-    for answer in sorted(unordered):
-        _tell(say, unordered[answer], f"the answer `{answer}`, which is no preference between the two")
+    for what in sorted(unordered):
+        _tell(say, unordered[what], what)
 
 
 class RecordedPairs(NamedTuple):

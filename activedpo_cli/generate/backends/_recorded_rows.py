@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
-from activedpo_cli.base.column_names import plain_name
-from activedpo_cli.base.columns import is_message, refuse_stored_structure, with_conditions
+from activedpo_cli.base.column_names import plain_name, spellings
+from activedpo_cli.base.columns import is_blank, is_message, refuse_stored_structure, with_conditions
 from activedpo_cli.base.conversions import to_single_rejected
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
@@ -27,6 +27,8 @@ TEXT_FIELDS = ("text", "response", "completion")
 NO_SCORES = frozenset({"finish_reason"})
 SIDES = ("response_a", "response_b")
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
+VERDICT_NAMES = ("winner", "preferred", "better", "best", "verdict", "choice", "label", "answer")
+"""What others call the column `preference`."""
 NO_VERDICTS = ("skip", "both_bad")
 """Answers that order nothing: the pair stays in the pool without a recorded preference."""
 PAIR_NEEDS = "it needs `prompt` with `responses`, `response`, `chosen` and `rejected`, or `response_a` and `response_b`"
@@ -35,6 +37,8 @@ FOREIGN = {
     "response_0": "as in PKU-SafeRLHF, whose rows say both which response is better and which is safer: rename the two to "
     "`response_a` and `response_b`, and make `preference` of the one that is meant",
     "response_1": "rename `response_1` and `response_2` to `response_a` and `response_b`, and give `preference`",
+    "output_1": "rename `instruction` to `prompt`, `output_1` and `output_2` to `response_a` and `response_b`, and write "
+    "`preference` as a for the first, b for the second",
     "response_j": "rename `question` to `prompt`, `response_j` to `chosen` and `response_k` to `rejected`",
     "conversation_a": "as in Chatbot Arena: `prompt` is the messages before the last of `conversation_a`, `response_a` and "
     "`response_b` are the last of each, and `preference` is the winner",
@@ -86,7 +90,7 @@ def parse_row(row: Row, *, repetition: Repetition) -> ParsedRow:
 
     """
     values = row.values
-    refuse_doubtful(row, "prompt", "response_a", "response_b")
+    refuse_doubtful(row, "prompt", *SIDES, "rejected", *ANSWER_COLUMNS)
     if "chosen" in values or "rejected" in values:
         return _parse_preference(row, repetition)
     if "prompt" not in values:
@@ -210,6 +214,11 @@ def _parse_preference(row: Row, repetition: Repetition) -> ParsedRow:
         raise InvalidDataError(
             f"{origin}: `rejected` holds {len(several)} texts, and a row has one", hint=to_single_rejected(row.path)
         )
+    if "responses" in values and "rejected" not in values:
+        raise InvalidDataError(
+            f"{origin} has a `chosen` beside `responses`, and a chosen answer stands beside a rejected one",
+            hint="leave the column `chosen` out, or give rows of `chosen` and `rejected`",
+        )
     if "chosen" not in values or "rejected" not in values:
         raise InvalidDataError(f"{origin} has only one of `chosen` and `rejected`", details=[_fields(values)])
     verdict = [RowPreference(index_a=0, index_b=1, preferred=0)]
@@ -237,6 +246,14 @@ def answer_without_order(row: Row) -> str | None:
     """The recorded answer about a pair that says which is better of neither, None where there is another or none."""
     verdict = plain_name(str(row.values.get("preference") or ""))
     return verdict if is_pair(row) and "chosen" not in row.values and verdict in NO_VERDICTS else None
+
+
+def verdict_elsewhere(row: Row) -> str | None:
+    """A column that probably says which response of a pair is better, where `preference` is not there to say it."""
+    if "preference" in row.values or "chosen" in row.values or not is_pair(row):
+        return None
+    found = spellings(row.values, VERDICT_NAMES).values()
+    return next((names[0] for names in found if not is_blank(row.values[names[0]])), None)
 
 
 def _verdict(value: Any, origin: str) -> list[RowPreference]:
