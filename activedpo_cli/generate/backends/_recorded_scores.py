@@ -49,15 +49,15 @@ def _nested(value: Mapping[str, Any], name: str, depth: int) -> Iterator[tuple[s
 def of_list(values: Mapping[str, Any], items: Sequence[Any], origin: str) -> list[Scores]:
     """The scores of each response in a list, from lists beside it that have as many places.
 
-    Lists of numbers of another length are `unread`, and so is a number that stands once for all responses, unless they have
-    their own of that name.
+    Lists of numbers of another length are `unread`. So is a number, or an object of numbers, that stands once for all
+    responses, unless they have their own of that name.
     """
     found = [Scores() for _ in items]
     own = {name for item in items if isinstance(item, Mapping) for name in item}
     lone = {
         name: f"{origin}: {excerpt(value)} stands once beside {len(items)} responses"
         for name, value in values.items()
-        if name not in KNOWN and name not in own and as_number(value) is not None
+        if name not in KNOWN and name not in own and _is_lone(value)
     }
     for scores in found:
         scores.unread |= lone
@@ -105,6 +105,12 @@ def _stem(name: str, side: str) -> str:
         if words[-len(ending) :] == ending:
             return "_".join(words[: -len(ending)])
     return "_".join(words[len(of_side) :]) if words[: len(of_side)] == of_side else ""
+
+
+def _is_lone(value: Any) -> bool:
+    """Whether a value is a number, or an object of numbers of which none belongs to a certain response."""
+    parts = _nested(value, "", 1) if isinstance(value, Mapping) else [("", as_number(value))]
+    return any(number is not None for _, number in parts)
 
 
 def _lists(values: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
