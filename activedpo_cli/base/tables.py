@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.column_names import plain_name, spellings, with_known_names
-from activedpo_cli.base.columns import KNOWN, refuse_stored_structure
+from activedpo_cli.base.columns import KNOWN, require_length, require_text
 from activedpo_cli.base.delimited import GUARDED, delimited_rows
 from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
@@ -178,7 +178,7 @@ def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
     if isinstance(value, str):
         if not value.strip():
             raise EmptyPromptError(origin)
-        refuse_stored_structure(value, f"{origin}, {column}")
+        require_text(value, f"{origin}, {column}")
         return value
     if not isinstance(value, list):
         raise InvalidDataError(f"{origin}: a prompt is text or a list of messages, not {excerpt(value)}")
@@ -210,6 +210,7 @@ def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
             )
         if not all(isinstance(message[name], str) for name in ("role", "content")) or not message["role"]:
             raise InvalidDataError(f"{origin}: `role` and `content` of message {number} must be text")
+        require_length(message["content"], f"{origin}, message {number}")
     return [{"role": message["role"], "content": message["content"]} for message in value]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
-from activedpo_cli.base.columns import KNOWN, refuse_stored_structure, with_conditions
+from activedpo_cli.base.columns import KNOWN, require_text, with_conditions
 from activedpo_cli.base.conversions import to_best, to_chosen
 from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.foreign_rows import known_row
@@ -222,7 +222,7 @@ def _filled(row: Row, value: Any, name: str) -> str:
         raise InvalidDataError(f"{row.origin}: `{name}` must be text, not {excerpt(value)}")
     if not value.strip():
         raise InvalidDataError(f"{row.origin}: `{name}` is empty", hint="remove this row; there is nothing to learn")
-    refuse_stored_structure(value, f"{row.origin}, {name}")
+    require_text(value, f"{row.origin}, {name}")
     return value
 
 

@@ -437,6 +437,14 @@ def test_a_text_that_only_looks_like_structure_stays(tmp_path, text):
     assert (found.prompt, found.responses[1].text) == (text, text)
 
 
+@pytest.mark.parametrize("spell", [lambda text: text, answer])
+@pytest.mark.parametrize("column", ["prompt", "response"])
+def test_a_text_that_no_model_reads_is_refused_before_a_tokenizer_fills_the_memory(tmp_path, spell, column):
+    row = {"prompt": "Q", "response": "x"} | {column: spell("x" * (2**23 + 1))}
+    with pytest.raises(InvalidDataError, match="line 1.*: the text has 8,388,609 characters"):
+        read_recorded(written(tmp_path, row))
+
+
 def test_what_stands_in_system_is_read_before_the_prompt(tmp_path):
     row = {"prompt": "Q", "chosen": "x", "rejected": "y"}
     rows = [row | {"system": system} for system in ("Be brief.", "Be a pirate.", "", " ", None)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
 from activedpo_cli.base.column_names import plain_name, spellings
-from activedpo_cli.base.columns import is_blank, is_message, refuse_stored_structure, with_conditions
+from activedpo_cli.base.columns import is_blank, is_message, require_text, with_conditions
 from activedpo_cli.base.conversions import to_single_rejected
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
@@ -192,7 +192,7 @@ def _response_text(value: Any, origin: str, prompt: PromptText | None = None) ->
     if value is None or value == []:
         return ""
     if isinstance(value, str):
-        refuse_stored_structure(value, origin)
+        require_text(value, origin)
         return value
     if is_message(value):
         value = [value]
