@@ -67,7 +67,7 @@ def source_path(source: str) -> Path | None:
         return path
     if option_value(source) in available("prompts"):
         return None
-    return path if path.is_file() or ("/" in source and path.exists()) else None
+    return path if path.exists() else None
 
 
 def prompt_key(prompt: PromptText) -> str:

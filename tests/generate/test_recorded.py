@@ -438,10 +438,10 @@ def test_a_text_that_only_looks_like_structure_stays(tmp_path, text):
 
 
 @pytest.mark.parametrize("spell", [lambda text: text, answer])
-@pytest.mark.parametrize("column", ["prompt", "response"])
+@pytest.mark.parametrize("column", ["prompt", "response_b"])
 def test_a_text_that_no_model_reads_is_refused_before_a_tokenizer_fills_the_memory(tmp_path, spell, column):
-    row = {"prompt": "Q", "response": "x"} | {column: spell("x" * (2**23 + 1))}
-    with pytest.raises(InvalidDataError, match="line 1.*: the text has 8,388,609 characters"):
+    row = {"prompt": "Q", "response_a": "x", "response_b": "y"} | {column: spell("x" * (2**23 + 1))}
+    with pytest.raises(InvalidDataError, match=f"line 1, ({column}|message 1).*: the text has 8,388,609 characters"):
         read_recorded(written(tmp_path, row))
 
 

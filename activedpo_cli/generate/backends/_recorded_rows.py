@@ -99,7 +99,7 @@ def parse_row(row: Row, *, repetition: Repetition) -> ParsedRow:
     if "responses" in values:
         return prompt, _parse_list(values, row.origin), []
     if "response_a" in values and "response_b" in values:
-        texts = [values[name] for name in SIDES]
+        texts = [_response_text(values[name], f"{row.origin}, {name}") for name in SIDES]
         responses = _sides(texts, of_sides(values, SIDES, row.origin), row.origin)
         return prompt, responses, _verdict(values.get("preference"), row.origin)
     if any(name in values for name in TEXT_FIELDS):
