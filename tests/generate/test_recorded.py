@@ -152,6 +152,12 @@ def test_a_verdict_under_another_name_is_told_of(tmp_path):
     assert first.preferences == []
     what = "no `preference`, and `Winner` is not read: rename it where it says a, b or tie"
     assert said == [f"2 rows have {what} (lines 1, 2)"]
+    with pytest.raises(InvalidDataError, match="holds no preferences") as caught:
+        read_preferences(written(tmp_path, *rows))
+    assert said[0] in caught.value.details
+    more = {"prompt": "R", "response_a": "x", "response_b": "y", "preference": "a"}
+    assert len(read_preferences(written(tmp_path, *rows, more), said.append)[0]) == 1
+    assert said[1:] == said[:1]
 
 
 def test_rows_that_measure_nothing_are_named(tmp_path):

@@ -121,6 +121,10 @@ def _note_unordered(row: Row, unordered: dict[str, list[int]]) -> None:
     """Take note, by what is to be said of them, of rows with an answer that is no preference."""
     if answer := answer_without_order(row):
         unordered.setdefault(f"the answer `{answer}`, which is no preference between the two", []).append(row.line)
+    _note_verdict_elsewhere(row, unordered)
+
+
+def _note_verdict_elsewhere(row: Row, unordered: dict[str, list[int]]) -> None:
     if name := verdict_elsewhere(row):
         what = f"no `preference`, and `{name}` is not read: rename it where it says a, b or tie"
         unordered.setdefault(what, []).append(row.line)
@@ -240,8 +244,10 @@ def read_preferences(path: Path, say: Callable[[str], None] = unsaid) -> tuple[l
     """
     found: list[HeldOutPreference] = []
     left_out = LeftOutRows(LEFT_OUT_OF_EVALUATION)
+    unread: dict[str, list[int]] = {}
     rows, parse = _table(path, say)
     for row in rows:
+        _note_verdict_elsewhere(row, unread)
         read = _held_out(row, parse)
         if isinstance(read, str):
             left_out.add(read, row.line)
@@ -249,12 +255,14 @@ def read_preferences(path: Path, say: Callable[[str], None] = unsaid) -> tuple[l
             found += read
     if not found:
         details = ["a row needs prompt, chosen and rejected (TRL's columns)", left_out.in_words()]
+        _tell_unordered(details.append, unread)
         score = next((name for row in rows for name in _scores(row, parse)), None)
         raise InvalidDataError(
             f"{path} holds no preferences",
             details=[line for line in details if line],
             hint=None if score is None else to_preferences(str(path), score),
         )
+    _tell_unordered(say, unread)
     return found, left_out
 
 
