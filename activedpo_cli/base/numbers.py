@@ -8,9 +8,10 @@ MOST_DECIMALS = 5
 """A number that needs more is written with its power of ten."""
 
 
-def counted(number: int, what: str) -> str:
-    """`1 row`, `2 rows`; `what` is the word for one."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
+def counted(number: int, what: str, verbs: tuple[str, str] | None = None) -> str:
+    """`1 row`, `2 rows`, or with verbs `1 row is`, `2 rows are`; `what` is the word for one."""
+    verb = f" {verbs[number != 1]}" if verbs else ""
+    return f"{number} {what}" + ("" if number == 1 else "s") + verb
 
 
 def shown(value: float, decimals: int = 3, *beside: float) -> str:

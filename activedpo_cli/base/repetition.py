@@ -6,6 +6,7 @@ from typing import Any
 
 from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.tables import Row, named_lines
 
 CERTAIN_LENGTH = 16
@@ -30,8 +31,7 @@ class Repetition:
         if not self.lines:
             return None
         if self.is_cut:
-            s = "" if self.rows == 1 else "s"
-            return f"the prompt was taken off the start of what answers it in {len(self.lines)} row{s}"
+            return f"the prompt was taken off the start of what answers it in {counted(len(self.lines), 'row')}"
         where = f"{len(self.lines)} of {self.rows} rows ({named_lines(self.lines)})"
         return f"what answers the prompt begins with its text in {where}, and stays as it is"
 

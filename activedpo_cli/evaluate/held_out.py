@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base.config import prompt_rendering
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import NotReadyError, naming
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import PromptText, Response, response_id
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tables import check_file
@@ -166,7 +167,8 @@ def _from_file(
         else:
             pairs.append(pair)
     if said := left_out.in_words():
-        context.progress.warn(f"{len(pairs)} held-out preferences are measured; {said}")
+        measured = counted(len(pairs), "held-out preference", ("is", "are"))
+        context.progress.warn(f"{measured} measured; {said}")
     return pairs, left_out
 
 

@@ -233,20 +233,20 @@ def _tell_of_repeated_prompts(context: Context, responses: Sequence[Response]) -
             repeated[response.prompt_id] = earlier
     for prompt_id, earlier in list(repeated.items())[:1]:
         refuse_repetition(context.settings, prompt_id)
-        context.progress.warn(
-            f"the model reads {len(repeated)} prompts of the pool as it reads others, first `{prompt_id}` as `{earlier}`"
-        )
+        read = f"the model reads {counted(len(repeated), 'prompt')} of the pool as it reads others"
+        context.progress.warn(f"{read}, first `{prompt_id}` as `{earlier}`")
 
 
 def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
     if facts.get("held_out"):
         context.progress.warn(
-            f"left out {facts['held_out']} responses to prompts of the pool that the model reads as it reads held-out ones"
+            f"left out {counted(facts['held_out'], 'response')} to prompts of the pool that the model reads as it reads "
+            "held-out ones"
         )
     if facts["same_tokens"]:
         context.progress.warn(
-            f"left out {facts['same_tokens']} responses in which the model's tokenizer sees nothing, or the same as in "
-            "another to their prompt: no preference between such can be trained on"
+            f"left out {counted(facts['same_tokens'], 'response')} in which the model's tokenizer sees nothing, or the "
+            "same as in another to their prompt: no preference between such can be trained on"
         )
     context.progress.note(
         f"pool: {counted(facts['responses'], 'response')}; left out: {counted(facts['too_long'], 'response')} longer than "
