@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from activedpo_cli.base.column_names import plain_name
@@ -98,6 +99,7 @@ def of_sides(values: Mapping[str, Any], sides: tuple[str, str], origin: str) -> 
     return found
 
 
+@lru_cache(maxsize=1024)
 def _stem(name: str, side: str) -> str:
     """What a column is called without the side that it belongs to, as `rating` in `chosen-rating`; empty without a side."""
     words, of_side = plain_name(name).split("_"), side.split("_")
