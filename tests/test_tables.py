@@ -355,3 +355,31 @@ def test_a_part_that_is_no_text_is_refused_by_name(part: Any, says: str) -> None
     with pytest.raises(InvalidDataError) as caught:
         parse_prompt([{"role": "user", "content": [*PARTS[:1], part]}], "here")
     assert says in caught.value.message
+
+
+KEYED_ROWS = [{"prompt": "Q", "response": "x"}, {"prompt": "R", "response": "it's y"}]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda rows: {"7": rows[0], "9": rows[1]},
+        lambda rows: {"data": {"7": rows[0], "9": rows[1]}},
+        lambda rows: {"rows": rows},
+        lambda rows: {"a b": {"train": rows}},
+    ],
+)
+def test_rows_by_key_become_a_file_by_the_command_that_is_named(tmp_path, shape):
+    path = tmp_path / "it's keyed.json"
+    path.write_text(json.dumps(shape(KEYED_ROWS)))
+    with pytest.raises(InvalidDataError, match="must hold a list of objects") as caught:
+        list(read_table(path))
+    command = caught.value.hint.replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert [row.values for row in read_table(tmp_path / "converted.jsonl")] == KEYED_ROWS
+
+
+def test_lines_of_json_may_end_at_returns(tmp_path):
+    path = tmp_path / "mac.jsonl"
+    path.write_bytes("\r".join(json.dumps(row) for row in KEYED_ROWS).encode())
+    assert [(row.line, row.values) for row in read_table(path)] == [(1, KEYED_ROWS[0]), (2, KEYED_ROWS[1])]

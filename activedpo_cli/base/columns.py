@@ -20,11 +20,28 @@ KNOWN = (
     *("preference", "messages", *SYSTEM, *CONDITIONS, "finish_reason", "instruction", "question"),
 )
 """Columns that are read of rows with prompts and responses."""
+LONGEST_TEXT = 2**23
+"""Characters, some million tokens; more take minutes and gigabytes until they are found to exceed every context."""
 LOOKS_STORED = re.compile(r"\s*(?:array\()?[\[{].*[\]})]\s*", re.DOTALL)
 MESSAGE_IN_TEXT = re.compile(
     r"""\s*(?:array\()?\[?\s*\{\s*(['"])(?:(?:role|from)\1\s*:.*['"](?:content|value)|(?:content|value)\1\s*:.*['"](?:role|from))['"]\s*:""",
     re.DOTALL,
 )
+
+
+def require_text(text: str, origin: str) -> None:
+    """Raise InvalidDataError for more text than any model reads, and for what spells messages out."""
+    require_length(text, origin)
+    refuse_stored_structure(text, origin)
+
+
+def require_length(text: str, origin: str) -> None:
+    """Raise InvalidDataError for more text than any model reads."""
+    if len(text) > LONGEST_TEXT:
+        raise InvalidDataError(
+            f"{origin}: the text has {len(text):,} characters, and more than {LONGEST_TEXT:,} are read of none",
+            hint="leave the row out; tokenizers would fill the memory over it",
+        )
 
 
 def refuse_stored_structure(text: str, origin: str) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.tables import Row, named_lines
 
 CERTAIN_LENGTH = 16
@@ -32,8 +34,7 @@ class Repetition:
         if not self.lines:
             return None
         if self.is_cut:
-            s = "" if self.rows == 1 else "s"
-            return f"the prompt was taken off the start of what answers it in {len(self.lines)} row{s}"
+            return f"the prompt was taken off the start of what answers it in {counted(len(self.lines), 'row')}"
         where = f"{len(self.lines)} of {self.rows} rows ({named_lines(self.lines)})"
         return f"what answers the prompt begins with its text in {where}, and stays as it is"
 
@@ -46,7 +47,7 @@ def repetition_in(rows: Iterable[tuple[Row, Any, list[Any]]], columns: str) -> R
     InvalidDataError where most rows repeat their prompt, of a length that leaves no doubt, and others do not.
     """
     considered = [
-        (row, prompt, texts) for row, prompt, texts in rows if texts and (not isinstance(prompt, str) or prompt.strip())
+        (row, prompt, texts) for row, prompt, texts in rows if texts and not any(map(is_blank, (prompt, *texts)))
     ]
     repeating = [(row.line, prompt.strip()) for row, prompt, texts in considered if _repeats(prompt, texts)]
     others = [row for row, prompt, texts in considered if not _repeats(prompt, texts)]

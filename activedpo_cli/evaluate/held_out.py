@@ -1,6 +1,5 @@
 """Accuracy of the implicit reward: how often β log π_θ/π_ref ranks held-out preferences as people did."""
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, groupby
@@ -9,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import prompt_rendering
 from activedpo_cli.base.digests import digest_of_file
-from activedpo_cli.base.errors import InvalidDataError, NotReadyError, naming
+from activedpo_cli.base.errors import NotReadyError, naming
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import PromptText, Response, response_id
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tables import check_file
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.scoring import logps_of
-from activedpo_cli.pairs.candidates import refuse_unread_score
+from activedpo_cli.pairs.candidates import no_such_score, refuse_unread_score
 from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.run import Run
 
@@ -120,14 +120,8 @@ def _scored_responses(run: Run, field: str) -> list[Response]:
     responses = [response for response in run.pool_responses() if response.prompt_id in held_out]
     scored = [response for response in responses if field in (response.scores or {})]
     if not scored:
-        known = sorted({name for response in responses for name in response.scores or {}})
-        close = difflib.get_close_matches(field, known, n=1)
-        raise InvalidDataError(
-            f"evaluate.score_field is `{field}`, a score that no held-out response has"
-            + (f" — did you mean `{close[0]}`?" if close else ""),
-            details=[f"scores that held-out responses have: {', '.join(known) or 'none'}"],
-            hint=f"--score-field {(close or known)[0]}" if known else None,
-        )
+        known = {name for response in responses for name in response.scores or {}}
+        raise no_such_score(f"evaluate.score_field is `{field}`, a score that no held-out response has", field, known)
     return scored
 
 
@@ -178,7 +172,8 @@ def _from_file(
         else:
             pairs.append(pair)
     if said := left_out.in_words():
-        context.progress.warn(f"{len(pairs)} held-out preferences are measured; {said}")
+        measured = counted(len(pairs), "held-out preference", ("is", "are"))
+        context.progress.warn(f"{measured} measured; {said}")
     return pairs, left_out
 
 

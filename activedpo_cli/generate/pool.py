@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base.config import prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import RefusedError, naming
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response, UnreadScore
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tables import check_file
@@ -223,8 +224,8 @@ def _keep_pairs(
     left_out = [LeftOutRow(line=line, reason=why) for why, lines in read.left_out.lines.items() for line in lines]
     folder.write_rows("pairs.jsonl", fitting)
     folder.write_rows("left-out.jsonl", sorted(left_out, key=lambda row: row.line))
-    s = "" if read.rows == 1 else "s"
-    said = f"{read.rows} row{s} of {context.settings.generate.responses}: {len(fitting)} candidates"
+    rows, candidates = counted(read.rows, "row"), counted(len(fitting), "candidate")
+    said = f"{rows} of {context.settings.generate.responses}: {candidates}"
     if left_out:
         context.progress.warn(f"{said}; {read.left_out.in_words()}")
     else:
@@ -242,24 +243,24 @@ def _tell_of_repeated_prompts(context: Context, responses: Sequence[Response]) -
             repeated[response.prompt_id] = earlier
     for prompt_id, earlier in list(repeated.items())[:1]:
         refuse_repetition(context.settings, prompt_id)
-        context.progress.warn(
-            f"the model reads {len(repeated)} prompts of the pool as it reads others, first `{prompt_id}` as `{earlier}`"
-        )
+        read = f"the model reads {counted(len(repeated), 'prompt')} of the pool as it reads others"
+        context.progress.warn(f"{read}, first `{prompt_id}` as `{earlier}`")
 
 
 def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
     if facts.get("held_out"):
         context.progress.warn(
-            f"left out {facts['held_out']} responses to prompts of the pool that the model reads as it reads held-out ones"
+            f"left out {counted(facts['held_out'], 'response')} to prompts of the pool that the model reads as it reads "
+            "held-out ones"
         )
     if facts["same_tokens"]:
         context.progress.warn(
-            f"left out {facts['same_tokens']} responses in which the model's tokenizer sees nothing, or the same as in "
-            "another to their prompt: no preference between such can be trained on"
+            f"left out {counted(facts['same_tokens'], 'response')} in which the model's tokenizer sees nothing, or the "
+            "same as in another to their prompt: no preference between such can be trained on"
         )
     context.progress.note(
-        f"pool: {facts['responses']} responses; left out: {facts['too_long']} responses longer than the model's "
-        f"context, {facts['unmatched_prompts_in_file']} prompts of the file that are not in the run"
+        f"pool: {counted(facts['responses'], 'response')}; left out: {counted(facts['too_long'], 'response')} longer than "
+        f"the model's context, {counted(facts['unmatched_prompts_in_file'], 'prompt')} of the file not in the run"
     )
 
 

@@ -1,10 +1,12 @@
 """Which responses may form pairs, and which pairs have been labelled: shared by featurize, select and train."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError
+from activedpo_cli.base.nearest import asking, nearest
 from activedpo_cli.base.records import (
     SPENT_OUTCOMES,
     FeatureRow,
@@ -205,11 +207,25 @@ def refuse_unread_score(run: Run, field: str) -> None:
     for row in rows:
         if row.name == field:
             have = "has" if row.others == 1 else "have"
+            count = f"{row.others} of {row.others + row.numbers} responses {have}"
             raise InvalidDataError(
-                f"{row.others} of {row.others + row.numbers} responses {have} a `{field}` that is no finite number",
+                f"{count} a `{field}` that is no finite number of its own",
                 details=[row.first],
                 hint="write numbers as 0.5 (a point, no unit), and leave out what is unknown; then give the file again",
             )
+
+
+def no_such_score(
+    message: str, field: str, present: Iterable[str], naming: str = "--score-field NAME"
+) -> InvalidDataError:
+    """A named score that nothing has: says which scores are there, and by `naming`, which ends in NAME, how to name one."""
+    known = sorted(present)
+    meant = nearest(field, known)
+    return InvalidDataError(
+        message + asking(meant),
+        details=[f"scores there are: {', '.join(known) or 'none'}"],
+        hint=naming.removesuffix("NAME") + shlex.quote(meant or known[0]) if known else naming,
+    )
 
 
 def answerable(run: Run, iteration: int, config: Config) -> "Callable[[CandidatePair | GivenPair], bool]":

@@ -5,6 +5,7 @@ from typing import Any
 
 from activedpo_cli.base.columns import CONDITIONS, SYSTEM, with_conditions
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.tables import excerpt, parse_prompt
 from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.prompts.base import SourcePrompt
@@ -40,7 +41,7 @@ def load_rows(dataset_id: str, split: str, column: str) -> Iterator[dict[str, An
     table = _load_split(dataset_id, split, revision)
     if column not in table.column_names:
         raise InvalidDataError(
-            f"the dataset {dataset_id} has no column `{column}`",
+            f"the dataset {dataset_id} has no column `{column}`" + did_you_mean(column, table.column_names),
             details=[f"it has: {', '.join(table.column_names)}"],
             hint="--prompt-column NAME",
         )

@@ -11,6 +11,7 @@ from activedpo_cli import __version__
 from activedpo_cli.base.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
 from activedpo_cli.base.digests import digest_of_file, sha256_of
 from activedpo_cli.base.errors import BusyError, RefusedError, UsageError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import AdapterSettings, Config
@@ -180,7 +181,7 @@ def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
     files.write_folder_with(request.path, save)
     progress.note(
         f"made `{request.path}` from preset `{plan.preset}`: {plan.config.model.name}, "
-        f"{sum(row.split == 'train' for row in plan.prompts.prompts)} prompts in the pool, "
+        f"{counted(sum(row.split == 'train' for row in plan.prompts.prompts), 'prompt')} in the pool, "
         f"{sum(row.split == 'eval' for row in plan.prompts.prompts)} held out"
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
-from activedpo_cli.base.columns import KNOWN, refuse_stored_structure, with_conditions
+from activedpo_cli.base.columns import KNOWN, require_text, with_conditions
 from activedpo_cli.base.conversions import to_best, to_chosen
 from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.foreign_rows import known_row
@@ -17,6 +17,7 @@ from activedpo_cli.base.repetition import Repetition, repetition_in
 from activedpo_cli.base.tables import (
     ANSWER,
     FIRST_TURN,
+    EmptyPromptError,
     Row,
     excerpt,
     parse_messages,
@@ -170,6 +171,8 @@ def _parsed(row: Row, repetition: Repetition) -> SFTRow:
     refuse_doubtful(row, "prompt", *ANSWER_COLUMNS)
     answer, value = _first_answer(row)
     if "prompt" in values:
+        if answer is None and (empty := next((name for name in ANSWER_COLUMNS if name in row.values), None)):
+            _filled(row, "", empty)
         if answer is None or (answer == "response" and scores_in(values)):
             raise _unknown(row, values, "has a `prompt`, and neither `completion` nor `chosen`")
         learnt = _answer(row, parse_prompt(values["prompt"], row.origin), value, answer, repetition)
@@ -184,6 +187,8 @@ def _parsed(row: Row, repetition: Repetition) -> SFTRow:
         return _conditioned(row, SFTRow(row.origin, before + mark, _filled(row, last, str(answer))))
     if "text" in values:
         return _text(row, values["text"])
+    if answer and "prompt" in row.values:
+        raise EmptyPromptError(row.origin)
     raise _unknown(row, values, f"has a `{answer}` and no `prompt`" if answer else "is no example")
 
 
@@ -224,7 +229,7 @@ def _filled(row: Row, value: Any, name: str) -> str:
         raise InvalidDataError(f"{row.origin}: `{name}` must be text, not {excerpt(value)}")
     if not value.strip():
         raise InvalidDataError(f"{row.origin}: `{name}` is empty", hint="remove this row; there is nothing to learn")
-    refuse_stored_structure(value, f"{row.origin}, {name}")
+    require_text(value, f"{row.origin}, {name}")
     return value
 
 

@@ -13,7 +13,7 @@ from activedpo_cli.base.combinations import refuse_ineffective
 from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
-from activedpo_cli.base.numbers import shown
+from activedpo_cli.base.numbers import counted, shown
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import AdapterSettings, Config
 from activedpo_cli.base.tables import check_file
@@ -143,12 +143,12 @@ def work(context: Context) -> dict[str, Any]:
 
 def headline(summary: Mapping[str, Any]) -> str:
     """`285 examples, 36 steps, held-out loss 2.31 → 1.74 nats a token (15 examples), 3 too long left out`."""
-    said = [f"{summary['examples']} examples, {summary['steps']} steps"]
+    said = [f"{counted(summary['examples'], 'example')}, {counted(summary['steps'], 'step')}"]
     before, after = summary["held_out_loss_before"], summary["held_out_loss_after"]
     if before is not None:
         said.append(
             f"held-out loss {shown(before, 3, after)} → {shown(after, 3, before)} nats a token "
-            f"({summary['held_out']} examples)"
+            f"({counted(summary['held_out'], 'example')})"
         )
     else:
         said.append("none held out")
@@ -213,7 +213,7 @@ def _report_lengths(context: Context, encoded: Encoded, base: BaseWeights, end: 
     for where, what in ((encoded.dropped, "left out"), (encoded.cut, "cut")):
         if where:
             shown = ", ".join(where[:3]) + (", …" if len(where) > 3 else "")
-            context.progress.warn(f"{what} {len(where)} examples of more than {limit} tokens ({shown})")
+            context.progress.warn(f"{what} {counted(len(where), 'example')} of more than {limit} tokens ({shown})")
     if not encoded.examples:
         raise InvalidDataError(
             f"every example has more than {limit} tokens, so there is nothing to train on",

@@ -390,5 +390,5 @@ def test_rows_of_an_import_without_an_answer_are_named(small_model: Path) -> Non
     filled = Path("answers.csv").read_text().replace('"","","","",', '"a","","","",', 1)
     Path("answers.csv").write_text(filled)
     said = activedpo(*label, "--import", "answers.csv")
-    assert "1 new answers from `answers.csv`" in said.stderr
+    assert "1 new answer from `answers.csv`" in said.stderr
     assert "3 rows have no preference yet (lines 3, 4, 5)" in " ".join(said.stderr.split())

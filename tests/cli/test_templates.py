@@ -12,6 +12,7 @@ from small_models import CHAT_TEMPLATE, EOS, TURN, byte_tokenizer, save_small_mo
 from small_runs import small_run
 from transformers.utils import chat_template_utils
 
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.models import encoding
@@ -282,10 +283,9 @@ def test_prompts_that_read_as_held_out_ones_are_passed_over(tmp_path: Path) -> N
     read = [split[name][1] for name in drawn["prompt_ids"]]
     assert sorted(read) == sorted({text for _, text in split.values()} - held_out)
     assert {split[name][1] for name in drawn["held_out"]} <= held_out
-    assert (
-        f"{len(drawn['held_out'])} prompts were passed over because the model reads them as it reads held-out" in said
-    )
-    assert f"{len(drawn['repeated'])} prompts were passed over because the model reads them as it reads others" in said
+    passed = {why: counted(len(ids), "prompt", ("was", "were")) for why, ids in drawn.items() if isinstance(ids, list)}
+    assert f"{passed['held_out']} passed over because the model reads them as it reads held-out" in said
+    assert f"{passed['repeated']} passed over because the model reads them as it reads others" in said
     strict = small_run(
         tmp_path / "strict", model, prompts, eval_prompts=2, generate__num_prompts=1, prompts__duplicates="error"
     )

@@ -286,7 +286,7 @@ def test_rows_that_are_too_long_are_counted_and_told(new_run: Path, tmp_path: Pa
     assert (summary["examples"], summary["cut"], summary["dropped"]) == (1 + cut, cut, 3 - cut)
     assert summary["tokens"] == 12 + cut * 12
     assert summary["held_out_loss_before"] is None
-    assert f"left out {3 - cut} examples of more than 22 tokens" in result.stderr
+    assert f"left out {'1 example' if cut else '3 examples'} of more than 22 tokens" in result.stderr
     assert f"{3 - cut} too long left out" in result.stderr
     assert "data.jsonl line 4" in result.stderr
 

@@ -80,6 +80,19 @@ def test_an_answer_that_merely_begins_with_a_short_prompt_is_learnt_whole(tmp_pa
     assert said == ["what answers the prompt begins with its text in 2 of 2 rows (lines 1, 2), and stays as it is"]
 
 
+@pytest.mark.parametrize("nothing", ["", " ", None])
+@pytest.mark.parametrize(
+    ("row", "message"), [({"prompt": "hi"}, "`completion` is empty"), ({"completion": "x"}, "the prompt is empty")]
+)
+def test_nothing_is_named_alike_however_it_is_spelled(
+    tmp_path: Path, nothing: Any, row: dict[str, str], message: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": nothing, "completion": nothing} | row) + "\n")
+    with pytest.raises(InvalidDataError, match=f"a.jsonl line 1: {message}"):
+        read_sft_rows(path)
+
+
 def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "hi", "completion": "yes"}\n'))
     (tmp_path / "a.csv").write_text('prompt,completion\nhi,"yes"\n')

@@ -27,11 +27,14 @@ from activedpo_cli.generate.backends._recorded_rows import (
     ParsedRow,
     RowPreference,
     RowResponse,
+    answer_without_order,
     is_pair,
     parse_row,
     repetition_of,
+    verdict_elsewhere,
     without_verdict_in_order,
 )
+from activedpo_cli.generate.backends._recorded_scores import unread_lists
 from activedpo_cli.prompts._collect import prompt_key
 
 FinishReason = Literal["stop", "length", "recorded"]
@@ -115,6 +118,24 @@ def _tell(say: Callable[[str], None], lines: list[int], what: str) -> None:
         say(f"{len(lines)} {'row has' if len(lines) == 1 else 'rows have'} {what} ({named_lines(lines)})")
 
 
+def _note_unordered(row: Row, unordered: dict[str, list[int]]) -> None:
+    """Take note, by what is to be said of them, of rows with an answer that is no preference."""
+    if answer := answer_without_order(row):
+        unordered.setdefault(f"the answer `{answer}`, which is no preference between the two", []).append(row.line)
+    _note_verdict_elsewhere(row, unordered)
+
+
+def _note_verdict_elsewhere(row: Row, unordered: dict[str, list[int]]) -> None:
+    if name := verdict_elsewhere(row):
+        what = f"no `preference`, and `{name}` is not read: rename it where it says a, b or tie"
+        unordered.setdefault(what, []).append(row.line)
+
+
+def _tell_unordered(say: Callable[[str], None], unordered: Mapping[str, list[int]]) -> None:
+    for what in sorted(unordered):
+        _tell(say, unordered[what], what)
+
+
 class RecordedPairs(NamedTuple):
     """Pairs of a file, by prompt, the rows left out, and how many rows there are."""
 
@@ -151,16 +172,28 @@ def read_recorded(
 
     """
     gathered: dict[str, Gathering] = {}
+    without: list[int] = []
     blank: list[int] = []
     undecided: list[int] = []
+    unordered: dict[str, list[int]] = {}
+    unread: dict[str, list[int]] = {}
     for prompt, responses, preferences, row in _parsed_rows(path, say, template_kwargs):
         gather(gathered, prompt, responses, preferences, row.origin)
+        if not responses:
+            without.append(row.line)
         if not all(response.text.strip() for response in responses):
             blank.append(row.line)
         if any(responses[verdict.index_a].text == responses[verdict.index_b].text for verdict in preferences):
             undecided.append(row.line)
+        _note_unordered(row, unordered)
+        for name in unread_lists(row.values, len(responses)) if "responses" in row.values else ():
+            unread.setdefault(name, []).append(row.line)
+    _tell(say, without, "no response")
     _tell(say, blank, "a response without text, which forms no pair")
     _tell(say, undecided, "a preference between equal texts, which says nothing")
+    _tell_unordered(say, unordered)
+    for name, lines in unread.items():
+        _tell(say, lines, f"a list `{name}` that is not as long as the list of responses, and is not read")
     return [gathering.result() for gathering in gathered.values()]
 
 
@@ -175,14 +208,17 @@ def read_recorded_pairs(
     """
     gathered: dict[str, Gathering] = {}
     left_out = LeftOutRows()
+    unordered: dict[str, list[int]] = {}
     rows, parse = _table(path, say, template_kwargs)
     for row in rows:
+        _note_unordered(row, unordered)
         if reason := _take_pair(row, parse, gathered):
             left_out.add(reason, row.line)
     if not gathered:
         raise InvalidDataError(
             f"{path} holds no pair of two different responses with text", details=[left_out.in_words()]
         )
+    _tell_unordered(say, unordered)
     return RecordedPairs([gathering.result() for gathering in gathered.values()], left_out, len(rows))
 
 
@@ -217,8 +253,10 @@ def read_preferences(
     """
     found: list[HeldOutPreference] = []
     left_out = LeftOutRows(LEFT_OUT_OF_EVALUATION)
+    unread: dict[str, list[int]] = {}
     rows, parse = _table(path, say, template_kwargs)
     for row in rows:
+        _note_verdict_elsewhere(row, unread)
         read = _held_out(row, parse)
         if isinstance(read, str):
             left_out.add(read, row.line)
@@ -226,12 +264,14 @@ def read_preferences(
             found += read
     if not found:
         details = ["a row needs prompt, chosen and rejected (TRL's columns)", left_out.in_words()]
+        _tell_unordered(details.append, unread)
         score = next((name for row in rows for name in _scores(row, parse)), None)
         raise InvalidDataError(
             f"{path} holds no preferences",
             details=[line for line in details if line],
             hint=None if score is None else to_preferences(str(path), score),
         )
+    _tell_unordered(say, unread)
     return found, left_out
 
 
