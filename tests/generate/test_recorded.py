@@ -221,7 +221,8 @@ def test_columns_that_only_other_rows_fill_are_no_part_of_a_row(tmp_path):
 
 
 def test_a_row_without_text_says_nothing_of_whether_prompts_are_repeated(tmp_path):
-    whole = [{"prompt": f"Q{n}: ", "chosen": f"Q{n}: good", "rejected": f"Q{n}: bad"} for n in range(3)]
+    asked = [f"Which of these is the better, question {n}: " for n in range(3)]
+    whole = [{"prompt": prompt, "chosen": f"{prompt}good", "rejected": f"{prompt}bad"} for prompt in asked]
     preferences, left_out = read_preferences(written(tmp_path, *whole, {"prompt": "S", "chosen": "", "rejected": None}))
     assert [row.chosen for row in preferences] == ["good"] * 3
     assert left_out.lines["empty_response"] == [4]

@@ -246,7 +246,7 @@ def test_an_unknown_name_lists_what_there_is():
 def test_an_owner_and_a_name_go_to_the_hub(monkeypatch):
     asked = []
 
-    def read_hub(dataset_id, split, column):
+    def read_hub(dataset_id, split, column, template_kwargs):
         asked.append((dataset_id, split, column))
         return iter([SourcePrompt(prompt=text, origin="") for text in "abc"])
 
