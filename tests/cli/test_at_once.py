@@ -217,7 +217,7 @@ def test_a_pair_is_free_again_once_its_process_is_killed(unlabelled: Path) -> No
 
 
 def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path) -> None:
-    """Also about the pair on the screen, whose two answers are kept; imported to the end, the sitting knows of the closing."""
+    """Also about the pair on the screen, whose two answers are kept; imported to the end, the sitting hears of it."""
     path = tmp_path / "pairs.jsonl"
     words = (*on(unlabelled, "label", iteration=2), "--oracle", "human")
     assert activedpo(*words, "--export", path).exit_code == 5
