@@ -21,7 +21,8 @@ from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings
 from activedpo_cli.engine.repairs import OUTCOMES_NAME
 from activedpo_cli.engine.step import STAGE_INPUT, Context, Execution, Stage, again
-from activedpo_cli.oracles.base import Comparison, asks_people
+from activedpo_cli.label.judging import is_of_judge
+from activedpo_cli.oracles.base import Comparison, asks_some_people, keeps_replies
 from activedpo_cli.store import files, manifest
 from activedpo_cli.store.audit import file_fault
 from activedpo_cli.store.label_log import LabelLog
@@ -108,7 +109,7 @@ def _earlier_folders(context: Context) -> list[StageFolder]:
     ages = [(match["moment"], int(match["number"] or 0), path) for match, path in replaced if match]
     folders = present + [StageFolder(path) for _, _, path in sorted(ages, reverse=True)]
     folders = [folder for folder in folders if folder.path != context.folder.path and folder.has("labels.jsonl")]
-    if asks_people(context.settings.label.oracle):
+    if asks_some_people(context.settings.label.oracle):
         return folders
     own = [folder for folder in folders if _iteration_of(folder) == context.iteration]
     return [] if own and _selection(own[0]) == _selection(context.folder) else own
@@ -138,9 +139,9 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
         return {}
     now, settings = context.folder.started, context.settings.label
     assert now is not None
-    if record is None or not (asks_people(settings.oracle) or _is_same_oracle(record, now)):
+    if record is None or not (asks_some_people(settings.oracle) or _is_same_oracle(record, now)):
         return {}
-    is_drawn = not asks_people(settings.oracle) and (settings.answer != "argmax" or settings.noise > 0)
+    is_drawn = not asks_some_people(settings.oracle) and (settings.answer != "argmax" or settings.noise > 0)
     has_same_responses = _response_inputs(record) == _response_inputs(now)
     by_texts = {_question(comparison.texts): comparison for comparison in open_questions}
     by_id = {comparison.pair_id: comparison for comparison in open_questions}
@@ -151,7 +152,7 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
             comparison = by_texts.get(_question(label.texts))
         else:  # an older version named the texts by their ids alone
             comparison = by_id.get(pair_id) if has_same_responses else None
-        if comparison is None or label.oracle != settings.oracle:
+        if comparison is None or not _counts_for(label, settings.oracle):
             continue
         if is_drawn and (pair_id, record.iteration) != (comparison.pair_id, context.iteration):
             continue
@@ -161,6 +162,16 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
             first_given=label.first_given or times[pair_id],
         )
     return found
+
+
+def _counts_for(label: Label, oracle: str) -> bool:
+    """Whether an answer is one of those that this oracle gives.
+
+    Those of a judge are none: they are read again from its replies, which are kept, and asked for where it is another one.
+    """
+    if keeps_replies(oracle) and is_of_judge(label):
+        return False
+    return label.oracle == oracle
 
 
 def _about(comparison: Comparison, label: Label) -> Label:

@@ -25,11 +25,11 @@ from activedpo_cli.base.records import (
     with_whole_answer,
 )
 from activedpo_cli.base.seeds import derive_seed
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config
 from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
-from activedpo_cli.label import earlier_answers
+from activedpo_cli.label import earlier_answers, judging
 from activedpo_cli.label.already_done import is_done
 from activedpo_cli.label.exchange import export_file, import_file
 from activedpo_cli.label.questions import questions
@@ -40,7 +40,8 @@ from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
     Verdict,
-    asks_people,
+    asks_some_people,
+    keeps_replies,
     label_from_verdict,
     open_oracle,
     oracle_identity,
@@ -49,12 +50,15 @@ from activedpo_cli.oracles.base import (
 )
 from activedpo_cli.pairs.candidates import response_inputs
 from activedpo_cli.store.label_log import TORN_NAMES, LabelLog
+from activedpo_cli.store.reply_log import REPLIES_NAME
 from activedpo_cli.store.run import Run
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """What the answers depend on."""
-    return flat(config, "seed", "label")
+    """What the answers depend on; of a judge's settings those that say what it is asked, where one is."""
+    every = flat(config, "seed", "label")
+    asked = judging.settings_of(config.label.oracle)
+    return {key: value for key, value in every.items() if not key.startswith("label.judge.") or key in asked}
 
 
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
@@ -71,10 +75,12 @@ def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
 def check(context: Context) -> None:
     """Refuse to begin when a selected pair has no recorded answer, and to turn people's answers around."""
     oracle_setting = context.settings.label.oracle
-    if context.settings.label.noise and asks_people(oracle_setting):
+    if context.settings.label.noise and asks_some_people(oracle_setting):
         raise UsageError(
             "label.noise turns answers around at random, which is not for answers of people", hint="--label-noise 0"
         )
+    if keeps_replies(oracle_setting):
+        judging.check(context)
     if parse_spec(oracle_setting)[0] != "recorded":
         return
     oracle: Any = _open(context)
@@ -100,13 +106,14 @@ def work(context: Context) -> dict[str, Any]:
         context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
     comparisons = questions(context.run, context.iteration)
     earlier_answers.take_over(context, comparisons, log)
-    if asks_people(context.settings.label.oracle):
-        _ask_people(context, comparisons, log)
+    oracle = context.settings.label.oracle
+    if not asks_some_people(oracle):
+        _refuse_files(context)
+    _ask_what_is_called(context, comparisons, log)
+    if asks_some_people(oracle):
+        _ask_people(context, judging.left_to_people(comparisons, log) if keeps_replies(oracle) else comparisons, log)
         if context.folder.started is None:
             return _left(context)
-    else:
-        _refuse_files(context)
-        _ask_machine(context, comparisons, log)
     return _close(context, comparisons, log)
 
 
@@ -115,7 +122,9 @@ def headline(summary: Mapping[str, Any]) -> str:
     words = {"tie": "tied", "both_bad": "both bad", "skip": "skipped"}
     others = [f"{summary[key]} {word}" for key, word in words.items() if summary[key]]
     unanswered = [f"{summary['unanswered']} left unanswered"] if summary["unanswered"] else []
-    return ", ".join([f"{summary['chosen']} preferences by {summary['oracle']}", *others, *unanswered])
+    return ", ".join(
+        [f"{summary['chosen']} preferences by {summary['oracle']}", *others, *unanswered, *judging.headline(summary)]
+    )
 
 
 def _open(context: Context) -> Oracle:
@@ -185,6 +194,16 @@ def _user() -> str:
         return "annotator"
 
 
+def _ask_what_is_called(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
+    """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is."""
+    oracle = context.settings.label.oracle
+    if keeps_replies(oracle):
+        if not context.execution.options.get("accept_partial"):
+            judging.ask(context, comparisons, log)
+    elif not asks_some_people(oracle):
+        _ask_machine(context, comparisons, log)
+
+
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
     """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added.
 
@@ -222,7 +241,10 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
     standing = log.labels()
     answered = [comparison for comparison in comparisons if comparison.pair_id in standing]
     pending = len(comparisons) - len(answered)
+    oracle = context.settings.label.oracle
     if pending and not (answered and context.execution.options.get("accept_partial")):
+        if keeps_replies(oracle) and not asks_some_people(oracle):
+            raise judging.pending(context, comparisons, log)
         command = context.command("label")
         raise LabelsPendingError(
             f"{pending} of {len(comparisons)} pairs still wait for an answer",
@@ -239,6 +261,7 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
         )
     if pending:
         refuse_while_people_answer(context.run, context.iteration)
+    about_judge = judging.summary(context, comparisons, log) if keeps_replies(oracle) else {}
     outcomes = [_outcome(comparison, standing[comparison.pair_id]) for comparison in answered]
     context.folder.write_rows("outcomes.jsonl", outcomes)
     preferred = [(pair, row) for pair, row in zip(answered, outcomes, strict=True) if row.preferred_id]
@@ -251,7 +274,8 @@ def _close(context: Context, comparisons: list[Comparison], log: LabelLog) -> di
         **{outcome: counts[outcome] for outcome in ("chosen", "tie", "both_bad", "skip")},
         "labels_spent": sum(row.outcome in SPENT_OUTCOMES and row.pair_id in own for row in outcomes),
         "unanswered": pending,
-        "oracle": context.settings.label.oracle,
+        "oracle": oracle,
+        **about_judge,
     }
 
 
@@ -337,7 +361,8 @@ STAGE = Stage(
     headline,
     check,
     sections=("label",),
-    logs=("labels.jsonl", *TORN_NAMES),
+    also=JUDGE_KEYS_BESIDE_WORK,
+    logs=("labels.jsonl", *TORN_NAMES, REPLIES_NAME),
     work_options=("import", "export", "ask-again"),
     is_done=is_done,
     check_free=refuse_while_people_answer,

@@ -41,6 +41,9 @@ def binomial_p(successes: int, n: int, p: float = 0.5) -> float:
     """
     if not 0 <= successes <= n or not 0 < p < 1:
         raise ValueError(f"no test of {successes} among {n} with probability {p}")
+    if p == 0.5:
+        ways = [math.comb(n, k) for k in range(n + 1)]
+        return sum(number for number in ways if number <= ways[successes]) / 2**n
     logs = [
         math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * math.log(p) + (n - k) * math.log1p(-p)
         for k in range(n + 1)
