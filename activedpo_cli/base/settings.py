@@ -286,9 +286,11 @@ class JudgeSettings(Section):
     threshold: Annotated[float, Field(ge=0, le=0.5)] = setting(
         0.5, "under mixed, people get the pairs with |P − ½| below this, and those without a verdict"
     )
-    max_calls: PositiveInt | None = setting(None, "most calls for one stage or check; null for no limit")
+    max_calls: PositiveInt | None = setting(
+        None, "most calls for one stage, or for all checks of a run; null for no limit"
+    )
     max_tokens_total: PositiveInt | None = setting(
-        None, "most tokens, of prompts and replies, for one stage or check; null for no limit"
+        None, "most tokens, of prompts and replies, for one stage, or for all checks of a run; null for no limit"
     )
     price_input: NonNegative | None = setting(None, "price of a million tokens of prompts, for estimates alone")
     price_output: NonNegative | None = setting(None, "price of a million tokens of replies, for estimates alone")

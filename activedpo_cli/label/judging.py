@@ -52,14 +52,15 @@ class KeptReplies:
     the judge asked anew. A log of others that is damaged is passed over, and said.
     """
 
-    def __init__(self, run: Run, own: ReplyLog, progress: Progress) -> None:
+    def __init__(self, run: Run, own: ReplyLog, progress: Progress, *, with_others: bool = True) -> None:
         self._run = run
         self._own = own
         self._progress = progress
+        self._with_others = with_others
 
     @cached_property
     def _of_others(self) -> dict[str, list[Mapping[str, Any]]]:
-        if self._own.begins_anew:
+        if self._own.begins_anew or not self._with_others:
             return {}
         found: dict[str, list[Mapping[str, Any]]] = {}
         patterns = (f"iter-*/label/{REPLIES_NAME}", f"iter-*/.label.redo/{REPLIES_NAME}", CHECK_REPLIES_NAME)

@@ -126,6 +126,13 @@ class Judgement:
             return None
         return self.a_first if self.a_first == self.b_first else "tie"
 
+    def is_sure(self, threshold: float) -> bool:
+        """Whether |P − ½| reaches the threshold; two orders that contradict each other are never sure."""
+        probability = self.probability
+        if probability is None or {self.a_first, self.b_first} == {"a", "b"}:
+            return False
+        return abs(probability - 0.5) >= threshold
+
 
 class Judge(Oracle, Protocol):
     """An oracle that is asked about a pair in both orders."""

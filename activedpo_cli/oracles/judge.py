@@ -68,8 +68,13 @@ def build(
 def identity(argument: str | None, settings: LabelSettings) -> dict[str, str]:
     """One digest of all that a verdict depends on: model, address, template with rubric, sampling."""
     judge = settings.judge
-    asked = [_model(argument), judge.base_url, template_digest(_rubric(judge)), _sampling(judge)]
+    asked = [_model(argument), judge.base_url, rubric_digest(judge), _sampling(judge)]
     return {"judge": f"sha256:{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}"}
+
+
+def rubric_digest(settings: JudgeSettings) -> str:
+    """The digest of what a judge is told beside the texts; raises what `identity` does where the rubric can't be read."""
+    return template_digest(_rubric(settings))
 
 
 class JudgeOracle:

@@ -52,7 +52,7 @@ class MixedOracle:
         found = self._judge.compare(comparisons, seed_of_pair)
         known = self._judge.judgements(comparisons)
         return [
-            verdict if self._is_sure(judgement) else replace(verdict, preferred=None)
+            verdict if judgement.is_sure(self._threshold) else replace(verdict, preferred=None)
             for verdict, judgement in zip(found, known, strict=True)
         ]
 
@@ -63,10 +63,3 @@ class MixedOracle:
     def calls_to_come(self, comparisons: Sequence[Comparison]) -> tuple[int, int]:
         """As of the judge."""
         return self._judge.calls_to_come(comparisons)
-
-    def _is_sure(self, judgement: Judgement) -> bool:
-        """Whether the judge's answer stands; that of two orders which contradict each other never does."""
-        probability = judgement.probability
-        if probability is None or {judgement.a_first, judgement.b_first} == {"a", "b"}:
-            return False
-        return abs(probability - 0.5) >= self._threshold
