@@ -69,7 +69,7 @@ def show(
 
     Example:   activedpo show --why p000123/i001/r0-r2
     """
-    from activedpo_cli.run.show import design_details, feature_details, pair_details, selected_pairs
+    from activedpo_cli.run.show import design_details, feature_details, judge_details, pair_details, selected_pairs
     from activedpo_cli.store.run import Run, run_path
 
     opened = Run.open(run_path(run))
@@ -79,7 +79,9 @@ def show(
     number = iteration or (opened.iterations() or [1])[-1]
     if pair is None:
         found = selected_pairs(opened, number)
-        print_json(found) if json else print_selection(found, design_details(opened, number))
+        print_json(found) if json else print_selection(
+            found, design_details(opened, number), judge_details(opened, number)
+        )
     elif pair == "features":
         made = feature_details(opened, number)
         print_json(made) if json else print_features(made)

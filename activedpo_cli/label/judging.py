@@ -239,6 +239,28 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
     return parts
 
 
+def described(summary: Mapping[str, Any]) -> str | None:
+    """What a record says of a judge and of the people beside it, in one sentence; None where there was no judge."""
+    facts = summary.get("judge")
+    if not facts:
+        return None
+    asked = f"{facts['calls']} calls, {facts['prompt_tokens'] + facts['completion_tokens']:,} tokens"
+    parts = [_in_words(facts), *headline(summary)[1:], asked]
+    return f"The judge: {', '.join(parts)}."
+
+
+def _in_words(facts: Mapping[str, Any]) -> str:
+    parts = [f"both orders agree on {_share(facts['consistent'], facts['pairs'])} pairs"]
+    if facts["decided"]:
+        won, p = _share(facts["first_won"], facts["decided"]), facts["first_share_p"]
+        parts.append(f"the first response won {won} verdicts (p = {p:.2g})")
+    if facts["unequal_lengths"]:
+        parts.append(f"the longer one won {_share(facts['longer_won'], facts['unequal_lengths'])} answers")
+    if facts["without_verdict"]:
+        parts.append(f"no verdict about {facts['without_verdict']}")
+    return ", ".join(parts)
+
+
 def spending(spent: Spent, settings: JudgeSettings) -> dict[str, Any]:
     """Calls and tokens, and the price where the settings say what a token costs."""
     facts: dict[str, Any] = {
@@ -295,16 +317,8 @@ class JudgeStatistics:
 
     @property
     def in_words(self) -> str:
-        """Consistency, the share of the first position, and beside them what going by length alone would say."""
-        parts = [f"both orders agree on {_share(self.consistent, self.pairs)} pairs"]
-        if self.decided:
-            p = binomial_p(self.first_won, self.decided)
-            parts.append(f"the first response won {_share(self.first_won, self.decided)} verdicts (p = {p:.2g})")
-        if self.named:
-            parts.append(f"the longer one won {_share(self.longer_won, self.named)} answers")
-        if self.without_verdict:
-            parts.append(f"no verdict about {self.without_verdict}")
-        return ", ".join(parts)
+        """Consistency, the share of the first position, and beside them how often the longer response won."""
+        return _in_words(self.as_facts())
 
     def as_facts(self) -> dict[str, Any]:
         """For records."""

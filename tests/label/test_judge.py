@@ -96,6 +96,9 @@ def test_both_orders_are_asked_and_agree(many_selected: Path, calls_at_once: int
     assert said["iterations"][0]["stages"]["label"]["summary"]["judge"] == facts
     assert "both orders agree on 100 %" in said["iterations"][0]["stages"]["label"]["headline"]
     assert "up to date" in done(*asking(many_selected, server)).stderr  # though nobody listens any more
+    shown = " ".join(done("show", "--run", many_selected).stdout.split())
+    assert "The judge: both orders agree on 100 % (24 of 24) pairs, the first response won 50 % (24 of 48)" in shown
+    assert f"{CALLS} calls, {1020 * CALLS:,} tokens." in shown
 
 
 def test_every_call_has_marks_of_its_own(many_selected: Path) -> None:

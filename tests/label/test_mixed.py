@@ -64,6 +64,12 @@ def test_people_get_what_the_judge_is_unsure_of(many_selected: Path, second: str
     assert facts["people"] == {"pairs": 3, "share": 3 / PAIRS}
     assert facts["judge"]["without_verdict"] == (3 if second == "no verdict" else 0)
     assert "people saw 12 % (3 of 24)" in done(*asking(many_selected, server)).stderr
+    done("report", many_selected, "--quiet")
+    written = json.loads((many_selected / "report" / "report.json").read_text())["runs"][0]["labels"][0]
+    assert (written["people"], written["judge"]) == (facts["people"], facts["judge"])
+    page = " ".join((many_selected / "report" / "index.html").read_text().split())
+    assert "people saw 12 % (3 of 24)" in page
+    assert "The judge: both orders agree on" in page
 
 
 def test_a_lower_threshold_leaves_a_tie_in_one_order_to_the_judge(many_selected: Path) -> None:
