@@ -6,6 +6,7 @@ headers from variables that begin with OPENAI_, and send them to whatever server
 
 import email.utils
 import importlib
+import json
 import os
 import random
 import re
@@ -169,8 +170,8 @@ class JudgeClient:
     def _refused(self, error: Any) -> _RefusedError:
         headers = error.response.headers
         body = error.body if isinstance(error.body, dict) else {}
-        said = body.get("message")
-        message = said if isinstance(said, str) else str(error.message)
+        said = body.get("message") or body.get("detail") or error.response.text or error.message
+        message = said if isinstance(said, str) else json.dumps(said)
         return _RefusedError(
             error.status_code,
             self._harmless(message),

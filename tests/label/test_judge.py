@@ -237,6 +237,14 @@ def test_what_no_retry_can_change_is_said_at_once(many_selected: Path, slept: Sl
     assert advice in said
 
 
+@pytest.mark.parametrize(
+    "body", [{"detail": "pinned to x"}, {"detail": [{"msg": "pinned to x"}]}, {"error": "pinned to x"}, b"pinned to x"]
+)
+def test_what_a_server_says_is_passed_on_in_whatever_shape(many_selected: Path, slept: Slept, body: object) -> None:
+    with judge_server(lambda _: Raw(404, body)) as server:
+        assert "pinned to x" in refused(1, *asking(many_selected, server))
+
+
 def test_an_empty_purse_is_not_waited_for(many_selected: Path, slept: Slept) -> None:
     empty = Raw(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
     with judge_server(lambda _: empty) as server:
