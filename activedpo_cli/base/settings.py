@@ -302,10 +302,12 @@ class JudgeSettings(Section):
 
 
 JUDGE_KEYS_OF_WORK = tuple(
-    f"label.judge.{name}"
-    for name in ("base_url", "rubric", "temperature", "max_tokens", "max_tokens_field", "structured", "threshold")
+    f"label.judge.{name}" for name in ("base_url", "rubric", "temperature", "structured", "threshold")
 )
-"""Settings of a judge on which its verdicts depend; what stands in its rubric is an input beside them."""
+"""Settings of a judge on which its verdicts depend; what stands in its rubric is an input beside them.
+
+The longest reply is none of them: what it cuts off is no verdict.
+"""
 JUDGE_KEYS_BESIDE_WORK = tuple(
     key for key in (f"label.judge.{name}" for name in JudgeSettings.model_fields) if key not in JUDGE_KEYS_OF_WORK
 )

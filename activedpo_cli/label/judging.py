@@ -188,7 +188,8 @@ def pending(context: Context, comparisons: Sequence[Comparison], log: LabelLog) 
     asking = (
         f"raise that limit: `{command} --set label.judge.max_calls=…`"
         if not reasons
-        else f"let it try again: `{command} --set label.judge.tries={2 * settings.tries}`"
+        else f"let it try again: `{command} --set label.judge.tries={2 * settings.tries}"
+        + (f" --set label.judge.max_tokens={4 * settings.max_tokens}`" if reasons["cut off"] else "`")
     )
     return LabelsPendingError(
         f"{len(open_pairs)} of {len(comparisons)} pairs have no verdict of the judge: {names}{more}"

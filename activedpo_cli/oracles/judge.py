@@ -272,7 +272,6 @@ def _model(argument: str | None) -> str:
 def _sampling(settings: JudgeSettings) -> dict[str, Any]:
     return {
         "temperature": settings.temperature,
-        settings.max_tokens_field: settings.max_tokens,
         "structured": settings.structured,
     }
 

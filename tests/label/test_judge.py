@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -315,6 +317,16 @@ def test_what_is_no_verdict_is_never_one(many_selected: Path, answer: Callable[[
     assert summary(many_selected)["judge"]["unreadable"].popitem()[1] == 6
 
 
+def test_replies_that_were_cut_off_get_more_room(many_selected: Path) -> None:
+    def answer(question: Question) -> Raw:
+        return honest(question) if question.body["max_tokens"] > 1024 else NO_VERDICTS["cut off"](question)
+
+    with judge_server(answer) as server:
+        said = refused(5, *asking(many_selected, server, *settings(tries=1)))
+        assert "--set label.judge.tries=2 --set label.judge.max_tokens=4096`" in said
+        done(*asking(many_selected, server, *settings(tries=2, max_tokens=4096)))
+
+
 def test_a_stage_is_closed_without_a_verdict_by_wish_alone(many_selected: Path) -> None:
     with judge_server(InTurn(*[wrong_case] * 3)) as server:
         refused(5, *asking(many_selected, server))
@@ -402,6 +414,64 @@ def test_killed_between_replies_and_nothing_is_paid_twice(many_selected: Path, z
     assert summary(many_selected)["judge"]["calls"] == CALLS
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_moment_until_it_is_done(many_selected: Path, zygote: Zygote, seed: int) -> None:
+    """What was on its way when the process died may be asked again, once for each call at once and kill; nothing else."""
+    chance, kills, calls_at_once = random.Random(seed), 0, 1 + 2 * (seed % 2)
+
+    def answer(question: Question) -> Raw:
+        time.sleep(0.003)
+        return honest(question)
+
+    with judge_server(answer) as server:
+        while (status := _killed_after(chance.uniform(0.3, 1.2), many_selected, server, zygote, calls_at_once)) != 0:
+            assert status == -signal.SIGKILL
+            kills += 1
+            assert kills < 200
+        assert CALLS <= server.calls <= CALLS + kills * calls_at_once
+    assert len(replies(many_selected)) == CALLS
+    assert len({(row["pair_id"], row["order"]) for row in replies(many_selected)}) == CALLS
+    assert len(labels(many_selected)) == len({row["pair_id"] for row in labels(many_selected)}) == PAIRS
+    assert activedpo("verify", "--run", many_selected).exit_code == 0
+
+
+def _killed_after(seconds: float, run: Path, server: JudgeServer, zygote: Zygote, calls_at_once: int) -> int:
+    """The status of the command, of which nobody knows how far it is when it is killed."""
+    pid = zygote.start(asking(run, server, calls_at_once=calls_at_once), run.parent)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not (run / "iter-001" / "label" / "manifest.json").exists():
+        time.sleep(0.005)
+    with suppress(ProcessLookupError):
+        if not (run / "iter-001" / "label" / "manifest.json").exists():
+            os.kill(pid, signal.SIGKILL)
+    return zygote.wait(pid)
+
+
+def test_files_of_a_closed_stage_are_made_again_without_a_call(many_selected: Path) -> None:
+    with judge_server() as server:
+        done(*asking(many_selected, server))
+    folder = many_selected / "iter-001" / "label"
+    before = summary(many_selected), (folder / "outcomes.jsonl").read_bytes()
+    (folder / "outcomes.jsonl").unlink()
+    done(*on(many_selected, "label"), "--rebuild")
+    assert (summary(many_selected), (folder / "outcomes.jsonl").read_bytes()) == before
+    assert server.calls == CALLS
+
+
+def test_a_damaged_log_of_replies_is_named_and_can_be_done_without(many_selected: Path) -> None:
+    with judge_server() as server:
+        refused(5, *asking(many_selected, server, *settings(max_calls=9)))
+        log = many_selected / "iter-001" / "label" / "judge-replies.jsonl"
+        log.write_bytes(log.read_bytes().replace(b"because", b"becAuse", 1))
+        said = refused(4, *asking(many_selected, server, *settings(max_calls=None)))
+        assert "judge-replies.jsonl` line 1 is not an intact reply" in said
+        assert server.calls == 9
+        log.rename(log.with_suffix(".damaged"))
+        done(*asking(many_selected, server))
+    assert len(labels(many_selected)) == PAIRS
+
+
 @pytest.mark.parametrize(
     "trap",
     [
@@ -482,7 +552,7 @@ def test_another_judge_than_began_is_refused(many_selected: Path, tmp_path: Path
         limited = settings(max_calls=4, rubric=str(rubric))
         refused(5, *asking(many_selected, server, *limited))
         assert all("The better response is shorter." in question.message for question in server.questions)
-        for other in (settings(temperature=1), settings(base_url=server.url + "x"), settings(max_tokens=7)):
+        for other in (settings(temperature=1), settings(base_url=server.url + "x")):
             assert "label.judge." in refused(3, *asking(many_selected, server, *other))
         refused(3, *asking(many_selected, server, oracle="judge:n"))
         other = tmp_path / "other.txt"
@@ -492,7 +562,7 @@ def test_another_judge_than_began_is_refused(many_selected: Path, tmp_path: Path
         assert "input oracle judge:m judge" in refused(3, *asking(many_selected, server))
         assert server.calls == 4
         rubric.write_text("The better response is shorter.\n")
-        done(*asking(many_selected, server, *settings(max_calls=None, timeout=60, max_retries=1)))
+        done(*asking(many_selected, server, *settings(max_calls=None, timeout=60, max_retries=1, max_tokens=9)))
     assert server.calls == CALLS
 
 
