@@ -37,6 +37,8 @@ def print_check(result: "CheckResult", *, json: bool, quiet: bool) -> None:
         return
     if not quiet:
         groups = {name: found for name, found in record["agreement"].items() if found["pairs"]}
+        if not groups.keys() >= {"control", "selected"}:
+            groups.pop("all", None)  # it would say the same
         print_table(
             ["pairs", "number", "agrees with people", "κ", "where both name a response", "the longer response"],
             [[name.replace("_", " "), *_cells(found)] for name, found in groups.items()],

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.config import flat, with_changes
-from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import Label, OutcomeRow
 from activedpo_cli.base.settings import Config
@@ -30,6 +30,7 @@ from activedpo_cli.store.manifest import MANIFEST_NAME, Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
 
+PEOPLE_ALONE = "human"
 STALE_NAME = re.compile(r"iter-\d+-(?:\.label\.redo|label)-(?P<moment>\d{8}T\d{6})(?:-(?P<number>\d+))?")
 """How a folder of labels is called that `--force` set aside."""
 
@@ -158,6 +159,7 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
             continue
         found[comparison.pair_id] = replace(
             _about(comparison, label),
+            oracle=settings.oracle,
             taken_from=label.taken_from or f"iter-{record.iteration:03d}/label",
             first_given=label.first_given or times[pair_id],
         )
@@ -168,10 +170,19 @@ def _counts_for(label: Label, oracle: str) -> bool:
     """Whether an answer is one of those that this oracle gives.
 
     Those of a judge are none: they are read again from its replies, which are kept, and asked for where it is another one.
+    Those that people gave beside a judge, or before there was one, are answers of the same people.
     """
-    if keeps_replies(oracle) and is_of_judge(label):
+    if _asks_people_and_judge(oracle) or _asks_people_and_judge(label.oracle):
+        others = (spec for spec in (oracle, label.oracle) if not _asks_people_and_judge(spec))
+        return not is_of_judge(label) and all(spec == PEOPLE_ALONE for spec in others)
+    return label.oracle == oracle and not keeps_replies(oracle)
+
+
+def _asks_people_and_judge(spec: str) -> bool:
+    try:
+        return keeps_replies(spec) and asks_some_people(spec)
+    except UsageError:  # of a package that is not installed here
         return False
-    return label.oracle == oracle
 
 
 def _about(comparison: Comparison, label: Label) -> Label:

@@ -245,7 +245,8 @@ def described(summary: Mapping[str, Any]) -> str | None:
     facts = summary.get("judge")
     if not facts:
         return None
-    asked = f"{facts['calls']} calls, {facts['prompt_tokens'] + facts['completion_tokens']:,} tokens"
+    tokens = facts["prompt_tokens"] + facts["completion_tokens"]
+    asked = f"{facts['calls']} calls, {tokens:,} tokens" if facts["calls"] else "no call, since its replies were there"
     parts = [_in_words(facts), *headline(summary)[1:], asked]
     return f"The judge: {', '.join(parts)}."
 

@@ -113,6 +113,25 @@ def test_what_people_answered_is_taken_over_by_another_rubric(many_selected: Pat
     assert {row["taken_from"] for row in labels(many_selected) if row["annotator"]} == {"iter-001/label"}
 
 
+def test_people_who_answered_alone_are_not_asked_again_beside_a_judge(many_selected: Path, tmp_path: Path) -> None:
+    """In either direction; of the judge nothing is taken for people's."""
+    path = tmp_path / "pairs.jsonl"
+    refused(5, *on(many_selected, "label"), "--oracle", "human", "--export", path)
+    answered = rows(path)[:6]
+    path.write_text("".join(json.dumps(row | {"preference": "a"}) + "\n" for row in answered))
+    refused(5, *on(many_selected, "label"), "--oracle", "human", "--import", path)
+    with judge_server() as server:
+        said = done(*asking(many_selected, server, "--force")).stderr
+        assert "6 of 24 pairs were answered before" in said
+        assert server.calls == 2 * (PAIRS - 6)
+    assert summary(many_selected)["people"]["pairs"] == 6
+    assert {row["oracle"] for row in labels(many_selected)} == {"mixed:m"}
+    refused(5, *on(many_selected, "label"), "--oracle", "human", "--force", typed="q\n")
+    again = rows(many_selected / "iter-001" / ".label.redo" / "labels.jsonl")
+    assert len(again) == 6
+    assert {row["label"]["pair_id"] for row in again} == {row["pair_id"] for row in answered}
+
+
 def test_noise_is_not_for_answers_of_people(many_selected: Path) -> None:
     with judge_server() as server:
         assert "label.noise" in refused(2, *asking(many_selected, server, "--label-noise", 0.1))
