@@ -17,6 +17,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(  # processes that tests start find t
 
 import pytest
 from command_line import done, on
+from hypothesis import settings
 from small_runs import small_run
 from zygote import Zygote
 
@@ -34,6 +35,9 @@ LONGEST = (
 )
 """Files that begin first: one of them at the end would keep one worker busy while the other has nothing left to do."""
 PROMPTS = [f"Question {number}: what is {number} times {number + 3}?" for number in range(24)]
+
+settings.register_profile("any machine", deadline=None)  # an example may have to wait beside other work
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

@@ -9,7 +9,7 @@ import pytest
 from command_line import activedpo
 from typer.main import get_command
 
-from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.settings import SECTIONS, Config, JudgeSettings
 from activedpo_cli.cli.app import app
 
 GROUP = get_command(app)
@@ -83,7 +83,7 @@ def test_square_brackets_of_a_help_are_no_markup() -> None:
 
 def test_values_are_written_as_they_are_typed() -> None:
     text = " ".join(re.sub("[│╭╮╰╯]", "", activedpo("generate", "--help").stdout).split())
-    assert "human, recorded, reward-model:MODEL" in text
+    assert "human, judge:MODEL, mixed:MODEL, recorded, reward-model:MODEL" in text
     assert "auto: the tokenizer" in text
 
 
@@ -95,7 +95,7 @@ def test_help_is_printed_in_any_encoding() -> None:
     assert r"\u03c0_SFT" in result.stdout
 
 
-@pytest.mark.parametrize("section", [Config, *SECTIONS.values()], ids=lambda section: section.__name__)
+@pytest.mark.parametrize("section", [Config, *SECTIONS.values(), JudgeSettings], ids=lambda section: section.__name__)
 def test_every_setting_says_what_it_means(section: type) -> None:
     assert section.__doc__
     for name, field in section.model_fields.items():  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from command_line import activedpo, on, refused
 from trl import DPOConfig
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.settings import SECTIONS, Config, section_of
 from activedpo_cli.base.suggestions import ABSENT, OTHER_NAMES, called_settings, meant_settings
 
 MEANT = {
@@ -49,6 +49,10 @@ def exists(key: str) -> bool:
     if leaf.startswith("methods."):
         _, method, own = leaf.split(".")
         return own in discovery.setting_names("acquisition", method)
+    outer, _, inner = leaf.partition(".")
+    if inner:
+        group = section_of(SECTIONS[section], outer)
+        return group is not None and inner in group.model_fields
     return section in Config.model_fields if not leaf else leaf in SECTIONS[section].model_fields
 
 
@@ -130,3 +134,9 @@ def test_flags_are_answered_alike(flag: str, said: str, monkeypatch: pytest.Monk
     result = activedpo("train", flag, 3)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_settings_within_a_group_are_meant_by_their_group() -> None:
+    assert meant_settings("label.judge.baseurl") == ["label.judge.base_url"]
+    assert meant_settings("label.judge.prise_input") == ["label.judge.price_input"]
+    assert meant_settings("api_base") == ["label.judge.base_url"]

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from activedpo_cli.base.display import holds_secret
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.nearest import did_you_mean
-from activedpo_cli.base.settings import SECTIONS, Config, SelectSettings, current_key
+from activedpo_cli.base.settings import SECTIONS, Config, SelectSettings, current_key, section_of
 from activedpo_cli.base.suggestions import unknown_setting
 from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.base.yaml_text import one_line, read_yaml
@@ -138,9 +138,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UsageError(f"`--set {text}` is not of the form key=value", hint="for instance `--set select.budget=50`")
     parsed = read_value(value)
-    if isinstance(parsed, dict) or key.strip() in SECTIONS:
-        section = key.strip()
-        first = next(iter(SECTIONS[section].model_fields)) if section in SECTIONS else "…"
+    section = key.strip()
+    outer, _, inner = section.partition(".")
+    named = SECTIONS.get(section) or (section_of(SECTIONS[outer], inner) if outer in SECTIONS else None)
+    if isinstance(parsed, dict) or named is not None:
+        first = next(iter(named.model_fields)) if named is not None else "…"
         raise UsageError(
             f"`--set {text}` names a whole section",
             hint=f"set its settings one by one, such as `--set {section}.{first}={'…' if parsed is None else value}`",
@@ -167,7 +169,7 @@ def render_config(config: Config) -> str:
     for name, section in SECTIONS.items():
         lines += ["", f"{name}:  # {(section.__doc__ or '').strip().partition(chr(10))[0]}"]
         for field, value in getattr(config, name).model_dump(mode="json").items():
-            lines.append(_render_field(section, field, value))
+            lines += _render_field(section, field, value)
     return "\n".join(lines) + "\n"
 
 
@@ -178,8 +180,13 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
     return rows
 
 
-def _render_field(section: type[BaseModel], field: str, value: Any) -> str:
-    return f"  {one_line(field, value)}" + (f"  # {_help(section, field)}" if field in section.model_fields else "")
+def _render_field(section: type[BaseModel], field: str, value: Any, indent: str = "  ") -> list[str]:
+    inner = section_of(section, field)
+    if inner is not None:
+        lines = [f"{indent}{field}:  # {(inner.__doc__ or '').strip().partition(chr(10))[0]}"]
+        return lines + [line for key in value for line in _render_field(inner, key, value[key], indent + "  ")]
+    help_text = f"  # {_help(section, field)}" if field in section.model_fields else ""
+    return [f"{indent}{one_line(field, value)}{help_text}"]
 
 
 def _help(section: type[BaseModel], field: str) -> str:

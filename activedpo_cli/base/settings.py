@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from activedpo_cli.base.discovery import available
+from activedpo_cli.base.judge_url import checked_base_url
 from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.template_date import TEMPLATE_DATE, checked_date
 from activedpo_cli.base.template_kwargs import checked_assignments
@@ -32,6 +33,8 @@ def sorted_layer_names(value: str | list[str]) -> str | list[str]:
 LayerNames = Annotated[str | list[str], AfterValidator(sorted_layer_names)]
 TemplateDate = Annotated[str, AfterValidator(checked_date)]
 TemplateArguments = Annotated[list[str], AfterValidator(checked_assignments)]
+JudgeUrl = Annotated[str, AfterValidator(checked_base_url)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 def setting(default: Any, help_text: str, *flags: str) -> Any:
@@ -262,11 +265,65 @@ def current_key(key: str) -> str:
     return f"select.methods.{rest}" if is_older else key
 
 
+class JudgeSettings(Section):
+    """A language model that answers, under the oracles `judge:MODEL` and `mixed:MODEL`."""
+
+    base_url: JudgeUrl | None = setting(
+        None, "address of a server that speaks OpenAI's protocol, such as http://127.0.0.1:8000/v1"
+    )
+    api_key_env: VariableName | None = setting(
+        None, "name of the environment variable that holds its key; null sends none, and no other variable is read"
+    )
+    rubric: str | None = setting(
+        None, "file that says what better means, instead of the words of the built-in template"
+    )
+    temperature: NonNegative | None = setting(0.0, "sampling temperature; null sends none, as reasoning models want it")
+    max_tokens: PositiveInt = setting(1024, "longest reply in tokens, thinking included")
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = setting(
+        "max_tokens", "how the server calls that limit; OpenAI's reasoning models know max_completion_tokens alone"
+    )
+    structured: Literal["auto", "json_schema", "none"] = setting(
+        "auto", "whether replies are asked for by a schema; auto: by a schema, and without where the server refuses it"
+    )
+    tries: PositiveInt = setting(3, "replies asked for per order of a pair until one can be read")
+    threshold: Annotated[float, Field(ge=0, le=0.5)] = setting(
+        0.5, "under mixed, people get the pairs with |P − ½| below this, and those without a verdict"
+    )
+    max_calls: PositiveInt | None = setting(
+        None, "most calls for one stage, or for all checks of a run; null for no limit"
+    )
+    max_tokens_total: PositiveInt | None = setting(
+        None, "most tokens, of prompts and replies, for one stage, or for all checks of a run; null for no limit"
+    )
+    price_input: NonNegative | None = setting(None, "price of a million tokens of prompts, for estimates alone")
+    price_output: NonNegative | None = setting(None, "price of a million tokens of replies, for estimates alone")
+    timeout: Positive = setting(120.0, "seconds without a byte from the server after which a call is given up")
+    max_retries: Annotated[int, Field(ge=0)] = setting(
+        4, "times that a call is made again which the server did not take"
+    )
+    concurrency: PositiveInt = setting(4, "calls at once")
+
+
+JUDGE_KEYS_OF_WORK = tuple(
+    f"label.judge.{name}" for name in ("base_url", "rubric", "temperature", "structured", "threshold")
+)
+"""Settings of a judge on which its verdicts depend; what stands in its rubric is an input beside them.
+
+The longest reply is none of them: what it cuts off is no verdict.
+"""
+JUDGE_KEYS_BESIDE_WORK = tuple(
+    key for key in (f"label.judge.{name}" for name in JudgeSettings.model_fields) if key not in JUDGE_KEYS_OF_WORK
+)
+"""Settings of a judge that decide what it costs, how long it takes, and what is not asked at all."""
+
+
 class LabelSettings(Section):
     """Who answers, and how scores become answers."""
 
     oracle: str = setting(
-        "human", "human, recorded, reward-model:MODEL, or python:MODULE:FUNCTION (see `activedpo ls oracles`)"
+        "human",
+        "human, judge:MODEL, mixed:MODEL, recorded, reward-model:MODEL, or python:MODULE:FUNCTION "
+        "(see `activedpo ls oracles`)",
     )
     score_field: str | None = setting(None, "the score that the recorded oracle reads")
     answer: Literal["argmax", "bradley-terry"] = setting(
@@ -297,6 +354,7 @@ class LabelSettings(Section):
         "which of several answers to a pair trains: the first person's, that of most, or that of most after a third is "
         "asked where two differ",
     )
+    judge: JudgeSettings = setting(JudgeSettings(), "whom a judge's questions go to, how, and how many")
 
 
 class TrainSettings(Section):
@@ -370,3 +428,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
 }
+
+
+def section_of(section: type[BaseModel], field: str) -> type[BaseModel] | None:
+    """The group of settings that a field of a section is, None for a setting."""
+    kind = section.model_fields[field].annotation if field in section.model_fields else None
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.settings import SECTIONS, Config, section_of
 
 MOST = 3
 """Settings named at once."""
@@ -43,6 +43,8 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("judge", "reward_model", "annotator"), ORACLE),
     **dict.fromkeys(("lambda", "lambda_", "regularization"), ("select.methods.activedpo.ridge",)),
     **dict.fromkeys(("projection_dim", "proj_dimension", "sketch_dim"), ("featurize.proj_dim",)),
+    **dict.fromkeys(("base_url", "api_base", "api_url", "endpoint"), ("label.judge.base_url",)),
+    **dict.fromkeys(("api_key", "api_key_env"), ("label.judge.api_key_env",)),
     "random_seed": ("seed",),
 }
 """What other libraries, TRL and PEFT among them, call a setting, without its section."""
@@ -67,6 +69,10 @@ def meant_settings(key: str) -> list[str]:
     section, _, name = key.replace("-", "_").rpartition(".")
     if not section and (top := difflib.get_close_matches(name, Config.model_fields, n=1, cutoff=SURE)):
         return top
+    outer, _, inner = section.partition(".")
+    group = section_of(SECTIONS[outer], inner) if outer in SECTIONS else None
+    if group is not None:
+        return [f"{section}.{leaf}" for leaf in difflib.get_close_matches(name, group.model_fields, n=1)]
     begun = [full for full in SECTIONS if section and full.startswith(section)]
     inside = begun or difflib.get_close_matches(section, SECTIONS, n=1)
     attempts = (

@@ -42,6 +42,7 @@ COMMANDS = {
         "report": "look_commands.report",
         "ls": "look_commands.list_choices",
         "bench": "bench_commands.bench",
+        "judge": "judge_commands.judge",
     },
     "Check": {"verify": "health_commands.verify", "doctor": "health_commands.doctor"},
 }

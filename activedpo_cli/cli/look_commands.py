@@ -71,7 +71,7 @@ def show(
 
     Example:   activedpo show --why p000123/i001/r0-r2
     """
-    from activedpo_cli.run.show import design_details, feature_details, pair_details, selected_pairs
+    from activedpo_cli.run.show import design_details, feature_details, judge_details, pair_details, selected_pairs
     from activedpo_cli.store.run import Run, run_path
 
     opened = Run.open(run_path(run))
@@ -81,7 +81,9 @@ def show(
     number = iteration or (opened.iterations() or [1])[-1]
     if pair is None:
         found = selected_pairs(opened, number)
-        print_json(found) if json else print_selection(found, design_details(opened, number))
+        print_json(found) if json else print_selection(
+            found, design_details(opened, number), judge_details(opened, number)
+        )
     elif pair == "labels":
         from activedpo_cli.cli.agreement_output import print_agreement
         from activedpo_cli.label.agreement import agreement, as_json

@@ -62,14 +62,16 @@ def _print_stages(iterations: list[dict[str, Any]], names: list[str]) -> None:
         print_table(["iteration", *names], [[heading, *row] for heading, row in zip(headings, cells, strict=True)])
 
 
-def print_selection(found: list[dict[str, Any]], design: dict[str, Any] | None) -> None:
-    """The selected pairs, best first, and what V was with them."""
+def print_selection(found: list[dict[str, Any]], design: dict[str, Any] | None, judge: str | None) -> None:
+    """The selected pairs, best first, what V was with them, and what the judge was like where one answered."""
     print_table(
         ["rank", "score", "pair", "label", "prompt"],
         [[str(r["rank"]), f"{r['score']:.4g}", r["pair_id"], r["label"], _short(r["prompt"])] for r in found],
     )
     if design is not None:
         print_result(f"\n{_design_text(design)}")
+    if judge is not None:
+        print_result(f"\n{judge}")
 
 
 def print_pair(details: dict[str, Any]) -> None:

@@ -128,8 +128,12 @@ def flags_of(*keys: str, prefix: str = "") -> list[SettingFlag]:
 
 
 def _with_a_flag(settings: Mapping[str, Any]) -> list[str]:
-    """All but those whose value is a mapping, which no one word can say."""
-    return [name for name, field in settings.items() if get_origin(field.annotation) is not dict]
+    """All but those whose value is a mapping or a group of settings, which no one word can say."""
+    return [
+        name
+        for name, field in settings.items()
+        if get_origin(field.annotation) is not dict and not hasattr(field.annotation, "model_fields")
+    ]
 
 
 def without_clashes(flags: Iterable[SettingFlag]) -> list[SettingFlag]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -32,6 +32,9 @@ from activedpo_cli.cli.select_forms import (
     with_ridge,
 )
 from activedpo_cli.cli.typed import typed_command, typed_options
+
+if TYPE_CHECKING:
+    from activedpo_cli.run.command import StageRequest
 
 RUN_SETTINGS = ("model", "prompts", "seed")
 
@@ -151,6 +154,9 @@ def label(
         bool,
         typer.Option("--rebuild", help="Write a closed stage's other files again from the answers in labels.jsonl."),
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many calls and tokens a judge would take, and make none.")
+    ] = False,
     ask_again: Annotated[
         bool, typer.Option("--ask-again", help="Ask also about pairs that were answered before; else they are not.")
     ] = False,
@@ -165,6 +171,8 @@ def label(
     Reads   iter-N/select/, iter-N/generate/      Writes   iter-N/label/labels.jsonl, outcomes.jsonl, preferences.jsonl
 
     Example:   activedpo label --oracle reward-model:OpenAssistant/reward-model-deberta-v3-large
+
+    Example:   activedpo label --oracle judge:MODEL --set label.judge.base_url=http://127.0.0.1:8000/v1 --dry-run
     """
     doing = {
         "annotator": annotator,
@@ -177,7 +185,19 @@ def label(
     }
     if rebuild and ask_again:
         raise UsageError("--rebuild keeps the answers that there are, and --ask-again asks anew", hint="leave one out")
-    _stage("label", given, options, doing=doing)
+    if dry_run:
+        _plan_labels(given, options, doing)
+    else:
+        _stage("label", given, options, doing=doing)
+
+
+def _plan_labels(given: Mapping[str, Any], options: StageOptions, doing: Mapping[str, Any]) -> None:
+    """Print what a judge would be asked."""
+    from activedpo_cli.cli.judge_output import print_plan
+    from activedpo_cli.run.command import plan_labels
+
+    request = _request("label", given, options, doing=doing)
+    print_plan(plan_labels(request, make_progress(options.quiet)), json=options.json)
 
 
 @with_settings(flags_of("train", "adapter"))
@@ -213,9 +233,33 @@ def _stage(
 ) -> None:
     """Do a stage and print what came of it; `doing` are options of its own that are no settings."""
     from activedpo_cli.cli.stage_output import print_stage, stage_as_json
-    from activedpo_cli.run.command import StageRequest, do_stage
+    from activedpo_cli.run.command import do_stage
 
-    request = StageRequest(
+    request = _request(name, given, options, preset=preset, make=make, doing=doing)
+    try:
+        result = do_stage(request, make_progress(options.quiet))
+    except LabelsPendingError as error:
+        if options.json:
+            print_json(error.facts)
+        raise
+    if options.json:
+        print_json(stage_as_json(result))
+    elif not options.quiet:
+        print_stage(result)
+
+
+def _request(
+    name: str,
+    given: Mapping[str, Any],
+    options: StageOptions,
+    *,
+    preset: str | None = None,
+    make: bool = False,
+    doing: Mapping[str, Any] | None = None,
+) -> "StageRequest":
+    from activedpo_cli.run.command import StageRequest
+
+    return StageRequest(
         name,
         options.run,
         options.iteration,
@@ -228,13 +272,3 @@ def _stage(
         typed_command(),
         typed_options(),
     )
-    try:
-        result = do_stage(request, make_progress(options.quiet))
-    except LabelsPendingError as error:
-        if options.json:
-            print_json(error.facts)
-        raise
-    if options.json:
-        print_json(stage_as_json(result))
-    elif not options.quiet:
-        print_stage(result)

@@ -12,7 +12,7 @@ from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Execution, again
 from activedpo_cli.label.exchange import differing_answers, first_few, new_answers, read_answers, read_questions
 from activedpo_cli.label.questions import Question, questions_for_people
-from activedpo_cli.oracles.base import asks_people
+from activedpo_cli.oracles.base import asks_some_people
 from activedpo_cli.store.run import Run
 
 
@@ -32,7 +32,7 @@ def is_done(run: Run, iteration: int, settings: Config, execution: Execution, pr
 
     """
     options = execution.options
-    if options.get("ask-again") or not asks_people(settings.label.oracle):
+    if options.get("ask-again") or not asks_some_people(settings.label.oracle):
         return False
     if options.get("import"):
         _require_that_answers_stand(run, iteration, settings, execution, progress)

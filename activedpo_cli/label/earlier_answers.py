@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.config import flat, with_changes
-from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import Asked, Label, OutcomeRow
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings
 from activedpo_cli.engine.repairs import OUTCOMES_NAME
 from activedpo_cli.engine.step import STAGE_INPUT, Context, Execution, Stage, again
+from activedpo_cli.label.judging import is_of_judge
 from activedpo_cli.label.questions import Question
-from activedpo_cli.oracles.base import Comparison, asks_people
+from activedpo_cli.oracles.base import Comparison, asks_some_people, keeps_replies
 from activedpo_cli.store import files, manifest
 from activedpo_cli.store.audit import file_fault
 from activedpo_cli.store.label_log import LabelLog
@@ -30,6 +31,7 @@ from activedpo_cli.store.manifest import MANIFEST_NAME, Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
 
+PEOPLE_ALONE = "human"
 STALE_NAME = re.compile(r"iter-\d+-(?:\.label\.redo|label)-(?P<moment>\d{8}T\d{6})(?:-(?P<number>\d+))?")
 """How a folder of labels is called that `--force` set aside."""
 
@@ -121,7 +123,7 @@ def _earlier_folders(context: Context) -> list[StageFolder]:
     ages = [(match["moment"], int(match["number"] or 0), path) for match, path in replaced if match]
     folders = present + [StageFolder(path) for _, _, path in sorted(ages, reverse=True)]
     folders = [folder for folder in folders if folder.path != context.folder.path and folder.has("labels.jsonl")]
-    if asks_people(context.settings.label.oracle):
+    if asks_some_people(context.settings.label.oracle):
         return folders
     own = [folder for folder in folders if _iteration_of(folder) == context.iteration]
     return [] if own and _selection(own[0]) == _selection(context.folder) else own
@@ -150,9 +152,9 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
         return {}
     now, settings = context.folder.started, context.settings.label
     assert now is not None
-    if record is None or not (asks_people(settings.oracle) or _is_same_oracle(record, now)):
+    if record is None or not (asks_some_people(settings.oracle) or _is_same_oracle(record, now)):
         return {}
-    is_drawn = not asks_people(settings.oracle) and (settings.answer != "argmax" or settings.noise > 0)
+    is_drawn = not asks_some_people(settings.oracle) and (settings.answer != "argmax" or settings.noise > 0)
     has_same_responses = _response_inputs(record) == _response_inputs(now)
     by_texts = {_question(comparison.texts): comparison for comparison in open_questions}
     by_id = {comparison.pair_id: comparison for comparison in open_questions}
@@ -164,17 +166,37 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
             comparison = by_texts.get(_question(label.texts))
         else:  # an older version named the texts by their ids alone
             comparison = by_id.get(pair_id) if has_same_responses else None
-        if comparison is None or label.oracle != settings.oracle:
+        if comparison is None or not _counts_for(label, settings.oracle):
             continue
         if is_drawn and (pair_id, record.iteration) != (comparison.pair_id, context.iteration):
             continue
         taken = replace(
             _about(comparison, label),
+            oracle=settings.oracle,
             taken_from=label.taken_from or f"iter-{record.iteration:03d}/label",
             first_given=label.first_given or time_given,
         )
         found.setdefault(comparison.pair_id, {})[taken.asked] = taken
     return {pair_id: list(answers.values()) for pair_id, answers in found.items()}
+
+
+def _counts_for(label: Label, oracle: str) -> bool:
+    """Whether an answer is one of those that this oracle gives.
+
+    Those of a judge are none: they are read again from its replies, which are kept, and asked for where it is another one.
+    Those that people gave beside a judge, or before there was one, are answers of the same people.
+    """
+    if _asks_people_and_judge(oracle) or _asks_people_and_judge(label.oracle):
+        others = (spec for spec in (oracle, label.oracle) if not _asks_people_and_judge(spec))
+        return not is_of_judge(label) and all(spec == PEOPLE_ALONE for spec in others)
+    return label.oracle == oracle and not keeps_replies(oracle)
+
+
+def _asks_people_and_judge(spec: str) -> bool:
+    try:
+        return keeps_replies(spec) and asks_some_people(spec)
+    except UsageError:  # of a package that is not installed here
+        return False
 
 
 def _about(comparison: Comparison, label: Label) -> Label:

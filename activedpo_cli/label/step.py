@@ -27,12 +27,12 @@ from activedpo_cli.base.records import (
     with_whole_answer,
 )
 from activedpo_cli.base.seeds import derive_seed
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config
 from activedpo_cli.base.tables import check_file
 from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
-from activedpo_cli.label import earlier_answers
+from activedpo_cli.label import earlier_answers, judging
 from activedpo_cli.label.already_done import is_done
 from activedpo_cli.label.exchange import export_file, import_file
 from activedpo_cli.label.questions import Question, questions, questions_for_people
@@ -45,7 +45,8 @@ from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
     Verdict,
-    asks_people,
+    asks_some_people,
+    keeps_replies,
     label_from_verdict,
     open_oracle,
     oracle_identity,
@@ -54,12 +55,15 @@ from activedpo_cli.oracles.base import (
 )
 from activedpo_cli.pairs.candidates import response_inputs
 from activedpo_cli.store.label_log import TORN_NAMES, LabelLog
+from activedpo_cli.store.reply_log import REPLIES_NAME
 from activedpo_cli.store.run import Run
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """What the answers depend on."""
-    return flat(config, "seed", "label")
+    """What the answers depend on; of a judge's settings those that say what it is asked, where one is."""
+    every = flat(config, "seed", "label")
+    asked = judging.settings_of(config.label.oracle)
+    return {key: value for key, value in every.items() if not key.startswith("label.judge.") or key in asked}
 
 
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
@@ -70,7 +74,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 def _gold_input(config: Config) -> dict[str, str]:
     """What the gold pairs are, where people are asked about some."""
-    if config.label.gold is None or not asks_people(config.label.oracle):
+    if config.label.gold is None or not asks_some_people(config.label.oracle):
         return {}
     path = Path(config.label.gold)
     check_file(path)
@@ -85,11 +89,13 @@ def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
 def check(context: Context) -> None:
     """Refuse to begin when a selected pair has no recorded answer, and to turn people's answers around."""
     oracle_setting = context.settings.label.oracle
-    if context.settings.label.noise and asks_people(oracle_setting):
+    if context.settings.label.noise and asks_some_people(oracle_setting):
         raise UsageError(
             "label.noise turns answers around at random, which is not for answers of people", hint="--label-noise 0"
         )
-    if asks_people(oracle_setting):
+    if keeps_replies(oracle_setting):
+        judging.check(context)
+    if asks_some_people(oracle_setting):
         _questions(context)
         return
     asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(context.settings.label, name)]
@@ -123,13 +129,14 @@ def work(context: Context) -> dict[str, Any]:
         context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
     asked = _questions(context)
     earlier_answers.take_over(context, asked, log)
-    if asks_people(context.settings.label.oracle):
-        _ask_people(context, asked, log)
+    oracle = context.settings.label.oracle
+    if not asks_some_people(oracle):
+        _refuse_files(context)
+    _ask_what_is_called(context, _selected(asked), log)
+    if asks_some_people(oracle):
+        _ask_people(context, _left_to_people(asked, log) if keeps_replies(oracle) else asked, log)
         if context.folder.started is None:
             return _left(context)
-    else:
-        _refuse_files(context)
-        _ask_machine(context, [question.comparison for question in asked], log)
     return _close(context, asked, log)
 
 
@@ -138,13 +145,29 @@ def headline(summary: Mapping[str, Any]) -> str:
     words = {"tie": "tied", "both_bad": "both bad", "skip": "skipped"}
     others = [f"{summary[key]} {word}" for key, word in words.items() if summary[key]]
     unanswered = [f"{summary['unanswered']} left unanswered"] if summary["unanswered"] else []
-    return ", ".join([f"{summary['chosen']} preferences by {summary['oracle']}", *others, *unanswered])
+    return ", ".join(
+        [f"{summary['chosen']} preferences by {summary['oracle']}", *others, *unanswered, *judging.headline(summary)]
+    )
+
+
+def _selected(asked: Sequence[Question]) -> list[Comparison]:
+    return [question.comparison for question in asked if question.role == "selected"]
+
+
+def _left_to_people(asked: Sequence[Question], log: LabelLog) -> list[Question]:
+    """What people are asked beside a judge: what it left, what two are to answer, and what measures."""
+    left = {comparison.pair_id for comparison in judging.left_to_people(_selected(asked), log)}
+    return [
+        question
+        for question in asked
+        if question.role != "selected" or question.people > 1 or question.comparison.pair_id in left
+    ]
 
 
 def _questions(context: Context) -> list[Question]:
     """What is asked: of people perhaps more than the selected pairs."""
     config = context.settings
-    if asks_people(config.label.oracle):
+    if asks_some_people(config.label.oracle):
         return questions_for_people(context.run, context.iteration, config.label, config.seed)
     return [Question(comparison=comparison) for comparison in questions(context.run, context.iteration)]
 
@@ -229,6 +252,16 @@ def _user() -> str:
         return "annotator"
 
 
+def _ask_what_is_called(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
+    """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is."""
+    oracle = context.settings.label.oracle
+    if keeps_replies(oracle):
+        if not context.execution.options.get("accept_partial"):
+            judging.ask(context, comparisons, log)
+    elif not asks_some_people(oracle):
+        _ask_machine(context, comparisons, log)
+
+
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
     """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added.
 
@@ -265,14 +298,18 @@ def _verdicts(context: Context, oracle: Oracle, unit: list[Comparison]) -> list[
 def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, Any]:
     answers = log.answers()
     standing = settled(answers, context.settings.label.settle)
-    comparisons = [question.comparison for question in asked if question.role == "selected"]
+    comparisons = _selected(asked)
     answered = [comparison for comparison in comparisons if comparison.pair_id in standing]
     pending = len(comparisons) - len(answered)
     missing = missing_answers(asked, answers, third_decides=context.settings.label.settle == "third")
+    oracle = context.settings.label.oracle
     if missing and not (answered and context.execution.options.get("accept_partial")):
+        if keeps_replies(oracle) and not asks_some_people(oracle):
+            raise judging.pending(context, comparisons, log)
         raise _pending(context, pending, len(comparisons), missing)
     if missing:
         refuse_while_people_answer(context.run, context.iteration)
+    about_judge = judging.summary(context, comparisons, log) if keeps_replies(oracle) else {}
     outcomes = [_outcome(comparison, standing[comparison.pair_id]) for comparison in answered]
     context.folder.write_rows("outcomes.jsonl", outcomes)
     preferred = [(pair, row) for pair, row in zip(answered, outcomes, strict=True) if row.preferred_id]
@@ -285,7 +322,8 @@ def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, 
         **{outcome: counts[outcome] for outcome in ("chosen", "tie", "both_bad", "skip")},
         "labels_spent": sum(row.outcome in SPENT_OUTCOMES and row.pair_id in own for row in outcomes),
         "unanswered": pending,
-        "oracle": context.settings.label.oracle,
+        "oracle": oracle,
+        **about_judge,
         **measuring_counts(answers),
     }
 
@@ -397,7 +435,8 @@ STAGE = Stage(
     headline,
     check,
     sections=("label",),
-    logs=("labels.jsonl", *TORN_NAMES),
+    also=JUDGE_KEYS_BESIDE_WORK,
+    logs=("labels.jsonl", *TORN_NAMES, REPLIES_NAME),
     work_options=("import", "export", "ask-again"),
     is_done=is_done,
     check_free=refuse_while_people_answer,

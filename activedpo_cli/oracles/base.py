@@ -3,11 +3,13 @@
 An oracle is one module in this folder, or an entry point of the group `activedpo.oracles`. Its file name is the value
 of `label.oracle`, the first line of its docstring the help, and it has, at module level,
 
-- `ASKS_PEOPLE: bool`: its answers come from people, whom *label* asks pair by pair; such a module needs nothing more than
-  this and `SCORES_TEXT = False`;
+- `ASKS_PEOPLE`: True where its answers come from people, whom *label* asks pair by pair; such a module needs nothing more
+  than this and `SCORES_TEXT = False`. `"some"` where people get the pairs about which it has no verdict; else False;
 - `SCORES_TEXT: bool`: it can score new text, so that *evaluate* may use it; `build` then returns a `Scorer` too;
 - `build(argument, settings, device, *, preferences=()) -> Oracle`: `argument` is what follows the first colon of the
   setting; `preferences` are those that came with recorded responses, which most oracles ignore;
+- `KEEPS_REPLIES = True`, where every question costs something: `build` then has a keyword `memory`, a `ReplyMemory`, and
+  what it returns is a `Judge`;
 - `identity(argument, settings) -> dict[str, str]`: digests of whatever the answers depend on beside the settings, taken
   without importing anything heavy, because the up-to-date check calls it.
 """
@@ -16,9 +18,9 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError, UsageError
@@ -49,10 +51,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a comparison, with the scores it rests on where there are any."""
+    """The answer to a comparison, with the scores it rests on where there are any; `preferred` None is no answer."""
 
     pair_id: str
-    preferred: Preferred
+    preferred: Preferred | None
     score_a: float | None
     score_b: float | None
 
@@ -62,6 +64,91 @@ class Oracle(Protocol):
 
     def compare(self, comparisons: Sequence[Comparison], seed_of_pair: SeedOfPair) -> list[Verdict]:
         """One verdict for each comparison, in their order."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What was asked of a judge, which somebody may have to pay; replies that were there before are no part of it."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of prompts and replies."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class ReplyMemory(Protocol):
+    """Where the replies of a judge are kept, each before it is used, so that none is paid for twice."""
+
+    def replies(self, key: str) -> Sequence[Mapping[str, Any]]:
+        """The replies to a question, in the order in which they came."""
+
+    def keep(self, key: str, reply: Mapping[str, Any]) -> None:
+        """Store a reply; it is safe when this returns."""
+
+    def spent(self) -> Spent:
+        """What was asked so far, by this process or before."""
+
+    def advance(self) -> None:
+        """Note that one more pair is done."""
+
+    def tell(self, message: str) -> None:
+        """Let whoever waits know."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge said of a pair in either order: who won, None where nothing could be read.
+
+    `unreadable` counts by reason the replies from which nothing could be read.
+    """
+
+    pair_id: str
+    a_first: Preferred | None
+    b_first: Preferred | None
+    unreadable: Mapping[str, int]
+
+    @property
+    def probability(self) -> float | None:
+        """P(a), the mean over both orders; None unless both have an answer."""
+        if self.a_first is None or self.b_first is None:
+            return None
+        share = {"a": 1.0, "tie": 0.5, "b": 0.0}
+        return (share[self.a_first] + share[self.b_first]) / 2
+
+    @property
+    def preferred(self) -> Preferred | None:
+        """The answer where both orders agree, a tie where they do not, None unless both have one."""
+        if self.a_first is None or self.b_first is None:
+            return None
+        return self.a_first if self.a_first == self.b_first else "tie"
+
+    def is_sure(self, threshold: float) -> bool:
+        """Whether |P − ½| reaches the threshold; two orders that contradict each other are never sure."""
+        probability = self.probability
+        if probability is None or {self.a_first, self.b_first} == {"a", "b"}:
+            return False
+        return abs(probability - 0.5) >= threshold
+
+
+class Judge(Oracle, Protocol):
+    """An oracle that is asked about a pair in both orders."""
+
+    @property
+    def stopped(self) -> str | None:
+        """Why it asks no further, None where nothing keeps it from that."""
+
+    def prepare(self) -> None:
+        """See that it can be asked: raises what keeps it from that, before anything is begun."""
+
+    def judgements(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
+        """What is known of pairs by the replies that are kept; nobody is asked."""
+
+    def calls_to_come(self, comparisons: Sequence[Comparison]) -> tuple[int, int]:
+        """How many calls these pairs still need if every reply can be read, and about how many tokens these ask with."""
 
 
 class Scorer(Protocol):
@@ -119,8 +206,29 @@ def _with_kind(name: str, argument: str) -> str | None:
 
 
 def asks_people(spec: str) -> bool:
-    """Whether people answer under this value of `label.oracle`, so that it can't be called."""
-    return discovery.load("oracles", parse_spec(spec)[0]).ASKS_PEOPLE
+    """Whether people alone answer under this value of `label.oracle`, so that it can't be called."""
+    return discovery.load("oracles", parse_spec(spec)[0]).ASKS_PEOPLE is True
+
+
+def asks_some_people(spec: str) -> bool:
+    """Whether people answer, be it only the pairs about which something that is called has no verdict."""
+    return bool(discovery.load("oracles", parse_spec(spec)[0]).ASKS_PEOPLE)
+
+
+def keeps_replies(spec: str) -> bool:
+    """Whether its replies cost something and are kept, so that it is a `Judge`."""
+    return getattr(discovery.load("oracles", parse_spec(spec)[0]), "KEEPS_REPLIES", False)
+
+
+def open_judge(spec: str, settings: LabelSettings, memory: ReplyMemory) -> Judge:
+    """The judge that `label.oracle` names, ready to be asked; its replies go to `memory`.
+
+    Raises UsageError where the oracle is none.
+    """
+    name, argument = parse_spec(spec)
+    if not keeps_replies(spec):
+        raise UsageError(f"the oracle `{spec}` is no judge", hint="name one, such as `judge:MODEL`")
+    return discovery.load("oracles", name).build(argument, _whole(settings), "cpu", memory=memory)
 
 
 def open_oracle(
@@ -228,9 +336,9 @@ def verdicts_from_scores(
 def with_noise(verdicts: Sequence[Verdict], share: float, seed_of_pair: SeedOfPair) -> list[Verdict]:
     """The verdicts with each preference turned around with probability `share`, drawn with the pair's own seed.
 
-    Scores stay as they are, and so do ties.
+    Scores stay as they are, and so do ties, and pairs without an answer.
     """
-    other: dict[Preferred, Preferred] = {"a": "b", "b": "a", "tie": "tie"}
+    other: dict[Preferred | None, Preferred | None] = {"a": "b", "b": "a", "tie": "tie", None: None}
     return [
         replace(verdict, preferred=other[verdict.preferred])
         if random.Random(seed_of_pair(verdict.pair_id)).random() < share
@@ -240,7 +348,12 @@ def with_noise(verdicts: Sequence[Verdict], share: float, seed_of_pair: SeedOfPa
 
 
 def label_from_verdict(comparison: Comparison, verdict: Verdict, oracle: str) -> Label:
-    """The label that a verdict about `comparison` amounts to; `oracle` is the setting that named who answered."""
+    """The label that a verdict about `comparison` amounts to; `oracle` is the setting that named who answered.
+
+    Raises ValueError where the verdict is none, of which no label can be made: silence is no tie.
+    """
+    if verdict.preferred is None:
+        raise ValueError(f"there is no verdict about pair `{comparison.pair_id}`")
     sides = {"a": comparison.response_a, "b": comparison.response_b}
     chosen = sides.get(verdict.preferred)
     return Label(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from activedpo_cli.base.records import OutcomeRow, Response
 from activedpo_cli.label.agreement import QUICK_SECONDS, WHY_SELECTED_DIFFER, Agreement, Between, Share, agreement
 from activedpo_cli.label.earlier_answers import bought
+from activedpo_cli.label.judging import described
 from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import CANDIDATES, Panel, Plot, boxes_by_iteration, interval_series
 from activedpo_cli.reports.run_data import Labels, RunData
@@ -59,6 +60,8 @@ def read_labels(
         unequal_pairs=len(wins),
         seconds=five_numbers(times),
         timed_answers=len(times),
+        judge=manifest.summary.get("judge"),
+        people=manifest.summary.get("people"),
     )
 
 
@@ -118,6 +121,10 @@ def _run_sentences(runs: Sequence[RunData]) -> list[str]:
             sentences.append(
                 f"{run.name}: {spent} labels spent, of which {chosen} name a better response; given by {oracles}."
             )
+        for row in run.labels:
+            of_judge = described({"judge": row.judge, "people": row.people})
+            if of_judge:
+                sentences.append(f"{run.name}, iteration {row.iteration}. {of_judge}")
     return sentences
 
 

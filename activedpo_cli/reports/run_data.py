@@ -112,6 +112,8 @@ class Labels:
         unequal_pairs: Pairs that it is a share of: one chosen, lengths unequal.
         seconds: Seconds for each answer, where people gave them.
         timed_answers: Answers with a time.
+        judge: What the record says of the judge that answered; None where there was none.
+        people: How many of the answers are people's, who were asked beside a judge; None where there was none.
 
     """
 
@@ -128,6 +130,8 @@ class Labels:
     unequal_pairs: int
     seconds: FiveNumbers | None
     timed_answers: int
+    judge: Metrics | None = None
+    people: Metrics | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,12 @@ from activedpo_cli.base.config import build_config, with_changes
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.engine.differences import is_fixed
+from activedpo_cli.engine.differences import given_differences, is_fixed, refuse
 from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.engine.runner import run_stage
 from activedpo_cli.engine.step import Execution, Stage, StageResult
 from activedpo_cli.generate import pool
+from activedpo_cli.label.judge_plan import JudgePlan, plan_of_stage
 from activedpo_cli.run.create import RunRequest, discard, find_run, preset_for
 from activedpo_cli.select.method_settings import check_given_settings
 from activedpo_cli.store.run import SFT, Run, run_path
@@ -86,6 +87,21 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
         if made and discard(run):
             progress.note(f"took `{run.path}` away again, since nothing was made in it")
         raise
+
+
+def plan_labels(request: StageRequest, progress: Progress) -> JudgePlan:
+    """What *label* would ask of a judge, by this command without its `--dry-run`; nothing is called, and nothing written."""
+    wanted = RunRequest(run_path(request.run), None, with_known_names(request.given), request.command)
+    run, _ = find_run(wanted, progress, make=False)
+    iteration = request.iteration or (run.iterations() or [1])[-1]
+    folder = run.stage("label", iteration)
+    record = None if request.force else folder.manifest or folder.started
+    given = changeable(run, wanted.given)
+    if differences := given_differences(run, record, given):
+        refuse(run, "label", iteration, differences, given, Execution(typed=request.typed))
+    config = load_stage("label").seen(run, record, given)
+    ask_again = bool(request.options.get("ask-again"))
+    return plan_of_stage(run, iteration, config, progress, anew=request.force, ask_again=ask_again)
 
 
 def changeable(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:

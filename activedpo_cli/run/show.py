@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.base.records import ExcludedResponse, Label, OutcomeRow, Response, SelectedPair, prompt_as_text
+from activedpo_cli.label.judging import described
 from activedpo_cli.policy.policy import load_tokenizer_of
 from activedpo_cli.store.run import Run
 
@@ -99,6 +100,12 @@ def design_details(run: Run, iteration: int) -> dict[str, Any] | None:
     """What V was with the batch of an iteration; None where nothing is selected, or by a method without it."""
     record = run.stage("select", iteration).manifest
     return record.summary.get("design") if record else None
+
+
+def judge_details(run: Run, iteration: int) -> str | None:
+    """What the judge of an iteration was like, in a sentence; None where nobody asked one, or *label* is not finished."""
+    record = run.stage("label", iteration).manifest
+    return described(record.summary) if record else None
 
 
 def label_text(label: Label | OutcomeRow | None) -> str:

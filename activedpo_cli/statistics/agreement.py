@@ -40,6 +40,9 @@ def binomial_p(successes: int, n: int, p: float = 0.5) -> float:
     """
     if not 0 <= successes <= n or not 0 < p < 1:
         raise ValueError(f"{successes} of {n} at {p} can't be tested")
+    if p == 0.5:
+        ways = [math.comb(n, count) for count in range(n + 1)]
+        return sum(number for number in ways if number <= ways[successes]) / 2**n
     logs = [
         math.lgamma(n + 1)
         - math.lgamma(count + 1)

@@ -17,6 +17,7 @@ from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.store import files, jsonl, manifest, tensors
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.manifest import Manifest, Started
+from activedpo_cli.store.reply_log import REPLIES_NAME, ReplyLog
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,10 +85,13 @@ class StageFolder:
             # A stage begun with --ask-again first notes for each pair that no earlier answer counts, which is no answer.
             _, _, others = read_limited(log).partition(b'"event": "label"')
             number, what = others.count(b"\n"), "line of answers"
+        elif self.has(REPLIES_NAME):
+            number, what = read_limited(self.path / REPLIES_NAME).count(b'"event": "reply"'), "reply of a judge"
         else:
             number, what = sum(1 for path in self.path.glob("*-[0-9]*") if path.is_file()), "file"
         first, *rest = what.split(" ", 1)
-        return " ".join([str(number), first + ("s" if number != 1 else ""), *rest])
+        plural = {"reply": "replies"}.get(first, f"{first}s")
+        return " ".join([str(number), plural if number != 1 else first, *rest])
 
     def remove(self, name: str) -> None:
         """Take away a file or folder that is needed no more; a folder is gone as a whole or not at all."""
@@ -153,6 +157,10 @@ class StageFolder:
     def label_log(self) -> LabelLog:
         """The append-only log of answers."""
         return LabelLog(self.path / "labels.jsonl")
+
+    def reply_log(self) -> ReplyLog:
+        """The append-only log of what a judge replied."""
+        return ReplyLog(self.path / REPLIES_NAME)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from activedpo_cli.base.settings import SECTIONS
+from activedpo_cli.base.settings import SECTIONS, JudgeSettings
 from activedpo_cli.cli.app import app
 
 
@@ -48,7 +48,8 @@ def test_runs_and_their_iterations() -> None:
 def test_every_setting_is_offered() -> None:
     names = set(offered("activedpo select --set "))
     fields = {f"{section}.{name}=" for section, kind in SECTIONS.items() for name in kind.model_fields}
-    assert names >= {"seed=", *fields} - {"select.methods="}
+    judge = {f"label.judge.{name}=" for name in JudgeSettings.model_fields}
+    assert names >= {"seed=", *fields, *judge} - {"select.methods=", "label.judge="}
     assert offered("activedpo compare --set select.methods.apo.r") == ["select.methods.apo.ridge="]
 
 

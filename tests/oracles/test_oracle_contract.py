@@ -23,7 +23,7 @@ def module(request):
 
 
 def test_the_folder_is_found():
-    assert {"human", "python", "recorded", "reward-model"} <= set(NAMES)
+    assert {"human", "judge", "mixed", "python", "recorded", "reward-model"} <= set(NAMES)
 
 
 def test_the_first_line_of_the_docstring_helps(module):
@@ -32,17 +32,18 @@ def test_the_first_line_of_the_docstring_helps(module):
 
 
 def test_the_module_says_what_it_can_do(module):
-    assert isinstance(module.ASKS_PEOPLE, bool)
+    assert module.ASKS_PEOPLE in (True, False, "some")
     assert isinstance(module.SCORES_TEXT, bool)
 
 
 def test_the_signatures_are_those_of_the_contract(module):
-    if module.ASKS_PEOPLE:
+    if module.ASKS_PEOPLE is True:
         assert not module.SCORES_TEXT
         return
     build = inspect.signature(module.build)
-    assert list(build.parameters) == ["argument", "settings", "device", "preferences"]
-    assert build.parameters["preferences"].kind is inspect.Parameter.KEYWORD_ONLY
+    keywords = ["preferences", "memory"] if getattr(module, "KEEPS_REPLIES", False) else ["preferences"]
+    assert list(build.parameters) == ["argument", "settings", "device", *keywords]
+    assert {build.parameters[name].kind for name in keywords} == {inspect.Parameter.KEYWORD_ONLY}
     assert list(inspect.signature(module.identity).parameters) == ["argument", "settings"]
 
 
@@ -52,7 +53,7 @@ def test_identities_and_imports_need_no_torch(tmp_path):
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(b"weights")
-    arguments = {"python": ["rewards:score"], "reward-model": [str(model)]}
+    arguments = {"python": ["rewards:score"], "reward-model": [str(model)], "judge": ["m"], "mixed": ["m"]}
     program = (
         "import sys\n"
         "from activedpo_cli.base import discovery\n"
@@ -61,7 +62,7 @@ def test_identities_and_imports_need_no_torch(tmp_path):
         f"for name in {NAMES!r}:\n"
         f"    found = oracle_identity(':'.join([name, *{arguments!r}.get(name, [])]), LabelSettings())\n"
         "    assert all(isinstance(part, str) for item in found.items() for part in item), found\n"
-        "heavy = {'torch', 'transformers', 'numpy', 'rewards'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'rewards', 'openai'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(discovery.__file__).parents[2])}

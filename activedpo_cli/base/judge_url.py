@@ -1,0 +1,49 @@
+"""The address of a server that judges: what may stand in it, and to whom text and keys may go."""
+
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+
+
+def checked_base_url(value: str) -> str:
+    """An address without a slash at its end; raises ValueError for one under which nobody can be asked safely.
+
+    Prompts, responses and the key go there. Over plain http anybody on the way can read them, and answer in the judge's
+    place, so that http is for this machine alone.
+    """
+    url = _split(value)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("must be an address such as https://HOST/v1 or http://127.0.0.1:8000/v1")
+    if url.username is not None or url.password is not None:
+        raise ValueError("holds a name or a password; a key is given in a variable that label.judge.api_key_env names")
+    if url.query or url.fragment:
+        raise ValueError("may have neither `?` nor `#`")
+    if url.scheme == "http" and not is_loopback(value):
+        raise ValueError(
+            "is plain http to another machine, where anybody on the way can read and change what is said; use https, or a "
+            f"tunnel: `ssh -L {_port(url) or 80}:127.0.0.1:{_port(url) or 80} {url.hostname}` and http://127.0.0.1"
+        )
+    return value.rstrip("/")
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether an address is one of this machine, whatever a name server says."""
+    host = (_split(base_url).hostname or "").removesuffix(".")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _split(value: str) -> SplitResult:
+    if value != value.strip() or any(character.isspace() for character in value):
+        raise ValueError("must be an address without spaces")
+    url = urlsplit(value)
+    _port(url)
+    return url
+
+
+def _port(url: SplitResult) -> int | None:
+    """The port; raises ValueError for one that is none, as `urlsplit` itself does not."""
+    return url.port

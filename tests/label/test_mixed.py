@@ -1,0 +1,151 @@
+"""A judge answers first, and people what it is unsure about: the oracle `mixed`, through the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import activedpo, done, manifest, on, refused, rows
+from judge_server import JudgeServer, Question, Raw, by_text, honest, judge_server, reply, verdict
+
+PAIRS = 24
+
+
+class Unsure:
+    """An honest judge, but for the pairs of which it first hears: about these it says something else in each order."""
+
+    def __init__(self, pairs: int, second: str) -> None:
+        self.pairs, self.second = pairs, second
+        self.first_texts: dict[frozenset[str], tuple[str, str]] = {}
+
+    def __call__(self, question: Question) -> Raw:
+        pair = frozenset(question.texts)
+        if pair not in self.first_texts and len(self.first_texts) < self.pairs:
+            self.first_texts[pair] = question.texts
+        if self.first_texts.get(pair, question.texts) == question.texts:
+            return honest(question)
+        if self.second == "no verdict":
+            return reply("no idea")
+        return verdict(question, None if self.second == "tie" else 1 - by_text(question))
+
+
+def asking(run: Path, server: JudgeServer, *words: object):
+    given = (f"label.judge.base_url={server.url}", "label.judge.concurrency=1")
+    settings = [word for assignment in given for word in ("--set", assignment)]
+    return (*on(run, "label"), "--oracle", "mixed:m", *settings, "--annotator", "ann", *words)
+
+
+def labels(run: Path) -> list[dict]:
+    return [row["label"] for row in rows(run / "iter-001" / "label" / "labels.jsonl") if row["event"] == "label"]
+
+
+def summary(run: Path) -> dict:
+    return manifest(run, 1, "label")["summary"]
+
+
+@pytest.mark.parametrize("second", ["opposite", "tie", "no verdict"])
+def test_people_get_what_the_judge_is_unsure_of(many_selected: Path, second: str) -> None:
+    with judge_server(Unsure(3, second)) as server:
+        result = activedpo(*asking(many_selected, server), typed="1\nt\n")
+        assert result.exit_code == 5
+        assert "Pair 1 of 3" in result.stdout
+        calls = server.calls
+        assert activedpo(*asking(many_selected, server), typed="2\n").exit_code == 0
+        assert server.calls == calls
+    found = labels(many_selected)
+    assert len(found) == PAIRS
+    people = [row for row in found if row["annotator"] == "ann"]
+    assert [row["score_a"] for row in people] == [None] * 3
+    assert [row["outcome"] for row in people] == ["chosen", "tie", "chosen"]
+    assert {row["pair_id"] for row in people} == {
+        row["pair_id"] for row in rows(many_selected / "iter-001/select/selection.jsonl")[:3]
+    }
+    assert {row["oracle"] for row in found} == {"mixed:m"}
+    facts = summary(many_selected)
+    assert facts["people"] == {"pairs": 3, "share": 3 / PAIRS}
+    assert facts["judge"]["without_verdict"] == (3 if second == "no verdict" else 0)
+    assert "people saw 12 % (3 of 24)" in done(*asking(many_selected, server)).stderr
+    done("report", many_selected, "--quiet")
+    written = json.loads((many_selected / "report" / "report.json").read_text())["runs"][0]["labels"][0]
+    assert (written["people"], written["judge"]) == (facts["people"], facts["judge"])
+    page = " ".join((many_selected / "report" / "index.html").read_text().split())
+    assert "people saw 12 % (3 of 24)" in page
+    assert "The judge: both orders agree on" in page
+
+
+def test_a_lower_threshold_leaves_a_tie_in_one_order_to_the_judge(many_selected: Path) -> None:
+    with judge_server(Unsure(3, "tie")) as server:
+        done(*asking(many_selected, server, "--set", "label.judge.threshold=0.25"))
+        assert "label.judge.threshold" in refused(
+            3, *asking(many_selected, server, "--set", "label.judge.threshold=0.5")
+        )
+    facts = summary(many_selected)
+    assert (facts["people"], facts["tie"]) == ({"pairs": 0, "share": 0.0}, 3)
+
+
+def test_orders_that_disagree_go_to_people_at_any_threshold(many_selected: Path) -> None:
+    with judge_server(Unsure(2, "opposite")) as server:
+        refused(5, *asking(many_selected, server, "--set", "label.judge.threshold=0"), typed="q\n")
+    assert len(labels(many_selected)) == PAIRS - 2
+
+
+def test_a_file_asks_people_about_these_pairs_alone(many_selected: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    with judge_server(Unsure(4, "opposite")) as server:
+        refused(5, *asking(many_selected, server, "--export", path))
+        asked = rows(path)
+        assert len(asked) == 4
+        path.write_text("".join(json.dumps(row | {"preference": "b"}) + "\n" for row in asked))
+        done(*asking(many_selected, server, "--import", path))
+        assert server.calls == 2 * PAIRS
+    assert summary(many_selected)["people"]["pairs"] == 4
+    done(*asking(many_selected, server, "--import", path))
+
+
+def test_what_people_answered_is_taken_over_by_another_rubric(many_selected: Path, tmp_path: Path) -> None:
+    rubric = tmp_path / "rubric.txt"
+    rubric.write_text("shorter")
+    with judge_server(Unsure(3, "opposite")) as server:
+        assert activedpo(*asking(many_selected, server), typed="1\n1\n1\n").exit_code == 0
+        before = server.calls
+        done(*asking(many_selected, server, "--force", "--set", f"label.judge.rubric={rubric}"))
+        assert server.calls == before + 2 * (PAIRS - 3), "of what people have answered the judge is not asked"
+    assert summary(many_selected)["people"]["pairs"] == 3
+    assert {row["taken_from"] for row in labels(many_selected) if row["annotator"]} == {"iter-001/label"}
+
+
+def test_people_who_answered_alone_are_not_asked_again_beside_a_judge(many_selected: Path, tmp_path: Path) -> None:
+    """In either direction; of the judge nothing is taken for people's."""
+    path = tmp_path / "pairs.jsonl"
+    refused(5, *on(many_selected, "label"), "--oracle", "human", "--export", path)
+    answered = rows(path)[:6]
+    path.write_text("".join(json.dumps(row | {"preference": "a"}) + "\n" for row in answered))
+    refused(5, *on(many_selected, "label"), "--oracle", "human", "--import", path)
+    with judge_server() as server:
+        said = done(*asking(many_selected, server, "--force")).stderr
+        assert "6 of 24 pairs were answered before" in said
+        assert server.calls == 2 * (PAIRS - 6)
+    assert summary(many_selected)["people"]["pairs"] == 6
+    assert {row["oracle"] for row in labels(many_selected)} == {"mixed:m"}
+    refused(5, *on(many_selected, "label"), "--oracle", "human", "--force", typed="q\n")
+    again = rows(many_selected / "iter-001" / ".label.redo" / "labels.jsonl")
+    assert len(again) == 6
+    assert {row["label"]["pair_id"] for row in again} == {row["pair_id"] for row in answered}
+
+
+def test_noise_is_not_for_answers_of_people(many_selected: Path) -> None:
+    with judge_server() as server:
+        assert "label.noise" in refused(2, *asking(many_selected, server, "--label-noise", 0.1))
+
+
+def test_a_judge_that_answers_by_position_is_no_help_to_people(many_selected: Path) -> None:
+    with judge_server(lambda question: verdict(question, 0)) as server:
+        assert "answers by position" in refused(4, *asking(many_selected, server), typed="1\n")
+        assert server.calls == 40
+
+
+def test_after_a_limit_of_calls_people_get_the_rest(many_selected: Path) -> None:
+    with judge_server() as server:
+        result = activedpo(*asking(many_selected, server, "--set", "label.judge.max_calls=40"), typed="1\n1\n1\n1\n")
+    assert "asked no further: label.judge.max_calls is 40" in result.stderr
+    assert result.exit_code == 0
+    assert summary(many_selected)["people"]["pairs"] == 4
