@@ -434,3 +434,14 @@ def section_of(section: type[BaseModel], field: str) -> type[BaseModel] | None:
     """The group of settings that a field of a section is, None for a setting."""
     kind = section.model_fields[field].annotation if field in section.model_fields else None
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def setting_keys() -> list[str]:
+    """The dotted keys of all settings in sections, those of groups within them too."""
+    found = []
+    for name, section in SECTIONS.items():
+        for field in section.model_fields:
+            group = section_of(section, field)
+            inner = [""] if group is None else group.model_fields
+            found += [f"{name}.{field}.{leaf}".removesuffix(".") for leaf in inner]
+    return found

@@ -44,14 +44,9 @@ def iterations(ctx: Any, incomplete: str) -> Iterable[str]:
 def setting_names(ctx: Any, incomplete: str) -> Iterable[str]:
     """Every setting, and those of every method, with the sign behind it."""
     from activedpo_cli.base import discovery
-    from activedpo_cli.base.settings import SECTIONS, section_of
+    from activedpo_cli.base.settings import setting_keys
 
-    names = []
-    for section, kind in SECTIONS.items():
-        for name in kind.model_fields:
-            group = section_of(kind, name)
-            inner = group.model_fields if group else [] if name == "methods" else [""]
-            names += [f"{section}.{name}.{leaf}".removesuffix(".") for leaf in inner]
+    names = [key for key in setting_keys() if not key.endswith(".methods")]
     own = [
         f"select.methods.{method.replace('-', '_')}.{name}"
         for method in discovery.available("acquisition")

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
-from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.settings import SECTIONS, Config, setting_keys
 from activedpo_cli.base.yaml_text import read_yaml
 from activedpo_cli.engine.step import Execution, again
 from activedpo_cli.store.manifest import Started
@@ -100,16 +100,21 @@ def _refuse_lost_settings(run: Run) -> None:
 
 def number_of_settings() -> int:
     """How many settings a whole `config.yaml` names."""
-    return 1 + sum(len(section.model_fields) for section in SECTIONS.values())
+    return 1 + len(setting_keys())
 
 
 def unnamed_settings(text: str) -> list[str]:
     """The settings that a `config.yaml` does not name, as dotted keys."""
     values = read_yaml(text)
-    named = values if isinstance(values, dict) else {}
-    keys = [key for name, section in SECTIONS.items() for key in (f"{name}.{field}" for field in section.model_fields)]
-    found = [key for key in keys if key.partition(".")[2] not in (named.get(key.partition(".")[0]) or {})]
-    return ([] if "seed" in named else ["seed"]) + found
+    return [key for key in ["seed", *setting_keys()] if not _is_named(values, key.split("."))]
+
+
+def _is_named(values: Any, path: list[str]) -> bool:
+    for part in path:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
 
 
 def input_differences(record: Started, inputs: Mapping[str, str]) -> list[str]:

@@ -1,5 +1,6 @@
 """A judge in *label*, through the command line: what it answers, what is kept, and what happens when its server fails."""
 
+import errno
 import json
 import os
 import random
@@ -27,6 +28,7 @@ from judge_server import (
 from zygote import Zygote
 
 from activedpo_cli.oracles import judge as judge_module
+from activedpo_cli.store.operations import operations
 
 PAIRS = 24
 CALLS = 2 * PAIRS
@@ -445,6 +447,31 @@ def _killed_after(chance: random.Random, run: Path, server: JudgeServer, zygote:
     if not manifest_path.exists():
         os.kill(pid, signal.SIGKILL)
     return zygote.wait(pid)
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_a_reply_that_the_disk_does_not_take_is_not_used(
+    many_selected: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Half of it may be there: it is cut, and the question asked again."""
+    real, times = getattr(operations, call), 0
+
+    def full(path: Path, descriptor: int, *data: memoryview):
+        nonlocal times
+        times += path.name == "judge-replies.jsonl"
+        if path.name == "judge-replies.jsonl" and times == 6:
+            real(path, descriptor, *[part[:40] for part in data])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, descriptor, *data)
+
+    with judge_server() as server:
+        monkeypatch.setattr(operations, call, full)
+        assert "judge-replies.jsonl" in refused(1, *asking(many_selected, server))
+        assert server.calls == 6
+        done(*asking(many_selected, server))
+    lost = 1 if call == "write" else 0  # what could not be synced was there, and was read again
+    assert server.calls == CALLS + lost
+    assert len(replies(many_selected)) == CALLS
 
 
 def test_files_of_a_closed_stage_are_made_again_without_a_call(many_selected: Path) -> None:
