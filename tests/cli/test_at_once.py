@@ -217,7 +217,7 @@ def test_a_pair_is_free_again_once_its_process_is_killed(unlabelled: Path) -> No
 
 
 def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path) -> None:
-    """Also about the pair on the screen: the sitting says so and goes on; imported to the end, it knows of the closing."""
+    """Also about the pair on the screen, whose two answers are kept; imported to the end, the sitting hears of it."""
     path = tmp_path / "pairs.jsonl"
     words = (*on(unlabelled, "label", iteration=2), "--oracle", "human")
     assert activedpo(*words, "--export", path).exit_code == 5
@@ -226,7 +226,7 @@ def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path)
         path.write_text(json.dumps(asked[0] | {"preference": "tie", "annotator": "bob"}) + "\n")
         assert activedpo(*words, "--import", path).exit_code == 5
         types(session, "1")
-        assert "was answered meanwhile by bob" in heard(session, "Response 2")
+        assert "saved   1/4" in heard(session, "Response 2")
         path.write_text(
             "".join(json.dumps(row | {"preference": "skip", "annotator": "bob"}) + "\n" for row in asked[1:])
         )
@@ -235,7 +235,8 @@ def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path)
         assert session.returncode == 0, told
         assert "was closed or taken away by another command while you answered" in told
         assert "up to date" in told
-    assert answers(unlabelled) == [("bob", row["pair_id"]) for row in asked]
+    first, *others = [row["pair_id"] for row in asked]
+    assert answers(unlabelled) == [("bob", first), ("ann", first), *(("bob", pair) for pair in others)]
 
 
 def test_a_run_that_was_moved_and_touched_is_what_it_was(finished: Path, tmp_path: Path) -> None:

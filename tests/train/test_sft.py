@@ -293,7 +293,10 @@ def test_rows_that_are_too_long_are_counted_and_told(new_run: Path, tmp_path: Pa
 
 def test_a_prompt_that_all_answers_repeat_is_not_learnt_twice(new_run: Path, tmp_path: Path) -> None:
     """What an earlier version finished, whose record does not name the rule, stands as it is."""
-    data = write(tmp_path / "whole.jsonl", [{"prompt": f"q{n}", "completion": f"q{n}yes"} for n in range(3)])
+    data = write(
+        tmp_path / "whole.jsonl",
+        [{"prompt": f"a long question {n}", "completion": f"a long question {n}yes"} for n in range(3)],
+    )
     result = done(*on(new_run, "sft"), "--data", data, "--eval-share", 0)
     assert "the prompt was taken off the start of what answers it in 3 rows" in " ".join(result.stderr.split())
     assert sft_manifest(new_run)["summary"]["tokens"] == 3 * 4
