@@ -97,7 +97,7 @@ def setting_names(folder: str, name: str) -> list[str]:
     value = resolve(folder, name)
     for path in _module_files(folder):
         if option_value(path.stem) == value:
-            return _annotated_fields(path, "Settings")
+            return list(_annotated_fields(path, "Settings"))
     return list(load(folder, value).Settings.model_fields)
 
 
@@ -119,22 +119,19 @@ def _folder(kind: str) -> str:
     return FOLDERS.get(kind, kind)
 
 
-def _module_files(folder: str) -> list[Path]:
+@cache  # the package's own files, which a process that has begun with them may read once
+def _module_files(folder: str) -> tuple[Path, ...]:
     here = ROOT / _folder(folder)
-    found = (p for p in here.glob("*.py") if p.stem != "base" and not p.stem.startswith("_"))
-    return once(("modules", folder), lambda: sorted(found))
-
-
-def _first_docstring_line(path: Path) -> str:
-    return _docstring_line_of(path, path.stat().st_mtime_ns)
+    return tuple(sorted(p for p in here.glob("*.py") if p.stem != "base" and not p.stem.startswith("_")))
 
 
 @cache
-def _docstring_line_of(path: Path, modified: int) -> str:
+def _first_docstring_line(path: Path) -> str:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return docstring.partition("\n")[0].rstrip(".")
 
 
+@cache
 def _literal(path: Path, name: str) -> tuple[str, ...]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
@@ -143,12 +140,13 @@ def _literal(path: Path, name: str) -> tuple[str, ...]:
     return ()
 
 
-def _annotated_fields(path: Path, class_name: str) -> list[str]:
+@cache
+def _annotated_fields(path: Path, class_name: str) -> tuple[str, ...]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
-            return [
+            return tuple(
                 item.target.id
                 for item in node.body
                 if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-            ]
-    return []
+            )
+    return ()

@@ -59,7 +59,7 @@ def read_yaml(text: str) -> Any:
 def _read(text: str) -> Any:
     """What the text holds; a command asks several times for the same `config.yaml`, which takes a while to read."""
     try:
-        node = yaml.compose(text, Loader=_Loader)  # a safe loader
+        node = _composed(text)
         if node is None:
             return None
         _check_size(node)  # before anything is built: merges take time, and aliases memory, by what they spell out
@@ -72,6 +72,19 @@ def _read(text: str) -> Any:
         # Beside its own errors the reader lets those of Python through: 2024-13-45 is no date, `!!bool maybe` no key.
         first, *others = str(error).splitlines() or [type(error).__name__]
         raise UsageError(f"not valid YAML: {first}", details=others) from error
+
+
+def _composed(text: str) -> Any:
+    """The nodes of a text, or None; a text is often read and changed next, so those of the last ones are kept.
+
+    Who reads a text in which something is merged (`<<`, or a tag, `!!merge`) puts it into the nodes: they are not kept.
+    """
+    return _kept_nodes(text) if "<<" not in text and "!" not in text else _kept_nodes.__wrapped__(text)
+
+
+@lru_cache(maxsize=2)
+def _kept_nodes(text: str) -> Node | None:
+    return yaml.compose(text, Loader=_Loader)  # a safe loader
 
 
 def one_line(key: str, value: Any) -> str:
@@ -100,7 +113,7 @@ def changed_yaml(text: str, changes: Mapping[str, Any]) -> str:
 
 
 def _with_value(text: str, path: list[str], value: Any) -> str:
-    node, key, is_in_flow = yaml.compose(text, Loader=_Loader), None, False
+    node, key, is_in_flow = _composed(text), None, False
     for depth, part in enumerate(path):
         pairs = node.value if isinstance(node, MappingNode) else []
         found = next((pair for pair in pairs if pair[0].value == part), None)

@@ -148,8 +148,10 @@ def test_the_reward_model_never_learns_from_a_prompt_that_ships(tmp_path, monkey
     honest = build_module.draw_prompts
     first = honest(1200, Random("0 prompts"))[:3]
     monkeypatch.setattr(build_module, "draw_prompts", lambda n, random: honest(n, random) + (first if n < 1000 else []))
-    folder = build(plan_in(tmp_path / "work"), lambda line: None).parent
-    learnt = json.loads((folder / "responses" / "responses.json").read_text())
+    monkeypatch.setattr(build_module, "train_reward_model", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # it has drawn what it would learn from
+        build(plan_in(tmp_path / "work"), lambda line: None)
+    learnt = json.loads((tmp_path / "work" / "responses" / "responses.json").read_text())
     assert len(learnt) == 6
     assert not set(learnt) & set(first)
 

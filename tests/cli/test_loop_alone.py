@@ -12,7 +12,9 @@ from command_line import RULE
 from small_runs import SMALL
 
 WATCH = """
-import os, sys
+import gc, os, sys
+
+gc.set_threshold(50_000, 20, 20)  # as in the `sitecustomize.py` whose place this takes
 
 def heard(event, details):
     if event.split(".")[0] in ("socket", "urllib", "http", "ftplib", "smtplib") and event not in ALONE:
