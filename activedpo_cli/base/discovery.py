@@ -19,15 +19,21 @@ from activedpo_cli.base.nearest import asking, did_you_mean
 
 PACKAGE = "activedpo_cli"
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"acquisition": "select/methods", "generation": "generate/backends"}
+FOLDERS = {"acquisition": "select/methods", "generation": "generate/backends", "formats": "label/formats"}
 """Where the modules of a kind lie, where that is not a folder of the kind's name."""
 WORDS = {
     "acquisition": "a method",
     "oracles": "an oracle",
     "prompts": "a prompt source",
     "generation": "a generation backend",
+    "formats": "a format",
 }
-LISTED = {"acquisition": "methods", "oracles": "oracles", "prompts": "prompts"}
+LISTED = {
+    "acquisition": "methods",
+    "oracles": "oracles",
+    "prompts": "prompts",
+    "formats": "formats",
+}
 """What `activedpo ls` calls a kind."""
 OTHER_NAMES = {
     "acquisition": {
@@ -43,6 +49,10 @@ OTHER_NAMES = {
         **dict.fromkeys(("rm", "reward", "classifier"), "reward-model"),
         **dict.fromkeys(("function", "callable", "code"), "python"),
         **dict.fromkeys(("file", "dataset", "replay", "offline"), "recorded"),
+    },
+    "formats": {
+        **dict.fromkeys(("labelstudio", "ls"), "label-studio"),
+        **dict.fromkeys(("json", "ndjson"), "jsonl"),
     },
 }
 """What others call some of the choices."""
