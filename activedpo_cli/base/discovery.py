@@ -27,12 +27,14 @@ WORDS = {
     "prompts": "a prompt source",
     "generation": "a generation backend",
     "formats": "a format",
+    "exporters": "a format of trainers",
 }
 LISTED = {
     "acquisition": "methods",
     "oracles": "oracles",
     "prompts": "prompts",
     "formats": "formats",
+    "exporters": "exporters",
 }
 """What `activedpo ls` calls a kind."""
 OTHER_NAMES = {
@@ -54,6 +56,7 @@ OTHER_NAMES = {
         **dict.fromkeys(("labelstudio", "ls"), "label-studio"),
         **dict.fromkeys(("json", "ndjson"), "jsonl"),
     },
+    "exporters": {**dict.fromkeys(("llamafactory", "llama_factory", "sharegpt"), "llama-factory")},
 }
 """What others call some of the choices."""
 

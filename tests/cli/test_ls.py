@@ -40,7 +40,7 @@ def test_without_a_word_it_names_what_else_can_be_listed() -> None:
 
 @pytest.mark.parametrize("word", ["methodes", "experiment"])
 def test_an_unknown_word_is_answered_with_the_known_ones(word: str) -> None:
-    known = "known: methods, oracles, prompts, datasets, formats, models, presets, experiments, runs"
+    known = "known: methods, oracles, prompts, datasets, formats, exporters, models, presets, experiments, runs"
     assert known in refused(2, "ls", word)
 
 
