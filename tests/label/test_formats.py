@@ -3,7 +3,9 @@
 Answers are built as the released tools write them, from what was exported and by code that shares nothing with the readers.
 """
 
+import contextlib
 import json
+import random
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -379,6 +381,34 @@ def test_a_problem_is_told_with_its_place(tool: str, change: Callable[[list], An
     with pytest.raises(InvalidDataError) as raised:
         read(*changed(tool, change))
     assert said in "\n".join([raised.value.message, *raised.value.details])
+
+
+STRANGE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["tie", 10**400]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["id", "type", "value"]), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+
+
+def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every part of a value, as the list or object that holds it and where."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield value, key
+        yield from places_in(inner)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@given(chance=st.randoms(use_true_random=False), strange=STRANGE)
+def test_a_file_with_anything_in_it_is_read_or_refused(tool: str, chance: random.Random, strange: Any) -> None:
+    def spoil(tasks: list[dict[str, Any]]) -> None:
+        holder, key = chance.choice(list(places_in(tasks)))
+        holder[key] = strange
+
+    with contextlib.suppress(InvalidDataError):
+        for label in read(*changed(tool, spoil), format_name=tool):
+            assert label.outcome in ("chosen", "tie", "both_bad", "skip")
 
 
 def test_a_table_may_hold_the_answers_of_several_people() -> None:

@@ -68,8 +68,9 @@ def answers(table: Iterable[TableRow]) -> Iterator[FoundAnswer]:
             yield FoundAnswer(row.line, f"task {row.line}", {**shown, "preference": ""})
         for annotation in annotations:
             part(annotation, dict, "an annotation", row.origin)
-            place = f"task {row.line}, annotation {annotation.get('id')}"
-            given = _given(annotation, f"{row.origin}, annotation {annotation.get('id')}")
+            which = f"annotation {str(annotation.get('id'))[:20]}"
+            given = _given(annotation, f"{row.origin}, {which}")
+            place = f"task {row.line}, {which}"
             yield FoundAnswer(row.line, place, {**shown, **given}, _time(annotation.get("created_at")))
 
 

@@ -47,18 +47,21 @@ def _values(row: TableRow) -> dict[str, Any]:
     if "pair_id" not in task:
         raise InvalidDataError(f"{origin} has no `pair_id`", hint="only tasks that `label --export` wrote can be read")
     options = [part(option, dict, "an option", origin) for option in part(task.get("options"), list, "options", origin)]
-    sides = [option for option in options if option.get("id") not in BESIDE]
-    if len(sides) != 2:
-        raise InvalidDataError(f"{origin} offers {len(sides)} responses, not two")
-    ids = [part(side.get("id"), str, "the id of an option", origin) for side in sides]
-    texts = [part(side.get("text"), str, "the text of an option", origin) for side in sides]
+    texts = {
+        part(option.get("id"), str, "the id of an option", origin): option.get("text")
+        for option in options
+        if option.get("id") not in list(BESIDE)
+    }
+    if len(texts) != 2:
+        raise InvalidDataError(f"{origin} offers {len(texts)} responses, not two")
+    ids = list(texts)
     return {
         "pair_id": task["pair_id"],
         "prompt": part(task.get("text"), str, "the text", origin),
         "response_a_id": ids[0],
         "response_b_id": ids[1],
-        "response_a": texts[0],
-        "response_b": texts[1],
+        "response_a": texts[ids[0]],
+        "response_b": texts[ids[1]],
         "preference": _preference(task, ids, origin),
         "annotator": task.get("_session_id") or task.get("_annotator_id"),
     }
@@ -75,9 +78,10 @@ def _preference(task: dict[str, Any], ids: list[str], origin: str) -> str:
     if answer != "accept" or len(accepted) != 1:
         return ""
     words = dict(zip([*ids, *BESIDE], ["a", "b", *BESIDE], strict=True))
-    if accepted[0] not in words:
-        raise InvalidDataError(f"{origin} accepts `{str(accepted[0])[:40]}`, which is none of its options")
-    return words[accepted[0]]
+    word = part(accepted[0], str, "what is accepted", origin)
+    if word not in words:
+        raise InvalidDataError(f"{origin} accepts `{word[:40]}`, which is none of its options")
+    return words[word]
 
 
 def _time(value: Any) -> float | None:
