@@ -101,6 +101,7 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
     new = new_answers(filled.labels, standing, asked)
     log.append(*new)
     context.progress.note(f"{len(new)} new answers from `{path}`{_by_role(new)}")
+    _note_other_names(context, filled.labels, standing)
     if filled.waiting:
         row = "row" if filled.unit == "line" else filled.unit
         rows = f"1 {row} has" if len(filled.waiting) == 1 else f"{len(filled.waiting)} {row}s have"
@@ -109,7 +110,9 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
     unnamed = [name for name in filled.people if name not in (Reading.of(options).names or {})]
     if unnamed and filled.unit != "line":
         who = ", ".join(f"`{name}` ({filled.people[name]})" for name in unnamed)
-        context.progress.note(f"people go by the names of the file: {who}; `--map {unnamed[0]}=NAME` gives another")
+        context.progress.note(
+            f"people go by the names of the file: {who}; `--map {unnamed[0]}=NAME` at the first import gives another"
+        )
 
 
 def words_of_import(path: Path, options: Mapping[str, Any]) -> list[str]:
@@ -167,10 +170,36 @@ def _same_persons(label: Label, standing: Sequence[Label]) -> Label | None:
             for earlier in standing
             if earlier.pair_id == label.pair_id
             and earlier.role != "repeat"
-            and (label.annotator is None or earlier.annotator in (None, label.annotator))
+            and (
+                label.annotator is None
+                or earlier.annotator in (None, label.annotator)
+                or _has_two_names(label, earlier)
+            )
         ),
         None,
     )
+
+
+def _has_two_names(label: Label, earlier: Label) -> bool:
+    """Whether a file was read once with a name for somebody, and once without: these are no two people.
+
+    Two files may call two people the same, as servers do that count their users from 1, so two given names are two people.
+    """
+    unnamed = {_name_in_files(one.annotator, label.pair_id) for one in (label, earlier)}
+    return label.answer_id is not None and label.answer_id == earlier.answer_id and label.answer_id in unnamed
+
+
+def _name_in_files(person: str | None, pair_id: str) -> str | None:
+    """The name of an answer by what a file calls whoever gave it; None where it does not say."""
+    return f"file:{person}:{pair_id}" if person else None
+
+
+def _note_other_names(context: Context, labels: Sequence[Label], standing: Sequence[Label]) -> None:
+    """Say which people of a file have answered before under another name; what stands keeps it."""
+    earlier = [(label.annotator, _same_persons(label, standing)) for label in labels]
+    pairs = {(name, one.annotator) for name, one in earlier if one and name and one.annotator and name != one.annotator}
+    for name, before in sorted(pairs):
+        context.progress.note(f"answers of `{name}` stand already under the name `{before}`, which they keep")
 
 
 def first_few(lines: Sequence[str]) -> list[str]:
@@ -379,6 +408,7 @@ def _answer(
         texts=comparison.texts,
         first_id=_text(row, "response_a_id"),
         channel="file",
+        answer_id=_name_in_files(_text(row, "annotator"), comparison.pair_id),
     )
 
 

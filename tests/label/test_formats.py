@@ -519,6 +519,33 @@ def test_out_to_label_studio_and_back_by_two_people(asked: Path, tmp_path: Path)
     assert f"--import {back} --map 2=ann --ask-again" in message
 
 
+def test_a_name_that_is_given_late_or_forgotten_makes_nobody_a_second_person(asked: Path, tmp_path: Path) -> None:
+    """But two servers may both have a user 1: who has two given names is two people."""
+    path, back = tmp_path / "tasks.json", tmp_path / "project.json"
+    label(asked, "--export", path, "--format", "label-studio")
+    tasks = json.loads(path.read_bytes())
+    back.write_bytes(studio_export(tasks, [[studio_annotation("left")], [studio_annotation("tie")], [], []]))
+    assert "2 new answers" in label(asked, "--import", back, "--map", "2=ann").stderr
+    said = " ".join(label(asked, "--import", back).stderr.split())
+    assert "0 new answers" in said
+    assert "answers of `2` stand already under the name `ann`" in said
+    said = " ".join(label(asked, "--import", back, "--map", "2=bo").stderr.split())
+    assert "2 new answers" in said
+    assert "2 of them by further people" in said
+    given = [
+        [studio_annotation("left")],
+        [studio_annotation("tie")],
+        [studio_annotation("tie")],
+        [studio_annotation("left")],
+    ]
+    back.write_bytes(studio_export(tasks, given))
+    done(*on(asked, "label", iteration=2), "--oracle", "human", "--import", back)
+    said = " ".join(done(*on(asked, "label", iteration=2), "--import", back, "--map", "2=ann").stderr.split())
+    assert "all 4 answers" in said
+    labels = [row["label"] for row in rows(asked / "iter-002" / "label" / "labels.jsonl")]
+    assert [one["annotator"] for one in labels] == ["ann", "ann", "bo", "bo", "2", "2"]
+
+
 def test_out_to_argilla_and_back(asked: Path, tmp_path: Path) -> None:
     folder, back = tmp_path / "out", tmp_path / "records.json"
     assert label(asked, "--export", folder, "--format", "argilla", "--annotator", "ann").exit_code == 5
