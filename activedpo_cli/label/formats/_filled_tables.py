@@ -12,9 +12,8 @@ def answers_of_table(table: Iterable[TableRow]) -> Iterator[FoundAnswer]:
     for row in table:
         missing = [column for column in REQUIRED if column not in row.values]
         if missing:
-            name = row.origin.rpartition(" ")[0].rpartition(" ")[0]
             raise InvalidDataError(
-                f"`{name}` line {row.line} lacks {', '.join(f'`{column}`' for column in missing)}",
+                f"{row.origin} lacks {', '.join(f'`{column}`' for column in missing)}",
                 details=[f"columns there: {', '.join(row.values)}"],
             )
         yield FoundAnswer(row.line, f"line {row.line}", row.values)
