@@ -5,6 +5,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.cli import completion
 from activedpo_cli.cli.options import JsonOption, QuietOption, RunOption
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
@@ -57,12 +58,12 @@ def export(
     if quiet:
         return
     if found.left_out:
-        counted = ", ".join(f"{number} {reason}" for reason, number in found.left_out.items())
-        print_message(f"left out: {counted}")
-    verb = "are there already" if found.was_there else "written"
+        reasons = ", ".join(f"{number} {reason}" for reason, number in found.left_out.items())
+        print_message(f"left out: {reasons}")
+    state = "there already" if found.was_there else "written"
     which = "iteration" if len(found.iterations) == 1 else "iterations"
     numbers = ", ".join(map(str, found.iterations))
-    print_message(f"✓ {found.preferences} preferences of {which} {numbers} {verb}", style="ok")
+    print_message(f"✓ {counted(found.preferences, 'preference')} of {which} {numbers} {state}", style="ok")
     for line in found.usage:
         print_message(f"  {line}")
     for place in [*map(str, found.files), *([found.pushed] if found.pushed else [])]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.exporters import trl
 from activedpo_cli.exporters.base import (
     PREFERENCES,
@@ -45,10 +46,10 @@ def export(preferences: Sequence[Preference], folder: Path) -> Exported:
         stripped += texts != bare
     warnings = warnings_about_templates(preferences, "axolotl")
     if stripped:
-        warnings.append(f"{stripped} of the pairs had blanks at an end of an answer, which are taken off")
+        warnings.append(f"blanks at the ends of answers are taken off, in {counted(stripped, 'pair')}")
     if short:
         warnings.append(
-            f"{short} of the pairs have an answer of less than {SHORT} characters: if the chat template writes the same "
+            f"an answer has less than {SHORT} characters in {counted(short, 'pair')}: if the chat template writes the same "
             "text itself, axolotl begins the answer there; look at what it prints with `debug: true`"
         )
     return Exported(

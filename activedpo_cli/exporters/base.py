@@ -14,12 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from activedpo_cli.base.columns import ARGUMENTS
 from activedpo_cli.base.errors import InvalidDataError
 
 PREFERENCES = "preferences.jsonl"
-KWARGS = "chat_template_kwargs"
-"""The column that says what the template was given beside the messages."""
-
 Preference = Mapping[str, Any]
 
 
@@ -67,7 +65,7 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 def warnings_about_templates(preferences: Sequence[Preference], trainer: str) -> list[str]:
     """A warning where the template was given more than messages, which this trainer would not give it."""
-    given = next((preference[KWARGS] for preference in preferences if preference.get(KWARGS)), None)
+    given = next((preference[ARGUMENTS] for preference in preferences if preference.get(ARGUMENTS)), None)
     if given is None:
         return []
     shown = ", ".join(f"{name}={value!r}" for name, value in given.items())

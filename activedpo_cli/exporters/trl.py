@@ -6,9 +6,10 @@ Rows are those of `label/preferences.jsonl` without what TRL has no use for. Its
 from collections.abc import Sequence
 from pathlib import Path
 
-from activedpo_cli.exporters.base import KWARGS, PREFERENCES, Exported, Preference, are_chats, json_lines
+from activedpo_cli.base.columns import ARGUMENTS
+from activedpo_cli.exporters.base import PREFERENCES, Exported, Preference, are_chats, json_lines
 
-COLUMNS = ("prompt", "chosen", "rejected", KWARGS, "pair_id")
+COLUMNS = ("prompt", "chosen", "rejected", ARGUMENTS, "pair_id")
 
 
 def export(preferences: Sequence[Preference], folder: Path) -> Exported:

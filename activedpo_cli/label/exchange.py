@@ -5,7 +5,6 @@ business of its format, one module in `formats/`. Sides are shuffled on the way 
 """
 
 import difflib
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,12 @@ from types import ModuleType
 from typing import Any
 
 from activedpo_cli.base import discovery
+from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.delimited import FORMULA
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text
+from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.formats.argilla import RECORDS
@@ -91,16 +93,15 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
     standing = log.answers()
     differing = differing_answers(filled.labels, standing)
     if differing:
-        count = "1 pair" if len(differing) == 1 else f"{len(differing)} pairs"
         raise InvalidDataError(
-            f"`{path}` answers {count} otherwise than before",
+            f"`{path}` answers {counted(len(differing), 'pair')} otherwise than before",
             details=differing,
             hint="remove these rows from the file; or, to ask all again, keeping what was answered in "
             f"`{context.run.stale}`: `{context.anew('label', '--ask-again', *words_of_import(path, options))}`",
         )
     new = new_answers(filled.labels, standing, asked)
     log.append(*new)
-    context.progress.note(f"{len(new)} new answers from `{path}`{_by_role(new)}")
+    context.progress.note(f"{counted(len(new), 'new answer')} from `{path}`{_by_role(new)}")
     _note_other_names(context, filled.labels, standing)
     if filled.waiting:
         row = "row" if filled.unit == "line" else filled.unit
@@ -224,7 +225,8 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
     pending = [
         question.comparison
         for question in asked
-        if standing.missing(question) and Asked(question.comparison.pair_id, annotator) not in standing
+        if (standing.missing(question) or (question.is_for_everybody and annotator))
+        and Asked(question.comparison.pair_id, annotator) not in standing
     ]
     chosen = format_to_write(path.name, options.get("format"))
     title = "-".join(filter(None, [context.run.path.name, f"iter-{context.iteration:03d}", annotator]))
@@ -241,9 +243,9 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
     for place in others:
         write_bytes(place, files[place])
     if others:
-        said = f"{len(pending)} pairs written to `{path}`"
+        said = f"{counted(len(pending), 'pair')} written to `{path}`"
     else:
-        said = f"`{path}` is there already, with the {len(pending)} pairs that wait"
+        said = f"`{path}` is there already, with the {counted(len(pending), 'pair')} still without an answer"
     back = path if chosen.__name__.rpartition(".")[2] in TABLES else Path("ANSWERS")
     context.progress.note(f"{said}; {chosen.RETURN}, then `{context.command('label', '--import', str(back))}`")
 
@@ -318,8 +320,7 @@ def filled_in(
         except ValueError as problem:
             problems.append(f"{one.place}: {problem}")
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise InvalidDataError(f"`{name}` has {count}", details=first_few(problems))
+        raise InvalidDataError(f"`{name}` has {counted(len(problems), 'problem')}", details=first_few(problems))
     _require_people(reading.names or {}, people, name)
     labels = [label for answers in given.values() for label in _in_time(answers)]
     return Filled(labels, list(given), list(dict.fromkeys(waiting)), chosen.UNIT, people)
@@ -454,14 +455,11 @@ def _preference(row: Row) -> str | None:
 
 def _seconds(row: Row) -> float | None:
     given = row.get("seconds")
-    if given is None or given == "":
+    if is_blank(given):
         return None
-    try:
-        seconds = float(given)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"seconds is `{given}`, not a number of seconds")
+    seconds = None if str(given).strip().lower() in TRUTHS else as_number(given)
+    if seconds is None or seconds < 0:
+        raise ValueError(f"seconds is `{given}`, not a number of seconds{mend_of_number(given)}")
     return seconds
 
 

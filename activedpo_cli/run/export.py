@@ -23,7 +23,7 @@ from activedpo_cli.exporters.base import Exported
 from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.run import Run
 
-OUTCOMES = {"tie": "ties", "both_bad": "both bad", "skip": "skipped", "unanswered": "without an answer"}
+OUTCOMES = {"tie": "tied", "both_bad": "both bad", "skip": "skipped", "unanswered": "without an answer"}
 """What a closed stage counts beside preferences, in words."""
 
 

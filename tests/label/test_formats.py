@@ -370,7 +370,7 @@ def changed(tool: str, change: Callable[[list[dict[str, Any]]], Any]) -> tuple[s
         ("argilla", lambda tasks: tasks[1].update(response_a="other"), "record 2: the response_a"),
         ("prodigy", lambda tasks: tasks[1].update(accept=["r9"]), "accepts `r9`, which is none of its options"),
         ("prodigy", lambda tasks: tasks[1].update(answer="maybe"), "the answer is `maybe`"),
-        ("prodigy", lambda tasks: tasks[1]["options"].pop(0), "line 2 offers 1 responses, not two"),
+        ("prodigy", lambda tasks: tasks[1]["options"].pop(0), "line 2 offers 1 response, not two"),
         ("prodigy", lambda tasks: tasks[1].update(text="other"), "task 2: the prompt of pair"),
         ("prodigy", lambda tasks: tasks[1].pop("pair_id"), "line 2 has no `pair_id`"),
         ("prodigy", lambda tasks: tasks[1].update(pair_id="p9"), "pair `p9` is not one of those"),

@@ -81,7 +81,7 @@ def test_axolotl_finds_every_answer_that_it_is_not_warned_of(template: str | Non
         assert read[side].startswith(bare)
         assert read[side].removeprefix(bare).strip() in ("<eos>", ""), "no more than the end of the turn"
     assert any("blanks" in warning for warning in exported.warnings)
-    assert not any("less than 16" in warning for warning in exported.warnings)
+    assert not any("than 16" in warning for warning in exported.warnings)
 
 
 def test_axolotl_is_told_of_short_answers_and_loses_what_it_can_not_tell_apart() -> None:
@@ -94,7 +94,7 @@ def test_axolotl_is_told_of_short_answers_and_loses_what_it_can_not_tell_apart()
         "the answers differ in the blanks at their ends alone": 1,
         "an answer is empty without the blanks at its ends": 1,
     }
-    assert "1 of the pairs have an answer of less than 16 characters" in exported.warnings[-1]
+    assert "an answer has less than 16 characters in 1 pair" in exported.warnings[-1]
 
 
 def as_llama_factory_reads(row: dict[str, Any], info: dict[str, Any]) -> tuple[str, list[str], list[str]] | None:
@@ -208,7 +208,7 @@ def test_all_iterations_go_out_once(finished_original: Path, tmp_path: Path, nam
     assert answers == [row["chosen"] for row in bought]
     written = snapshot(tmp_path / "out")
     assert {Path(path).name for path in found["files"]} == set(written)
-    assert "are there already" in done(*words).stderr
+    assert "there already" in done(*words).stderr
     assert snapshot(tmp_path / "out") == written
     assert snapshot(finished_original) == before
     message = refused(3, *words, "--iteration", 2)
@@ -244,7 +244,7 @@ def test_only_selected_pairs_and_only_what_trains_goes_out(finished: Path, tmp_p
     done(*on(finished, "label", iteration=2), "--import", file)
     assert manifest(finished, 2, "label")["summary"]["measuring"]["control"] == 4
     said = done(*on(finished, "export", iteration=2), "--format", "trl", "--output", tmp_path / "out").stderr
-    assert "left out: 1 ties, 1 both bad" in said
+    assert "left out: 1 tied, 1 both bad" in said
     sent = {row["pair_id"]: row["response_a"] for row in pairs}
     found = rows(tmp_path / "out/preferences.jsonl")
     assert {row["pair_id"]: row["chosen"] for row in found} == {pair: sent[pair] for pair in (selected[0], selected[3])}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.tables import Row as TableRow
 from activedpo_cli.label.formats.base import OUTCOMES, FoundAnswer, Row, part
 
@@ -142,7 +143,7 @@ def _nested_answers(row: TableRow) -> list[tuple[str, str | None]]:
         return []
     if len(given) > 1 or row.values.get("status") != "completed":
         raise InvalidDataError(
-            f"{row.origin} has {len(given)} answer{'s' if len(given) > 1 else ''}, and does not say which were discarded",
+            f"{row.origin} has {counted(len(given), 'answer')}, and does not say which were discarded",
             details=["`to_json` and `to_disk` leave that out, and a discarded answer looks like a vote"],
             hint=FLAT,
         )

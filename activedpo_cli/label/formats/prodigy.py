@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.tables import Row as TableRow
 from activedpo_cli.label.formats.base import FoundAnswer, Row, part
 
@@ -53,7 +54,7 @@ def _values(row: TableRow) -> dict[str, Any]:
         if option.get("id") not in list(BESIDE)
     }
     if len(texts) != 2:
-        raise InvalidDataError(f"{origin} offers {len(texts)} responses, not two")
+        raise InvalidDataError(f"{origin} offers {counted(len(texts), 'response')}, not two")
     ids = list(texts)
     return {
         "pair_id": task["pair_id"],
