@@ -12,7 +12,7 @@ from activedpo_cli.base.delimited import GUARDED
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.tables import read_table
 from activedpo_cli.generate.backends._recorded import read_recorded, read_recorded_pairs
-from activedpo_cli.label.exchange import render_csv
+from activedpo_cli.label.formats.csv import render_csv
 
 ROWS = [
     {"prompt": "Name a bird, please; quickly.", "chosen": 'A "robin".', "rejected": "No;\tnever."},

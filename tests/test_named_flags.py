@@ -12,8 +12,11 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = sorted((ROOT / "activedpo_cli").rglob("*.py"))
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-OF_OTHERS = {"--local-dir", "--upgrade", "--no-deps", "--check", "--minutes", "--small", "--table", "--no-"}
-"""Flags of pip, hf, ruff and of this project's own scripts."""
+OF_OTHERS = {
+    *("--local-dir", "--upgrade", "--no-deps", "--check", "--minutes", "--small", "--table", "--no-"),
+    *("--view-id", "--data", "--ref"),
+}
+"""Flags of pip, hf, ruff, labelling tools, trainers and of this project's own scripts."""
 
 
 def flags_of(command: str) -> set[str]:

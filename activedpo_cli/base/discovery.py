@@ -19,15 +19,23 @@ from activedpo_cli.base.nearest import asking, did_you_mean
 
 PACKAGE = "activedpo_cli"
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"acquisition": "select/methods", "generation": "generate/backends"}
+FOLDERS = {"acquisition": "select/methods", "generation": "generate/backends", "formats": "label/formats"}
 """Where the modules of a kind lie, where that is not a folder of the kind's name."""
 WORDS = {
     "acquisition": "a method",
     "oracles": "an oracle",
     "prompts": "a prompt source",
     "generation": "a generation backend",
+    "formats": "a format",
+    "exporters": "a format of trainers",
 }
-LISTED = {"acquisition": "methods", "oracles": "oracles", "prompts": "prompts"}
+LISTED = {
+    "acquisition": "methods",
+    "oracles": "oracles",
+    "prompts": "prompts",
+    "formats": "formats",
+    "exporters": "exporters",
+}
 """What `activedpo ls` calls a kind."""
 OTHER_NAMES = {
     "acquisition": {
@@ -44,6 +52,11 @@ OTHER_NAMES = {
         **dict.fromkeys(("function", "callable", "code"), "python"),
         **dict.fromkeys(("file", "dataset", "replay", "offline"), "recorded"),
     },
+    "formats": {
+        **dict.fromkeys(("labelstudio", "ls"), "label-studio"),
+        **dict.fromkeys(("json", "ndjson"), "jsonl"),
+    },
+    "exporters": {**dict.fromkeys(("llamafactory", "llama_factory", "sharegpt"), "llama-factory")},
 }
 """What others call some of the choices."""
 

@@ -128,7 +128,7 @@ class Label:
     `role` says why it was asked: `selected` may train, the others measure. An `overlap` is what a further person says of a
     selected pair, a `control` pair was drawn at random, of a `gold` pair the better response is known (`known_id`), and a
     `repeat` is the same question to the same person. `first_id` is the response that was shown first, `view` and `channel`
-    say how and where it was asked, and `answer_id` is the name by which a page sends an answer again.
+    say how and where it was asked, and `answer_id` is the name by which a page sends an answer again, or a file holds it.
     Logs of older versions lack all but the first nine fields.
     """
 

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 SPELLED_OUT = frozenset({"--run", "--iteration"})
 """Options that every shown command of a stage has of its own."""
-FOR_ONCE = frozenset({"--export", "--import"})
-"""Options that ask for one act, which is not asked for again."""
+FOR_ONCE = frozenset({"--export", "--import", "--format", "--map"})
+"""Options that ask for one act, or say how it is done; it is not asked for again."""
 FLAGS_FOR_ONCE = frozenset({"--force", "--accept-partial", "--rebuild", "--ask-again"})
 """The same of those that take no value."""
 ASSIGNING = "--set"

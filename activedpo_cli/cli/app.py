@@ -40,6 +40,7 @@ COMMANDS = {
         "show": "look_commands.show",
         "compare": "look_commands.compare",
         "report": "look_commands.report",
+        "export": "export_commands.export",
         "ls": "look_commands.list_choices",
         "bench": "bench_commands.bench",
         "judge": "judge_commands.judge",

@@ -82,4 +82,6 @@ BY_SETTING: dict[str, Callable[..., list[str]]] = {
     "model.name": _quiet(lambda ctx, incomplete: choices_of("models")),
 }
 """What the flags of these settings offer."""
+formats = _quiet(lambda ctx, incomplete: choices_of("formats"))
+exporters = _quiet(lambda ctx, incomplete: choices_of("exporters"))
 presets = _quiet(lambda ctx, incomplete: choices_of("presets"))

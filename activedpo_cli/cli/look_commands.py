@@ -204,7 +204,7 @@ def list_choices(
         Optional[str],
         typer.Argument(
             metavar="[WHAT]",
-            help="methods, oracles, prompts, models, presets, experiments or runs. [default: methods]",
+            help="methods, oracles, prompts, formats, exporters, models, presets, experiments or runs. [default: methods]",
             autocompletion=completion.kinds,
         ),
     ] = None,
@@ -215,8 +215,9 @@ def list_choices(
 ) -> None:
     """What there is to choose from, and what runs there are.
 
-    Methods and their needs, oracles, prompts (sources), models, presets, experiments; and the runs in a folder, with
-    those of the experiments in it: how far each is, what comes next, and the labels it used.
+    Methods and their needs, oracles, prompts (sources), formats of labelling tools, exporters (formats of trainers),
+    models, presets, experiments; and the runs in a folder, with those of the experiments in it: how far each is, what
+    comes next, and the labels it used.
 
     Example:   activedpo ls methods
 

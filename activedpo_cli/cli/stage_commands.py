@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from activedpo_cli.base.errors import LabelsPendingError, UsageError
+from activedpo_cli.cli import completion
 from activedpo_cli.cli.options import (
     DeviceOption,
     ForceOption,
@@ -144,9 +145,27 @@ def label(
     annotator: Annotated[Optional[str], typer.Option(help="Who answers. [default: the user name]")] = None,
     guidelines: Annotated[Optional[Path], typer.Option(help="A text that people can call up while they label.")] = None,
     export: Annotated[
-        Optional[Path], typer.Option("--export", help="Write the pending pairs to FILE.jsonl or FILE.csv and stop.")
+        Optional[Path],
+        typer.Option(
+            "--export", help="Write the pending pairs to FILE.jsonl or FILE.csv, or as --format says, and stop."
+        ),
     ] = None,
     import_: Annotated[Optional[Path], typer.Option("--import", help="Read answers from such a file.")] = None,
+    format_: Annotated[
+        Optional[str],
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="Of that file: see `activedpo ls formats`. [default: as its suffix or its rows tell]",
+            autocompletion=completion.formats,
+        ),
+    ] = None,
+    map_: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--map", metavar="2=ann", help="With --import: who is called `2` in the file is `ann` here; repeatable."
+        ),
+    ] = None,
     accept_partial: Annotated[
         bool, typer.Option("--accept-partial", help="Close the stage with the answers there are.")
     ] = False,
@@ -173,18 +192,26 @@ def label(
     Example:   activedpo label --oracle reward-model:OpenAssistant/reward-model-deberta-v3-large
 
     Example:   activedpo label --oracle judge:MODEL --set label.judge.base_url=http://127.0.0.1:8000/v1 --dry-run
+
+    Example:   activedpo label --oracle human --export tasks.json --format label-studio
     """
     doing = {
         "annotator": annotator,
         "guidelines": guidelines,
         "export": export,
         "import": import_,
+        "format": format_,
+        "map": map_,
         "accept_partial": accept_partial,
         "rebuild": rebuild,
         "ask-again": ask_again,
     }
     if rebuild and ask_again:
         raise UsageError("--rebuild keeps the answers that there are, and --ask-again asks anew", hint="leave one out")
+    if map_ and import_ is None:
+        raise UsageError("--map gives the people of an imported file their names", hint="--import FILE")
+    if format_ and import_ is None and export is None:
+        raise UsageError("--format is that of a file", hint="--export FILE or --import FILE")
     if dry_run:
         _plan_labels(given, options, doing)
     else:

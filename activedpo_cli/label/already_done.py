@@ -10,7 +10,14 @@ from activedpo_cli.base.errors import RefusedError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Execution, again
-from activedpo_cli.label.exchange import differing_answers, first_few, new_answers, read_answers, read_questions
+from activedpo_cli.label.exchange import (
+    Reading,
+    differing_answers,
+    first_few,
+    new_answers,
+    read_answers,
+    words_of_import,
+)
 from activedpo_cli.label.questions import Question, questions_for_people
 from activedpo_cli.oracles.base import asks_some_people
 from activedpo_cli.store.run import Run
@@ -37,9 +44,9 @@ def is_done(run: Run, iteration: int, settings: Config, execution: Execution, pr
     if options.get("import"):
         _require_that_answers_stand(run, iteration, settings, execution, progress)
         return True
-    if options.get("export") and Path(options["export"]).is_file():
+    if options.get("export") and Path(options["export"]).exists():
         path = Path(options["export"])
-        asked = read_questions(path, _asked(run, iteration, settings))
+        asked = read_answers(path, _asked(run, iteration, settings), Reading.of(options)).pair_ids
         progress.note(f"`{path}` is there already, with {len(asked)} pairs of this stage, which is closed")
         return True
     return False
@@ -54,9 +61,10 @@ def _require_that_answers_stand(
 ) -> None:
     path = Path(execution.options["import"])
     asked = _asked(run, iteration, settings)
-    answers = read_answers(path, asked, annotator=execution.options.get("annotator"))
+    answers = read_answers(path, asked, Reading.of(execution.options)).labels
     standing = run.stage("label", iteration).label_log().answers()
-    taking_over = again(run, "label", iteration, execution, "--force", "--import", str(path))
+    words = words_of_import(path, execution.options)
+    taking_over = again(run, "label", iteration, execution, "--force", *words)
     _refuse(
         f"`label` of iteration {iteration} is closed, and `{path}` answers otherwise than what stands",
         differing_answers(answers, standing),

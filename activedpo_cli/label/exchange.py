@@ -1,30 +1,29 @@
-"""`label --export` and `--import`: pairs out to a file that people fill in anywhere, and their answers back.
+"""`label --export` and `--import`: pairs out to a file that people answer anywhere, and their answers back.
 
-One row per pair: `pair_id, prompt, response_a, response_b, preference, annotator, seconds, notes`, and the ids of the
-two responses, `response_a_id` and `response_b_id`. Sides are shuffled; answers are joined by ids, never by texts.
-
-What is written is JSONL or CSV, told apart by the suffix; what comes back may be any table that `base/tables.py` reads.
-CSV cells that a spreadsheet would run as a formula get an apostrophe in front, and the column `guarded` names the columns
-that got one, so that reading takes off that apostrophe and no other.
+Here answers are joined to questions: by ids, never by texts, which only have to be the same. What a file looks like is the
+business of its format, one module in `formats/`. Sides are shuffled on the way out.
 """
 
-import csv
 import difflib
-import io
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from activedpo_cli.base import discovery
 from activedpo_cli.base.columns import is_blank
-from activedpo_cli.base.delimited import FORMULA, GUARDED
+from activedpo_cli.base.delimited import FORMULA
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text
 from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
+from activedpo_cli.label.formats.argilla import RECORDS
+from activedpo_cli.label.formats.base import COLUMNS, OUTCOMES, FoundAnswer, Row
+from activedpo_cli.label.formats.csv import without_surrogates
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import shown_sides
 from activedpo_cli.label.standing import Standing
@@ -32,12 +31,56 @@ from activedpo_cli.oracles.base import Comparison
 from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.label_log import LabelLog
 
-OUTCOMES: dict[str, Outcome] = {"a": "chosen", "b": "chosen", "tie": "tie", "both_bad": "both_bad", "skip": "skip"}
-REQUIRED = ("pair_id", "preference", "response_a_id", "response_b_id")
 PROBLEMS_SHOWN = 10
-COLUMNS = (*REQUIRED, "prompt", "response_a", "response_b", "annotator", "seconds", "notes")
+TABLES = ("csv", "jsonl")
+"""Formats that are filled in as they are, and whose file comes back under the same name."""
 
-Row = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is to be read.
+
+    Attributes:
+        format_name: Its format; None where its rows tell.
+        annotator: Who answered where a row does not say.
+        names: What another tool calls a person, and what they are called here.
+
+    """
+
+    format_name: str | None = None
+    annotator: str | None = None
+    names: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Reading":
+        """As the options of the command say; raises UsageError where a name is given in another form than `2=ann`."""
+        names: dict[str, str] = {}
+        for text in options.get("map") or ():
+            theirs, _, ours = (word.strip() for word in text.partition("="))
+            if not theirs or not ours or names.get(theirs, ours) != ours:
+                raise UsageError(f"`--map {text}` gives nobody a name", hint="--map 2=ann says that `2` is `ann` here")
+            names[theirs] = ours
+        return cls(options.get("format"), options.get("annotator"), names)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a file holds.
+
+    Attributes:
+        labels: Its answers, of several about a pair the first in time first; one for each person and pair.
+        pair_ids: The pairs that it asks about, answered or not.
+        waiting: The numbers of lines or tasks without an answer.
+        unit: What these are: `line`, `task`.
+        people: How many answers each person gave, by the name that the file has for them; those without one are left out.
+
+    """
+
+    labels: list[Label]
+    pair_ids: list[str]
+    waiting: list[int]
+    unit: str
+    people: Mapping[str, int]
 
 
 def import_file(context: Context, path: Path, asked: Sequence[Question], log: LabelLog) -> None:
@@ -45,39 +88,46 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
 
     Another person's answer to a pair that has one already is no contradiction: it is kept beside the first, to measure by.
     """
-    options, oracle = context.execution.options, context.settings.label.oracle
-    data = _content(path)
-    answers = import_answers(data, path.name, _comparisons(asked), oracle=oracle, annotator=options.get("annotator"))
+    options = context.execution.options
+    filled = read_answers(path, asked, Reading.of(options), oracle=context.settings.label.oracle)
     standing = log.answers()
-    differing = differing_answers(answers, standing)
+    differing = differing_answers(filled.labels, standing)
     if differing:
-        count = counted(len(differing), "pair")
         raise InvalidDataError(
-            f"`{path}` answers {count} otherwise than before",
+            f"`{path}` answers {counted(len(differing), 'pair')} otherwise than before",
             details=differing,
             hint="remove these rows from the file; or, to ask all again, keeping what was answered in "
-            f"`{context.run.stale}`: `{context.anew('label', '--ask-again', '--import', str(path))}`",
+            f"`{context.run.stale}`: `{context.anew('label', '--ask-again', *words_of_import(path, options))}`",
         )
-    new = new_answers(answers, standing, asked)
+    new = new_answers(filled.labels, standing, asked)
     log.append(*new)
-    context.progress.note(f"{counted(len(new), 'new answer')} from `{path}`")
-    if waiting := _without_preference(data, path.name):
-        rows = "1 row has" if len(waiting) == 1 else f"{len(waiting)} rows have"
-        context.progress.note(f"{rows} no preference yet ({named_lines(waiting)})")
+    context.progress.note(f"{counted(len(new), 'new answer')} from `{path}`{_by_role(new)}")
+    _note_other_names(context, filled.labels, standing)
+    if filled.waiting:
+        row = "row" if filled.unit == "line" else filled.unit
+        rows = f"1 {row} has" if len(filled.waiting) == 1 else f"{len(filled.waiting)} {row}s have"
+        named = named_lines(filled.waiting).replace("line", filled.unit)
+        context.progress.note(f"{rows} no preference yet ({named})")
+    unnamed = [name for name in filled.people if name not in (Reading.of(options).names or {})]
+    if unnamed and filled.unit != "line":
+        who = ", ".join(f"`{name}` ({filled.people[name]})" for name in unnamed)
+        context.progress.note(
+            f"people go by the names of the file: {who}; `--map {unnamed[0]}=NAME` at the first import gives another"
+        )
 
 
-def read_answers(
-    path: Path, asked: Sequence[Question], *, oracle: str = "human", annotator: str | None = None
-) -> list[Label]:
-    """The labels in a file, as `import_answers` finds them; raises InvalidDataError where it can't be read."""
-    return import_answers(_content(path), path.name, _comparisons(asked), oracle=oracle, annotator=annotator)
+def words_of_import(path: Path, options: Mapping[str, Any]) -> list[str]:
+    """The words that ask for the same import again."""
+    how = ["--format", options["format"]] if options.get("format") else []
+    return ["--import", str(path), *how, *(word for pair in options.get("map") or () for word in ("--map", pair))]
 
 
-def read_questions(path: Path, asked: Sequence[Question]) -> list[str]:
-    """The pairs that a file asks about, answered or not; raises InvalidDataError where it asks anything else."""
-    data = _content(path)
-    import_answers(data, path.name, _comparisons(asked))
-    return [row["pair_id"] for _, row in parse_rows(data, path.name)]
+def read_answers(path: Path, asked: Sequence[Question], reading: Reading, *, oracle: str = "human") -> Filled:
+    """What is in a file, as `filled_in` finds it; raises InvalidDataError where it can't be read."""
+    if (path / RECORDS).is_file():
+        path = path / RECORDS
+    comparisons = [question.comparison for question in asked]
+    return filled_in(_content(path), path.name, comparisons, reading, oracle=oracle)
 
 
 def differing_answers(answers: Sequence[Label], standing: Sequence[Label]) -> list[str]:
@@ -97,16 +147,20 @@ def new_answers(answers: Sequence[Label], standing: Sequence[Label], asked: Sequ
     """Those that nobody of the same name gave before, as what they count: a further person's measures agreement."""
     questions = {question.comparison.pair_id: question for question in asked}
     answered = {label.pair_id for label in standing}
-    return [
-        replace(label, role=question.role_of_answer(label.pair_id in answered), known_id=question.known_id)
-        for label in answers
-        if _same_persons(label, standing) is None
-        for question in (questions[label.pair_id],)
-    ]
+    new = []
+    for label in answers:
+        if _same_persons(label, standing) is None:
+            question = questions[label.pair_id]
+            role = question.role_of_answer(label.pair_id in answered)
+            new.append(replace(label, role=role, known_id=question.known_id))
+            answered.add(label.pair_id)
+    return new
 
 
-def _comparisons(asked: Sequence[Question]) -> list[Comparison]:
-    return [question.comparison for question in asked]
+def _by_role(new: Sequence[Label]) -> str:
+    """How many of them measure agreement, where some do."""
+    further = sum(label.role == "overlap" for label in new)
+    return f", {further} of them by further people, which measure agreement" if further else ""
 
 
 def _same_persons(label: Label, standing: Sequence[Label]) -> Label | None:
@@ -117,10 +171,36 @@ def _same_persons(label: Label, standing: Sequence[Label]) -> Label | None:
             for earlier in standing
             if earlier.pair_id == label.pair_id
             and earlier.role != "repeat"
-            and (label.annotator is None or earlier.annotator in (None, label.annotator))
+            and (
+                label.annotator is None
+                or earlier.annotator in (None, label.annotator)
+                or _has_two_names(label, earlier)
+            )
         ),
         None,
     )
+
+
+def _has_two_names(label: Label, earlier: Label) -> bool:
+    """Whether a file was read once with a name for somebody, and once without: these are no two people.
+
+    Two files may call two people the same, as servers do that count their users from 1, so two given names are two people.
+    """
+    unnamed = {_name_in_files(one.annotator, label.pair_id) for one in (label, earlier)}
+    return label.answer_id is not None and label.answer_id == earlier.answer_id and label.answer_id in unnamed
+
+
+def _name_in_files(person: str | None, pair_id: str) -> str | None:
+    """The name of an answer by what a file calls whoever gave it; None where it does not say."""
+    return f"file:{person}:{pair_id}" if person else None
+
+
+def _note_other_names(context: Context, labels: Sequence[Label], standing: Sequence[Label]) -> None:
+    """Say which people of a file have answered before under another name; what stands keeps it."""
+    earlier = [(label.annotator, _same_persons(label, standing)) for label in labels]
+    pairs = {(name, one.annotator) for name, one in earlier if one and name and one.annotator and name != one.annotator}
+    for name, before in sorted(pairs):
+        context.progress.note(f"answers of `{name}` stand already under the name `{before}`, which they keep")
 
 
 def first_few(lines: Sequence[str]) -> list[str]:
@@ -138,8 +218,9 @@ def _content(path: Path) -> bytes:
 
 
 def export_file(context: Context, path: Path, asked: Sequence[Question], log: LabelLog) -> None:
-    """Write the pairs that wait for an answer to a file; raises UsageError where another one has its name."""
-    annotator = context.execution.options.get("annotator") or ""
+    """Write the pairs that wait for an answer; raises UsageError where something else has the name of what is written."""
+    options = context.execution.options
+    annotator = options.get("annotator") or ""
     standing = Standing(log.answers(), third_decides=context.settings.label.settle == "third")
     pending = [
         question.comparison
@@ -147,65 +228,139 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
         if (standing.missing(question) or (question.is_for_everybody and annotator))
         and Asked(question.comparison.pair_id, annotator) not in standing
     ]
-    content = export_pairs(pending, path.name, annotator=annotator, seed=context.settings.seed)
-    if not path.exists():
-        write_bytes(path, content)
-        said = f"{counted(len(pending), 'pair')} written to `{path}`"
-    elif path.is_file() and path.read_bytes() == content:
-        said = f"`{path}` is there already, with the {counted(len(pending), 'pair')} still without an answer"
-    else:
+    chosen = format_to_write(path.name, options.get("format"))
+    title = "-".join(filter(None, [context.run.path.name, f"iter-{context.iteration:03d}", annotator]))
+    rows = [_row(comparison, annotator, context.settings.seed) for comparison in pending]
+    files = chosen.render(rows, path, title)
+    others = [place for place, content in files.items() if not _holds(place, content)]
+    taken = next((place for place in others if place.exists()), None)
+    if taken is not None:
         raise UsageError(
-            f"`{path}` exists, and somebody's answers may be in it",
-            hint=f"choose another file name; or read its answers: `{context.command('label', '--import', str(path))}`",
+            f"`{taken}` exists, and somebody's answers may be in it",
+            hint="choose another file name; or read its answers: "
+            f"`{context.command('label', *words_of_import(path, options))}`",
         )
-    context.progress.note(
-        f"{said}; fill in the column `preference` with a, b, tie, both_bad or skip, "
-        f"then `{context.command('label', '--import', str(path))}`"
-    )
+    for place in others:
+        write_bytes(place, files[place])
+    if others:
+        said = f"{counted(len(pending), 'pair')} written to `{path}`"
+    else:
+        said = f"`{path}` is there already, with the {counted(len(pending), 'pair')} still without an answer"
+    back = path if chosen.__name__.rpartition(".")[2] in TABLES else Path("ANSWERS")
+    context.progress.note(f"{said}; {chosen.RETURN}, then `{context.command('label', '--import', str(back))}`")
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
+
+
+def format_to_write(name: str, format_name: str | None) -> ModuleType:
+    """The format of a file to be written; raises UsageError where its name does not fit, or does not tell."""
+    suffix = Path(name).suffix.lower()
+    if format_name is None:
+        if suffix[1:] not in TABLES:
+            known = ", ".join(discovery.available("formats"))
+            raise UsageError(
+                f"`{name}` ends neither in .jsonl nor in .csv", hint=f"--format says what it is to be: {known}"
+            )
+        format_name = suffix[1:]
+    chosen = discovery.load("formats", format_name)
+    if chosen.SUFFIX and suffix != chosen.SUFFIX:
+        raise UsageError(f"`{name}` does not end in {chosen.SUFFIX}, as a file of {format_name} does")
+    if not chosen.SUFFIX and suffix in (".json", ".jsonl", ".csv"):
+        raise UsageError(f"`{name}` is called as a file is, and {format_name} takes a folder")
+    return chosen
 
 
 def export_pairs(comparisons: Sequence[Comparison], name: str, *, annotator: str = "", seed: int) -> bytes:
     """The content of the file `name` (`.jsonl` or `.csv`) that asks about `comparisons`."""
-    return render_rows([_row(comparison, annotator, seed) for comparison in comparisons], name)
+    rows = [_row(comparison, annotator, seed) for comparison in comparisons]
+    return format_to_write(name, None).render(rows, Path(name), "")[Path(name)]
 
 
 def import_answers(
     data: bytes, name: str, comparisons: Sequence[Comparison], *, oracle: str = "human", annotator: str | None = None
 ) -> list[Label]:
-    """The labels in a file made by `export_pairs` and filled in since; rows without a preference are left out.
+    """The labels in a file whose rows tell its format; raises InvalidDataError as `filled_in` does."""
+    return filled_in(data, name, comparisons, Reading(annotator=annotator), oracle=oracle).labels
 
-    `preference` is a, b, tie, both_bad or skip, in any case. Rows that repeat an answer count once. `annotator` is who
-    answered where a row does not say.
+
+def filled_in(
+    data: bytes, name: str, comparisons: Sequence[Comparison], reading: Reading, *, oracle: str = "human"
+) -> Filled:
+    """What a file holds that was made of an export: labels, and pairs that wait.
+
+    `preference` is a, b, tie, both_bad or skip, in any case. Rows that repeat an answer count once.
 
     Raises:
-        InvalidDataError: With the line of each problem: a column is missing, a preference or a pair is unknown, a
-            number is malformed, one pair has two answers, or the texts are not those of the pair, so that the row
+        InvalidDataError: With the place of each problem: a column is missing, a preference or a pair is unknown, a
+            number is malformed, one person gave a pair two answers, or the texts are not those of the pair, so that the row
             answers another question.
+        UsageError: A person was given a name who gave no answer.
 
     """
     known = {comparison.pair_id: comparison for comparison in comparisons}
-    answers: dict[str, tuple[int, Label]] = {}
-    problems: list[str] = []
-    for line, row in parse_rows(data, name):
-        _require_columns(line, row, name)
+    chosen, found = _found(data, name, reading.format_name)
+    given: dict[str, list[tuple[FoundAnswer, Label]]] = {}
+    waiting, problems, people = [], [], Counter[str]()
+    for one in found:
         try:
-            label = _answer(row, known, oracle, annotator)
+            person = _text(one.values, "annotator")
+            label = _answer(one.values, known, oracle, (reading.names or {}).get(person or "", person), reading)
+            if label is None:
+                given.setdefault(one.values["pair_id"], [])
+                waiting.append(one.number)
+                continue
+            people.update([person] if person else [])
+            earlier = _given_before(label, given.setdefault(label.pair_id, []))
+            if earlier is None:
+                given[label.pair_id].append((one, label))
+            elif _says(earlier[1]) != _says(label):
+                raise ValueError(f"pair `{label.pair_id}` has another answer in {earlier[0].place}")
         except ValueError as problem:
-            problems.append(f"line {line}: {problem}")
-            continue
-        if label is None:
-            continue
-        first_line, first = answers.setdefault(label.pair_id, (line, label))
-        if _says(first) != _says(label):
-            problems.append(f"line {line}: pair `{label.pair_id}` has another answer in line {first_line}")
+            problems.append(f"{one.place}: {problem}")
     if problems:
-        count = counted(len(problems), "problem")
-        raise InvalidDataError(f"`{name}` has {count}", details=first_few(problems))
-    return [label for _, label in answers.values()]
+        raise InvalidDataError(f"`{name}` has {counted(len(problems), 'problem')}", details=first_few(problems))
+    _require_people(reading.names or {}, people, name)
+    labels = [label for answers in given.values() for label in _in_time(answers)]
+    return Filled(labels, list(given), list(dict.fromkeys(waiting)), chosen.UNIT, people)
 
 
-def _without_preference(data: bytes, name: str) -> list[int]:
-    return [line for line, row in parse_rows(data, name) if _preference(row) is None]
+def _found(data: bytes, name: str, format_name: str | None) -> tuple[ModuleType, list[FoundAnswer]]:
+    """The format of a file, and what it says."""
+    table = list(parse_table(data, name, COLUMNS))
+    if format_name is None:
+        modules = {known: discovery.load("formats", known) for known in discovery.available("formats")}
+        recognised = (known for known, module in modules.items() if table and module.recognises(table[0].values))
+        format_name = next(recognised, "csv" if Path(name).suffix.lower() in (".csv", ".tsv") else "jsonl")
+    chosen = discovery.load("formats", format_name)
+    return chosen, list(chosen.answers(table))
+
+
+def _require_people(names: Mapping[str, str], people: Mapping[str, int], name: str) -> None:
+    unknown = sorted(set(names) - set(people))
+    if unknown:
+        there = ", ".join(f"`{person}`" for person in sorted(people)) or "nobody by a name"
+        raise UsageError(
+            f"`{unknown[0]}` answered nothing in `{name}`", details=[f"who did: {there}"], hint="--map 2=ann"
+        )
+
+
+def _given_before(label: Label, answers: Sequence[tuple[FoundAnswer, Label]]) -> tuple[FoundAnswer, Label] | None:
+    """An earlier answer by the same person; one without a name may be anybody's."""
+    same = (
+        one for one in answers if None in (label.annotator, one[1].annotator) or one[1].annotator == label.annotator
+    )
+    return next(same, None)
+
+
+def _in_time(answers: Sequence[tuple[FoundAnswer, Label]]) -> list[Label]:
+    """What several people said of a pair, the first in time first where all times are known."""
+    times = [one.when for one, _ in answers]
+    order = list(range(len(answers)))
+    if None not in times:
+        order.sort(key=lambda place: times[place] or 0.0)
+    return [answers[place][1] for place in order]
 
 
 def _says(label: Label) -> tuple[Outcome, str | None]:
@@ -232,17 +387,8 @@ def _row(comparison: Comparison, annotator: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _require_columns(line: int, row: Mapping[str, Any], name: str) -> None:
-    missing = [column for column in REQUIRED if column not in row]
-    if missing:
-        raise InvalidDataError(
-            f"`{name}` line {line} lacks {', '.join(f'`{column}`' for column in missing)}",
-            details=[f"columns there: {', '.join(row)}"],
-        )
-
-
 def _answer(
-    row: Mapping[str, Any], known: Mapping[str, Comparison], oracle: str, annotator: str | None
+    row: Row, known: Mapping[str, Comparison], oracle: str, person: str | None, reading: Reading
 ) -> Label | None:
     """The label in a row, None without one; raises ValueError with what is wrong."""
     comparison = known.get(_text(row, "pair_id") or "")
@@ -257,16 +403,17 @@ def _answer(
         outcome=OUTCOMES[preference],
         preferred_id=_text(row, f"response_{preference}_id") if preference in ("a", "b") else None,
         oracle=oracle,
-        annotator=_text(row, "annotator") or annotator,
+        annotator=person or reading.annotator,
         seconds=_seconds(row),
         note=_text(row, "notes"),
         texts=comparison.texts,
         first_id=_text(row, "response_a_id"),
         channel="file",
+        answer_id=_name_in_files(_text(row, "annotator"), comparison.pair_id),
     )
 
 
-def _require_same_question(row: Mapping[str, Any], comparison: Comparison) -> None:
+def _require_same_question(row: Row, comparison: Comparison) -> None:
     texts = {response.response_id: response.text for response in (comparison.response_a, comparison.response_b)}
     ids = [_text(row, column) or "" for column in ("response_a_id", "response_b_id")]
     if set(ids) != set(texts):
@@ -294,7 +441,7 @@ def _comparable(text: str) -> str:
     return without_surrogates(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _preference(row: Mapping[str, Any]) -> str | None:
+def _preference(row: Row) -> str | None:
     given = (_text(row, "preference") or "").strip()
     if not given:
         return None
@@ -306,7 +453,7 @@ def _preference(row: Mapping[str, Any]) -> str | None:
     return value
 
 
-def _seconds(row: Mapping[str, Any]) -> float | None:
+def _seconds(row: Row) -> float | None:
     given = row.get("seconds")
     if is_blank(given):
         return None
@@ -316,50 +463,8 @@ def _seconds(row: Mapping[str, Any]) -> float | None:
     return seconds
 
 
-def _text(row: Mapping[str, Any], column: str) -> str | None:
+def _text(row: Row, column: str) -> str | None:
     value = row.get(column)
     if value is not None and not isinstance(value, str):
         raise ValueError(f"`{column}` is no text")
     return value or None
-
-
-def render_rows(rows: Sequence[Row], name: str) -> bytes:
-    """The rows as the file `name` should hold them; every row has the same columns."""
-    return {"jsonl": render_jsonl, "csv": render_csv}[_format(name)](rows)
-
-
-def parse_rows(data: bytes, name: str) -> list[tuple[int, dict[str, Any]]]:
-    """The rows of a file, each with the line on which it begins; raises InvalidDataError as `parse_table` does."""
-    return [(row.line, row.values) for row in parse_table(data, name, COLUMNS)]
-
-
-def render_jsonl(rows: Sequence[Row]) -> bytes:
-    """One JSON object per line, ASCII only, so that any text survives any tool."""
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def render_csv(rows: Sequence[Row]) -> bytes:
-    """Guarded CSV in UTF-8 with the byte-order mark by which spreadsheets know it; lone surrogates become U+FFFD."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
-    if rows:
-        writer.writerow([*rows[0], GUARDED])
-    for row in rows:
-        cells = {column: "" if value is None else str(value) for column, value in row.items()}
-        guarded = [column for column, cell in cells.items() if FORMULA.match(cell)]
-        for column in guarded:
-            cells[column] = "'" + cells[column]
-        writer.writerow([*cells.values(), " ".join(guarded)])
-    return without_surrogates(stream.getvalue()).encode("utf-8-sig")
-
-
-def without_surrogates(text: str) -> str:
-    """`text` as UTF-8 can carry it: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _format(name: str) -> str:
-    suffix = name.rpartition(".")[2].lower()
-    if suffix not in ("jsonl", "csv"):
-        raise UsageError(f"`{name}` ends neither in .jsonl nor in .csv", hint="the suffix decides the format")
-    return suffix

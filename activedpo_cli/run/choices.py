@@ -10,14 +10,17 @@ from activedpo_cli.models.built_in import BUILT_IN_MODEL
 from activedpo_cli.models.resolve import ALIASES
 
 BUILT_IN = {BUILT_IN_MODEL: "the built-in model: 1.5 million parameters, writes very short stories"}
-FOLDERS = {"methods": "acquisition", "oracles": "oracles", "prompts": "prompts", "datasets": "prompts"}
+FOLDERS = {"methods": "acquisition", "oracles": "oracles", "prompts": "prompts", "datasets": "prompts"} | {
+    "formats": "formats",
+    "exporters": "exporters",
+}
 
 
 EXPERIMENTS = "experiments"
 """A kind that the package `experiments` lists."""
 RUNS = "runs"
 """A kind that `run/listing.py` lists."""
-ALSO = ("oracles", "prompts", "models", "presets", EXPERIMENTS, RUNS)
+ALSO = ("oracles", "prompts", "formats", "exporters", "models", "presets", EXPERIMENTS, RUNS)
 """Kinds beside the methods."""
 
 

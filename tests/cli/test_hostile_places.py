@@ -19,7 +19,7 @@ from typer.testing import Result
 from zygote import Zygote
 
 from activedpo_cli.base.display import display_text
-from activedpo_cli.label.exchange import parse_rows
+from activedpo_cli.base.tables import parse_table
 
 FOLDER = "[red] =x \x1b]0;t\x07\u202e{{ 7*7 }} <script>"
 FILE = "pool [red] \x1b[2J\u2066'\".jsonl"
@@ -87,7 +87,7 @@ def test_what_is_stored_is_what_was_given(made: Path) -> None:
 def test_through_a_file_and_back(run: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / name
     harmless(*on(run, "label"), "--export", path, "--annotator", "=1+\x1b[1m", code=5)
-    exported = [row for _, row in parse_rows(path.read_bytes(), path.name)]
+    exported = [row.values for row in parse_table(path.read_bytes(), path.name)]
     assert sorted(row["prompt"] for row in exported) == sorted(KEPT.values())
     texts = {row["response_id"]: row["text"] for row in rows(run / "pool" / "responses.jsonl")}
     assert all(texts[row[f"response_{side}_id"]] == row[f"response_{side}"] for row in exported for side in "ab")

@@ -40,7 +40,8 @@ def test_without_a_word_it_names_what_else_can_be_listed() -> None:
 
 @pytest.mark.parametrize("word", ["methodes", "experiment"])
 def test_an_unknown_word_is_answered_with_the_known_ones(word: str) -> None:
-    assert "known: methods, oracles, prompts, datasets, models, presets, experiments, runs" in refused(2, "ls", word)
+    known = "known: methods, oracles, prompts, datasets, formats, exporters, models, presets, experiments, runs"
+    assert known in refused(2, "ls", word)
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label
-from activedpo_cli.label.exchange import GUARDED, export_pairs, import_answers, parse_rows, render_csv, render_jsonl
+from activedpo_cli.base.tables import parse_table
+from activedpo_cli.label.exchange import export_pairs, import_answers
+from activedpo_cli.label.formats.csv import GUARDED, render_csv
+from activedpo_cli.label.formats.jsonl import render_jsonl
 
 NAMES = ["pairs.jsonl", "pairs.csv"]
 COLUMNS = [
@@ -32,6 +35,10 @@ HOSTILE = st.text(
 )
 COMPARISONS = [make_comparison(number, f"a{number}", f"b{number}") for number in range(1, 5)]
 DIALOGUE = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+
+
+def parse_rows(data, name):
+    return [(row.line, row.values) for row in parse_table(data, name)]
 
 
 def filled(comparisons, name, answers, **columns):

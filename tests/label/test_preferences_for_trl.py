@@ -58,6 +58,25 @@ def labelled_pool(folder: Path, kind: Any, prompts: list[Any], *more: str) -> Pa
     return run
 
 
+def others_get_the_same(run: Path, bought: list[dict[str, Any]], folder: Path) -> None:
+    """The other exporters write the same prompts and answers, in their own words."""
+    speakers = {"system": "system", "human": "user", "gpt": "assistant"}
+    found = {}
+    for name in ("openrlhf", "axolotl", "llama-factory"):
+        done("export", "--run", run, "--format", name, "--output", folder / name, "--quiet")
+        found[name] = rows(folder / name / "preferences.jsonl")
+    assert found["openrlhf"] == rows(folder / "out" / "preferences.jsonl")
+    for row, theirs, other in zip(bought, found["axolotl"], found["llama-factory"], strict=True):
+        is_chat = isinstance(row["prompt"], list)
+        assert theirs["messages" if is_chat else "prompt"] == row["prompt"]
+        turns = [{"role": speakers[turn["from"]], "content": turn["value"]} for turn in other["conversations"]]
+        assert turns == (row["prompt"] if is_chat else [{"role": "user", "content": row["prompt"]}])
+        for side in ("chosen", "rejected"):
+            (answer,) = row[side] if is_chat else [{"content": row[side]}]
+            assert theirs[side] == ({**answer, "content": answer["content"].strip()} if is_chat else row[side])
+            assert other[side] == {"from": "gpt", "value": answer["content"]}
+
+
 @pytest.mark.parametrize(
     ("kind", "prompts", "behind", "more"),
     [
@@ -73,7 +92,7 @@ def labelled_pool(folder: Path, kind: Any, prompts: list[Any], *more: str) -> Pa
 def test_trl_trains_on_the_tokens_of_the_run(
     tmp_path: Path, kind: Any, prompts: list[Any], behind: list[int], more: list[str]
 ) -> None:
-    """Read by `datasets` and prepared by TRL, which writes out a turn to its end and then trains.
+    """Exported, read by `datasets` and prepared by TRL, which writes out a turn to its end and then trains.
 
     Where a prompt begins the answer, TRL is given the whole answer: what both answers begin with cancels in the loss.
     """
@@ -82,7 +101,10 @@ def test_trl_trains_on_the_tokens_of_the_run(
     from trl import DPOConfig, DPOTrainer
 
     run = labelled_pool(tmp_path, kind, prompts, *more)
-    path = run / "iter-001" / "label" / "preferences.jsonl"
+    done("export", "--run", run, "--format", "trl", "--output", tmp_path / "out", "--quiet")
+    exported, bought = tmp_path / "out" / "preferences.jsonl", rows(run / "iter-001" / "label" / "preferences.jsonl")
+    assert [row | kept for row, kept in zip(bought, rows(exported), strict=True)] == bought
+    others_get_the_same(run, bought, tmp_path)
     ours = {row["response_id"]: row for row in rows(run / "pool" / "responses.jsonl")}
     trainer = DPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(tmp_path / "model"),
@@ -94,12 +116,12 @@ def test_trl_trains_on_the_tokens_of_the_run(
             bf16=False,
             save_strategy="no",
         ),
-        train_dataset=load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")),
+        train_dataset=load_dataset("json", data_files=str(exported), split="train", cache_dir=str(tmp_path / "cache")),
         processing_class=AutoTokenizer.from_pretrained(tmp_path / "model"),
     )
-    assert len(trainer.train_dataset) == len(rows(path)) == SMALL["select.budget"]
-    for row in trainer.train_dataset:
-        chosen, rejected = ours[row["chosen_id"]], ours[row["rejected_id"]]
+    assert len(trainer.train_dataset) == len(bought) == SMALL["select.budget"]
+    for row, preference in zip(trainer.train_dataset, bought, strict=True):
+        chosen, rejected = ours[preference["chosen_id"]], ours[preference["rejected_id"]]
         prompt = chosen["prompt_token_ids"]
         assert prompt == rejected["prompt_token_ids"]
         started = prompt[len(row["prompt_ids"]) :]

@@ -1,0 +1,1 @@
+"""Preferences as other trainers read them, one file each."""
