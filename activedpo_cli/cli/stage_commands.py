@@ -140,6 +140,10 @@ def label(
     *,
     annotator: Annotated[Optional[str], typer.Option(help="Who answers. [default: the user name]")] = None,
     guidelines: Annotated[Optional[Path], typer.Option(help="A text that people can call up while they label.")] = None,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Ask people line by line, as screen readers need it; else on the full screen."),
+    ] = False,
     export: Annotated[
         Optional[Path], typer.Option("--export", help="Write the pending pairs to FILE.jsonl or FILE.csv and stop.")
     ] = None,
@@ -169,6 +173,7 @@ def label(
     doing = {
         "annotator": annotator,
         "guidelines": guidelines,
+        "plain": plain,
         "export": export,
         "import": import_,
         "accept_partial": accept_partial,
