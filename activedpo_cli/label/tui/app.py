@@ -8,7 +8,9 @@ import asyncio
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from rich.console import RenderableType
 from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding
@@ -206,7 +208,11 @@ class PairScreen(Screen[None]):
         self.call_after_refresh(self._note_that_it_is_drawn, self._ticket)
 
     def _note_that_it_is_drawn(self, ticket: Ticket | None) -> None:
-        self._is_drawn = ticket is self._ticket
+        self._is_drawn = self._is_drawn or ticket is self._ticket
+
+    def was_drawn(self) -> None:
+        """Note that what stands here now is on the screen."""
+        self._is_drawn = True
 
     def _contents(self) -> list[Content]:
         """What stands in the panes."""
@@ -224,8 +230,7 @@ class PairScreen(Screen[None]):
     def _name_panes(self) -> None:
         progress = self._queue.progress()
         title = "Prompt" if self._ticket is None else f"Prompt of pair {progress.answered + 1} of {progress.pairs}"
-        self._panes[0].border_title = title
-        self._panes[0].border_subtitle = "with a note" if self._note else None
+        self._panes[0].border_title = f"{title}, with a note" if self._note else title
 
     def _what_is_left(self) -> str:
         what = with_others_in_words(self._queue.progress()) or "All pairs are answered."
@@ -334,6 +339,12 @@ class LabelApp(App[bool]):
             return False
         self._own_loop.call_soon_threadsafe(self.exit)
         return True
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Draw, and say so to the pairs: a key that comes even later was pressed by somebody who could see the pair."""
+        super()._display(screen, renderable)
+        if isinstance(screen, PairScreen) and renderable is not None and not self._batch_count:
+            screen.was_drawn()
 
     def _fatal_error(self) -> None:
         """Close without a word: the library would print the values of variables, which are people's texts."""
