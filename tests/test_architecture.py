@@ -107,6 +107,7 @@ WRITERS = {
     "bench/select_streamed.py": "a temporary folder, in no run",
     "health/model_checks.py": "temporary folders, in no run",
     "cli/signals.py": "last words, to a terminal",
+    "label/tui/session.py": "the end of the full screen, to a terminal",
 }
 
 

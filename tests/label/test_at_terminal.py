@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from pseudo_terminal import Terminal
 from zygote import Zygote
 
 from activedpo_cli.label import fronts
+from activedpo_cli.label.tui.session import ENDING, TAKEN_BY_THE_LIBRARY, _signals_heard
+from activedpo_cli.store.lock import waiting
+from activedpo_cli.store.run import Run
 
 TERM = {"TERM": "xterm-256color"}
 OWN_SEQUENCES = re.compile(r"\x1b\[[<>=?]?[0-9;]*(?:\$p|[A-Za-z])|\x1b\]22;[a-z]*\x07")
@@ -85,7 +89,7 @@ def run_and_compare(
     return status
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(60, 16), (120, 30)])
+@pytest.mark.parametrize(("columns", "rows"), [(60, 16), pytest.param(120, 30, marks=pytest.mark.slow)])
 def test_a_stage_is_answered_on_the_full_screen(asked: Path, zygote: Zygote, columns: int, rows: int) -> None:
     attack = "\n".join(text for text in HOSTILE.values() if text.isprintable() or "\x1b" in text)
     (asked / "guidelines.txt").write_text(attack)
@@ -118,7 +122,7 @@ def test_a_stage_is_answered_on_the_full_screen(asked: Path, zygote: Zygote, col
     assert rb"\x1b[2J\x1b[Hgone" in terminal.raw
 
 
-@pytest.mark.parametrize("how", ["q", "\x03", signal.SIGINT])
+@pytest.mark.parametrize("how", ["\x03", signal.SIGINT])
 def test_quitting_keeps_what_was_answered(asked: Path, zygote: Zygote, how: str | int) -> None:
     terminal = Terminal(100, 30)
     stop = how if isinstance(how, str) else lambda: os.kill(zygote.last_pid, how)
@@ -134,6 +138,47 @@ def test_a_signal_ends_the_sitting_with_the_terminal_restored(asked: Path, zygot
     assert run_and_compare(terminal, zygote, words(asked), asked, watch=watch) == 130
     assert len(events(asked)) == 1
     assert "interrupted: what was finished is kept" in shown(terminal)
+
+
+@pytest.mark.slow
+def test_a_second_signal_gives_the_terminal_back_too(asked: Path, zygote: Zygote) -> None:
+    """Another process keeps the lock for which the answer waits, so that the first signal is not heard in time."""
+    terminal = Terminal(100, 30)
+    lock = Run(asked).lock_path("iter-002-label")
+    assert lock.exists()
+
+    def end_twice() -> None:
+        with waiting(lock):
+            terminal.type("1")
+            time.sleep(0.3)
+            for _ in range(2):
+                os.kill(zygote.last_pid, signal.SIGTERM)
+                time.sleep(0.5)
+
+    watch = pressing(("pair 1 of 4", end_twice))
+    assert run_and_compare(terminal, zygote, words(asked), asked, watch=watch) == 130
+    assert not (asked / "iter-002" / "label" / "labels.jsonl").exists()
+    assert "stopped at once; what was finished is kept" in shown(terminal)
+
+
+def test_handlers_of_the_library_do_not_outlive_the_sitting() -> None:
+    numbers = (*ENDING, *TAKEN_BY_THE_LIBRARY)
+    before = [signal.getsignal(number) for number in numbers]
+
+    class Ended:
+        is_told = False
+
+        def end_soon(self) -> bool:
+            self.is_told = True
+            return True
+
+    app = Ended()
+    with _signals_heard(app) as heard:
+        signal.signal(signal.SIGTSTP, lambda *_: None)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert app.is_told
+    assert [type(error) for error in heard] == [KeyboardInterrupt]
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_a_stage_that_is_closed_meanwhile_is_left_with_a_word(asked: Path, zygote: Zygote) -> None:

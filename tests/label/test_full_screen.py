@@ -392,7 +392,7 @@ def test_neither_scores_nor_sources_nor_roles_are_shown():
     assert not re.search(r"0\.123|0\.456|r0|r1|rm\b|i001|p000001|selected|control|gold|policy", person.last)
 
 
-@pytest.mark.parametrize("size", SIZES[:2])
+@pytest.mark.parametrize("size", [(60, 16), pytest.param((80, 24), marks=pytest.mark.slow)])
 def test_hostile_text_neither_steers_the_terminal_nor_ends_the_sitting(size):
     """In prompts, responses, names, guidelines and notes: one sitting over all of the corpus."""
     texts = list(HOSTILE.values())

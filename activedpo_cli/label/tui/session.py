@@ -1,5 +1,6 @@
 """Run the full screen from its first pair to its end, however that comes, and leave terminal and signals as they were."""
 
+import os
 import signal
 import sys
 import termios
@@ -17,7 +18,7 @@ from activedpo_cli.label.wording import progress_in_words, with_others_in_words
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TAKEN_BY_THE_LIBRARY = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU)
-LEAVE_FULL_SCREEN = "\x1b[?2004l\x1b[?1004l\x1b[<u\x1b[?7h\x1b[?1049l\x1b[?25h"
+LEAVE_FULL_SCREEN = b"\x1b[?2004l\x1b[?1004l\x1b[<u\x1b[?7h\x1b[?1049l\x1b[?25h"
 """No bracketed paste, no reports of focus, ordinary keys, wrapped lines, the screen as it was before, a cursor."""
 
 
@@ -95,13 +96,21 @@ def _terminal_restored() -> Iterator[None]:
     keyboard = sys.__stdin__.fileno() if sys.__stdin__ else 0
     before = termios.tcgetattr(keyboard)
     termios.tcflush(keyboard, termios.TCIFLUSH)  # nobody can have meant a pair that they had not seen
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            sys.stderr.write(LEAVE_FULL_SCREEN)
-            sys.stderr.flush()
-        raise
-    finally:
+
+    def restore() -> None:
         with suppress(termios.error):
             termios.tcsetattr(keyboard, termios.TCSANOW, before)
+
+    def leave() -> None:
+        restore()
+        with suppress(OSError):
+            os.write(2, LEAVE_FULL_SCREEN)  # whoever has the stream locked may be stuck
+
+    try:
+        with interruption.last_step(leave):
+            yield
+    except BaseException:
+        leave()
+        raise
+    finally:
+        restore()
