@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "activedpo_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("torch", "transformers", "peft", "trl", "datasets")
+HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "textual")
 LIGHT_COMMANDS = [
     ["--help"],
     ["--version"],

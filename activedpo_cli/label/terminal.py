@@ -98,9 +98,9 @@ class _Session:
             if key in CHOICES:
                 if self._answer(ticket, Answer(choice=CHOICES[key], note=note)):
                     return True
-            elif key == "u" and self.queue.undo(self.annotator):
-                self.terminal.say(f"undone   {progress_in_words(self.queue.progress())}")
-                return True
+            elif key == "u":
+                if self._undo():
+                    return True
             elif key.startswith("n "):
                 note = typed[2:].strip()
                 self.terminal.say("The note goes with your answer to this pair.")
@@ -118,6 +118,19 @@ class _Session:
             return False
         else:
             self.terminal.say(f"saved   {progress_in_words(self.queue.progress())}")
+        return True
+
+    def _undo(self) -> bool:
+        """Take the last answer back; False where there is none, or where that could not be stored."""
+        try:
+            label = self.queue.undo(self.annotator)
+        except BusyError as error:
+            self.terminal.say(f"NOT undone, try again: {error.message}")
+            return False
+        if label is None:
+            self._explain("u")
+            return False
+        self.terminal.say(f"undone   {progress_in_words(self.queue.progress())}")
         return True
 
     def _show(self, ticket: Ticket) -> None:
