@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "activedpo_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("torch", "transformers", "peft", "trl", "datasets")
+HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "textual")
 LIGHT_COMMANDS = [
     ["--help"],
     ["--version"],
@@ -107,6 +107,7 @@ WRITERS = {
     "bench/select_streamed.py": "a temporary folder, in no run",
     "health/model_checks.py": "temporary folders, in no run",
     "cli/signals.py": "last words, to a terminal",
+    "label/tui/session.py": "the end of the full screen, to a terminal",
 }
 
 

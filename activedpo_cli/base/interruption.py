@@ -4,10 +4,14 @@ The signal raises an exception once. A library, or a user's function, may catch 
 is no result. Code that is about to store a result therefore asks here first, and ends the work.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
 PARENT_PIPE = "ACTIVEDPO_ENDS_WITH_STDIN"
 """Set for processes that must not outlive the one that started them: their stdin is a pipe that ends with it."""
 
 _children: set[int] = set()
+_last_steps: list[Callable[[], None]] = []
 _requested: type[KeyboardInterrupt] | None = None
 
 
@@ -47,3 +51,20 @@ def has_ended(pid: int) -> None:
 def children() -> frozenset[int]:
     """The children noted that have not ended."""
     return frozenset(_children)
+
+
+@contextmanager
+def last_step(step: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile have something done also where a second signal ends this process at once, in whichever thread hears it."""
+    _last_steps.append(step)
+    try:
+        yield
+    finally:
+        _last_steps.remove(step)
+
+
+def take_last_steps() -> None:
+    """Do what is to be done before the process ends at once; what fails of it is passed over."""
+    for step in reversed(_last_steps):
+        with suppress(Exception):
+            step()

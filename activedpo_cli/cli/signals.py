@@ -99,6 +99,7 @@ def _stop_at_once() -> None:
     for pid in interruption.children():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    interruption.take_last_steps()
     with suppress(OSError):
         os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + LAST_WORDS)
     os._exit(InterruptedByUserError.exit_code)

@@ -144,6 +144,10 @@ def label(
     *,
     annotator: Annotated[Optional[str], typer.Option(help="Who answers. [default: the user name]")] = None,
     guidelines: Annotated[Optional[Path], typer.Option(help="A text that people can call up while they label.")] = None,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Ask people line by line, as screen readers need it; else on the full screen."),
+    ] = False,
     export: Annotated[
         Optional[Path],
         typer.Option(
@@ -198,6 +202,7 @@ def label(
     doing = {
         "annotator": annotator,
         "guidelines": guidelines,
+        "plain": plain,
         "export": export,
         "import": import_,
         "format": format_,

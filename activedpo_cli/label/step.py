@@ -35,12 +35,12 @@ from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.label import earlier_answers, judging
 from activedpo_cli.label.already_done import is_done
 from activedpo_cli.label.exchange import export_file, import_file
+from activedpo_cli.label.fronts import front_of_terminal
 from activedpo_cli.label.questions import Question, questions, questions_for_people
 from activedpo_cli.label.queue import Queue
 from activedpo_cli.label.settlement import settled
 from activedpo_cli.label.sittings import SharedAnswers, StageLeftError, refuse_while_people_answer, sitting
 from activedpo_cli.label.standing import measuring_counts, missing_answers
-from activedpo_cli.label.terminal import label_session
 from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
@@ -204,10 +204,11 @@ def _sit(context: Context, asked: list[Question], annotator: str, guidelines: st
     """Let a person answer at the terminal; others have the stage's lock meanwhile, and may sit here too."""
     try:
         with context.progress.handed_over(), sitting(context) as answers:
-            queue = queue_of(
-                context, asked, answers, "plain", math.inf
-            )  # as long as the sitting, whose end frees its pairs
-            label_session(queue, annotator=annotator, guidelines=guidelines)
+            front = front_of_terminal(is_plain=bool(context.execution.options.get("plain")), tell=context.progress.note)
+            lease = math.inf  # as long as the sitting, whose end frees its pairs
+            front.ask(
+                queue_of(context, asked, answers, front.channel, lease), annotator=annotator, guidelines=guidelines
+            )
     except StageLeftError as error:
         context.progress.warn(f"{error.message} while you answered; all that was `saved` is kept")
 

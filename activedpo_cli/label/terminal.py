@@ -11,28 +11,12 @@ from dataclasses import dataclass
 from activedpo_cli.base import interruption
 from activedpo_cli.base.display import display_text
 from activedpo_cli.base.errors import BusyError, Terminated
-from activedpo_cli.base.numbers import shown
-from activedpo_cli.base.records import Outcome, prompt_as_text
-from activedpo_cli.label.queue import Answer, Choice, PairAnsweredError, Queue, Ticket
+from activedpo_cli.base.records import prompt_as_text
+from activedpo_cli.label.queue import Answer, PairAnsweredError, Queue, Ticket
+from activedpo_cli.label.wording import CHOICES, KEYS, help_lines, progress_in_words, with_others_in_words
 
-HELP = """\
-  1        the first response is better
-  2        the second response is better
-  t        tie: both are equally good
-  b        both are bad
-  s        skip this pair; it costs nothing
-  n TEXT   add a note to the answer that follows
-  u        undo your last answer of this sitting
-  g        show the guidelines
-  q        quit; everything answered is kept
-  ?        this help"""
-KEYS = "1, 2, t, b, s, n, u, g, q, ?"
-CHOICES: dict[str, Choice] = {"1": "first", "2": "second", "t": "tie", "b": "both_bad", "s": "skip"}
-COUNTED: dict[Outcome, tuple[str, str]] = {
-    "tie": ("tie", "ties"),
-    "both_bad": ("both bad", "both bad"),
-    "skip": ("skipped", "skipped"),
-}
+HELP = help_lines({key.typed or key.key: key.meaning for key in KEYS})
+KEY_NAMES = ", ".join(key.key for key in KEYS)
 
 
 def _read_standard_input() -> str | None:
@@ -92,14 +76,12 @@ class _Session:
 
     def ask_all(self) -> bool:
         """Whether no pair is left to ask about; False when the person quit."""
-        self.terminal.say(f"Which response is better? Type {KEYS} and Enter; ? explains.")
+        self.terminal.say(f"Which response is better? Type {KEY_NAMES} and Enter; ? explains.")
         while (ticket := self.queue.next(self.annotator)) is not None:
             if not self._ask(ticket):
                 return False
-        with_others = self.queue.progress().waiting
-        if with_others:
-            what = "1 pair is" if with_others == 1 else f"{with_others} pairs are"
-            self.terminal.say(f"{what} being answered by somebody else.")
+        if with_others := with_others_in_words(self.queue.progress()):
+            self.terminal.say(with_others)
         return True
 
     def _ask(self, ticket: Ticket) -> bool:
@@ -116,9 +98,9 @@ class _Session:
             if key in CHOICES:
                 if self._answer(ticket, Answer(choice=CHOICES[key], note=note)):
                     return True
-            elif key == "u" and self.queue.undo(self.annotator):
-                self.terminal.say(f"undone   {self._progress()}")
-                return True
+            elif key == "u":
+                if self._undo():
+                    return True
             elif key.startswith("n "):
                 note = typed[2:].strip()
                 self.terminal.say("The note goes with your answer to this pair.")
@@ -135,20 +117,21 @@ class _Session:
             self.terminal.say(f"NOT saved, answer again: {error.message}")
             return False
         else:
-            self.terminal.say(f"saved   {self._progress()}")
+            self.terminal.say(f"saved   {progress_in_words(self.queue.progress())}")
         return True
 
-    def _progress(self) -> str:
-        """`12/50, 38 s per label, 2 ties`."""
-        progress = self.queue.progress()
-        parts = [f"{progress.answered}/{progress.pairs}"]
-        if (seconds := progress.seconds_per_answer) is not None:
-            parts.append(f"{shown(seconds, 0 if seconds >= 10 else 1)} s per label")
-        for outcome, (one, many) in COUNTED.items():
-            count = progress.outcomes.get(outcome, 0)
-            if count:
-                parts.append(f"{count} {one if count == 1 else many}")
-        return ", ".join(parts)
+    def _undo(self) -> bool:
+        """Take the last answer back; False where there is none, or where that could not be stored."""
+        try:
+            label = self.queue.undo(self.annotator)
+        except BusyError as error:
+            self.terminal.say(f"NOT undone, try again: {error.message}")
+            return False
+        if label is None:
+            self._explain("u")
+            return False
+        self.terminal.say(f"undone   {progress_in_words(self.queue.progress())}")
+        return True
 
     def _show(self, ticket: Ticket) -> None:
         progress = self.queue.progress()
@@ -164,7 +147,7 @@ class _Session:
             "u": "There is nothing of yours to undo: no answer was given in this sitting.",
             "n": "Write the note behind the n, such as: n the second one is made up",
         }
-        self.terminal.say(other.get(key, f"Not one of {KEYS}."))
+        self.terminal.say(other.get(key, f"Not one of {KEY_NAMES}."))
 
 
 def _indented(text: str) -> str:

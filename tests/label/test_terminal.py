@@ -271,6 +271,22 @@ def test_an_answer_that_found_the_lock_taken_is_asked_for_again():
     assert person.screen.count("saved   ") == 1
 
 
+def test_an_undo_that_found_the_lock_taken_ends_nothing():
+    person = Person(["1", "u", "u", "2", "q"])
+    retract, tries = person.retract, iter([BusyError("another process is working"), None])
+
+    def busy_once(asked):
+        error = next(tries)
+        if error is not None:
+            raise error
+        retract(asked)
+
+    person.retract = busy_once
+    assert person.sit_down() == (1, 4, True)
+    assert "NOT undone, try again: another process is working" in person.screen
+    assert len(person.events) == 3
+
+
 def test_who_leaves_holds_no_pair():
     person = Person(["1", "q"])
     person.sit_down()

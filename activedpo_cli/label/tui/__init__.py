@@ -1,0 +1,1 @@
+"""Ask a person about pairs on the full screen of a terminal; needs the extra `tui`, which is imported on use."""
