@@ -73,15 +73,15 @@ def label_on_the_web(context: Context, asked: Sequence[Question], queue: Queue, 
     desk = Desk(queue, asked, access, seed=context.settings.seed, guidelines=options.guidelines)
     if desk.is_done:
         return
-    terminal = _Terminal(desk)
+    terminal = ServerTerminal(desk)
     with closing(_socket(options, access.port)) as listening:
         port = listening.getsockname()[1]
         remember_port(context.run, port)
         terminal.say(_addresses(access, door, options.host, port))
-        _Serving(desk, access, door, terminal).run(listening)
+        Serving(desk, access, door, terminal).run(listening)
 
 
-class _Terminal:
+class ServerTerminal:
     """What the person who runs the server sees, on stderr."""
 
     def __init__(self, desk: Desk) -> None:
@@ -125,10 +125,10 @@ class _Terminal:
             self.say("")
 
 
-class _Serving:
+class Serving:
     """One run of the server."""
 
-    def __init__(self, desk: Desk, access: Access, door: Door, terminal: _Terminal) -> None:
+    def __init__(self, desk: Desk, access: Access, door: Door, terminal: ServerTerminal) -> None:
         self._desk = desk
         self._terminal = terminal
         self._page = Page(desk, access, door, changed=self._changed, failed=self._failed)
@@ -178,6 +178,10 @@ class _Serving:
         if self._signal not in (None, signal.SIGINT):
             raise Terminated
 
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """End as this signal does: what is being stored is stored first."""
+        self._signal = number
+
     def _is_over(self) -> bool:
         is_done = self._done_since is not None and time.monotonic() - self._done_since >= ENDING_SECONDS
         return self._signal is not None or self._left is not None or is_done
@@ -206,7 +210,7 @@ class _Serving:
             return
 
         def heard(number: int, frame: FrameType | None) -> None:
-            self._signal = number
+            self.stop(number)
 
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in numbers}

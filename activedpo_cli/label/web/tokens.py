@@ -60,7 +60,7 @@ def _nodes(tokens: "list[Token]") -> list[Node]:
             open_nodes[-1].append([LEAVES[token.type], display_text(token.content)])
         elif token.type in BREAKS:
             open_nodes[-1].append([BREAKS[token.type]])
-        else:
+        elif token.type == "softbreak" or token.content:
             text = "\n" if token.type == "softbreak" else token.content
             open_nodes[-1].append(display_text(text))  # again: the parser has made characters of `&#x1b;` and the like
     return root
