@@ -16,12 +16,12 @@ import pytest
 from compared_pairs import make_comparison
 
 from activedpo_cli.base.records import Label
-from activedpo_cli.label.queue import LEASE_SECONDS, Queue
 from activedpo_cli.label.questions import Question
+from activedpo_cli.label.queue import LEASE_SECONDS, Queue
 from activedpo_cli.label.web.access import Access
 from activedpo_cli.label.web.desk import Desk
 from activedpo_cli.label.web.security import Door, door_for
-from activedpo_cli.label.web.server import Serving, ServerTerminal
+from activedpo_cli.label.web.server import ServerTerminal, Serving
 from activedpo_cli.store.label_log import LabelLog
 
 CHROMIUM = "/usr/bin/chromium" if Path("/usr/bin/chromium").exists() else shutil.which("chromium") or ""

@@ -1,5 +1,6 @@
 """People label in a real browser: by keys alone, on a telephone, without a connection, in several tabs."""
 
+import contextlib
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -132,7 +133,8 @@ def test_hostile_text_makes_no_node_and_no_request(browser: Any, tmp_path: Path)
     texts += [(text, f"{text} one two three", f"one two three {text} four") for text in (image, *every[::12])]
     name = HOSTILE["script"] + HOSTILE["clears"].replace(",", "")
     guidelines = "\n\n".join([*every, image])
-    with served(tmp_path, questions_about(texts), name, guidelines=guidelines) as page:
+    with contextlib.ExitStack() as stack:
+        page = stack.enter_context(served(tmp_path, questions_about(texts), name, guidelines=guidelines))
         with watched(browser, page, name) as person:
             dialogs: list[Any] = []
             person.page.on("dialog", lambda dialog: dialogs.append(dialog.dismiss()))

@@ -1,4 +1,4 @@
-"""Every row of what a request has to be like: the request of the page is answered, and the same with one thing wrong is not."""
+"""What a request has to be like: that of the page is answered, and the same with one thing wrong is not."""
 
 import http.client
 import json
