@@ -227,10 +227,11 @@ class Watched:
 
     def wait(self, expression: str, page: Any = None) -> None:
         """Wait until an expression of the page is true; the page's own policy forbids the browser to look by itself."""
-        deadline = time.monotonic() + PATIENCE
+        deadline, pause = time.monotonic() + PATIENCE, 0.01
         while not (page or self.page).evaluate(expression):
             assert time.monotonic() < deadline, (expression, (page or self.page).inner_text("body"), self.complaints)
-            time.sleep(0.02)
+            time.sleep(pause)
+            pause = min(1.4 * pause, 0.2)
 
     def wait_for_pair(self, number: int, page: Any = None) -> None:
         """Wait until so many pairs have been shown."""

@@ -10,7 +10,7 @@ from functools import partial
 from importlib.resources import files as package_files
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.errors import BusyError, StorageError
 from activedpo_cli.label.queue import PairAnsweredError
 from activedpo_cli.label.sittings import StageLeftError
 from activedpo_cli.label.web.access import Access, Person
@@ -27,7 +27,6 @@ PAGE = {
     "/label.js": ("label.js", "text/javascript"),
     "/label.css": ("label.css", "text/css"),
 }
-MESSAGE_LIMIT = 300
 
 
 class Page:
@@ -94,17 +93,19 @@ class Page:
             return JSONResponse(await self._done(what, person, said))
         except TurnedAwayError as error:
             return JSONResponse({"error": error.message}, error.status)
-        except PairAnsweredError as error:
-            return JSONResponse({"error": error.message, "stands": True, **await self._progress()}, 409)
+        except PairAnsweredError:
+            said_before = {"error": "this pair was answered before", **await self._in_order(self._desk.progress)}
+            return JSONResponse(said_before, 409)
         except UnknownPairError as error:
             return JSONResponse({"error": error.message}, 404)
         except StageLeftError as error:
             self._failed(error)
-            return JSONResponse({"error": "labelling was ended by another command", "ended": True}, 410)
-        except Exception as error:
+            return JSONResponse({"error": "labelling was ended by another command"}, 410)
+        except Exception as error:  # its own words may name files and pairs, which are for the terminal alone
             self._failed(error)
-            message = error.message if isinstance(error, ActiveDPOError) else "something unexpected went wrong"
-            return JSONResponse({"error": message[:MESSAGE_LIMIT]}, 503)
+            kinds = {StorageError: "the disk of the server did not take it", BusyError: "another command is at work"}
+            message = next((said for kind, said in kinds.items() if isinstance(error, kind)), "the server failed")
+            return JSONResponse({"error": message}, 503)
 
     async def _enter(self, request: "Request", said: Mapping[str, Any]) -> "Response":
         """Let somebody in by their token, or by the cookie that they have got for it."""
@@ -144,9 +145,6 @@ class Page:
         found = await self._in_order(partial(functions[what], person, said))
         self._changed(found)
         return found
-
-    async def _progress(self) -> dict[str, Any]:
-        return await self._in_order(self._desk.progress)
 
     async def _in_order(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return await asyncio.get_running_loop().run_in_executor(self._storing, work)

@@ -4,10 +4,10 @@ The page knows pairs by opaque names, which say nothing about where a pair or a 
 key of the run, so that a server that was started again understands the answers of pages that were open before.
 """
 
-import math
 import re
+import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from activedpo_cli.base.display import display_text
@@ -24,6 +24,7 @@ from activedpo_cli.oracles.base import Comparison
 CHOICES: tuple[Choice, ...] = ("first", "second", "tie", "both_bad", "skip")
 VIEWS = ("text", "markdown", "differences")
 LONGEST_NOTE = 10_000
+LONGEST_SECONDS = 1e7
 MOST_BESIDES = 100
 _ANSWER_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
@@ -33,15 +34,33 @@ class UnknownPairError(RefusedError):
 
 
 class Desk:
-    """The pairs of a stage for the people of a page. What changes the queue must not be called by two threads at once."""
+    """The pairs of a stage for the people of a page. What changes the queue must not be called by two threads at once.
+
+    Args:
+        queue: The queue.
+        questions: What it asks.
+        access: The people, and the names that the page has for pairs.
+        seed: The run's seed, which shuffles the sides.
+        clock: The queue's.
+        guidelines: A text that people can call up.
+
+    """
 
     def __init__(
-        self, queue: Queue, questions: Sequence[Question], access: Access, *, seed: int, guidelines: str | None = None
+        self,
+        queue: Queue,
+        questions: Sequence[Question],
+        access: Access,
+        *,
+        seed: int,
+        clock: Callable[[], float] = time.monotonic,
+        guidelines: str | None = None,
     ) -> None:
         self._queue = queue
         self._comparisons = {question.comparison.pair_id: question.comparison for question in questions}
         self._access = access
         self._seed = seed
+        self._clock = clock
         self._guidelines = guidelines
         self._names: dict[str, dict[str, Asked]] = {}
         self._tickets: dict[Asked, Ticket] = {}
@@ -109,15 +128,18 @@ class Desk:
         raise TurnedAwayError(400, "there is no such view")
 
     def progress(self) -> dict[str, Any]:
-        """How many of the answers are there, by whomever."""
-        progress = self._queue.progress()
-        return {"answered": progress.answered, "pairs": progress.pairs, "others": progress.waiting + progress.held}
+        """How many of the answers are there, by whomever, and whether nothing is left to ask.
 
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing is left to ask."""
+        Answers that are given for the second time are not counted; but who has such a question before them may answer it.
+        """
         progress = self._queue.progress()
-        return progress.answered >= progress.pairs
+        is_asked_again = any(ticket.is_repeat and ticket.until > self._clock() for ticket in self._tickets.values())
+        return {
+            "answered": progress.answered,
+            "pairs": progress.pairs,
+            "others": progress.waiting + progress.held,
+            "is_done": progress.answered >= progress.pairs and not is_asked_again,
+        }
 
     def _pair(self, person: Person, ticket: Ticket) -> dict[str, Any]:
         texts = self._texts(ticket.asked)
@@ -178,7 +200,7 @@ def _answer(said: Mapping[str, Any], answer_id: str) -> Answer:
         raise TurnedAwayError(400, "this is no answer")
     if note is not None and (not isinstance(note, str) or len(note) > LONGEST_NOTE):
         raise TurnedAwayError(400, "the note is too long, or no text")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_SECONDS:
         raise TurnedAwayError(400, "the answer does not say how long it took")
     written = note.encode("utf-8", "replace").decode().strip() if note else ""  # half a character can't be stored
     return Answer(choice=choice, note=written or None, seconds=float(seconds), answer_id=answer_id, view=view)

@@ -31,5 +31,6 @@ def marked_words(first: str, second: str) -> tuple[Marked, Marked] | str:
 
 
 def _add(side: Marked, words: Sequence[str], differs: bool) -> None:
-    if words:
-        side.append(("".join(words), differs))
+    text = "".join(words)
+    space = len(text) - len(text.lstrip()) if differs else 0
+    side.extend((piece, marks) for piece, marks in ((text[:space], False), (text[space:], differs)) if piece)

@@ -169,7 +169,12 @@ def _public(text: str) -> SplitResult:
         raise UsageError(
             f"--public-url takes the address of the page, not `{text}`", hint="--public-url https://x.org/y"
         )
-    return parts._replace(netloc=parts.netloc.lower(), path=parts.path.rstrip("/"))
+    try:
+        host = _bracketed((parts.hostname or "").encode("idna").decode())  # browsers send it so
+    except UnicodeError as error:
+        raise UsageError(f"--public-url names no host in `{text}`", hint="--public-url https://x.org/y") from error
+    port = "" if parts.port in (None, {"http": 80, "https": 443}[parts.scheme]) else f":{parts.port}"
+    return parts._replace(netloc=host + port, path=parts.path.rstrip("/"))
 
 
 def _header(scope: "Scope", name: bytes) -> str:

@@ -71,7 +71,7 @@ def label_on_the_web(context: Context, asked: Sequence[Question], queue: Queue, 
     door = require_web(options)
     access = open_access(context.run, options.people)
     desk = Desk(queue, asked, access, seed=context.settings.seed, guidelines=options.guidelines)
-    if desk.is_done:
+    if desk.progress()["is_done"]:
         return
     terminal = ServerTerminal(desk)
     with closing(_socket(options, access.port)) as listening:
@@ -188,7 +188,7 @@ class Serving:
 
     def _changed(self, progress: Mapping[str, Any]) -> None:
         self._terminal.progress(progress["answered"], progress["pairs"])
-        if progress["answered"] < progress["pairs"]:
+        if not progress["is_done"]:
             self._done_since = None
         elif self._done_since is None:
             self._done_since = time.monotonic()

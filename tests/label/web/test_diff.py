@@ -3,8 +3,15 @@ from activedpo_cli.label.web.diff import LONGEST, marked_words
 
 def test_the_words_that_differ_are_marked() -> None:
     first, second = marked_words("the cat sat on the mat", "the dog sat on the mat today")
-    assert first == [("the", False), (" cat", True), (" sat on the mat", False)]
-    assert second == [("the", False), (" dog", True), (" sat on the mat", False), (" today", True)]
+    assert first == [("the", False), (" ", False), ("cat", True), (" sat on the mat", False)]
+    assert second == [
+        ("the", False),
+        (" ", False),
+        ("dog", True),
+        (" sat on the mat", False),
+        (" ", False),
+        ("today", True),
+    ]
 
 
 def test_nothing_of_the_texts_is_lost() -> None:

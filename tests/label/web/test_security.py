@@ -151,6 +151,20 @@ def test_the_policy_lets_nothing_in_from_elsewhere() -> None:
     assert HEADERS["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Labels.example:443/a", "https://labels.example"),
+        ("https://labels.example:8443", "https://labels.example:8443"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_the_origin_is_spelled_as_browsers_spell_it(url: str, origin: str) -> None:
+    public = door_for("127.0.0.1", url).public
+    assert public is not None
+    assert f"{public.scheme}://{public.netloc}" == origin
+
+
 def test_behind_a_proxy(tmp_path: Path) -> None:
     door = door_for("127.0.0.1", "https://Labels.example/team/")
     public = {"Host": "labels.example", "Origin": "https://labels.example"}

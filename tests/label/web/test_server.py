@@ -32,7 +32,7 @@ def test_two_people_label_all_and_the_stage_closes(server: LabelServer) -> None:
     server.start()
     ann, bo = (Client(server, name) for name in ("ann", "bo"))
     assert ann.label(20) + bo.label() + ann.label() == 55
-    assert ann.ask("next")[1] == {"pair": None, "answered": 55, "pairs": 55, "others": 0}
+    assert ann.ask("next")[1] == {"pair": None, "answered": 55, "pairs": 55, "others": 0, "is_done": True}
     assert server.end() == 0, server.said
     found = rows(server.run / "iter-001" / "label" / "labels.jsonl")
     assert len(found) == len({(one["label"]["pair_id"], one["label"]["annotator"]) for one in found}) == 55
@@ -122,9 +122,13 @@ def test_a_fault_of_the_disk_is_told_on_both_sides(tmp_path: Path, capsys: pytes
 
         page.answers.before = fail
         for _ in range(3):
-            assert page.ask("answer", said, Cookie=page.cookie())[0] == 503
+            assert page.ask("answer", said, Cookie=page.cookie()) == (503, {"error": "the server failed"})
         page.answers.before = lambda: None
         assert page.ask("answer", said, Cookie=page.cookie())[1]["saved"]
+        said |= {"answer_id": "y" * 20, "choice": "first"}
+        status, found = page.ask("answer", said, Cookie=page.cookie())
+        assert status == 409
+        assert "p00000" not in json.dumps(found), "ids of pairs stay here"
     assert capsys.readouterr().err.count("No space left on device") == 1
 
 

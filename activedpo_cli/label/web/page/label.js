@@ -34,6 +34,7 @@ let epoch = 0;                 // grows when what was asked for before is no lon
 let sendWait = FIRST_WAIT, fetchWait = FIRST_WAIT;
 let fetchAgain = null, sendAgain = null;
 let unreachable = "";
+let unusable = 0;              // answers that the server has no use for
 
 // What is kept in this browser. Each answer has an entry of its own, so that two tabs do not overwrite each other's.
 
@@ -131,7 +132,7 @@ function take(progress) {
   session.answered = progress.answered;
   session.pairs = progress.pairs;
   session.others = progress.others;
-  isDone = progress.answered >= progress.pairs;
+  isDone = progress.is_done;
   part("filled").style.width = `${progress.pairs ? (100 * progress.answered) / progress.pairs : 0}%`;
 }
 
@@ -151,6 +152,7 @@ function showWaiting() {
     parts.push(number === 1 ? "Not saved yet: 1 answer waits in this page." : `Not saved yet: ${number} answers wait in this page.`);
   }
   if (unreachable) parts.push(unreachable);
+  if (unusable) parts.push(`${unusable === 1 ? "1 answer" : `${unusable} answers`} could not be used: the pair is no longer asked about.`);
   if (number && !isKept) parts.push("Leave this page open until then.");
   part("waiting").textContent = parts.join(" ");
   part("waiting").hidden = !parts.length;
@@ -201,8 +203,8 @@ async function sendOne(answer) {
     if (!(error instanceof Refusal) || ![400, 404, 409].includes(error.status)) throw error;
     if ("answered" in error.facts) take(error.facts);
     drop(name);
-    say(error.status === 409 ? `You had answered this pair before; that answer stands. ${howFar()} are saved`
-      : `One answer could not be used: ${error.message}`);
+    if (error.status === 409) say(`You had answered this pair before; that answer stands. ${howFar()} are saved`);
+    else unusable += 1;
   }
 }
 
@@ -315,6 +317,16 @@ function answer(choice) {
   }
   setTimeout(showWaiting, SLOW + 50);
   send();
+  refill();
+}
+
+function leave(id) {
+  if (ready && ready.id === id) ready = null;
+  if (!current || current.id !== id) return;
+  current = null;
+  if (ready) show(ready);
+  else showNothing();
+  ready = null;
   refill();
 }
 
@@ -582,6 +594,10 @@ document.addEventListener("visibilitychange", () => {
     away += performance.now() - hiddenSince;
     hiddenSince = null;
   }
+});
+window.addEventListener("storage", (event) => { // this person has answered a pair in another tab
+  const isAnswer = session && event.key && event.newValue && event.key.startsWith(place("answer/"));
+  if (isAnswer) leave(parsed(event.newValue, {}).pair);
 });
 window.addEventListener("online", () => {
   send();
