@@ -227,15 +227,32 @@ class Watched:
 
     def wait(self, expression: str, page: Any = None) -> None:
         """Wait until an expression of the page is true; the page's own policy forbids the browser to look by itself."""
+        self._until(lambda: (page or self.page).evaluate(expression), expression)
+
+    def _until(self, holds: Callable[[], Any], what: str) -> None:
         deadline, pause = time.monotonic() + PATIENCE, 0.01
-        while not (page or self.page).evaluate(expression):
-            assert time.monotonic() < deadline, (expression, (page or self.page).inner_text("body"), self.complaints)
+        while not holds():
+            assert time.monotonic() < deadline, (what, self.page.inner_text("body"), self.complaints)
             time.sleep(pause)
             pause = min(1.4 * pause, 0.2)
 
     def wait_for_pair(self, number: int, page: Any = None) -> None:
         """Wait until so many pairs have been shown."""
         self.wait(f"(document.body.dataset.shown || 0) >= {number}", page)
+
+    def pair_number(self, number: int) -> dict[str, str]:
+        """What is on the screen once so many pairs have been shown."""
+        parts = (
+            "Object.fromEntries(['prompt', 'first', 'second'].map(p => [p, document.getElementById(p).textContent]))"
+        )
+        found: dict[str, str] = {}
+
+        def look() -> bool:
+            found.update(self.page.evaluate(f"document.body.dataset.shown >= {number} ? {parts} : {{}}"))
+            return bool(found)
+
+        self._until(look, f"pair {number}")
+        return found
 
     def wait_for_text(self, text: str, page: Any = None) -> None:
         self.wait(f"document.body.innerText.includes({json.dumps(text)})", page)

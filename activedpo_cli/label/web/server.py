@@ -77,7 +77,7 @@ def label_on_the_web(context: Context, asked: Sequence[Question], queue: Queue, 
     with closing(_socket(options, access.port)) as listening:
         port = listening.getsockname()[1]
         remember_port(context.run, port)
-        terminal.say(_addresses(access, door, options.host, port))
+        terminal.say(addresses(access, door, options.host, port))
         Serving(desk, access, door, terminal).run(listening)
 
 
@@ -255,7 +255,7 @@ def _bound(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _addresses(access: Access, door: Door, host: str, port: int) -> str:
+def addresses(access: Access, door: Door, host: str, port: int) -> str:
     """Where the page is for everybody, and how to reach it from elsewhere."""
     shown_host = f"[{host.strip('[]')}]" if ":" in host else host
     base = door.public.geturl() if door.public else f"http://{shown_host}:{port}"

@@ -41,8 +41,7 @@ def label_all(person: Watched, page: Served, number: int) -> list[dict[str, str]
     """Answer so many pairs by keys alone; returns what was on the screen at each."""
     shown = []
     for place in range(number):
-        person.wait_for_pair(place + 1)
-        shown.append({part: person.text(part) for part in ("prompt", "first", "second")})
+        shown.append(person.pair_number(place + 1))
         if place == 3:
             person.press("n")
             person.page.keyboard.type("1 is my note")
