@@ -1,6 +1,7 @@
 """Run the page: make it ready, say where it is, serve until all is answered or somebody ends it."""
 
 import getpass
+import shutil
 import signal
 import socket
 import sys
@@ -112,7 +113,7 @@ class ServerTerminal:
         who = ", ".join(f"{name} {count}" for name, count in self._desk.answers_by.items() if count)
         line = display_text(f"{answered} of {pairs} answered" + (f" ({who} now)" if who else ""))
         if self._redraws:
-            sys.stderr.write(f"\r\x1b[2K{line[:110]}")
+            sys.stderr.write(f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}")
             sys.stderr.flush()
             self._is_line_open = True
         elif is_step:
