@@ -77,11 +77,23 @@ def test_what_spreadsheets_leave_around_a_table(tmp_path, content, expected):
 
 
 def test_names_are_only_taken_for_another_where_that_leaves_no_doubt(tmp_path):
-    assert read(tmp_path, "Prompt,PROMPT,Response A,score\na,b,c,1\n") == [
-        {"Prompt": "a", "PROMPT": "b", "response_a": "c", "score": "1"}
-    ]
-    assert read(tmp_path, "prompt,Prompt\na,b\n") == [{"prompt": "a", "Prompt": "b"}]
+    assert read(tmp_path, "Prompt,Response A,score\na,c,1\n") == [{"prompt": "a", "response_a": "c", "score": "1"}]
+    assert read(tmp_path, "prompt,Prompt,PROMPT\na,,a\n") == [{"prompt": "a"}]
+    assert read(tmp_path, "prompt,Prompt\n,b\n") == [{"prompt": "b"}]
     assert read(tmp_path, '{"Prompt": "a", "response-a": "b"}\n', "t.jsonl") == [{"prompt": "a", "response_a": "b"}]
+    assert read(tmp_path, "PROMPT\xa0,ResponseA,_chosen\na,b,c\n") == [
+        {"prompt": "a", "response_a": "b", "_chosen": "c"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [("Prompt,PROMPT", "'Prompt' and 'PROMPT'"), ("Prompt,\u200bprompt\xa0", "'prompt' and 'Prompt'")],
+)
+def test_two_columns_of_one_meaning_that_differ_are_refused_by_name(tmp_path, header, named):
+    error = refusal(tmp_path, f"{header}\na,a\na,b\n")
+    assert error.message == f"table.csv line 3: {named} are one column to every reader, and differ"
+    assert "read as `prompt`" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -142,8 +154,54 @@ def test_an_export_is_a_pool_without_its_guards(tmp_path):
         read_recorded(path)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        str.upper,
+        str.title,
+        lambda name: name.replace("_", " "),
+        lambda name: name.replace(",", "\xa0, ").replace('"', ""),
+    ],
+)
+def test_an_export_whose_header_was_spelled_anew_loses_its_guards_too(tmp_path, header):
+    content = render_csv([EXPORT | {"response_a": "=1+1 is two", "response_b": "'- so"}]).decode("utf-8-sig")
+    names, rest = content.split("\r\n", 1)
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"{header(names)}\r\n{rest}", newline="")
+    [found] = read_recorded(path)
+    assert [response.text for response in found.responses] == ["=1+1 is two", "'- so"]
+    path.write_text(f"{header(names)}\r\n{rest}".replace("uarded", "one").replace("UARDED", "ONE"), newline="")
+    with pytest.raises(InvalidDataError, match="line 2, response_a: the text begins with an apostrophe"):
+        read_recorded(path)
+
+
 def test_a_column_of_that_name_that_guards_nothing_stays(tmp_path):
     assert read(tmp_path, f"prompt,{GUARDED}\n'=a,yes\n'=b,prompt\n") == [
         {"prompt": "'=a", GUARDED: "yes"},
         {"prompt": "=b"},
     ]
+
+
+@pytest.mark.parametrize("cell", ['="123"', '"=""123"""'])
+def test_a_formula_around_a_text_is_no_text(tmp_path, cell):
+    """As spreadsheets are made to keep the zeros of 007; beside the texts it may stand."""
+    path = tmp_path / "table.csv"
+    for header, row in (("prompt,response_a,response_b", f"Q,x,{cell}"), ("prompt,chosen,rejected", f"{cell},x,y")):
+        path.write_text(f"{header}\n{row}\n")
+        with pytest.raises(InvalidDataError, match="'=\"123\"' is a formula by which a spreadsheet keeps a text"):
+            read_recorded(path)
+    path.write_text(f'prompt,response_a,response_b,number\nQ,x,"=""1""&""2""",{cell}\n')
+    [found] = read_recorded(path)
+    assert [response.text for response in found.responses] == ["x", '="1"&"2"']
+
+
+def test_lines_of_json_and_tables_that_are_named_for_each_other(tmp_path):
+    error = refusal(tmp_path, '{"prompt": "Q", "response": "x"}\n')
+    assert (error.message, error.hint) == (
+        "table.csv line 1 is an object, and a header names columns",
+        "name the file `.jsonl`",
+    )
+    for separator, suffix in ((",", ".csv"), (";", ".csv"), ("\t", ".tsv")):
+        error = refusal(tmp_path, f"Prompt{separator}response\nQ{separator}x\n", "table.jsonl")
+        assert error.message == "table.jsonl line 1 names columns, and each line of JSON lines is an object"
+        assert error.hint == f"name the file `{suffix}`"

@@ -110,6 +110,15 @@ def test_preferences_as_they_are_published(tmp_path, row, prompt, chosen, reject
         assert (example.prompt, example.text) == (prompt, chosen)
 
 
+@pytest.mark.parametrize(
+    "spelled", [str.upper, str.title, lambda name: name.replace("_", " "), lambda name: f"\ufeff{name} "]
+)
+@pytest.mark.parametrize(("row", "prompt", "chosen", "rejected"), PAIRS.values(), ids=PAIRS)
+def test_their_columns_may_be_spelled_otherwise(tmp_path, row, prompt, chosen, rejected, spelled):
+    [preference], _ = read_preferences(written(tmp_path, {spelled(name): value for name, value in row.items()}))
+    assert preference[:3] == (prompt, chosen, rejected)
+
+
 RESPONSES = {
     "messages": ({"prompt": "Q", "responses": [*answer("x"), {"text": "y", "rm": 2}], "rm": 1}, "rm", [None, 2]),
     "Nectar": (
@@ -139,6 +148,8 @@ RESPONSES = {
 @pytest.mark.parametrize(("row", "score", "values"), RESPONSES.values(), ids=RESPONSES)
 def test_scored_responses_as_they_are_published(tmp_path, row, score, values):
     [found] = read_recorded(written(tmp_path, row))
+    [spelled] = read_recorded(written(tmp_path, {name.title(): value for name, value in row.items()}))
+    assert [(item.text, item.scores) for item in spelled.responses] == [(r.text, r.scores) for r in found.responses]
     assert found.prompt == "Q"
     assert [(response.text, response.scores.get(score)) for response in found.responses] == list(
         zip("xy", values, strict=True)
@@ -183,13 +194,38 @@ def test_several_rejected_become_a_row_each_by_the_command_that_is_named(tmp_pat
         tmp_path,
         {"prompt": "Q", "chosen": "x", "rejected": ["y", "z"]},
         {"prompt": "R", "chosen": "a", "rejected": ["b"]},
+        {"prompt": "S", "chosen": "a", "rejected": "bc"},
     )
     for read in (read_recorded, read_recorded_pairs, read_preferences):
         with pytest.raises(InvalidDataError, match="line 1: `rejected` holds 2 texts, and a row has one") as caught:
             read(path)
     preferences, _ = read_preferences(converted(caught.value, tmp_path))
-    assert [row[:3] for row in preferences] == [("Q", "x", "y"), ("Q", "x", "z"), ("R", "a", "b")]
-    assert [row.text for row in read_sft_rows(path)] == ["x", "a"]
+    assert [row[:3] for row in preferences] == [("Q", "x", "y"), ("Q", "x", "z"), ("R", "a", "b"), ("S", "a", "bc")]
+    assert [row.text for row in read_sft_rows(path)] == ["x", "a", "a"]
+
+
+@pytest.mark.parametrize("name", ["chosen", "rejected", "response_a"])
+def test_a_list_of_one_text_is_its_text(tmp_path, name):
+    row = {"prompt": "Q", "chosen": "x", "rejected": "y"} if name != "response_a" else {}
+    row = row or {"prompt": "Q", "response_a": "x", "response_b": "y", "preference": "a"}
+    preferences, _ = read_preferences(written(tmp_path, row | {name: [row[name]]}))
+    assert [row[:3] for row in preferences] == [("Q", "x", "y")]
+    if name != "rejected":
+        with pytest.raises(InvalidDataError, match=f"line 1: `{name}` holds 2 texts, and a row has one"):
+            read_preferences(written(tmp_path, row | {name: ["x", "z"]}))
+
+
+def test_an_instruction_with_an_input_becomes_a_prompt_by_the_command_that_is_named(tmp_path):
+    rows = [
+        {"instruction": "Add.", "input": "", "output": "What?"},
+        {"instruction": "Add.", "input": "1 2", "output": "3"},
+    ]
+    path = written(tmp_path, *rows)
+    for read in (read_sft_rows, read_recorded, lambda path: list(read_file(path, "prompt"))):
+        with pytest.raises(InvalidDataError, match="line 2: `instruction` and `input` are both filled") as caught:
+            read(path)
+    found = read_sft_rows(converted(caught.value, tmp_path))
+    assert [(row.prompt, row.text) for row in found] == [("Add.", "What?"), ("Add.\n\n1 2", "3")]
 
 
 def test_an_export_becomes_examples_by_the_command_that_is_named(tmp_path):
@@ -228,13 +264,27 @@ def test_an_example_as_a_whole_goes_before_its_parts(tmp_path):
     [
         (
             {"instruction": "Q", "input": "more", "output": "A"},
-            "has no `prompt`",
-            "put `instruction` and `input` together",
+            "`instruction` and `input` are both filled, and the prompt is made of both",
+            "converted.jsonl",
         ),
         ({"prompt": "Q", "answers": ["x"]}, "`answers` is a list of objects with `answer` and `rank`", None),
         ({"prompt": "Q", "answers": [{"answer": "x", "rank": "first"}]}, "answer 1, rank: 'first' is no number", None),
         ({"history": "Q", "human_ref_A": "x", "human_ref_B": "y", "labels": 2}, "`labels` is 1 for A or 0 for B", None),
         ({"context": "Q", "response1": "x", "response2": "y", "overall_preference": None}, "None is no number", None),
+        *(
+            (
+                {"prompt": "Q", "response_1": "x", "response_2": "y", "preference_strength": spelled},
+                f"preference_strength: {spelled!r} is no number{mend}",
+                None,
+            )
+            for spelled, mend in (
+                ("-1_0", ""),
+                ("1,5", "; write 1.5, with a point"),
+                ("١", ""),
+                ("infinity", ""),
+                ("0x1", ""),
+            )
+        ),
         ({"prompt": [{"from": "tool", "value": "Q"}], "response": "x"}, "message 1 is from 'tool'", "calls of tools"),
         ({"prompt": "Q", "response_0": "x", "response_1": "y", "better_response_id": 0}, "has no responses", "safer"),
         ({"info": {"post": "Q"}, "summaries": [{"text": "x"}], "choice": 0}, "has no `prompt`", "b for 1"),

@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_models import byte_tokenizer
 
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.tables import is_table_path, parse_prompt, read_table
@@ -186,7 +188,7 @@ def test_missing_files_and_folders_are_refused_at_once(tmp_path):
         read_table(tmp_path / "nowhere" / "a.jsonl")
     assert "there is no folder" in caught.value.details[0]
     os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(InvalidDataError, match="is a pipe or a device"):
+    with pytest.raises(InvalidDataError, match="is a pipe, and no regular file"):
         read_table(tmp_path / "pipe.jsonl")
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(InvalidDataError, match="is a folder"):
@@ -323,3 +325,61 @@ def test_a_table_with_the_suffix_of_a_text_is_no_list_of_texts(tmp_path, content
 @pytest.mark.parametrize("text", ["prompt", "Say the prompt, please", '{"a": 1}', "text, text of mine", "{", "[1]"])
 def test_texts_that_only_look_like_a_table_stay(tmp_path, text):
     assert values(written(tmp_path, "t.txt", text)) == [{"prompt": text}]
+
+
+PARTS = [{"type": "text", "text": "One, "}, {"type": "text", "text": "two.", "image": None}]
+
+
+def test_a_content_in_parts_is_the_text_that_a_template_makes_of_it() -> None:
+    """A template that takes parts writes them one behind the other; the value of the row itself stays as it is."""
+    template = "{% for part in messages[0]['content'] %}{{ part['text'] }}{% endfor %}"
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    messages = [{"role": "user", "content": PARTS}]
+    [read] = parse_prompt(messages, "here")
+    assert read == {"role": "user", "content": tokenizer.apply_chat_template(messages, tokenize=False)}
+    assert messages == [{"role": "user", "content": PARTS}]
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ({"type": "image"}, "message 1: part 2 of `content` is 'image', and the model reads text alone"),
+        ({"type": "image_url", "image_url": {"url": "a.png"}}, "part 2 of `content` is 'image_url'"),
+        ({"type": "text", "text": "a", "image": "b.png"}, "part 2 of `content` holds `image`"),
+        ({"type": "text", "text": None}, "part 2 of `content` is 'text'"),
+        ("two", "part 2 of `content` is an object with `type` and `text`, not 'two'"),
+    ],
+)
+def test_a_part_that_is_no_text_is_refused_by_name(part: Any, says: str) -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        parse_prompt([{"role": "user", "content": [*PARTS[:1], part]}], "here")
+    assert says in caught.value.message
+
+
+KEYED_ROWS = [{"prompt": "Q", "response": "x"}, {"prompt": "R", "response": "it's y"}]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda rows: {"7": rows[0], "9": rows[1]},
+        lambda rows: {"data": {"7": rows[0], "9": rows[1]}},
+        lambda rows: {"rows": rows},
+        lambda rows: {"a b": {"train": rows}},
+    ],
+)
+def test_rows_by_key_become_a_file_by_the_command_that_is_named(tmp_path, shape):
+    path = tmp_path / "it's keyed.json"
+    path.write_text(json.dumps(shape(KEYED_ROWS)))
+    with pytest.raises(InvalidDataError, match="must hold a list of objects") as caught:
+        list(read_table(path))
+    command = caught.value.hint.replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert [row.values for row in read_table(tmp_path / "converted.jsonl")] == KEYED_ROWS
+
+
+def test_lines_of_json_may_end_at_returns(tmp_path):
+    path = tmp_path / "mac.jsonl"
+    path.write_bytes("\r".join(json.dumps(row) for row in KEYED_ROWS).encode())
+    assert [(row.line, row.values) for row in read_table(path)] == [(1, KEYED_ROWS[0]), (2, KEYED_ROWS[1])]

@@ -42,12 +42,16 @@ class Zygote:
         stdin: Path | None = None,
         fault: dict[str, Any] | None = None,
         answers: Path | None = None,
+        without: tuple[str, ...] = (),
+        slowed: str | None = None,
     ) -> int:
         """Run a command in a folder, silently or at a terminal (of that name); returns the process id at once.
 
         Args:
             fault: What fails of the changes that the command makes to files (`faults.Fault`, as a dictionary).
             answers: Where the ids of pairs are noted whose labels it has acknowledged.
+            without: Packages that can't be imported, as though they were not installed.
+            slowed: `MODULE:CLASS.METHOD` of ours that takes 0.2 s longer, so that a signal comes in time.
 
         """
         request = {
@@ -60,6 +64,8 @@ class Zygote:
             "stdin": str(stdin) if stdin else None,
             "fault": fault,
             "answers": str(answers) if answers else None,
+            "without": without,
+            "slowed": slowed,
         }
         self.last_pid = self._asked(request)
         assert self.last_pid > 1, "a signal to it would go to whole groups of processes"
@@ -107,6 +113,8 @@ def _run(
     environment: dict[str, str],
     fault: dict[str, Any] | None,
     answers: str | None,
+    without: list[str],
+    slowed: str | None,
     **streams: str | None,
 ) -> None:
     os.chdir(folder)
@@ -126,6 +134,10 @@ def _run(
         Fault(**fault).install()
     if answers:
         note_answers(answers)
+    if without:
+        _leave_out(set(without))
+    if slowed:
+        _slow_down(*slowed.split(":"))
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")  # buffered as befits a terminal
     sys.argv = ["activedpo", *words]
     from activedpo_cli.cli.app import main
@@ -139,7 +151,37 @@ def _run(
         os._exit(code)
 
 
+class _Missing:
+    def __init__(self, packages: set[str]) -> None:
+        self.packages = packages
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] in self.packages:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def _leave_out(packages: set[str]) -> None:
+    """Our own modules are imported anew, and find those packages missing."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in packages | {"activedpo_cli"}:
+            del sys.modules[name]
+    sys.meta_path.insert(0, _Missing(packages))  # type: ignore[arg-type]
+
+
+def _slow_down(module: str, method: str) -> None:
+    owner, name = method.split(".")
+    kind = getattr(importlib.import_module(module), owner)
+    plain = getattr(kind, name)
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        time.sleep(0.2)
+        return plain(*given, **named)
+
+    setattr(kind, name, slowly)
+
+
 def _serve() -> None:
+    gc.disable()  # imports make no garbage
     import matplotlib.figure  # noqa: F401
 
     import activedpo_cli
@@ -148,6 +190,7 @@ def _serve() -> None:
         if module.name != "activedpo_cli.__main__":
             importlib.import_module(module.name)
     gc.freeze()  # else the first collection in a child copies all of it
+    gc.enable()
 
     for line in sys.stdin:
         request = json.loads(line)

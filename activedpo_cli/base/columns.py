@@ -11,18 +11,37 @@ from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
 
 SYSTEM = ("system", "system_prompt")
-CONDITIONS = ("tools", "images", "image", "documents", "history", "context", "input", "chat_template_kwargs")
+ARGUMENTS = "chat_template_kwargs"
+"""The column in which TRL reads the arguments of a row's template, and in which *label* writes those of the run."""
+CONDITIONS = ("tools", "images", "image", "documents", "history", "context", "input", ARGUMENTS)
 """Columns that the answer depends on where they hold something, and that no prompt is made of here."""
 KNOWN = (
     *("prompt", "chosen", "rejected", "responses", "response", "completion", "text", "response_a", "response_b"),
     *("preference", "messages", *SYSTEM, *CONDITIONS, "finish_reason", "instruction", "question"),
 )
 """Columns that are read of rows with prompts and responses."""
+LONGEST_TEXT = 2**23
+"""Characters, some million tokens; more take minutes and gigabytes until they are found to exceed every context."""
 LOOKS_STORED = re.compile(r"\s*(?:array\()?[\[{].*[\]})]\s*", re.DOTALL)
 MESSAGE_IN_TEXT = re.compile(
     r"""\s*(?:array\()?\[?\s*\{\s*(['"])(?:(?:role|from)\1\s*:.*['"](?:content|value)|(?:content|value)\1\s*:.*['"](?:role|from))['"]\s*:""",
     re.DOTALL,
 )
+
+
+def require_text(text: str, origin: str) -> None:
+    """Raise InvalidDataError for more text than any model reads, and for what spells messages out."""
+    require_length(text, origin)
+    refuse_stored_structure(text, origin)
+
+
+def require_length(text: str, origin: str) -> None:
+    """Raise InvalidDataError for more text than any model reads."""
+    if len(text) > LONGEST_TEXT:
+        raise InvalidDataError(
+            f"{origin}: the text has {len(text):,} characters, and more than {LONGEST_TEXT:,} are read of none",
+            hint="leave the row out; tokenizers would fill the memory over it",
+        )
 
 
 def refuse_stored_structure(text: str, origin: str) -> None:

@@ -36,10 +36,20 @@ def to_chosen(path: str) -> str:
 
 def to_single_rejected(path: str) -> str:
     """A row for each of several rejected responses."""
+    each = 'for v in [r.values["rejected"]] for x in ([v] if isinstance(v, str) else v)'
+    return _rows_command(path, '{"rejected": x}', each)
+
+
+def to_one_prompt(path: str) -> str:
+    """The rows with `instruction` and `input` as one prompt, a blank line between the two."""
+    parts = '(r.values[n] for n in ("instruction", "input") if r.values[n])'
+    return _rows_command(path, f'{{"prompt": "\\n\\n".join({parts}), "instruction": None, "input": None}}', "")
+
+
+def _rows_command(path: str, changed: str, loops: str) -> str:
     code = "import json; from pathlib import Path; from activedpo_cli.base.columns import KNOWN; "
     code += "from activedpo_cli.base.tables import read_table; "
-    loops = f'for r in read_table({_path(path)}, KNOWN) for x in r.values["rejected"]'
-    code += f'[print(json.dumps(r.values | {{"rejected": x}})) {loops}]'
+    code += f"[print(json.dumps(r.values | {changed})) for r in read_table({_path(path)}, KNOWN) {loops}]"
     return f"python -c {shlex.quote(code)} > converted.jsonl"
 
 

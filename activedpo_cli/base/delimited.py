@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from activedpo_cli.base.column_names import UNSEEN, plain_name, spellings
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.text_files import split_at_returns
 
@@ -23,6 +24,8 @@ FORMULA = re.compile(r"[\t\n\r\0]|[\s\0-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝
 """How a cell begins that a spreadsheet may run: some skip what is not seen, some read full-width signs as plain ones."""
 GUARDED = "guarded"
 """The column of an export that names the columns whose cell got an apostrophe in front."""
+FORMULA_OF_TEXT = re.compile(r'="[^"]*"')
+"""How spreadsheets are made to keep a number as text: the cell is a formula, and not the text."""
 EXPORTED = ("pair_id", "response_a_id", "response_b_id")
 """Columns by which a table is known as an export."""
 
@@ -32,7 +35,7 @@ def delimited_rows(
 ) -> Iterator[tuple[int, dict[str, str], tuple[str, ...]]]:
     """The line on which each row begins, its cells by the names in the header, and the columns that are doubtful.
 
-    Those may have an apostrophe in front that is no part of the text.
+    Those may have an apostrophe in front that is no part of the text, or are a formula around it.
 
     Args:
         lines: Numbers from 1 and lines with their ends, as `text_lines` has them.
@@ -56,7 +59,11 @@ def delimited_rows(
             table.read_header(cells, line)
         else:
             row = table.row(cells, line)
-            yield (line, _without_guard(row), _doubtful_columns(row)) if table.may_be_guarded else (line, row, ())
+            formulas = tuple(name for name, cell in row.items() if cell[:2] == '="' and FORMULA_OF_TEXT.fullmatch(cell))
+            if table.may_be_guarded:
+                yield line, _without_guard(row), (*_doubtful_columns(row), *formulas)
+            else:
+                yield line, row, formulas
 
 
 class _Physical:
@@ -113,14 +120,19 @@ class _Table:
 
     def read_header(self, cells: list[str], line: int) -> None:
         """Take the names in; those at the end that are empty name nothing."""
-        names = [cell.strip().strip("\ufeff") for cell in cells]
+        names = [cell.strip(UNSEEN) for cell in cells]
         while names and not names[-1]:
             names.pop()
+        if cells[0].lstrip(UNSEEN).startswith(('{"', '[{"')):
+            raise InvalidDataError(
+                f"{self.name} line {line} is an object, and a header names columns", hint="name the file `.jsonl`"
+            )
         repeated = [column for place, column in enumerate(names) if column and column in names[:place]]
         if repeated:
             raise InvalidDataError(f"{self.name} line {line}: the header names {repeated[0][:60]!r} twice")
         self.columns, self.has_unnamed = names, not all(names)
-        self.may_be_guarded = GUARDED in names or all(name in names for name in EXPORTED)
+        known = spellings(names, (GUARDED, *EXPORTED))
+        self.may_be_guarded = GUARDED in known or known.keys() >= set(EXPORTED)
 
     def row(self, cells: list[str], line: int) -> dict[str, str]:
         """The cells of a row by their columns."""
@@ -177,18 +189,22 @@ class _Table:
 
 def _without_guard(row: dict[str, str]) -> dict[str, str]:
     """The row without the apostrophes that an export put before cells, and without the column that names these."""
-    guarded = row.get(GUARDED, "").split()
-    if GUARDED not in row or not set(guarded) < row.keys():
+    naming = spellings(row, (GUARDED,)).get(GUARDED)
+    if naming is None:
+        return row
+    guarded, columns = set(map(plain_name, row[naming[0]].split())), set(map(plain_name, row))
+    if not guarded < columns:
         return row
     return {
-        column: cell[1:] if column in guarded and cell.startswith("'") else cell
+        column: cell[1:] if plain_name(column) in guarded and cell.startswith("'") else cell
         for column, cell in row.items()
-        if column != GUARDED
+        if column != naming[0]
     }
 
 
 def _doubtful_columns(row: dict[str, str]) -> tuple[str, ...]:
     """Columns of an export that may have an apostrophe in front, where the column that would say so was taken out."""
-    if GUARDED in row or not all(column in row for column in EXPORTED):
+    known = spellings(row, (GUARDED, *EXPORTED))
+    if GUARDED in known or not known.keys() >= set(EXPORTED):
         return ()
-    return tuple(column for column, cell in row.items() if cell.startswith("'") and FORMULA.match(cell[1:]))
+    return tuple(name for name, cell in row.items() if cell.startswith("'") and FORMULA.match(cell[1:]))

@@ -2,18 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from activedpo_cli.base.column_names import spellings, with_known_names
 from activedpo_cli.base.columns import is_blank
+from activedpo_cli.base.conversions import to_one_prompt
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.tables import Row, excerpt
+from activedpo_cli.base.table_numbers import as_number, mend_of_number
+from activedpo_cli.base.tables import FIRST_TURN, Row, excerpt
 
 Values = Mapping[str, Any]
-PROMPTS = ("instruction", "question", "query", "input", "conversations")
+PROMPTS = frozenset({"instruction", "question", "query", "input", "conversations"})
 """What a prompt is called elsewhere, beside answers that say that it is one."""
 WHOLE = frozenset({"text", "messages"})
 """Columns that hold an example as a whole, beside which others only repeat its parts."""
-ANSWERS = frozenset({"chosen", "rejected", "responses", "response", "response_a", "completion"})
+PAIRS = (frozenset({"chosen", "rejected"}), frozenset({"response_a", "response_b"}))
+ONE_TEXT = frozenset({"response", "completion"}).union(*PAIRS)
+ANSWERS = ONE_TEXT | {"responses"}
 
 
 def known_row(row: Row) -> Row:
@@ -22,25 +28,70 @@ def known_row(row: Row) -> Row:
     Raises InvalidDataError, naming the row, where its columns are known and what is in them is not.
     """
     values = dict(row.values)
+    if values.get("prompt") is None and _holds_prompt(values.get("chosen")):
+        values.pop("prompt", None)
     for shape in SHAPES:
-        if shape.columns <= values.keys() and not shape.instead & values.keys():
+        found = _spellings(tuple(values), shape.columns)
+        if shape.columns <= found.keys() and not any(values.get(name) is not None for name in shape.instead):
+            values = with_known_names(values, found, row.origin)
             made = shape.convert(values, row.origin)
             values = {name: value for name, value in values.items() if name not in shape.columns} | made
-    values = _with_prompt(values)
-    return row if values.keys() == row.values.keys() else replace(row, values=values)
+    values = _without_empty_shapes(_with_prompt({name: _bare(name, value, row) for name, value in values.items()}, row))
+    return row if values == row.values else replace(row, values=values)
 
 
-def _with_prompt(values: dict[str, Any]) -> dict[str, Any]:
+def _holds_prompt(chosen: Any) -> bool:
+    """Whether an answer is a conversation, prompt included, whose column for the prompt only other rows need."""
+    return (isinstance(chosen, list) and len(chosen) > 1) or (isinstance(chosen, str) and chosen.startswith(FIRST_TURN))
+
+
+def _without_empty_shapes(values: dict[str, Any]) -> dict[str, Any]:
+    """The row without the answers of other shapes that hold nothing: Arrow gives every row the columns of all others.
+
+    Where no answer holds anything, all stay, and are as empty as empty texts.
+    """
+    filled = {name for name in ANSWERS & values.keys() if values[name] is not None}
+    if filled == ANSWERS & values.keys() or not filled:
+        return values
+    needed = {name for pair in PAIRS if filled & pair for name in pair}
+    return {name: value for name, value in values.items() if name not in ANSWERS or name in filled | needed}
+
+
+def _bare(name: str, value: Any, row: Row) -> Any:
+    """A list of one text where a row has one text, as its text."""
+    is_texts = name in ONE_TEXT and isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+    if not is_texts or (len(value) > 1 and name == "rejected"):
+        return value
+    if len(value) > 1:
+        raise InvalidDataError(f"{row.origin}: `{name}` holds {len(value)} texts, and a row has one")
+    return value[0]
+
+
+def _with_prompt(values: dict[str, Any], row: Row) -> dict[str, Any]:
     """The only column that can be the prompt, where there is none of that name; not where the answers hold it."""
-    if "prompt" in values or not ANSWERS & values.keys():
+    if values.get("prompt") is not None or not ANSWERS & values.keys():
         return values
     whole = values.get("chosen")
     if (isinstance(whole, list) and len(whole) > 1) or ("chosen" not in values and "messages" in values):
         return values
-    found = [name for name in PROMPTS if not is_blank(values.get(name))]
+    meant = _spellings(tuple(values), PROMPTS)
+    found = [column for columns in meant.values() for column in columns if not is_blank(values[column])]
+    if set(found) == {"instruction", "input"} and all(is_blank(values.get(name)) for name in WHOLE):
+        raise InvalidDataError(
+            f"{row.origin}: `instruction` and `input` are both filled, and the prompt is made of both",
+            details=["the command puts a blank line between the two, and none of Alpaca's own words around them:"],
+            hint=to_one_prompt(row.path),
+        )
     if len(found) != 1:
         return values
-    return {"prompt" if name == found[0] else name: value for name, value in values.items()}
+    others = {name: value for name, value in values.items() if name != "prompt"}
+    return {"prompt" if name == found[0] else name: value for name, value in others.items()}
+
+
+@lru_cache(maxsize=256)
+def _spellings(columns: tuple[str, ...], names: frozenset[str]) -> dict[str, list[str]]:
+    """The same for all rows of a file that have these columns."""
+    return spellings(columns, names)
 
 
 class Shape(NamedTuple):
@@ -117,12 +168,9 @@ def _by_strength(prompt: str, first: str, second: str, strength: str) -> Callabl
 
 
 def _number(value: Any, where: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    if number - number != 0:
-        raise InvalidDataError(f"{where}: {excerpt(value)} is no number")
+    number = as_number(value)
+    if number is None:
+        raise InvalidDataError(f"{where}: {excerpt(value)} is no number{mend_of_number(value)}")
     return number
 
 

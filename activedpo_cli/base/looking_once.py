@@ -15,6 +15,8 @@ from activedpo_cli.base.errors import ActiveDPOError
 Answer = TypeVar("Answer")
 _ANSWERS: ContextVar[dict[Hashable, Any] | None] = ContextVar("answers", default=None)
 
+_NOT_ASKED: Any = object()
+
 
 @contextmanager
 def looking_once() -> Iterator[None]:
@@ -37,11 +39,13 @@ def once(key: Hashable, ask: Callable[[], Answer]) -> Answer:
     answers = _ANSWERS.get()
     if answers is None:
         return ask()
-    if key not in answers:
+    answer = answers.get(key, _NOT_ASKED)
+    if answer is _NOT_ASKED:
         try:
-            answers[key] = ask()
+            answer = ask()
         except ActiveDPOError as error:
-            answers[key] = error
-    if isinstance(answers[key], ActiveDPOError):
-        raise answers[key]
-    return answers[key]
+            answer = error
+        answers[key] = answer
+    if isinstance(answer, ActiveDPOError):
+        raise answer
+    return answer

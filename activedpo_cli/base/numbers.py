@@ -8,6 +8,12 @@ MOST_DECIMALS = 5
 """A number that needs more is written with its power of ten."""
 
 
+def counted(number: int, what: str, verbs: tuple[str, str] | None = None) -> str:
+    """`1 row`, `2 rows`, or with verbs `1 row is`, `2 rows are`; `what` is the word for one."""
+    verb = f" {verbs[number != 1]}" if verbs else ""
+    return f"{number} {what}" + ("" if number == 1 else "s") + verb
+
+
 def shown(value: float, decimals: int = 3, *beside: float) -> str:
     """`0.873`; but `0.040` where one decimal was asked for, and `1.2e-07`; without decimals a whole number.
 

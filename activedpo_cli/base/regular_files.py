@@ -15,6 +15,9 @@ from activedpo_cli.base.errors import InvalidDataError
 LARGEST_RECORD = 2**28
 """Bytes of a file that is read as a whole; the largest ones, of which a report is made, have a few millions."""
 LONGEST_LINE = 2**28
+MORE_AT_ONCE = 2**16
+"""Bytes asked for at a time of what a file has grown by since it was opened."""
+IN_ITS_PLACE = "put the file itself in its place, or a copy of it"
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -29,23 +32,29 @@ def open_regular(path: Path) -> BufferedReader:
 
     Raises InvalidDataError where it is no regular file, and OSError where it can't be opened.
     """
+    return os.fdopen(_open_regular(path)[0], "rb")
+
+
+def _open_regular(path: Path) -> tuple[int, int]:
+    """A descriptor for reading, and the size of the file."""
     check_regular(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _require_regular(path, os.fstat(descriptor).st_mode)  # another may lie there by now
+        facts = os.fstat(descriptor)
+        _require_regular(path, facts.st_mode)  # another may lie there by now
     except BaseException:
         os.close(descriptor)
         raise
-    return os.fdopen(descriptor, "rb")
+    return descriptor, facts.st_size
 
 
-def check_regular(path: Path) -> None:
+def check_regular(path: Path, hint: str = IN_ITS_PLACE) -> None:
     """Raise InvalidDataError where something lies at the path that is no regular file; libraries would wait for it."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return
-    _require_regular(path, mode)
+    _require_regular(path, mode, hint)
 
 
 def read_limited(path: Path, most: int = LARGEST_RECORD) -> bytes:
@@ -53,14 +62,28 @@ def read_limited(path: Path, most: int = LARGEST_RECORD) -> bytes:
 
     Raises InvalidDataError where it is no regular file or larger than `most`, and OSError where it can't be read.
     """
-    with open_regular(path) as stream:
-        data = b"" if os.fstat(stream.fileno()).st_size > most else stream.read(most + 1)
-        size = os.fstat(stream.fileno()).st_size
-    if size > most or len(data) > most:
+    descriptor, size = _open_regular(path)
+    try:
+        data = b"" if size > most else _read_to_end(descriptor, size, most)
+        size = max(size, len(data))
+    finally:
+        os.close(descriptor)
+    if size > most:
         raise InvalidDataError(
             f"`{path}` has {size:,} bytes, and a file of its kind at most {most:,}",
             hint="it is not what was written there; put a copy of it back",
         )
+    return data
+
+
+def _read_to_end(descriptor: int, size: int, most: int) -> bytes:
+    """The bytes of a file that had this size when it was opened, at most one more than `most` where it grows meanwhile.
+
+    A buffer of `most` bytes, which the system would have to clear each time, is never asked for.
+    """
+    data = os.read(descriptor, size + 1)
+    while len(data) <= most and (more := os.read(descriptor, min(MORE_AT_ONCE, most + 1 - len(data)))):
+        data += more
     return data
 
 
@@ -92,9 +115,7 @@ def _raw_lines(path: Path, start: int) -> Iterator[bytes]:
             yield line
 
 
-def _require_regular(path: Path, mode: int) -> None:
+def _require_regular(path: Path, mode: int, hint: str = IN_ITS_PLACE) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-        raise InvalidDataError(
-            f"`{path}` is {kind}, and no regular file", hint="put the file itself in its place, or a copy of it"
-        )
+        raise InvalidDataError(f"`{path}` is {kind}, and no regular file", hint=hint)

@@ -130,6 +130,7 @@ class AdapterSettings(Section):
 
     r: PositiveInt = setting(128, "LoRA rank (paper: 128)", "--lora-r")
     lora_alpha: Positive = setting(512, "LoRA alpha (paper: 512)", "--lora-alpha")
+    use_rslora: bool = setting(False, "multiply updates by alpha / √r (rank-stabilized LoRA) in place of alpha / r")
     lora_dropout: Probability = setting(0.0, "LoRA dropout in training; never active in featurize", "--lora-dropout")
     target_modules: LayerNames = setting(
         ["q_proj", "k_proj", "v_proj", "o_proj"],
@@ -253,9 +254,11 @@ def current_key(key: str) -> str:
     Older versions wrote `select.activedpo.ridge` for `select.methods.activedpo.ridge`: in `config.yaml`, in records and in
     experiments.
     """
-    section, _, rest = key.partition(".")
+    if not key.startswith("select."):
+        return key
+    rest = key.removeprefix("select.")
     name, dot, _ = rest.partition(".")
-    is_older = section == "select" and dot and name not in SelectSettings.model_fields
+    is_older = dot and name not in SelectSettings.model_fields
     return f"select.methods.{rest}" if is_older else key
 
 

@@ -26,6 +26,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("rank", "lora_r", "lora_rank"), RANK),
     **dict.fromkeys(("alpha", "lora_alpha"), ALPHA),
     **dict.fromkeys(("dropout", "lora_dropout"), ("adapter.lora_dropout",)),
+    **dict.fromkeys(("rslora", "rs_lora", "use_rslora"), ("adapter.use_rslora",)),
     **dict.fromkeys(("lora_modules", "lora_target_modules", "target_modules", "modules"), LAYERS),
     **dict.fromkeys(("loss", "loss_type"), ("train.loss_type",)),
     "label_smoothing_factor": ("train.label_smoothing",),

@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.columns import KNOWN, refuse_stored_structure
+from activedpo_cli.base.column_names import plain_name, spellings, with_known_names
+from activedpo_cli.base.columns import KNOWN, require_length, require_text
 from activedpo_cli.base.delimited import GUARDED, delimited_rows
 from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.json_text import DECODER, json_of_line, json_values
 from activedpo_cli.base.records import PromptText
+from activedpo_cli.base.regular_files import check_regular
 from activedpo_cli.base.text_files import Source, source_of_bytes, source_of_file, split_at_returns, text_lines
 
 LINES_NAMED = 5
@@ -37,6 +39,12 @@ FROM_COLUMNS = (
     "import pandas; pandas.read_json({path}, dtype=False, convert_dates=False)"
     '.to_json("converted.jsonl", orient="records", lines=True)'
 )
+FROM_KEYS = (
+    'import json; out = open("converted.jsonl", "w"); '
+    "[print(json.dumps(row), file=out) for row in json.load(open({path})){part}]"
+)
+LONGEST_WAY = 200
+"""Characters of the names by which rows within objects are reached: more are no table."""
 SPEAKERS = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "bot", "model"), "assistant"),
@@ -69,7 +77,7 @@ class Row:
     `line` counts from 1: the line on which the record begins, or its position where the format has no lines (JSON
     lists, parquet). `origin` says so in words, such as `prompts.jsonl line 12`. CSV and TSV values are all text.
     `path` is the file's path. `doubtful` names columns of an export in CSV whose text begins with an apostrophe that may
-    be no part of it.
+    be no part of it, and columns of a table whose cell is a formula.
     """
 
     line: int
@@ -82,10 +90,11 @@ class Row:
 def read_table(path: Path, names: Collection[str] = ()) -> Iterator[Row]:
     """The rows of a file, in order; the format is told by the suffix (`TABLE_SUFFIXES`).
 
-    A column whose name is one of `names` but for letter case, spaces and hyphens goes by that name.
+    A column whose name is one of `names` but for letter case, spaces, hyphens and underscores goes by that name.
 
     Raises:
-        InvalidDataError: the file is missing, empty, damaged or of an unknown kind; names the file and the line.
+        InvalidDataError: the file is missing, empty, damaged or of an unknown kind, or two of its columns mean one name and
+            differ; names the file and the line.
 
     """
     reader = READERS.get(_format_suffix(path.name))
@@ -118,8 +127,19 @@ def _unknown_kind(path: Path) -> InvalidDataError:
 
 
 def refuse_doubtful(row: Row, *columns: str) -> None:
-    """Raise InvalidDataError where an export lacks the column that says which apostrophes are not part of its texts."""
-    for column in set(columns) & set(row.doubtful):
+    """Raise InvalidDataError where cells of a table may not be what they say.
+
+    That is so where an export lacks the column that says which apostrophes are not part of its texts, and of formulas.
+    """
+    doubtful = set(map(plain_name, row.doubtful))
+    for column in columns:
+        if plain_name(column) not in doubtful:
+            continue
+        if str(row.values.get(column)).startswith("="):
+            raise InvalidDataError(
+                f"{row.origin}, {column}: {excerpt(row.values[column])} is a formula by which a spreadsheet keeps a text",
+                hint="save the table with values in place of formulas; or, where the text reads so, give it as JSONL",
+            )
         raise InvalidDataError(
             f"{row.origin}, {column}: the text begins with an apostrophe, as an export guards what looks like a formula",
             details=[f"the column `{GUARDED}`, which says where it did, was taken out of the file"],
@@ -151,12 +171,15 @@ class DifferentPromptsError(UnusableRowError):
 def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
     """A prompt as it may stand in a file: text that is not blank, or messages with `role` and `content`.
 
-    Raises InvalidDataError, naming `origin`, for anything else; EmptyPromptError where only the text is lacking.
+    Raises InvalidDataError, naming `origin`, for anything else; EmptyPromptError where only the text is lacking, or nothing
+    is there.
     """
+    if value is None:
+        raise EmptyPromptError(origin)
     if isinstance(value, str):
         if not value.strip():
             raise EmptyPromptError(origin)
-        refuse_stored_structure(value, f"{origin}, {column}")
+        require_text(value, f"{origin}, {column}")
         return value
     if not isinstance(value, list):
         raise InvalidDataError(f"{origin}: a prompt is text or a list of messages, not {excerpt(value)}")
@@ -169,6 +192,7 @@ def parse_prompt(value: Any, origin: str, column: str = "prompt") -> PromptText:
 def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
     """Messages with `role` and `content`, both text, and nothing else that the model would have to see.
 
+    A content that is a list of parts, all of them text, is these texts one behind the other, as chat templates join them.
     Further fields without a value are no part of a message: Arrow gives every message the fields of all others. Messages
     with `from` and `value`, as in ShareGPT, are read where it is certain who speaks.
 
@@ -186,9 +210,32 @@ def parse_messages(value: list[Any], origin: str) -> list[dict[str, str]]:
                 f"{origin}: message {number} needs `role` and `content` only, and has `{excerpt(others[0])[1:-1]}`",
                 hint="the model would not see it; leave out rows with calls of tools, or write them into `content`",
             )
+        if isinstance(message["content"], list):
+            message = {**message, "content": _text_of_parts(message["content"], f"{origin}: message {number}")}
+            value[number - 1] = message
         if not all(isinstance(message[name], str) for name in ("role", "content")) or not message["role"]:
             raise InvalidDataError(f"{origin}: `role` and `content` of message {number} must be text")
+        require_length(message["content"], f"{origin}, message {number}")
     return [{"role": message["role"], "content": message["content"]} for message in value]
+
+
+def _text_of_parts(parts: list[Any], origin: str) -> str:
+    """The texts of a content in parts, joined; fields of a part without a value are Arrow's."""
+    for number, part in enumerate(parts, start=1):
+        if not isinstance(part, dict):
+            raise InvalidDataError(
+                f"{origin}: part {number} of `content` is an object with `type` and `text`, not {excerpt(part)}"
+            )
+        others = [name for name, value in part.items() if name not in ("type", "text") and value]
+        if part.get("type") == "text" and isinstance(part.get("text"), str) and not others:
+            continue
+        kind = part.get("type")
+        what = f"holds `{excerpt(others[0])[1:-1]}`" if kind == "text" and others else f"is {excerpt(kind)}"
+        raise InvalidDataError(
+            f"{origin}: part {number} of `content` {what}, and the model reads text alone",
+            hint="leave out rows with images, sound or calls of tools, or describe them in text",
+        )
+    return "".join(part["text"] for part in parts)
 
 
 def _with_role(message: Any, origin: str) -> Any:
@@ -265,12 +312,9 @@ def check_file(path: Path) -> None:
     """
     if path.is_dir():
         raise InvalidDataError(f"{path} is a folder, not a file", hint=_saved_dataset(path))
+    check_regular(path, hint="it is read more than once: write it to a file first")
     if path.is_file():
         return
-    if path.exists():
-        raise InvalidDataError(
-            f"{path} is a pipe or a device, and is read more than once", hint="write it to a file first"
-        )
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=1)
     suggestion = f" — did you mean `{path.parent / close[0]}`?" if close else ""
@@ -301,14 +345,15 @@ def _with_read_errors(
     shown: str, rows: Callable[[], Iterator[Row]], names: Collection[str], *, may_be_empty: bool = False
 ) -> Iterator[Row]:
     count = 0
-    renaming: tuple[tuple[str, ...], dict[str, str]] = (), {}
+    columns: tuple[str, ...] = ()
+    found: dict[str, list[str]] = {}
     try:
         for row in rows():
             count += 1
-            columns = tuple(row.values)
-            if columns != renaming[0]:
-                renaming = columns, _renaming(columns, names)
-            yield _renamed(row, renaming[1]) if renaming[1] else row
+            if columns != tuple(row.values):
+                columns = tuple(row.values)
+                found = {name: meant for name, meant in spellings(columns, names).items() if meant != [name]}
+            yield replace(row, values=with_known_names(row.values, found, row.origin)) if found else row
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise InvalidDataError(f"{shown} is not a whole gzip file: {error}") from error
     except OSError as error:
@@ -317,23 +362,14 @@ def _with_read_errors(
         raise InvalidDataError(f"{shown} holds no rows")
 
 
-def _renaming(columns: tuple[str, ...], names: Collection[str]) -> dict[str, str]:
-    """Names that are spelled otherwise than those asked for, where that leaves no doubt."""
-    meant = {column: re.sub(r"[\s-]+", "_", column.strip().lower()) for column in columns if column not in names}
-    known = [name for name in meant.values() if name in names and name not in columns]
-    return {column: name for column, name in meant.items() if known.count(name) == 1}
-
-
-def _renamed(row: Row, renaming: dict[str, str]) -> Row:
-    return replace(row, values={renaming.get(name, name): value for name, value in row.values.items()})
-
-
 def _read_jsonl(source: Source) -> Iterator[Row]:
     """One object a line; a file that begins with a list, or with an object over several lines, is read as JSON."""
-    lines = text_lines(source)
+    lines = split_at_returns(text_lines(source), alone=True)
     for number, line in lines:
         if not line.strip(" \t\r\n"):
             continue
+        if "{" not in line and "[" not in line:
+            _refuse_header(line, f"{source.name} line {number}", "each line of JSON lines is an object")
         if line.lstrip(" \t").startswith("[") or line.rstrip().endswith(("{", "[", ",", ":")):
             yield from _rows_of_json(source, [line, *(further for _, further in lines)], number)
             return
@@ -371,7 +407,9 @@ def _is_row(value: Any) -> bool:
     """Whether an object is a row, and not a table: a table's columns are all lists or all objects."""
     if not isinstance(value, dict) or isinstance(value.get("data"), list):
         return False
-    return any(name in COLUMNS_OF_ROWS and not isinstance(part, dict) for name, part in value.items()) and any(
+    return any(
+        plain_name(name) in COLUMNS_OF_ROWS and not isinstance(part, dict) for name, part in value.items()
+    ) and any(
         isinstance(part, str) or (isinstance(part, list) and all(isinstance(item, dict) for item in part))
         for part in value.values()
     )
@@ -381,11 +419,29 @@ def _items(value: Any, source: Source) -> list[Any]:
     items = value.get("data") if isinstance(value, dict) else value
     if isinstance(items, list):
         return items
-    is_columns = isinstance(value, dict) and bool(COLUMNS_OF_ROWS & value.keys())
+    keyed = _way_to_rows(value)
+    is_columns = keyed is None and isinstance(value, dict) and bool(COLUMNS_OF_ROWS & set(map(plain_name, value)))
     raise InvalidDataError(
         f'{source.name} must hold a list of objects, or {{"data": [...]}}, not {excerpt(value)}',
-        hint=_python(FROM_COLUMNS, source.path) if is_columns else None,
+        hint=_python(FROM_KEYS, source.path, part=keyed)
+        if keyed
+        else _python(FROM_COLUMNS, source.path)
+        if is_columns
+        else None,
     )
+
+
+def _way_to_rows(value: Any) -> str | None:
+    """By which expression the rows of an object are reached that has them by key, or as a list under another name."""
+    expression = ""
+    while isinstance(value, dict) and not any(_is_row(part) for part in value.values()):
+        if len(value) != 1 or len(expression) > LONGEST_WAY:
+            return None
+        [(name, value)] = value.items()
+        expression += f"[{json.dumps(name)}]"
+    if isinstance(value, dict) and all(isinstance(part, dict) for part in value.values()):
+        return f"{expression}.values()"
+    return expression if isinstance(value, list) and value and all(isinstance(part, dict) for part in value) else None
 
 
 def _as_object(value: Any, origin: str) -> dict[str, Any]:
@@ -421,20 +477,22 @@ def _read_text(source: Source) -> Iterator[Row]:
 
 def _refuse_table(line: str, origin: str) -> None:
     """Refuse a first line that names columns or is an object: a table, as spreadsheets save their `Unicode text`."""
-    cells = [cell.strip().strip('"').lower() for cell in re.split(r"[,;\t|]", line)]
-    if len(cells) > 1 and sum(cell in COLUMNS_OF_ROWS | set(KNOWN) for cell in cells) > 1:
-        suffix = ".tsv" if "\t" in line else ".csv"
-        raise InvalidDataError(
-            f"{origin} names columns, and each line of a .txt is a text", hint=f"name the file `{suffix}`"
-        )
+    _refuse_header(line, origin, "each line of a .txt is a text")
     try:
         value = DECODER.decode(line)
     except (ValueError, RecursionError):
         return
-    if isinstance(value, dict) and COLUMNS_OF_ROWS & value.keys():
+    if isinstance(value, dict) and COLUMNS_OF_ROWS & set(map(plain_name, value)):
         raise InvalidDataError(
             f"{origin} is an object, and each line of a .txt is a text", hint="name the file `.jsonl`"
         )
+
+
+def _refuse_header(line: str, origin: str, expected: str) -> None:
+    cells = [plain_name(cell.strip().strip('"')) for cell in re.split(r"[,;\t|]", line)]
+    if len(cells) > 1 and sum(cell in COLUMNS_OF_ROWS | set(KNOWN) for cell in cells) > 1:
+        suffix = ".tsv" if "\t" in line else ".csv"
+        raise InvalidDataError(f"{origin} names columns, and {expected}", hint=f"name the file `{suffix}`")
 
 
 def _read_parquet(source: Source) -> Iterator[Row]:

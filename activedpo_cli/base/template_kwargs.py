@@ -1,10 +1,15 @@
 """Arguments for chat templates as a list of `name=value`, which a setting can hold: `enable_thinking=false`."""
 
+import json
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.columns import ARGUMENTS
+from activedpo_cli.base.display import excerpt
+from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.yaml_text import read_yaml
 
 TAKEN = frozenset(
@@ -27,6 +32,46 @@ def as_arguments(assignments: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"`{name}` can't be given" if name in TAKEN else f"`{name}` is given twice")
         found[name] = _scalar(text, written)
     return found
+
+
+def without_own_arguments(values: Mapping[str, Any], origin: str, assignments: Sequence[str]) -> dict[str, Any]:
+    """A row of a file without `ARGUMENTS`, where the run renders its prompts with the same arguments.
+
+    `assignments` are those of the run. Raises InvalidDataError, naming both, where the row asks for others.
+    """
+    given = values.get(ARGUMENTS)
+    kept = {name: value for name, value in values.items() if name != ARGUMENTS}
+    if isinstance(given, str):  # the cell of a table of text
+        with suppress(ValueError, RecursionError):
+            given = json.loads(given) if given.strip() else None
+    if not given:
+        return kept
+    own = as_arguments(assignments)
+    if _spelled(given) == _spelled(own):
+        return kept
+    raise InvalidDataError(
+        f"{origin}: `{ARGUMENTS}` is {excerpt(given)}, and prompts.template_kwargs of the run says {excerpt(own)}",
+        details=["the template would write another prompt than the one that was answered"],
+        hint=_setting(given),
+    )
+
+
+def _spelled(arguments: Any) -> str:
+    """Equal for equal arguments only; true is not 1."""
+    return json.dumps(arguments, sort_keys=True, default=str) if isinstance(arguments, Mapping) else excerpt(arguments)
+
+
+def _setting(given: Any) -> str:
+    """How a run is made that renders prompts with such arguments, where it can be."""
+    other = f"remove the column `{ARGUMENTS}` where the answers are meant for prompts without it"
+    if not isinstance(given, Mapping):
+        return other
+    written = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items()]
+    joined = ", ".join(written)
+    with suppress(ValueError):
+        if _spelled(as_arguments(written)) == _spelled(given):
+            return f"make the run with `--set {shlex.quote(f'prompts.template_kwargs=[{joined}]')}`"
+    return other
 
 
 def checked_assignments(assignments: list[str]) -> list[str]:

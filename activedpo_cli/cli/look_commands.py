@@ -46,7 +46,7 @@ def show(
     pair: Annotated[
         Optional[str],
         typer.Argument(
-            metavar="PAIR", help="A pair such as p000123/i001/r0-r2, or `features`; none lists the selected."
+            metavar="PAIR", help="A pair such as p000123/i001/r0-r2, `features` or `labels`; none lists the selected."
         ),
     ] = None,
     run: RunOption = None,
@@ -65,6 +65,8 @@ def show(
 
     `activedpo show features` says how the features were made, how good their projection is, and what was left out.
 
+    `activedpo show labels` says how far the people who label agree, with each other, with themselves and with gold pairs.
+
     Example:   activedpo show p000123/i001/r0-r2
 
     Example:   activedpo show --why p000123/i001/r0-r2
@@ -80,6 +82,12 @@ def show(
     if pair is None:
         found = selected_pairs(opened, number)
         print_json(found) if json else print_selection(found, design_details(opened, number))
+    elif pair == "labels":
+        from activedpo_cli.cli.agreement_output import print_agreement
+        from activedpo_cli.label.agreement import agreement, as_json
+
+        agreed = agreement(opened)
+        print_json(as_json(agreed)) if json else print_agreement(agreed)
     elif pair == "features":
         made = feature_details(opened, number)
         print_json(made) if json else print_features(made)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.numbers import shown
 from activedpo_cli.cli.evaluation_output import print_evaluations
-from activedpo_cli.cli.render import print_json, print_message, print_result, print_table
+from activedpo_cli.cli.render import fits, print_json, print_message, print_result, print_table
 
 if TYPE_CHECKING:
     from activedpo_cli.reports.build import ReportResult
@@ -29,11 +29,10 @@ def print_status(found: dict[str, Any]) -> None:
     iterations = found["iterations"]
     title = f"{found['run']}   {found['method']}, {found['model']}   {found['labels_spent']} labels spent"
     names = list(iterations[0]["stages"])
-    rows = [[name, *(_cell(row["stages"][name]) for row in iterations)] for name in names]
     print_result(title + "\n")
     if found["sft"]:
         print_result(_sft_line(found["sft"]) + "\n")
-    print_table(["stage", *(f"iter-{row['iteration']:03d}" for row in iterations)], rows)
+    _print_stages(iterations, names)
     if found["evaluations"]:
         print_result("")
         print_evaluations(found["evaluations"])
@@ -50,6 +49,17 @@ def print_status(found: dict[str, Any]) -> None:
     if found["damaged"]:
         print_result(f"activedpo verify --run {shlex.quote(found['run'])}   names what repairs it")
     print_result(f"next: {found['next']}")
+
+
+def _print_stages(iterations: list[dict[str, Any]], names: list[str]) -> None:
+    """Iterations side by side, below each other where there are more than fit."""
+    headings = [f"iter-{row['iteration']:03d}" for row in iterations]
+    cells = [[_cell(row["stages"][name]) for name in names] for row in iterations]
+    beside = [[name, *column] for name, *column in zip(names, *cells, strict=True)]
+    if len(iterations) <= len(names) or fits(["stage", *headings], beside):
+        print_table(["stage", *headings], beside)
+    else:
+        print_table(["iteration", *names], [[heading, *row] for heading, row in zip(headings, cells, strict=True)])
 
 
 def print_selection(found: list[dict[str, Any]], design: dict[str, Any] | None) -> None:

@@ -59,6 +59,13 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing bu
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
+class _Null:
+    """Stands for `null` as it was typed, since a flag that was not given is None."""
+
+
+NULL = _Null()
+
+
 @dataclass(frozen=True)
 class StageOptions:
     """What every stage of an iteration can be told beside its settings; each field is a flag."""
@@ -88,14 +95,23 @@ class SettingFlag:
         """The parameter, None by default so that a flag left out can be told from one that was given."""
         field = _field(self.key)
         offer = completion.BY_SETTING.get(self.key) or _offer(field.annotation)
-        option = typer.Option(
-            *self.flags, help=_help(field), show_default=False, rich_help_panel=panel, autocompletion=offer
+        kind = _flag_type(field.annotation)
+        reads_null: dict[str, Any] = (
+            {"parser": _or_null(kind), "metavar": f"<{kind.__name__}>"} if _is_null_or_number(field.annotation) else {}
+        )
+        option: Any = typer.Option(
+            *self.flags,
+            help=_help(field),
+            show_default=False,
+            rich_help_panel=panel,
+            autocompletion=offer,
+            **reads_null,
         )
         return inspect.Parameter(
             self.parameter_name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[Optional[_flag_type(field.annotation)], option],
+            annotation=Annotated[Optional[Any if reads_null else kind], option],
         )
 
 
@@ -179,6 +195,8 @@ def _parsed(key: str, value: Any) -> Any:
     """The value of a flag; a list is typed with commas, also where the setting takes one word instead of a list."""
     from activedpo_cli.base.config import read_value
 
+    if value is NULL:
+        return None
     annotation = _field(key).annotation
     if not isinstance(value, str) or not _is_list(annotation) or _takes_word(annotation):
         return value
@@ -231,6 +249,20 @@ def _flag_type(annotation: Any) -> type:
         inner = {_flag_type(member) for member in get_args(annotation) if member is not type(None)}
         return inner.pop() if len(inner) == 1 else str
     return annotation if annotation in (int, float, bool) else str
+
+
+def _is_null_or_number(annotation: Any) -> bool:
+    return _flag_type(annotation) in (int, float) and type(None) in get_args(annotation)
+
+
+def _or_null(kind: type) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return NULL if text.strip().lower() == "null" else kind(text)
+        except ValueError as error:
+            raise ValueError(f"`{text}` is neither {'a whole' if kind is int else 'a'} number nor null") from error
+
+    return read
 
 
 def _is_list(annotation: Any) -> bool:

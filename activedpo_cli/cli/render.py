@@ -15,6 +15,7 @@ from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.cli.drawing import encodable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bar
 
 STYLES = {"error": "31;1", "pending": "33;1", "hint": "36", "ok": "32", "warning": "33"}
@@ -65,12 +66,16 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
     """A table on stdout; headings are folded, and else cells, where the terminal is too narrow for it."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPE_TABLE_WIDTH, highlight=False)
+    console = _console()
     shown = [[encodable(display_text(cell), sys.stdout) for cell in row] for row in rows]
+    widths = [max(*pair) for pair in zip(_widest(columns, shown), map(len, columns), strict=True)]
+    if sum(widths) + 2 * (len(columns) - 1) <= console.width and not any("\n" in cell for row in shown for cell in row):
+        console.print(Text(_joined(columns, widths), style="table.header"), no_wrap=True, crop=False)
+        sys.stdout.writelines(_joined(row, widths) + "\n" for row in shown)
+        return
     headings = _folded_headings(columns, shown, console.width)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0) if headings else (0, 1))
     for column in headings or columns:
@@ -80,14 +85,37 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     console.print(table)
 
 
-def _folded_headings(columns: list[str], rows: list[list[str]], width: int) -> list[str] | None:
-    """Headings no wider than what stands below them, None where they need not be folded or where that is not enough."""
+def fits(columns: list[str], rows: list[list[str]]) -> bool:
+    """Whether a table is shown without folding anything."""
+    widths = (max(*pair) for pair in zip(_widest(columns, rows), map(len, columns), strict=True))
+    return sum(widths) + 2 * (len(columns) - 1) <= _console().width
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPE_TABLE_WIDTH, highlight=False)
+
+
+def _joined(cells: list[str], widths: list[int]) -> str:
     from rich.cells import cell_len
 
-    widest = [
+    return "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True))
+
+
+def _widest(columns: list[str], rows: list[list[str]]) -> list[int]:
+    """Of the cells below each heading, in columns of a terminal."""
+    from rich.cells import cell_len
+
+    return [
         max((cell_len(line) for row in rows for line in row[place].split("\n")), default=0)
         for place in range(len(columns))
     ]
+
+
+def _folded_headings(columns: list[str], rows: list[list[str]], width: int) -> list[str] | None:
+    """Headings no wider than what stands below them, None where they need not be folded or where that is not enough."""
+    widest = _widest(columns, rows)
     gaps = len(columns) - 1
     if sum(max(cells, len(column)) for cells, column in zip(widest, columns, strict=True)) + 2 * gaps <= width:
         return None

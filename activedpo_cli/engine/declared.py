@@ -1,11 +1,9 @@
 """Cuts the settings down to those that a step declared, so that no other can decide what it makes."""
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from activedpo_cli.base.config import build_config, nested, with_changes
-from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.settings import SECTIONS, Config, current_key
 
 
@@ -28,8 +26,7 @@ def only(config: Config, keys: Iterable[str]) -> Config:
 def of_record(recorded: Mapping[str, Any], declared: Iterable[str] = ()) -> Config:
     """The settings in a record of work; those of `declared` that an older record lacks had their default."""
     names = frozenset({*recorded, *declared})
-    key = ("settings", json.dumps(recorded, sort_keys=True), names)
-    return once(key, lambda: only(build_config(nested(recorded)), names))
+    return only(build_config(nested(recorded)), names)
 
 
 def of_work_to_come(config: Config, declared: Mapping[str, Any], also: Iterable[str] = ()) -> Config:

@@ -114,6 +114,8 @@ def unnamed_settings(text: str) -> list[str]:
 
 def input_differences(record: Started, inputs: Mapping[str, str]) -> list[str]:
     """Inputs that are no longer what the record was made from, as lines of text."""
+    if record.inputs == inputs:
+        return []
     names = sorted({*record.inputs, *inputs})
     return [
         f"input {name}  {_short(record.inputs.get(name))} → {_short(inputs.get(name))}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from activedpo_cli.base.errors import InvalidDataError, StorageError
 from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.regular_files import open_regular
 from activedpo_cli.engine.carrying_out import Task, carry_out
 from activedpo_cli.engine.differences import differences_of_work
 from activedpo_cli.engine.step import Execution
@@ -165,7 +166,8 @@ def _publish(part: Part, made_in: StageFolder, made: Manifest) -> None:
         before = replaced.outputs.get(name) if replaced is not None and made_in.path != part.folder.path else None
         if path.exists() and (before is None or file_fault(path.parent, path.name, before) is not None):
             part.replace(path)
-        files.write_bytes(path, (made_in.path / name).read_bytes())
+        with open_regular(made_in.path / name) as stream:
+            files.write_bytes(path, stream.read())
 
 
 def _clear(target: StageFolder, stale: Path | None) -> None:

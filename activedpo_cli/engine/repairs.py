@@ -1,11 +1,14 @@
 """For each thing that can be wrong in a run the command that repairs it; none loses a file that cost anything."""
 
 import shlex
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import SelectedPair
 from activedpo_cli.store.audit import FileFault, file_fault
-from activedpo_cli.store.manifest import Started
+from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import SFT, STAGES, Run
 from activedpo_cli.store.stage_folder import StageFolder
 
@@ -51,9 +54,48 @@ def repair_of_shared(run: Run, stage: str) -> str:
     if stage == "initial-adapter":
         return f"rm -r {_quoted(run.initial_adapter)}"  # drawn again from its seed, to the same bytes
     if stage == "pool":
-        away = f"mkdir -p {shlex.quote(str(run.stale))} && mv {_quoted(run.pool)} {shlex.quote(str(run.stale))}/"
-        return f"{away} && {run.next_command('generate', first)} --force"
-    return f"rm -r {_quoted(run.initial_evaluation)} && {run.next_command('evaluate', first)} --force"
+        away = f"mkdir -p {shlex.quote(str(run.stale))} && mv {_quoted(run.pool)} {shlex.quote(str(run.stale))}/ && "
+        again = f"{run.next_command('generate', first)} --force{_responses_file(run, first)}"
+        return (away if run.pool.names("*") else "") + again
+    away = f"rm -r {_quoted(run.initial_evaluation)} && "
+    again = f"{run.next_command('evaluate', first)} --force"
+    return (away if run.initial_evaluation.names("*") else "") + again
+
+
+def gone_parts(run: Run) -> dict[str, str]:
+    """The pool and the evaluation of π_SFT where they are gone and finished stages need them: by name, one such stage.
+
+    The initial adapter is drawn again unasked, to the same bytes.
+    """
+    found = {}
+    if not run.pool.names("*"):
+        found["pool"] = _first_made(run, lambda record: "pool" in record.inputs)
+    if not run.initial_evaluation.names("*"):
+        found["initial-evaluation"] = _first_made(run, lambda record: record.stage == "evaluate")
+    return {name: stage for name, stage in found.items() if stage is not None}
+
+
+def _first_made(run: Run, is_made_from_it: Callable[[Manifest], bool]) -> str | None:
+    """The first finished stage of which this holds, in words; those whose records are damaged can't tell."""
+    for iteration, stage in product(run.iterations(), STAGES):
+        try:
+            record = run.stage(stage, iteration).manifest
+        except InvalidDataError:
+            continue
+        if record is not None and is_made_from_it(record):
+            return f"`{stage}` of iteration {iteration}"
+    return None
+
+
+def _responses_file(run: Run, iteration: int) -> str:
+    """The option that names the responses again, where the file that they were read from is not where it was."""
+    try:
+        record = run.stage("generate", iteration).manifest
+        settings = record.settings if record else {"generate.responses": run.config.generate.responses}
+    except (InvalidDataError, UsageError):
+        return ""
+    known = settings.get("generate.responses")
+    return "" if known and Path(known).is_file() else " --responses FILE"
 
 
 def other_run() -> str:

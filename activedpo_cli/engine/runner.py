@@ -5,6 +5,7 @@ This is the state table of `docs/architecture.md`.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from activedpo_cli.base.config import with_changes
@@ -40,6 +41,31 @@ SECONDS_FOR_MOMENTS = 1.0
 """How long a lock may be held before the stage counts as busy: those who share its work hold it for moments."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for: a stage of an iteration with the given settings, and how to work."""
+
+    run: Run
+    stage: Stage
+    iteration: int
+    given: Mapping[str, Any]
+    force: bool
+    execution: Execution
+    progress: Progress
+
+    @property
+    def folder(self) -> StageFolder:
+        return self.run.stage(self.stage.name, self.iteration)
+
+    @property
+    def redone(self) -> StageFolder:
+        return self.run.redone_stage(self.stage.name, self.iteration)
+
+    def again(self, *more: str) -> str:
+        """The command that was typed, with these words at its end."""
+        return again(self.run, self.stage.name, self.iteration, self.execution, *more)
+
+
 def run_stage(
     run: Run,
     stage: Stage,
@@ -57,29 +83,30 @@ def run_stage(
         force: Make it again although it is finished or was begun with other settings.
 
     """
-    folder = run.stage(stage.name, iteration)
+    asked = _Asked(run, stage, iteration, given, force, execution, progress)
     run.forget_digests()
     rebuild = bool(execution.options.get("rebuild"))
     if rebuild and force:
         raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
+    folder = asked.folder
     if not force and not rebuild and folder.manifest:
-        return _up_to_date(run, stage, iteration, given, execution, progress)
+        return _up_to_date(asked)
     lock_path = run.lock_path(f"{folder.path.parent.name}-{stage.name}")
     with exclusive(lock_path, str(folder.path), SECONDS_FOR_MOMENTS if stage.check_free else 0) as lock:
         if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
             stage.reopening.adopt_answers(run, stage, iteration, given, execution, progress)
-        _set_unknown_aside(run, folder, force, progress)
+        _set_unknown_aside(asked)
         if rebuild:
-            _reopen(run, stage, iteration, given, execution, progress)
-        target = _target(run, stage, iteration, given, force, execution, progress)
+            _reopen(asked)
+        target = _target(asked)
         if target is None:
-            return _up_to_date(run, stage, iteration, given, execution, progress)
+            return _up_to_date(asked)
         try:
-            manifest = _do(run, stage, iteration, given, target, execution, progress, lock)
+            manifest = _do(asked, target, lock)
         except KeyboardInterrupt as error:
             raise _saying_what_is_kept(error, target) from error
         if manifest is None:
-            return _up_to_date(run, stage, iteration, given, execution, progress, asks_for_work=False)
+            return _up_to_date(asked, asks_for_work=False)
         if target.path != folder.path:
             swap_in(target, folder, run.stale)
     return StageResult(stage, iteration, folder.path, manifest, was_done=False)
@@ -91,207 +118,174 @@ def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> Keybo
     return type(error)(f"what was finished is kept, {part}")
 
 
-def _up_to_date(
-    run: Run,
-    stage: Stage,
-    iteration: int,
-    given: Mapping[str, Any],
-    execution: Execution,
-    progress: Progress,
-    *,
-    asks_for_work: bool = True,
-) -> StageResult:
+def _up_to_date(asked: _Asked, *, asks_for_work: bool = True) -> StageResult:
     """What there is; options may ask for more of a finished stage than it has, unless it was finished on behalf of them."""
-    folder = run.stage(stage.name, iteration)
+    run, stage, folder = asked.run, asked.stage, asked.folder
     manifest = folder.manifest
     assert manifest is not None
-    _refuse_differences(run, stage, iteration, given, manifest, execution, progress)
+    _refuse_differences(asked, manifest)
     gone = folder.missing_outputs()
     if gone:
         raise InvalidDataError(
             f"`{folder.path}` is finished, but files of it are missing or of another size",
             details=gone,
-            hint=f"make it again with `{again(run, stage.name, iteration, execution, '--force')}`",
+            hint=f"make it again with `{asked.again('--force')}`",
         )
     if asks_for_work:
-        _refuse_work_options(run, stage, iteration, manifest, execution, progress)
-    foreign = {key: value for key, value in given.items() if key not in manifest.settings}
+        _refuse_work_options(asked, manifest)
+    foreign = {key: value for key, value in asked.given.items() if key not in manifest.settings}
     run.change_config(all_settings(with_changes(run.config, foreign), foreign))
-    if run.redone_stage(stage.name, iteration).path.exists():
-        progress.warn(
-            f"`{folder.path}` is being made again, which is not finished: go on with "
-            f"`{again(run, stage.name, iteration, execution, '--force')}`"
+    if run.is_being_redone(stage.name, asked.iteration):
+        asked.progress.warn(
+            f"`{folder.path}` is being made again, which is not finished: go on with `{asked.again('--force')}`"
         )
-    return StageResult(stage, iteration, folder.path, manifest, was_done=True)
+    return StageResult(stage, asked.iteration, folder.path, manifest, was_done=True)
 
 
-def _reopen(
-    run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], execution: Execution, progress: Progress
-) -> None:
+def _reopen(asked: _Asked) -> None:
     """Let a finished stage be continued from what it keeps, where it was made with the same settings and inputs."""
-    folder = run.stage(stage.name, iteration)
+    folder = asked.folder
     manifest = folder.manifest
     if manifest is not None:
-        _refuse_differences(run, stage, iteration, given, manifest, execution, progress)
-        check_inputs(run, manifest.inputs, progress)  # before anything is taken back
-        if stage.reopening is not None:
-            stage.reopening.restore_answers(run, folder, progress)
+        _refuse_differences(asked, manifest)
+        check_inputs(asked.run, manifest.inputs, asked.progress)  # before anything is taken back
+        if asked.stage.reopening is not None:
+            asked.stage.reopening.restore_answers(asked.run, folder, asked.progress)
         folder.reopen()
 
 
-def _refuse_work_options(
-    run: Run, stage: Stage, iteration: int, manifest: Manifest, execution: Execution, progress: Progress
-) -> None:
+def _refuse_work_options(asked: _Asked, manifest: Manifest) -> None:
     """Raise RefusedError where an option asks for work on a finished stage that was not done when it was finished."""
-    asked = [name for name in stage.work_options if execution.options.get(name)]
-    if not asked:
+    run, stage = asked.run, asked.stage
+    wanted = [name for name in stage.work_options if asked.execution.options.get(name)]
+    if not wanted:
         return
-    if stage.is_done and stage.is_done(run, iteration, stage.seen(run, manifest, {}), execution, progress):
+    if stage.is_done and stage.is_done(
+        run, asked.iteration, stage.seen(run, manifest, {}), asked.execution, asked.progress
+    ):
         return
     raise RefusedError(
-        f"`{stage.name}` of iteration {iteration} is closed, so --{asked[0]} has nothing to work on",
+        f"`{stage.name}` of iteration {asked.iteration} is closed, so --{wanted[0]} has nothing to work on",
         hint=f"to ask again, keeping the old answers in `{run.stale}`: "
-        f"`{again(run, stage.name, iteration, execution, '--force', f'--{asked[0]}', '…')}`",
+        f"`{asked.again('--force', f'--{wanted[0]}', '…')}`",
     )
 
 
-def _set_unknown_aside(run: Run, folder: StageFolder, force: bool, progress: Progress) -> None:
+def _set_unknown_aside(asked: _Asked) -> None:
     """Files without an intact record of what they were made with are not continued, and not lost."""
+    folder = asked.folder
     try:
         known = folder.manifest or folder.started
     except InvalidDataError:
-        if not force:
+        if not asked.force:
             raise
         known = None
     if known is None and folder.names("*"):  # temporaries, which have hidden names, are swept when it begins
-        kept = set_aside(folder, run.stale)
+        kept = set_aside(folder, asked.run.stale)
         if kept is not None:
-            progress.warn(
+            asked.progress.warn(
                 f"`{folder.path}` held files but no intact record of how they were made; they are now in `{kept}`"
             )
 
 
-def _target(
-    run: Run,
-    stage: Stage,
-    iteration: int,
-    given: Mapping[str, Any],
-    force: bool,
-    execution: Execution,
-    progress: Progress,
-) -> StageFolder | None:
+def _target(asked: _Asked) -> StageFolder | None:
     """The folder to work in; None when another process finished the stage while this one waited."""
-    folder = run.stage(stage.name, iteration)
-    redone = run.redone_stage(stage.name, iteration)
-    if _is_waiting_for_swap(run, stage, iteration, given, force):
+    run, stage, folder, redone = asked.run, asked.stage, asked.folder, asked.redone
+    if _is_waiting_for_swap(asked):
         swap_in(redone, folder, run.stale)
         return None
-    if folder.manifest and not force:
+    if folder.manifest and not asked.force:
         return None
     record = folder.started
-    if record and not force:
-        _refuse_differences(run, stage, iteration, given, record, execution, progress)
+    if record and not asked.force:
+        _refuse_differences(asked, record)
     if not folder.manifest:
-        if record and force:
+        if record and asked.force:
             if stage.check_free:
-                stage.check_free(run, iteration)
+                stage.check_free(run, asked.iteration)
             so_far = folder.so_far()
             kept = set_aside(folder, run.stale)
             if kept is not None and not so_far.startswith("0 "):
-                progress.warn(f"{so_far} of the unfinished `{stage.name}` are now in `{kept}`")
+                asked.progress.warn(f"{so_far} of the unfinished `{stage.name}` are now in `{kept}`")
         return folder
-    _keep_only_same_work(run, stage, iteration, given, redone)
+    _keep_only_same_work(asked)
     return redone
 
 
-def _keep_only_same_work(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], redone: StageFolder) -> None:
+def _keep_only_same_work(asked: _Asked) -> None:
+    redone = asked.redone
     record = redone.started
-    if redone.path.exists() and (record is None or _differences(run, stage, iteration, given, record)):
-        if stage.check_free:
-            stage.check_free(run, iteration)
-        set_aside(redone, run.stale)
+    if redone.path.exists() and (record is None or _differences(asked, record)):
+        if asked.stage.check_free:
+            asked.stage.check_free(asked.run, asked.iteration)
+        set_aside(redone, asked.run.stale)
 
 
-def _is_waiting_for_swap(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], force: bool) -> bool:
+def _is_waiting_for_swap(asked: _Asked) -> bool:
     """Whether a forced redo was finished and then interrupted before it took the old one's place."""
-    record = run.redone_stage(stage.name, iteration).manifest
+    record = asked.redone.manifest
     if record is None:
         return False
-    is_between_renames = run.stage(stage.name, iteration).manifest is None
-    return is_between_renames or (force and not _differences(run, stage, iteration, given, record))
+    is_between_renames = asked.folder.manifest is None
+    return is_between_renames or (asked.force and not _differences(asked, record))
 
 
-def _differences(run: Run, stage: Stage, iteration: int, given: Mapping[str, Any], record: Started) -> list[str]:
+def _differences(asked: _Asked, record: Started) -> list[str]:
     """How given settings, the stage's version and its inputs of today differ from what the record says, as lines of text."""
+    run, stage = asked.run, asked.stage
     own = set(every_setting_of(stage.sections)).difference(stage.also)
-    differences = given_differences(run, record, given, own)
+    differences = given_differences(run, record, asked.given, own)
     if other := version_difference(record, stage.version):
         return differences + other  # what another version recorded need not say what this one's inputs depend on
-    return differences + input_differences(record, stage.inputs_beside(run, iteration, record))
+    return differences + input_differences(record, stage.inputs_beside(run, asked.iteration, record))
 
 
-def _refuse_differences(
-    run: Run,
-    stage: Stage,
-    iteration: int,
-    given: Mapping[str, Any],
-    record: Started,
-    execution: Execution,
-    progress: Progress,
-) -> None:
+def _refuse_differences(asked: _Asked, record: Started) -> None:
     try:
-        differences = _differences(run, stage, iteration, given, record)
+        differences = _differences(asked, record)
     except OracleNotFoundError as error:
         if not isinstance(record, Manifest):
             raise
-        progress.warn(f"whether the oracle has changed can't be told from here: {error.message}")
-        differences = given_differences(run, record, given)
+        asked.progress.warn(f"whether the oracle has changed can't be told from here: {error.message}")
+        differences = given_differences(asked.run, record, asked.given)
     if differences:
-        refuse(run, stage.name, iteration, differences, given, execution)
+        refuse(asked.run, asked.stage.name, asked.iteration, differences, asked.given, asked.execution)
 
 
-def _do(
-    run: Run,
-    stage: Stage,
-    iteration: int,
-    given: Mapping[str, Any],
-    target: StageFolder,
-    execution: Execution,
-    progress: Progress,
-    lock: HeldLock,
-) -> Manifest | None:
+def _do(asked: _Asked, target: StageFolder, lock: HeldLock) -> Manifest | None:
     """Work in `target`; None where another process finished the stage while this one had lent its lock."""
+    run, stage = asked.run, asked.stage
     record = target.started
-    seen = stage.seen(run, record, given)
+    seen = stage.seen(run, record, asked.given)
     started = record or Started(
         stage=stage.name,
         stage_version=stage.version,
-        iteration=iteration,
-        settings=stage.settings(with_changes(run.config, given)),
-        inputs=stage.inputs(run, iteration, seen),
+        iteration=asked.iteration,
+        settings=stage.settings(with_changes(run.config, asked.given)),
+        inputs=stage.inputs(run, asked.iteration, seen),
     )
-    threads = stage_threads(started.execution, run.policy_bytes(started.inputs), progress.warn)
+    threads = stage_threads(started.execution, run.policy_bytes(started.inputs), asked.progress.warn)
     started = started.model_copy(update={"execution": execution_facts(threads)})
-    context = Context(run, iteration, seen, target, execution, progress, lock)
+    context = Context(run, asked.iteration, seen, target, asked.execution, asked.progress, lock)
     if record is None:
         refuse_changed_fixed_settings(run)
-        given_differences(run, None, given)
-    check_inputs(run, started.inputs, progress)
+        given_differences(run, None, asked.given)
+    check_inputs(run, started.inputs, asked.progress)
     if record is None:
         stage.check(context)
-    kept = {key: value for key, value in given.items() if key not in started.settings} if record else given
+    kept = {key: value for key, value in asked.given.items() if key not in started.settings} if record else asked.given
     claims = run.lock_path(f"{target.path.parent.name}-{stage.name}").with_suffix("")
     task = Task(target, started, claims, stage.logs)
-    written = all_settings(with_changes(run.config, given), kept)
+    written = all_settings(with_changes(run.config, asked.given), kept)
 
     def may_discard() -> bool:
         """Whether this process began the work, and nobody else works in its folder, who may not have left a file yet."""
         if record is None and stage.check_free:
-            stage.check_free(run, iteration)
+            stage.check_free(run, asked.iteration)
         return record is None
 
     with _given_settings_kept(run, target, written, may_discard), working_with(threads):
-        return carry_out(task, lambda: stage.open(context), execution, progress)
+        return carry_out(task, lambda: stage.open(context), asked.execution, asked.progress)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import metadata
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import NotReadyError
+from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.typed_words import ASSIGNING, repeated
@@ -171,9 +172,15 @@ class Stage:
         Those of begun or finished work are its record's, whatever `config.yaml` says today; those of work to come are
         those of `config.yaml` with the given flags.
         """
+        if record is not None and not given:  # many iterations have the same settings
+            key = ("settings", run.path, self.name, repr(record.settings))
+            return once(key, lambda: self._recorded(run.config, record))
         today = with_changes(run.config, given) if given else run.config
         if record is None:
             return of_work_to_come(today, self.settings(today), [*self.also, *every_setting_of(self.sections)])
+        return self._recorded(today, record)
+
+    def _recorded(self, today: Config, record: Started) -> Config:
         free = {key: value for key, value in flat(today, *_sections_of(self.also)).items() if key in self.also}
         return of_record({**record.settings, **free}, [*every_setting_of(self.sections), *self.later])
 
@@ -208,7 +215,8 @@ def require(run: Run, stage: str, iteration: int) -> str:
     Raises NotReadyError with the command to run when it is not finished, or when it, or anything it was made from, is
     stale: response ids repeat, so new responses would silently take the place of those that were labelled.
     """
-    if (stage, iteration) not in run.digests:
+    name = f"iter-{iteration:03d}/{stage}"
+    if name not in run.digests:
         folder = run.stage(stage, iteration)
         manifest = folder.manifest
         if manifest is None:
@@ -218,8 +226,15 @@ def require(run: Run, stage: str, iteration: int) -> str:
             )
         _require_own(run, stage, iteration, manifest)
         _require_fresh(run, manifest)
-        run.digests[stage, iteration] = manifest.digest
-    return run.digests[stage, iteration]
+        run.digests[name] = manifest.digest
+    return run.digests[name]
+
+
+def require_each(run: Run, stage: str, iterations: Iterable[int]) -> dict[str, str]:
+    """The digests of what a stage made in several iterations, by the names of inputs; raises as `require` does."""
+    known = run.digests
+    names = {f"iter-{iteration:03d}/{stage}": iteration for iteration in iterations}
+    return {name: known.get(name) or require(run, stage, iteration) for name, iteration in names.items()}
 
 
 def _require_own(run: Run, stage: str, iteration: int, manifest: Manifest) -> None:
@@ -249,11 +264,12 @@ def foreign_reasons(run: Run, stage: str, iteration: int, record: Started) -> li
 
 def _require_fresh(run: Run, manifest: Manifest) -> None:
     """Follow the recorded inputs back; stages that were deleted to save space are passed over."""
-    for name, recorded in manifest.inputs.items():
-        place = _place_of(name)
-        if place is None or run.digests.get(place) == recorded:
+    known = run.digests
+    for name, recorded in [item for item in manifest.inputs.items() if known.get(item[0]) != item[1]]:
+        place = place_of(name)
+        if place is None:
             continue
-        if place not in run.digests and run.stage(*place).manifest is None:
+        if name not in known and run.stage(*place).manifest is None:
             continue
         if require(run, *place) != recorded:
             command = run.next_command(manifest.stage, manifest.iteration)
@@ -264,7 +280,7 @@ def _require_fresh(run: Run, manifest: Manifest) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _place_of(name: str) -> tuple[str, int] | None:
+def place_of(name: str) -> tuple[str, int] | None:
     """The stage and iteration that an input is of, None for one that is of no stage."""
     match = STAGE_INPUT.fullmatch(name)
     return (match["stage"], int(match["iteration"])) if match else None

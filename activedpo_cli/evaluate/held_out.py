@@ -1,6 +1,5 @@
 """Accuracy of the implicit reward: how often β log π_θ/π_ref ranks held-out preferences as people did."""
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, groupby
@@ -9,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import prompt_rendering
 from activedpo_cli.base.digests import digest_of_file
-from activedpo_cli.base.errors import InvalidDataError, NotReadyError, naming
+from activedpo_cli.base.errors import NotReadyError, naming
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import PromptText, Response, response_id
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tables import check_file
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.scoring import logps_of
-from activedpo_cli.pairs.candidates import refuse_unread_score
+from activedpo_cli.pairs.candidates import no_such_score, refuse_unread_score
 from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.run import Run
 
 FILE = "preferences file"
 """The name of the file among the inputs."""
-READ_BY, READING = "preferences are read by", "rules 3"
+READ_BY, READING = "preferences are read by", "rules 4"
 """What is read from a file of preferences, as an input; what was measured on the same file by older rules stands."""
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from activedpo_cli.generate.backends._recorded import HeldOutPreference, LeftOutRows
+    from activedpo_cli.models.encoding import AnswerEnd
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,16 @@ class HeldOutPair:
     rejected: Response
 
 
-def held_out_inputs(run: Run, config: Config) -> dict[str, str]:
-    """Digests of what held-out preferences are read from."""
+def held_out_inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """Digests of what held-out preferences are read from: as it is, or as recorded where a finished evaluation's is gone."""
     digests: dict[str, str] = {}
     if config.evaluate.preferences is not None:
-        path = Path(config.evaluate.preferences)
-        check_file(path)
-        digests[FILE] = digest_of_file(path)
+        path, record = Path(config.evaluate.preferences), run.stage("evaluate", iteration).manifest
+        if record and not path.exists() and record.settings.get("evaluate.preferences") == config.evaluate.preferences:
+            digests[FILE] = record.inputs[FILE]
+        else:
+            check_file(path)
+            digests[FILE] = digest_of_file(path)
         digests[READ_BY] = READING
     if config.evaluate.score_field is not None:
         manifest = run.pool.manifest
@@ -107,7 +111,7 @@ def check_held_out(run: Run, config: Config) -> None:
     if config.evaluate.score_field is not None:
         _scored_responses(run, config.evaluate.score_field)
     if config.evaluate.preferences is not None:
-        read_preferences(Path(config.evaluate.preferences))
+        read_preferences(Path(config.evaluate.preferences), template_kwargs=config.prompts.template_kwargs)
 
 
 def _scored_responses(run: Run, field: str) -> list[Response]:
@@ -116,14 +120,8 @@ def _scored_responses(run: Run, field: str) -> list[Response]:
     responses = [response for response in run.pool_responses() if response.prompt_id in held_out]
     scored = [response for response in responses if field in (response.scores or {})]
     if not scored:
-        known = sorted({name for response in responses for name in response.scores or {}})
-        close = difflib.get_close_matches(field, known, n=1)
-        raise InvalidDataError(
-            f"evaluate.score_field is `{field}`, a score that no held-out response has"
-            + (f" — did you mean `{close[0]}`?" if close else ""),
-            details=[f"scores that held-out responses have: {', '.join(known) or 'none'}"],
-            hint=f"--score-field {(close or known)[0]}" if known else None,
-        )
+        known = {name for response in responses for name in response.scores or {}}
+        raise no_such_score(f"evaluate.score_field is `{field}`, a score that no held-out response has", field, known)
     return scored
 
 
@@ -144,11 +142,11 @@ def _from_file(
 ) -> "tuple[list[HeldOutPair], LeftOutRows | None]":
     """The preferences of the file that can be measured, and the rows that were left out; None where no file is named."""
     from activedpo_cli.generate.backends._recorded import read_preferences
-    from activedpo_cli.models.encoding import encode_prompt, turn_end_id
+    from activedpo_cli.models.encoding import answer_end, encode_prompt
     from activedpo_cli.models.loading import context_length
 
-    rendering = prompt_rendering(context.settings)
-    end_id = turn_end_id(tokenizer, policy.generation_config, **rendering)
+    rendering, stops = prompt_rendering(context.settings), context.settings.generate.stop_token_ids
+    end = answer_end(tokenizer, policy.generation_config, stops, **rendering)
     path, longest = context.settings.evaluate.preferences, context_length(policy)
     if path is None:
         return [], None
@@ -157,12 +155,13 @@ def _from_file(
         return encode_prompt(tokenizer, prompt, **rendering)
 
     in_pool = {tuple(encoded(prompt.prompt)) for prompt in context.run.prompts("train")}
-    rows, left_out = read_preferences(Path(path), context.progress.warn)
+    kwargs = context.settings.prompts.template_kwargs
+    rows, left_out = read_preferences(Path(path), context.progress.warn, template_kwargs=kwargs)
     pairs: list[HeldOutPair] = []
     for number, row in enumerate(rows):
         with naming(row.origin):
             prompt = encoded(row.prompt)
-        pair = _pair_of(row, number, prompt, context, tokenizer, end_id)
+            pair = _pair_of(row, number, prompt, context, tokenizer, end)
         lengths = [len(prompt) + len(side.token_ids) for side in (pair.chosen, pair.rejected)]
         if tuple(prompt) in in_pool:
             left_out.add("in_pool", row.line)
@@ -173,7 +172,8 @@ def _from_file(
         else:
             pairs.append(pair)
     if said := left_out.in_words():
-        context.progress.warn(f"{len(pairs)} held-out preferences are measured; {said}")
+        measured = counted(len(pairs), "held-out preference", ("is", "are"))
+        context.progress.warn(f"{measured} measured; {said}")
     return pairs, left_out
 
 
@@ -183,7 +183,7 @@ def _pair_of(
     prompt: list[int],
     context: Context,
     tokenizer: "PreTrainedTokenizerBase",
-    end_id: int | None,
+    end: "AnswerEnd | None",
 ) -> HeldOutPair:
     from activedpo_cli.models.encoding import encode_response_text
 
@@ -194,7 +194,7 @@ def _pair_of(
                 response_id=response_id(name, None, index),
                 prompt_id=name,
                 prompt_token_ids=prompt,
-                token_ids=encode_response_text(tokenizer, text, append_eos=append_eos, end_id=end_id),
+                token_ids=encode_response_text(tokenizer, text, append_eos=append_eos, end=end),
                 text=text,
                 finish_reason="recorded",
             )

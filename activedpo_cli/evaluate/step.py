@@ -10,7 +10,7 @@ from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.records import response_id
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
-from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.step import Context, Stage, require, require_each
 from activedpo_cli.engine.units import Unit, UnitWork
 from activedpo_cli.evaluate.held_out import FILE, READ_BY, check_held_out, held_out_inputs, preference_accuracy
 from activedpo_cli.evaluate.initial_evaluation import (
@@ -59,9 +59,8 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     """The new adapter, π_ref, the prompts, the scorers, and the labels that were spent."""
     digests = {"prompts": run.facts["prompts_digest"], "reference": reference_digest(run)}
     digests[f"iter-{iteration:03d}/train"] = require(run, "train", iteration)
-    for earlier in range(1, iteration + 1):
-        digests[f"iter-{earlier:03d}/label"] = require(run, "label", earlier)
-    return digests | scorer_inputs(config) | held_out_inputs(run, config)
+    digests |= require_each(run, "label", range(1, iteration + 1))
+    return digests | scorer_inputs(config) | held_out_inputs(run, iteration, config)
 
 
 def check(context: Context) -> None:

@@ -47,8 +47,11 @@ def scores(context: Context, responses: Sequence[Response]) -> "Tensor":
     if parse_spec(config.oracle)[0] != RECORDED:
         return torch.tensor(score_responses(context, responses, config.oracle), dtype=torch.float32)
     if config.score_field is None:
+        there = sorted({name for response in responses for name in response.scores or {}})
         raise UsageError(
-            "the recorded oracle has no score to read, which the column `scores` needs", hint="--score-field NAME"
+            "the recorded oracle has no score to read, which the column `scores` needs",
+            details=[f"scores there are: {', '.join(there) or 'none'}"],
+            hint=f"--score-field {there[0]}" if there else "another --oracle, such as `human`",
         )
     # Where there is no score, the pair is no candidate, and its number is never read.
     found = [(response.scores or {}).get(config.score_field, 0.0) for response in responses]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import Prompt
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.engine.step import Context
@@ -63,7 +64,8 @@ def draw_prompts(
     if len(drawn) < (wanted or 1):
         _refuse(wanted, len(prompts), len(drawn), passed_over)
     for reason, ids in passed_over.items():
-        context.progress.warn(f"{len(ids)} prompts were passed over {WORDS[reason]}, first `{ids[0]}`")
+        passed = counted(len(ids), "prompt", ("was", "were"))
+        context.progress.warn(f"{passed} passed over {WORDS[reason]}, first `{ids[0]}`")
     return DrawnPrompts(drawn, passed_over)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base.config import prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import RefusedError, naming
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response, UnreadScore
 from activedpo_cli.base.settings import Config
 from activedpo_cli.base.tables import check_file
@@ -22,7 +23,7 @@ from activedpo_cli.generate.prompts_as_read import refuse_repetition
 from activedpo_cli.models.resolve import ModelLocation
 from activedpo_cli.pairs.candidates import pairable, pairs_by_prompt
 from activedpo_cli.policy.policy import load_tokenizer_of, model_location, reference_digest
-from activedpo_cli.policy.rendering_check import check_rendering, named
+from activedpo_cli.policy.rendering_check import check_rendering, check_turn_end, named
 from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from activedpo_cli.generate.backends._gathering import RecordedPrompt
     from activedpo_cli.generate.backends._recorded import PoolResponse, RecordedPairs
 
-POOL_VERSION = 3
+POOL_VERSION = 4
+STOPS = "generate.stop_token_ids"
 FILE = "responses file"
 """The name of the file among the inputs."""
 FILES = {"generate.responses": FILE}
@@ -92,13 +94,14 @@ def ensure(context: Context) -> None:
 
 
 def _wanted(run: Run, settings: Mapping[str, Any], digest: str) -> Started:
-    made = run.pool.manifest
+    """The record of the pool as it is made now; one that iterations were drawn from stands, whichever version made it."""
+    made = run.pool.manifest if _is_drawn_from(run) else None
+    unread = {STOPS} - made.settings.keys() if made else set()  # earlier versions did not look at that setting
     return Started(
         stage="pool",
-        # A pool that iterations were drawn from stands as it is, whichever version read the file.
-        stage_version=made.stage_version if made and _is_drawn_from(run) else POOL_VERSION,
+        stage_version=made.stage_version if made else POOL_VERSION,
         iteration=0,
-        settings=dict(settings),
+        settings={key: value for key, value in settings.items() if key not in unread},
         inputs={FILE: digest, "prompts": run.facts["prompts_digest"], "reference": reference_digest(run)},
     )
 
@@ -135,22 +138,30 @@ def _settings(config: Config) -> dict[str, Any]:
         "generate.responses": config.generate.responses,
         "generate.recorded_eos": config.generate.recorded_eos,
         "generate.recorded_pairs": config.generate.recorded_pairs,
+        STOPS: config.generate.stop_token_ids,
         **prompt_rendering_settings(config),
     }
 
 
 def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     from activedpo_cli.generate.backends._recorded import match_to_prompts, read_recorded, read_recorded_pairs
-    from activedpo_cli.models.encoding import renders_plain_text
+    from activedpo_cli.models.encoding import renders_plain_text, stop_token_ids
+    from activedpo_cli.models.loading import generation_config_at
 
     assert context.settings.generate.responses is not None
     prompts = context.run.prompts()
     path = Path(context.settings.generate.responses)
-    say = context.progress.warn
-    read = read_recorded_pairs(path, say) if context.settings.generate.recorded_pairs == "given" else None
-    match = match_to_prompts(read_recorded(path, say) if read is None else read.prompts, prompts)
+    say, kwargs = context.progress.warn, context.settings.prompts.template_kwargs
+    are_pairs = context.settings.generate.recorded_pairs == "given"
+    read = read_recorded_pairs(path, say, template_kwargs=kwargs) if are_pairs else None
+    found = read_recorded(path, say, template_kwargs=kwargs) if read is None else read.prompts
+    match = match_to_prompts(found, prompts)
     tokenizer = load_tokenizer_of(context.run)
     check_rendering(tokenizer, named(prompts), context.settings, context.progress, is_first=True, are_given=True)
+    stops = stop_token_ids(
+        tokenizer, generation_config_at(*model_location(context.run)), context.settings.generate.stop_token_ids
+    )
+    check_turn_end(tokenizer, named(prompts), context.settings, context.progress, stops, is_first=True)
     responses, dropped = _encode(context.settings, model_location(context.run), tokenizer, prompts, match.pool)
     _tell_of_repeated_prompts(context, responses)
     counts = Counter(dropped.values())
@@ -213,8 +224,8 @@ def _keep_pairs(
     left_out = [LeftOutRow(line=line, reason=why) for why, lines in read.left_out.lines.items() for line in lines]
     folder.write_rows("pairs.jsonl", fitting)
     folder.write_rows("left-out.jsonl", sorted(left_out, key=lambda row: row.line))
-    s = "" if read.rows == 1 else "s"
-    said = f"{read.rows} row{s} of {context.settings.generate.responses}: {len(fitting)} candidates"
+    rows, candidates = counted(read.rows, "row"), counted(len(fitting), "candidate")
+    said = f"{rows} of {context.settings.generate.responses}: {candidates}"
     if left_out:
         context.progress.warn(f"{said}; {read.left_out.in_words()}")
     else:
@@ -232,24 +243,24 @@ def _tell_of_repeated_prompts(context: Context, responses: Sequence[Response]) -
             repeated[response.prompt_id] = earlier
     for prompt_id, earlier in list(repeated.items())[:1]:
         refuse_repetition(context.settings, prompt_id)
-        context.progress.warn(
-            f"the model reads {len(repeated)} prompts of the pool as it reads others, first `{prompt_id}` as `{earlier}`"
-        )
+        read = f"the model reads {counted(len(repeated), 'prompt')} of the pool as it reads others"
+        context.progress.warn(f"{read}, first `{prompt_id}` as `{earlier}`")
 
 
 def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
     if facts.get("held_out"):
         context.progress.warn(
-            f"left out {facts['held_out']} responses to prompts of the pool that the model reads as it reads held-out ones"
+            f"left out {counted(facts['held_out'], 'response')} to prompts of the pool that the model reads as it reads "
+            "held-out ones"
         )
     if facts["same_tokens"]:
         context.progress.warn(
-            f"left out {facts['same_tokens']} responses in which the model's tokenizer sees nothing, or the same as in "
-            "another to their prompt: no preference between such can be trained on"
+            f"left out {counted(facts['same_tokens'], 'response')} in which the model's tokenizer sees nothing, or the "
+            "same as in another to their prompt: no preference between such can be trained on"
         )
     context.progress.note(
-        f"pool: {facts['responses']} responses; left out: {facts['too_long']} responses longer than the model's "
-        f"context, {facts['unmatched_prompts_in_file']} prompts of the file that are not in the run"
+        f"pool: {counted(facts['responses'], 'response')}; left out: {counted(facts['too_long'], 'response')} longer than "
+        f"the model's context, {counted(facts['unmatched_prompts_in_file'], 'prompt')} of the file not in the run"
     )
 
 
@@ -278,12 +289,13 @@ def _encode(
     pool: list[Any],
 ) -> tuple[list[Response], dict[str, str]]:
     """The responses that training can use, as tokens; and by id why each of the others was dropped (see `LEFT_OUT`)."""
-    from activedpo_cli.models.encoding import encode_prompt, encode_response_text, turn_end_id
+    from activedpo_cli.models.encoding import answer_end, encode_prompt, encode_response_text
     from activedpo_cli.models.loading import context_length_at, generation_config_at
     from activedpo_cli.models.quiet import quiet_libraries
 
     longest = context_length_at(*model)
-    end_id = turn_end_id(tokenizer, generation_config_at(*model), **prompt_rendering(config))
+    stops = config.generate.stop_token_ids
+    end = answer_end(tokenizer, generation_config_at(*model), stops, **prompt_rendering(config))
     with quiet_libraries():  # they warn of texts beyond the context, which are counted here
         prompt_tokens: dict[str, list[int]] = {}
         for prompt in prompts:
@@ -302,7 +314,7 @@ def _encode(
                 config.generate.recorded_eos and recorded.finish_reason != "length"
             )
             with naming(f"response `{recorded.response_id}` of prompt `{recorded.prompt_id}`"):
-                tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended, end_id=end_id)
+                tokens = encode_response_text(tokenizer, recorded.text, append_eos=ended, end=end)
             if longest is not None and len(prompt_tokens[recorded.prompt_id]) + len(tokens) > longest:
                 dropped[recorded.response_id] = "too_long"
                 continue

@@ -21,7 +21,7 @@ from activedpo_cli.generate.prompts_as_read import (
     tell_of_other_rendering,
 )
 from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, SamplingUnits
-from activedpo_cli.pairs.candidates import refuse_unread_score
+from activedpo_cli.pairs.candidates import no_such_score, refuse_unread_score
 from activedpo_cli.policy.early_check import READS, check_model
 from activedpo_cli.policy.policy import load_policy, load_reference, load_tokenizer_of, reference_digest
 from activedpo_cli.policy.rendering_check import check_rendering, check_turn_end, named
@@ -80,6 +80,12 @@ def _from_pool(context: Context) -> dict[str, Any]:
     _check_answers(context)
     counts = pool.pairable_prompts(context.run, context.settings)
     prompts = [prompt for prompt in context.run.prompts("train") if prompt.prompt_id in counts]
+    if not prompts:
+        raise InvalidDataError(
+            "no prompt has two different responses that could form a pair",
+            details=[f"the responses are from {context.settings.generate.responses}"],
+            hint="give several responses to each prompt, with --responses FILE",
+        )
     drawn = draw_prompts(context, prompts)
     pairs = {"pairs": "given"} if context.settings.generate.recorded_pairs == "given" else {}
     context.folder.write_json("prompts.json", {"source": "pool"} | pairs | drawn.as_json())
@@ -110,11 +116,7 @@ def _check_score_field(context: Context, field: str) -> None:
     responses = context.run.pool_responses()
     present = {name for response in responses for name in response.scores or {}}
     if field not in present:
-        raise InvalidDataError(
-            f"no response has the recorded score `{field}`",
-            details=[f"scores there are: {', '.join(sorted(present)) or 'none'}"],
-            hint="--score-field NAME",
-        )
+        raise no_such_score(f"no response has the recorded score `{field}`", field, present)
     lacking = sum(field not in (response.scores or {}) for response in responses)
     if lacking:
         context.progress.warn(f"{lacking} of {len(responses)} responses have no `{field}`, so they are in no candidate")
@@ -223,7 +225,9 @@ def _check_sampling(
             encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(context.settings))
     stops = stop_token_ids(tokenizer, policy.generation_config, context.settings.generate.stop_token_ids)
     is_first = context.iteration == 1
-    check_turn_end(tokenizer, context.run.prompts(), context.settings, context.progress, stops, is_first=is_first)
+    check_turn_end(
+        tokenizer, named(context.run.prompts()), context.settings, context.progress, stops, is_first=is_first
+    )
     discovery.load("generation", context.settings.generate.backend)
 
 

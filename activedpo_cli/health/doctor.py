@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.threads import allotted_cores
 from activedpo_cli.store.file_system import try_file_system
 from activedpo_cli.store.files import free_bytes
@@ -49,7 +50,16 @@ class Check:
 
 
 def examine(folder: Path | None, *, network: bool) -> dict[str, Any]:
-    """All checks, for runs in a folder; `fit` where none of them is a failure."""
+    """All checks, for runs in a folder; `fit` where none of them is a failure.
+
+    Raises:
+        UsageError: No folder can be made there, because a file is in its way.
+
+    """
+    if folder is not None and (file := next((path for path in (folder, *folder.parents) if path.is_file()), None)):
+        raise UsageError(
+            f"no run can be in `{folder}`: `{file}` is a file", hint="name a folder, which need not be there"
+        )
     place = existing(folder if folder is not None else Path("runs"))
     checks = [*package_checks(), *_devices(), _memory(), *_disk(place), _hub(network=network)]
     return {

@@ -6,7 +6,7 @@ from itertools import product
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, NotReadyError, OracleNotFoundError
 from activedpo_cli.engine.differences import input_differences
 from activedpo_cli.engine.intact import is_kept_beside
-from activedpo_cli.engine.repairs import LOG_NAME, repair_of_shared, repair_of_stage
+from activedpo_cli.engine.repairs import LOG_NAME, gone_parts, repair_of_shared, repair_of_stage
 from activedpo_cli.engine.step import STAGE_INPUT, foreign_reasons
 from activedpo_cli.health.findings import Findings
 from activedpo_cli.health.verify_rewards import verify_rewards
@@ -63,8 +63,8 @@ def _torn(folder: StageFolder) -> FileFault | None:
 
 def _verify_unfinished(run: Run, name: str, iteration: int, folder: StageFolder, findings: Findings) -> None:
     """Note what is not finished; its answers are looked at, and a record that can't be read is a problem."""
-    if not folder.path.is_dir():
-        _note_gone(run, name, iteration, findings)
+    if not folder.names("*"):
+        _note_gone(run, name, iteration, folder, findings)
         return
     try:
         started = folder.started
@@ -93,8 +93,13 @@ def _verify_log(run: Run, iteration: int, folder: StageFolder, findings: Finding
         findings.add_fault(folder.path, fault, f"put a copy of {LOG_NAME} back: every line of it was paid for")
 
 
-def _note_gone(run: Run, name: str, iteration: int, findings: Findings) -> None:
+def _note_gone(run: Run, name: str, iteration: int, folder: StageFolder, findings: Findings) -> None:
     """Say what is gone: a problem where finished stages were made from it, save features from which pairs were picked."""
+    if name not in (*STAGES, SFT):
+        if made_with_it := gone_parts(run).get(name):
+            fault = FileFault(MANIFEST_NAME, "missing", f"the folder is gone, and {made_with_it} was made with it")
+            findings.add_fault(folder.path, fault, repair_of_shared(run, name))
+        return
     made_from_it = next(_made_from(run, name, iteration), None)
     if made_from_it is None:
         return

@@ -12,15 +12,17 @@ import csv
 import difflib
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.delimited import FORMULA, GUARDED
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text
+from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.questions import Question
@@ -49,7 +51,7 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
     standing = log.answers()
     differing = differing_answers(answers, standing)
     if differing:
-        count = "1 pair" if len(differing) == 1 else f"{len(differing)} pairs"
+        count = counted(len(differing), "pair")
         raise InvalidDataError(
             f"`{path}` answers {count} otherwise than before",
             details=differing,
@@ -58,7 +60,7 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
         )
     new = new_answers(answers, standing, asked)
     log.append(*new)
-    context.progress.note(f"{len(new)} new answers from `{path}`")
+    context.progress.note(f"{counted(len(new), 'new answer')} from `{path}`")
     if waiting := _without_preference(data, path.name):
         rows = "1 row has" if len(waiting) == 1 else f"{len(waiting)} rows have"
         context.progress.note(f"{rows} no preference yet ({named_lines(waiting)})")
@@ -142,14 +144,15 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
     pending = [
         question.comparison
         for question in asked
-        if standing.missing(question) and Asked(question.comparison.pair_id, annotator) not in standing
+        if (standing.missing(question) or (question.is_for_everybody and annotator))
+        and Asked(question.comparison.pair_id, annotator) not in standing
     ]
     content = export_pairs(pending, path.name, annotator=annotator, seed=context.settings.seed)
     if not path.exists():
         write_bytes(path, content)
-        said = f"{len(pending)} pairs written to `{path}`"
+        said = f"{counted(len(pending), 'pair')} written to `{path}`"
     elif path.is_file() and path.read_bytes() == content:
-        said = f"`{path}` is there already, with the {len(pending)} pairs that wait"
+        said = f"`{path}` is there already, with the {counted(len(pending), 'pair')} still without an answer"
     else:
         raise UsageError(
             f"`{path}` exists, and somebody's answers may be in it",
@@ -196,7 +199,7 @@ def import_answers(
         if _says(first) != _says(label):
             problems.append(f"line {line}: pair `{label.pair_id}` has another answer in line {first_line}")
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = counted(len(problems), "problem")
         raise InvalidDataError(f"`{name}` has {count}", details=first_few(problems))
     return [label for _, label in answers.values()]
 
@@ -305,14 +308,11 @@ def _preference(row: Mapping[str, Any]) -> str | None:
 
 def _seconds(row: Mapping[str, Any]) -> float | None:
     given = row.get("seconds")
-    if given is None or given == "":
+    if is_blank(given):
         return None
-    try:
-        seconds = float(given)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"seconds is `{given}`, not a number of seconds")
+    seconds = None if str(given).strip().lower() in TRUTHS else as_number(given)
+    if seconds is None or seconds < 0:
+        raise ValueError(f"seconds is `{given}`, not a number of seconds{mend_of_number(given)}")
     return seconds
 
 

@@ -23,7 +23,7 @@ class Question:
     Attributes:
         comparison: The pair and its texts.
         role: Whether it was selected, drawn as a control, or is gold.
-        people: How many people are asked.
+        people: How many people have to answer before the stage can be closed.
         known_id: Of a gold pair the response that is known to be better.
 
     """
@@ -32,6 +32,11 @@ class Question:
     role: Role = "selected"
     people: int = 1
     known_id: str | None = None
+
+    @property
+    def is_for_everybody(self) -> bool:
+        """Whether each person is asked, however many have answered; by gold one sees how each reads."""
+        return self.role == "gold"
 
     def role_of_answer(self, is_further: bool) -> Role:
         """What an answer counts as; a further person's about a selected pair is an overlap."""
@@ -63,7 +68,7 @@ def questions_for_people(run: Run, iteration: int, settings: LabelSettings, seed
         chance = random.Random(derive_seed(seed, "overlap", iteration))
         twice = set(chance.sample(range(len(selected)), min(settings.overlap, len(selected))))
         selected = [replace(one, people=2) if place in twice else one for place, one in enumerate(selected)]
-    extra = [*_controls(run, iteration, settings.control, seed), *_gold(run, iteration, settings, seed)]
+    extra = [*_controls(run, iteration, settings, seed), *_gold(run, iteration, settings, seed)]
     if not extra:
         return selected
     chance = random.Random(derive_seed(seed, "mixed-in", iteration))
@@ -71,17 +76,21 @@ def questions_for_people(run: Run, iteration: int, settings: LabelSettings, seed
     return [one for _, one in sorted([*placed, *((chance.random(), one) for one in extra)], key=lambda pair: pair[0])]
 
 
-def _controls(run: Run, iteration: int, number: int, seed: int) -> Iterator[Question]:
-    """Pairs drawn at random among those that could have been selected and were not; fewer where there are fewer."""
-    if not number:
+def _controls(run: Run, iteration: int, settings: LabelSettings, seed: int) -> Iterator[Question]:
+    """Pairs drawn at random among those that could have been selected and were not; fewer where there are fewer.
+
+    Where a second person answers selected pairs, one answers these too: agreement on pairs at random is the headline.
+    """
+    if not settings.control:
         return
+    people = 2 if settings.overlap else 1
     selected = {pair.pair_id for pair in _selection(run, iteration)}
     drawable = [(a, b) for a, b in _pairs(run, iteration) if pair_id(a.response_id, b.response_id) not in selected]
     prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
     chance = random.Random(derive_seed(seed, "control", iteration))
-    for a, b in chance.sample(drawable, min(number, len(drawable))):
+    for a, b in chance.sample(drawable, min(settings.control, len(drawable))):
         comparison = Comparison(pair_id(a.response_id, b.response_id), prompts[a.prompt_id], a, b)
-        yield Question(comparison=comparison, role="control")
+        yield Question(comparison=comparison, role="control", people=people)
 
 
 def _pairs(run: Run, iteration: int) -> Iterator[tuple[Response, Response]]:

@@ -294,7 +294,8 @@ class Queue:
 
     def _is_over(self, ticket: Ticket, answers: Standing) -> bool:
         """Whether a pair need not be kept for somebody: they, or enough others, have answered, or their time is over."""
-        is_answered = not ticket.is_repeat and not answers.missing(self._questions[ticket.comparison.pair_id])
+        question = self._questions[ticket.comparison.pair_id]
+        is_answered = not (ticket.is_repeat or question.is_for_everybody or answers.missing(question))
         return ticket.asked in answers or is_answered or ticket.until <= self._clock()
 
     def _is_open(self, asked: Asked, answers: Standing) -> bool:
@@ -302,8 +303,9 @@ class Queue:
         out = {*self._leases, *self._store.held_elsewhere()}
         if asked.is_repeat or asked in out:
             return asked not in out
+        question = self._questions[asked.pair_id]
         others = sum(other.pair_id == asked.pair_id and not other.is_repeat for other in out)
-        return len(answers.of_pair(asked.pair_id)) + others < answers.wanted(self._questions[asked.pair_id])
+        return question.is_for_everybody or others < answers.missing(question)
 
     def _free(self, annotator: str, besides: Collection[str], answers: Standing) -> Asked | None:
         """What to ask this person now: a repetition that is due, else a pair that nobody has, else a second opinion."""
@@ -313,9 +315,9 @@ class Queue:
         others = Counter(asked.pair_id for asked in out if not asked.is_repeat)
         seen = {asked.pair_id for asked in (*out, *answers.by_asked) if asked.annotator == annotator} | set(besides)
         short = []
-        for pair_id in self._questions:
-            missing = answers.wanted(self._questions[pair_id]) - len(answers.of_pair(pair_id)) - others[pair_id]
-            if pair_id not in seen and missing > 0:
+        for pair_id, question in self._questions.items():
+            missing = answers.missing(question) - others[pair_id]
+            if pair_id not in seen and (missing > 0 or question.is_for_everybody):
                 if not answers.of_pair(pair_id) and not others[pair_id]:
                     return Asked(pair_id, annotator)
                 short.append(pair_id)

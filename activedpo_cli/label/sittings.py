@@ -17,6 +17,7 @@ from pathlib import Path
 
 from activedpo_cli.base.errors import ActiveDPOError, BusyError, StorageError
 from activedpo_cli.base.records import Asked, Label
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.engine.step import Context
 from activedpo_cli.store import files
 from activedpo_cli.store.lock import exclusive, waiting
@@ -105,7 +106,7 @@ class SharedAnswers:
                     pass
             except BusyError:
                 with suppress(FileNotFoundError):  # it has handed out nothing yet
-                    held |= {Asked(*asked) for asked in json.loads(path.with_suffix(".pairs").read_bytes())}
+                    held |= {Asked(*asked) for asked in json.loads(read_limited(path.with_suffix(".pairs")))}
         return held
 
     def hold(self, asked: Collection[Asked]) -> None:

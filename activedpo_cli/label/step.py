@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from activedpo_cli.base.columns import ARGUMENTS
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
@@ -356,12 +357,13 @@ def _as_read(context: Context) -> _Reading:
     manifest = context.run.stage("generate", context.iteration).manifest
     if manifest is None:
         return _Reading(False, False, {})
-    arguments = as_arguments(manifest.settings.get("prompts.template_kwargs", []))
     summary = manifest.summary
+    is_rendered = bool(summary.get("rendered"))
+    arguments = as_arguments(manifest.settings.get("prompts.template_kwargs", [])) if is_rendered else {}
     return _Reading(
-        bool(summary.get("rendered")),
+        is_rendered,
         bool(summary.get("started_answers")),
-        {"chat_template_kwargs": arguments} if arguments else {},
+        {ARGUMENTS: arguments} if arguments else {},
     )
 
 

@@ -59,6 +59,7 @@ def with_fresh_adapter(
     config = LoraConfig(
         r=settings.r,
         lora_alpha=int(settings.lora_alpha) if settings.lora_alpha.is_integer() else settings.lora_alpha,  # type: ignore[arg-type]
+        use_rslora=settings.use_rslora,
         lora_dropout=settings.lora_dropout,
         target_modules=checked_targets(base_model, settings.target_modules, modules_setting),
         bias="none",

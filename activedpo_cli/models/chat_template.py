@@ -91,6 +91,7 @@ def render_prompt(
     if is_started(messages):
         found = around_answer(tokenizer, messages, date=date, arguments=arguments)
         if found is None:
+            render_chat(tokenizer, messages, opened=False, date=date, arguments=arguments)  # says why, where it refuses
             raise ValueError("an answer that the last message begins does not come out of the template")
         return found[0]
     text = render_chat(tokenizer, messages, opened=True, date=date, arguments=arguments)

@@ -7,6 +7,7 @@ behind an anchor text that is taken off again.
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -27,6 +28,17 @@ from activedpo_cli.models.vocabulary import require_readable
 ANCHORS = ("\n", "a", "1")
 EXAMPLE = ({"role": "user", "content": "Hello"},)
 """A conversation that every chat template takes."""
+
+
+@dataclass(frozen=True)
+class AnswerEnd:
+    """How an answer ends: `token_id` is put behind one that does not end with one of `known`, at which sampling stops.
+
+    A token of ordinary text is none of these, though sampling may be set to stop at it: it may be the text's last.
+    """
+
+    token_id: int
+    known: frozenset[int]
 
 
 def encode_prompt(
@@ -71,33 +83,33 @@ def as_messages(prompt: PromptText) -> list[dict[str, str]]:
 
 
 def encode_response_text(
-    tokenizer: PreTrainedTokenizerBase, text: str, *, append_eos: bool = False, end_id: int | None = None
+    tokenizer: PreTrainedTokenizerBase, text: str, *, append_eos: bool = False, end: AnswerEnd | None = None
 ) -> list[int]:
     """The ids of a response made elsewhere, as they continue any prompt: no BOS, no added space.
 
-    An end is appended only if asked for, and only where the text does not spell out one: `end_id`, see `turn_end_id`, or
-    the EOS. `decode_response` gives the text back, without special tokens that it spells out.
+    An end is appended only if asked for, and only where the text does not spell out one: `end`, see `answer_end`, or the
+    EOS. `decode_response` gives the text back, without special tokens that it spells out.
     """
     token_ids = _continuation_ids(tokenizer, text)
     if append_eos:
-        end_id = tokenizer.eos_token_id if end_id is None else end_id
-        if end_id is None:
+        end = _eos(tokenizer, None) if end is None else end
+        if end is None:
             raise InvalidDataError("an end-of-text token was asked for, and the tokenizer has none")
-        token_ids = ended(tokenizer, token_ids, end_id)
+        token_ids = ended(tokenizer, token_ids, end)
     require_readable(tokenizer, token_ids, text)
     return token_ids
 
 
-def ended(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], end_id: int) -> list[int]:
-    """The ids with `end_id` behind them, unless they end with it or the EOS; white space behind that is taken off.
+def ended(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], end: AnswerEnd) -> list[int]:
+    """The ids with an end behind them, unless they have one; white space behind that is taken off.
 
     Sampling stops at an end, so that nothing ever follows one.
     """
-    ends = {end_id, tokenizer.eos_token_id}
+    ends = {end.token_id, *end.known}
     written = list(token_ids)
     while written and written[-1] not in ends and not decode_response(tokenizer, written[-1:]).strip():
         written.pop()
-    return written if written and written[-1] in ends else [*token_ids, end_id]
+    return written if written and written[-1] in ends else [*token_ids, end.token_id]
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -107,23 +119,33 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return token_ids
 
 
-def turn_end_id(
+def answer_end(
     tokenizer: PreTrainedTokenizerBase,
     generation_config: GenerationConfig | None,
+    extra: Collection[int],
     *,
     chat_template: str,
     template_date: str = TEMPLATE_DATE,
     template_kwargs: Mapping[str, Any] = NO_ARGUMENTS,
-) -> int | None:
-    """The token that ends an answer: the chat template's end of a turn where sampling stops at it, else the EOS.
+) -> AnswerEnd | None:
+    """What ends an answer: the chat template's end of a turn where sampling stops at it, else the EOS.
 
-    None where there is neither. `chat_template` is `never` where prompts are plain text.
+    None where there is neither. `chat_template` is `never` where prompts are plain text, and `extra` the setting
+    `generate.stop_token_ids`, see `stop_token_ids`.
     """
+    stops = stop_token_ids(tokenizer, generation_config, extra)
+    added = frozenset(extra) & tokenizer.added_tokens_decoder.keys()
+    known = stop_token_ids(tokenizer, generation_config) | added
     if not renders_plain_text(tokenizer, chat_template):
-        return tokenizer.eos_token_id
+        return _eos(tokenizer, known)
     behind = ids_behind_answer(tokenizer, EXAMPLE, template_date=template_date, template_kwargs=template_kwargs)
-    stops = stop_token_ids(tokenizer, generation_config)
-    return next((token_id for token_id in behind if token_id in stops), tokenizer.eos_token_id)
+    found = next((token_id for token_id in behind if token_id in stops), None)
+    return _eos(tokenizer, known) if found is None else AnswerEnd(found, known)
+
+
+def _eos(tokenizer: PreTrainedTokenizerBase, known: frozenset[int] | None) -> AnswerEnd | None:
+    eos = tokenizer.eos_token_id
+    return None if eos is None else AnswerEnd(eos, frozenset([eos]) if known is None else known)
 
 
 def ids_behind_answer(

@@ -62,7 +62,10 @@ def refusing_panics(text: str) -> Iterator[None]:
 
 @contextmanager
 def refusing_what_is_broken(what: str, name: str) -> Iterator[None]:
-    """Raise InvalidDataError that `what` of `name` cannot be loaded, whatever a library raises, but for lack of memory."""
+    """Raise InvalidDataError that `what` of `name` cannot be loaded, whatever a library raises, but for lack of memory.
+
+    Raises ActiveDPOError itself where a package is missing: nothing is wrong with the files then.
+    """
     try:
         yield
     except ActiveDPOError:
@@ -71,7 +74,8 @@ def refusing_what_is_broken(what: str, name: str) -> Iterator[None]:
         is_of_a_library = isinstance(error, Exception) or type(error).__name__ == PANIC
         if not is_of_a_library or is_out_of_memory(error):
             raise
-        raise InvalidDataError(
+        kind = ActiveDPOError if isinstance(error, ImportError) else InvalidDataError
+        raise kind(
             f"the {what} `{name}` cannot be loaded", details=_words(error), hint=_hint(error, Path(name))
         ) from error
 

@@ -146,12 +146,14 @@ def oracle_identity(spec: str, settings: LabelSettings) -> dict[str, str]:
 
     There are none where people answer: what they say is recorded answer by answer.
     """
+    return once(("oracle", spec, settings.model_dump_json()), lambda: _identity(spec, settings))
+
+
+def _identity(spec: str, settings: LabelSettings) -> dict[str, str]:
     if asks_people(spec):
         return {}
     name, argument = parse_spec(spec)
-    whole = _whole(settings)
-    key = ("oracle", spec, whole.model_dump_json())
-    return once(key, lambda: discovery.load("oracles", name).identity(argument, whole))
+    return discovery.load("oracles", name).identity(argument, _whole(settings))
 
 
 def _whole(settings: LabelSettings) -> LabelSettings:

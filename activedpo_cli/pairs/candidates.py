@@ -1,10 +1,12 @@
 """Which responses may form pairs, and which pairs have been labelled: shared by featurize, select and train."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError
+from activedpo_cli.base.nearest import asking, nearest
 from activedpo_cli.base.records import (
     SPENT_OUTCOMES,
     FeatureRow,
@@ -16,6 +18,7 @@ from activedpo_cli.base.records import (
 )
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.intact import check_file
+from activedpo_cli.engine.repairs import repair_of_shared
 from activedpo_cli.engine.step import require
 from activedpo_cli.pairs.pairing import all_pairs, times_sampled, usable_indices
 from activedpo_cli.store.run import Run
@@ -50,21 +53,25 @@ def _response_inputs(run: Run, iteration: int) -> dict[str, str]:
         if manifest is None:
             raise NotReadyError(
                 f"the pool of responses in `{run.pool.path}` is gone",
-                hint=f"{run.next_command('generate', iteration)} --force --responses FILE",
+                hint=repair_of_shared(run, "pool"),
             )
         digests["pool"] = manifest.digest
     return digests
 
 
-def label_inputs(run: Run, iterations: Sequence[int]) -> dict[str, str]:
+def label_inputs(run: Run, iterations: range) -> dict[str, str]:
     """Digests of the labels of some iterations and of the responses that they are about."""
-    digests: dict[str, str] = {}
-    for iteration in iterations:
-        if iteration not in run.label_inputs:
-            label = {f"iter-{iteration:03d}/label": require(run, "label", iteration)}
-            run.label_inputs[iteration] = {**_known_inputs(run, iteration), **label}
-        digests |= run.label_inputs[iteration]
-    return digests
+    if iterations.start > 1:
+        return {name: digest for iteration in iterations for name, digest in _labels_of(run, iteration).items()}
+    counts = run.label_input_counts  # how many of the inputs are of the iterations up to each
+    while len(counts) < len(iterations):
+        run.label_inputs |= _labels_of(run, len(counts) + 1)
+        counts.append(len(run.label_inputs))
+    return dict(islice(run.label_inputs.items(), counts[len(iterations) - 1] if iterations else 0))
+
+
+def _labels_of(run: Run, iteration: int) -> dict[str, str]:
+    return {**_known_inputs(run, iteration), f"iter-{iteration:03d}/label": require(run, "label", iteration)}
 
 
 def usable_responses(run: Run, iteration: int, *, drop_truncated: bool) -> list[Response]:
@@ -200,11 +207,25 @@ def refuse_unread_score(run: Run, field: str) -> None:
     for row in rows:
         if row.name == field:
             have = "has" if row.others == 1 else "have"
+            count = f"{row.others} of {row.others + row.numbers} responses {have}"
             raise InvalidDataError(
-                f"{row.others} of {row.others + row.numbers} responses {have} a `{field}` that is no finite number",
+                f"{count} a `{field}` that is no finite number of its own",
                 details=[row.first],
                 hint="write numbers as 0.5 (a point, no unit), and leave out what is unknown; then give the file again",
             )
+
+
+def no_such_score(
+    message: str, field: str, present: Iterable[str], naming: str = "--score-field NAME"
+) -> InvalidDataError:
+    """A named score that nothing has: says which scores are there, and by `naming`, which ends in NAME, how to name one."""
+    known = sorted(present)
+    meant = nearest(field, known)
+    return InvalidDataError(
+        message + asking(meant),
+        details=[f"scores there are: {', '.join(known) or 'none'}"],
+        hint=naming.removesuffix("NAME") + shlex.quote(meant or known[0]) if known else naming,
+    )
 
 
 def answerable(run: Run, iteration: int, config: Config) -> "Callable[[CandidatePair | GivenPair], bool]":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from activedpo_cli.gradients.policy_check import Trial
 
 READS = (
-    *("adapter.r", "adapter.lora_alpha", "adapter.lora_dropout", "adapter.target_modules"),
+    *("adapter.r", "adapter.lora_alpha", "adapter.use_rslora", "adapter.lora_dropout", "adapter.target_modules"),
     *("featurize.compute", "select.method"),
 )
 """The settings that decide what is asked, and nothing of what is generated."""

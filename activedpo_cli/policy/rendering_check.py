@@ -40,15 +40,15 @@ def check_rendering(
 
 def check_turn_end(
     tokenizer: "PreTrainedTokenizerBase",
-    prompts: Iterable[Prompt],
+    prompts: Iterable[tuple[str, PromptText]],
     config: Config,
     progress: Progress,
     stops: Collection[int],
     *,
     is_first: bool,
 ) -> None:
-    """Warn that the chat template ends an answer with a token at which no sampling stops, where that `is_first` sampled."""
-    kinds = [prompt for _, prompt in _one_of_each_kind(named(prompts))]
+    """Warn that the chat template ends an answer with a token at which no sampling stops, where the work `is_first`."""
+    kinds = [prompt for _, prompt in _one_of_each_kind(prompts)]
     _tell(tokenizer, kinds, config, progress, ("turns end",), stops, is_first=is_first)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from activedpo_cli.base.digests import sha256_of
 from activedpo_cli.base.discovery import available, load, option_value, resolve
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import Prompt, PromptText
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import PromptSettings
@@ -67,7 +68,7 @@ def source_path(source: str) -> Path | None:
         return path
     if option_value(source) in available("prompts"):
         return None
-    return path if path.is_file() or ("/" in source and path.exists()) else None
+    return path if path.exists() else None
 
 
 def prompt_key(prompt: PromptText) -> str:
@@ -83,14 +84,20 @@ def prompt_key(prompt: PromptText) -> str:
 def _read_source(settings: PromptSettings, path: Path | None, skip_empty: bool) -> Iterator[SourcePrompt]:
     source = settings.source
     if path is not None:
-        return read_file(path, settings.column, split_column=settings.split_column, skip_empty=skip_empty)
+        return read_file(
+            path,
+            settings.column,
+            split_column=settings.split_column,
+            skip_empty=skip_empty,
+            template_kwargs=settings.template_kwargs,
+        )
     if settings.split_column is not None:
         raise UsageError(
             f"`{source}` is no file, and only the rows of a file can say by `{settings.split_column}` what is held out",
             hint="--prompts FILE.jsonl",
         )
     if "/" in source:
-        return read_hub(source, settings.dataset_split, settings.column)
+        return read_hub(source, settings.dataset_split, settings.column, settings.template_kwargs)
     return load("prompts", _named_source(source)).read(settings)
 
 
@@ -156,8 +163,9 @@ def _with_given_splits(kept: list[SourcePrompt], settings: PromptSettings, seed:
 
 def _split(kept: list[SourcePrompt], eval_prompts: int, seed: int) -> list[Prompt]:
     if len(kept) <= eval_prompts:
+        there = counted(len(kept), "distinct prompt", ("is", "are"))
         raise InvalidDataError(
-            f"{len(kept)} distinct prompts are too few to hold out {eval_prompts} and train on the rest",
+            f"{there} too few to hold out {eval_prompts} and train on the rest",
             hint=f"--eval-prompts {max(1, len(kept) // 5)}" if len(kept) > 1 else "--prompts FILE.jsonl",
         )
     held_out = set(random.Random(derive_seed(seed, "split")).sample(range(len(kept)), eval_prompts))

@@ -1,6 +1,7 @@
 """Prompts from a file: one column of a table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,23 +19,32 @@ from activedpo_cli.base.tables import (
     refuse_doubtful,
     shared_prompt,
 )
+from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.prompts.base import SourcePrompt
 
 
 def read_file(
-    path: Path, column: str, *, split_column: str | None = None, skip_empty: bool = False
+    path: Path,
+    column: str,
+    *,
+    split_column: str | None = None,
+    skip_empty: bool = False,
+    template_kwargs: Sequence[str] = (),
 ) -> Iterator[SourcePrompt]:
     """The prompts in `column` of a table, in file order; of preferences without one, the messages that both share.
 
     `split_column` names the column that says of each whether it is held out. `skip_empty` passes over prompts without text.
+    `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
 
     Raises:
         InvalidDataError: the file cannot be read (see `read_table`), or a row has no usable prompt or split; names the row.
 
     """
     for row in read_table(path, (column, *filter(None, [split_column]), *KNOWN)):
+        asked = known_row(row) if column == "prompt" else row
+        asked = replace(asked, values=without_own_arguments(asked.values, asked.origin, template_kwargs))
         try:
-            prompt = _prompt(known_row(row) if column == "prompt" else row, column)
+            prompt = _prompt(asked, column)
         except UnusableRowError:
             if skip_empty:
                 continue

@@ -1,11 +1,13 @@
 """Prompts from a dataset of the Hugging Face hub."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from activedpo_cli.base.columns import CONDITIONS, SYSTEM, with_conditions
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.tables import excerpt, parse_prompt
+from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.prompts.base import SourcePrompt
 
 PROBE_SECONDS = 5
@@ -13,11 +15,15 @@ CONVERTED_REVISION = "refs/convert/parquet"
 """Where the hub keeps a parquet copy of datasets that are published as a loading script."""
 
 
-def read_hub(dataset_id: str, split: str, column: str) -> Iterator[SourcePrompt]:
-    """The prompts in `column` of one split, in the dataset's order; raises as `load_rows` does."""
+def read_hub(dataset_id: str, split: str, column: str, template_kwargs: Sequence[str] = ()) -> Iterator[SourcePrompt]:
+    """The prompts in `column` of one split, in the dataset's order; raises as `load_rows` does.
+
+    `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
+    """
     for number, row in enumerate(load_rows(dataset_id, split, column), start=1):
         origin = f"{dataset_id} {split} row {number}"
-        prompt = with_conditions(parse_prompt(row[column], origin, column), row, origin, column)
+        values = without_own_arguments(row, origin, template_kwargs)
+        prompt = with_conditions(parse_prompt(row[column], origin, column), values, origin, column)
         yield SourcePrompt(prompt=prompt, origin=origin)
 
 
@@ -35,7 +41,7 @@ def load_rows(dataset_id: str, split: str, column: str) -> Iterator[dict[str, An
     table = _load_split(dataset_id, split, revision)
     if column not in table.column_names:
         raise InvalidDataError(
-            f"the dataset {dataset_id} has no column `{column}`",
+            f"the dataset {dataset_id} has no column `{column}`" + did_you_mean(column, table.column_names),
             details=[f"it has: {', '.join(table.column_names)}"],
             hint="--prompt-column NAME",
         )

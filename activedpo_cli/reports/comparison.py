@@ -34,7 +34,7 @@ def write_comparison(folder: Path, facts: dict[str, Any]) -> Path:
     """Write both files, replacing those of an earlier comparison; returns the picture's path."""
     from activedpo_cli.reports.drawing import draw
 
-    picture = draw(overlap_plot(facts))["png"]
+    picture = draw(overlap_plot(facts), ["png"])["png"]
     write_json(folder / FACTS_NAME, facts)
     files.write_bytes(folder / PICTURE_NAME, picture)
     return folder / PICTURE_NAME

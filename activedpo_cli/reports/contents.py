@@ -9,7 +9,7 @@ from typing import Any
 from activedpo_cli import __version__
 from activedpo_cli.base.records import Response
 from activedpo_cli.reports.cost import cost_section
-from activedpo_cli.reports.labels import label_section, read_labels
+from activedpo_cli.reports.labels import label_section, read_agreement, read_labels
 from activedpo_cli.reports.origin import origin_section
 from activedpo_cli.reports.over_seeds import seed_section
 from activedpo_cli.reports.page import Section, render_page
@@ -103,6 +103,7 @@ def read_run(run: Run, name: str) -> RunData:
         labels=labels,
         trainings=[row for row in trainings if row],
         samples=read_samples(run, manifests),
+        agreement=read_agreement(run, labels),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from activedpo_cli.base.records import PromptText
+from activedpo_cli.label.agreement import Agreement
 from activedpo_cli.statistics.summaries import FiveNumbers, MeanInterval
 
 Metrics = dict[str, Any]
@@ -172,6 +173,7 @@ class RunData:
         model: Its initial model as named by the user, with the digest of its weights.
         settings: Every setting that a finished stage was made with, and its values in the order of iterations.
         unfinished: Stages of begun iterations that are not finished, by name.
+        agreement: How far people agree, where people answered.
 
     """
 
@@ -191,3 +193,4 @@ class RunData:
     labels: list[Labels] = field(default_factory=list)
     trainings: list[Training] = field(default_factory=list)
     samples: list[Answered] = field(default_factory=list)
+    agreement: Agreement | None = None

@@ -1,5 +1,6 @@
 """Make a run: settings, prompts and π_ref, fixed from the start. The folder appears only when it is whole."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from activedpo_cli import __version__
 from activedpo_cli.base.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
 from activedpo_cli.base.digests import digest_of_file, sha256_of
 from activedpo_cli.base.errors import BusyError, RefusedError, UsageError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import AdapterSettings, Config
@@ -179,7 +181,7 @@ def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
     files.write_folder_with(request.path, save)
     progress.note(
         f"made `{request.path}` from preset `{plan.preset}`: {plan.config.model.name}, "
-        f"{sum(row.split == 'train' for row in plan.prompts.prompts)} prompts in the pool, "
+        f"{counted(sum(row.split == 'train' for row in plan.prompts.prompts), 'prompt')} in the pool, "
         f"{sum(row.split == 'eval' for row in plan.prompts.prompts)} held out"
     )
 
@@ -252,7 +254,13 @@ def _note_scale(config: Config, given: Mapping[str, Any], progress: Progress) ->
     """Say by what LoRA's update is multiplied where a rank was given without an alpha, which then is another run's."""
     adapter, usual = config.adapter, AdapterSettings()
     scale, usual_scale = adapter.lora_alpha / adapter.r, usual.lora_alpha / usual.r
-    if "adapter.r" in given and "adapter.lora_alpha" not in given and scale != usual_scale:
+    if adapter.use_rslora:
+        scale = adapter.lora_alpha / math.sqrt(adapter.r)
+        progress.note(
+            f"adapter.use_rslora multiplies updates by {scale:g}, lora_alpha / √r; the paper's {usual_scale:g} would be "
+            f"--lora-alpha {usual_scale * math.sqrt(adapter.r):g}"
+        )
+    elif "adapter.r" in given and "adapter.lora_alpha" not in given and scale != usual_scale:
         progress.note(
             f"adapter.r is {adapter.r} and adapter.lora_alpha stays {adapter.lora_alpha:g}, so updates are multiplied by "
             f"{scale:g}; the paper's {usual_scale:g} would be --lora-alpha {usual_scale * adapter.r:g}"

@@ -14,6 +14,7 @@ from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, build_config, ne
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import LeftOutRow, SelectedPair
+from activedpo_cli.base.regular_files import open_regular
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import given_differences, refuse
 from activedpo_cli.engine.names import with_known_names
@@ -32,7 +33,8 @@ from activedpo_cli.store.run import Run, run_path
 STAGES = ("generate", "featurize", "select")
 SECTIONS = frozenset({"seed", "model", "adapter", "featurize", "select"})
 FURTHER = frozenset(
-    {"label.oracle", "label.score_field", "train.beta", "generate.recorded_eos", "generate.truncated"}
+    {"label.oracle", "label.score_field", "train.beta"}
+    | {"generate.recorded_eos", "generate.stop_token_ids", "generate.truncated"}
     | {"prompts.chat_template", *LATER_RENDERING_SETTINGS}
 )
 """Settings that may be given beside those of SECTIONS. All others are decided by `--pool`, or have no part in a choice."""
@@ -189,7 +191,7 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
 
     config = build_config(nested(given))
     method_settings(config)
-    prompts = read_recorded_pairs(request.pool).prompts
+    prompts = read_recorded_pairs(request.pool, template_kwargs=config.prompts.template_kwargs).prompts
     left = [len(item.pairs) for item in prompts]
     if NEARLY_ALL * config.select.budget > _choosable(config, left) and "model.name" in given:
         location = resolve_model(config.model.name, config.model.revision)
@@ -289,7 +291,9 @@ def _write(request: PoolRequest, run: Run) -> bool:
     assert request.output is not None
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in picked_pairs(run)).encode()
     if request.output.exists():
-        if request.output.read_bytes() == text:
+        with open_regular(request.output) as stream:
+            is_same = stream.read() == text
+        if is_same:
             return True
         if not request.force:
             raise _foreign(

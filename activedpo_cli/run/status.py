@@ -1,7 +1,7 @@
 """What is done, begun, stale or missing in a run, and the command that comes next. Loads no model and no torch."""
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from activedpo_cli.base.config import with_changes
@@ -10,8 +10,8 @@ from activedpo_cli.base.looking_once import looking_once, once
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, input_differences, version_difference
 from activedpo_cli.engine.intact import prompts_fault
-from activedpo_cli.engine.repairs import repair_of_stage
-from activedpo_cli.engine.step import STAGE_INPUT, require
+from activedpo_cli.engine.repairs import gone_parts, repair_of_shared, repair_of_stage
+from activedpo_cli.engine.step import place_of, require
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.store.audit import FileFault
 from activedpo_cli.store.manifest import MANIFEST_NAME, Manifest, Started
@@ -52,6 +52,7 @@ def _run_status(run: Run) -> dict[str, Any]:
     ]
     config = run.config
     sft = stage_status(run, SFT, 0) if run.stage(SFT, 0).path.exists() or config.sft.data else None
+    damaged = damaged_parts(run)
     return {
         "run": str(run.path),
         "model": run.base["name"],
@@ -61,9 +62,21 @@ def _run_status(run: Run) -> dict[str, Any]:
         "sft": sft,
         "iterations": iterations,
         "evaluations": evaluations(run),
-        "damaged": damaged_parts(run),
-        "next": _next(run, sft, iterations),
+        **_agreement(iterations, run),
+        "damaged": damaged,
+        "next": _next(run, sft, iterations, damaged),
     }
+
+
+def _agreement(iterations: list[dict[str, Any]], run: Run) -> dict[str, Any]:
+    """How far people agree, where anything was asked to measure it and the answers can be read."""
+    if not any("measuring" in row["stages"]["label"].get("summary", {}) for row in iterations):
+        return {}
+    from activedpo_cli.label.agreement import agreement, as_json
+
+    with suppress(InvalidDataError):
+        return {"agreement": as_json(agreement(run))}
+    return {}
 
 
 def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
@@ -95,16 +108,33 @@ def stage_status(run: Run, name: str, iteration: int) -> dict[str, Any]:
 
 def damaged_parts(run: Run) -> dict[str, list[str]]:
     """What belongs to no stage and is not whole, by its path in the run, with the reasons."""
-    found = {}
+    found: dict[str, list[str]] = {}
     fault = prompts_fault(run)
     if fault is not None:
         found[fault.name] = [fault.what]
+    found |= {
+        _name_in(run, _shared(run)[name]): [f"it is gone, and {stage} was made with it"]
+        for name, stage in gone_parts(run).items()
+    }
     reports = [StageFolder(path) for path in sorted(run.path.glob("report*")) if path.is_dir()]
-    for folder in (run.pool, run.initial_adapter, run.initial_evaluation, *reports):
+    for folder in (*_shared(run).values(), *reports):
         reasons = _faults(folder)
         if reasons:
-            found[folder.path.relative_to(run.path).as_posix()] = reasons
+            found[_name_in(run, folder)] = reasons
     return found
+
+
+def _shared(run: Run) -> dict[str, StageFolder]:
+    """The parts that iterations share, by the names of their stages."""
+    return {
+        "pool": run.pool,
+        "initial-adapter": run.initial_adapter,
+        "initial-evaluation": run.initial_evaluation,
+    }
+
+
+def _name_in(run: Run, folder: StageFolder) -> str:
+    return folder.path.relative_to(run.path).as_posix()
 
 
 def _faults(folder: StageFolder) -> list[str]:
@@ -133,13 +163,13 @@ def _is_deleted(run: Run, iteration: int) -> bool:
 
 def _has_deleted_features(run: Run, iteration: int, record: Started) -> bool:
     """Whether finished picks were made from features that are gone, which nobody needs any more."""
-    places = [match for match in map(STAGE_INPUT.fullmatch, record.inputs) if match and match["stage"] == "featurize"]
-    gone = [place for place in places if not run.stage("featurize", int(place["iteration"])).path.exists()]
+    places = [place_of(name) for name in record.inputs if name.endswith("/featurize")]
+    gone = [place for place in places if place and not run.stage(*place).path.exists()]
     return bool(gone) and _intact_manifest(run.stage("select", iteration)) is not None
 
 
 def _redo_note(run: Run, name: str, iteration: int) -> list[str]:
-    if not run.redone_stage(name, iteration).path.exists():
+    if not run.is_being_redone(name, iteration):
         return []
     return [f"being made again: go on with `{run.next_command(name, iteration)} --force`"]
 
@@ -169,7 +199,7 @@ def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> lis
 
 def _drift(config: Config, record: Started) -> list[str]:
     """Settings whose value in `config.yaml` is not the one the stage was made with."""
-    return once(("drift", record.stage, json.dumps(record.settings, sort_keys=True)), lambda: _drifted(config, record))
+    return once(("drift", record.stage, repr(record.settings)), lambda: _drifted(config, record))
 
 
 def _drifted(config: Config, record: Started) -> list[str]:
@@ -201,12 +231,17 @@ def _intact_manifest(folder: StageFolder) -> Manifest | None:
         return None
 
 
-def _next(run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]]) -> str:
+def _next(
+    run: Run, sft: dict[str, Any] | None, iterations: list[dict[str, Any]], damaged: Mapping[str, list[str]]
+) -> str:
+    for name, folder in _shared(run).items():  # nothing that needs them can be made before them
+        if _name_in(run, folder) in damaged:
+            return repair_of_shared(run, name)
     before = [{"iteration": 0, "stages": {SFT: sft}}] if sft and not run.has_begun() else []
     for row in before + iterations:
         for name, status in row["stages"].items():
             is_begun = status["state"] == "partial"  # in its own place; what lies beside it waits
-            is_being_redone = not is_begun and run.redone_stage(name, row["iteration"]).path.exists()
+            is_being_redone = not is_begun and run.is_being_redone(name, row["iteration"])
             if status["state"] == "damaged" and name == "label":
                 return _repair_of_answers(run, row["iteration"])
             if status["state"] in ("stale", "damaged") or is_being_redone:

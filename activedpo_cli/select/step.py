@@ -1,5 +1,6 @@
 """Stage 3: choose the pairs to label (paper Eq. 3 and 4, or another method). Reads no model."""
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +9,9 @@ from activedpo_cli.base.errors import InvalidDataError, NotReadyError
 from activedpo_cli.base.records import SelectedPair
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
-from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.step import Context, Stage, require_each
 from activedpo_cli.engine.units import AtOnce
-from activedpo_cli.pairs.candidates import candidate_pairs, label_inputs, response_inputs
+from activedpo_cli.pairs.candidates import candidate_pairs, label_inputs, no_such_score, response_inputs
 from activedpo_cli.select.candidate_table import (
     READ_BY_SELECT,
     candidate_table,
@@ -44,7 +45,7 @@ def settings(config: Config) -> dict[str, Any]:
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     """The features, the responses they belong to, and what was answered before."""
     first = 1 if config.select.history == "frozen" else iteration
-    digests = {f"iter-{t:03d}/featurize": require(run, "featurize", t) for t in range(first, iteration + 1)}
+    digests = require_each(run, "featurize", range(first, iteration + 1))
     return digests | response_inputs(run, iteration) | label_inputs(run, range(1, iteration))
 
 
@@ -80,24 +81,25 @@ def _check_columns(context: Context, iteration: int) -> None:
         )
 
 
-def nothing_to_choose(run: Run, iteration: int, config: Config, hint: str) -> InvalidDataError:
+def nothing_to_choose(run: Run, iteration: int, config: Config, naming: str) -> InvalidDataError:
     """Why no pair is a candidate: no two responses to a prompt differ, all are answered, or the oracle can answer none.
 
-    `hint` is how to name a score that is there.
+    `naming` is how to name a score that is there, and ends in NAME.
     """
     field = config.label.score_field
     present = sorted({name for row in run.responses(iteration) for name in row.scores or {}})
     if field is not None and field not in present:
-        return InvalidDataError(
+        return no_such_score(
             f"no response of iteration {iteration} has the recorded score `{field}`, which `label.score_field` names",
-            details=[f"scores there are: {', '.join(present) or 'none'}"],
-            hint=hint,
+            field,
+            present,
+            naming,
         )
     if field is None and config.label.oracle == "recorded" and not run.pool_preferences():
         return InvalidDataError(
             f"`label.oracle` is `recorded`, and no preference came with the responses of iteration {iteration}",
             details=[f"scores there are: {', '.join(present) or 'none'}"],
-            hint=hint,
+            hint=naming.removesuffix("NAME") + shlex.quote(present[0]) if present else naming,
         )
     return InvalidDataError(
         f"iteration {iteration} has no pair left to choose",

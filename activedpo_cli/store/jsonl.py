@@ -51,9 +51,16 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
 def read_json(path: Path) -> Any:
     """The value of a JSON file; raises InvalidDataError when there is none."""
     try:
-        return json.loads(read_limited(path))
+        data = read_limited(path)
     except FileNotFoundError as error:
         raise InvalidDataError(f"`{path}` is missing") from error
+    return parse_json(path, data)
+
+
+def parse_json(path: Path, data: bytes) -> Any:
+    """The value that these bytes of a file hold; raises InvalidDataError when they are no JSON."""
+    try:
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise InvalidDataError(f"`{path}` is not valid JSON", details=[str(error)]) from error
 

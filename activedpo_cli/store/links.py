@@ -1,7 +1,7 @@
 """Refuses symbolic links inside a run, which could name any file of the person who works with it."""
 
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from activedpo_cli.base.errors import InvalidDataError
 
@@ -34,5 +34,5 @@ def _entries(folder: str) -> "list[os.DirEntry[str]]":
 
 def is_inside(name: str) -> bool:
     """Whether a file name of a record stays in the folder that it is relative to."""
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return bool(parts) and not name.startswith("/") and ".." not in parts and "\0" not in name

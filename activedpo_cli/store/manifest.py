@@ -17,7 +17,7 @@ from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import current_key
 from activedpo_cli.store.files import remove, write_bytes
-from activedpo_cli.store.jsonl import count_rows, read_json
+from activedpo_cli.store.jsonl import count_rows, parse_json
 from activedpo_cli.store.links import is_inside
 from activedpo_cli.store.tensors import count_tensor_rows
 
@@ -144,7 +144,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def read_started(folder: Path) -> Started | None:
     """What was begun and not finished, None if nothing was."""
-    return _read(folder / STARTED_NAME, Started)
+    return once(("started", folder), lambda: _read(folder / STARTED_NAME, Started))
 
 
 def write_started(folder: Path, started: Started) -> None:
@@ -179,14 +179,23 @@ def _encode(record: Started) -> bytes:
 
 
 def _read(path: Path, kind: type[Started]) -> Any:
-    if not path.exists():
+    try:
+        text = read_limited(path)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    data = read_json(path)
-    if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
-        raise InvalidDataError(
-            f"`{path}` was written by a newer version of activedpo (schema {data['schema']}, this one reads {SCHEMA})",
-            hint="update with `pip install --upgrade activedpo-cli`",
-        )
+    try:
+        record = kind.model_validate_json(text)
+    except ValidationError:
+        return _read_in_words(path, text, kind)
+    _refuse_newer(path, record.schema_version)
+    return record
+
+
+def _read_in_words(path: Path, text: bytes, kind: type[Started]) -> Started:
+    """The record of a text that the quick reader, stricter about JSON, does not take, or what is wrong with it."""
+    data = parse_json(path, text)
+    if isinstance(data, dict) and isinstance(data.get("schema"), int):
+        _refuse_newer(path, data["schema"])
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -194,3 +203,11 @@ def _read(path: Path, kind: type[Started]) -> Any:
         raise InvalidDataError(
             f"`{path}` is damaged", details=[f"{'.'.join(map(str, first['loc']))}: {first['msg']}"]
         ) from error
+
+
+def _refuse_newer(path: Path, schema: int) -> None:
+    if schema > SCHEMA:
+        raise InvalidDataError(
+            f"`{path}` was written by a newer version of activedpo (schema {schema}, this one reads {SCHEMA})",
+            hint="update with `pip install --upgrade activedpo-cli`",
+        )

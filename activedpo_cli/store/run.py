@@ -61,15 +61,17 @@ class Run:
         self.path = path
         self._pool_responses: list[Response] | None = None
         self._stages: dict[tuple[str, int], StageFolder] = {}
-        self.digests: dict[tuple[str, int], str] = {}
+        self.digests: dict[str, str] = {}
         self.response_inputs: dict[int, dict[str, str]] = {}
-        self.label_inputs: dict[int, dict[str, str]] = {}
+        self.label_inputs: dict[str, str] = {}
+        self.label_input_counts: list[int] = []
 
     def forget_digests(self) -> None:
         """Look at finished stages anew; digests are remembered only while one stage is checked."""
         self.digests.clear()
         self.response_inputs.clear()
         self.label_inputs.clear()
+        self.label_input_counts.clear()
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -140,6 +142,9 @@ class Run:
     @property
     def base(self) -> dict[str, Any]:
         """Which weights π_ref is: those that *sft* made, else those that the run was made with."""
+        return once(("reference", self.path), self._read_base)
+
+    def _read_base(self) -> dict[str, Any]:
         return read_base(self.path, SFT_BASE_NAME) if self.stage(SFT, 0).manifest else self.given_base
 
     @property
@@ -167,6 +172,17 @@ class Run:
     def redone_stage(self, name: str, iteration: int) -> StageFolder:
         """Where `--force` makes a stage again, beside the old one."""
         return StageFolder(self._home(name, iteration) / f".{name}.redo")
+
+    def is_being_redone(self, name: str, iteration: int) -> bool:
+        """Whether `--force` has begun to make a stage again, which is not finished."""
+        home = 0 if name == SFT else iteration
+        return f".{name}.redo" in once(("names", self.path, home), lambda: self._names_of(name, iteration))
+
+    def _names_of(self, name: str, iteration: int) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(self._home(name, iteration)))
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
 
     def _home(self, name: str, iteration: int) -> Path:
         return self.path / "reference" if name == SFT else self.iteration_path(iteration)

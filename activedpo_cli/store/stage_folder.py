@@ -3,6 +3,8 @@
 Nothing is stored that was computed after a signal has asked for the end: code that caught the exception may have made it up.
 """
 
+import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -192,7 +194,8 @@ class StageFolder:
         record = self.manifest
         assert record is not None
         listed = {**record.outputs, **record.logs}
-        return [name for name, output in listed.items() if _size(self.path / name) != output.bytes]
+        home = os.fspath(self.path)
+        return [name for name, output in listed.items() if _size(os.path.join(home, name)) != output.bytes]
 
 
 def set_aside(folder: StageFolder, stale_root: Path) -> Path | None:
@@ -221,5 +224,10 @@ def swap_in(redone: StageFolder, folder: StageFolder, stale_root: Path | None) -
     files.move(redone.path, folder.path)
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+def _size(path: str) -> int | None:
+    """The size of a regular file, None where there is none; looked at once, as a plain path, for runs of many files."""
+    try:
+        facts = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
-from activedpo_cli.base.columns import KNOWN, refuse_stored_structure, with_conditions
+from activedpo_cli.base.columns import KNOWN, require_text, with_conditions
 from activedpo_cli.base.conversions import to_best, to_chosen
 from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.foreign_rows import known_row
@@ -17,6 +17,7 @@ from activedpo_cli.base.repetition import Repetition, repetition_in
 from activedpo_cli.base.tables import (
     ANSWER,
     FIRST_TURN,
+    EmptyPromptError,
     Row,
     excerpt,
     parse_messages,
@@ -25,12 +26,14 @@ from activedpo_cli.base.tables import (
     refuse_doubtful,
     require_same_prompt,
 )
+from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.generate.backends._recorded import unsaid
 from activedpo_cli.generate.backends._recorded_rows import scores_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from activedpo_cli.models.encoding import AnswerEnd
     from activedpo_cli.train.sft_examples import SFTExample
 
 CONVERSATIONS = ("conversations", "chosen")
@@ -46,17 +49,22 @@ class SFTRow:
     text: str
 
 
-def read_sft_rows(path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True) -> list[SFTRow]:
+def read_sft_rows(
+    path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True, template_kwargs: Sequence[str] = ()
+) -> list[SFTRow]:
     """The rows of a file, in order; a line of plain text is a text.
 
     Where every answer of the file begins with its prompt's text, that repetition is cut off and `say` is told; not with
-    `cut` False.
+    `cut` False. `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
 
     Raises InvalidDataError that names the line for a row that is none of `SHAPES`.
     """
     if path.name.lower().removesuffix(".gz").endswith(".txt"):
         return [_text(row, row.values["prompt"]) for row in read_table(path)]
-    rows = [known_row(row) for row in read_table(path, KNOWN)]
+    rows = [
+        replace(row, values=without_own_arguments(row.values, row.origin, template_kwargs))
+        for row in map(known_row, read_table(path, KNOWN))
+    ]
     answers = [(row, row.values["prompt"], [_first_answer(row)[1]]) for row in rows if "prompt" in row.values]
     repetition = repetition_in(answers if cut else [], "its answer")
     if said := repetition.in_words():
@@ -97,7 +105,7 @@ def encode_rows(
     tokenizer: "PreTrainedTokenizerBase",
     *,
     rendering: Mapping[str, Any],
-    end_id: int | None,
+    end: "AnswerEnd | None",
     max_length: int | None,
     truncate: bool,
 ) -> Encoded:
@@ -109,7 +117,7 @@ def encode_rows(
     """
     encoded = Encoded([], [], [], [])
     for row in rows:
-        context, token_ids = _token_ids(row, tokenizer, rendering, end_id)
+        context, token_ids = _token_ids(row, tokenizer, rendering, end)
         if max_length is not None and len(token_ids) > max_length:
             if not truncate or context >= max_length:
                 encoded.dropped.append(row.origin)
@@ -122,7 +130,7 @@ def encode_rows(
 
 
 def _token_ids(
-    row: SFTRow, tokenizer: "PreTrainedTokenizerBase", rendering: Mapping[str, Any], end_id: int | None
+    row: SFTRow, tokenizer: "PreTrainedTokenizerBase", rendering: Mapping[str, Any], end: "AnswerEnd | None"
 ) -> tuple[int, list[int]]:
     """How many tokens at the start are read and not learnt, and all tokens.
 
@@ -131,10 +139,10 @@ def _token_ids(
     from activedpo_cli.models.encoding import encode_prompt, encode_response_text, encode_text, ended
     from activedpo_cli.models.vocabulary import require_readable
 
-    require_readable(tokenizer, [] if end_id is None else [end_id], "the end of an answer")
+    require_readable(tokenizer, [] if end is None else [end.token_id], "the end of an answer")
 
     def with_end(token_ids: list[int]) -> list[int]:
-        return token_ids if end_id is None else ended(tokenizer, token_ids, end_id)
+        return token_ids if end is None else ended(tokenizer, token_ids, end)
 
     with naming(row.origin):
         if row.prompt is None:
@@ -163,6 +171,8 @@ def _parsed(row: Row, repetition: Repetition) -> SFTRow:
     refuse_doubtful(row, "prompt", *ANSWER_COLUMNS)
     answer, value = _first_answer(row)
     if "prompt" in values:
+        if answer is None and (empty := next((name for name in ANSWER_COLUMNS if name in row.values), None)):
+            _filled(row, "", empty)
         if answer is None or (answer == "response" and scores_in(values)):
             raise _unknown(row, values, "has a `prompt`, and neither `completion` nor `chosen`")
         learnt = _answer(row, parse_prompt(values["prompt"], row.origin), value, answer, repetition)
@@ -177,6 +187,8 @@ def _parsed(row: Row, repetition: Repetition) -> SFTRow:
         return _conditioned(row, SFTRow(row.origin, before + mark, _filled(row, last, str(answer))))
     if "text" in values:
         return _text(row, values["text"])
+    if answer and "prompt" in row.values:
+        raise EmptyPromptError(row.origin)
     raise _unknown(row, values, f"has a `{answer}` and no `prompt`" if answer else "is no example")
 
 
@@ -217,7 +229,7 @@ def _filled(row: Row, value: Any, name: str) -> str:
         raise InvalidDataError(f"{row.origin}: `{name}` must be text, not {excerpt(value)}")
     if not value.strip():
         raise InvalidDataError(f"{row.origin}: `{name}` is empty", hint="remove this row; there is nothing to learn")
-    refuse_stored_structure(value, f"{row.origin}, {name}")
+    require_text(value, f"{row.origin}, {name}")
     return value
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +13,32 @@ from activedpo_cli.base.combinations import refuse_ineffective
 from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
-from activedpo_cli.base.numbers import shown
+from activedpo_cli.base.numbers import counted, shown
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import AdapterSettings, Config
 from activedpo_cli.base.tables import check_file
 from activedpo_cli.engine.differences import with_known_files
 from activedpo_cli.engine.step import Context, Stage
 from activedpo_cli.engine.units import AtOnce
+from activedpo_cli.generate.backends._recorded import unsaid
 from activedpo_cli.policy.policy import BaseWeights, load_base, weights_location
-from activedpo_cli.policy.rendering_check import check_rendering
+from activedpo_cli.policy.rendering_check import check_rendering, check_turn_end
 from activedpo_cli.store.run import SFT, Run
 from activedpo_cli.train.sft_data import Encoded, SFTRow, encode_rows, read_sft_rows
 from activedpo_cli.train.step import note_smaller_steps
 
 if TYPE_CHECKING:
+    from activedpo_cli.models.encoding import AnswerEnd
     from activedpo_cli.train.sft_examples import SFTExample
     from activedpo_cli.train.sft_trainer import SFTResult
 
 DATA = "data"
 """The name of the file among the inputs."""
-READ_BY, READING = "examples are read by", "rules 2"
+READ_BY, READING = "examples are read by", "rules 3"
 """What is read from a file of examples, as an input; records without it are of examples that kept a repeated prompt."""
 FILES = {"sft.data": DATA}
+STOPS = "generate.stop_token_ids"
+"""Records of earlier versions lack this setting, which did not look at it."""
 MODEL, BASE, METRICS, HELD_OUT, BEFORE = "model", "base.json", "metrics.jsonl", "held-out.jsonl", "before.jsonl"
 CHECKPOINTS = "checkpoint-*"
 EXAMPLES = "examples.json"
@@ -54,6 +58,7 @@ def settings(config: Config) -> dict[str, Any]:
     return own | {
         "model.dtype": config.model.dtype,
         "model.attn_implementation": config.model.attn_implementation,
+        STOPS: config.generate.stop_token_ids,
         **prompt_rendering_settings(config),
     }
 
@@ -75,7 +80,7 @@ def check(context: Context) -> None:
     """Refuse to come too late, settings without effect, and a file that holds anything but examples."""
     refuse_late(context.run)
     refuse_ineffective(context.settings, "sft")
-    read_sft_rows(_data_path(context.settings), cut=_cuts_prompts(context))
+    _rows(context)
 
 
 def refuse_late(run: Run) -> None:
@@ -95,13 +100,13 @@ def with_known_data(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
 def work(context: Context) -> dict[str, Any]:
     """Train, write full weights, and measure the held-out loss of the model as given and of what was made."""
     config, folder = context.settings, context.folder
-    rows = read_sft_rows(_data_path(config), context.progress.warn, cut=_cuts_prompts(context))
+    rows = _rows(context, context.progress.warn)
     base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
     prompts = ((row.origin, row.prompt) for row in rows if row.prompt is not None)
     check_rendering(base.tokenizer, prompts, config, context.progress, is_first=True, are_given=True)
-    end_id = _end_id(base, config)
-    encoded = _encoded(context, rows, base, end_id)
-    _report_lengths(context, encoded, base)
+    end = _end(context, rows, base)
+    encoded = _encoded(context, rows, base, end)
+    _report_lengths(context, encoded, base, end)
     train, held = encoded.split(config.sft.eval_share, derive_seed(config.seed, "sft", "split"))
     _refuse_other_examples(context, base, train, held)
     before = _loss_before(context, base, train, held)
@@ -128,7 +133,7 @@ def work(context: Context) -> dict[str, Any]:
         "held_out": len(held),
         "dropped": len(encoded.dropped),
         "cut": len(encoded.cut),
-        "end_token_id": end_id,
+        "end_token_id": None if end is None else end.token_id,
         "steps": len(metrics),
         "loss": metrics[-1]["loss"],
         "held_out_loss_before": _per_token(before, held),
@@ -138,12 +143,12 @@ def work(context: Context) -> dict[str, Any]:
 
 def headline(summary: Mapping[str, Any]) -> str:
     """`285 examples, 36 steps, held-out loss 2.31 → 1.74 nats a token (15 examples), 3 too long left out`."""
-    said = [f"{summary['examples']} examples, {summary['steps']} steps"]
+    said = [f"{counted(summary['examples'], 'example')}, {counted(summary['steps'], 'step')}"]
     before, after = summary["held_out_loss_before"], summary["held_out_loss_after"]
     if before is not None:
         said.append(
             f"held-out loss {shown(before, 3, after)} → {shown(after, 3, before)} nats a token "
-            f"({summary['held_out']} examples)"
+            f"({counted(summary['held_out'], 'example')})"
         )
     else:
         said.append("none held out")
@@ -158,26 +163,37 @@ def _cuts_prompts(context: Context) -> bool:
     return started is None or READ_BY in started.inputs
 
 
+def _rows(context: Context, say: Callable[[str], None] = unsaid) -> list[SFTRow]:
+    config = context.settings
+    kwargs = config.prompts.template_kwargs
+    return read_sft_rows(_data_path(config), say, cut=_cuts_prompts(context), template_kwargs=kwargs)
+
+
 def _data_path(config: Config) -> Path:
     assert config.sft.data is not None
     return Path(config.sft.data)
 
 
-def _end_id(base: BaseWeights, config: Config) -> int | None:
-    from activedpo_cli.models.encoding import turn_end_id
+def _end(context: Context, rows: Sequence[SFTRow], base: BaseWeights) -> "AnswerEnd | None":
+    """What ends an answer, where the examples are to teach it; a template that ends it otherwise is told of."""
+    from activedpo_cli.models.encoding import answer_end, stop_token_ids
 
+    config, tokenizer, generation = context.settings, base.tokenizer, base.model.generation_config
     if not config.sft.append_eos:
         return None
-    return turn_end_id(base.tokenizer, base.model.generation_config, **prompt_rendering(config))
+    stops = stop_token_ids(tokenizer, generation, config.generate.stop_token_ids)
+    prompts = ((row.origin, row.prompt) for row in rows if row.prompt is not None)
+    check_turn_end(tokenizer, prompts, config, context.progress, stops, is_first=True)
+    return answer_end(tokenizer, generation, config.generate.stop_token_ids, **prompt_rendering(config))
 
 
-def _encoded(context: Context, rows: Sequence[SFTRow], base: BaseWeights, end_id: int | None) -> Encoded:
+def _encoded(context: Context, rows: Sequence[SFTRow], base: BaseWeights, end: "AnswerEnd | None") -> Encoded:
     config = context.settings
     return encode_rows(
         rows,
         base.tokenizer,
         rendering=prompt_rendering(config),
-        end_id=end_id,
+        end=end,
         max_length=_max_length(config, base),
         truncate=config.sft.too_long == "truncate",
     )
@@ -190,14 +206,14 @@ def _max_length(config: Config, base: BaseWeights) -> int | None:
     return min(limits, default=None)
 
 
-def _report_lengths(context: Context, encoded: Encoded, base: BaseWeights) -> None:
+def _report_lengths(context: Context, encoded: Encoded, base: BaseWeights, end: "AnswerEnd | None") -> None:
     limit, settings_of = _max_length(context.settings, base), context.settings.sft
-    if settings_of.append_eos and base.tokenizer.eos_token_id is None:
+    if settings_of.append_eos and end is None:
         context.progress.warn("the tokenizer has no end-of-text token, so the model is not taught to stop")
     for where, what in ((encoded.dropped, "left out"), (encoded.cut, "cut")):
         if where:
             shown = ", ".join(where[:3]) + (", …" if len(where) > 3 else "")
-            context.progress.warn(f"{what} {len(where)} examples of more than {limit} tokens ({shown})")
+            context.progress.warn(f"{what} {counted(len(where), 'example')} of more than {limit} tokens ({shown})")
     if not encoded.examples:
         raise InvalidDataError(
             f"every example has more than {limit} tokens, so there is nothing to train on",
@@ -385,7 +401,7 @@ STAGE = Stage(
     headline,
     check,
     sections=(SFT,),
-    later=LATER_RENDERING_SETTINGS,
+    later=(*LATER_RENDERING_SETTINGS, STOPS),
     also=IRRELEVANT,
     logs=(METRICS,),
     files=FILES,

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from command_line import STAGES, activedpo, all_outputs, done, manifest, on, refused, rows, snapshot
+from zygote import Zygote
 
 from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.store.run import Run
@@ -39,15 +40,15 @@ def command(*words: object, **streams: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-m", "activedpo_cli", *typed], text=True, env=os.environ, **streams)
 
 
-def test_settings_given_by_many_commands_at_once_are_all_kept(finished: Path) -> None:
+def test_settings_given_by_many_commands_at_once_are_all_kept(finished: Path, zygote: Zygote, tmp_path: Path) -> None:
     """Each names a stage that is finished and a setting of another, which is for iterations to come."""
     others = dict(zip(STAGES, [CHANGES[name] for name in (*STAGES[1:], STAGES[0])], strict=True))
     commands = [
-        command(*on(finished, stage, iteration=2), "--set", text, "--quiet", stderr=subprocess.PIPE)
+        zygote.start((*on(finished, stage, iteration=2), "--set", text, "--quiet"), tmp_path, stderr=tmp_path / stage)
         for stage, text in others.items()
     ]
-    told = [process.communicate(timeout=120)[1] for process in commands]
-    assert [process.returncode for process in commands] == [0] * len(commands), told
+    ended = [zygote.wait(process) for process in commands]
+    assert ended == [0] * len(commands), [(tmp_path / stage).read_text() for stage in others]
     config = Run(finished).config
     for text in others.values():
         key, _, value = text.partition("=")
@@ -216,7 +217,7 @@ def test_a_pair_is_free_again_once_its_process_is_killed(unlabelled: Path) -> No
 
 
 def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path) -> None:
-    """Also about the pair on the screen: the sitting says so and goes on; imported to the end, it knows of the closing."""
+    """Also about the pair on the screen, whose two answers are kept; imported to the end, the sitting hears of it."""
     path = tmp_path / "pairs.jsonl"
     words = (*on(unlabelled, "label", iteration=2), "--oracle", "human")
     assert activedpo(*words, "--export", path).exit_code == 5
@@ -225,7 +226,7 @@ def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path)
         path.write_text(json.dumps(asked[0] | {"preference": "tie", "annotator": "bob"}) + "\n")
         assert activedpo(*words, "--import", path).exit_code == 5
         types(session, "1")
-        assert "was answered meanwhile by bob" in heard(session, "Response 2")
+        assert "saved   1/4" in heard(session, "Response 2")
         path.write_text(
             "".join(json.dumps(row | {"preference": "skip", "annotator": "bob"}) + "\n" for row in asked[1:])
         )
@@ -234,7 +235,8 @@ def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path)
         assert session.returncode == 0, told
         assert "was closed or taken away by another command while you answered" in told
         assert "up to date" in told
-    assert answers(unlabelled) == [("bob", row["pair_id"]) for row in asked]
+    first, *others = [row["pair_id"] for row in asked]
+    assert answers(unlabelled) == [("bob", first), ("ann", first), *(("bob", pair) for pair in others)]
 
 
 def test_a_run_that_was_moved_and_touched_is_what_it_was(finished: Path, tmp_path: Path) -> None:

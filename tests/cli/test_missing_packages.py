@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import on, refused, snapshot
+from zygote import Zygote
 
 from activedpo_cli.cli.app import DISTRIBUTIONS, OWN_PACKAGES
 
@@ -30,23 +31,39 @@ def without_packages(packages: tuple[str, ...], *words: object) -> subprocess.Co
     return subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
 
 
+def arguments(run: Path, words: tuple[object, ...]) -> tuple[object, ...]:
+    return (words[0], run, *words[1:]) if words[0] == "report" else on(run, *words)
+
+
+def is_told(said: str, named: str) -> None:
+    assert f"needs the package `{named}`, which is not installed" in said
+    assert "hint: pip install activedpo-cli" in said
+    assert "bug" not in said
+
+
 @pytest.mark.parametrize(
-    ("packages", "named", "words"),
+    ("missing", "words"),
     [
-        (("trl", "datasets"), "datasets", ("train", "--iteration", 2, "--force")),
-        (("trl",), "trl", ("train", "--iteration", 2, "--force")),
-        (("matplotlib",), "matplotlib", ("compare", "random")),
-        (("matplotlib",), "matplotlib", ("report",)),
+        ("trl", ("train", "--iteration", 2, "--force")),
+        ("matplotlib", ("compare", "random")),
+        ("matplotlib", ("report",)),
     ],
 )
-def test_a_dependency_that_is_not_installed(finished: Path, packages: tuple, named: str, words: tuple) -> None:
+def test_a_dependency_that_is_not_installed(
+    finished: Path, zygote: Zygote, tmp_path: Path, missing: str, words: tuple
+) -> None:
+    before, said = snapshot(finished), tmp_path / "said"
+    assert zygote.run(arguments(finished, words), tmp_path, stderr=said, without=(missing,)) == 1
+    is_told(said.read_text(), missing)
+    assert snapshot(finished) == before
+
+
+def test_a_dependency_that_other_packages_do_without(finished: Path) -> None:
+    """In a process of its own: those packages look for it when they are imported."""
     before = snapshot(finished)
-    placed = (words[0], finished, *words[1:]) if words[0] == "report" else on(finished, *words)
-    ended = without_packages(packages, *placed)
+    ended = without_packages(("trl", "datasets"), *arguments(finished, ("train", "--iteration", 2, "--force")))
     assert ended.returncode == 1
-    assert f"needs the package `{named}`, which is not installed" in ended.stderr
-    assert "hint: pip install activedpo-cli" in ended.stderr
-    assert "bug" not in ended.stderr
+    is_told(ended.stderr, "datasets")
     assert snapshot(finished) == before
 
 

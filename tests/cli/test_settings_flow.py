@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import RULE, activedpo, done, make_partial, manifest, on, outputs, refused, snapshot, without
+from small_runs import small_run
 
 
 def comments(run: Path) -> list[str]:
@@ -213,3 +214,29 @@ def test_a_rank_without_an_alpha_is_told_of(tmp_path: Path, small_model: Path, p
         assert "multiplied" not in done(*words, "--run", tmp_path / name, *rank, *more).stderr
     later = activedpo(*on(tmp_path / "c", "featurize"), "--lora-r", 16).stderr
     assert "updates are multiplied by 32; the paper's 4 would be --lora-alpha 64" in " ".join(later.split())
+
+
+def test_rank_stabilized_updates_are_a_setting_of_the_adapter(
+    tmp_path: Path, small_model: Path, prompts_file: Path
+) -> None:
+    """It is PEFT's own field of the adapter, is told with its factor, and is fixed with the adapter."""
+    run = small_run(tmp_path / "run", small_model, prompts_file)
+    done(*on(run, "generate"), "--quiet")
+    done(*on(run, "featurize"), "--quiet", "--set", "adapter.use_rslora=true")
+    [stored] = run.glob("reference/**/adapter_config.json")
+    assert json.loads(stored.read_text())["use_rslora"] is True
+    assert manifest(run, 1, "featurize")["settings"]["adapter.use_rslora"] is True
+    refusal = refused(3, *on(run, "featurize", iteration=1), "--force", "--set", "adapter.use_rslora=false")
+    assert "adapter.use_rslora  True" in refusal
+    words = (
+        "--model",
+        small_model,
+        "--prompts",
+        prompts_file,
+        "--set",
+        "adapter.r=16",
+        "--set",
+        "adapter.use_rslora=true",
+    )
+    told = " ".join(done("init", "--run", tmp_path / "told", "--eval-prompts", 4, *words).stderr.split())
+    assert "multiplies updates by 128, lora_alpha / √r; the paper's 4 would be --lora-alpha 16" in told

@@ -12,6 +12,7 @@ from small_models import CHAT_TEMPLATE, EOS, TURN, byte_tokenizer, save_small_mo
 from small_runs import small_run
 from transformers.utils import chat_template_utils
 
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.models import encoding
@@ -282,10 +283,9 @@ def test_prompts_that_read_as_held_out_ones_are_passed_over(tmp_path: Path) -> N
     read = [split[name][1] for name in drawn["prompt_ids"]]
     assert sorted(read) == sorted({text for _, text in split.values()} - held_out)
     assert {split[name][1] for name in drawn["held_out"]} <= held_out
-    assert (
-        f"{len(drawn['held_out'])} prompts were passed over because the model reads them as it reads held-out" in said
-    )
-    assert f"{len(drawn['repeated'])} prompts were passed over because the model reads them as it reads others" in said
+    passed = {why: counted(len(ids), "prompt", ("was", "were")) for why, ids in drawn.items() if isinstance(ids, list)}
+    assert f"{passed['held_out']} passed over because the model reads them as it reads held-out" in said
+    assert f"{passed['repeated']} passed over because the model reads them as it reads others" in said
     strict = small_run(
         tmp_path / "strict", model, prompts, eval_prompts=2, generate__num_prompts=1, prompts__duplicates="error"
     )
@@ -357,6 +357,18 @@ def test_a_started_answer_is_continued(tmp_path: Path) -> None:
             assert row[side] == [{"role": "assistant", "content": "Sure, " + answers[row[f"{side}_id"]]}]
 
 
+def test_what_a_template_says_of_an_answer_that_was_begun_is_told(tmp_path: Path) -> None:
+    started = [
+        [{"role": "system", "content": "Be short."}, user(str(n)), {"role": "assistant", "content": "Sure, "}]
+        for n in range(14)
+    ]
+    model = model_with(tmp_path / "model", NO_SYSTEM + CHAT_TEMPLATE)
+    run = small_run(tmp_path / "run", model, write_prompts(tmp_path / "p.jsonl", started))
+    said = in_words(refused(4, *on(run, "generate"), "--quiet"))
+    assert "System role not supported" in said
+    assert "put its text at the beginning of the user's message" in said
+
+
 def test_a_template_that_drops_what_was_started(tmp_path: Path) -> None:
     started = [[user(f"A poem about {n}"), {"role": "assistant", "content": "Sure, "}] for n in range(14)]
     template = CHAT_TEMPLATE.replace(
@@ -371,7 +383,10 @@ def test_a_template_that_drops_what_was_started(tmp_path: Path) -> None:
 
 
 def test_an_ended_answer_of_a_file_ends_as_the_template_ends_turns(tmp_path: Path) -> None:
-    """Where sampling stops at that token, which need not be the tokenizer's end of a text."""
+    """Where sampling stops at that token, which need not be the tokenizer's end of a text.
+
+    Then the tokens are those of the whole conversation in the template, as TRL makes them, but for what follows an end.
+    """
     template = CHAT_TEMPLATE.replace("<eos>", "<turn>")
     tokenizer = byte_tokenizer("bytes-chat")
     tokenizer.chat_template = template
@@ -379,17 +394,48 @@ def test_an_ended_answer_of_a_file_ends_as_the_template_ends_turns(tmp_path: Pat
     answers = tmp_path / "answers.jsonl"
     found = [{"prompt": text, "responses": [{"text": "yes"}, {"text": "no"}]} for text in texts]
     answers.write_text("".join(json.dumps(row) + "\n" for row in found))
-    for stops, end in (([EOS, TURN], TURN), (EOS, EOS)):
-        model = save_small_model(tmp_path / f"model-{end}", tokenizer=tokenizer, eos_token_id=stops)
+    for name, stops, further, end in (
+        ("both", [EOS, TURN], [], TURN),
+        ("one", EOS, [], EOS),
+        ("set", EOS, [TURN], TURN),
+    ):
+        model = save_small_model(tmp_path / f"{name}-model", tokenizer=tokenizer, eos_token_id=stops)
         run = small_run(
-            *(tmp_path / f"run-{end}", model, write_prompts(tmp_path / "prompts.jsonl", texts)),
+            *(tmp_path / name, model, write_prompts(tmp_path / "prompts.jsonl", texts)),
             eval_prompts=2,
             generate__num_prompts=4,
             generate__responses=str(answers),
             generate__recorded_eos=True,
+            generate__stop_token_ids=further,
         )
-        done(*on(run, "generate"), "--quiet")
-        assert {row["token_ids"][-1] for row in rows(run / "pool" / "responses.jsonl")} == {end}
+        is_told = f"generate.stop_token_ids=[{TURN}]" in in_words(done(*on(run, "generate"), "--quiet").stderr)
+        assert is_told is (end == EOS)
+        made = rows(run / "pool" / "responses.jsonl")
+        assert {row["token_ids"][-1] for row in made} == {end}
+        for row in made if end == TURN else []:
+            prompt = texts[int(row["prompt_id"][1:])]
+            whole = [user(prompt), {"role": "assistant", "content": row["text"]}]
+            theirs = tokenizer.apply_chat_template(whole, tokenize=False)
+            assert tokenizer.decode(row["prompt_token_ids"] + row["token_ids"]) + "\n" == theirs
+
+
+@pytest.mark.parametrize("further", [[], [TURN]])
+def test_examples_end_where_the_settings_stop(tmp_path: Path, prompts_file: Path, further: list[int]) -> None:
+    """The setting is one of *sft*, which tells of a turn's end at which no sampling would stop."""
+    run = small_run(
+        *(tmp_path / "run", model_with(tmp_path / "model", CHAT_TEMPLATE.replace("<eos>", "<turn>")), prompts_file),
+        generate__stop_token_ids=further,
+    )
+    examples = tmp_path / "examples.jsonl"
+    examples.write_text("".join(json.dumps({"prompt": "ab", "completion": "c" * n}) + "\n" for n in (3, 9, 5, 7)))
+    said = in_words(done(*on(run, "sft"), "--data", examples, "--quiet").stderr)
+    assert (f"--set generate.stop_token_ids=[{TURN}]" in said) is (not further)
+    record = json.loads((run / "reference" / "sft" / "manifest.json").read_text())
+    assert record["settings"]["generate.stop_token_ids"] == further
+    assert record["summary"]["end_token_id"] == (TURN if further else EOS)
+    other = [] if further else [TURN]
+    differs = refused(3, *on(run, "sft"), "--data", examples, "--set", f"generate.stop_token_ids={other}")
+    assert "generate.stop_token_ids  " in differs
 
 
 def test_a_template_that_runs_into_an_error_of_python(tmp_path: Path, prompts_file: Path) -> None:
@@ -416,3 +462,51 @@ def test_a_template_that_leaves_a_text_out(tmp_path: Path, template: str, prompt
     said = in_words(refused(4, *on(run, "generate"), "--quiet"))
     assert f"the chat template leaves out the text of {says}" in said
     assert not (run / "iter-001").exists()
+
+
+def test_a_run_reads_its_own_preferences_with_its_template_arguments(tmp_path: Path, prompts_file: Path) -> None:
+    """As a pool, as what a recorded oracle says, as examples of *sft* and as held-out preferences, and as it made them."""
+    model = model_with(tmp_path / "model", THINKING)
+    arguments = {"prompts__template_kwargs": ["enable_thinking=false"]}
+    longer = {"select__max_per_prompt": 1, "generate__max_new_tokens": 16, "generate__stop_token_ids": []}
+    first = small_run(tmp_path / "first", model, prompts_file, **longer, **arguments)
+    for stage in ("generate", "featurize", "select", "label"):
+        done(*on(first, stage), "--quiet")
+    own = first / "iter-001" / "label" / "preferences.jsonl"
+    second = small_run(tmp_path / "second", model, own, "recorded", eval_prompts=1, **arguments)
+    done(*on(second, "sft"), "--data", own, "--quiet")
+    words = ("--responses", own, "--num-prompts", 2, "--set", f"evaluate.preferences={own}", "--budget", 2)
+    done(*on(second, "run"), *words, "--iterations", 1, "--quiet", "--no-report")
+    read = {row["prompt_id"]: row["prompt_token_ids"] for row in rows(second / "pool" / "responses.jsonl")}
+    sampled = [row for path in first.glob("iter-001/generate/responses-*") for row in rows(path)]
+    assert {tuple(ids) for ids in read.values()} <= {tuple(row["prompt_token_ids"]) for row in sampled}
+    metrics = json.loads((second / "iter-001" / "evaluate" / "metrics.json").read_text())
+    assert metrics["preference_pairs"] == 1, "those of prompts of the pool are left out"
+
+
+def test_template_arguments_of_a_file_that_are_not_the_runs_are_refused_with_both(
+    tmp_path: Path, prompts_file: Path
+) -> None:
+    run = small_run(tmp_path / "run", model_with(tmp_path / "model", THINKING), prompts_file)
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": "hi", "chosen": "a", "rejected": "b", "chat_template_kwargs": {"enable_thinking": 0}}
+    path.write_text(json.dumps(row) + "\n")
+    for words in (("generate", "--responses"), ("sft", "--data")):
+        said = in_words(refused(4, *on(run, words[0]), words[1], path))
+        assert (
+            "`chat_template_kwargs` is {'enable_thinking': 0}, and prompts.template_kwargs of the run says {}" in said
+        )
+        assert "make the run with `--set 'prompts.template_kwargs=[enable_thinking=0]'`" in said
+    words = ("init", "--run", tmp_path / "other", "--model", "tiny", "--eval-prompts", 0, "--prompts", path)
+    assert "says {'enable_thinking': False}" in in_words(
+        refused(4, *words, "--set", "prompts.template_kwargs=[enable_thinking=false]")
+    )
+
+
+def test_arguments_without_a_template_are_not_written(tmp_path: Path, small_model: Path, prompts_file: Path) -> None:
+    run = small_run(tmp_path / "run", small_model, prompts_file, prompts__template_kwargs=["enable_thinking=false"])
+    for stage in ("generate", "featurize", "select", "label"):
+        done(*on(run, stage), "--quiet")
+    found = rows(run / "iter-001" / "label" / "preferences.jsonl")
+    assert found
+    assert not any("chat_template_kwargs" in row for row in found)

@@ -76,6 +76,16 @@ def test_a_token_that_the_model_can_not_read(tmp_path: Path, where: str) -> None
     assert not list(run.glob("iter-001/generate/responses-*"))
 
 
+def test_a_held_out_answer_that_the_model_can_not_read_names_its_row(tmp_path: Path, prompts_file: Path) -> None:
+    run = small_run(tmp_path / "run", model_with(tmp_path / "model", "<far>"), prompts_file)
+    preferences = tmp_path / "held-out.jsonl"
+    given = [{"prompt": "A new one", "chosen": chosen, "rejected": "b"} for chosen in ("a", "a<far>")]
+    preferences.write_text("".join(json.dumps(row) + "\n" for row in given))
+    words = ("--iterations", 1, "--quiet", "--no-report", "--set", f"evaluate.preferences={preferences}")
+    message = " ".join(refused(4, *on(run, "run"), *words).split())
+    assert "held-out.jsonl line 2: the model has embeddings for" in message
+
+
 def test_more_embeddings_than_tokens(tmp_path: Path, prompts_file: Path) -> None:
     model = save_small_model(tmp_path / "model", vocab_size=320)
     done(*on(small_run(tmp_path / "run", model, prompts_file), "generate"), "--quiet")

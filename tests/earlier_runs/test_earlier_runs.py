@@ -38,6 +38,7 @@ CHANGED_ON_PURPOSE: dict[str, str] = {
     "*: status *: damaged": PARTS_TOO,
     "*: report *: inputs/*": IN_THE_MANIFEST,
     "*: report *: outputs/*": IN_THE_MANIFEST,
+    "*: report *: runs/*/agreement*": "reports did not say how far the people who label agree",
     "*: report *: figures/cost/caption": ATTEMPTS,
     "*: report *: runs/*/stages/*/attempts": ATTEMPTS,
     "experiment: again: runs/*/summary.json": CORRECTED_ALONE,

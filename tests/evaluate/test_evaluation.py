@@ -266,9 +266,13 @@ def test_the_accuracy_keeps_an_interval_where_all_preferences_agree(unmeasured: 
     assert ends == pytest.approx((0.206549, 1.0) if found["preference_accuracy"] else (0.0, 0.793451), abs=1e-6)
     path = unmeasured / "iter-002" / "evaluate" / "manifest.json"
     record = json.loads(path.read_bytes())
-    assert record["inputs"].pop("preferences are read by") == "rules 3"
+    assert record["inputs"].pop("preferences are read by") == "rules 4"
     path.write_text(json.dumps(record, indent=2) + "\n")
     assert "up to date" in done(*on(unmeasured, "evaluate", iteration=2)).stderr, "as an earlier version measured it"
+    Path("pairs.jsonl").unlink()
+    assert "up to date" in done(*on(unmeasured, "evaluate", iteration=2)).stderr, "what was measured on it stands"
+    assert "stale" not in done(*on(unmeasured, "status")).stdout
+    assert "there is no file pairs.jsonl" in refused(4, *on(unmeasured, "evaluate", iteration=2), "--force")
 
 
 def test_many_preferences_about_one_prompt_count_as_one_prompt(unmeasured: Path) -> None:

@@ -9,7 +9,7 @@ from statistics import fmean
 import honest_policy as honest
 import numpy as np
 import pytest
-from command_line import done, manifest, on, refused, rows, snapshot
+from command_line import activedpo, done, manifest, on, refused, rows, snapshot
 from small_models import EOS
 from small_runs import SMALL
 
@@ -358,6 +358,41 @@ def test_a_column_that_nobody_named_may_hold_anything_and_is_told(tmp_path: Path
     }
     done(*on(run, "featurize"))
     assert "a `age` that is no finite number" in refused(4, *on(run, "select"), "--score-field", "age")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("RM_A", "rm_a"), ("rm-a", "rm_a"), ("scor", None)])
+def test_a_score_that_is_not_there_is_answered_with_those_that_are(
+    pool_run: Path, typed: str, meant: str | None
+) -> None:
+    """In *generate*, *select* and *evaluate*; what is suggested is the score that was probably meant."""
+    path = pool_run.parent / "responses.jsonl"
+    commands = [
+        (*on(pool_run, "generate", iteration=4), "--responses", path, "--num-prompts", 7, "--oracle", "recorded"),
+        (*on(pool_run, "evaluate", iteration=3), "--force"),
+    ]
+    for words in commands:
+        message = refused(4, *words, "--score-field", typed)
+        assert ("did you mean `rm_a`?" in message) == (meant is not None)
+        assert "scores there are: rm_a, rm_b" in message
+        assert "--score-field rm_a" in message
+
+
+def test_null_draws_all_prompts_and_other_words_are_refused(tmp_path: Path, small_model: Path) -> None:
+    path, run = started(tmp_path, small_model, pool_rows())
+    for typed in ("many", "1.5"):
+        result = activedpo(*on(run, "generate"), "--responses", path, "--num-prompts", typed)
+        assert result.exit_code == 2
+        assert f"`{typed}` is neither a whole number nor null" in " ".join(result.stderr.replace("│", "").split())
+    done(*on(run, "generate"), "--responses", path, "--num-prompts", "null")
+    assert manifest(run, 1, "generate")["settings"]["generate.num_prompts"] is None
+    assert manifest(run, 1, "generate")["summary"]["prompts"] == NUM_PROMPTS - EVAL_PROMPTS
+
+
+def test_a_single_response_to_each_prompt_is_named_as_what_is_wrong(tmp_path: Path, small_model: Path) -> None:
+    found = [{"prompt": row["prompt"], "responses": ["x", "x", " "]} for row in pool_rows()]
+    path, run = started(tmp_path, small_model, found)
+    message = refused(4, *on(run, "generate"), "--responses", path, "--num-prompts", 2)
+    assert "no prompt has two different responses that could form a pair" in message
 
 
 def test_responses_without_the_score_are_counted(tmp_path: Path, small_model: Path) -> None:

@@ -127,6 +127,39 @@ def test_verdicts_that_order_nothing(tmp_path):
         read_preferences(path)
 
 
+@pytest.mark.parametrize("read", [read_recorded, read_recorded_pairs])
+def test_answers_that_are_no_preference_are_counted_by_name(tmp_path, read):
+    """What was skipped stays a pair, and somebody answered it: neither is to be lost without a word."""
+    answers = ["a", "skip", "Both bad", "", "both-bad", None, "tie", " SKIP "]
+    rows = [
+        {"prompt": f"Q{n}", "response_a": "x", "response_b": "y", "preference": answer}
+        for n, answer in enumerate(answers)
+    ]
+    said: list[str] = []
+    read(written(tmp_path, *rows), said.append)
+    assert said == [
+        "2 rows have the answer `both_bad`, which is no preference between the two (lines 3, 5)",
+        "2 rows have the answer `skip`, which is no preference between the two (lines 2, 8)",
+    ]
+
+
+def test_a_verdict_under_another_name_is_told_of(tmp_path):
+    rows = [
+        {"prompt": f"Q{n}", "response_a": "x", "response_b": "y", "Winner": who} for n, who in enumerate(["a", "b", ""])
+    ]
+    said: list[str] = []
+    [first, *_] = read_recorded(written(tmp_path, *rows), said.append)
+    assert first.preferences == []
+    what = "no `preference`, and `Winner` is not read: rename it where it says a, b or tie"
+    assert said == [f"2 rows have {what} (lines 1, 2)"]
+    with pytest.raises(InvalidDataError, match="holds no preferences") as caught:
+        read_preferences(written(tmp_path, *rows))
+    assert said[0] in caught.value.details
+    more = {"prompt": "R", "response_a": "x", "response_b": "y", "preference": "a"}
+    assert len(read_preferences(written(tmp_path, *rows, more), said.append)[0]) == 1
+    assert said[1:] == said[:1]
+
+
 def test_rows_that_measure_nothing_are_named(tmp_path):
     pair = {"prompt": "Q", "chosen": "x", "rejected": "y"}
     rows = [pair, pair | {"rejected": " "}, pair | {"chosen": ""}, pair | {"chosen": "y"}, pair | {"prompt": "\n"}]
@@ -137,6 +170,62 @@ def test_rows_that_measure_nothing_are_named(tmp_path):
         "equal_responses": [4],
         "empty_prompt": [5],
     }
+
+
+@pytest.mark.parametrize("nothing", ["", " \t", None])
+def test_nothing_is_left_out_alike_however_it_is_spelled(tmp_path, nothing):
+    rows = [
+        {"prompt": "Q", "chosen": "x", "rejected": "y"},
+        {"prompt": nothing, "chosen": "x", "rejected": "y"},
+        {"prompt": "Q", "chosen": nothing, "rejected": "z"},
+        {"prompt": "Q", "chosen": "z", "rejected": nothing},
+        {"prompt": "Q", "response_a": "z", "response_b": nothing, "preference": "a"},
+    ]
+    path = written(tmp_path, *rows)
+    preferences, left_out = read_preferences(path)
+    assert [row.line for row in preferences] == [1]
+    expected = {"empty_prompt": [2], "empty_response": [3, 4, 5]}
+    for found in (left_out, read_recorded_pairs(path).left_out):
+        assert {reason: lines for reason, lines in found.lines.items() if lines} == expected
+    said: list[str] = []
+    responses = [{"prompt": "Q", "response": nothing}, {"prompt": "Q", "responses": ["x", {"text": nothing, "rm": 1}]}]
+    read_recorded(
+        written(tmp_path, *responses, {"prompt": "R", "responses": None if nothing is None else []}), said.append
+    )
+    assert said == [
+        "1 row has no response (line 3)",
+        "2 rows have a response without text, which forms no pair (lines 1, 2)",
+    ]
+
+
+def test_columns_that_only_other_rows_fill_are_no_part_of_a_row(tmp_path):
+    """As Arrow has a table of rows of several shapes: every row has the columns of all."""
+    turns = [{"role": "user", "content": "S"}, *answer("x")]
+    rows = [
+        {"prompt": "Q", "chosen": "x", "rejected": "y"},
+        {"prompt": "R", "response_a": "x", "response_b": "y", "preference": "b"},
+        {"chosen": turns, "rejected": [turns[0], *answer("y")]},
+        {"instruction": "T", "chosen": "x", "rejected": "y"},
+    ]
+    names = {name for row in rows for name in row} | {"responses", "completion"}
+    path = written(tmp_path, *(dict.fromkeys(names) | row for row in rows))
+    preferences, left_out = read_preferences(path)
+    assert [row[:3] for row in preferences] == [
+        ("Q", "x", "y"),
+        ("R", "y", "x"),
+        (turns[:1], "x", "y"),
+        ("T", "x", "y"),
+    ]
+    assert left_out.in_words() == ""
+    assert len(read_recorded_pairs(path).prompts) == 4
+
+
+def test_a_row_without_text_says_nothing_of_whether_prompts_are_repeated(tmp_path):
+    asked = [f"Which of these is the better, question {n}: " for n in range(3)]
+    whole = [{"prompt": prompt, "chosen": f"{prompt}good", "rejected": f"{prompt}bad"} for prompt in asked]
+    preferences, left_out = read_preferences(written(tmp_path, *whole, {"prompt": "S", "chosen": "", "rejected": None}))
+    assert [row.chosen for row in preferences] == ["good"] * 3
+    assert left_out.lines["empty_response"] == [4]
 
 
 def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
@@ -160,11 +249,59 @@ def test_contradictory_and_empty_verdicts_stay_visible(tmp_path):
 
 
 def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path):
-    repeating = {"prompt": "Q:", "chosen": "Q: yes", "rejected": "Q: no"}
+    question = "A long question, Q:"
+    repeating = {"prompt": question, "chosen": f"{question} yes", "rejected": f"{question} no"}
     path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "R: b"})
     assert [item[1:3] for item in read_preferences(path)[0]] == [(" yes", " no"), (" a", " b")]
     path = written(tmp_path, repeating, {"prompt": "R:", "chosen": "R: a", "rejected": "b"})
-    assert [item[1:3] for item in read_preferences(path)[0]] == [("Q: yes", "Q: no"), ("R: a", "b")]
+    assert [item[1:3] for item in read_preferences(path)[0]] == [(f"{question} yes", f"{question} no"), ("R: a", "b")]
+
+
+GREETINGS = ["Hi", "Hello", "Hey", "Good day"]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_answers_that_merely_begin_with_a_short_prompt_stay(tmp_path, others):
+    """Also where most rows do so and one does not, which then is no reason to refuse the file."""
+    rows = [{"prompt": text, "chosen": f"{text} there!", "rejected": f"{text}."} for text in GREETINGS]
+    rows += [{"prompt": "Bye", "chosen": "See you", "rejected": "Bye."}] * others
+    said: list[str] = []
+    preferences, _ = read_preferences(written(tmp_path, *rows), said.append)
+    assert [row[1:3] for row in preferences] == [(row["chosen"], row["rejected"]) for row in rows]
+    assert said == [
+        f"what answers the prompt begins with its text in 4 of {4 + others} rows (lines 1, 2, 3, 4), and stays as it is"
+    ]
+
+
+def test_many_short_prompts_that_all_answers_repeat_are_cut(tmp_path):
+    rows = [{"prompt": f"{n} + 1 =", "chosen": f"{n} + 1 = {n + 1}", "rejected": f"{n} + 1 = 0"} for n in range(20)]
+    preferences, _ = read_preferences(written(tmp_path, *rows))
+    assert [row[1:3] for row in preferences] == [(f" {n + 1}", " 0") for n in range(20)]
+    preferences, _ = read_preferences(written(tmp_path, *rows[:3]))
+    assert preferences[0][1] == "0 + 1 = 1"
+
+
+WHOLE = "\n\nHuman: What is a prime number?\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda a, b: [{"responses": [a, b]}],
+        lambda a, b: [{"responses": [{"text": a, "s": 1}, {"text": b, "s": 2}]}],
+        lambda a, b: [{"response": a, "s": 1}, {"response": b, "s": 2}],
+        lambda a, b: [{"response_a": a, "response_b": b, "preference": "a"}],
+        lambda a, b: [{"chosen": a, "rejected": b}],
+    ],
+)
+def test_responses_of_every_shape_lose_a_prompt_that_all_repeat(tmp_path, shape):
+    """Transcripts, and what engines give that return the full text."""
+    rows = [{"prompt": WHOLE} | row for row in shape(f"{WHOLE} One.", f"{WHOLE} Two.")]
+    said: list[str] = []
+    [found] = read_recorded(written(tmp_path, *rows), said.append)
+    assert [response.text for response in found.responses] == [" One.", " Two."]
+    s = "" if len(rows) == 1 else "s"
+    assert said == [f"the prompt was taken off the start of what answers it in {len(rows)} row{s}"]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +314,7 @@ def test_a_repeated_prompt_is_cut_only_where_the_whole_file_repeats_it(tmp_path)
         ({"prompt": "Q", "responses": "x"}, "`responses` is a list, not 'x'"),
         ({"prompt": "Q", "responses": ["x", 3]}, "response 2: a response is text, not 3"),
         ({"prompt": "Q", "responses": [{"rm": 1}]}, "response 1 has no `text`"),
-        ({"prompt": "Q", "responses": [{"text": None}]}, "response 1: a response is text, not None"),
+        ({"prompt": "Q", "responses": ["x", "y"], "chosen": 0}, "has a `chosen` beside `responses`"),
         ({"prompt": "Q", "chosen": "x"}, "only one of `chosen` and `rejected`"),
         ({"chosen": "Qx", "rejected": "Qy"}, "has no `prompt`"),
         ({"chosen": QUESTION + answer("x"), "rejected": answer("y")}, "differ before their last message"),
@@ -355,6 +492,14 @@ def test_a_text_that_only_looks_like_structure_stays(tmp_path, text):
     assert (found.prompt, found.responses[1].text) == (text, text)
 
 
+@pytest.mark.parametrize("spell", [lambda text: text, answer])
+@pytest.mark.parametrize("column", ["prompt", "response_b"])
+def test_a_text_that_no_model_reads_is_refused_before_a_tokenizer_fills_the_memory(tmp_path, spell, column):
+    row = {"prompt": "Q", "response_a": "x", "response_b": "y"} | {column: spell("x" * (2**23 + 1))}
+    with pytest.raises(InvalidDataError, match=f"line 1, ({column}|message 1).*: the text has 8,388,609 characters"):
+        read_recorded(written(tmp_path, row))
+
+
 def test_what_stands_in_system_is_read_before_the_prompt(tmp_path):
     row = {"prompt": "Q", "chosen": "x", "rejected": "y"}
     rows = [row | {"system": system} for system in ("Be brief.", "Be a pirate.", "", " ", None)]
@@ -392,7 +537,8 @@ def test_verdicts_are_read_in_any_case(tmp_path, verdict):
 
 
 def test_a_repeated_prompt_is_cut_where_a_space_lacks_and_refused_where_a_row_differs(tmp_path):
-    rows = [{"prompt": f"Q{n}.", "chosen": f"Q{n}. yes", "rejected": f"Q{n}. no"} for n in range(3)]
+    asked = [f"Question number {n}." for n in range(3)]
+    rows = [{"prompt": text, "chosen": f"{text} yes", "rejected": f"{text} no"} for text in asked]
     odd = {"prompt": "Sing. ", "chosen": "Sing.La la.", "rejected": "Sing.Hm."}
     said: list[str] = []
     preferences, _ = read_preferences(written(tmp_path, *rows, odd), said.append)
@@ -411,3 +557,98 @@ def test_a_few_rows_that_repeat_their_prompt_are_said_and_stay(tmp_path, read):
     others = [{"prompt": f"Q{n}", "chosen": "x", "rejected": "y"} for n in range(2)]
     read(written(tmp_path, *others, echo), said.append)
     assert said == ["what answers the prompt begins with its text in 1 of 3 rows (line 3), and stays as it is"]
+
+
+TWO = {"prompt": "Q", "responses": ["x", "y"]}
+PARALLEL = {
+    "a list": (TWO | {"rm": [0.5, 2]}, {"rm": [0.5, 2]}),
+    "a list with a gap": (TWO | {"rm": [None, 2]}, {"rm": [None, 2]}),
+    "lists in an object": (
+        TWO | {"scores": {"kind": [1, 2], "safe": ["3", 4]}},
+        {"scores.kind": [1, 2], "scores.safe": [3, 4]},
+    ),
+    "objects in a list": (TWO | {"scores": [{"kind": 1, "by": "me"}, {"kind": True}]}, {"scores.kind": [1, 1]}),
+    "UltraFeedback's ratings": (
+        {
+            "instruction": "Q",
+            "completions": [
+                {"response": text, "annotations": {"honesty": {"Rating": rating, "Rationale": "It is."}}}
+                for text, rating in (("x", "4"), ("y", "N/A"))
+            ],
+        },
+        {"annotations.honesty.Rating": [4, None]},
+    ),
+    "UltraFeedback's pairs": (
+        {"prompt": "Q", "chosen": "x", "rejected": "y", "score_chosen": 8.5, "score_rejected": 8},
+        {"score": [8.5, 8]},
+    ),
+    "Argilla's pairs": (
+        {"prompt": "Q", "chosen": "x", "rejected": "y", "chosen-rating": 4, "rejected-rating": None},
+        {"rating": [4, None]},
+    ),
+    "SHP": (
+        {
+            "history": "Q",
+            "human_ref_A": "x",
+            "human_ref_B": "y",
+            "labels": 1,
+            "score_A": 9,
+            "score_B": 2,
+            "c_root_id_A": "k",
+        },
+        {"score": [9, 2]},
+    ),
+    "pairs": (
+        {
+            "prompt": "Q",
+            "response_a": "x",
+            "response_b": "y",
+            "response_a_rm": 1,
+            "response_b_rm": 2,
+            "kind_a": 3,
+            "kind_b": 4,
+        },
+        {"rm": [1, 2], "kind": [3, 4]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "scores"), PARALLEL.values(), ids=PARALLEL)
+def test_scores_that_stand_elsewhere_than_beside_their_text(tmp_path, row, scores):
+    [found] = read_recorded(written(tmp_path, row))
+    named = {response.text: response.scores for response in found.responses}
+    assert {name: [named[text].get(name) for text in "xy"] for name in scores} == scores
+    assert {name for own in named.values() for name in own} == set(scores)
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "where"),
+    [
+        ({"rm": [1, 2, 3]}, "rm", "responses.jsonl line 1: 3 values for 2 responses"),
+        ({"scores": {"rm": [1]}}, "scores.rm", "responses.jsonl line 1: 1 value for 2 responses"),
+        ({"rm": 0.5}, "rm", "responses.jsonl line 1: 0.5 stands once beside 2 responses"),
+        ({"rm": {"0": 1}}, "rm", "responses.jsonl line 1: {'0': 1} stands once beside 2 responses"),
+    ],
+)
+def test_numbers_that_belong_to_no_response_are_named(tmp_path, more, name, where):
+    said: list[str] = []
+    [found] = read_recorded(written(tmp_path, TWO | more), said.append)
+    assert [response.scores for response in found.responses] == [{}, {}]
+    assert [response.unread for response in found.responses] == [{name: where}] * 2
+    list_said = f"1 row has a list `{name}` that is not as long as the list of responses, and is not read (line 1)"
+    assert said == ([] if "stands once" in where else [list_said])
+
+
+@pytest.mark.parametrize(
+    ("spelled", "number"),
+    [(" +1.5e1 ", 15), (".5", 0.5), ("2.", 2), ("1_000", None), ("١", None), ("1e999", None), ("0x10", None)],
+)
+def test_a_number_is_one_of_json_or_a_plain_decimal(tmp_path, spelled, number):
+    [found] = read_recorded(written(tmp_path, {"prompt": "Q", "response": "x", "rm": spelled}))
+    assert found.responses[0].scores == ({} if number is None else {"rm": number})
+
+
+def test_two_numbers_for_one_score_are_refused(tmp_path):
+    row = {"prompt": "Q", "responses": [{"text": "x", "rm": 1}, "y"], "rm": [2, 3]}
+    with pytest.raises(InvalidDataError, match="line 1, response 1: `rm` is 1 and 2 for one response"):
+        read_recorded(written(tmp_path, row))

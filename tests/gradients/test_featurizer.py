@@ -4,15 +4,18 @@ from typing import Any
 
 import pytest
 import torch
-from honest_lora import MakeModel, Rows, as_rank_rows, honest_gradients
+from honest_lora import ATTENTION, CONFIGS, MakeModel, Rows, as_rank_rows, honest_gradients
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.settings import AdapterSettings
 from activedpo_cli.gradients import featurizer as module
 from activedpo_cli.gradients.featurizer import Featurizer
 from activedpo_cli.gradients.memory import TooLargeError
 from activedpo_cli.gradients.projections import make_projection
 from activedpo_cli.gradients.quality import ProjectionQuality
+from activedpo_cli.models.adapters import with_fresh_adapter
 
 CPU = torch.device("cpu")
 
@@ -39,6 +42,29 @@ def test_batches_do_not_show(tokens_per_batch: int, make_model: MakeModel, rows:
     assert forward.logps is not None
     assert torch.allclose(forward.logps, together.logps, rtol=1e-5)
     assert forward.hidden is None
+
+
+@pytest.mark.parametrize(("use_rslora", "scale"), [(True, 12 / 4**0.5), (False, 12 / 4)])
+def test_the_gradients_are_those_of_updates_scaled_as_the_settings_say(
+    rows: Rows, use_rslora: bool, scale: float
+) -> None:
+    """The effect of B A in the policy's own forward pass is the scale; autograd gives the gradients that belong to it."""
+    base = AutoModelForCausalLM.from_config(CONFIGS["llama"]())
+    settings = AdapterSettings(r=4, lora_alpha=12, use_rslora=use_rslora, target_modules=ATTENTION)
+    policy = with_fresh_adapter(base, settings, seed=0)
+    for name, weight in policy.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight, std=0.1)
+    layer: Any = policy.base_model.model.model.layers[0].self_attn.q_proj
+    x = torch.randn(3, 32)
+    update = layer(x) - layer.base_layer(x)
+    factors = [layer.lora_A["default"].weight, layer.lora_B["default"].weight]
+    assert torch.allclose(update, scale * x @ factors[0].T @ factors[1].T, atol=1e-5)
+    found = featurizer(policy).gradients(rows)
+    assert found.exact_norms is not None
+    for norm, row in zip(found.exact_norms.tolist(), rows, strict=True):
+        honest = honest_gradients(policy, *row)[1].values()
+        assert norm == pytest.approx(sum(float(part.pow(2).sum()) for part in honest) ** 0.5, rel=1e-4)
 
 
 def test_rows_come_back_in_their_order(make_model: MakeModel, rows: Rows) -> None:

@@ -15,8 +15,6 @@ MAY_GO = (
     "iter-002/evaluate",
     "iter-001/featurize",
     "iter-002/featurize",
-    "reference/evaluate",
-) + (
     "reference/initial-adapter",
     "report",
     "iter-002",

@@ -4,7 +4,9 @@ import builtins
 import fcntl
 import json
 import os
+import shutil
 import socket
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,41 @@ def test_a_machine_that_is_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "--network asks" in found["hub"]["says"]
     text = done("doctor", "--folder", tmp_path / "not" / "there").stdout
     assert f"GB are free at {tmp_path}" in text
+
+
+def test_runs_can_not_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/below"):
+        assert f"`{tmp_path / 'file'}` is a file" in refused(2, "doctor", "--folder", tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        (lambda model: model.rename(model.with_name("gone")), 4, "there is no model folder"),
+        (lambda model: (model / "config.json").unlink(), 4, "holds no config.json"),
+        (lambda model: (model / "config.json").write_text("{"), 4, "cannot be loaded"),
+        (lambda model: (model / "tokenizer.json").write_text("{"), 4, "the tokenizer of"),
+        (lambda model: set_in(model, quantization_config={"quant_method": "gptq", "bits": 4}), 1, "requires optimum"),
+    ],
+)
+def test_exit_codes_of_a_look_at_a_model(
+    small_model: Path, tmp_path: Path, change: Callable[[Path], object], code: int, says: str
+) -> None:
+    """4 where its files are not what they should be, 1 where the machine lacks a package."""
+    model = Path(shutil.copytree(small_model, tmp_path / "model"))
+    change(model)
+    assert says in refused(code, "doctor", "--model", model)
+
+
+def set_in(model: Path, **fields: Any) -> None:
+    path = model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
+
+
+def test_exit_codes_of_a_look_at_no_run(tmp_path: Path) -> None:
+    for words in (("verify",), ("status",), ("show",)):
+        assert "there is no run in" in refused(4, *words, "--run", tmp_path)
 
 
 def test_the_hub_is_asked_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,16 +25,26 @@ def score(prompts, responses):
 """
 
 
-@pytest.fixture
-def selected(tmp_path: Path, small_model: Path, prompts_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run with 10 pairs selected, which a function is to label that notes what it is asked."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "counting.py").write_text(COUNTING)
+@pytest.fixture(scope="module")
+def selected_once(tmp_path_factory: pytest.TempPathFactory, small_model: Path, prompts_file: Path) -> Path:
+    """A folder with a run that has 10 pairs selected, and the function which is to label them; read it, never change it."""
+    folder = tmp_path_factory.mktemp("selected")
+    (folder / "counting.py").write_text(COUNTING)
     changed = {"generate__num_responses": 4, "select__budget": 10, "label__unit_size": 4}
-    run = small_run(tmp_path / "run", small_model, prompts_file, "python:counting:score", **changed)
-    for stage in ("generate", "featurize", "select"):
-        done(*on(run, stage))
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run = small_run(folder / "run", small_model, prompts_file, "python:counting:score", **changed)
+        for stage in ("generate", "featurize", "select"):
+            done(*on(run, stage))
+    return folder
+
+
+@pytest.fixture
+def selected(selected_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with 10 pairs selected, which a function is to label that notes what it is asked."""
+    shutil.copytree(selected_once, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "run"
 
 
 def take_note() -> set[tuple[str, str]]:

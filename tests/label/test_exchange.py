@@ -225,6 +225,8 @@ def problems(rows, name="pairs.jsonl", comparisons=COMPARISONS):
         ({"seconds": "soon"}, "line 3: seconds is `soon`"),
         ({"seconds": "-1"}, "line 3: seconds is `-1`"),
         ({"seconds": "nan"}, "line 3: seconds is `nan`"),
+        ({"seconds": "1_000"}, "line 3: seconds is `1_000`"),
+        ({"seconds": "12,5"}, "line 3: seconds is `12,5`, not a number of seconds; write 12.5, with a point"),
     ],
 )
 def test_a_problem_is_told_with_its_line(name, change, expected):

@@ -13,7 +13,7 @@ from small_models import save_small_model
 from small_policies import load
 from transformers import Gemma2Config
 
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
 from activedpo_cli.models import loading_errors
 from activedpo_cli.models.encoding import encode_prompt
 from activedpo_cli.models.loading import load_tokenizer
@@ -97,9 +97,10 @@ def test_an_attention_that_the_architecture_lacks(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_libraries_say_has_a_way_out(error: Exception, hint: str) -> None:
-    with pytest.raises(InvalidDataError) as refusal, refusing_what_is_broken("model", "acme/model"):
+    with pytest.raises(ActiveDPOError) as refusal, refusing_what_is_broken("model", "acme/model"):
         raise error
     assert hint in (refusal.value.hint or "")
+    assert refusal.value.exit_code == (1 if isinstance(error, ImportError) else 4), "a missing package is no bad file"
 
 
 def test_interruptions_and_lack_of_memory_are_no_damage() -> None:

@@ -246,10 +246,19 @@ def test_an_unknown_name_lists_what_there_is():
 def test_an_owner_and_a_name_go_to_the_hub(monkeypatch):
     asked = []
 
-    def read_hub(dataset_id, split, column):
+    def read_hub(dataset_id, split, column, template_kwargs):
         asked.append((dataset_id, split, column))
         return iter([SourcePrompt(prompt=text, origin="") for text in "abc"])
 
     monkeypatch.setattr(_collect, "read_hub", read_hub)
     assert texts(collected("owner/name", dataset_split="test", column="text")) == ["a", "b", "c"]
     assert asked == [("owner/name", "test", "text")]
+
+
+def test_a_folder_is_refused_as_one_without_a_slash_in_its_name_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_info.json").write_text("{}")
+    with pytest.raises(InvalidDataError, match="saved is a folder, not a file") as caught:
+        collected("saved")
+    assert "load_from_disk" in caught.value.hint

@@ -1,15 +1,17 @@
 """Looking at a run reads each iteration's files a number of times that does not grow with the number of iterations."""
 
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from activedpo_cli.base import regular_files
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.looking_once import looking_once, once
 from activedpo_cli.run.status import run_status
-from activedpo_cli.store import jsonl
 from activedpo_cli.store.run import Run
 
 
@@ -24,16 +26,22 @@ def with_iterations(run: Path, count: int) -> None:
 
 def test_status_of_many_iterations(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    read_limited = jsonl.read_limited
-    monkeypatch.setattr(jsonl, "read_limited", lambda path: reads.append(path) or read_limited(path))
-    counts = []
+    looks: list[Any] = []
+    open_regular, stat = regular_files._open_regular, os.stat
+    monkeypatch.setattr(regular_files, "_open_regular", lambda path: reads.append(path) or open_regular(path))
+    monkeypatch.setattr(os, "stat", lambda path, **kinds: looks.append(path) or stat(path, **kinds))
+    counts, looked = [], []
     for iterations in (4, 8, 12):
         with_iterations(finished, iterations)
         reads.clear()
+        looks.clear()
         assert len(run_status(Run(finished))["iterations"]) == iterations
         counts.append(len(reads))
+        looked.append(len(looks))
     assert counts[2] - counts[1] == counts[1] - counts[0]
     assert counts[2] - counts[1] <= 4 * 10, "each of the six records of an iteration is read about once"
+    files = sum(1 for path in (finished / "iter-012").rglob("*") if path.is_file())
+    assert looked[2] - looked[1] <= 4 * (files + 12), "each file of an iteration is looked at about once"
 
 
 def test_what_is_looked_up_once(finished: Path) -> None:

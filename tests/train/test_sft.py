@@ -286,14 +286,17 @@ def test_rows_that_are_too_long_are_counted_and_told(new_run: Path, tmp_path: Pa
     assert (summary["examples"], summary["cut"], summary["dropped"]) == (1 + cut, cut, 3 - cut)
     assert summary["tokens"] == 12 + cut * 12
     assert summary["held_out_loss_before"] is None
-    assert f"left out {3 - cut} examples of more than 22 tokens" in result.stderr
+    assert f"left out {'1 example' if cut else '3 examples'} of more than 22 tokens" in result.stderr
     assert f"{3 - cut} too long left out" in result.stderr
     assert "data.jsonl line 4" in result.stderr
 
 
 def test_a_prompt_that_all_answers_repeat_is_not_learnt_twice(new_run: Path, tmp_path: Path) -> None:
     """What an earlier version finished, whose record does not name the rule, stands as it is."""
-    data = write(tmp_path / "whole.jsonl", [{"prompt": f"q{n}", "completion": f"q{n}yes"} for n in range(3)])
+    data = write(
+        tmp_path / "whole.jsonl",
+        [{"prompt": f"a long question {n}", "completion": f"a long question {n}yes"} for n in range(3)],
+    )
     result = done(*on(new_run, "sft"), "--data", data, "--eval-share", 0)
     assert "the prompt was taken off the start of what answers it in 3 rows" in " ".join(result.stderr.split())
     assert sft_manifest(new_run)["summary"]["tokens"] == 3 * 4
@@ -305,7 +308,7 @@ def test_a_prompt_that_all_answers_repeat_is_not_learnt_twice(new_run: Path, tmp
     assert json.loads(done(*on(new_run, "status"), "--json").stdout)["sft"]["state"] == "complete"
     done(*on(new_run, "sft"), "--force", "--quiet")
     assert sft_manifest(new_run)["summary"]["tokens"] == 3 * 4, "made again, it is read by the rules of today"
-    assert sft_manifest(new_run)["inputs"]["examples are read by"] == "rules 2"
+    assert sft_manifest(new_run)["inputs"]["examples are read by"] == "rules 3"
 
 
 def begun(run: Path, small_model: Path, prompts: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

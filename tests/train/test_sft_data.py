@@ -10,7 +10,7 @@ from small_models import BOS, EOS, TURN, byte_tokenizer
 from transformers import GenerationConfig
 
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.models.encoding import turn_end_id
+from activedpo_cli.models.encoding import AnswerEnd, answer_end
 from activedpo_cli.train.sft_data import SFTRow, encode_rows, read_sft_rows
 from activedpo_cli.train.sft_examples import SFTExample
 
@@ -54,11 +54,12 @@ def test_a_conversation_about_something_else(tmp_path: Path) -> None:
 
 def test_a_prompt_that_every_answer_repeats_is_not_learnt(tmp_path: Path) -> None:
     path, said = tmp_path / "rows.jsonl", list[str]()
-    whole = [{"prompt": f"Q{n}: ", "completion": f"Q{n}:yes" if n else "Q0: yes"} for n in range(3)]
+    asked = [f"Question number {n}:" for n in range(3)]
+    whole = [{"prompt": f"{text} ", "completion": f"{text}{'yes' if n else ' yes'}"} for n, text in enumerate(asked)]
     path.write_text("".join(json.dumps(row) + "\n" for row in whole))
     assert [row.text for row in read_sft_rows(path, said.append)] == ["yes"] * 3
     path.write_text("".join(json.dumps(row) + "\n" for row in [*whole[:1], {"prompt": "a", "chosen": "b"}]))
-    assert [row.text for row in read_sft_rows(path, said.append)] == ["Q0: yes", "b"]
+    assert [row.text for row in read_sft_rows(path, said.append)] == ["Question number 0: yes", "b"]
     assert said == [
         "the prompt was taken off the start of what answers it in 3 rows",
         "what answers the prompt begins with its text in 1 of 2 rows (line 1), and stays as it is",
@@ -68,6 +69,27 @@ def test_a_prompt_that_every_answer_repeats_is_not_learnt(tmp_path: Path) -> Non
         read_sft_rows(path)
     path.write_text(json.dumps({"prompt": "a prompt of many words", "completion": "a prompt of many words"}))
     with pytest.raises(InvalidDataError, match="`completion` is empty"):
+        read_sft_rows(path)
+
+
+def test_an_answer_that_merely_begins_with_a_short_prompt_is_learnt_whole(tmp_path: Path) -> None:
+    path, said = tmp_path / "rows.jsonl", list[str]()
+    answers = {"Hi": "Hi there!", "Hello": "Hello."}
+    path.write_text("".join(json.dumps({"prompt": a, "completion": b}) + "\n" for a, b in answers.items()))
+    assert [row.text for row in read_sft_rows(path, said.append)] == list(answers.values())
+    assert said == ["what answers the prompt begins with its text in 2 of 2 rows (lines 1, 2), and stays as it is"]
+
+
+@pytest.mark.parametrize("nothing", ["", " ", None])
+@pytest.mark.parametrize(
+    ("row", "message"), [({"prompt": "hi"}, "`completion` is empty"), ({"completion": "x"}, "the prompt is empty")]
+)
+def test_nothing_is_named_alike_however_it_is_spelled(
+    tmp_path: Path, nothing: Any, row: dict[str, str], message: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": nothing, "completion": nothing} | row) + "\n")
+    with pytest.raises(InvalidDataError, match=f"a.jsonl line 1: {message}"):
         read_sft_rows(path)
 
 
@@ -85,7 +107,7 @@ def test_other_files(tmp_path: Path) -> None:
 
 def test_all_rows_of_a_prompt_are_on_one_side() -> None:
     rows = [SFTRow(f"line {n}", f"prompt {n % 10}", str(n)) for n in range(40)]
-    options: Any = {"rendering": {"chat_template": "never"}, "end_id": None, "max_length": None, "truncate": False}
+    options: Any = {"rendering": {"chat_template": "never"}, "end": None, "max_length": None, "truncate": False}
     all_rows, one_row = (encode_rows(found, byte_tokenizer(), **options) for found in (rows, rows[:1]))
     prompt_of = {row.origin: row.prompt for row in rows}
 
@@ -107,16 +129,16 @@ def test_all_rows_of_a_prompt_are_on_one_side() -> None:
 
 def test_what_is_too_long_is_not_among_the_held_out() -> None:
     rows = [SFTRow(f"line {n}", f"prompt {n}", "x" * (300 if n % 10 else 3)) for n in range(40)]
-    options: Any = {"rendering": {"chat_template": "never"}, "end_id": None, "max_length": 100, "truncate": False}
+    options: Any = {"rendering": {"chat_template": "never"}, "end": None, "max_length": 100, "truncate": False}
     kept, held = encode_rows(rows, byte_tokenizer(), **options).split(0.5, seed=1)
     assert (len(kept), len(held)) == (2, 2)
 
 
 def encoded(kind: Any, row: SFTRow, *, chat_template: str = "auto", end: bool = True) -> tuple[list[int], int]:
     tokenizer = byte_tokenizer(kind)
-    end_id = turn_end_id(tokenizer, GenerationConfig(eos_token_id=EOS), chat_template=chat_template) if end else None
+    ended = answer_end(tokenizer, GenerationConfig(eos_token_id=EOS), (), chat_template=chat_template) if end else None
     [example] = encode_rows(
-        [row], tokenizer, rendering={"chat_template": chat_template}, end_id=end_id, max_length=None, truncate=False
+        [row], tokenizer, rendering={"chat_template": chat_template}, end=ended, max_length=None, truncate=False
     ).examples
     return list(example.token_ids), example.context_tokens
 
@@ -157,19 +179,43 @@ def test_a_turn_ends_with_the_templates_token_where_sampling_stops_at_it(stops: 
     tokenizer = byte_tokenizer("bytes-chat")
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}<turn>\n{% endfor %}"
     config = GenerationConfig(eos_token_id=stops)
-    assert turn_end_id(tokenizer, config, chat_template="auto") == expected
-    assert turn_end_id(tokenizer, config, chat_template="never") == EOS
+    found = answer_end(tokenizer, config, (), chat_template="auto")
+    assert found is not None
+    assert found.token_id == expected
+    assert answer_end(tokenizer, config, (), chat_template="never") == AnswerEnd(EOS, found.known)
     tokenizer.chat_template = "{{ raise_exception('no') }}"
-    assert turn_end_id(tokenizer, config, chat_template="auto") == EOS
+    assert answer_end(tokenizer, config, (), chat_template="auto") == AnswerEnd(EOS, found.known)
     tokenizer.eos_token = None
-    assert turn_end_id(tokenizer, config, chat_template="never") is None
+    assert answer_end(tokenizer, config, (), chat_template="never") is None
+
+
+def test_a_turn_ends_at_a_token_that_the_settings_stop_at() -> None:
+    tokenizer = byte_tokenizer("bytes-chat")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}<turn>\n{% endfor %}"
+    config = GenerationConfig(eos_token_id=EOS)
+    ordinary = ids("a")
+    for further in ([TURN], [TURN, *ordinary]):
+        found = answer_end(tokenizer, config, further, chat_template="auto")
+        assert found == AnswerEnd(TURN, frozenset([EOS, TURN])), "a text may end with an a"
+    assert answer_end(tokenizer, config, [TURN], chat_template="never") == AnswerEnd(EOS, frozenset([EOS, TURN]))
+
+
+@pytest.mark.parametrize("spelt", ["<eos>", "<turn>"])
+@pytest.mark.parametrize("appended", [EOS, TURN])
+def test_a_text_that_ends_at_any_stop_gets_no_second_end(spelt: str, appended: int) -> None:
+    """As texts of models with several ends, of which only one is the tokenizer's."""
+    end = AnswerEnd(appended, frozenset([EOS, TURN]))
+    options: Any = {"rendering": {"chat_template": "never"}, "end": end, "max_length": None, "truncate": False}
+    rows = [SFTRow("line 1", "hi", "yes" + ending) for ending in ("", spelt, spelt + " \n")]
+    found = [list(example.token_ids) for example in encode_rows(rows, byte_tokenizer(), **options).examples]
+    assert found == [[*ids("hiyes"), appended], ids("hiyes" + spelt), ids("hiyes" + spelt)]
 
 
 @pytest.mark.parametrize("prompt", [None, "hi"])
 def test_an_end_that_the_text_spells_out_is_the_only_one(prompt: str | None) -> None:
     rows = [SFTRow("line 1", prompt, text) for text in ("yes", "yes<eos>")]
     options: Any = {"rendering": {"chat_template": "never"}, "max_length": None, "truncate": False}
-    plain, spelt = encode_rows(rows, byte_tokenizer(), end_id=EOS, **options).examples
+    plain, spelt = encode_rows(rows, byte_tokenizer(), end=AnswerEnd(EOS, frozenset([EOS])), **options).examples
     assert list(spelt.token_ids) == list(plain.token_ids)
     assert list(plain.token_ids).count(EOS) == 1
 
@@ -179,7 +225,12 @@ def test_rows_that_the_model_reads_as_one_prompt_are_on_one_side() -> None:
     tokenizer = byte_tokenizer("bytes-chat")
     tokenizer.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'] | trim")
     rows = [SFTRow(f"line {n}", f"{n // 2}" + " " * (n % 2), "yes") for n in range(16)]
-    options: Any = {"rendering": {"chat_template": "auto"}, "end_id": EOS, "max_length": None, "truncate": False}
+    options: Any = {
+        "rendering": {"chat_template": "auto"},
+        "end": AnswerEnd(EOS, frozenset([EOS])),
+        "max_length": None,
+        "truncate": False,
+    }
     learnt, held = encode_rows(rows, tokenizer, **options).split(0.5, seed=0)
     assert len(learnt) == len(held) == 8
     assert not {tuple(row.token_ids) for row in learnt} & {tuple(row.token_ids) for row in held}
@@ -196,4 +247,4 @@ def test_what_is_wrong_with_an_answer_names_its_row(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("activedpo_cli.models.vocabulary.require_readable", lambda *_: None)
     row = SFTRow("rows.jsonl line 7", prompt, "yes")
     with pytest.raises(InvalidDataError, match="rows.jsonl line 7"):
-        encode_rows([row], None, rendering={}, end_id=None, max_length=None, truncate=False)  # type: ignore[arg-type]
+        encode_rows([row], None, rendering={}, end=None, max_length=None, truncate=False)  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ the means of the values recorded for them.
     {prompt, response_a, response_b, preference: a | b | tie | null}
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,16 +21,20 @@ from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
 from activedpo_cli.base.tables import Row, UnusableRowError, excerpt, named_lines, read_table
+from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather
 from activedpo_cli.generate.backends._recorded_rows import (
     ParsedRow,
     RowPreference,
     RowResponse,
+    answer_without_order,
     is_pair,
     parse_row,
     repetition_of,
+    verdict_elsewhere,
     without_verdict_in_order,
 )
+from activedpo_cli.generate.backends._recorded_scores import unread_lists
 from activedpo_cli.prompts._collect import prompt_key
 
 FinishReason = Literal["stop", "length", "recorded"]
@@ -114,6 +118,24 @@ def _tell(say: Callable[[str], None], lines: list[int], what: str) -> None:
         say(f"{len(lines)} {'row has' if len(lines) == 1 else 'rows have'} {what} ({named_lines(lines)})")
 
 
+def _note_unordered(row: Row, unordered: dict[str, list[int]]) -> None:
+    """Take note, by what is to be said of them, of rows with an answer that is no preference."""
+    if answer := answer_without_order(row):
+        unordered.setdefault(f"the answer `{answer}`, which is no preference between the two", []).append(row.line)
+    _note_verdict_elsewhere(row, unordered)
+
+
+def _note_verdict_elsewhere(row: Row, unordered: dict[str, list[int]]) -> None:
+    if name := verdict_elsewhere(row):
+        what = f"no `preference`, and `{name}` is not read: rename it where it says a, b or tie"
+        unordered.setdefault(what, []).append(row.line)
+
+
+def _tell_unordered(say: Callable[[str], None], unordered: Mapping[str, list[int]]) -> None:
+    for what in sorted(unordered):
+        _tell(say, unordered[what], what)
+
+
 class RecordedPairs(NamedTuple):
     """Pairs of a file, by prompt, the rows left out, and how many rows there are."""
 
@@ -136,30 +158,48 @@ def unsaid(message: str) -> None:
     """Tell nobody."""
 
 
-def read_recorded(path: Path, say: Callable[[str], None] = unsaid) -> list[RecordedPrompt]:
+def read_recorded(
+    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] = ()
+) -> list[RecordedPrompt]:
     """All prompts of a file of responses, in the order in which they first stand in it.
 
-    Where every `chosen` and `rejected` of the file begins with its prompt's text, that repetition is cut off; `say` is told.
+    `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
+
+    Where every response of the file begins with its prompt's text, that repetition is cut off; `say` is told.
 
     Raises:
         InvalidDataError: a row has no known shape or an unusable text; names the row.
 
     """
     gathered: dict[str, Gathering] = {}
+    without: list[int] = []
     blank: list[int] = []
     undecided: list[int] = []
-    for prompt, responses, preferences, row in _parsed_rows(path, say):
+    unordered: dict[str, list[int]] = {}
+    unread: dict[str, list[int]] = {}
+    for prompt, responses, preferences, row in _parsed_rows(path, say, template_kwargs):
         gather(gathered, prompt, responses, preferences, row.origin)
+        if not responses:
+            without.append(row.line)
         if not all(response.text.strip() for response in responses):
             blank.append(row.line)
         if any(responses[verdict.index_a].text == responses[verdict.index_b].text for verdict in preferences):
             undecided.append(row.line)
+        _note_unordered(row, unordered)
+        for name in unread_lists(row.values, len(responses)) if "responses" in row.values else ():
+            unread.setdefault(name, []).append(row.line)
+    _tell(say, without, "no response")
     _tell(say, blank, "a response without text, which forms no pair")
     _tell(say, undecided, "a preference between equal texts, which says nothing")
+    _tell_unordered(say, unordered)
+    for name, lines in unread.items():
+        _tell(say, lines, f"a list `{name}` that is not as long as the list of responses, and is not read")
     return [gathering.result() for gathering in gathered.values()]
 
 
-def read_recorded_pairs(path: Path, say: Callable[[str], None] = unsaid) -> RecordedPairs:
+def read_recorded_pairs(
+    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] = ()
+) -> RecordedPairs:
     """The same for a file whose rows are pairs, which are kept as such, in an order that does not tell which was chosen.
 
     Rows that give nothing to choose between, and those that repeat a pair, are left out, and named.
@@ -168,14 +208,17 @@ def read_recorded_pairs(path: Path, say: Callable[[str], None] = unsaid) -> Reco
     """
     gathered: dict[str, Gathering] = {}
     left_out = LeftOutRows()
-    rows, parse = _table(path, say)
+    unordered: dict[str, list[int]] = {}
+    rows, parse = _table(path, say, template_kwargs)
     for row in rows:
+        _note_unordered(row, unordered)
         if reason := _take_pair(row, parse, gathered):
             left_out.add(reason, row.line)
     if not gathered:
         raise InvalidDataError(
             f"{path} holds no pair of two different responses with text", details=[left_out.in_words()]
         )
+    _tell_unordered(say, unordered)
     return RecordedPairs([gathering.result() for gathering in gathered.values()], left_out, len(rows))
 
 
@@ -199,7 +242,9 @@ def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, 
     return None if gathering.add_pair(index_a, index_b, row.line) else "repeated"
 
 
-def read_preferences(path: Path, say: Callable[[str], None] = unsaid) -> tuple[list[HeldOutPreference], LeftOutRows]:
+def read_preferences(
+    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] = ()
+) -> tuple[list[HeldOutPreference], LeftOutRows]:
     """The decided preferences of a file, one for each verdict, in file order, and the rows that measure nothing.
 
     The same rows are left out as from a file of pairs: without a text in the prompt or in a response, and with equal ones.
@@ -208,8 +253,10 @@ def read_preferences(path: Path, say: Callable[[str], None] = unsaid) -> tuple[l
     """
     found: list[HeldOutPreference] = []
     left_out = LeftOutRows(LEFT_OUT_OF_EVALUATION)
-    rows, parse = _table(path, say)
+    unread: dict[str, list[int]] = {}
+    rows, parse = _table(path, say, template_kwargs)
     for row in rows:
+        _note_verdict_elsewhere(row, unread)
         read = _held_out(row, parse)
         if isinstance(read, str):
             left_out.add(read, row.line)
@@ -217,12 +264,14 @@ def read_preferences(path: Path, say: Callable[[str], None] = unsaid) -> tuple[l
             found += read
     if not found:
         details = ["a row needs prompt, chosen and rejected (TRL's columns)", left_out.in_words()]
+        _tell_unordered(details.append, unread)
         score = next((name for row in rows for name in _scores(row, parse)), None)
         raise InvalidDataError(
             f"{path} holds no preferences",
             details=[line for line in details if line],
             hint=None if score is None else to_preferences(str(path), score),
         )
+    _tell_unordered(say, unread)
     return found, left_out
 
 
@@ -281,16 +330,21 @@ def match_to_prompts(recorded: Iterable[RecordedPrompt], prompts: Iterable[Promp
 
 
 def _parsed_rows(
-    path: Path, say: Callable[[str], None]
+    path: Path, say: Callable[[str], None], template_kwargs: Sequence[str]
 ) -> Iterator[tuple[PromptText, list[RowResponse], list[RowPreference], Row]]:
-    rows, parse = _table(path, say)
+    rows, parse = _table(path, say, template_kwargs)
     for row in rows:
         yield *parse(row), row
 
 
-def _table(path: Path, say: Callable[[str], None]) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
+def _table(
+    path: Path, say: Callable[[str], None], template_kwargs: Sequence[str]
+) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
     """The rows of a file, and how they are to be read."""
-    rows = [known_row(row) for row in read_table(path, KNOWN)]
+    rows = [
+        replace(row, values=without_own_arguments(row.values, row.origin, template_kwargs))
+        for row in map(known_row, read_table(path, KNOWN))
+    ]
     repetition = repetition_of(rows)
     if said := repetition.in_words():
         say(said)

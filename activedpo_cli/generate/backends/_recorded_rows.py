@@ -1,17 +1,17 @@
 """The row shapes in which responses made elsewhere arrive (listed in `_recorded`), brought to one form."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
-from activedpo_cli.base.columns import is_message, refuse_stored_structure, with_conditions
+from activedpo_cli.base.column_names import plain_name, spellings
+from activedpo_cli.base.columns import is_blank, is_message, require_text, with_conditions
 from activedpo_cli.base.conversions import to_single_rejected
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.repetition import Repetition, repetition_in
+from activedpo_cli.base.table_numbers import as_number
 from activedpo_cli.base.tables import (
     Row,
     excerpt,
@@ -21,12 +21,16 @@ from activedpo_cli.base.tables import (
     require_same_prompt,
     shared_prompt,
 )
+from activedpo_cli.generate.backends._recorded_scores import Scores, of_list, of_sides
 
 TEXT_FIELDS = ("text", "response", "completion")
+PAIRS = (("chosen", "rejected"), ("response_a", "response_b"))
 NO_SCORES = frozenset({"finish_reason"})
-TRUTHS = {"true": 1.0, "false": 0.0}
+SIDES = ("response_a", "response_b")
 VERDICTS: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
-NO_VERDICTS = frozenset({"", "skip", "both_bad"})
+VERDICT_NAMES = ("winner", "preferred", "better", "best", "verdict", "choice", "label", "answer")
+"""What others call the column `preference`."""
+NO_VERDICTS = ("skip", "both_bad")
 """Answers that order nothing: the pair stays in the pool without a recorded preference."""
 PAIR_NEEDS = "it needs `prompt` with `responses`, `response`, `chosen` and `rejected`, or `response_a` and `response_b`"
 
@@ -34,6 +38,8 @@ FOREIGN = {
     "response_0": "as in PKU-SafeRLHF, whose rows say both which response is better and which is safer: rename the two to "
     "`response_a` and `response_b`, and make `preference` of the one that is meant",
     "response_1": "rename `response_1` and `response_2` to `response_a` and `response_b`, and give `preference`",
+    "output_1": "rename `instruction` to `prompt`, `output_1` and `output_2` to `response_a` and `response_b`, and write "
+    "`preference` as a for the first, b for the second",
     "response_j": "rename `question` to `prompt`, `response_j` to `chosen` and `response_k` to `rejected`",
     "conversation_a": "as in Chatbot Arena: `prompt` is the messages before the last of `conversation_a`, `response_a` and "
     "`response_b` are the last of each, and `preference` is the winner",
@@ -78,39 +84,58 @@ def parse_row(row: Row, *, repetition: Repetition) -> ParsedRow:
 
     Args:
         row: The row, with the columns that are known here (see `known_row`).
-        repetition: Whether `chosen` and `rejected` repeat the prompt's text (see `repetition_of`).
+        repetition: Whether the responses repeat the prompt's text (see `repetition_of`).
 
     Raises:
         InvalidDataError: the row has no known shape, or a prompt, text or verdict that cannot be used.
 
     """
     values = row.values
-    refuse_doubtful(row, "prompt", "response_a", "response_b")
+    refuse_doubtful(row, "prompt", *SIDES, "rejected", *ANSWER_COLUMNS)
     if "chosen" in values or "rejected" in values:
         return _parse_preference(row, repetition)
     if "prompt" not in values:
         raise _unknown(row, "has no `prompt`")
-    prompt = with_conditions(parse_prompt(values["prompt"], row.origin), values, row.origin)
+    bare = parse_prompt(values["prompt"], row.origin)
+    prompt = with_conditions(bare, values, row.origin)
+    responses, verdict = _parse_answers(row)
+    return prompt, [replace(one, text=repetition.without_prompt(one.text, bare)) for one in responses], verdict
+
+
+def _parse_answers(row: Row) -> tuple[list[RowResponse], list[RowPreference]]:
+    """The responses of a row with a prompt of its own, and what it says of them."""
+    values = row.values
     if "responses" in values:
-        return prompt, _parse_list(values["responses"], row.origin), []
+        return _parse_list(values, row.origin), []
     if "response_a" in values and "response_b" in values:
-        responses = [_response({"text": values[name]}, row.origin) for name in ("response_a", "response_b")]
-        return prompt, responses, _verdict(values.get("preference"), row.origin)
+        texts = [_response_text(values[name], f"{row.origin}, {name}") for name in SIDES]
+        responses = _sides(texts, of_sides(values, SIDES, row.origin), row.origin)
+        return responses, _verdict(values.get("preference"), row.origin)
     if any(name in values for name in TEXT_FIELDS):
         answer = answer_column(values, row.origin)
         others = {"prompt"} if answer is None else {"prompt", "text", *ANSWER_COLUMNS} - {answer}
         fields = {name: value for name, value in values.items() if name not in others}
-        return prompt, [_response(fields, row.origin)], []
+        return [_response(fields, row.origin, Scores())], []
     raise _unknown(row, "has no responses")
 
 
 def repetition_of(rows: list[Row]) -> Repetition:
-    """Whether every `chosen` and `rejected` of a file is the whole text, prompt included, as some data sets have it."""
-    pairs = [row for row in rows if {"chosen", "rejected"} <= row.values.keys()]
-    return repetition_in(
-        [(row, row.values.get("prompt"), [row.values["chosen"], row.values["rejected"]]) for row in pairs],
-        "`chosen` and `rejected`",
-    )
+    """Whether every response of a file is the whole text, prompt included, as some data sets and engines have it."""
+    return repetition_in([(row, row.values.get("prompt"), _texts(row.values)) for row in rows], "its responses")
+
+
+def _texts(values: Mapping[str, Any]) -> list[Any]:
+    """What the responses of a row hold, as it stands there; nothing where they hold nothing, or are of no known shape."""
+    pair = next((two for two in PAIRS if set(two) <= values.keys()), None)
+    if pair == PAIRS[0] or (pair and "responses" not in values):
+        return [values[name] for name in pair]
+    if "responses" not in values:
+        return [values[name] for name in TEXT_FIELDS if name in values][:1]
+    items = values["responses"] if isinstance(values["responses"], list) else []
+    return [
+        next((item[name] for name in TEXT_FIELDS if name in item), None) if isinstance(item, Mapping) else item
+        for item in items
+    ]
 
 
 def is_pair(row: Row) -> bool:
@@ -134,39 +159,39 @@ def without_verdict_in_order(parsed: ParsedRow) -> ParsedRow:
     return prompt, responses[::-1], turned
 
 
-def _parse_list(items: Any, origin: str) -> list[RowResponse]:
+def _parse_list(values: Mapping[str, Any], origin: str) -> list[RowResponse]:
+    items = [] if values["responses"] is None else values["responses"]
     if not isinstance(items, list):
         raise InvalidDataError(f"{origin}: `responses` is a list, not {excerpt(items)}")
     found = []
-    for number, item in enumerate(items, start=1):
+    for number, (item, scores) in enumerate(zip(items, of_list(values, items, origin), strict=True), start=1):
         where = f"{origin}, response {number}"
-        found.append(_response(item if isinstance(item, dict) and not is_message(item) else {"text": item}, where))
+        fields = item if isinstance(item, dict) and not is_message(item) else {"text": item}
+        found.append(_response(fields, where, scores))
     return found
 
 
-def _response(fields: Mapping[str, Any], origin: str) -> RowResponse:
-    text_field = next((name for name in TEXT_FIELDS if name in fields), None)
+def _sides(texts: Iterable[Any], scores: Iterable[Scores], origin: str) -> list[RowResponse]:
+    return [_response({"text": text}, origin, found) for text, found in zip(texts, scores, strict=True)]
+
+
+def _response(fields: Mapping[str, Any], origin: str, scores: Scores) -> RowResponse:
+    """A response with the scores among its fields, and those that were found beside it."""
+    there = [name for name in TEXT_FIELDS if name in fields]
+    text_field = next((name for name in there if fields[name] is not None), next(iter(there), None))
     if text_field is None:
         raise InvalidDataError(f"{origin} has no `text`", details=[_fields(fields)])
     text = _response_text(
         fields[text_field], f"{origin}, {text_field}" if isinstance(fields[text_field], str) else origin
     )
     finish_reason = fields.get("finish_reason")
-    scores: dict[str, float] = {}
-    unread: dict[str, str] = {}
-    for name, value in fields.items():
-        if name == text_field or name in NO_SCORES or value is None or (isinstance(value, str) and not value.strip()):
-            continue
-        number = _number(value)
-        if number is None:
-            unread[name] = f"{origin}: {excerpt(value)}"
-        else:
-            scores[name] = number
+    others = {name: value for name, value in fields.items() if name != text_field and name not in NO_SCORES}
+    scores.read(others, origin)
     return RowResponse(
         text=text,
-        scores=scores,
+        scores=scores.numbers,
         finish_reason=finish_reason if finish_reason in ("stop", "length") else None,
-        unread=unread,
+        unread={name: value for name, value in scores.unread.items() if name not in scores.numbers},
     )
 
 
@@ -175,28 +200,18 @@ def scores_in(fields: Any) -> list[str]:
     if not isinstance(fields, Mapping):
         return []
     others = {*NO_SCORES, *TEXT_FIELDS, "prompt"}
-    return [name for name, value in fields.items() if name not in others and _number(value) is not None]
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, in whatever type or spelling the format of the file has for it; true is 1 and false 0."""
-    if isinstance(value, str):
-        value = TRUTHS.get(value.strip().lower(), value)
-        if "_" in str(value):  # float() takes 1_000, no table means it
-            return None
-    if not isinstance(value, str | int | float | Decimal):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    return [name for name, value in fields.items() if name not in others and as_number(value) is not None]
 
 
 def _response_text(value: Any, origin: str, prompt: PromptText | None = None) -> str:
-    """Text as it is; a list of one message gives its content, and so does one behind the messages of `prompt`."""
+    """Text as it is, empty where nothing is there; a list of one message gives its content.
+
+    So does one behind the messages of `prompt`.
+    """
+    if value is None or value == []:
+        return ""
     if isinstance(value, str):
-        refuse_stored_structure(value, origin)
+        require_text(value, origin)
         return value
     if is_message(value):
         value = [value]
@@ -218,6 +233,11 @@ def _parse_preference(row: Row, repetition: Repetition) -> ParsedRow:
         raise InvalidDataError(
             f"{origin}: `rejected` holds {len(several)} texts, and a row has one", hint=to_single_rejected(row.path)
         )
+    if "responses" in values and "rejected" not in values:
+        raise InvalidDataError(
+            f"{origin} has a `chosen` beside `responses`, and a chosen answer stands beside a rejected one",
+            hint="leave the column `chosen` out, or give rows of `chosen` and `rejected`",
+        )
     if "chosen" not in values or "rejected" not in values:
         raise InvalidDataError(f"{origin} has only one of `chosen` and `rejected`", details=[_fields(values)])
     verdict = [RowPreference(index_a=0, index_b=1, preferred=0)]
@@ -231,7 +251,7 @@ def _parse_preference(row: Row, repetition: Repetition) -> ParsedRow:
         chosen, rejected = (_response_text(values[name], f"{origin}, {name}", bare) for name in ("chosen", "rejected"))
         chosen, rejected = (repetition.without_prompt(text, bare) for text in (chosen, rejected))
         prompt = with_conditions(bare, values, origin)
-    return prompt, [_response({"text": text}, origin) for text in (chosen, rejected)], verdict
+    return prompt, _sides((chosen, rejected), of_sides(values, ("chosen", "rejected"), origin), origin), verdict
 
 
 def _implicit_prompt(chosen: Any, rejected: Any, origin: str) -> tuple[PromptText, str, str]:
@@ -241,9 +261,23 @@ def _implicit_prompt(chosen: Any, rejected: Any, origin: str) -> tuple[PromptTex
     return prompt, _response_text(chosen[-1:], origin), _response_text(rejected[-1:], origin)
 
 
+def answer_without_order(row: Row) -> str | None:
+    """The recorded answer about a pair that says which is better of neither, None where there is another or none."""
+    verdict = plain_name(str(row.values.get("preference") or ""))
+    return verdict if is_pair(row) and "chosen" not in row.values and verdict in NO_VERDICTS else None
+
+
+def verdict_elsewhere(row: Row) -> str | None:
+    """A column that probably says which response of a pair is better, where `preference` is not there to say it."""
+    if "preference" in row.values or "chosen" in row.values or not is_pair(row):
+        return None
+    found = spellings(row.values, VERDICT_NAMES).values()
+    return next((names[0] for names in found if not is_blank(row.values[names[0]])), None)
+
+
 def _verdict(value: Any, origin: str) -> list[RowPreference]:
-    verdict = value.strip().lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else value
-    if verdict is None or (isinstance(verdict, str) and verdict in NO_VERDICTS):
+    verdict = plain_name(value) if isinstance(value, str) else value
+    if verdict is None or (isinstance(verdict, str) and verdict in ("", *NO_VERDICTS)):
         return []
     if not isinstance(verdict, str) or verdict not in VERDICTS:
         raise InvalidDataError(f"{origin}: `preference` is a, b, tie or null, not {excerpt(value)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.digests import sha256_of
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import current_key
 from activedpo_cli.engine.differences import differences_of_work
 from activedpo_cli.engine.parts import Part
@@ -24,7 +25,7 @@ def finished(part: Part, output: Path) -> dict[str, Any] | None:
     record = _record_path(output)
     if part.folder.path.exists() or not record.is_file() or not output.is_file():
         return None
-    made = _read(record.read_bytes())
+    made = _read(read_limited(record))
     if made is None:
         return None
     differences = differences_of_work(_as_started(part, made), part.wanted)
@@ -43,7 +44,7 @@ def has_picks(output: Path) -> bool:
 def adopt_picks(part: Part, output: Path) -> None:
     """Take over the picks of an unfinished choice, which are of use to one of the same only; the output's lock is held."""
     log = _log_path(output)
-    head, _, lines = log.read_bytes().partition(b"\n")
+    head, _, lines = read_limited(log).partition(b"\n")
     made = _read(head, "choice")
     picks = lines[: lines.rfind(b"\n") + 1]
     if made is not None and picks_in(picks) and not part.folder.has(MANIFEST_NAME):

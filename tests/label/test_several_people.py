@@ -1,0 +1,205 @@
+"""A second person, controls, gold and repetitions, through the command line: asked, kept, and never trained on."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from command_line import STAGES, activedpo, done, manifest, on, refused, rows
+
+from activedpo_cli.pairs.candidates import candidate_pairs
+from activedpo_cli.store.run import Run
+
+GOLD = [
+    {"prompt": f"Which is right about {n}?", "chosen": f"{n} is {n}", "rejected": f"{n} is {n + 1}"} for n in range(7)
+]
+
+
+@pytest.fixture
+def asked(finished: Path) -> Path:
+    """A run whose second iteration waits for people: 4 pairs."""
+    for stage in STAGES[3:]:
+        shutil.rmtree(finished / "iter-002" / stage)
+    return finished
+
+
+@pytest.fixture
+def gold(tmp_path: Path) -> Path:
+    path = tmp_path / "gold.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in GOLD))
+    return path
+
+
+def label(run: Path, *words: object, typed: str = "", by: str = "ann"):
+    return activedpo(*on(run, "label", iteration=2), "--oracle", "human", "--annotator", by, *words, typed=typed)
+
+
+def answers(run: Path) -> list[dict]:
+    found = rows(run / "iter-002" / "label" / "labels.jsonl")
+    return [event["label"] for event in found if event["event"] == "label"]
+
+
+def outcomes(run: Path) -> list[dict]:
+    return rows(run / "iter-002" / "label" / "outcomes.jsonl")
+
+
+def test_a_second_person_is_waited_for_and_the_first_trains(asked: Path) -> None:
+    result = label(asked, "--overlap", 2, typed="1\n1\n1\n1\n")
+    assert result.exit_code == 5, result.output
+    assert "all 4 pairs are answered, and 2 answers that measure agreement are still missing" in result.stderr
+    assert "--annotator" in result.stderr
+    assert label(asked, typed="").exit_code == 5, "the first person has nothing left to answer"
+    result = label(asked, by="bob", typed="t\nt\n")
+    assert result.exit_code == 0, result.output
+    assert Counter(row["role"] for row in answers(asked)) == {"selected": 4, "overlap": 2}
+    assert [row["outcome"] for row in outcomes(asked)] == ["chosen"] * 4
+    assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 4
+    assert manifest(asked, 2, "label")["summary"]["measuring"] == {"overlap": 2}
+    assert "up to date" in done(*on(asked, "label", iteration=2)).stderr
+
+
+def test_closing_without_the_second_person(asked: Path) -> None:
+    label(asked, "--overlap", 2, typed="1\n1\n1\n1\n")
+    done(*on(asked, "label", iteration=2), "--accept-partial")
+    assert manifest(asked, 2, "label")["summary"]["unanswered"] == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "said", "expected"),
+    [
+        ("first", ["tie", "both_bad"], "tie"),
+        ("majority", ["tie", "both_bad"], "tie"),
+        ("majority", ["both_bad", "both_bad"], "both_bad"),
+        ("majority", ["skip", "both_bad"], "both_bad"),
+        ("third", ["tie", "both_bad", "both_bad"], "both_bad"),
+        ("third", ["both_bad", "both_bad"], "both_bad"),
+    ],
+)
+def test_disagreements_are_settled(asked: Path, rule: str, said: list[str], expected: str) -> None:
+    keys = {"tie": "t", "both_bad": "b", "skip": "s"}
+    for person, word in zip(("ann", "bob", "cat"), said, strict=False):
+        result = label(asked, "--overlap", 4, "--settle", rule, by=person, typed=f"{keys[word]}\n" * 4)
+    assert result.exit_code == 0, result.output
+    assert {row["outcome"] for row in outcomes(asked)} == {expected}
+    assert len(answers(asked)) == 4 * len(said)
+
+
+def test_controls_and_gold_are_asked_unmarked_and_never_trained_on(asked: Path, gold: Path) -> None:
+    result = label(asked, "--control", 3, "--gold", gold, "--gold-pairs", 2, typed="1\n" * 9)
+    assert result.exit_code == 0, result.output
+    assert "Pair 9 of 9" in result.stdout
+    asked_about = result.stdout.partition("Pair 1 of 9")[2].partition("Pair 9 of 9")[0]
+    assert not any(word in asked_about for word in ("control", "gold")), asked_about
+    found = answers(asked)
+    by_role = {role: [row for row in found if row["role"] == role] for role in ("selected", "control", "gold")}
+    assert {role: len(rows_) for role, rows_ in by_role.items()} == {"selected": 4, "control": 3, "gold": 2}
+    assert [row["role"] for row in found] != sorted(row["role"] for row in found), "they are mixed in"
+    selected = {row["pair_id"] for row in rows(asked / "iter-002" / "select" / "selection.jsonl")}
+    assert {row["pair_id"] for row in by_role["selected"]} == selected
+    assert {row["pair_id"] for row in outcomes(asked)} == selected
+    run = Run.open(asked)
+    drawable = {pair.pair_id for pair in candidate_pairs(run, 2, run.config)} - selected
+    assert {row["pair_id"] for row in by_role["control"]} <= drawable
+    known = {row["pair_id"]: row["known_id"] for row in by_role["gold"]}
+    assert all(pair.rpartition("/")[0] == better.rpartition("/")[0] for pair, better in known.items())
+    assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 4
+    assert len(rows(asked / "iter-002" / "label" / "preferences.jsonl")) == 4
+    for row in by_role["gold"]:
+        assert row["pair_id"] not in {pair.pair_id for pair in candidate_pairs(run, 2, run.config)}
+
+
+def test_what_is_asked_beside_does_not_depend_on_who_asks_when(asked: Path, gold: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(asked, tmp_path / "other")
+    flags = ("--control", 3, "--gold", gold, "--gold-pairs", 2, "--overlap", 1)
+    label(asked, *flags, typed="1\n" * 9)
+    for person in ("cat", "dan", "eve"):
+        label(Path(other), *flags, by=person, typed="t\n" * 3 + "q\n")
+    asked_here, asked_there = ([row["pair_id"] for row in answers(run)] for run in (asked, Path(other)))
+    assert asked_here == asked_there
+
+
+def test_gold_that_changed_meanwhile_is_another_question(asked: Path, gold: Path) -> None:
+    label(asked, "--gold", gold, typed="1\nq\n")
+    gold.write_text(gold.read_text().replace("is 3", "is not 3"))
+    assert "label.gold" in refused(3, *on(asked, "label", iteration=2))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "p", "chosen": "x"}, "lacks `rejected`"),
+        ({"prompt": "p", "chosen": "x", "rejected": "x"}, "are equal"),
+        ({"prompt": "p", "chosen": "x", "rejected": " "}, "no response with text"),
+        ({"prompt": "", "chosen": "x", "rejected": "y"}, "line 8"),
+    ],
+)
+def test_gold_with_a_fault_names_the_row(asked: Path, gold: Path, row: dict, said: str) -> None:
+    with gold.open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    message = refused(4, *on(asked, "label", iteration=2), "--oracle", "human", "--gold", gold)
+    assert said in message
+    assert "line 8" in message
+    assert not (asked / "iter-002" / "label").exists()
+
+
+def test_machines_are_asked_nothing_beside(asked: Path) -> None:
+    for flags in (("--overlap", 1), ("--control", 1), ("--repeat", 1), ("--gold", "x.jsonl")):
+        message = refused(2, *on(asked, "label", iteration=2), *flags)
+        assert "--oracle human" in message
+    assert not (asked / "iter-002" / "label").exists()
+
+
+def test_files_of_two_people(asked: Path, tmp_path: Path) -> None:
+    """The second person's is no contradiction; a changed answer of the first is."""
+    path = tmp_path / "pairs.jsonl"
+    activedpo(*on(asked, "label", iteration=2), "--oracle", "human", "--export", path, "--control", 2)
+    found = rows(path)
+    assert len(found) == 6
+    for person, word in (("ann", "a"), ("bob", "tie")):
+        filled = tmp_path / f"{person}.jsonl"
+        filled.write_text(
+            "".join(json.dumps(row | {"preference": word, "annotator": person}) + "\n" for row in found[:5])
+        )
+        activedpo(*on(asked, "label", iteration=2), "--import", filled)
+    assert Counter((row["annotator"], row["outcome"]) for row in answers(asked)) == {
+        ("ann", "chosen"): 5,
+        ("bob", "tie"): 5,
+    }
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text(json.dumps(found[0] | {"preference": "b", "annotator": "ann"}) + "\n")
+    assert found[0]["pair_id"] in refused(4, *on(asked, "label", iteration=2), "--import", changed)
+    rest = tmp_path / "rest.jsonl"
+    rest.write_text(json.dumps(found[5] | {"preference": "a", "annotator": "bob"}) + "\n")
+    done(*on(asked, "label", iteration=2), "--import", rest)
+    assert all(row["outcome"] == "chosen" for row in outcomes(asked))
+
+
+def test_a_stage_made_again_takes_over_what_everybody_said(asked: Path) -> None:
+    label(asked, "--overlap", 2, "--control", 2, typed="1\n" * 6)
+    label(asked, by="bob", typed="t\n" * 4)
+    before = [
+        (row["pair_id"], row["annotator"], row["outcome"], row["preferred_id"], row["role"]) for row in answers(asked)
+    ]
+    expected = outcomes(asked)
+    result = label(asked, "--force", by="cat")
+    assert result.exit_code == 0, result.output
+    after = [
+        (row["pair_id"], row["annotator"], row["outcome"], row["preferred_id"], row["role"]) for row in answers(asked)
+    ]
+    assert sorted(after) == sorted(before)
+    assert outcomes(asked) == expected
+    assert manifest(asked, 2, "label")["summary"]["measuring"] == {"overlap": 2, "control": 4}
+
+
+def test_a_control_that_is_selected_later_trains(asked: Path) -> None:
+    label(asked, "--control", 30, typed="1\n" * 40)
+    controls = {row["pair_id"]: row for row in answers(asked) if row["role"] == "control"}
+    done(*on(asked, "select", iteration=2), "--force", "--budget", 8)
+    result = label(asked, "--force", "--control", 0, typed="t\n" * 8)
+    assert result.exit_code == 0, result.output
+    taken = [row for row in answers(asked) if row["pair_id"] in controls]
+    assert taken
+    assert {row["role"] for row in taken} == {"selected"}
+    assert len(outcomes(asked)) == 8
+    assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 8
