@@ -35,6 +35,7 @@ from activedpo_cli.cli.select_forms import (
 from activedpo_cli.cli.typed import typed_command, typed_options
 
 if TYPE_CHECKING:
+    from activedpo_cli.label.web.server import WebOptions
     from activedpo_cli.run.command import StageRequest
 
 RUN_SETTINGS = ("model", "prompts", "seed")
@@ -183,6 +184,17 @@ def label(
     ask_again: Annotated[
         bool, typer.Option("--ask-again", help="Ask also about pairs that were answered before; else they are not.")
     ] = False,
+    web: Annotated[bool, typer.Option("--web", help="Let people label on a page in their browsers.")] = False,
+    host: Annotated[Optional[str], typer.Option(help="Where --web listens. [default: 127.0.0.1]")] = None,
+    port: Annotated[
+        Optional[int], typer.Option(min=0, max=65535, help="Where --web listens; 0 is a free port. [default: 0]")
+    ] = None,
+    public_url: Annotated[
+        Optional[str], typer.Option("--public-url", help="Address of the page behind a proxy with TLS.")
+    ] = None,
+    annotators: Annotated[
+        Optional[str], typer.Option(help="Who labels with --web, as ann,bo; each gets an address.")
+    ] = None,
     options: StageOptions,
 ) -> None:
     """Ask the oracle which response of each selected pair is better.
@@ -198,6 +210,8 @@ def label(
     Example:   activedpo label --oracle judge:MODEL --set label.judge.base_url=http://127.0.0.1:8000/v1 --dry-run
 
     Example:   activedpo label --oracle human --export tasks.json --format label-studio
+
+    Example:   activedpo label --oracle human --web --annotators ann,bo
     """
     doing = {
         "annotator": annotator,
@@ -210,7 +224,10 @@ def label(
         "accept_partial": accept_partial,
         "rebuild": rebuild,
         "ask-again": ask_again,
+        "web": _web_options(web, host, port, public_url, annotators),
     }
+    if web and (export or import_):
+        raise UsageError("--web asks people on a page, and is no way of reading or writing files", hint="leave one out")
     if rebuild and ask_again:
         raise UsageError("--rebuild keeps the answers that there are, and --ask-again asks anew", hint="leave one out")
     if map_ and import_ is None:
@@ -230,6 +247,25 @@ def _plan_labels(given: Mapping[str, Any], options: StageOptions, doing: Mapping
 
     request = _request("label", given, options, doing=doing)
     print_plan(plan_labels(request, make_progress(options.quiet)), json=options.json)
+
+
+def _web_options(
+    web: bool, host: str | None, port: int | None, public_url: str | None, annotators: str | None
+) -> "WebOptions | None":
+    """What --web and its options mean, checked before anything begins; None without it."""
+    if not web:
+        given = {"--host": host, "--port": port, "--public-url": public_url, "--annotators": annotators}
+        alone = next((name for name, value in given.items() if value is not None), None)
+        if alone:
+            raise UsageError(f"{alone} goes with --web", hint="add --web, or leave it out")
+        return None
+    from activedpo_cli.label.web.access import people_named
+    from activedpo_cli.label.web.server import WebOptions, require_web
+
+    people = people_named(annotators) if annotators is not None else []
+    options = WebOptions(host=host or "127.0.0.1", port=port or 0, public_url=public_url, people=people)
+    require_web(options)
+    return options
 
 
 @with_settings(flags_of("train", "adapter"))

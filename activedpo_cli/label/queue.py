@@ -228,21 +228,33 @@ class Queue:
             raise PairAnsweredError(earlier)
         return Receipt(earlier, "repeated")
 
-    def undo(self, annotator: str) -> Label | None:
+    def keep(self, annotator: str, asked: Collection[Asked]) -> None:
+        """Lease again what this annotator has before them since an earlier queue handed it out, unless it went to others."""
+        with self._store.exclusively():
+            answers = self._standing()
+            self._drop_leases(lambda ticket: self._is_over(ticket, answers))
+            for one in asked:
+                is_theirs = one.annotator == annotator and one.pair_id in self._questions
+                if is_theirs and one not in answers and one not in self._leases and self._is_open(one, answers):
+                    self._lease(one)
+
+    def undo(self, annotator: str, answer_id: str | None = None) -> Label | None:
         """Take back the newest answer that this annotator gave through this queue, whose pair they see next.
 
         None where they have given none here: what a name answered in another sitting may be somebody else's of that name,
-        as all are who share an account.
+        as all are who share an account. With the name of an answer, which only who gave it knows, it is that one, whichever
+        queue it came through, and None where it does not stand.
         """
         with self._store.exclusively():
             answers = self._standing()
             self._drop_leases(lambda ticket: self._is_over(ticket, answers))
-            own = [asked for asked in self._given if asked.annotator == annotator and asked in answers]
+            given = self._given if answer_id is None else answers.named(answer_id)
+            own = [asked for asked in given if asked.annotator == annotator and asked in answers]
             if not own:
                 return None
             asked = own[-1]
             self._store.retract(asked)
-            del self._given[asked]
+            self._given.pop(asked, None)
             label = answers.by_asked[asked]
             if self._is_open(asked, self._standing(besides=asked)):
                 self._lease(asked)

@@ -28,6 +28,10 @@ class Standing:
     def __contains__(self, asked: Asked) -> bool:
         return asked in self.by_asked
 
+    def named(self, answer_id: str) -> list[Asked]:
+        """What the answer of this name answers; nothing where none stands."""
+        return [asked for asked, label in self.by_asked.items() if label.answer_id == answer_id]
+
     def of_pair(self, pair_id: str) -> list[Label]:
         """What people said of a pair, each once, whoever was first at the head."""
         return self._by_pair.get(pair_id, [])

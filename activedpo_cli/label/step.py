@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,11 @@ from activedpo_cli.label.already_done import is_done
 from activedpo_cli.label.exchange import export_file, import_file
 from activedpo_cli.label.fronts import front_of_terminal
 from activedpo_cli.label.questions import Question, questions, questions_for_people
-from activedpo_cli.label.queue import Queue
+from activedpo_cli.label.queue import LEASE_SECONDS, Queue
 from activedpo_cli.label.settlement import settled
 from activedpo_cli.label.sittings import SharedAnswers, StageLeftError, refuse_while_people_answer, sitting
 from activedpo_cli.label.standing import measuring_counts, missing_answers
+from activedpo_cli.label.web.server import label_on_the_web
 from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
@@ -186,6 +187,10 @@ def _refuse_files(context: Context) -> None:
             f"--export and --import are for people, and label.oracle is `{context.settings.label.oracle}`",
             hint="add `--oracle human`",
         )
+    if options.get("web"):
+        raise UsageError(
+            f"--web asks people, and label.oracle is `{context.settings.label.oracle}`", hint="add `--oracle human`"
+        )
 
 
 def _ask_people(context: Context, asked: list[Question], log: LabelLog) -> None:
@@ -201,9 +206,13 @@ def _ask_people(context: Context, asked: list[Question], log: LabelLog) -> None:
 
 
 def _sit(context: Context, asked: list[Question], annotator: str, guidelines: str | None) -> None:
-    """Let a person answer at the terminal; others have the stage's lock meanwhile, and may sit here too."""
+    """Let people answer, at the terminal or on a page; others have the stage's lock meanwhile, and may sit here too."""
     try:
         with context.progress.handed_over(), sitting(context) as answers:
+            if web := context.execution.options.get("web"):
+                web = replace(web, people=web.people or [annotator], guidelines=guidelines)
+                label_on_the_web(context, asked, queue_of(context, asked, answers, "web", LEASE_SECONDS), web)
+                return
             front = front_of_terminal(is_plain=bool(context.execution.options.get("plain")), tell=context.progress.note)
             lease = math.inf  # as long as the sitting, whose end frees its pairs
             front.ask(

@@ -39,6 +39,15 @@ def write_bytes(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """As `write_bytes`, readable by nobody but this user. Other threads must not write meanwhile: the umask is changed."""
+    before = os.umask(0o077)
+    try:
+        write_bytes(path, data)
+    finally:
+        os.umask(before)
+
+
 def write_with(path: Path, save: Callable[[Path], None]) -> None:
     """Let a library write one file, then make it durable, readable under the umask, and visible in one step."""
     temporary = _temporary(path)
