@@ -28,7 +28,7 @@ KEPT = {name: "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text
 
 
 def responses_to(text: str) -> list[str]:
-    return [text, f"{text} 1"]
+    return [text, f"1 {text}"]
 
 
 def harmless(*words: object, code: int = 0, typed: str | None = None) -> Result:
@@ -79,7 +79,7 @@ def test_what_is_stored_is_what_was_given(made: Path) -> None:
     stored = rows(made / "pool" / "responses.jsonl")
     assert sorted(row["text"] for row in stored) == sorted(row for text in KEPT.values() for row in responses_to(text))
     names = {row["prompt_id"]: row["prompt"] for row in prompts}
-    assert all(row["text"].startswith(names[row["prompt_id"]]) for row in stored)
+    assert all(names[row["prompt_id"]] in row["text"] for row in stored)
     assert len(rows(made / "iter-001" / "select" / "selection.jsonl")) == len(HOSTILE)
 
 
