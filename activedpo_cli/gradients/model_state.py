@@ -38,7 +38,7 @@ def embeddings_as_leaf(model: nn.Module) -> Iterator[list[Tensor]]:
     def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         leaf = output.detach().requires_grad_(True)
         leaves.append(leaf)
-        return leaf
+        return leaf.clone()  # some models scale their embeddings in place, which a leaf does not allow
 
     embeddings: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
     handle = embeddings.register_forward_hook(keep)

@@ -127,7 +127,8 @@ def require_finite(model: torch.nn.Module, name: str) -> None:
 def context_length(model: PreTrainedModel | PeftModel | PretrainedConfig) -> int | None:
     """How many tokens prompt and response may have together; None where the model states no limit."""
     config = model if isinstance(model, PretrainedConfig) else model.config
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    text = config.get_text_config()
+    return None if _is_without_limit(text) else getattr(text, "max_position_embeddings", None)
 
 
 def context_length_at(path_or_id: str, revision: str | None = None) -> int | None:
@@ -151,7 +152,10 @@ def hidden_size_at(path_or_id: str, revision: str | None = None) -> int:
 def _configuration(path_or_id: str, revision: str | None) -> PretrainedConfig:
     with refusing_what_is_broken("configuration of", path_or_id), quiet_libraries():
         config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
-        sizes = {name: getattr(config.get_text_config(), name, None) for name in SIZES}
+        text = config.get_text_config()
+        sizes = {name: getattr(text, name, None) for name in SIZES}
+    if _is_without_limit(text):
+        del sizes["max_position_embeddings"]
     for name, size in sizes.items():
         if isinstance(size, int | float) and size < 1:
             raise InvalidDataError(
@@ -159,6 +163,13 @@ def _configuration(path_or_id: str, revision: str | None) -> PretrainedConfig:
                 hint="its config.json is damaged: copy or download it again",
             )
     return config
+
+
+def _is_without_limit(config: PretrainedConfig) -> bool:
+    """Whether an architecture itself, and not a file, says -1 for its positions, by which XLNet means any number."""
+    return isinstance(getattr(type(config), "max_position_embeddings", None), property) and (
+        config.max_position_embeddings == -1
+    )
 
 
 def _require_complete(name: str, report: dict[str, Any]) -> None:

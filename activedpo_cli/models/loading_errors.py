@@ -18,7 +18,8 @@ FOLDER = "pass a folder with config.json, tokenizer files and *.safetensors weig
 HINTS = (  # the first whose words stand in the error says the way out; small letters
     (
         ("attn_implementation", "scaled_dot_product_attention", "flashattention", "flash_attn"),
-        "make the run with `--set model.attn_implementation=eager`, which every architecture has",
+        "make the run with `--set model.attn_implementation=eager`, which every architecture has; "
+        "`activedpo doctor --model` with it says whether the model needs more",
     ),
     (
         ("gated", "401 client error", "403 client error", "access to model"),

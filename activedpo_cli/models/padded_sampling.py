@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -37,9 +38,13 @@ def left_padded(rows: Sequence[Sequence[int]], padding: int, device: torch.devic
 
 
 def change_by_later_tokens(model: PreTrainedModel, token_ids: Sequence[int], others: Sequence[int]) -> float:
-    """How much the logits over a text change when tokens behind them do, in standard deviations; 0 for a causal model."""
+    """How much the last logits of a text change when tokens behind it do, in standard deviations; 0 for a causal model."""
     kept = len(token_ids) - len(others)
-    one, other = (_logits(model, [*token_ids[:kept], *rest])[:kept] for rest in (token_ids[kept:], others))
+    looked_at = min(kept, STEPS)
+    one, other = (
+        _logits(model, [*token_ids[:kept], *rest], looked_at + len(rest))[:looked_at]
+        for rest in (token_ids[kept:], others)
+    )
     return _difference(one, other)
 
 
@@ -57,15 +62,17 @@ def change_by_batch(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> fl
     largest = 0.0
     for place, row in enumerate(rows):
         sampled = made.sequences[place, input_ids.shape[1] :].tolist()
-        alone = _logits(model, [*row, *sampled[:-1]])[len(row) - 1 :]
+        alone = _logits(model, [*row, *sampled[:-1]], len(sampled))
         largest = max(largest, _difference(torch.stack([step[place] for step in made.logits]).float(), alone))
     return largest
 
 
-def _logits(model: PreTrainedModel, token_ids: Sequence[int]) -> Tensor:
+def _logits(model: PreTrainedModel, token_ids: Sequence[int], last: int) -> Tensor:
+    """Those of the last few tokens of a text that is read without a cache; most models make no others then."""
+    fewer = {"logits_to_keep": last} if "logits_to_keep" in signature(model.forward).parameters else {}
     with torch.inference_mode():
-        read: Any = model(input_ids=torch.tensor([list(token_ids)], device=model.device), use_cache=False)
-    return read.logits[0].float()
+        read: Any = model(input_ids=torch.tensor([list(token_ids)], device=model.device), use_cache=False, **fewer)
+    return read.logits[0, -last:].float()
 
 
 def _difference(one: Tensor, other: Tensor) -> float:

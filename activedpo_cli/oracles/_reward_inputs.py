@@ -1,7 +1,6 @@
 """Turn a prompt and a response into the tokens that a reward model reads."""
 
 import math
-from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
@@ -9,6 +8,7 @@ from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import PromptText, prompt_as_text, with_whole_answer
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.models.chat_template import TEMPLATE_ERRORS, render_chat
+from activedpo_cli.models.loading import context_length
 from activedpo_cli.models.vocabulary import remember_embeddings, require_readable
 
 NO_LIMIT = 1_000_000
@@ -90,10 +90,10 @@ class RewardInputs:
 
 def _max_length(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, wanted: int | None) -> int | float:
     """`wanted`, else the smaller limit of tokenizer and model; infinite where neither has one."""
-    positions: Any = getattr(config, "max_position_embeddings", None)
+    positions = context_length(config)
     limits = [limit for limit in (tokenizer.model_max_length, positions) if limit and limit < NO_LIMIT]
     own = min(limits, default=math.inf)
-    has_fixed_positions = positions is not None and getattr(config, "position_biased_input", True)
-    if wanted is not None and has_fixed_positions and wanted > positions:
+    has_fixed_positions = getattr(config, "position_biased_input", True)
+    if wanted is not None and positions is not None and has_fixed_positions and wanted > positions:
         raise UsageError(f"the reward model reads {positions} tokens, and `label.max_length` asks for {wanted}")
     return own if wanted is None else wanted

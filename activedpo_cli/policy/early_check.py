@@ -8,11 +8,13 @@ model can't be used. One that holds for any use of a model stands in `CHECKS`, o
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.config import prompt_rendering
+from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context
@@ -27,14 +29,49 @@ READS = (
 )
 """The settings that decide what is asked, and nothing of what is generated."""
 FULL_PRECISION_BYTES = 4
+SHORT, SHORTER = 6, 3
+"""Tokens of the two made-up prompts of a batch."""
+FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
+"""What a library raises where its code does not fit the weights or the tokens."""
+ONE_AT_A_TIME = "one prompt at a time: --set generate.unit_size=1 (and --set evaluate.unit_size=1, where that is set)"
+USUAL_PROMPT = 512
+"""Tokens of the longest prompt, where no prompts are known."""
 
 
 class Subject:
-    """A model that is to be used: its weights and tokenizer, and the settings it is to be used with."""
+    """A model that is to be used: its weights and tokenizer, and the settings it is to be used with.
 
-    def __init__(self, base: BaseWeights, settings: Config) -> None:
-        self.base, self.settings = base, settings
+    `longest_prompt` counts the tokens of the longest prompt there is; it is asked for only where the answer matters.
+    """
+
+    def __init__(
+        self, base: BaseWeights, settings: Config, longest_prompt: Callable[[], int] = lambda: USUAL_PROMPT
+    ) -> None:
+        self.base, self.settings, self._longest_prompt = base, settings, longest_prompt
         self._trial: Trial | None = None
+
+    @cached_property
+    def prompt_lengths(self) -> dict[int, str]:
+        """The lengths of prompts to try, each with the name of the length beyond which the model computes otherwise.
+
+        There is a short one without a name, one for each length that its answer passes, and the longest.
+        """
+        from activedpo_cli.models.lengths import turning_lengths
+        from activedpo_cli.models.loading import context_length
+        from activedpo_cli.models.padded_sampling import STEPS
+
+        turns = turning_lengths(self.base.model.config)
+        tried = {SHORT: ""}
+        if not turns:
+            return tried
+        longest = self._longest_prompt() + self.settings.generate.max_new_tokens
+        longest = min(longest, context_length(self.base.model) or longest)
+        passed = {length: f"`{name}`, {length} tokens" for length, name in turns.items() if length < longest}
+        for length, name in passed.items():
+            tried.setdefault(max(length - STEPS // 2, SHORTER), name)
+        if passed:
+            tried.setdefault(max(longest - STEPS, SHORT), passed[max(passed)])
+        return tried
 
     @property
     def trial(self) -> "Trial":
@@ -79,43 +116,30 @@ def every_token_has_a_row(subject: Subject) -> str:
 
 def no_token_sees_later_ones(subject: Subject) -> str:
     """Refuse a model whose predictions depend on what follows: the log-probability of a response would read the response."""
-    from activedpo_cli.models.padded_sampling import change_by_later_tokens
-
-    ids = _ordinary_ids(subject, 11)
-    change = change_by_later_tokens(subject.base.model, ids[:8], ids[8:])
-    if change > _tolerance(subject) / 20:  # the shape of the batch is the same, and so are roundings
-        raise InvalidDataError(
-            "the model is no causal one: its predictions change with the tokens that follow",
-            details=[f"by {change:.2g} standard deviations of the logits"],
-            hint="take a model that was made to continue texts, or correct `is_decoder` and the like in its config.json",
-        )
-    return f"predictions change by {change:.1g} deviations"
+    model, largest = subject.base.model, 0.0
+    for length in subject.prompt_lengths:
+        change = _change_by_later_tokens(subject, length)
+        if change > _limits(subject).later:
+            raise InvalidDataError(
+                "the model is no causal one: its predictions change with the tokens that follow",
+                details=[f"by {change:.2g} standard deviations of the logits", _named(subject)],
+                hint="take a model that was made to continue texts"
+                + (", or correct `is_decoder` in its config.json" if hasattr(model.config, "is_decoder") else ""),
+            )
+        largest = max(largest, change)
+    return f"predictions change by {largest:.1g} deviations"
 
 
 def a_batch_changes_nothing(subject: Subject) -> str:
     """Refuse a model that samples otherwise in a padded batch, or with its cache, than it reads a text alone."""
-    model, is_alone = subject.base.model, subject.settings.generate.unit_size == 1
-    ids = _ordinary_ids(subject, 9)
-    rows = [ids[:6], ids[6:]]
-    found = [_asked_to_sample(model, batch) for batch in ([[row] for row in rows] if is_alone else [rows])]
-    worst = max(found, key=lambda change: change if isinstance(change, float) else math.inf)
-    if isinstance(worst, float) and worst <= _tolerance(subject):
-        return f"sampled logits change by {worst:.1g} deviations"
-    works_alone = not is_alone and all(
-        isinstance(change, float) and change <= _tolerance(subject)
-        for change in (_asked_to_sample(model, [row]) for row in rows)
-    )
-    said = f"its logits differ by {worst:.2g} standard deviations" if isinstance(worst, float) else worst
-    raise InvalidDataError(
-        "the model samples otherwise "
-        + ("in a batch of prompts of several lengths" if works_alone else "with its cache")
-        + " than it reads a text alone",
-        details=[said],
-        hint="one prompt at a time: --set generate.unit_size=1 (and --set evaluate.unit_size=1, where that is set)"
-        if works_alone
-        else "its code in this version of transformers is not fit for sampling: try --set model.attn_implementation=eager, "
-        "or another version",
-    )
+    is_alone, limit = subject.settings.generate.unit_size == 1, _limits(subject).batch
+    largest = 0.0
+    for length in subject.prompt_lengths:
+        worst = _change_by_sampling(subject, length, is_alone=is_alone)
+        if not isinstance(worst, float) or worst > limit:
+            raise _sampling_refused(subject, length, worst)
+        largest = max(largest, worst)
+    return f"sampled logits change by {largest:.1g} deviations"
 
 
 def training_finds_the_backbone(subject: Subject) -> str:
@@ -130,6 +154,33 @@ def training_finds_the_backbone(subject: Subject) -> str:
     return f"`{model.base_model_prefix}`"
 
 
+def _change_by_later_tokens(subject: Subject, length: int) -> float:
+    """Raises InvalidDataError, with the library's words, where the model can't read a text at all."""
+    from activedpo_cli.models.padded_sampling import change_by_later_tokens
+    from activedpo_cli.models.quiet import quiet_libraries
+
+    ids = _ordinary_ids(subject, length + 5)
+    try:
+        with quiet_libraries():
+            return change_by_later_tokens(subject.base.model, ids[: length + 2], ids[length + 2 :])
+    except FAILURES as error:
+        if is_out_of_memory(error):
+            raise
+        raise InvalidDataError(
+            "the model can't read tokens of its vocabulary",
+            details=[_first_line(error), _named(subject)],
+            hint="another number format or attention may help: `--dtype float32`, `--set model.attn_implementation=eager`",
+        ) from error
+
+
+def _change_by_sampling(subject: Subject, length: int, *, is_alone: bool) -> float | str:
+    """How much two prompts' sampled logits change, in a batch or each alone; the first failure where there is one."""
+    ids = _ordinary_ids(subject, length + SHORTER)
+    rows = [ids[:length], ids[length:]]
+    found = [_asked_to_sample(subject.base.model, batch) for batch in ([[row] for row in rows] if is_alone else [rows])]
+    return max(found, key=lambda change: change if isinstance(change, float) else math.inf)
+
+
 def _asked_to_sample(model: Any, rows: list[list[int]]) -> float | str:
     """How much a batch changes, or the library's words where it can't be sampled."""
     from activedpo_cli.models.padded_sampling import change_by_batch
@@ -138,10 +189,61 @@ def _asked_to_sample(model: Any, rows: list[list[int]]) -> float | str:
     try:
         with quiet_libraries():
             return change_by_batch(model, rows)
-    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
+    except FAILURES as error:
         if is_out_of_memory(error):
             raise
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        return _first_line(error)
+
+
+def _sampling_refused(subject: Subject, length: int, worst: float | str) -> InvalidDataError:
+    """What to say of a model that samples wrongly after prompts of some length, or can't sample them."""
+    alone = (
+        _change_by_sampling(subject, each, is_alone=True)
+        for each in subject.prompt_lengths
+        if subject.settings.generate.unit_size > 1
+    )
+    works_alone = subject.settings.generate.unit_size > 1 and all(
+        isinstance(change, float) and change <= _limits(subject).batch for change in alone
+    )
+    beyond = "" if works_alone else subject.prompt_lengths[length]
+    said = f"its logits differ by {worst:.2g} standard deviations" if isinstance(worst, float) else worst
+    return InvalidDataError(
+        "the model samples otherwise "
+        + ("in a batch of prompts of several lengths" if works_alone else "with its cache")
+        + " than it reads a text alone",
+        details=[said, *([f"in texts longer than its {beyond}"] if beyond else []), _named(subject)],
+        hint=ONE_AT_A_TIME if works_alone else _other_code(subject, beyond),
+    )
+
+
+def _other_code(subject: Subject, beyond: str) -> str:
+    """The way out where a model's own code is at fault, perhaps only in texts beyond some length."""
+    if beyond:
+        return (
+            f"keep prompts and answers together within its {beyond} (shorter prompts, a smaller --max-new-tokens), or take "
+            "another model, or another version of transformers"
+        )
+    model: Any = subject.base.model
+    is_eager = model.config._attn_implementation == "eager"
+    is_half = model.dtype.itemsize < FULL_PRECISION_BYTES
+    tries = [] if is_eager else ["--set model.attn_implementation=eager"]
+    tries += ["--dtype float32"] if is_half else []
+    return (
+        "its code in this version of transformers is not fit for sampling: "
+        + "".join(f"try {words}, or " for words in tries)
+        + "take another model, or another version"
+    )
+
+
+def _named(subject: Subject) -> str:
+    """Whose code it is."""
+    from transformers import __version__
+
+    return f"the model is a `{type(subject.base.model).__name__}` of transformers {__version__}"
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _ordinary_ids(subject: Subject, count: int) -> list[int]:
@@ -152,9 +254,27 @@ def _ordinary_ids(subject: Subject, count: int) -> list[int]:
     return [ordinary[place * len(ordinary) // count] for place in range(count)]
 
 
-def _tolerance(subject: Subject) -> float:
-    """In standard deviations of the logits; half precision rounds otherwise in every shape of a batch."""
-    return 0.02 if subject.base.model.dtype.itemsize >= FULL_PRECISION_BYTES else 0.3
+@dataclass(frozen=True)
+class Limits:
+    """How far logits may differ, in their standard deviations.
+
+    `batch` is for batches of other shapes, in which roundings differ, and `later` for one shape.
+    """
+
+    batch: float
+    later: float
+
+
+FULL_PRECISION, QUANTISED, HALF_PRECISION = Limits(0.002, 0.001), Limits(0.02, 0.001), Limits(0.3, 0.015)
+
+
+def _limits(subject: Subject) -> Limits:
+    """By the model's number format; the kernels of quantised layers may round as in half precision whatever it is."""
+    model = subject.base.model
+    if model.dtype.itemsize < FULL_PRECISION_BYTES:
+        return HALF_PRECISION
+    is_quantised = any(weights.element_size() < FULL_PRECISION_BYTES for weights in model.parameters())
+    return QUANTISED if is_quantised else FULL_PRECISION
 
 
 CHECKS: dict[str, Check] = {
@@ -187,9 +307,11 @@ def _adapter_fits(subject: Subject) -> str:
 
 
 @contextmanager
-def checking(base: BaseWeights, settings: Config) -> Iterator[Subject]:
+def checking(
+    base: BaseWeights, settings: Config, longest_prompt: Callable[[], int] = lambda: USUAL_PROMPT
+) -> Iterator[Subject]:
     """A model to ask; afterwards its adapter is off again, unless a check has failed halfway."""
-    subject = Subject(base, settings)
+    subject = Subject(base, settings, longest_prompt)
     yield subject
     subject.take_adapter_off()
 
@@ -204,10 +326,26 @@ def check_model(context: Context, base: BaseWeights) -> None:
     needs = discovery.declared_needs("acquisition", config.select.method) if wanted is None else wanted
     checks = CHECKS | adapter_checks(gradients="features" in needs)
     try:
-        with checking(base, config) as subject:
+        with checking(base, config, partial(_longest_prompt, context, base)) as subject:
             for check in checks.values():
                 check(subject)
     except BaseException:
         if context.execution.kept is not None:
             context.execution.kept.forget()
         raise
+
+
+def _longest_prompt(context: Context, base: BaseWeights) -> int:
+    """In tokens, of the run's prompts that leave room for an answer."""
+    from activedpo_cli.models.encoding import encode_prompt
+    from activedpo_cli.models.loading import context_length
+
+    config = context.settings
+    room = context_length(base.model)
+    longest = 0
+    for prompt in context.run.prompts():
+        with naming(f"prompt `{prompt.prompt_id}`"):
+            tokens = len(encode_prompt(base.tokenizer, prompt.prompt, **prompt_rendering(config)))
+        if room is None or tokens + config.generate.max_new_tokens <= room:
+            longest = max(longest, tokens)
+    return longest

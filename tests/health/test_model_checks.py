@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from command_line import activedpo, done, on, refused, snapshot
-from model_families import HEADS, SHARED, family_model, save_family
+from model_families import HEADS, SHARED, SIZES, family_model, save_family
 from small_models import CHAT_TEMPLATE, byte_tokenizer, save_small_model
 from small_runs import small_run
 from torch import Tensor
@@ -26,6 +26,7 @@ from activedpo_cli.train import trainer_setup
 
 LINEAR = ("--set", "adapter.target_modules=all-linear")
 METHOD = ("--set", "select.method=random")
+IDS = {name: SHARED[name] for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
 SMALL = ("--set", "adapter.r=2", "--set", "adapter.lora_alpha=8")
 
 
@@ -167,6 +168,16 @@ def test_a_chat_template_is_shown_too(tmp_path: Path, template: str | None, name
     assert says in found[name]["says"]
 
 
+SLIGHT = HEADS | {"initializer_range": 0.01, "num_local_experts": 4, "num_experts_per_tok": 2}
+
+
+def _scaled_positions(length: int) -> PretrainedConfig:
+    """Positions as of Phi-3 with 128k tokens, which are scaled otherwise as soon as a text is longer than `length`."""
+    scaled = {"rope_type": "longrope", "rope_theta": 10_000.0, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+    limit = {"original_max_position_embeddings": length}
+    return transformers.Phi3Config(**SIZES, **limit, rope_parameters=scaled | limit)
+
+
 UNSOUND: dict[str, tuple[Callable[[], PretrainedConfig], str, str]] = {
     "not causal": (
         lambda: transformers.BertConfig(**SHARED, intermediate_size=48, initializer_range=0.2),
@@ -178,12 +189,44 @@ UNSOUND: dict[str, tuple[Callable[[], PretrainedConfig], str, str]] = {
         "a batch changes nothing",
         "the model samples otherwise in a batch of prompts of several lengths",
     ),
+    "shifted a little by padding": (
+        lambda: transformers.MiniMaxConfig(**SLIGHT, layer_types=["linear_attention", "full_attention"]),
+        "a batch changes nothing",
+        "the model samples otherwise in a batch of prompts of several lengths",
+    ),
+    "its states have another shape": (
+        lambda: transformers.xLSTMConfig(**IDS, hidden_size=32, num_hidden_layers=2, num_heads=4),
+        "a batch changes nothing",
+        "the model samples otherwise with its cache",
+    ),
+    "without a limit, and not causal": (
+        lambda: transformers.XLNetConfig(**IDS, d_model=32, n_layer=2, n_head=4, d_inner=48, initializer_range=0.2),
+        "no token sees later ones",
+        "its predictions change with the tokens that follow",
+    ),
+    "keeps fewer tokens than a text has": (
+        lambda: transformers.DogeConfig(**HEADS, keep_window_size=18),
+        "a batch changes nothing",
+        "the model samples otherwise with its cache",
+    ),
+    "scales positions past a length": (
+        lambda: _scaled_positions(18),
+        "a batch changes nothing",
+        "the model samples otherwise with its cache",
+    ),
     "its layers have another name": (
         lambda: transformers.Llama4TextConfig(**HEADS, intermediate_size_mlp=48, num_local_experts=2),
         "training finds the backbone",
         "TRL can't train a `Llama4ForCausalLM`",
     ),
 }
+
+
+BEYOND = {
+    "keeps fewer tokens than a text has": "`keep_window_size`, 18 tokens",
+    "scales positions past a length": "`original_max_position_embeddings`, 18 tokens",
+}
+FAMILIES = {"without a limit, and not causal": "XLNetLMHeadModel", "its states have another shape": "xLSTMForCausalLM"}
 
 
 @pytest.mark.parametrize("kind", UNSOUND)
@@ -197,10 +240,26 @@ def test_an_architecture_that_makes_wrong_numbers(kind: str, tmp_path: Path, pro
     assert found[name]["state"] == "refused"
     assert says in found[name]["says"]
     run = small_run(tmp_path / "run", tmp_path / "model", prompts_file, model__attn_implementation="eager")
-    assert says.split(" of ")[0] in " ".join(refused(4, *on(run, "generate"), "--quiet", *METHOD).split())
+    said = " ".join(refused(4, *on(run, "generate"), "--quiet", *METHOD).split())
+    assert says.split(" of ")[0] in said
+    assert BEYOND.get(kind, "") in said
+    assert f"`{FAMILIES[kind]}` of transformers" in said if kind in FAMILIES else True
     assert not list(run.rglob("responses-*"))
-    if kind == "blind to padding":
-        done(*on(run, "generate"), "--quiet", *METHOD, *LINEAR, "--set", "generate.unit_size=1")
+    if says.endswith("of several lengths"):
+        done(*on(run, "generate"), "--quiet", *METHOD, *LINEAR, "--set", "generate.unit_size=1", "--num-prompts", 2)
+
+
+@pytest.mark.parametrize("kind", BEYOND)
+def test_texts_within_the_length_that_a_model_keeps_to_are_sampled(
+    kind: str, tmp_path: Path, prompts_file: Path
+) -> None:
+    """Nothing is refused for what the prompts and answers of a run do not reach."""
+    config = transformers.DogeConfig(**HEADS, keep_window_size=200) if "keeps" in kind else _scaled_positions(200)
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    run = small_run(tmp_path / "run", tmp_path / "model", prompts_file)
+    done(*on(run, "generate"), "--quiet", *METHOD, *LINEAR)
 
 
 def test_a_mixture_that_was_saved_with_its_auxiliary_loss_samples(tmp_path: Path, prompts_file: Path) -> None:

@@ -4,8 +4,17 @@ import socket
 import pytest
 import torch
 from compared_pairs import make_comparison, seed_of_pair
-from small_models import BOS, CHAT_TEMPLATE, CONTEXT, save_small_model, save_small_reward_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from small_models import (
+    BOS,
+    CHAT_TEMPLATE,
+    CONTEXT,
+    PAD,
+    VOCABULARY,
+    byte_tokenizer,
+    save_small_model,
+    save_small_reward_model,
+)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, XLNetConfig
 
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, UsageError
 from activedpo_cli.base.settings import LabelSettings
@@ -171,6 +180,20 @@ def test_a_response_is_never_cut(family, request):
 def test_a_length_beyond_the_positions_is_refused(llama):
     with pytest.raises(UsageError, match=f"reads {CONTEXT} tokens"):
         build(llama, max_length=CONTEXT + 1)
+
+
+def test_an_architecture_without_a_limit_has_none(tmp_path):
+    """XLNet's configuration says -1 for its positions."""
+    sizes = {"vocab_size": VOCABULARY, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48}
+    config = XLNetConfig(**sizes, initializer_range=0.2, num_labels=1, pad_token_id=PAD)
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    tokenizer = byte_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    expected = logit(tmp_path, **tokenizer(PROMPTS[0], RESPONSES[0], return_tensors="pt"))
+    oracle = build(tmp_path, max_length=2 * CONTEXT, input_format="pair")
+    assert oracle.score(PROMPTS[:1], RESPONSES[:1]) == pytest.approx([expected], abs=1e-5)
+    assert oracle.truncated == 0
 
 
 def test_chat_needs_a_template(deberta):
