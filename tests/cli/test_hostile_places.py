@@ -150,7 +150,7 @@ def test_at_a_terminal(run: Path, tmp_path: Path, zygote: Zygote) -> None:
     """A sitting: every text is seen, none acts, and none passes for a line of the session."""
     terminal = Terminal(columns=200, rows=60)
     terminal.type("n [/x] =1\n" + "1\n" * len(HOSTILE))
-    assert terminal.run(zygote, on(run, "label", "--annotator", "[/x]\u202e"), tmp_path) == 0
+    assert terminal.run(zygote, on(run, "label", "--plain", "--annotator", "[/x]\u202e"), tmp_path) == 0
     assert not steering_beyond_our_own(terminal.raw)
     written = terminal.raw.decode().replace("\r\n", "\n")
     assert "    \\x1b[2J\\x1b[Hgone\n" in written
