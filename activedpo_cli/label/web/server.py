@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -78,8 +78,7 @@ def label_on_the_web(context: Context, asked: Sequence[Question], queue: Queue, 
     with closing(_socket(options, access.port)) as listening:
         port = listening.getsockname()[1]
         remember_port(context.run, port)
-        terminal.say(addresses(access, door, options.host, port))
-        Serving(desk, access, door, terminal).run(listening)
+        Serving(desk, access, door, terminal).run(listening, addresses(access, door, options.host, port))
 
 
 class ServerTerminal:
@@ -96,8 +95,7 @@ class ServerTerminal:
         """Lines, below the one that is drawn over."""
         end = "\n" if self._is_line_open else ""
         self._is_line_open = False
-        sys.stderr.write(f"{end}{display_text(text)}\n")
-        sys.stderr.flush()
+        self._write(f"{end}{display_text(text)}\n")
 
     def say_once(self, text: str) -> None:
         """The same, unless it was said before, as while many requests meet one fault."""
@@ -113,8 +111,7 @@ class ServerTerminal:
         who = ", ".join(f"{name} {count}" for name, count in self._desk.answers_by.items() if count)
         line = display_text(f"{answered} of {pairs} answered" + (f" ({who} now)" if who else ""))
         if self._redraws:
-            sys.stderr.write(f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}")
-            sys.stderr.flush()
+            self._write(f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}")
             self._is_line_open = True
         elif is_step:
             self.say(line)
@@ -123,7 +120,13 @@ class ServerTerminal:
     def end(self) -> None:
         """Leave the line that is drawn over."""
         if self._is_line_open:
-            self.say("")
+            self._write("\n")
+            self._is_line_open = False
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # the terminal may be gone, and that is no reason to call an answer unsaved
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 class Serving:
@@ -137,8 +140,8 @@ class Serving:
         self._left: StageLeftError | None = None
         self._done_since: float | None = None
 
-    def run(self, listening: socket.socket) -> None:
-        """Serve until the end; raises what ended it, unless that was the last answer or Ctrl-C."""
+    def run(self, listening: socket.socket, opening: str = "") -> None:
+        """Say `opening` and serve until the end; raises what ended it, unless that was the last answer or Ctrl-C."""
         import uvicorn
 
         serving = self
@@ -148,8 +151,7 @@ class Serving:
 
             @contextmanager
             def capture_signals(self) -> Iterator[None]:
-                with serving._signals_end_it():
-                    yield
+                yield
 
             async def on_tick(self, counter: int) -> bool:
                 self.should_exit = self.should_exit or serving._is_over()
@@ -168,12 +170,15 @@ class Serving:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         progress = self._desk.progress()
-        self._terminal.progress(progress["answered"], progress["pairs"])
-        try:
-            Server(config).run(sockets=[listening])
-        finally:
-            self._page.close()
-            self._terminal.end()
+        with self._signals_end_it():
+            try:
+                if opening:
+                    self._terminal.say(opening)
+                self._terminal.progress(progress["answered"], progress["pairs"])
+                Server(config).run(sockets=[listening])
+            finally:
+                self._page.close()
+                self._terminal.end()
         if self._left is not None:
             raise self._left
         if self._signal not in (None, signal.SIGINT):

@@ -1,5 +1,6 @@
 """The command: where it says the page is, how it ends, and what it refuses."""
 
+import io
 import json
 import signal
 import socket
@@ -53,6 +54,8 @@ def test_it_ends_by_a_signal_and_goes_on_at_the_same_place(server: LabelServer) 
     assert len(rows(server.run / "iter-001" / "label" / "labels.jsonl")) == 3
     server.start()
     assert (server.port, server.addresses) == (port, before), "so that open pages find it"
+    assert server.end(signal.SIGINT) == 5, f"a signal that comes as soon as the addresses are there: {server.said}"
+    server.start()
     assert Client(server, "bo").ask("next")[1]["answered"] == 3
     assert server.end(signal.SIGINT) == 5, server.said
     assert "Traceback" not in server.said
@@ -129,6 +132,18 @@ def test_a_fault_of_the_disk_is_told_on_both_sides(tmp_path: Path, capsys: pytes
         assert status == 409
         assert "p00000" not in json.dumps(found), "ids of pairs stay here"
     assert capsys.readouterr().err.count("No space left on device") == 1
+
+
+def test_a_terminal_that_is_gone_makes_no_answer_unsaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with served(tmp_path, plain_questions(2)) as page:
+        monkeypatch.setattr(sys, "stderr", Gone())
+        said = {"person": page.person(), "answer_id": "x" * 20, "choice": "tie", "seconds": 1, "view": "text"}
+        said["pair"] = page.ask("next", said, Cookie=page.cookie())[1]["pair"]["id"]
+        assert page.ask("answer", said, Cookie=page.cookie())[1]["saved"]
 
 
 def test_a_port_that_is_taken(waiting: Path) -> None:
