@@ -16,9 +16,9 @@ from activedpo_cli.base.records import Asked, Response, prompt_as_text
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import Answer, Choice, Queue, Ticket, shown_sides
 from activedpo_cli.label.web.access import Access, Person
-from activedpo_cli.label.web.diff import marked_words
 from activedpo_cli.label.web.security import TurnedAwayError
 from activedpo_cli.label.web.tokens import LONGEST, markdown_nodes
+from activedpo_cli.label.word_differences import marked_words
 from activedpo_cli.oracles.base import Comparison
 
 CHOICES: tuple[Choice, ...] = ("first", "second", "tie", "both_bad", "skip")
