@@ -66,7 +66,7 @@ class Share:
 class Between:
     """How far two or more people agree on the pairs of a kind.
 
-    `agreed` compares the first two answers to each pair. κ is given where the same two people answered all of them, α for
+    What is compared are the first two answers to each pair. κ is given where they are always of the same two people, α for
     any people; both with 95 % intervals from drawing prompts. `decided` is `agreed` among pairs where both named a response.
     """
 
@@ -161,7 +161,8 @@ def _between(found: Sequence[Rating], seed: int) -> Between | None:
     for rating in found:
         if rating.said is not None:
             units.setdefault((rating.iteration, rating.pair_id), []).append(rating)
-    shared = [answers for answers in units.values() if len(answers) > 1]
+    # A third person is asked only where two differ, so a third answer would count disagreement twice.
+    shared = [answers[:2] for answers in units.values() if len(answers) > 1]
     if not shared:
         return None
     by_prompt: dict[str, list[list[Rating]]] = {}
@@ -195,7 +196,8 @@ def _alpha(units: Sequence[Sequence[Rating]]) -> float | None:
 
 def _person(name: str, own: Sequence[Rating]) -> Person:
     times = [rating.seconds for rating in own if rating.seconds is not None]
-    sided = [rating.said == rating.first for rating in own if rating.said in ("a", "b") and rating.first]
+    once = [rating for rating in own if rating.role != "repeat"]  # the second time the sides are changed on purpose
+    sided = [rating.said == rating.first for rating in once if rating.said in ("a", "b") and rating.first]
     return Person(
         annotator=name,
         answers=len(own),
@@ -203,7 +205,7 @@ def _person(name: str, own: Sequence[Rating]) -> Person:
         quick=_share((seconds < QUICK_SECONDS for seconds in times), fewest=1),
         left=_share(sided),
         left_p=binomial_p(sum(sided), len(sided)) if len(sided) >= FEWEST_PAIRS else None,
-        gold=_share((rating.said == rating.known for rating in own if rating.known and rating.said), fewest=1),
+        gold=_share((rating.said == rating.known for rating in once if rating.known and rating.said), fewest=1),
         repeated=_share(_repetitions(own), fewest=1),
     )
 

@@ -11,7 +11,7 @@ from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.label.gold import gold_pairs
 from activedpo_cli.oracles.base import Comparison
-from activedpo_cli.pairs.candidates import given_pairs, truncated_were_dropped, usable_responses
+from activedpo_cli.pairs.candidates import given_pairs, outcomes, truncated_were_dropped, usable_responses
 from activedpo_cli.pairs.pairing import all_pairs
 from activedpo_cli.store.run import Run
 
@@ -79,13 +79,18 @@ def questions_for_people(run: Run, iteration: int, settings: LabelSettings, seed
 def _controls(run: Run, iteration: int, settings: LabelSettings, seed: int) -> Iterator[Question]:
     """Pairs drawn at random among those that could have been selected and were not; fewer where there are fewer.
 
+    What was answered in an earlier iteration could not: its answers would be taken over, and nobody asked.
+
     Where a second person answers selected pairs, one answers these too: agreement on pairs at random is the headline.
     """
     if not settings.control:
         return
     people = 2 if settings.overlap else 1
-    selected = {pair.pair_id for pair in _selection(run, iteration)}
-    drawable = [(a, b) for a, b in _pairs(run, iteration) if pair_id(a.response_id, b.response_id) not in selected]
+    gone = {pair.pair_id for pair in _selection(run, iteration)}
+    for earlier in range(1, iteration):
+        gone |= {row.pair_id for row in outcomes(run, earlier)}
+        gone |= {label.pair_id for label in run.stage("label", earlier).label_log().answers()}
+    drawable = [(a, b) for a, b in _pairs(run, iteration) if pair_id(a.response_id, b.response_id) not in gone]
     prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
     chance = random.Random(derive_seed(seed, "control", iteration))
     for a, b in chance.sample(drawable, min(settings.control, len(drawable))):

@@ -288,6 +288,11 @@ class Queue:
             seconds_per_answer=statistics.median(times) if times else None,
         )
 
+    def is_anybody_asked(self) -> bool:
+        """Whether a question is before somebody whose answer still counts for something, if only to measure by."""
+        answers = self._standing()
+        return any(not self._is_over(ticket, answers) for ticket in self._leases.values())
+
     def _standing(self, besides: Asked | None = None) -> Standing:
         known = (label for label in self._store.answers() if label.pair_id in self._questions)
         return Standing((label for label in known if label.asked != besides), third_decides=self._third_decides)
@@ -313,7 +318,10 @@ class Queue:
         if (repeated := self._due(annotator, answers)) and repeated.pair_id not in besides and repeated not in out:
             return repeated
         others = Counter(asked.pair_id for asked in out if not asked.is_repeat)
-        seen = {asked.pair_id for asked in (*out, *answers.by_asked) if asked.annotator == annotator} | set(besides)
+        own = [*out, *(asked for asked in answers.by_asked if not asked.is_repeat)]
+        seen = {asked.pair_id for asked in own if asked.annotator == annotator} | set(besides)
+        if gold := self._gold_due(annotator, answers, seen):
+            return gold
         short = []
         for pair_id, question in self._questions.items():
             missing = answers.missing(question) - others[pair_id]
@@ -322,6 +330,15 @@ class Queue:
                     return Asked(pair_id, annotator)
                 short.append(pair_id)
         return Asked(short[0], annotator) if short else None
+
+    def _gold_due(self, annotator: str, answers: Standing, seen: Collection[str]) -> Asked | None:
+        """A gold pair that others have answered and this person has not; spread over what they answer."""
+        gold = [pair_id for pair_id, question in self._questions.items() if question.is_for_everybody]
+        own = [asked for asked in answers.by_asked if asked.annotator == annotator and not asked.is_repeat]
+        known = sum(asked.pair_id in gold for asked in own)
+        every = max(3, len(self._questions) // (2 * len(gold) + 1))
+        left = [pair_id for pair_id in gold if pair_id not in seen and answers.of_pair(pair_id)]
+        return Asked(left[0], annotator) if left and len(own) >= every * (known + 1) else None
 
     def _due(self, annotator: str, answers: Standing) -> Asked | None:
         """The pair that comes to this person again now: they are spread over what they answer, the oldest first."""

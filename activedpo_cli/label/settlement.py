@@ -13,14 +13,18 @@ Rule = Literal["first", "majority", "third"]
 def settled(labels: Iterable[Label], rule: Rule) -> dict[str, Label]:
     """The answer that counts for each selected pair, by pair id, in the order in which pairs were first answered.
 
-    Under `first` it is that of the person who answered first. Under `majority` and `third` it is what most people said,
-    where skipping says nothing; where no answer has the most, it is a tie.
+    Under `first` it is that of the person who answered first and did not skip. Under `majority` and `third` it is what most
+    people said, where skipping says nothing; where no answer has the most, it is a tie.
     """
     by_pair: dict[str, list[Label]] = {}
     for label in labels:
         if label.may_train:
             by_pair.setdefault(label.pair_id, []).append(label)
-    return {pair_id: given[0] if rule == "first" else _of_most(given) for pair_id, given in by_pair.items()}
+    return {pair_id: _first(given) if rule == "first" else _of_most(given) for pair_id, given in by_pair.items()}
+
+
+def _first(given: Sequence[Label]) -> Label:
+    return next((label for label in given if label.outcome != "skip"), given[0])
 
 
 def _of_most(given: Sequence[Label]) -> Label:

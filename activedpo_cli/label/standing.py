@@ -37,9 +37,12 @@ class Standing:
         return self._by_pair.get(pair_id, [])
 
     def wanted(self, question: Question) -> int:
-        """How many people are to answer a question."""
-        said = {(label.outcome, label.preferred_id) for label in self.of_pair(question.comparison.pair_id)[:2]}
-        return 3 if self._third_decides and question.people == 2 and len(said) == 2 else question.people
+        """How many people are to answer a question; a third one where the first two differ about what may train."""
+        if not self._third_decides or question.role != "selected" or question.people != 2:
+            return question.people
+        first = self.of_pair(question.comparison.pair_id)[:2]
+        said = {(label.outcome, label.preferred_id) for label in first if label.outcome != "skip"}
+        return 3 if len(said) == 2 else 2
 
     def missing(self, question: Question) -> int:
         """How many answers to a question are still to come."""

@@ -301,10 +301,46 @@ def test_pairs_that_nobody_has_come_before_second_opinions(log, clock):
 def test_a_third_is_asked_where_two_differ(log, clock):
     queue = queue_of(log, clock, questions=OVERLAPPING, third_decides=True)
     answer_all(queue, "ann", "tie")
-    for choice in ("tie", "skip"):
+    for choice in ("tie", "both_bad"):
         queue.answer(queue.next("bob"), Answer(choice=choice))
     assert [pair_of(ticket) for ticket in answer_all(queue, "cat", "skip")] == [IDS[3]]
     assert queue.next("dan") is None
+
+
+def test_no_third_is_asked_where_one_skipped_nor_about_what_only_measures(log, clock):
+    questions = [replace(QUESTIONS[0], people=2), replace(QUESTIONS[1], people=2, role="control")]
+    queue = queue_of(log, clock, questions=questions, third_decides=True)
+    answer_all(queue, "ann", "tie")
+    for choice in ("skip", "both_bad"):
+        queue.answer(queue.next("bob"), Answer(choice=choice))
+    assert queue.next("cat") is None
+
+
+def test_gold_comes_to_everybody_among_the_others_and_is_waited_for_on_a_screen(log, clock):
+    questions = [Question(comparison=make_comparison(number)) for number in range(1, 31)]
+    questions[2] = replace(questions[2], role="gold")
+    gold = questions[2].comparison.pair_id
+    queue = queue_of(log, clock, questions=questions)
+    assert gold in [pair_of(ticket) for ticket in answer_all(queue, "ann", number=10)]
+    shown = []
+    while (ticket := queue.next("bob")) and pair_of(ticket) != gold:
+        shown.append(queue.answer(ticket, Answer(choice="tie")))
+    assert 3 <= len(shown) < 15
+    answer_all(queue, "ann")
+    assert queue.progress().answered == queue.progress().pairs
+    assert queue.is_anybody_asked()
+    queue.answer(ticket, Answer(choice="first"))
+    assert not queue.is_anybody_asked()
+    assert queue.next("bob") is None
+
+
+def test_an_answer_that_was_taken_back_is_asked_for_again_also_where_its_repetition_stands(log, clock):
+    questions = [Question(comparison=make_comparison(number)) for number in range(1, 14)]
+    queue = queue_of(log, clock, questions=questions, repeats=1)
+    first, *_, last = answer_all(queue, "ann", number=12)
+    assert last.is_repeat
+    log.events.append(("retract", first.asked))
+    assert pair_of(queue_of(log, clock, "two", questions=questions, repeats=1).next("ann")) == pair_of(first)
 
 
 def test_nobody_learns_why_they_are_asked_and_the_log_does(log, clock):

@@ -69,6 +69,7 @@ def test_closing_without_the_second_person(asked: Path) -> None:
     ("rule", "said", "expected"),
     [
         ("first", ["tie", "both_bad"], "tie"),
+        ("first", ["skip", "both_bad"], "both_bad"),
         ("majority", ["tie", "both_bad"], "tie"),
         ("majority", ["both_bad", "both_bad"], "both_bad"),
         ("majority", ["skip", "both_bad"], "both_bad"),
@@ -203,3 +204,26 @@ def test_a_control_that_is_selected_later_trains(asked: Path) -> None:
     assert {row["role"] for row in taken} == {"selected"}
     assert len(outcomes(asked)) == 8
     assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 8
+
+
+def test_what_was_answered_before_is_no_control(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool has the same pairs in every iteration; the answers to those of an earlier one would be taken over."""
+    monkeypatch.chdir(tmp_path)
+    lines = [{"prompt": f"Question {n // 2}", "response_a": f"yes {n}", "response_b": f"no, {n}"} for n in range(10)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = (tmp_path / "run").absolute()
+    small = ("--set", "adapter.r=2", "--set", "featurize.proj_dim=16", "--budget", 4, "--quiet")
+    done(*on(run, "select"), "--pool", "pairs.jsonl", "--model", small_model, *small)
+    done(*on(run, "label"), "--control", 2, typed="1\n" * 6)
+    done(*on(run, "train"), "--epochs", 1, "--quiet")
+    for stage in ("generate", "featurize"):
+        done(*on(run, stage, iteration=2), "--quiet")
+    done(*on(run, "select", iteration=2), "--budget", 1, "--quiet")
+    done(*on(run, "label", iteration=2), "--control", 9, typed="1\n" * 9)
+    first, second = (
+        [event["label"] for event in rows(run / f"iter-00{number}/label/labels.jsonl")] for number in (1, 2)
+    )
+    assert {row["role"] for row in second} == {"selected", "control"}
+    assert not {row["pair_id"] for row in first} & {row["pair_id"] for row in second if row["role"] == "control"}

@@ -130,15 +130,15 @@ class Desk:
     def progress(self) -> dict[str, Any]:
         """How many of the answers are there, by whomever, and whether nothing is left to ask.
 
-        Answers that are given for the second time are not counted; but who has such a question before them may answer it.
+        Answers that are given for the second time, and those to gold pairs by others than the first, are not counted; but
+        who has such a question before them may answer it.
         """
         progress = self._queue.progress()
-        is_asked_again = any(ticket.is_repeat and ticket.until > self._clock() for ticket in self._tickets.values())
         return {
             "answered": progress.answered,
             "pairs": progress.pairs,
             "others": progress.waiting + progress.held,
-            "is_done": progress.answered >= progress.pairs and not is_asked_again,
+            "is_done": progress.answered >= progress.pairs and not self._queue.is_anybody_asked(),
         }
 
     def _pair(self, person: Person, ticket: Ticket) -> dict[str, Any]:
