@@ -29,6 +29,10 @@ OTHER: Mapping[str, Any] = {
     "select.method": "random",
     "label.oracle": "human",
     "label.score_field": "stars",
+    "label.judge.base_url": "http://127.0.0.1:9/v1",
+    "label.judge.api_key_env": "KEY",
+    "label.judge.rubric": "elsewhere.txt",
+    "label.gold": "elsewhere.jsonl",
     "train.lr_scheduler_type": "cosine",
     "evaluate.scorer": "python:letter_rule:other",
     "evaluate.second_scorer": RULE,
@@ -44,6 +48,8 @@ def changed_value(kind: type[BaseModel], name: str, key: str, now: Any) -> Any:
     if key in OTHER:
         return OTHER[key]
     annotation = kind.model_fields[name].annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {part: changed_value(annotation, part, f"{key}.{part}", value) for part, value in now.items()}
     choices = [
         value
         for part in (annotation, *get_args(annotation))
