@@ -149,3 +149,32 @@ def test_after_a_limit_of_calls_people_get_the_rest(many_selected: Path) -> None
     assert "asked no further: label.judge.max_calls is 40" in result.stderr
     assert result.exit_code == 0
     assert summary(many_selected)["people"]["pairs"] == 4
+
+
+def said_beside(run: Path, asked: list[dict]) -> list[str]:
+    """What one person says of pairs that the judge has answered: the same of the first two, otherwise of the rest."""
+    judged = {row["pair_id"]: row["preferred_id"] for row in labels(run)}
+    agreeing = ["a" if row["response_a_id"] == judged[row["pair_id"]] else "b" for row in asked]
+    return [*agreeing[:2], "tie", *("a" if side == "b" else "b" for side in agreeing[3:])]
+
+
+def test_a_file_stands_beside_what_the_judge_said_of_the_same_pairs(many_selected: Path, tmp_path: Path) -> None:
+    """The judge's answer, which has no name, is not that person's; one without a name would take its place."""
+    path = tmp_path / "pairs.jsonl"
+    with judge_server() as server:
+        refused(5, *asking(many_selected, server, "--overlap", 4, "--export", path))
+        judged = {row["pair_id"]: row["preferred_id"] for row in labels(many_selected)}
+        asked = rows(path)
+        assert len(asked) == 4
+        path.write_text(
+            "".join(
+                json.dumps(row | {"preference": word, "annotator": ""}) + "\n"
+                for row, word in zip(asked, said_beside(many_selected, asked), strict=True)
+            )
+        )
+        assert "--annotator NAME" in refused(2, *on(many_selected, "label"), "--import", path)
+        assert "4 new answers" in done(*asking(many_selected, server, "--import", path)).stderr
+        assert "all 4 answers" in done(*asking(many_selected, server, "--import", path)).stderr
+    assert [(row["annotator"], row["role"]) for row in labels(many_selected)[PAIRS:]] == [("ann", "overlap")] * 4
+    trained = {row["pair_id"]: row["preferred_id"] for row in rows(many_selected / "iter-001/label/outcomes.jsonl")}
+    assert trained == judged
