@@ -178,3 +178,18 @@ def test_a_file_stands_beside_what_the_judge_said_of_the_same_pairs(many_selecte
     assert [(row["annotator"], row["role"]) for row in labels(many_selected)[PAIRS:]] == [("ann", "overlap")] * 4
     trained = {row["pair_id"]: row["preferred_id"] for row in rows(many_selected / "iter-001/label/outcomes.jsonl")}
     assert trained == judged
+
+
+def test_a_file_is_read_where_the_judge_has_answered_some_of_it_since(many_selected: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    with judge_server() as server:
+        refused(5, *asking(many_selected, server, "--set", "label.judge.max_calls=40", "--export", path))
+        asked = rows(path)
+        assert len(asked) == 4
+        path.write_text("".join(json.dumps(row | {"preference": "tie"}) + "\n" for row in asked))
+        said = done(*asking(many_selected, server, "--set", "label.judge.max_calls=44", "--import", path)).stderr
+        assert server.calls == 44
+    assert "4 new answers" in said
+    assert "2 of them by further people" in said
+    assert [row["role"] for row in labels(many_selected)[PAIRS - 2 :]] == ["overlap"] * 2 + ["selected"] * 2
+    assert summary(many_selected)["people"]["pairs"] == 2
