@@ -328,7 +328,7 @@ def filled_in(
     waiting, problems, people = [], [], Counter[str]()
     for one in found:
         try:
-            person = _text(one.values, "annotator")
+            person = _person(one.values)
             label = _answer(one.values, known, oracle, (reading.names or {}).get(person or "", person), reading)
             if label is None:
                 given.setdefault(one.values["pair_id"], [])
@@ -432,7 +432,7 @@ def _answer(
         texts=comparison.texts,
         first_id=_text(row, "response_a_id"),
         channel="file",
-        answer_id=_name_in_files(_text(row, "annotator"), comparison.pair_id),
+        answer_id=_name_in_files(_person(row), comparison.pair_id),
     )
 
 
@@ -484,6 +484,11 @@ def _seconds(row: Row) -> float | None:
     if seconds is None or seconds < 0:
         raise ValueError(f"seconds is `{given}`, not a number of seconds{mend_of_number(given)}")
     return seconds
+
+
+def _person(row: Row) -> str | None:
+    """The name in a row, without blanks around it, which nobody sees in a spreadsheet; None of blanks alone."""
+    return (_text(row, "annotator") or "").strip() or None
 
 
 def _text(row: Row, column: str) -> str | None:
