@@ -61,7 +61,7 @@ def test_people_get_what_the_judge_is_unsure_of(many_selected: Path, second: str
     }
     assert {row["oracle"] for row in found} == {"mixed:m"}
     facts = summary(many_selected)
-    assert facts["people"] == {"pairs": 3, "share": 3 / PAIRS}
+    assert facts["people"] == {"pairs": 3, "of": PAIRS, "share": 3 / PAIRS}
     assert facts["judge"]["without_verdict"] == (3 if second == "no verdict" else 0)
     assert "people saw 12 % (3 of 24)" in done(*asking(many_selected, server)).stderr
     done("report", many_selected, "--quiet")
@@ -79,7 +79,8 @@ def test_a_lower_threshold_leaves_a_tie_in_one_order_to_the_judge(many_selected:
             3, *asking(many_selected, server, "--set", "label.judge.threshold=0.5")
         )
     facts = summary(many_selected)
-    assert (facts["people"], facts["tie"]) == ({"pairs": 0, "share": 0.0}, 3)
+    assert (facts["people"], facts["tie"]) == ({"pairs": 0, "of": PAIRS, "share": 0.0}, 3)
+    assert "people saw 0 % (0 of 24)" in done(*on(many_selected, "label")).stderr
 
 
 def test_orders_that_disagree_go_to_people_at_any_threshold(many_selected: Path) -> None:
