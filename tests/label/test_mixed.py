@@ -194,3 +194,25 @@ def test_a_file_is_read_where_the_judge_has_answered_some_of_it_since(many_selec
     assert "2 of them by further people" in said
     assert [row["role"] for row in labels(many_selected)[PAIRS - 2 :]] == ["overlap"] * 2 + ["selected"] * 2
     assert summary(many_selected)["people"]["pairs"] == 2
+
+
+def test_the_report_says_how_far_people_beside_a_judge_agree(many_selected: Path) -> None:
+    """On what both answered, which are controls: what the judge answers measures against the judge."""
+    ways = ("--control", 2, "--overlap", 2)
+    with judge_server() as server:
+        assert activedpo(*asking(many_selected, server, *ways), typed="1\n" * 4).exit_code == 5
+        assert activedpo(*asking(many_selected, server, "--annotator", "bo"), typed="t\n" * 2).exit_code == 0
+    done("report", many_selected, "--quiet")
+    (run,) = json.loads((many_selected / "report" / "report.json").read_text())["runs"]
+    agreed = run["agreement"]
+    assert [(person["annotator"], person["answers"]) for person in agreed["people"]] == [("ann", 4), ("bo", 2)]
+    assert (agreed["control"]["pairs"], agreed["control"]["agreed"]["number"], agreed["selected"]) == (2, 0, None)
+    assert "Each person who answered" in (many_selected / "report" / "index.html").read_text()
+
+
+def test_the_report_is_silent_of_people_where_the_judge_answered_all(many_selected: Path) -> None:
+    with judge_server() as server:
+        done(*asking(many_selected, server))
+    done("report", many_selected, "--quiet")
+    (run,) = json.loads((many_selected / "report" / "report.json").read_text())["runs"]
+    assert run["agreement"] is None
