@@ -24,6 +24,7 @@ from activedpo_cli.engine.step import Context
 from activedpo_cli.label.formats.argilla import RECORDS
 from activedpo_cli.label.formats.base import COLUMNS, OUTCOMES, FoundAnswer, Row
 from activedpo_cli.label.formats.csv import without_surrogates
+from activedpo_cli.label.judging import is_of_judge
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import shown_sides
 from activedpo_cli.label.standing import Standing
@@ -84,9 +85,14 @@ class Filled:
 
 
 def import_file(context: Context, path: Path, asked: Sequence[Question], log: LabelLog) -> None:
-    """Take answers from a file; raises InvalidDataError where it can't be read or contradicts what stands.
+    """Take answers from a file.
 
     Another person's answer to a pair that has one already is no contradiction: it is kept beside the first, to measure by.
+
+    Raises:
+        InvalidDataError: It can't be read, or contradicts what stands.
+        UsageError: Nobody knows who answered pairs about which a judge has said something.
+
     """
     options = context.execution.options
     filled = read_answers(path, asked, Reading.of(options), oracle=context.settings.label.oracle)
@@ -100,6 +106,7 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
             f"`{context.run.stale}`: `{context.anew('label', '--ask-again', *words_of_import(path, options))}`",
         )
     new = new_answers(filled.labels, standing, asked)
+    _require_names_beside_judge(context, path, new)
     log.append(*new)
     context.progress.note(f"{counted(len(new), 'new answer')} from `{path}`{_by_role(new)}")
     _note_other_names(context, filled.labels, standing)
@@ -163,14 +170,30 @@ def _by_role(new: Sequence[Label]) -> str:
     return f", {further} of them by further people, which measure agreement" if further else ""
 
 
+def _require_names_beside_judge(context: Context, path: Path, new: Sequence[Label]) -> None:
+    """Refuse answers without a name where a judge's, which has none either, would be replaced by them.
+
+    Beside a person's answer one without a name is not new, so that a further one is about what a judge answered.
+    """
+    nameless = [label.pair_id for label in new if label.role == "overlap" and label.annotator is None]
+    if nameless:
+        words = words_of_import(path, context.execution.options)
+        raise UsageError(
+            f"`{path}` does not say who answered, which is needed where the judge has answered too: "
+            f"{counted(len(nameless), 'pair')}, first `{nameless[0]}`",
+            hint=f"`{context.command('label', *words, '--annotator', 'NAME')}`",
+        )
+
+
 def _same_persons(label: Label, standing: Sequence[Label]) -> Label | None:
-    """What the person of an answer said of its pair before."""
+    """What the person of an answer said of its pair before; a judge's answer, which has no name either, is nobody's."""
     return next(
         (
             earlier
             for earlier in standing
             if earlier.pair_id == label.pair_id
             and earlier.role != "repeat"
+            and not is_of_judge(earlier)
             and (
                 label.annotator is None
                 or earlier.annotator in (None, label.annotator)
@@ -305,7 +328,7 @@ def filled_in(
     waiting, problems, people = [], [], Counter[str]()
     for one in found:
         try:
-            person = _text(one.values, "annotator")
+            person = _person(one.values)
             label = _answer(one.values, known, oracle, (reading.names or {}).get(person or "", person), reading)
             if label is None:
                 given.setdefault(one.values["pair_id"], [])
@@ -409,7 +432,7 @@ def _answer(
         texts=comparison.texts,
         first_id=_text(row, "response_a_id"),
         channel="file",
-        answer_id=_name_in_files(_text(row, "annotator"), comparison.pair_id),
+        answer_id=_name_in_files(_person(row), comparison.pair_id),
     )
 
 
@@ -461,6 +484,11 @@ def _seconds(row: Row) -> float | None:
     if seconds is None or seconds < 0:
         raise ValueError(f"seconds is `{given}`, not a number of seconds{mend_of_number(given)}")
     return seconds
+
+
+def _person(row: Row) -> str | None:
+    """The name in a row, without blanks around it, which nobody sees in a spreadsheet; None of blanks alone."""
+    return (_text(row, "annotator") or "").strip() or None
 
 
 def _text(row: Row, column: str) -> str | None:

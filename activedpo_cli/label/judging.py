@@ -224,7 +224,7 @@ def summary(context: Context, comparisons: Sequence[Comparison], log: LabelLog) 
         standing = log.labels()
         mine = [standing[pair.pair_id] for pair in comparisons if pair.pair_id in standing]
         people = sum(not is_of_judge(label) for label in mine)
-        facts["people"] = {"pairs": people, "share": people / len(mine) if mine else None}
+        facts["people"] = {"pairs": people, "of": len(mine), "share": _ratio(people, len(mine))}
     return facts
 
 
@@ -235,9 +235,15 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
         return []
     parts = [f"both orders agree on {_share(facts['consistent'], facts['pairs'])}"]
     if people := summary.get("people"):
-        answers = people["pairs"] if not people["share"] else round(people["pairs"] / people["share"])
-        parts.append(f"people saw {_share(people['pairs'], answers)}")
+        parts.append(f"people saw {_share(people['pairs'], _answered(people))}")
     return parts
+
+
+def _answered(people: Mapping[str, Any]) -> int:
+    """How many pairs anybody answered; older records have only the share of them that people saw."""
+    if "of" in people or not people["share"]:
+        return int(people.get("of", people["pairs"]))
+    return round(people["pairs"] / people["share"])
 
 
 def described(summary: Mapping[str, Any]) -> str | None:

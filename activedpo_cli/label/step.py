@@ -135,7 +135,9 @@ def work(context: Context) -> dict[str, Any]:
         _refuse_files(context)
     _ask_what_is_called(context, _selected(asked), log)
     if asks_some_people(oracle):
-        _ask_people(context, _left_to_people(asked, log) if keeps_replies(oracle) else asked, log)
+        # A file may hold answers about pairs that the judge has answered since it was written.
+        is_narrowed = keeps_replies(oracle) and not context.execution.options.get("import")
+        _ask_people(context, _left_to_people(asked, log) if is_narrowed else asked, log)
         if context.folder.started is None:
             return _left(context)
     return _close(context, asked, log)

@@ -89,10 +89,11 @@ def _pool_gaps(field: str | None, responses: Sequence[Response], couples: Sequen
 
 
 def read_agreement(run: Run, labels: Sequence[Labels]) -> Agreement | None:
-    """How far people agree; None where no answer of a person belongs to a finished stage."""
-    if not any(row.oracle == HUMAN for row in labels):
+    """How far people agree, be it beside a judge; None where no finished stage asked any, or nobody answered by a name."""
+    if not any(row.oracle == HUMAN or row.people for row in labels):
         return None
-    return agreement(run)
+    found = agreement(run)
+    return found if found.people else None
 
 
 def label_section(runs: Sequence[RunData]) -> Section | None:

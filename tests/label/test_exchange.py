@@ -105,7 +105,18 @@ def test_any_text_makes_the_round_trip(name, texts, annotator):
     assert [answer.pair_id for answer in answers] == [pair.pair_id for pair in comparisons]
     for answer, row in zip(answers, rows, strict=True):
         assert answer.preferred_id == row["response_a_id"]
-        assert answer.annotator == (annotator or None)
+        assert answer.annotator == (annotator.strip() or None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blanks_around_a_name_make_nobody_another_person(name):
+    _, rows = filled(COMPARISONS, name, ["a"] * 4)
+    named = [row | {"annotator": person} for row, person in zip(rows, ["ann ", "\tann", " ", "ann"], strict=True)]
+    answers = import_answers(written(named, name), name, COMPARISONS, annotator="bob")
+    assert [answer.annotator for answer in answers] == ["ann", "ann", "bob", "ann"]
+    assert [answer.answer_id for answer in answers][::2] == ["file:ann:p000001/i001/r0-r1", None]
+    twice = written([rows[0] | {"annotator": person} for person in ("ann", "ann ")], name)
+    assert len(import_answers(twice, name, COMPARISONS)) == 1
 
 
 @given(st.lists(st.tuples(HOSTILE, HOSTILE), max_size=4))

@@ -202,6 +202,18 @@ def test_an_answer_that_was_cancelled_skips_whatever_was_clicked_before() -> Non
     assert [label.outcome for label in read("x.json", data)] == ["skip"]
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_whoever_skipped_a_task_and_came_back_has_answered_it(turn: int) -> None:
+    """In whatever order an export has the two; another person's skip stays."""
+    skipped = studio_annotation(None, was_cancelled=True)
+    given = [skipped, studio_annotation("tie"), studio_annotation(None, was_cancelled=True, completed_by=3)]
+    found = filled_in(studio_export(tasks_of("label-studio")[:1], [given[::turn]]), "x.json", PAIRS, Reading())
+    assert sorted((label.annotator, label.outcome) for label in found.labels) == [("2", "tie"), ("3", "skip")]
+    assert (found.waiting, found.people) == ([], {"2": 1, "3": 1})
+    unanswered = studio_export(tasks_of("label-studio")[:1], [[skipped, studio_annotation(None)]])
+    assert [label.outcome for label in read("x.json", unanswered)] == ["skip"]
+
+
 def test_of_several_people_the_first_in_time_comes_first() -> None:
     late = studio_annotation(
         "left", created_at="2023-04-17T23:00:00+02:00", completed_by={"id": 7, "email": "bo@x.org"}

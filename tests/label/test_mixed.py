@@ -61,7 +61,7 @@ def test_people_get_what_the_judge_is_unsure_of(many_selected: Path, second: str
     }
     assert {row["oracle"] for row in found} == {"mixed:m"}
     facts = summary(many_selected)
-    assert facts["people"] == {"pairs": 3, "share": 3 / PAIRS}
+    assert facts["people"] == {"pairs": 3, "of": PAIRS, "share": 3 / PAIRS}
     assert facts["judge"]["without_verdict"] == (3 if second == "no verdict" else 0)
     assert "people saw 12 % (3 of 24)" in done(*asking(many_selected, server)).stderr
     done("report", many_selected, "--quiet")
@@ -79,7 +79,8 @@ def test_a_lower_threshold_leaves_a_tie_in_one_order_to_the_judge(many_selected:
             3, *asking(many_selected, server, "--set", "label.judge.threshold=0.5")
         )
     facts = summary(many_selected)
-    assert (facts["people"], facts["tie"]) == ({"pairs": 0, "share": 0.0}, 3)
+    assert (facts["people"], facts["tie"]) == ({"pairs": 0, "of": PAIRS, "share": 0.0}, 3)
+    assert "people saw 0 % (0 of 24)" in done(*on(many_selected, "label")).stderr
 
 
 def test_orders_that_disagree_go_to_people_at_any_threshold(many_selected: Path) -> None:
@@ -149,3 +150,69 @@ def test_after_a_limit_of_calls_people_get_the_rest(many_selected: Path) -> None
     assert "asked no further: label.judge.max_calls is 40" in result.stderr
     assert result.exit_code == 0
     assert summary(many_selected)["people"]["pairs"] == 4
+
+
+def said_beside(run: Path, asked: list[dict]) -> list[str]:
+    """What one person says of pairs that the judge has answered: the same of the first two, otherwise of the rest."""
+    judged = {row["pair_id"]: row["preferred_id"] for row in labels(run)}
+    agreeing = ["a" if row["response_a_id"] == judged[row["pair_id"]] else "b" for row in asked]
+    return [*agreeing[:2], "tie", *("a" if side == "b" else "b" for side in agreeing[3:])]
+
+
+def test_a_file_stands_beside_what_the_judge_said_of_the_same_pairs(many_selected: Path, tmp_path: Path) -> None:
+    """The judge's answer, which has no name, is not that person's; one without a name would take its place."""
+    path = tmp_path / "pairs.jsonl"
+    with judge_server() as server:
+        refused(5, *asking(many_selected, server, "--overlap", 4, "--export", path))
+        judged = {row["pair_id"]: row["preferred_id"] for row in labels(many_selected)}
+        asked = rows(path)
+        assert len(asked) == 4
+        path.write_text(
+            "".join(
+                json.dumps(row | {"preference": word, "annotator": ""}) + "\n"
+                for row, word in zip(asked, said_beside(many_selected, asked), strict=True)
+            )
+        )
+        assert "--annotator NAME" in refused(2, *on(many_selected, "label"), "--import", path)
+        assert "4 new answers" in done(*asking(many_selected, server, "--import", path)).stderr
+        assert "all 4 answers" in done(*asking(many_selected, server, "--import", path)).stderr
+    assert [(row["annotator"], row["role"]) for row in labels(many_selected)[PAIRS:]] == [("ann", "overlap")] * 4
+    trained = {row["pair_id"]: row["preferred_id"] for row in rows(many_selected / "iter-001/label/outcomes.jsonl")}
+    assert trained == judged
+
+
+def test_a_file_is_read_where_the_judge_has_answered_some_of_it_since(many_selected: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    with judge_server() as server:
+        refused(5, *asking(many_selected, server, "--set", "label.judge.max_calls=40", "--export", path))
+        asked = rows(path)
+        assert len(asked) == 4
+        path.write_text("".join(json.dumps(row | {"preference": "tie"}) + "\n" for row in asked))
+        said = done(*asking(many_selected, server, "--set", "label.judge.max_calls=44", "--import", path)).stderr
+        assert server.calls == 44
+    assert "4 new answers" in said
+    assert "2 of them by further people" in said
+    assert [row["role"] for row in labels(many_selected)[PAIRS - 2 :]] == ["overlap"] * 2 + ["selected"] * 2
+    assert summary(many_selected)["people"]["pairs"] == 2
+
+
+def test_the_report_says_how_far_people_beside_a_judge_agree(many_selected: Path) -> None:
+    """On what both answered, which are controls: what the judge answers measures against the judge."""
+    ways = ("--control", 2, "--overlap", 2)
+    with judge_server() as server:
+        assert activedpo(*asking(many_selected, server, *ways), typed="1\n" * 4).exit_code == 5
+        assert activedpo(*asking(many_selected, server, "--annotator", "bo"), typed="t\n" * 2).exit_code == 0
+    done("report", many_selected, "--quiet")
+    (run,) = json.loads((many_selected / "report" / "report.json").read_text())["runs"]
+    agreed = run["agreement"]
+    assert [(person["annotator"], person["answers"]) for person in agreed["people"]] == [("ann", 4), ("bo", 2)]
+    assert (agreed["control"]["pairs"], agreed["control"]["agreed"]["number"], agreed["selected"]) == (2, 0, None)
+    assert "Each person who answered" in (many_selected / "report" / "index.html").read_text()
+
+
+def test_the_report_is_silent_of_people_where_the_judge_answered_all(many_selected: Path) -> None:
+    with judge_server() as server:
+        done(*asking(many_selected, server))
+    done("report", many_selected, "--quiet")
+    (run,) = json.loads((many_selected / "report" / "report.json").read_text())["runs"]
+    assert run["agreement"] is None

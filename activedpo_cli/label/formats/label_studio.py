@@ -1,8 +1,9 @@
 """Label Studio: tasks and a labelling configuration, and its full JSON export back.
 
 The configuration asks by `Choices`, which has keys and can say a tie; answers to a `Pairwise` are read too. A cancelled
-annotation skips the pair, one without a result still waits, and several annotations are several people's. JSON_MIN and CSV
-are refused: they leave out what was skipped. No predictions are written, since they would sway.
+annotation skips the pair unless the same person answered it in another one, one without a result still waits, and several
+annotations are several people's. JSON_MIN and CSV are refused: they leave out what was skipped. No predictions are written,
+since they would sway.
 """
 
 import json
@@ -66,12 +67,20 @@ def answers(table: Iterable[TableRow]) -> Iterator[FoundAnswer]:
         annotations = part(row.values.get("annotations") or [], list, "annotations", row.origin)
         if not annotations:
             yield FoundAnswer(row.line, f"task {row.line}", {**shown, "preference": ""})
+        found = []
         for annotation in annotations:
             part(annotation, dict, "an annotation", row.origin)
             which = f"annotation {str(annotation.get('id'))[:20]}"
             given = _given(annotation, f"{row.origin}, {which}")
             place = f"task {row.line}, {which}"
-            yield FoundAnswer(row.line, place, {**shown, **given}, _time(annotation.get("created_at")))
+            found.append(FoundAnswer(row.line, place, {**shown, **given}, _time(annotation.get("created_at"))))
+        yield from _without_withdrawn_skips(found)
+
+
+def _without_withdrawn_skips(found: list[FoundAnswer]) -> Iterator[FoundAnswer]:
+    """What was said of a task; whoever skipped it, came back and answered has answered."""
+    answered = {one.values["annotator"] for one in found if one.values["preference"] not in ("", "skip")}
+    return (one for one in found if one.values["preference"] != "skip" or one.values["annotator"] not in answered)
 
 
 def _shown(row: TableRow) -> dict[str, Any]:
