@@ -166,9 +166,14 @@ def _left_to_people(asked: Sequence[Question], log: LabelLog) -> list[Question]:
 
 
 def _questions(context: Context) -> list[Question]:
-    """What is asked: of people perhaps more than the selected pairs."""
-    config = context.settings
-    if asks_some_people(config.label.oracle):
+    """What is asked: of people perhaps more than the selected pairs.
+
+    A stage that is closed again was closed with what measures, or without it, and waits for one answer to each selected
+    pair alone.
+    """
+    config, options = context.settings, context.execution.options
+    is_closed_again = options.get("rebuild") and not (options.get("import") or options.get("export"))
+    if asks_some_people(config.label.oracle) and not is_closed_again:
         return questions_for_people(context.run, context.iteration, config.label, config.seed)
     return [Question(comparison=comparison) for comparison in questions(context.run, context.iteration)]
 
@@ -200,9 +205,15 @@ def _ask_people(context: Context, asked: list[Question], log: LabelLog) -> None:
         import_file(context, Path(options["import"]), asked, log)
     elif options.get("export"):
         export_file(context, Path(options["export"]), asked, log)
-    elif not options.get("accept_partial"):
+    elif not (options.get("accept_partial") or (options.get("rebuild") and not _is_wanting(asked, log))):
         guidelines = _text_of(Path(options["guidelines"])) if options.get("guidelines") else None
         _sit(context, asked, options.get("annotator") or _user(), guidelines)
+
+
+def _is_wanting(asked: Sequence[Question], log: LabelLog) -> bool:
+    """Whether a pair of these has no answer yet."""
+    standing = log.labels()
+    return any(question.comparison.pair_id not in standing for question in asked)
 
 
 def _sit(context: Context, asked: list[Question], annotator: str, guidelines: str | None) -> None:

@@ -203,3 +203,26 @@ def test_a_control_that_is_selected_later_trains(asked: Path) -> None:
     assert {row["role"] for row in taken} == {"selected"}
     assert len(outcomes(asked)) == 8
     assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 8
+
+
+@pytest.mark.parametrize("lost", ["preferences.jsonl", "manifest.json"])
+def test_a_stage_closed_without_what_measures_is_closed_again_so(asked: Path, gold: Path, lost: str) -> None:
+    """By the very command that `verify` names, which neither asks anybody nor leaves the stage open."""
+    beside = ("--overlap", 4, "--control", 2, "--gold", gold, "--gold-pairs", 1, "--repeat", 2)
+    label(asked, *beside, typed="1\n" * 5 + "q\n")
+    label(asked, by="bob", typed="t\n" * 7 + "q\n")
+    done(*on(asked, "label", iteration=2), "--accept-partial")
+    assert manifest(asked, 2, "label")["summary"]["unanswered"] == 0
+    before, expected, folder = answers(asked), outcomes(asked), asked / "iter-002" / "label"
+    preferences = (folder / "preferences.jsonl").read_bytes()
+    if lost == "manifest.json":
+        (folder / lost).write_text("{")
+    else:
+        (folder / lost).unlink()
+    found = json.loads(activedpo("verify", "--run", asked, "--json").stdout)["problems"]
+    repair = next(row["repair"] for row in found if row["file"].startswith("iter-002/label/"))
+    assert repair.endswith("--rebuild")
+    result = activedpo(*repair.split()[1:], typed="")
+    assert result.exit_code == 0, result.output
+    assert (answers(asked), outcomes(asked)) == (before, expected)
+    assert (folder / "preferences.jsonl").read_bytes() == preferences
