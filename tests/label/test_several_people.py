@@ -125,6 +125,35 @@ def test_gold_that_changed_meanwhile_is_another_question(asked: Path, gold: Path
     assert "label.gold" in refused(3, *on(asked, "label", iteration=2))
 
 
+def test_gold_is_known_by_its_content_wherever_it_is(
+    asked: Path, gold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the path is typed, from whatever folder; and what is closed needs the file no more."""
+    monkeypatch.chdir(tmp_path)
+    assert label(asked, "--gold", "gold.jsonl", "--gold-pairs", 1, typed="1\nq\n").exit_code == 5
+    other = tmp_path / "other"
+    other.mkdir()
+    copy = shutil.copy(gold, other)
+    for path in ("./gold.jsonl", gold, copy, "other/../gold.jsonl"):
+        assert label(asked, "--gold", path, typed="q\n").exit_code == 5, path
+    monkeypatch.chdir(other)
+    gold_beside = Path("gold.jsonl")
+    gold_beside.write_text(gold.read_text().replace("is 3", "is not 3"))
+    assert label(asked, typed="1\n" * 4).exit_code == 0
+    assert "label.gold" in refused(3, *on(asked, "label", iteration=2), "--gold", "gold.jsonl")
+
+    gold.unlink()
+    done(*on(asked, "label", iteration=2))
+    monkeypatch.chdir(tmp_path)
+    done(*on(asked, "label", iteration=2), "--gold", "gold.jsonl")
+    state = json.loads(done(*on(asked, "status"), "--json").stdout)["iterations"][1]["stages"]["label"]
+    assert (state["state"], state["notes"]) == ("complete", [])
+    expected = outcomes(asked)
+    (asked / "iter-002" / "label" / "preferences.jsonl").unlink()
+    done(*on(asked, "label", iteration=2), "--rebuild")
+    assert outcomes(asked) == expected
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
