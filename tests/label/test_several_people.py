@@ -255,3 +255,18 @@ def test_a_stage_closed_without_what_measures_is_closed_again_so(asked: Path, go
     assert result.exit_code == 0, result.output
     assert (answers(asked), outcomes(asked)) == (before, expected)
     assert (folder / "preferences.jsonl").read_bytes() == preferences
+
+
+def test_show_names_the_answer_that_trains(asked: Path) -> None:
+    """While people answer as well as afterwards, and not what the first of them said."""
+    words = ("--overlap", 4, "--set", "label.settle=majority")
+    label(asked, *words, typed="1\n" * 4)
+    label(asked, *words, by="bob", typed="b\n" * 3 + "q\n")
+    part = [row["label"] for row in json.loads(done(*on(asked, "show"), "--json").stdout)]
+    assert sorted(word.endswith("preferred") for word in part) == [False] * 3 + [True]
+    label(asked, by="bob", typed="b\n")
+    shown = json.loads(done(*on(asked, "show"), "--json").stdout)
+    assert [row["label"] for row in shown] == ["tie"] * 4 == [row["outcome"] for row in outcomes(asked)]
+    details = json.loads(done(*on(asked, "show", shown[0]["pair_id"]), "--json").stdout)
+    assert details["label"] == "tie"
+    assert not any(details[side]["preferred"] for side in ("response_a", "response_b"))
