@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command_line import STAGES, activedpo, done, manifest, on, refused, rows
 
 from activedpo_cli.pairs.candidates import candidate_pairs
+from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.run import Run
 
 GOLD = [
@@ -270,3 +273,65 @@ def test_show_names_the_answer_that_trains(asked: Path) -> None:
     details = json.loads(done(*on(asked, "show", shown[0]["pair_id"]), "--json").stdout)
     assert details["label"] == "tie"
     assert not any(details[side]["preferred"] for side in ("response_a", "response_b"))
+
+
+@pytest.fixture
+def log_of(asked: Path) -> Callable[[int, str, str], None]:
+    """Put what a person says of every pair of the second iteration, which is set aside with it, into one of some folders."""
+    assert label(asked, typed="1\n" * 4).exit_code == 0
+    told = list(LabelLog(asked / "iter-002" / "label" / "labels.jsonl").labels().values())
+
+    def give(number: int, by: str, moment: str) -> None:
+        folder = asked / ".stale" / f"iter-002-label-2026010{number}T000000"
+        if not folder.exists():
+            shutil.copytree(asked / "iter-002" / "label", folder)
+            (folder / "labels.jsonl").unlink()
+        log = LabelLog(folder / "labels.jsonl", now=lambda: f"2026-01-{moment}T00:00:00+00:00")
+        if by == "anew":
+            log.retract(*(one.pair_id for one in told))
+        else:
+            log.append(*(replace(one, annotator=by, outcome="tie", preferred_id=None) for one in told))
+
+    (asked / ".stale").mkdir(exist_ok=True)
+    return give
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([(1, "bob", "02"), (2, "cat", "03")], ["bob", "cat"]),
+        ([(1, "bob", "03"), (2, "cat", "02")], ["cat", "bob"]),
+        ([(1, "bob", "02"), (1, "cat", "03"), (2, "cat", "03")], ["bob", "cat"]),
+        ([(1, "bob", "02"), (2, "anew", "03"), (2, "cat", "04")], ["cat"]),
+        ([(1, "bob", "02"), (2, "cat", "03"), (2, "anew", "04")], ["bob"]),
+        ([(1, "anew", "03"), (1, "cat", "04"), (2, "bob", "02")], ["cat"]),
+    ],
+)
+def test_answers_of_everybody_are_taken_over_from_wherever_they_are(
+    asked: Path, log_of: Callable[[int, str, str], None], given: list[tuple[int, str, str]], expected: list[str]
+) -> None:
+    """In the order in which they were given; whoever was asked anew is not contradicted by what was said before."""
+    for one in given:
+        log_of(*one)
+    shutil.rmtree(asked / "iter-002" / "label")
+    assert label(asked, by="dan", typed="").exit_code == 0
+    by_pair: dict[str, list[str]] = {}
+    for row in answers(asked):
+        by_pair.setdefault(row["pair_id"], []).append(row["annotator"])
+    assert list(by_pair.values()) == [expected] * 4
+
+
+def test_what_was_torn_while_it_was_taken_over_is_completed(
+    asked: Path, log_of: Callable[[int, str, str], None]
+) -> None:
+    log_of(1, "bob", "02")
+    log_of(1, "cat", "03")
+    shutil.rmtree(asked / "iter-002" / "label")
+    assert label(asked, "--overlap", 4, "--settle", "third", "--control", 1, by="dan", typed="q\n").exit_code == 5
+    log = asked / "iter-002" / "label" / "labels.jsonl"
+    whole = log.read_bytes()
+    expected = [(row["pair_id"], row["annotator"], row["role"]) for row in answers(asked)]
+    assert len(expected) == 8
+    log.write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
+    assert label(asked, by="dan", typed="q\n").exit_code == 5
+    assert [(row["pair_id"], row["annotator"], row["role"]) for row in answers(asked)] == expected
