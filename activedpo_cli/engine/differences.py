@@ -157,7 +157,7 @@ def with_known_files(record: Started | None, files: Mapping[str, str], given: Ma
     """Given settings in which a file that work was made from goes by the path under which its record knows it."""
     known = dict(given)
     for key, name in files.items():
-        if record is None or not isinstance(given.get(key), str):
+        if record is None or not isinstance(given.get(key), str) or given[key] == record.settings.get(key):
             continue
         path = Path(given[key])
         if path.is_file() and digest_of_file(path) == record.inputs.get(name):

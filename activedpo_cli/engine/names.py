@@ -1,5 +1,6 @@
 """Brings what was typed to one spelling: keys of settings, and names of methods, backends and oracles."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +13,14 @@ from activedpo_cli.oracles.base import parse_spec
 NAMING_SETTINGS = {"select.method": "acquisition", "generate.backend": "generation"}
 ORACLE_SETTINGS = ("label.oracle", "evaluate.scorer", "evaluate.second_scorer")
 
+FILES_READ_AGAIN = ("label.gold",)
+
 
 def with_known_names(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given settings with every name resolved; raises UsageError with the nearest name for an unknown one."""
+    """The given settings with every name resolved; raises UsageError with the nearest name for an unknown one.
+
+    A file that every iteration reads again goes by its path from the root, from whatever folder a later command is typed.
+    """
     resolved = {current_key(key): value for key, value in given.items()}
     for key in resolved:
         _check_setting_of_method(key)
@@ -25,6 +31,9 @@ def with_known_names(given: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(given.get(key), str):
             name, argument = parse_spec(given[key])
             resolved[key] = name if argument is None else f"{name}:{argument}"
+    for key in FILES_READ_AGAIN:
+        if isinstance(given.get(key), str):
+            resolved[key] = os.path.abspath(given[key])
     return resolved
 
 

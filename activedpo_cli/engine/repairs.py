@@ -38,13 +38,12 @@ def repair_of_stage(run: Run, stage: str, iteration: int, fault: FileFault) -> s
 
 
 def _is_partial(run: Run, folder: StageFolder, iteration: int) -> bool:
-    """Whether the stage was closed with pairs that nobody had answered."""
+    """Whether the stage was closed with selected pairs that nobody had answered, which alone are waited for again."""
     try:
         record = folder.manifest
     except InvalidDataError:
-        return len(folder.label_log().labels()) < len(
-            run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
-        )
+        selected = run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
+        return not folder.label_log().labels().keys() >= {pair.pair_id for pair in selected}
     return bool(record and record.summary.get("unanswered"))
 
 

@@ -29,6 +29,7 @@ from activedpo_cli.engine.differences import (
     refuse,
     refuse_changed_fixed_settings,
     version_difference,
+    with_known_files,
 )
 from activedpo_cli.engine.intact import check_inputs
 from activedpo_cli.engine.step import Context, Execution, Stage, StageResult, again
@@ -234,10 +235,15 @@ def _differences(asked: _Asked, record: Started) -> list[str]:
     """How given settings, the stage's version and its inputs of today differ from what the record says, as lines of text."""
     run, stage = asked.run, asked.stage
     own = set(every_setting_of(stage.sections)).difference(stage.also)
-    differences = given_differences(run, record, asked.given, own)
+    differences = given_differences(run, record, _known(asked, record), own)
     if other := version_difference(record, stage.version):
         return differences + other  # what another version recorded need not say what this one's inputs depend on
     return differences + input_differences(record, stage.inputs_beside(run, asked.iteration, record))
+
+
+def _known(asked: _Asked, record: Started) -> dict[str, Any]:
+    """The given settings, in which a file with the content that is recorded goes by the path under which it is."""
+    return with_known_files(record, asked.stage.files, asked.given)
 
 
 def _refuse_differences(asked: _Asked, record: Started) -> None:
@@ -247,7 +253,7 @@ def _refuse_differences(asked: _Asked, record: Started) -> None:
         if not isinstance(record, Manifest):
             raise
         asked.progress.warn(f"whether the oracle has changed can't be told from here: {error.message}")
-        differences = given_differences(asked.run, record, asked.given)
+        differences = given_differences(asked.run, record, _known(asked, record))
     if differences:
         refuse(asked.run, asked.stage.name, asked.iteration, differences, asked.given, asked.execution)
 

@@ -55,19 +55,44 @@ def take_over(context: Context, asked: Sequence[Question], log: LabelLog) -> Non
         return
     if options.get("rebuild") or not all(event.label and event.label.taken_from for event in events):
         return
-    known = {event.pair_id for event in events}  # a process may have been killed while it wrote what it took over
-    open_questions = [question for question in asked if question.comparison.pair_id not in known]
-    found: dict[str, list[Label]] = {}
-    for folder in _earlier_folders(context):
-        if len(found) < len(open_questions):
-            found = _answers_in(folder, context, [question.comparison for question in open_questions]) | found
-    log.append(*(label for question in open_questions for label in _with_roles(question, found)))
+    there = {label.asked for label in log.answers()}  # a process may have been killed while it wrote what it took over
+    found = _answers_before(context, [question.comparison for question in asked])
+    log.append(*(label for question in asked for label in _with_roles(question, found) if label.asked not in there))
     number = len({label.pair_id for label in log.answers() if label.taken_from})
     if number:
         again = context.anew("label", "--ask-again")
         context.progress.note(
             f"{number} of {len(asked)} pairs were answered before and are not asked again; to ask again: `{again}`"
         )
+
+
+def _answers_before(context: Context, comparisons: Sequence[Comparison]) -> dict[str, list[Label]]:
+    """What everybody said before of these pairs, by pair id, in the order in which it was first given.
+
+    Of what one person answered several times the last one counts. Where a folder has answers to a pair that was asked
+    anew there, none that is older counts.
+    """
+    found: dict[str, dict[Asked, Label]] = {}
+    anew: dict[str, str] = {}
+    for folder in reversed(_earlier_folders(context)):
+        answers, asked_anew = _answers_in(folder, context, comparisons)
+        for pair_id, own in answers.items():
+            earlier = found.get(pair_id, {})
+            if pair_id in asked_anew:
+                earlier = {asked: one for asked, one in earlier.items() if _moment(one) > asked_anew[pair_id]}
+            later = {
+                asked: one
+                for asked, one in own.items()
+                if _moment(one) >= max(anew.get(pair_id, ""), _moment(earlier.get(asked, one)))
+            }
+            found[pair_id] = earlier | later
+            anew[pair_id] = max(anew.get(pair_id, ""), asked_anew.get(pair_id, ""))
+    return {pair_id: sorted(answers.values(), key=_moment) for pair_id, answers in found.items()}
+
+
+def _moment(label: Label) -> str:
+    """When an answer that is taken over was given first: UTC in ISO 8601, so that texts compare as times do."""
+    return label.first_given or ""
 
 
 def _with_roles(question: Question, found: Mapping[str, Sequence[Label]]) -> Iterator[Label]:
@@ -143,22 +168,30 @@ def _selection(folder: StageFolder) -> str | None:
     return record.inputs.get(f"iter-{record.iteration:03d}/select") if record else None
 
 
-def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[Comparison]) -> dict[str, list[Label]]:
-    """The answers of one folder that stand and count for these questions, by the pair ids of these, whoever gave them."""
+def _answers_in(
+    folder: StageFolder, context: Context, comparisons: Sequence[Comparison]
+) -> tuple[dict[str, dict[Asked, Label]], dict[str, str]]:
+    """The answers of one folder that stand and count for these pairs, by the ids of these, whoever gave them.
+
+    With them comes when pairs were asked anew there: when whatever anybody had said of them was taken back.
+    """
     try:
-        record, events = folder.manifest or folder.started, folder.label_log().standing()
+        log = folder.label_log()
+        record, events = folder.manifest or folder.started, log.standing()
     except InvalidDataError as error:
         context.progress.warn(f"answers given before are not taken over: {error.message}")
-        return {}
+        return {}, {}
     now, settings = context.folder.started, context.settings.label
     assert now is not None
     if record is None or not (asks_some_people(settings.oracle) or _is_same_oracle(record, now)):
-        return {}
+        return {}, {}
+    taken_back = {event.pair_id: event.time for event in log.history() if event.label is None and event.asked is None}
     is_drawn = not asks_some_people(settings.oracle) and (settings.answer != "argmax" or settings.noise > 0)
     has_same_responses = _response_inputs(record) == _response_inputs(now)
-    by_texts = {_question(comparison.texts): comparison for comparison in open_questions}
-    by_id = {comparison.pair_id: comparison for comparison in open_questions}
+    by_texts = {_question(comparison.texts): comparison for comparison in comparisons}
+    by_id = {comparison.pair_id: comparison for comparison in comparisons}
     found: dict[str, dict[Asked, Label]] = {}
+    asked_anew: dict[str, str] = {}
     for pair_id, label, time_given in ((event.pair_id, event.label, event.time) for event in events):
         if label is None:
             continue
@@ -177,7 +210,9 @@ def _answers_in(folder: StageFolder, context: Context, open_questions: Sequence[
             first_given=label.first_given or time_given,
         )
         found.setdefault(comparison.pair_id, {})[taken.asked] = taken
-    return {pair_id: list(answers.values()) for pair_id, answers in found.items()}
+        if pair_id in taken_back:
+            asked_anew[comparison.pair_id] = taken_back[pair_id]
+    return found, asked_anew
 
 
 def _counts_for(label: Label, oracle: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from activedpo_cli.base.columns import ARGUMENTS
 from activedpo_cli.base.config import flat
-from activedpo_cli.base.digests import sha256_of
+from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
 from activedpo_cli.base.records import (
     SPENT_OUTCOMES,
@@ -59,6 +59,9 @@ from activedpo_cli.store.label_log import TORN_NAMES, LabelLog
 from activedpo_cli.store.reply_log import REPLIES_NAME
 from activedpo_cli.store.run import Run
 
+GOLD = "label.gold"
+"""The setting that names the file of gold pairs, and the name of its content among the inputs."""
+
 
 def settings(config: Config) -> dict[str, Any]:
     """What the answers depend on; of a judge's settings those that say what it is asked, where one is."""
@@ -70,16 +73,29 @@ def settings(config: Config) -> dict[str, Any]:
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     """The selected pairs, their responses, and the oracle itself where it is a file or a model."""
     digests = {f"iter-{iteration:03d}/select": require(run, "select", iteration)} | response_inputs(run, iteration)
-    return digests | oracle_inputs(config.label.oracle, config) | _gold_input(config)
+    return digests | oracle_inputs(config.label.oracle, config) | _gold_input(run, iteration, config)
 
 
-def _gold_input(config: Config) -> dict[str, str]:
-    """What the gold pairs are, where people are asked about some."""
-    if config.label.gold is None or not asks_some_people(config.label.oracle):
+def _gold_input(run: Run, iteration: int, config: Config) -> dict[str, str]:
+    """What the gold pairs are, where people are asked about some: as recorded where the file of known work is gone."""
+    gold = config.label.gold
+    if gold is None or not asks_some_people(config.label.oracle):
         return {}
-    path = Path(config.label.gold)
+    path, known = Path(gold), _recorded_gold(run, iteration, gold)
+    if known is not None and not path.exists():
+        return {GOLD: known}
     check_file(path)
-    return {"label.gold": sha256_of(path)}
+    return {GOLD: digest_of_file(path)}
+
+
+def _recorded_gold(run: Run, iteration: int, gold: str) -> str | None:
+    """The digest of a file of gold pairs in the record of a stage, None where the record has none or can't be read."""
+    folder = run.stage("label", iteration)
+    try:
+        record = folder.manifest or folder.started
+    except InvalidDataError:
+        return None
+    return record.inputs.get(GOLD) if record and record.settings.get(GOLD) == gold else None
 
 
 def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
@@ -168,9 +184,14 @@ def _left_to_people(asked: Sequence[Question], log: LabelLog) -> list[Question]:
 
 
 def _questions(context: Context) -> list[Question]:
-    """What is asked: of people perhaps more than the selected pairs."""
-    config = context.settings
-    if asks_some_people(config.label.oracle):
+    """What is asked: of people perhaps more than the selected pairs.
+
+    A stage that is closed again was closed with what measures, or without it, and waits for one answer to each selected
+    pair alone.
+    """
+    config, options = context.settings, context.execution.options
+    is_closed_again = options.get("rebuild") and not (options.get("import") or options.get("export"))
+    if asks_some_people(config.label.oracle) and not is_closed_again:
         return questions_for_people(context.run, context.iteration, config.label, config.seed)
     return [Question(comparison=comparison) for comparison in questions(context.run, context.iteration)]
 
@@ -202,9 +223,15 @@ def _ask_people(context: Context, asked: list[Question], log: LabelLog) -> None:
         import_file(context, Path(options["import"]), asked, log)
     elif options.get("export"):
         export_file(context, Path(options["export"]), asked, log)
-    elif not options.get("accept_partial"):
+    elif not (options.get("accept_partial") or (options.get("rebuild") and not _is_wanting(asked, log))):
         guidelines = _text_of(Path(options["guidelines"])) if options.get("guidelines") else None
         _sit(context, asked, options.get("annotator") or _user(), guidelines)
+
+
+def _is_wanting(asked: Sequence[Question], log: LabelLog) -> bool:
+    """Whether a pair of these has no answer yet."""
+    standing = log.labels()
+    return any(question.comparison.pair_id not in standing for question in asked)
 
 
 def _sit(context: Context, asked: list[Question], annotator: str, guidelines: str | None) -> None:
@@ -449,6 +476,7 @@ STAGE = Stage(
     sections=("label",),
     also=JUDGE_KEYS_BESIDE_WORK,
     logs=("labels.jsonl", *TORN_NAMES, REPLIES_NAME),
+    files={GOLD: GOLD},
     work_options=("import", "export", "ask-again"),
     is_done=is_done,
     check_free=refuse_while_people_answer,

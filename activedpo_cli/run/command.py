@@ -11,7 +11,7 @@ from activedpo_cli.base.config import build_config, with_changes
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.engine.differences import given_differences, is_fixed, refuse
+from activedpo_cli.engine.differences import given_differences, is_fixed, refuse, with_known_files
 from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.engine.runner import run_stage
 from activedpo_cli.engine.step import Execution, Stage, StageResult
@@ -96,7 +96,7 @@ def plan_labels(request: StageRequest, progress: Progress) -> JudgePlan:
     iteration = request.iteration or (run.iterations() or [1])[-1]
     folder = run.stage("label", iteration)
     record = None if request.force else folder.manifest or folder.started
-    given = changeable(run, wanted.given)
+    given = with_known_files(record, load_stage("label").files, changeable(run, wanted.given))
     if differences := given_differences(run, record, given):
         refuse(run, "label", iteration, differences, given, Execution(typed=request.typed))
     config = load_stage("label").seen(run, record, given)

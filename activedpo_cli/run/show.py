@@ -1,12 +1,15 @@
 """`activedpo show`: all that is known about a pair (texts, score, rank, label, tokens), and about features."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageError
 from activedpo_cli.base.records import ExcludedResponse, Label, OutcomeRow, Response, SelectedPair, prompt_as_text
+from activedpo_cli.engine.repairs import OUTCOMES_NAME
 from activedpo_cli.label.judging import described
+from activedpo_cli.label.settlement import settled
 from activedpo_cli.policy.policy import load_tokenizer_of
 from activedpo_cli.store.run import Run
 
@@ -18,7 +21,7 @@ _PAIR = re.compile(r"(?P<stem>p\d+/(?:i(?P<iteration>\d+)|pool))/(?P<a>r\d+)-(?P
 
 def selected_pairs(run: Run, iteration: int) -> list[dict[str, Any]]:
     """The selected pairs of an iteration with their labels, best first."""
-    labels = run.stage("label", iteration).label_log().labels()
+    labels = _labels(run, iteration)
     prompts = {prompt.prompt_id: prompt_as_text(prompt.prompt) for prompt in run.prompts()}
     return [
         {
@@ -43,7 +46,7 @@ def pair_details(run: Run, pair: str, iteration: int | None, *, tokens: bool) ->
     if missing:
         raise InvalidDataError(f"there is no response `{missing[0]}` in iteration {number}")
     selected = {row.pair_id: row for row in _selection(run, number)}.get(pair)
-    label = run.stage("label", number).label_log().labels().get(pair)
+    label = _labels(run, number).get(pair)
     prompts = {prompt.prompt_id: prompt_as_text(prompt.prompt) for prompt in run.prompts()}
     tokenizer = load_tokenizer_of(run) if tokens else None
     sides = [_response(responses[name], label, tokenizer) for name in names]
@@ -115,6 +118,15 @@ def label_text(label: Label | OutcomeRow | None) -> str:
     return f"{label.preferred_id} preferred" if label.preferred_id else label.outcome
 
 
+def _labels(run: Run, iteration: int) -> Mapping[str, Label | OutcomeRow]:
+    """By pair id the answer that trains: of a closed stage its outcomes, else what would count of the answers so far."""
+    folder = run.stage("label", iteration)
+    if folder.manifest and folder.has(OUTCOMES_NAME):
+        return {row.pair_id: row for row in folder.read_rows(OUTCOMES_NAME, OutcomeRow)}
+    rule: Any = folder.started.settings.get("label.settle", "first") if folder.started else "first"
+    return settled(folder.label_log().answers(), rule)
+
+
 def _selection(run: Run, iteration: int) -> list[SelectedPair]:
     folder = run.stage("select", iteration)
     return folder.read_rows("selection.jsonl", SelectedPair) if folder.manifest else []
@@ -126,7 +138,9 @@ def _newest_with(run: Run, pair: str) -> int:
     return (chosen or iterations)[-1]
 
 
-def _response(response: Response, label: Label | None, tokenizer: "PreTrainedTokenizerBase | None") -> dict[str, Any]:
+def _response(
+    response: Response, label: Label | OutcomeRow | None, tokenizer: "PreTrainedTokenizerBase | None"
+) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "response_id": response.response_id,
         "text": response.text,

@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command_line import STAGES, activedpo, done, manifest, on, refused, rows
 
 from activedpo_cli.pairs.candidates import candidate_pairs
+from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.run import Run
 
 GOLD = [
@@ -126,6 +129,35 @@ def test_gold_that_changed_meanwhile_is_another_question(asked: Path, gold: Path
     assert "label.gold" in refused(3, *on(asked, "label", iteration=2))
 
 
+def test_gold_is_known_by_its_content_wherever_it_is(
+    asked: Path, gold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the path is typed, from whatever folder; and what is closed needs the file no more."""
+    monkeypatch.chdir(tmp_path)
+    assert label(asked, "--gold", "gold.jsonl", "--gold-pairs", 1, typed="1\nq\n").exit_code == 5
+    other = tmp_path / "other"
+    other.mkdir()
+    copy = shutil.copy(gold, other)
+    for path in ("./gold.jsonl", gold, copy, "other/../gold.jsonl"):
+        assert label(asked, "--gold", path, typed="q\n").exit_code == 5, path
+    monkeypatch.chdir(other)
+    gold_beside = Path("gold.jsonl")
+    gold_beside.write_text(gold.read_text().replace("is 3", "is not 3"))
+    assert label(asked, typed="1\n" * 4).exit_code == 0
+    assert "label.gold" in refused(3, *on(asked, "label", iteration=2), "--gold", "gold.jsonl")
+
+    gold.unlink()
+    done(*on(asked, "label", iteration=2))
+    monkeypatch.chdir(tmp_path)
+    done(*on(asked, "label", iteration=2), "--gold", "gold.jsonl")
+    state = json.loads(done(*on(asked, "status"), "--json").stdout)["iterations"][1]["stages"]["label"]
+    assert (state["state"], state["notes"]) == ("complete", [])
+    expected = outcomes(asked)
+    (asked / "iter-002" / "label" / "preferences.jsonl").unlink()
+    done(*on(asked, "label", iteration=2), "--rebuild")
+    assert outcomes(asked) == expected
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
@@ -227,3 +259,103 @@ def test_what_was_answered_before_is_no_control(
     )
     assert {row["role"] for row in second} == {"selected", "control"}
     assert not {row["pair_id"] for row in first} & {row["pair_id"] for row in second if row["role"] == "control"}
+
+
+@pytest.mark.parametrize("lost", ["preferences.jsonl", "manifest.json"])
+def test_a_stage_closed_without_what_measures_is_closed_again_so(asked: Path, gold: Path, lost: str) -> None:
+    """By the very command that `verify` names, which neither asks anybody nor leaves the stage open."""
+    beside = ("--overlap", 4, "--control", 2, "--gold", gold, "--gold-pairs", 1, "--repeat", 2)
+    label(asked, *beside, typed="1\n" * 5 + "q\n")
+    label(asked, by="bob", typed="t\n" * 7 + "q\n")
+    done(*on(asked, "label", iteration=2), "--accept-partial")
+    assert manifest(asked, 2, "label")["summary"]["unanswered"] == 0
+    before, expected, folder = answers(asked), outcomes(asked), asked / "iter-002" / "label"
+    preferences = (folder / "preferences.jsonl").read_bytes()
+    if lost == "manifest.json":
+        (folder / lost).write_text("{")
+    else:
+        (folder / lost).unlink()
+    found = json.loads(activedpo("verify", "--run", asked, "--json").stdout)["problems"]
+    repair = next(row["repair"] for row in found if row["file"].startswith("iter-002/label/"))
+    assert repair.endswith("--rebuild")
+    result = activedpo(*repair.split()[1:], typed="")
+    assert result.exit_code == 0, result.output
+    assert (answers(asked), outcomes(asked)) == (before, expected)
+    assert (folder / "preferences.jsonl").read_bytes() == preferences
+
+
+def test_show_names_the_answer_that_trains(asked: Path) -> None:
+    """While people answer as well as afterwards, and not what the first of them said."""
+    words = ("--overlap", 4, "--set", "label.settle=majority")
+    label(asked, *words, typed="1\n" * 4)
+    label(asked, *words, by="bob", typed="b\n" * 3 + "q\n")
+    part = [row["label"] for row in json.loads(done(*on(asked, "show"), "--json").stdout)]
+    assert sorted(word.endswith("preferred") for word in part) == [False] * 3 + [True]
+    label(asked, by="bob", typed="b\n")
+    shown = json.loads(done(*on(asked, "show"), "--json").stdout)
+    assert [row["label"] for row in shown] == ["tie"] * 4 == [row["outcome"] for row in outcomes(asked)]
+    details = json.loads(done(*on(asked, "show", shown[0]["pair_id"]), "--json").stdout)
+    assert details["label"] == "tie"
+    assert not any(details[side]["preferred"] for side in ("response_a", "response_b"))
+
+
+@pytest.fixture
+def log_of(asked: Path) -> Callable[[int, str, str], None]:
+    """Put what a person says of every pair of the second iteration, which is set aside with it, into one of some folders."""
+    assert label(asked, typed="1\n" * 4).exit_code == 0
+    told = list(LabelLog(asked / "iter-002" / "label" / "labels.jsonl").labels().values())
+
+    def give(number: int, by: str, moment: str) -> None:
+        folder = asked / ".stale" / f"iter-002-label-2026010{number}T000000"
+        if not folder.exists():
+            shutil.copytree(asked / "iter-002" / "label", folder)
+            (folder / "labels.jsonl").unlink()
+        log = LabelLog(folder / "labels.jsonl", now=lambda: f"2026-01-{moment}T00:00:00+00:00")
+        if by == "anew":
+            log.retract(*(one.pair_id for one in told))
+        else:
+            log.append(*(replace(one, annotator=by, outcome="tie", preferred_id=None) for one in told))
+
+    (asked / ".stale").mkdir(exist_ok=True)
+    return give
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([(1, "bob", "02"), (2, "cat", "03")], ["bob", "cat"]),
+        ([(1, "bob", "03"), (2, "cat", "02")], ["cat", "bob"]),
+        ([(1, "bob", "02"), (1, "cat", "03"), (2, "cat", "03")], ["bob", "cat"]),
+        ([(1, "bob", "02"), (2, "anew", "03"), (2, "cat", "04")], ["cat"]),
+        ([(1, "bob", "02"), (2, "cat", "03"), (2, "anew", "04")], ["bob"]),
+        ([(1, "anew", "03"), (1, "cat", "04"), (2, "bob", "02")], ["cat"]),
+    ],
+)
+def test_answers_of_everybody_are_taken_over_from_wherever_they_are(
+    asked: Path, log_of: Callable[[int, str, str], None], given: list[tuple[int, str, str]], expected: list[str]
+) -> None:
+    """In the order in which they were given; whoever was asked anew is not contradicted by what was said before."""
+    for one in given:
+        log_of(*one)
+    shutil.rmtree(asked / "iter-002" / "label")
+    assert label(asked, by="dan", typed="").exit_code == 0
+    by_pair: dict[str, list[str]] = {}
+    for row in answers(asked):
+        by_pair.setdefault(row["pair_id"], []).append(row["annotator"])
+    assert list(by_pair.values()) == [expected] * 4
+
+
+def test_what_was_torn_while_it_was_taken_over_is_completed(
+    asked: Path, log_of: Callable[[int, str, str], None]
+) -> None:
+    log_of(1, "bob", "02")
+    log_of(1, "cat", "03")
+    shutil.rmtree(asked / "iter-002" / "label")
+    assert label(asked, "--overlap", 4, "--settle", "third", "--control", 1, by="dan", typed="q\n").exit_code == 5
+    log = asked / "iter-002" / "label" / "labels.jsonl"
+    whole = log.read_bytes()
+    expected = [(row["pair_id"], row["annotator"], row["role"]) for row in answers(asked)]
+    assert len(expected) == 8
+    log.write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
+    assert label(asked, by="dan", typed="q\n").exit_code == 5
+    assert [(row["pair_id"], row["annotator"], row["role"]) for row in answers(asked)] == expected
