@@ -15,14 +15,17 @@ from typing import Any
 
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import Asked, Label, OutcomeRow
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings
 from activedpo_cli.engine.repairs import OUTCOMES_NAME
 from activedpo_cli.engine.step import STAGE_INPUT, Context, Execution, Stage, again
 from activedpo_cli.label.judging import is_of_judge
 from activedpo_cli.label.questions import Question
+from activedpo_cli.label.settlement import Rule, settled
 from activedpo_cli.oracles.base import Comparison, asks_some_people, keeps_replies
 from activedpo_cli.store import files, manifest
 from activedpo_cli.store.audit import file_fault
@@ -55,9 +58,9 @@ def take_over(context: Context, asked: Sequence[Question], log: LabelLog) -> Non
         return
     if options.get("rebuild") or not all(event.label and event.label.taken_from for event in events):
         return
-    there = {label.asked for label in log.answers()}  # a process may have been killed while it wrote what it took over
+    kept = {label.asked for label in log.answers()}  # a process may have been killed while it wrote what it took over
     found = _answers_before(context, [question.comparison for question in asked])
-    log.append(*(label for question in asked for label in _with_roles(question, found) if label.asked not in there))
+    log.append(*(label for question in asked for label in _with_roles(question, found) if label.asked not in kept))
     number = len({label.pair_id for label in log.answers() if label.taken_from})
     if number:
         again = context.anew("label", "--ask-again")
@@ -290,8 +293,8 @@ def has_damaged_record(folder: StageFolder) -> bool:
 def restore_answers(run: Run, folder: StageFolder, progress: Progress) -> None:
     """Put answers back that the log lost and that the closed stage's list of outcomes still has, byte for byte.
 
-    They come back without times, annotators and notes. A damaged log is kept in `.stale`. Raises InvalidDataError, before
-    anything is changed, where the log is damaged and the list is not what was written.
+    Of a damaged log, which is kept in `.stale`, all intact lines stay. What came from the list has no times, annotators and
+    notes. Raises InvalidDataError, before anything is changed, where the log is damaged and the list is not as written.
     """
     record = folder.manifest
     assert record is not None
@@ -299,25 +302,63 @@ def restore_answers(run: Run, folder: StageFolder, progress: Progress) -> None:
     is_whole = listed is not None and file_fault(folder.path, OUTCOMES_NAME, listed) is None
     log = folder.label_log()
     try:
-        standing = log.labels()
-        is_damaged = False
+        log.history()
     except InvalidDataError:
         if not is_whole:
             raise
-        standing, is_damaged = {}, True
+        log = _with_intact_lines(run, folder, progress)
     if not is_whole:
         return
-    missing = [row for row in folder.read_rows(OUTCOMES_NAME, OutcomeRow) if row.pair_id not in standing]
-    if not missing:
-        return
-    if is_damaged:
-        _keep_aside(run, folder, log.path.name)
-    log.repair()
-    shared = ("pair_id", "outcome", "preferred_id", "oracle", "score_a", "score_b")
-    log.append(*(Label(**{name: getattr(row, name) for name in shared}) for row in missing))
+    rule = record.settings.get("label.settle", "first")
+    restored = _restored(log, folder.read_rows(OUTCOMES_NAME, OutcomeRow), rule)
+    if restored:
+        progress.warn(
+            f"{restored} answers were restored from `{folder.path / OUTCOMES_NAME}`, without times, names and notes"
+        )
+
+
+def _with_intact_lines(run: Run, folder: StageFolder, progress: Progress) -> LabelLog:
+    """The log of a folder, cut down to what is intact; as it was it is kept in `.stale`."""
+    path = folder.label_log().path
+    part, damaged = folder.label_log().intact_part()
+    kept = _place_aside(run, folder, path.name)
+    files.make_folder(kept.parent)
+    files.write_bytes(kept, read_limited(path))
+    files.write_bytes(path, part)
     progress.warn(
-        f"{len(missing)} answers were restored from `{folder.path / OUTCOMES_NAME}`, without times, names and notes"
+        f"`{path}` had {counted(damaged, 'damaged line')}, and keeps the others; as it was it is now `{kept}`"
     )
+    return folder.label_log()
+
+
+def _restored(log: LabelLog, rows: Sequence[OutcomeRow], rule: Rule) -> int:
+    """Put outcomes back of which the answers that are left say otherwise, or nothing; returns how many.
+
+    An answer that trained and says otherwise was given anew, by a line that is lost, and no longer counts. What further
+    people said stays where the outcome stands beside it.
+    """
+    answers = log.answers()
+    counting = settled(answers, rule)
+    shared = ("pair_id", "outcome", "preferred_id", "oracle", "score_a", "score_b")
+    labels: list[Label] = []
+    lost = [row for row in rows if not _is_outcome(counting.get(row.pair_id), row)]
+    if lost:
+        log.repair()
+    for row in lost:
+        label = Label(**{name: getattr(row, name) for name in shared})
+        own = [answer for answer in answers if answer.pair_id == row.pair_id]
+        for answer in own:
+            log.retract_answer(answer.asked)
+        beside = [answer for answer in own if answer.role in ("overlap", "repeat")]
+        if not _is_outcome(settled([label, *beside], rule)[row.pair_id], row):
+            beside = [answer for answer in beside if answer.role == "repeat"]
+        labels += [label, *beside]
+    log.append(*labels)
+    return len(lost)
+
+
+def _is_outcome(label: Label | None, row: OutcomeRow) -> bool:
+    return label is not None and (label.outcome, label.preferred_id) == (row.outcome, row.preferred_id)
 
 
 def adopt_answers(
@@ -353,7 +394,11 @@ def adopt_answers(
 
 
 def _keep_aside(run: Run, folder: StageFolder, name: str) -> Path:
-    moment = time.strftime("%Y%m%dT%H%M%S")
-    kept = run.stale / f"{folder.path.parent.name}-{folder.path.name}-{moment}-{name}"
+    kept = _place_aside(run, folder, name)
     files.move(folder.path / name, kept)
     return kept
+
+
+def _place_aside(run: Run, folder: StageFolder, name: str) -> Path:
+    moment = time.strftime("%Y%m%dT%H%M%S")
+    return run.stale / f"{folder.path.parent.name}-{folder.path.name}-{moment}-{name}"

@@ -9,7 +9,7 @@ from activedpo_cli.base.errors import InvalidDataError, NotReadyError, UsageErro
 from activedpo_cli.base.records import ExcludedResponse, Label, OutcomeRow, Response, SelectedPair, prompt_as_text
 from activedpo_cli.engine.repairs import OUTCOMES_NAME
 from activedpo_cli.label.judging import described
-from activedpo_cli.label.settlement import settled
+from activedpo_cli.label.settlement import Rule, settled
 from activedpo_cli.policy.policy import load_tokenizer_of
 from activedpo_cli.store.run import Run
 
@@ -123,7 +123,7 @@ def _labels(run: Run, iteration: int) -> Mapping[str, Label | OutcomeRow]:
     folder = run.stage("label", iteration)
     if folder.manifest and folder.has(OUTCOMES_NAME):
         return {row.pair_id: row for row in folder.read_rows(OUTCOMES_NAME, OutcomeRow)}
-    rule: Any = folder.started.settings.get("label.settle", "first") if folder.started else "first"
+    rule: Rule = folder.started.settings.get("label.settle", "first") if folder.started else "first"
     return settled(folder.label_log().answers(), rule)
 
 

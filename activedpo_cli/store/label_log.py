@@ -8,6 +8,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,8 @@ from activedpo_cli.store.jsonl import encode_json
 
 TORN_NAMES = ("labels.torn", *(f"labels.torn-{number}" for number in range(2, 10)))
 """Where the bytes of interrupted lines are kept."""
+
+WRONG = "its checksum or sequence number is wrong"
 
 
 @dataclass(frozen=True)
@@ -111,14 +114,28 @@ class LabelLog:
         write_bytes(self.path, whole)
         return len(torn)
 
+    def intact_part(self) -> tuple[bytes, int]:
+        """What a log would be of the lines whose checksums are right, wherever they stand now, and how many lines are not.
+
+        They come in the order of their sequence numbers, each once, and are numbered anew.
+        """
+        lines = dict.fromkeys(whole_lines_of(self.path, 0))
+        found: list[dict[str, Any]] = []
+        for line in lines:
+            with suppress(InvalidDataError):
+                found.append(self._opened(line, len(found)))
+        events = sorted(found, key=lambda event: event["sequence"])
+        return b"".join(_sealed({**event, "sequence": place}) for place, event in enumerate(events)), len(lines) - len(
+            found
+        )
+
     def _append(self, events: list[dict[str, Any]]) -> None:
         # A scorer may have caught the exception by which a signal asked for the end, and gone on with a score that it
         # made up. Raising it again here keeps such a score from being stored as an answer.
         raise_if_requested()
         lines = []
         for sequence, event in enumerate(events, start=len(self.history())):
-            body = {"sequence": sequence, "time": self._now(), **event}
-            lines.append(encode_json({**body, "crc32": _checksum(body)}) + b"\n")
+            lines.append(_sealed({"sequence": sequence, "time": self._now(), **event}))
         if lines:
             append_line(self.path, b"".join(lines))
 
@@ -130,22 +147,42 @@ class LabelLog:
             return stream.read() == b"\n"
 
     def _parse(self, number: int, line: bytes) -> LabelEvent:
+        event = self._opened(line, number)
+        if event["sequence"] != number:
+            raise self._not_intact(number, WRONG)
+        return _event_of(event)
+
+    def _opened(self, line: bytes, number: int) -> dict[str, Any]:
+        """A line without its checksum, which is right; raises InvalidDataError where it is not, or the line is no event."""
         try:
             event = json.loads(line)
             checksum = event.pop("crc32")
-            if checksum != _checksum(event) or event["sequence"] != number:
-                raise ValueError("its checksum or sequence number is wrong")
-            label = Label(**event["label"]) if event["event"] == "label" else None
-            if label:
-                return LabelEvent(event["time"], label.pair_id, label)
-            asked = Asked(event["pair_id"], event["annotator"], event["is_repeat"]) if "annotator" in event else None
-            return LabelEvent(event["time"], event["pair_id"], None, asked)
+            if checksum != _checksum(event) or not isinstance(event["sequence"], int):
+                raise ValueError(WRONG)
+            _event_of(event)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-            raise InvalidDataError(
-                f"`{self.path}` line {number + 1} is not an intact label",
-                details=[str(error)],
-                hint=f"the other lines are intact; look at the file before you do anything: {self.path}",
-            ) from error
+            raise self._not_intact(number, str(error)) from error
+        opened: dict[str, Any] = event
+        return opened
+
+    def _not_intact(self, number: int, reason: str) -> InvalidDataError:
+        return InvalidDataError(
+            f"`{self.path}` line {number + 1} is not an intact label",
+            details=[reason],
+            hint=f"the other lines are intact; look at the file before you do anything: {self.path}",
+        )
+
+
+def _event_of(event: dict[str, Any]) -> LabelEvent:
+    label = Label(**event["label"]) if event["event"] == "label" else None
+    if label:
+        return LabelEvent(event["time"], label.pair_id, label)
+    asked = Asked(event["pair_id"], event["annotator"], event["is_repeat"]) if "annotator" in event else None
+    return LabelEvent(event["time"], event["pair_id"], None, asked)
+
+
+def _sealed(event: dict[str, Any]) -> bytes:
+    return encode_json({**event, "crc32": _checksum(event)}) + b"\n"
 
 
 def _checksum(event: dict[str, Any]) -> int:

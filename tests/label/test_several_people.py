@@ -359,3 +359,33 @@ def test_what_was_torn_while_it_was_taken_over_is_completed(
     log.write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
     assert label(asked, by="dan", typed="q\n").exit_code == 5
     assert [(row["pair_id"], row["annotator"], row["role"]) for row in answers(asked)] == expected
+
+
+@pytest.mark.parametrize("rule", ["first", "majority"])
+def test_a_damaged_line_takes_no_other_answer_with_it(asked: Path, rule: str) -> None:
+    """Whoever gave the others keeps them, and what trains stays what it was, though the damaged line decided it."""
+    beside = ("--overlap", 3, "--control", 2, "--settle", rule)
+    label(asked, *beside, typed="1\n2\n1\n1\n1\n1\n")
+    label(asked, by="bob", typed="b\n" * 5)
+    expected, folder = outcomes(asked), asked / "iter-002" / "label"
+    log, before = folder / "labels.jsonl", answers(asked)
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert len(lines) == len(before) == 4 + 3 + 4
+    first = {row["role"]: place for place, row in reversed(list(enumerate(before)))}
+    twice = {row["pair_id"] for row in before if row["role"] == "overlap"}
+    decides = next(place for place, row in enumerate(before) if row["role"] == "selected" and row["pair_id"] in twice)
+    for place in (decides, first["overlap"], first["control"]):
+        damaged = lines[place].replace(b'"human"', b'"hunan"')
+        log.write_bytes(b"".join([*lines[:place], damaged, *lines[place + 1 :]]))
+        told = done(*on(asked, "label", iteration=2), "--rebuild").stderr
+        assert "1 damaged line," in " ".join(told.split())
+        assert outcomes(asked) == expected
+        left = [row for row in answers(asked) if row["annotator"]]
+        assert {key_of(row) for row in left} == {key_of(row) for row in [*before[:place], *before[place + 1 :]]}
+        nameless = [row["pair_id"] for row in answers(asked) if not row["annotator"]]
+        assert set(nameless) <= {before[place]["pair_id"]}
+        assert bool(nameless) == (place == decides or (rule == "majority" and place == first["overlap"]))
+
+
+def key_of(row: dict) -> tuple:
+    return row["pair_id"], row["annotator"], row["outcome"], row["preferred_id"], row["role"], row["seconds"]

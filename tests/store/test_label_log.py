@@ -149,3 +149,23 @@ class Growing(io.BytesIO):
 def test_a_line_that_grows_while_it_is_read_is_not_one_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regular_files, "open_regular", lambda path: Growing(b"one\ntw"))
     assert list(regular_files.whole_lines_of(tmp_path, 0)) == [b"one"]
+
+
+def test_what_is_intact_of_a_damaged_log_stays(tmp_path: Path) -> None:
+    """In the order and with the times in which it was written, what was taken back too."""
+    log = new_log(tmp_path)
+    log.append(*(label(pair) for pair in PAIRS))
+    log.retract(PAIRS[0])
+    log.append(label(PAIRS[0], 1))
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    log.path.write_bytes(b"".join([lines[5], lines[4], lines[0], lines[0], b"[1]\n", b"{\n", *lines[2:4]]) + b"torn")
+    part, damaged = LabelLog(log.path).intact_part()
+    assert damaged == 2
+    log.path.write_bytes(part)
+    assert new_log(tmp_path).labels() == {
+        PAIRS[2]: label(PAIRS[2]),
+        PAIRS[3]: label(PAIRS[3]),
+        PAIRS[0]: label(PAIRS[0], 1),
+    }
+    assert {event.time for event in new_log(tmp_path).history()} == {"2026-01-01T00:00:00+00:00"}
+    assert len(new_log(tmp_path).history()) == 5
