@@ -142,8 +142,6 @@ def _visible(path: Path) -> str:
     name = path.name
     if name.startswith(".") and name.endswith(".tmp"):
         name = name.removeprefix(".").removesuffix(".tmp").removesuffix(".old")
-    if name.startswith(".") and name.endswith(".redo"):  # what is swapped in is known by the place where it goes
-        name = name.removeprefix(".").removesuffix(".redo")
     return str(path.with_name(name))
 
 
