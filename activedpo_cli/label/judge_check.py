@@ -47,7 +47,6 @@ from activedpo_cli.store.reply_log import ReplyLog
 from activedpo_cli.store.run import Run
 
 SCHEMA = 1
-DEFAULT_PAIRS = 100
 SELECTED, CONTROL = "selected", "control"
 ROLES = (SELECTED, CONTROL)
 """Whose answers a judge is compared with; answers with a known truth, or given twice, have other uses."""

@@ -11,8 +11,13 @@ from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import LabelSettings
 from activedpo_cli.label.gold import gold_pairs
 from activedpo_cli.oracles.base import Comparison
-from activedpo_cli.pairs.candidates import given_pairs, outcomes, truncated_were_dropped, usable_responses
-from activedpo_cli.pairs.pairing import all_pairs
+from activedpo_cli.pairs.candidates import (
+    answered_before,
+    given_pairs,
+    pairs_among,
+    truncated_were_dropped,
+    usable_responses,
+)
 from activedpo_cli.store.run import Run
 
 
@@ -45,7 +50,8 @@ class Question:
 
 def questions(run: Run, iteration: int) -> list[Comparison]:
     """The selected pairs of an iteration with their texts, in the order of the selection."""
-    responses, prompts = _responses(run, iteration), {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
+    responses = {response.response_id: response for response in run.responses(iteration)}
+    prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
     return [
         Comparison(
             pair_id=pair.pair_id,
@@ -53,7 +59,7 @@ def questions(run: Run, iteration: int) -> list[Comparison]:
             response_a=responses[pair.response_a_id],
             response_b=responses[pair.response_b_id],
         )
-        for pair in _selection(run, iteration)
+        for pair in run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
     ]
 
 
@@ -68,7 +74,7 @@ def questions_for_people(run: Run, iteration: int, settings: LabelSettings, seed
         chance = random.Random(derive_seed(seed, "overlap", iteration))
         twice = set(chance.sample(range(len(selected)), min(settings.overlap, len(selected))))
         selected = [replace(one, people=2) if place in twice else one for place, one in enumerate(selected)]
-    extra = [*_controls(run, iteration, settings, seed), *_gold(run, iteration, settings, seed)]
+    extra = [*_controls(run, iteration, settings, seed, selected), *_gold(run, iteration, settings, seed)]
     if not extra:
         return selected
     chance = random.Random(derive_seed(seed, "mixed-in", iteration))
@@ -76,26 +82,25 @@ def questions_for_people(run: Run, iteration: int, settings: LabelSettings, seed
     return [one for _, one in sorted([*placed, *((chance.random(), one) for one in extra)], key=lambda pair: pair[0])]
 
 
-def _controls(run: Run, iteration: int, settings: LabelSettings, seed: int) -> Iterator[Question]:
+def _controls(
+    run: Run, iteration: int, settings: LabelSettings, seed: int, selected: Sequence[Question]
+) -> Iterator[Question]:
     """Pairs drawn at random among those that could have been selected and were not; fewer where there are fewer.
 
-    What was answered in an earlier iteration could not: its answers would be taken over, and nobody asked.
-
-    Where a second person answers selected pairs, one answers these too: agreement on pairs at random is the headline.
+    What was answered in an earlier iteration could not, as a control neither: its answers would be taken over, and nobody
+    asked. Where a second person answers selected pairs, one answers these too: agreement on pairs at random is the headline.
     """
     if not settings.control:
         return
-    people = 2 if settings.overlap else 1
-    gone = {pair.pair_id for pair in _selection(run, iteration)}
+    gone = answered_before(run, iteration) | {question.comparison.pair_id for question in selected}
     for earlier in range(1, iteration):
-        gone |= {row.pair_id for row in outcomes(run, earlier)}
         gone |= {label.pair_id for label in run.stage("label", earlier).label_log().answers()}
-    drawable = [(a, b) for a, b in _pairs(run, iteration) if pair_id(a.response_id, b.response_id) not in gone]
+    drawable = [pair for pair in _pairs(run, iteration) if pair_id(*(side.response_id for side in pair)) not in gone]
     prompts = {prompt.prompt_id: prompt.prompt for prompt in run.prompts()}
     chance = random.Random(derive_seed(seed, "control", iteration))
     for a, b in chance.sample(drawable, min(settings.control, len(drawable))):
         comparison = Comparison(pair_id(a.response_id, b.response_id), prompts[a.prompt_id], a, b)
-        yield Question(comparison=comparison, role="control", people=people)
+        yield Question(comparison=comparison, role="control", people=2 if settings.overlap else 1)
 
 
 def _pairs(run: Run, iteration: int) -> Iterator[tuple[Response, Response]]:
@@ -103,12 +108,7 @@ def _pairs(run: Run, iteration: int) -> Iterator[tuple[Response, Response]]:
     given = given_pairs(run, iteration)
     for prompt_id, group in groupby(responses, key=lambda response: response.prompt_id):
         members = {response.response_id: response for response in group}
-        names = list(members)
-        if given is None:
-            pairs: Sequence[tuple[str, str]] = [(names[a], names[b]) for a, b in all_pairs(range(len(names)))]
-        else:
-            pairs = [(pair.response_a_id, pair.response_b_id) for pair in given.get(prompt_id, ())]
-        yield from ((members[a], members[b]) for a, b in pairs if a in members and b in members)
+        yield from ((members[a], members[b]) for a, b in pairs_among(members.keys(), prompt_id, given))
 
 
 def _gold(run: Run, iteration: int, settings: LabelSettings, seed: int) -> Iterator[Question]:
@@ -125,11 +125,3 @@ def _gold(run: Run, iteration: int, settings: LabelSettings, seed: int) -> Itera
     )
     for comparison, known_id in known:
         yield Question(comparison=comparison, role="gold", known_id=known_id)
-
-
-def _selection(run: Run, iteration: int) -> list[SelectedPair]:
-    return run.stage("select", iteration).read_rows("selection.jsonl", SelectedPair)
-
-
-def _responses(run: Run, iteration: int) -> dict[str, Response]:
-    return {response.response_id: response for response in run.responses(iteration)}

@@ -1,7 +1,7 @@
 """Which responses may form pairs, and which pairs have been labelled: shared by featurize, select and train."""
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 
@@ -154,6 +154,21 @@ def labelled_pairs(run: Run, iterations: Sequence[int]) -> Iterator[LabelledPair
                 yield LabelledPair(iteration, row, by_id[row.response_a_id], by_id[row.response_b_id])
 
 
+def pairs_among(
+    names: Collection[str], prompt_id: str, given: Mapping[str, Sequence[GivenPair]] | None
+) -> list[tuple[str, str]]:
+    """The pairs that usable responses to ONE prompt form: all of them, or, where pairs were `given`, those of these."""
+    if given is None:
+        return all_pairs(names)
+    asked = [(pair.response_a_id, pair.response_b_id) for pair in given.get(prompt_id, ())]
+    return [(a, b) for a, b in asked if a in names and b in names]
+
+
+def answered_before(run: Run, iteration: int) -> set[str]:
+    """The pairs that were answered or skipped in an earlier iteration, which are no candidates any more."""
+    return {row.pair_id for earlier in range(1, iteration) for row in outcomes(run, earlier)}
+
+
 @dataclass(frozen=True)
 class CandidatePair:
     """A pair that could be labelled now, with the feature rows of its responses."""
@@ -173,21 +188,13 @@ def candidate_pairs(run: Run, iteration: int, config: Config) -> list[CandidateP
     not answer: pairs without the score `label.score_field` where one is named, without a recorded preference otherwise.
     """
     rows = run.stage("featurize", iteration).read_rows("rows.jsonl", FeatureRow)
-    gone = {row.pair_id for earlier in range(1, iteration) for row in outcomes(run, earlier)}
+    gone = answered_before(run, iteration)
     is_answerable = answerable(run, iteration, config)
     given = given_pairs(run, iteration)
     pairs: list[CandidatePair] = []
     for prompt_id, group in groupby(rows, key=lambda row: row.prompt_id):
         members = {row.response_id: row for row in group}
-        names = list(members)
-        pairs_of_prompt = (
-            [(names[a], names[b]) for a, b in all_pairs(range(len(names)))]
-            if given is None
-            else [(pair.response_a_id, pair.response_b_id) for pair in given.get(prompt_id, ())]
-        )
-        for a, b in pairs_of_prompt:
-            if a not in members or b not in members:
-                continue
+        for a, b in pairs_among(members.keys(), prompt_id, given):
             pair = _pair(members[a], members[b])
             if pair.pair_id not in gone and is_answerable(pair):
                 pairs.append(pair)

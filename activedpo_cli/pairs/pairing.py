@@ -1,8 +1,11 @@
 """Which responses to one prompt may form pairs, and the pairs they form."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import TypeVar
+
+One = TypeVar("One")
 
 
 def usable_indices(texts: Sequence[str], truncated: Sequence[bool], drop_truncated: bool) -> list[int]:
@@ -29,6 +32,6 @@ def times_sampled(texts: Sequence[str], truncated: Sequence[bool], drop_truncate
     return [counts[texts[index]] for index in usable_indices(texts, truncated, drop_truncated)]
 
 
-def all_pairs(indices: Sequence[int]) -> list[tuple[int, int]]:
-    """All C(m, 2) pairs of m responses, in the order of `indices`."""
-    return list(combinations(indices, 2))
+def all_pairs(responses: Iterable[One]) -> list[tuple[One, One]]:
+    """All C(m, 2) pairs of m responses, given by index or by name, in their order."""
+    return list(combinations(responses, 2))

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 
 from activedpo_cli.base.records import OutcomeRow, Response
-from activedpo_cli.label.agreement import QUICK_SECONDS, WHY_SELECTED_DIFFER, Agreement, Between, Share, agreement
+from activedpo_cli.label.agreement import WHY_SELECTED_DIFFER, Agreement, agreement
 from activedpo_cli.label.earlier_answers import bought
 from activedpo_cli.label.judging import described
+from activedpo_cli.reports.agreement import BETWEEN, PEOPLE, rows_between, rows_of_people
 from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import CANDIDATES, Panel, Plot, boxes_by_iteration, interval_series
 from activedpo_cli.reports.run_data import Labels, RunData
 from activedpo_cli.reports.seeds import look_note, run_looks
 from activedpo_cli.reports.selection import Couple
 from activedpo_cli.reports.sources import is_outdated
-from activedpo_cli.reports.wording import median_and_range, number, share_with_interval, with_interval
-from activedpo_cli.statistics.agreement import Interval
+from activedpo_cli.reports.wording import median_and_range, share_with_interval
 from activedpo_cli.statistics.summaries import five_numbers, win_rate_interval
 from activedpo_cli.store.manifest import Manifest
 from activedpo_cli.store.run import Run
@@ -226,55 +226,15 @@ def _table(runs: Sequence[RunData]) -> Table:
 def _agreement_tables(runs: Sequence[RunData]) -> list[Table]:
     """How far two people agree, pairs at random first, and each person by themselves; nothing where no people answered."""
     found = [(run.name, run.agreement) for run in runs if run.agreement]
-    between = [
-        [name, kind, str(one.pairs), _share(one.agreed), _share(one.decided), *_coefficients(one)]
-        for name, agreed in found
-        for kind, one in (("at random (control)", agreed.control), ("selected", agreed.selected))
-        if one is not None
-    ]
-    people = [
-        [
-            name,
-            person.annotator,
-            str(person.answers),
-            number(person.median_seconds, 1),
-            _share(person.quick),
-            _share(person.left),
-            number(person.left_p),
-            _share(person.gold),
-            _share(person.repeated),
-        ]
-        for name, agreed in found
-        for person in agreed.people
-    ]
+    between = [[name, *row] for name, agreed in found for row in rows_between(agreed)]
+    people = [[name, *row] for name, agreed in found for row in rows_of_people(agreed)]
     tables = []
     if between:
         title = f"How far two people agree, with 95 % intervals. {WHY_SELECTED_DIFFER}"
-        columns = ["run", "pairs", "with two answers", "agree", "agree on who is better", "κ", "α"]
-        tables.append(table(title, columns, between))
+        tables.append(table(title, ["run", *BETWEEN], between))
     if people:
-        columns = ["run", "person", "answers", "median seconds", f"under {QUICK_SECONDS:g} s", "took the first shown"]
-        columns += ["p", "gold right", "same answer again"]
-        tables.append(table("Each person who answered", columns, people))
+        tables.append(table("Each person who answered", ["run", *PEOPLE], people))
     return tables
-
-
-def _share(found: Share) -> str:
-    """`21 of 30: 70.0 % [52.1, 83.3]`; the counts alone where there are few."""
-    if found.of == 0:
-        return ""
-    counts = f"{found.number} of {found.of}"
-    if found.share is None or found.interval is None:
-        return counts
-    return f"{counts}: {share_with_interval(found.share, *found.interval)}"
-
-
-def _coefficients(found: Between) -> list[str]:
-    return [_coefficient(found.kappa, found.kappa_interval), _coefficient(found.alpha, found.alpha_interval)]
-
-
-def _coefficient(value: float | None, ends: Interval | None) -> str:
-    return with_interval(value, None if ends is None else ends.low, None if ends is None else ends.high, 2)
 
 
 def _cells(row: Labels) -> list[str]:
