@@ -45,3 +45,21 @@ def small_run(
         "--quiet",
     )
     return path
+
+
+def pool_labelled_once(folder: Path, model: Path, budget: int, *asked: object, typed: str) -> Path:
+    """A run on ten pairs of a file, in `folder`, where this process stands.
+
+    People have been asked about four of them, with these options and typing this, and `budget` others are selected.
+    """
+    lines = [{"prompt": f"Question {n // 2}", "response_a": f"yes {n}", "response_b": f"no, {n}"} for n in range(10)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = (folder / "run").absolute()
+    small = ("--set", "adapter.r=2", "--set", "featurize.proj_dim=16", "--budget", 4, "--quiet")
+    done(*on(run, "select"), "--pool", "pairs.jsonl", "--model", model, *small)
+    done(*on(run, "label"), *asked, typed=typed)
+    done(*on(run, "train"), "--epochs", 1, "--quiet")
+    for stage in ("generate", "featurize"):
+        done(*on(run, stage, iteration=2), "--quiet")
+    done(*on(run, "select", iteration=2), "--budget", budget, "--quiet")
+    return run

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from compared_pairs import make_comparison
+from exchanged_files import export_pairs, import_answers
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.progress import SilentProgress
@@ -30,7 +31,6 @@ from activedpo_cli.generate.backends._recorded import (
     read_recorded,
     read_recorded_pairs,
 )
-from activedpo_cli.label.exchange import export_pairs, import_answers
 from activedpo_cli.prompts._collect import collect_prompts
 from activedpo_cli.select.from_files.pair_list import read_pairs
 from activedpo_cli.train.sft_data import read_sft_rows

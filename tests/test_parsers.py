@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from exchanged_files import export_pairs, import_answers
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
@@ -24,7 +25,6 @@ from activedpo_cli.base.tables import TABLE_SUFFIXES, read_table
 from activedpo_cli.base.tensor_rows import TensorRows
 from activedpo_cli.experiments.spec import BUILT_IN, arms_of, read_spec
 from activedpo_cli.generate.backends._recorded import read_recorded, read_recorded_pairs
-from activedpo_cli.label.exchange import export_pairs, import_answers
 from activedpo_cli.models import resolve
 from activedpo_cli.models.merging import merge_adapter_model
 from activedpo_cli.models.resolve import ModelLocation, model_digest

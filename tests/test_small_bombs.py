@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exchanged_files import import_answers
 
 from activedpo_cli.base import text_files
 from activedpo_cli.base.config import parse_config
@@ -18,7 +19,6 @@ from activedpo_cli.base.tables import read_table
 from activedpo_cli.base.tensor_rows import TensorRows
 from activedpo_cli.base.yaml_text import read_yaml
 from activedpo_cli.experiments.spec import read_spec
-from activedpo_cli.label.exchange import import_answers
 from activedpo_cli.store.jsonl import read_json, read_rows
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

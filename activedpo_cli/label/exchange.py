@@ -253,7 +253,7 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
     ]
     chosen = format_to_write(path.name, options.get("format"))
     title = "-".join(filter(None, [context.run.path.name, f"iter-{context.iteration:03d}", annotator]))
-    rows = [_row(comparison, annotator, context.settings.seed) for comparison in pending]
+    rows = [question_row(comparison, annotator, context.settings.seed) for comparison in pending]
     files = chosen.render(rows, path, title)
     others = [place for place, content in files.items() if not _holds(place, content)]
     taken = next((place for place in others if place.exists()), None)
@@ -293,19 +293,6 @@ def format_to_write(name: str, format_name: str | None) -> ModuleType:
     if not chosen.SUFFIX and suffix in (".json", ".jsonl", ".csv"):
         raise UsageError(f"`{name}` is called as a file is, and {format_name} takes a folder")
     return chosen
-
-
-def export_pairs(comparisons: Sequence[Comparison], name: str, *, annotator: str = "", seed: int) -> bytes:
-    """The content of the file `name` (`.jsonl` or `.csv`) that asks about `comparisons`."""
-    rows = [_row(comparison, annotator, seed) for comparison in comparisons]
-    return format_to_write(name, None).render(rows, Path(name), "")[Path(name)]
-
-
-def import_answers(
-    data: bytes, name: str, comparisons: Sequence[Comparison], *, oracle: str = "human", annotator: str | None = None
-) -> list[Label]:
-    """The labels in a file whose rows tell its format; raises InvalidDataError as `filled_in` does."""
-    return filled_in(data, name, comparisons, Reading(annotator=annotator), oracle=oracle).labels
 
 
 def filled_in(
@@ -394,7 +381,8 @@ def _in_words(label: Label) -> str:
     return label.preferred_id or label.outcome
 
 
-def _row(comparison: Comparison, annotator: str, seed: int) -> dict[str, Any]:
+def question_row(comparison: Comparison, annotator: str, seed: int) -> dict[str, Any]:
+    """A pair as every format is given it: sides as this annotator sees them, nothing answered."""
     first, second = shown_sides(comparison, annotator, seed)
     return {
         "pair_id": comparison.pair_id,

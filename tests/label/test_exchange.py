@@ -6,13 +6,13 @@ import json
 
 import pytest
 from compared_pairs import make_comparison
+from exchanged_files import export_pairs, import_answers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label
 from activedpo_cli.base.tables import parse_table
-from activedpo_cli.label.exchange import export_pairs, import_answers
 from activedpo_cli.label.formats.csv import GUARDED, render_csv
 from activedpo_cli.label.formats.jsonl import render_jsonl
 

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 from command_line import STAGES, activedpo, done, manifest, on, refused, rows
 from compared_pairs import make_comparison
+from exchanged_files import export_pairs
 from hostile_text import HOSTILE
 from hypothesis import given
 from hypothesis import strategies as st
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.label.exchange import Reading, export_pairs, filled_in, format_to_write
+from activedpo_cli.label.exchange import Reading, filled_in, format_to_write
 from activedpo_cli.label.formats.base import COLUMNS
 
 PAIRS = [make_comparison(number, f"first answer {number}", f"second answer {number}") for number in range(1, 5)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import STAGES, activedpo, done, manifest, on, outputs, refused, rows
+from small_runs import pool_labelled_once
 
 from activedpo_cli.pairs.candidates import candidate_pairs
 from activedpo_cli.store.run import Run
@@ -95,16 +96,7 @@ def test_pairs_of_a_pool_that_were_skipped_are_not_asked_about_again(
 ) -> None:
     """A pool has the same pairs in every iteration; all that nobody has seen yet are candidates, and no other."""
     monkeypatch.chdir(tmp_path)
-    lines = [{"prompt": f"Question {n // 2}", "response_a": f"yes {n}", "response_b": f"no, {n}"} for n in range(10)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run = (tmp_path / "run").absolute()
-    small = ("--set", "adapter.r=2", "--set", "featurize.proj_dim=16", "--budget", 4, "--quiet")
-    done(*on(run, "select"), "--pool", "pairs.jsonl", "--model", small_model, *small)
-    done(*on(run, "label"), typed="1\ns\nt\ns\n")
-    done(*on(run, "train"), "--epochs", 1, "--quiet")
-    for stage in ("generate", "featurize"):
-        done(*on(run, stage, iteration=2), "--quiet")
-    done(*on(run, "select", iteration=2), "--budget", 6, "--quiet")
+    run = pool_labelled_once(tmp_path, small_model, 6, typed="1\ns\nt\ns\n")
     seen, picked = ({row["pair_id"] for row in rows(run / f"iter-00{t}/select/selection.jsonl")} for t in (1, 2))
     assert (len(seen), len(picked)) == (4, 6)
     assert not seen & picked

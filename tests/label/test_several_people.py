@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import STAGES, activedpo, done, manifest, on, refused, rows
+from small_runs import pool_labelled_once
 
 from activedpo_cli.pairs.candidates import candidate_pairs
 from activedpo_cli.store.label_log import LabelLog
@@ -243,16 +244,7 @@ def test_what_was_answered_before_is_no_control(
 ) -> None:
     """A pool has the same pairs in every iteration; the answers to those of an earlier one would be taken over."""
     monkeypatch.chdir(tmp_path)
-    lines = [{"prompt": f"Question {n // 2}", "response_a": f"yes {n}", "response_b": f"no, {n}"} for n in range(10)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run = (tmp_path / "run").absolute()
-    small = ("--set", "adapter.r=2", "--set", "featurize.proj_dim=16", "--budget", 4, "--quiet")
-    done(*on(run, "select"), "--pool", "pairs.jsonl", "--model", small_model, *small)
-    done(*on(run, "label"), "--control", 2, typed="1\n" * 6)
-    done(*on(run, "train"), "--epochs", 1, "--quiet")
-    for stage in ("generate", "featurize"):
-        done(*on(run, stage, iteration=2), "--quiet")
-    done(*on(run, "select", iteration=2), "--budget", 1, "--quiet")
+    run = pool_labelled_once(tmp_path, small_model, 1, "--control", 2, typed="1\n" * 6)
     done(*on(run, "label", iteration=2), "--control", 9, typed="1\n" * 9)
     first, second = (
         [event["label"] for event in rows(run / f"iter-00{number}/label/labels.jsonl")] for number in (1, 2)

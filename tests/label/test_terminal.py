@@ -222,7 +222,8 @@ def test_pairs_that_somebody_else_has_are_left_to_them():
     assert "2 pairs are being answered by somebody else" in person.screen
 
 
-def test_a_pair_that_was_answered_meanwhile_is_left_with_a_word():
+def slower_than_ann(annotator):
+    """Somebody who answers the first pair after ann has done so."""
     first = Person(["t"])
     first.sit_down(annotator="ann")
     second = Person(["1", "q"])
@@ -233,24 +234,19 @@ def test_a_pair_that_was_answered_meanwhile_is_left_with_a_word():
         return read_line()
 
     second.read_line = slow
-    second.sit_down(annotator="ann")  # in another terminal of the same account
+    second.sit_down(annotator=annotator)
+    return second
+
+
+def test_a_pair_that_was_answered_meanwhile_is_left_with_a_word():
+    second = slower_than_ann("ann")  # in another terminal of the same account
     assert second.events == []
     assert f"not needed: pair `{IDS[0]}` was answered meanwhile by ann" in second.screen
     assert "Pair 2 of 5" in second.screen
 
 
 def test_what_a_second_person_says_of_an_answered_pair_is_kept_beside_it():
-    first = Person(["t"])
-    first.sit_down(annotator="ann")
-    second = Person(["1", "q"])
-    read_line = second.read_line
-
-    def slow():
-        second.earlier = first.final
-        return read_line()
-
-    second.read_line = slow
-    second.sit_down(annotator="bob")
+    second = slower_than_ann("bob")
     assert [(label.pair_id, label.role) for label in second.events] == [(IDS[0], "overlap")]
     assert "Pair 2 of 5" in second.screen
 
