@@ -1,5 +1,6 @@
 """What sampling a batch stands on: rows padded on the left, the own defaults of a model hidden, numbers neither changes."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
@@ -38,7 +39,10 @@ def left_padded(rows: Sequence[Sequence[int]], padding: int, device: torch.devic
 
 
 def change_by_later_tokens(model: PreTrainedModel, token_ids: Sequence[int], others: Sequence[int]) -> float:
-    """How much the last logits of a text change when tokens behind it do, in standard deviations; 0 for a causal model."""
+    """How much the last logits of a text change when tokens behind it do, in standard deviations.
+
+    It is 0 for a causal model, and infinite for one whose logits are no numbers.
+    """
     kept = len(token_ids) - len(others)
     looked_at = min(kept, STEPS)
     one, other = (
@@ -51,7 +55,8 @@ def change_by_later_tokens(model: PreTrainedModel, token_ids: Sequence[int], oth
 def change_by_batch(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> float:
     """How much the logits of a few sampled tokens differ from those of each row read alone, in standard deviations.
 
-    They are sampled as a batch, with padding and a cache, and read in one pass without either.
+    They are sampled as a batch, with padding and a cache, and read in one pass without either. It is infinite where
+    logits are no numbers.
     """
     input_ids, mask = left_padded(rows, rows[0][0], model.device)
     config = GenerationConfig(do_sample=False, use_cache=True, max_new_tokens=STEPS, pad_token_id=rows[0][0])
@@ -76,4 +81,7 @@ def _logits(model: PreTrainedModel, token_ids: Sequence[int], last: int) -> Tens
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
-    return ((one - other).abs().max() / other.std().clamp_min(1e-6)).item()
+    """The largest, in standard deviations; infinite where there are no numbers, none where both have the same infinity."""
+    largest = torch.where(one == other, 0.0, (one - other).abs()).max()
+    found = (largest / other[other.isfinite()].std().clamp_min(1e-6)).item()
+    return math.inf if math.isnan(found) else found

@@ -119,6 +119,15 @@ def no_token_sees_later_ones(subject: Subject) -> str:
     model, largest = subject.base.model, 0.0
     for length in subject.prompt_lengths:
         change = _change_by_later_tokens(subject, length)
+        if not math.isfinite(change):
+            raise InvalidDataError(
+                "the model's predictions are no numbers",
+                details=[
+                    "its logits are infinite or not a number (NaN): its weights may be too large, or damaged",
+                    _named(subject),
+                ],
+                hint=_other_code(subject, subject.prompt_lengths[length]),
+            )
         if change > _limits(subject).later:
             raise InvalidDataError(
                 "the model is no causal one: its predictions change with the tokens that follow",
@@ -197,16 +206,14 @@ def _asked_to_sample(model: Any, rows: list[list[int]]) -> float | str:
 
 def _sampling_refused(subject: Subject, length: int, worst: float | str) -> InvalidDataError:
     """What to say of a model that samples wrongly after prompts of some length, or can't sample them."""
-    alone = (
-        _change_by_sampling(subject, each, is_alone=True)
-        for each in subject.prompt_lengths
-        if subject.settings.generate.unit_size > 1
-    )
+    alone = (_change_by_sampling(subject, each, is_alone=True) for each in subject.prompt_lengths)
     works_alone = subject.settings.generate.unit_size > 1 and all(
         isinstance(change, float) and change <= _limits(subject).batch for change in alone
     )
     beyond = "" if works_alone else subject.prompt_lengths[length]
-    said = f"its logits differ by {worst:.2g} standard deviations" if isinstance(worst, float) else worst
+    said = worst if isinstance(worst, str) else f"its logits differ by {worst:.2g} standard deviations"
+    if worst == math.inf:
+        said = "its logits are infinite or not a number (NaN)"
     return InvalidDataError(
         "the model samples otherwise "
         + ("in a batch of prompts of several lengths" if works_alone else "with its cache")
@@ -266,6 +273,9 @@ class Limits:
 
 
 FULL_PRECISION, QUANTISED, HALF_PRECISION = Limits(0.002, 0.001), Limits(0.02, 0.001), Limits(0.3, 0.015)
+"""In float32 the sound families of the tests change by at most 6e-6 in a batch and 2e-6 in one shape, and MiniMax's test
+model, which padding shifts, by 0.0064. In bfloat16 a small Llama changes by 0.02 in a batch; deeper models round more often.
+"""
 
 
 def _limits(subject: Subject) -> Limits:

@@ -1,5 +1,6 @@
 """`doctor --model` asks what *generate* asks, shows the answers, and leaves the model as it was."""
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,9 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.settings import Config
+from activedpo_cli.models.padded_sampling import _difference
 from activedpo_cli.policy import early_check
-from activedpo_cli.policy.early_check import Subject, every_token_has_a_row
+from activedpo_cli.policy.early_check import Subject, a_batch_changes_nothing, every_token_has_a_row
 from activedpo_cli.policy.policy import BaseWeights
 from activedpo_cli.train import trainer_setup
 
@@ -184,6 +186,11 @@ UNSOUND: dict[str, tuple[Callable[[], PretrainedConfig], str, str]] = {
         "no token sees later ones",
         "its predictions change with the tokens that follow",
     ),
+    "predicts no numbers": (  # RMSNorm takes the root of a negative number
+        lambda: transformers.LlamaConfig(**HEADS, rms_norm_eps=-10.0),
+        "no token sees later ones",
+        "the model's predictions are no numbers",
+    ),
     "blind to padding": (
         lambda: transformers.RwkvConfig(vocab_size=260, hidden_size=32, num_hidden_layers=2, context_length=64),
         "a batch changes nothing",
@@ -260,6 +267,35 @@ def test_texts_within_the_length_that_a_model_keeps_to_are_sampled(
     byte_tokenizer().save_pretrained(tmp_path / "model")
     run = small_run(tmp_path / "run", tmp_path / "model", prompts_file)
     done(*on(run, "generate"), "--quiet", *METHOD, *LINEAR)
+
+
+def test_numbers_that_only_padding_takes_away() -> None:
+    """Rows without padding have the right logits, and so has every text that is read alone."""
+    model = family_model("llama")
+    subject = Subject(BaseWeights(model, byte_tokenizer(), torch.device("cpu")), Config())
+    assert a_batch_changes_nothing(subject).endswith("deviations")
+
+    def forward(*words: Any, attention_mask: Tensor | None = None, **given: Any) -> Any:
+        made = type(model).forward(model, *words, attention_mask=attention_mask, **given)
+        if attention_mask is not None:
+            made.logits[attention_mask[:, 0] == 0] = torch.nan
+        return made
+
+    forward.__signature__ = inspect.signature(model.forward)  # type: ignore[attr-defined]
+    model.forward = forward
+    with pytest.raises(InvalidDataError, match="in a batch of prompts of several lengths") as refusal:
+        a_batch_changes_nothing(subject)
+    assert "its logits are infinite or not a number (NaN)" in refusal.value.details
+
+
+def test_tokens_that_are_never_sampled_change_nothing() -> None:
+    """Some models give padding of their vocabulary the logit of minus infinity, in a batch as well as alone."""
+    logits = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    logits[:, -2:] = -torch.inf
+    assert _difference(logits, logits.clone()) == 0
+    other = logits.clone()
+    other[0, -1] = 0
+    assert _difference(logits, other) == torch.inf
 
 
 def test_a_mixture_that_was_saved_with_its_auxiliary_loss_samples(tmp_path: Path, prompts_file: Path) -> None:
