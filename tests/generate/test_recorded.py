@@ -305,6 +305,25 @@ def test_responses_of_every_shape_lose_a_prompt_that_all_repeat(tmp_path, shape)
 
 
 @pytest.mark.parametrize(
+    ("fields", "is_cut"),
+    [
+        ({"text": f"{WHOLE} One.", "completion": " One."}, False),
+        ({"text": " One.", "completion": f"{WHOLE} One."}, True),
+        ({"text": None, "response": f"{WHOLE} One."}, True),
+        ({"text": None, "response": " One."}, False),
+        ({"completion": None, "response": f"{WHOLE} One."}, True),
+        ({"responses": [{"text": None, "response": f"{WHOLE} One."}]}, True),
+        ({"responses": [{"text": f"{WHOLE} One.", "response": " Two."}]}, True),
+    ],
+)
+def test_the_column_that_is_read_says_whether_it_repeats_its_prompt(tmp_path, fields, is_cut):
+    said: list[str] = []
+    [found] = read_recorded(written(tmp_path, {"prompt": WHOLE} | fields), said.append)
+    assert [response.text for response in found.responses] == [" One."]
+    assert said == (["the prompt was taken off the start of what answers it in 1 row"] if is_cut else [])
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
         ({"question": "Q"}, "has no `prompt`"),

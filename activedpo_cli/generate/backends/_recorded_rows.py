@@ -112,30 +112,49 @@ def _parse_answers(row: Row) -> tuple[list[RowResponse], list[RowPreference]]:
         responses = _sides(texts, of_sides(values, SIDES, row.origin), row.origin)
         return responses, _verdict(values.get("preference"), row.origin)
     if any(name in values for name in TEXT_FIELDS):
-        answer = answer_column(values, row.origin)
-        others = {"prompt"} if answer is None else {"prompt", "text", *ANSWER_COLUMNS} - {answer}
-        fields = {name: value for name, value in values.items() if name not in others}
-        return [_response(fields, row.origin, Scores())], []
+        return [_response(_answer_fields(row), row.origin, Scores())], []
     raise _unknown(row, "has no responses")
 
 
 def repetition_of(rows: list[Row]) -> Repetition:
     """Whether every response of a file is the whole text, prompt included, as some data sets and engines have it."""
-    return repetition_in([(row, row.values.get("prompt"), _texts(row.values)) for row in rows], "its responses")
+    return repetition_in([(row, row.values.get("prompt"), _texts(row)) for row in rows], "its responses")
 
 
-def _texts(values: Mapping[str, Any]) -> list[Any]:
+def _texts(row: Row) -> list[Any]:
     """What the responses of a row hold, as it stands there; nothing where they hold nothing, or are of no known shape."""
+    values = row.values
     pair = next((two for two in PAIRS if set(two) <= values.keys()), None)
     if pair == PAIRS[0] or (pair and "responses" not in values):
         return [values[name] for name in pair]
     if "responses" not in values:
-        return [values[name] for name in TEXT_FIELDS if name in values][:1]
+        return [] if "chosen" in values else _held(_answer_fields(row))
     items = values["responses"] if isinstance(values["responses"], list) else []
-    return [
-        next((item[name] for name in TEXT_FIELDS if name in item), None) if isinstance(item, Mapping) else item
-        for item in items
-    ]
+    return [text for item in items for text in _held(_item_fields(item)) or [None]]
+
+
+def _held(fields: Mapping[str, Any]) -> list[Any]:
+    """What the text field of a response holds; nothing where there is none."""
+    name = _text_field(fields)
+    return [] if name is None else [fields[name]]
+
+
+def _text_field(fields: Mapping[str, Any]) -> str | None:
+    """The field that holds a response's text: the first that is filled, otherwise the first there; None without any."""
+    there = [name for name in TEXT_FIELDS if name in fields]
+    return next((name for name in there if fields[name] is not None), next(iter(there), None))
+
+
+def _answer_fields(row: Row) -> dict[str, Any]:
+    """The fields of the one response that a row has beside its prompt; `text` beside an answer is the whole example."""
+    answer = answer_column(row.values, row.origin)
+    others = {"prompt"} if answer is None else {"prompt", "text", *ANSWER_COLUMNS} - {answer}
+    return {name: value for name, value in row.values.items() if name not in others}
+
+
+def _item_fields(item: Any) -> Mapping[str, Any]:
+    """The fields of one response of a list, which may be its text or message alone."""
+    return item if isinstance(item, dict) and not is_message(item) else {"text": item}
 
 
 def is_pair(row: Row) -> bool:
@@ -165,9 +184,7 @@ def _parse_list(values: Mapping[str, Any], origin: str) -> list[RowResponse]:
         raise InvalidDataError(f"{origin}: `responses` is a list, not {excerpt(items)}")
     found = []
     for number, (item, scores) in enumerate(zip(items, of_list(values, items, origin), strict=True), start=1):
-        where = f"{origin}, response {number}"
-        fields = item if isinstance(item, dict) and not is_message(item) else {"text": item}
-        found.append(_response(fields, where, scores))
+        found.append(_response(_item_fields(item), f"{origin}, response {number}", scores))
     return found
 
 
@@ -177,8 +194,7 @@ def _sides(texts: Iterable[Any], scores: Iterable[Scores], origin: str) -> list[
 
 def _response(fields: Mapping[str, Any], origin: str, scores: Scores) -> RowResponse:
     """A response with the scores among its fields, and those that were found beside it."""
-    there = [name for name in TEXT_FIELDS if name in fields]
-    text_field = next((name for name in there if fields[name] is not None), next(iter(there), None))
+    text_field = _text_field(fields)
     if text_field is None:
         raise InvalidDataError(f"{origin} has no `text`", details=[_fields(fields)])
     text = _response_text(
