@@ -189,6 +189,23 @@ def test_scored_responses_become_pairs_preferences_and_examples_by_the_commands_
     ]
 
 
+@pytest.mark.parametrize(
+    ("read", "fields"),
+    [
+        (read_recorded_pairs, {"responses": ["x", "y"]}),  # every two as a pair
+        (read_preferences, {"responses": [{"text": "x", "s": 1}, {"text": "y", "s": 2}]}),
+        (read_sft_rows, {"responses": [{"text": "x", "s": 1}]}),
+        (read_sft_rows, {"response_a": "x", "response_b": "y", "preference": "a"}),
+    ],
+)
+def test_the_commands_read_rows_with_the_template_arguments_of_a_run(tmp_path, read, fields):
+    path = written(tmp_path, {"prompt": "Q", "chat_template_kwargs": {"enable_thinking": False}} | fields)
+    with pytest.raises(InvalidDataError) as caught:
+        read(path, template_kwargs=["enable_thinking=false"])
+    assert "converted.jsonl" in caught.value.hint
+    assert read(converted(caught.value, tmp_path), template_kwargs=["enable_thinking=false"])
+
+
 def test_several_rejected_become_a_row_each_by_the_command_that_is_named(tmp_path):
     path = written(
         tmp_path,

@@ -34,17 +34,18 @@ def as_arguments(assignments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def without_own_arguments(values: Mapping[str, Any], origin: str, assignments: Sequence[str]) -> dict[str, Any]:
+def without_own_arguments(values: Mapping[str, Any], origin: str, assignments: Sequence[str] | None) -> dict[str, Any]:
     """A row of a file without `ARGUMENTS`, where the run renders its prompts with the same arguments.
 
-    `assignments` are those of the run. Raises InvalidDataError, naming both, where the row asks for others.
+    `assignments` are those of the run, None where there is no run to ask. Raises InvalidDataError, naming both, where the
+    row asks for others.
     """
     given = values.get(ARGUMENTS)
     kept = {name: value for name, value in values.items() if name != ARGUMENTS}
     if isinstance(given, str):  # the cell of a table of text
         with suppress(ValueError, RecursionError):
             given = json.loads(given) if given.strip() else None
-    if not given:
+    if not given or assignments is None:
         return kept
     own = as_arguments(assignments)
     if _spelled(given) == _spelled(own):

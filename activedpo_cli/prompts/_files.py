@@ -29,7 +29,7 @@ def read_file(
     *,
     split_column: str | None = None,
     skip_empty: bool = False,
-    template_kwargs: Sequence[str] = (),
+    template_kwargs: Sequence[str] | None = None,
 ) -> Iterator[SourcePrompt]:
     """The prompts in `column` of a table, in file order; of preferences without one, the messages that both share.
 

@@ -15,7 +15,9 @@ CONVERTED_REVISION = "refs/convert/parquet"
 """Where the hub keeps a parquet copy of datasets that are published as a loading script."""
 
 
-def read_hub(dataset_id: str, split: str, column: str, template_kwargs: Sequence[str] = ()) -> Iterator[SourcePrompt]:
+def read_hub(
+    dataset_id: str, split: str, column: str, template_kwargs: Sequence[str] | None = None
+) -> Iterator[SourcePrompt]:
     """The prompts in `column` of one split, in the dataset's order; raises as `load_rows` does.
 
     `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.

@@ -50,12 +50,13 @@ class SFTRow:
 
 
 def read_sft_rows(
-    path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True, template_kwargs: Sequence[str] = ()
+    path: Path, say: Callable[[str], None] = unsaid, *, cut: bool = True, template_kwargs: Sequence[str] | None = None
 ) -> list[SFTRow]:
     """The rows of a file, in order; a line of plain text is a text.
 
     Where every answer of the file begins with its prompt's text, that repetition is cut off and `say` is told; not with
-    `cut` False. `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
+    `cut` False. `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template;
+    None where there is no run.
 
     Raises InvalidDataError that names the line for a row that is none of `SHAPES`.
     """

@@ -159,11 +159,12 @@ def unsaid(message: str) -> None:
 
 
 def read_recorded(
-    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] = ()
+    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] | None = None
 ) -> list[RecordedPrompt]:
     """All prompts of a file of responses, in the order in which they first stand in it.
 
-    `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template.
+    `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template; None where
+    there is no run.
 
     Where every response of the file begins with its prompt's text, that repetition is cut off; `say` is told.
 
@@ -198,7 +199,7 @@ def read_recorded(
 
 
 def read_recorded_pairs(
-    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] = ()
+    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] | None = None
 ) -> RecordedPairs:
     """The same for a file whose rows are pairs, which are kept as such, in an order that does not tell which was chosen.
 
@@ -243,7 +244,7 @@ def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, 
 
 
 def read_preferences(
-    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] = ()
+    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] | None = None
 ) -> tuple[list[HeldOutPreference], LeftOutRows]:
     """The decided preferences of a file, one for each verdict, in file order, and the rows that measure nothing.
 
@@ -330,7 +331,7 @@ def match_to_prompts(recorded: Iterable[RecordedPrompt], prompts: Iterable[Promp
 
 
 def _parsed_rows(
-    path: Path, say: Callable[[str], None], template_kwargs: Sequence[str]
+    path: Path, say: Callable[[str], None], template_kwargs: Sequence[str] | None
 ) -> Iterator[tuple[PromptText, list[RowResponse], list[RowPreference], Row]]:
     rows, parse = _table(path, say, template_kwargs)
     for row in rows:
@@ -338,7 +339,7 @@ def _parsed_rows(
 
 
 def _table(
-    path: Path, say: Callable[[str], None], template_kwargs: Sequence[str]
+    path: Path, say: Callable[[str], None], template_kwargs: Sequence[str] | None
 ) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
     """The rows of a file, and how they are to be read."""
     rows = [
