@@ -5,6 +5,7 @@ A name that is spelled as it is known always means itself, so that only other sp
 
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from activedpo_cli.base.columns import is_blank
@@ -16,16 +17,23 @@ UNSEEN = " \t\r\n\v\f\xa0\u200b\u200e\u200f\u2060\ufeff"
 SEPARATORS = re.compile(r"[\s_-]+")
 
 
+@lru_cache(maxsize=1024)
 def plain_name(name: str) -> str:
     """A name in small letters, with one underscore for whatever separates its words."""
     return SEPARATORS.sub("_", name.strip(UNSEEN).lower())
 
 
-def spellings(columns: Collection[str], names: Collection[str]) -> dict[str, list[str]]:
+def spellings(columns: Collection[str], names: Collection[str]) -> Mapping[str, list[str]]:
     """The columns that mean each of some names, by name; its own spelling first. Names that no column means are left out.
 
     `ResponseA` means `response_a` too, where no other name is spelled so but for what separates its words.
     """
+    return _spellings(tuple(columns), tuple(names))
+
+
+@lru_cache(maxsize=512)
+def _spellings(columns: tuple[str, ...], names: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """The same for all rows of a file that have these columns."""
     by_words: dict[str, list[str]] = {}
     by_letters: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):

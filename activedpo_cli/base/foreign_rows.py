@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from activedpo_cli.base.column_names import spellings, with_known_names
@@ -31,7 +30,7 @@ def known_row(row: Row) -> Row:
     if values.get("prompt") is None and _holds_prompt(values.get("chosen")):
         values.pop("prompt", None)
     for shape in SHAPES:
-        found = _spellings(tuple(values), shape.columns)
+        found = spellings(values, shape.columns)
         if shape.columns <= found.keys() and not any(values.get(name) is not None for name in shape.instead):
             values = with_known_names(values, found, row.origin)
             made = shape.convert(values, row.origin)
@@ -74,7 +73,7 @@ def _with_prompt(values: dict[str, Any], row: Row) -> dict[str, Any]:
     whole = values.get("chosen")
     if (isinstance(whole, list) and len(whole) > 1) or ("chosen" not in values and "messages" in values):
         return values
-    meant = _spellings(tuple(values), PROMPTS)
+    meant = spellings(values, PROMPTS)
     found = [column for columns in meant.values() for column in columns if not is_blank(values[column])]
     if set(found) == {"instruction", "input"} and all(is_blank(values.get(name)) for name in WHOLE):
         raise InvalidDataError(
@@ -86,12 +85,6 @@ def _with_prompt(values: dict[str, Any], row: Row) -> dict[str, Any]:
         return values
     others = {name: value for name, value in values.items() if name != "prompt"}
     return {"prompt" if name == found[0] else name: value for name, value in others.items()}
-
-
-@lru_cache(maxsize=256)
-def _spellings(columns: tuple[str, ...], names: frozenset[str]) -> dict[str, list[str]]:
-    """The same for all rows of a file that have these columns."""
-    return spellings(columns, names)
 
 
 class Shape(NamedTuple):

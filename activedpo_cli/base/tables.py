@@ -345,14 +345,10 @@ def _with_read_errors(
     shown: str, rows: Callable[[], Iterator[Row]], names: Collection[str], *, may_be_empty: bool = False
 ) -> Iterator[Row]:
     count = 0
-    columns: tuple[str, ...] = ()
-    found: dict[str, list[str]] = {}
     try:
         for row in rows():
             count += 1
-            if columns != tuple(row.values):
-                columns = tuple(row.values)
-                found = {name: meant for name, meant in spellings(columns, names).items() if meant != [name]}
+            found = {name: meant for name, meant in spellings(row.values, names).items() if meant != [name]}
             yield replace(row, values=with_known_names(row.values, found, row.origin)) if found else row
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise InvalidDataError(f"{shown} is not a whole gzip file: {error}") from error
