@@ -1,15 +1,17 @@
 """Rows as other data sets have them, brought to the columns that are read here where that leaves no doubt."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from activedpo_cli.base.column_names import spellings, with_known_names
-from activedpo_cli.base.columns import is_blank
+from activedpo_cli.base.columns import KNOWN, is_blank
 from activedpo_cli.base.conversions import to_one_prompt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.table_numbers import as_number, mend_of_number
-from activedpo_cli.base.tables import FIRST_TURN, Row, excerpt
+from activedpo_cli.base.tables import FIRST_TURN, Row, excerpt, read_table
+from activedpo_cli.base.template_kwargs import without_own_arguments
 
 Values = Mapping[str, Any]
 PROMPTS = frozenset({"instruction", "question", "query", "input", "conversations"})
@@ -19,6 +21,20 @@ WHOLE = frozenset({"text", "messages"})
 PAIRS = (frozenset({"chosen", "rejected"}), frozenset({"response_a", "response_b"}))
 ONE_TEXT = frozenset({"response", "completion"}).union(*PAIRS)
 ANSWERS = ONE_TEXT | {"responses"}
+
+
+def known_rows(path: Path, template_kwargs: Sequence[str] | None) -> Iterator[Row]:
+    """The rows of a file with the columns that are read here, and without arguments of their own for the chat template.
+
+    Raises InvalidDataError as `read_table`, `known_row` and `without_own_arguments` do.
+    """
+    for row in read_table(path, KNOWN):
+        yield without_arguments(known_row(row), template_kwargs)
+
+
+def without_arguments(row: Row, template_kwargs: Sequence[str] | None) -> Row:
+    """The row without arguments of its own for the chat template, which are those of the run (`without_own_arguments`)."""
+    return replace(row, values=without_own_arguments(row.values, row.origin, template_kwargs))
 
 
 def known_row(row: Row) -> Row:

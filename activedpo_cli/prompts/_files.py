@@ -1,13 +1,12 @@
 """Prompts from a file: one column of a table."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from activedpo_cli.base.columns import KNOWN, with_conditions
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.foreign_rows import known_row
+from activedpo_cli.base.foreign_rows import known_row, without_arguments
 from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.tables import (
@@ -19,7 +18,6 @@ from activedpo_cli.base.tables import (
     refuse_doubtful,
     shared_prompt,
 )
-from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.prompts.base import SourcePrompt
 
 
@@ -41,8 +39,7 @@ def read_file(
 
     """
     for row in read_table(path, (column, *filter(None, [split_column]), *KNOWN)):
-        asked = known_row(row) if column == "prompt" else row
-        asked = replace(asked, values=without_own_arguments(asked.values, asked.origin, template_kwargs))
+        asked = without_arguments(known_row(row) if column == "prompt" else row, template_kwargs)
         try:
             prompt = _prompt(asked, column)
         except UnusableRowError:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
-from activedpo_cli.base.columns import KNOWN, require_text, with_conditions
+from activedpo_cli.base.columns import require_text, with_conditions
 from activedpo_cli.base.conversions import to_best, to_chosen
 from activedpo_cli.base.errors import InvalidDataError, naming
-from activedpo_cli.base.foreign_rows import known_row
+from activedpo_cli.base.foreign_rows import known_rows
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.repetition import Repetition, repetition_in
 from activedpo_cli.base.tables import (
@@ -26,7 +26,6 @@ from activedpo_cli.base.tables import (
     refuse_doubtful,
     require_same_prompt,
 )
-from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.generate.backends._recorded import unsaid
 from activedpo_cli.generate.backends._recorded_rows import scores_in
 
@@ -62,10 +61,7 @@ def read_sft_rows(
     """
     if path.name.lower().removesuffix(".gz").endswith(".txt"):
         return [_text(row, row.values["prompt"]) for row in read_table(path)]
-    rows = [
-        replace(row, values=without_own_arguments(row.values, row.origin, template_kwargs))
-        for row in map(known_row, read_table(path, KNOWN))
-    ]
+    rows = list(known_rows(path, template_kwargs))
     answers = [(row, row.values["prompt"], [_first_answer(row)[1]]) for row in rows if "prompt" in row.values]
     repetition = repetition_in(answers if cut else [], "its answer")
     if said := repetition.in_words():

@@ -10,18 +10,16 @@ the means of the values recorded for them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from activedpo_cli.base.columns import KNOWN
 from activedpo_cli.base.conversions import to_pairs, to_preferences
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.foreign_rows import known_row
+from activedpo_cli.base.foreign_rows import known_rows
 from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
-from activedpo_cli.base.tables import Row, UnusableRowError, excerpt, named_lines, read_table
-from activedpo_cli.base.template_kwargs import without_own_arguments
+from activedpo_cli.base.tables import Row, UnusableRowError, excerpt, named_lines
 from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather
 from activedpo_cli.generate.backends._recorded_rows import (
     ParsedRow,
@@ -342,10 +340,7 @@ def _table(
     path: Path, say: Callable[[str], None], template_kwargs: Sequence[str] | None
 ) -> tuple[list[Row], Callable[[Row], ParsedRow]]:
     """The rows of a file, and how they are to be read."""
-    rows = [
-        replace(row, values=without_own_arguments(row.values, row.origin, template_kwargs))
-        for row in map(known_row, read_table(path, KNOWN))
-    ]
+    rows = list(known_rows(path, template_kwargs))
     repetition = repetition_of(rows)
     if said := repetition.in_words():
         say(said)
