@@ -180,12 +180,18 @@ class _Sampling(UnitWork):
 
         context, config = self._context, self._context.settings
         longest = context_length(self._policy)
-        held_out = {tuple(self._encoded(prompt)) for prompt in context.run.prompts("eval")}
-        drawn_before: set[tuple[int, ...]] = set()
         encoded: dict[str, list[int]] = {}
 
+        def tokens_of(prompt: Prompt) -> list[int]:
+            if prompt.prompt_id not in encoded:
+                encoded[prompt.prompt_id] = self._encoded(prompt)
+            return encoded[prompt.prompt_id]
+
+        held_out = {tuple(tokens_of(prompt)) for prompt in context.run.prompts("eval")}
+        drawn_before: set[tuple[int, ...]] = set()
+
         def why_not(prompt: Prompt) -> str | None:
-            tokens = encoded[prompt.prompt_id] = self._encoded(prompt)
+            tokens = tokens_of(prompt)
             own = tuple(tokens)
             if longest is not None and len(tokens) + config.generate.max_new_tokens > longest:
                 return TOO_LONG
@@ -196,7 +202,7 @@ class _Sampling(UnitWork):
             return None
 
         if context.iteration == 1:
-            refuse_repetitions(config, context.run.prompts(), self._encoded)
+            refuse_repetitions(config, context.run.prompts(), tokens_of)
         drawn = draw_prompts(context, context.run.prompts("train"), why_not)
         prompts = [EncodedPrompt(prompt.prompt_id, encoded[prompt.prompt_id]) for prompt in drawn.prompts]
         refuse_other_prompts(context, prompts)

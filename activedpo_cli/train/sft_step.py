@@ -108,8 +108,9 @@ def work(context: Context) -> dict[str, Any]:
     encoded = _encoded(context, rows, base, end)
     _report_lengths(context, encoded, base, end)
     train, held = encoded.split(config.sft.eval_share, derive_seed(config.seed, "sft", "split"))
-    _refuse_other_examples(context, base, train, held)
-    before = _loss_before(context, base, train, held)
+    digest = _digest_of_examples(train, held)
+    _refuse_other_examples(context, base, held, digest)
+    before = _loss_before(context, base, held, digest)
     if not folder.has(MODEL):
         try:
             _train(context, base, train)
@@ -222,15 +223,15 @@ def _report_lengths(context: Context, encoded: Encoded, base: BaseWeights, end: 
 
 
 def _refuse_other_examples(
-    context: Context, base: BaseWeights, train: "Sequence[SFTExample]", held: "Sequence[SFTExample]"
+    context: Context, base: BaseWeights, held: "Sequence[SFTExample]", digest: Mapping[str, str]
 ) -> None:
     """Raise RefusedError where begun work has learnt or held out other tokens than those of today.
 
     Work that an earlier version began has no digest: it goes on where its held-out losses are measured again as they were.
     """
-    folder, found = context.folder, _digest_of_examples(train, held)
+    folder = context.folder
     if folder.has(EXAMPLES):
-        is_same = folder.read_json(EXAMPLES) == found
+        is_same = folder.read_json(EXAMPLES) == digest
     elif folder.has(MODEL) or folder.has(BEFORE) or folder.names(CHECKPOINTS):
         is_same = _has_same_losses(context, base, held)
     else:
@@ -244,7 +245,7 @@ def _refuse_other_examples(
             hint=away + context.anew(SFT),
         )
     if not folder.has(EXAMPLES):
-        folder.write_json(EXAMPLES, found)
+        folder.write_json(EXAMPLES, digest)
 
 
 def _digest_of_examples(train: "Sequence[SFTExample]", held: "Sequence[SFTExample]") -> dict[str, str]:
@@ -276,11 +277,11 @@ def _has_same_losses(context: Context, base: BaseWeights, held: "Sequence[SFTExa
 
 
 def _loss_before(
-    context: Context, base: BaseWeights, train: "Sequence[SFTExample]", held: "Sequence[SFTExample]"
+    context: Context, base: BaseWeights, held: "Sequence[SFTExample]", digest: Mapping[str, str]
 ) -> list[float]:
     if not context.folder.has(BEFORE):
         losses = _measured(context, base, held, "held-out loss before")
-        context.folder.write_json(EXAMPLES, _digest_of_examples(train, held))
+        context.folder.write_json(EXAMPLES, digest)
         context.folder.write_json_lines(BEFORE, ({"loss": loss} for loss in losses))
     return [row["loss"] for row in context.folder.read_rows(BEFORE, dict)]
 

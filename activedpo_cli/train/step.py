@@ -63,9 +63,11 @@ def check(context: Context) -> None:
 def check_effect(run: Run, iteration: int, config: Config, progress: Progress) -> None:
     """Refuse settings without effect; where an earlier iteration was trained with the same ones, warn."""
     problems = ineffective(config, "train")
+    if not problems:
+        return
     now = {key: value for key, value in flat(config, "train").items() if key in READ_BESIDE_OTHERS}
     records = [run.stage("train", t).manifest for t in range(1, iteration)]
-    if problems and any(record and now.items() <= record.settings.items() for record in records):
+    if any(record and now.items() <= record.settings.items() for record in records):
         progress.warn("settings of training have no effect, as in earlier iterations: " + "; ".join(problems))
     else:
         refuse_ineffective(config, "train")
