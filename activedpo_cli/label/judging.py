@@ -21,7 +21,9 @@ from activedpo_cli.oracles.base import (
     Comparison,
     Judge,
     Judgement,
+    Oracle,
     Spent,
+    Verdict,
     asks_some_people,
     keeps_replies,
     label_from_verdict,
@@ -130,23 +132,30 @@ def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> N
     judge = _open(context, anew=bool(context.execution.options.get("ask-again")))
     asked = [comparison for comparison in comparisons if comparison.pair_id not in standing]
     context.progress.start("judge", len(comparisons), "pairs", len(comparisons) - len(asked))
+    known = {one.pair_id: one for one in judge.judgements(comparisons)}
     while True:
-        known = judge.judgements(comparisons)
-        refuse_biased(context, comparisons, known)
-        readable = sum(judgement.probability is not None for judgement in known)
+        refuse_biased(context, comparisons, list(known.values()))
+        readable = sum(judgement.probability is not None for judgement in known.values())
         if not asked or judge.stopped is not None:
             break
         size = CHECKED_AFTER - readable if readable < CHECKED_AFTER else config.label.unit_size
         unit, asked = asked[:size], asked[size:]
-        verdicts = judge.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
-        verdicts = with_noise(
-            verdicts, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
-        )
-        answered = [(pair, verdict) for pair, verdict in zip(unit, verdicts, strict=True) if verdict.preferred]
+        said = zip(unit, verdicts(context, judge, unit), strict=True)
+        known |= {one.pair_id: one for one in judge.judgements(unit)}
+        answered = [(pair, verdict) for pair, verdict in said if verdict.preferred]
         log.append(*(label_from_verdict(pair, verdict, config.label.oracle) for pair, verdict in answered))
     context.progress.stop()
     if judge.stopped is not None:
         context.progress.warn(f"the judge is asked no further: {judge.stopped}")
+
+
+def verdicts(context: Context, oracle: Oracle, unit: Sequence[Comparison]) -> list[Verdict]:
+    """What an oracle says of some pairs, drawn and turned around by the seeds of this run and iteration."""
+    config = context.settings
+    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
+    return with_noise(
+        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
+    )
 
 
 def left_to_people(comparisons: Sequence[Comparison], log: LabelLog) -> list[Comparison]:

@@ -26,7 +26,6 @@ from activedpo_cli.base.records import (
     PromptText,
     with_whole_answer,
 )
-from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config
 from activedpo_cli.base.tables import check_file
 from activedpo_cli.base.template_kwargs import as_arguments
@@ -41,18 +40,15 @@ from activedpo_cli.label.queue import LEASE_SECONDS, Queue
 from activedpo_cli.label.settlement import settled
 from activedpo_cli.label.sittings import SharedAnswers, StageLeftError, refuse_while_people_answer, sitting
 from activedpo_cli.label.standing import measuring_counts, missing_answers
-from activedpo_cli.label.web.server import label_on_the_web
 from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
-    Verdict,
     asks_some_people,
     keeps_replies,
     label_from_verdict,
     open_oracle,
     oracle_identity,
     parse_spec,
-    with_noise,
 )
 from activedpo_cli.pairs.candidates import response_inputs
 from activedpo_cli.store.label_log import TORN_NAMES, LabelLog
@@ -113,7 +109,8 @@ def check(context: Context) -> None:
     if keeps_replies(oracle_setting):
         judging.check(context)
     if asks_some_people(oracle_setting):
-        _questions(context)
+        if context.settings.label.gold is not None or context.settings.label.control:
+            _questions(context)  # which may find a fault in the file, or in the answers to earlier pairs
         return
     asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(context.settings.label, name)]
     if asked_beside:
@@ -239,6 +236,8 @@ def _sit(context: Context, asked: list[Question], annotator: str, guidelines: st
     try:
         with context.progress.handed_over(), sitting(context) as answers:
             if web := context.execution.options.get("web"):
+                from activedpo_cli.label.web.server import label_on_the_web  # on use: every command loads this stage
+
                 web = replace(web, people=web.people or [annotator], guidelines=guidelines)
                 label_on_the_web(context, asked, queue_of(context, asked, answers, "web", LEASE_SECONDS), web)
                 return
@@ -319,19 +318,11 @@ def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog)
         unit = asked[start : start + size]
         if all(comparison.pair_id in standing for comparison in unit):
             continue
-        for comparison, verdict in zip(unit, _verdicts(context, oracle, unit), strict=True):
+        for comparison, verdict in zip(unit, judging.verdicts(context, oracle, unit), strict=True):
             if comparison.pair_id not in standing:
                 log.append(label_from_verdict(comparison, verdict, config.label.oracle))
                 context.progress.advance()
     context.progress.stop()
-
-
-def _verdicts(context: Context, oracle: Oracle, unit: list[Comparison]) -> list[Verdict]:
-    config = context.settings
-    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
-    return with_noise(
-        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
-    )
 
 
 def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, Any]:
