@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from activedpo_cli.base.conversations import parse_prompt
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.settings import PromptSettings
-from activedpo_cli.base.tables import excerpt
 from activedpo_cli.prompts._hub import load_rows
 from activedpo_cli.prompts.base import SourcePrompt
 

@@ -18,11 +18,12 @@ from activedpo_cli.base.conversations import (
     require_same_prompt,
 )
 from activedpo_cli.base.conversions import to_best, to_chosen
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.repetition import Repetition, repetition_in
-from activedpo_cli.base.tables import Row, excerpt, read_table, refuse_doubtful
+from activedpo_cli.base.tables import Row, read_table, refuse_doubtful
 from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.generate.backends._recorded import unsaid
 from activedpo_cli.generate.backends._recorded_rows import scores_in
