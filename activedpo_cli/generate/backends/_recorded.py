@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from activedpo_cli.base.columns import KNOWN
+from activedpo_cli.base.conversations import UnusableRowError
 from activedpo_cli.base.conversions import to_pairs, to_preferences
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
-from activedpo_cli.base.tables import Row, UnusableRowError, excerpt, named_lines, read_table
+from activedpo_cli.base.tables import Row, named_lines, read_table
 from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather
 from activedpo_cli.generate.backends._recorded_rows import (
