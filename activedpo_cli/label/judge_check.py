@@ -15,7 +15,7 @@ from typing import Any
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, NotReadyError, UsageError
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.records import Label
+from activedpo_cli.base.records import Label, sides_of
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.label.judge_plan import JudgePlan, plan
@@ -170,8 +170,7 @@ def _answered_pairs(run: Run) -> tuple[list[AnsweredPair], dict[str, int]]:
             continue
         responses = {response.response_id: response for response in run.responses(iteration)}
         for label in labels:
-            stem, _, names = label.pair_id.rpartition("/")
-            there = (responses.get(f"{stem}/{name}") for name in names.split("-"))
+            there = (responses.get(side) for side in sides_of(label.pair_id))
             sides = [response for response in there if response is not None]
             if len(sides) != 2:
                 left_out["its responses are gone"] += 1
