@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, UsageError
-from activedpo_cli.base.numbers import shown
+from activedpo_cli.base.numbers import share_of
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import Label
 from activedpo_cli.base.seeds import derive_seed
@@ -242,9 +242,9 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
     facts = summary.get("judge")
     if not facts:
         return []
-    parts = [f"both orders agree on {_share(facts['consistent'], facts['pairs'])}"]
+    parts = [f"both orders agree on {share_of(facts['consistent'], facts['pairs'])}"]
     if people := summary.get("people"):
-        parts.append(f"people saw {_share(people['pairs'], _answered(people))}")
+        parts.append(f"people saw {share_of(people['pairs'], _answered(people))}")
     return parts
 
 
@@ -267,12 +267,12 @@ def described(summary: Mapping[str, Any]) -> str | None:
 
 
 def _in_words(facts: Mapping[str, Any]) -> str:
-    parts = [f"both orders agree on {_share(facts['consistent'], facts['pairs'])} pairs"]
+    parts = [f"both orders agree on {share_of(facts['consistent'], facts['pairs'])} pairs"]
     if facts["decided"]:
-        won, p = _share(facts["first_won"], facts["decided"]), facts["first_share_p"]
+        won, p = share_of(facts["first_won"], facts["decided"]), facts["first_share_p"]
         parts.append(f"the first response won {won} verdicts (p = {p:.2g})")
     if facts["unequal_lengths"]:
-        parts.append(f"the longer one won {_share(facts['longer_won'], facts['unequal_lengths'])} answers")
+        parts.append(f"the longer one won {share_of(facts['longer_won'], facts['unequal_lengths'])} answers")
     if facts["without_verdict"]:
         parts.append(f"no verdict about {facts['without_verdict']}")
     return ", ".join(parts)
@@ -387,7 +387,3 @@ def _open(context: Context, *, anew: bool = False) -> Judge:
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part} of {whole}" if not whole else f"{shown(100 * part / whole, 0)} % ({part} of {whole})"

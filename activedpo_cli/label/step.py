@@ -16,7 +16,6 @@ from typing import Any
 
 from activedpo_cli.base.columns import ARGUMENTS
 from activedpo_cli.base.config import flat
-from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
 from activedpo_cli.base.records import (
     SPENT_OUTCOMES,
@@ -27,8 +26,8 @@ from activedpo_cli.base.records import (
     with_whole_answer,
 )
 from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config
-from activedpo_cli.base.tables import check_file
 from activedpo_cli.base.template_kwargs import as_arguments
+from activedpo_cli.engine.differences import digest_of_known
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.label import earlier_answers, judging
@@ -52,6 +51,7 @@ from activedpo_cli.oracles.base import (
 )
 from activedpo_cli.pairs.candidates import response_inputs
 from activedpo_cli.store.label_log import TORN_NAMES, LabelLog
+from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.reply_log import REPLIES_NAME
 from activedpo_cli.store.run import Run
 
@@ -77,21 +77,16 @@ def _gold_input(run: Run, iteration: int, config: Config) -> dict[str, str]:
     gold = config.label.gold
     if gold is None or not asks_some_people(config.label.oracle):
         return {}
-    path, known = Path(gold), _recorded_gold(run, iteration, gold)
-    if known is not None and not path.exists():
-        return {GOLD: known}
-    check_file(path)
-    return {GOLD: digest_of_file(path)}
+    return {GOLD: digest_of_known(_record(run, iteration), GOLD, GOLD, gold)}
 
 
-def _recorded_gold(run: Run, iteration: int, gold: str) -> str | None:
-    """The digest of a file of gold pairs in the record of a stage, None where the record has none or can't be read."""
+def _record(run: Run, iteration: int) -> Started | None:
+    """The record of a finished or begun stage; None where there is none, or it can't be read."""
     folder = run.stage("label", iteration)
     try:
-        record = folder.manifest or folder.started
+        return folder.manifest or folder.started
     except InvalidDataError:
         return None
-    return record.inputs.get(GOLD) if record and record.settings.get(GOLD) == gold else None
 
 
 def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
