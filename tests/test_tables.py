@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_models import byte_tokenizer
 
+from activedpo_cli.base.conversations import parse_prompt
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.tables import is_table_path, parse_prompt, read_table
+from activedpo_cli.base.tables import is_table_path, read_table
 
 storable_text = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | storable_text

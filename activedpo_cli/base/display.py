@@ -37,6 +37,11 @@ def display_text(text: str) -> str:
     return _UNSAFE.sub(_written_out, text)
 
 
+def without_surrogates(text: str) -> str:
+    """`text` as UTF-8 can carry it: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def excerpt(value: Any) -> str:
     """A short form of a foreign value, however large or deep, that is safe to print."""
     return EXCERPTS.repr(value)

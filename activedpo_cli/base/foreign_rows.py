@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from activedpo_cli.base.column_names import spellings, with_known_names
 from activedpo_cli.base.columns import KNOWN, is_blank
+from activedpo_cli.base.conversations import FIRST_TURN
 from activedpo_cli.base.conversions import to_one_prompt
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.table_numbers import as_number, mend_of_number
-from activedpo_cli.base.tables import FIRST_TURN, Row, excerpt, read_table
+from activedpo_cli.base.tables import Row, read_table
 from activedpo_cli.base.template_kwargs import without_own_arguments
 
 Values = Mapping[str, Any]

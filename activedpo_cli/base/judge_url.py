@@ -1,7 +1,8 @@
 """The address of a server that judges: what may stand in it, and to whom text and keys may go."""
 
-import ipaddress
 from urllib.parse import SplitResult, urlsplit
+
+from activedpo_cli.base.loopback import is_loopback
 
 
 def checked_base_url(value: str) -> str:
@@ -17,7 +18,7 @@ def checked_base_url(value: str) -> str:
         raise ValueError("holds a name or a password; a key is given in a variable that label.judge.api_key_env names")
     if url.query or url.fragment:
         raise ValueError("may have neither `?` nor `#`")
-    if url.scheme == "http" and not is_loopback(value):
+    if url.scheme == "http" and not is_on_this_machine(value):
         raise ValueError(
             "is plain http to another machine, where anybody on the way can read and change what is said; use https, or a "
             f"tunnel: `ssh -L {_port(url) or 80}:127.0.0.1:{_port(url) or 80} {url.hostname}` and http://127.0.0.1"
@@ -25,15 +26,9 @@ def checked_base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def is_loopback(base_url: str) -> bool:
+def is_on_this_machine(base_url: str) -> bool:
     """Whether an address is one of this machine, whatever a name server says."""
-    host = (_split(base_url).hostname or "").removesuffix(".")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback((_split(base_url).hostname or "").removesuffix("."))
 
 
 def _split(value: str) -> SplitResult:

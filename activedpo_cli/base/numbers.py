@@ -29,3 +29,8 @@ def shown(value: float, decimals: int = 3, *beside: float) -> str:
         return f"{value:.{SIGNIFICANT - 1}e}"
     text = f"{value:.{max(decimals, needed)}f}"
     return text.removeprefix("-") if not float(text) else text
+
+
+def share_of(part: int, whole: int) -> str:
+    """`40 % (2 of 5)`; `0 of 0` where there is nothing to have a share of."""
+    return f"{shown(100 * part / whole, 0)} % ({part} of {whole})" if whole else f"{part} of {whole}"

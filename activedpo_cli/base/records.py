@@ -262,3 +262,10 @@ def pair_id(response_a_id: str, response_b_id: str) -> str:
     if stem_a != stem_b:
         raise ValueError(f"{response_a_id} and {response_b_id} are not responses to one prompt")
     return f"{stem_a}/{tail_a}-{tail_b}"
+
+
+def sides_of(pair_id: str) -> tuple[str, str]:
+    """The ids of both responses of a pair: `p000123/i001/r0` and `p000123/i001/r2`."""
+    stem, _, tails = pair_id.rpartition("/")
+    tail_a, _, tail_b = tails.partition("-")
+    return f"{stem}/{tail_a}", f"{stem}/{tail_b}"

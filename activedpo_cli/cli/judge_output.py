@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.numbers import shown
+from activedpo_cli.base.numbers import share_of, shown
 from activedpo_cli.cli.render import print_json, print_message, print_result, print_table
 
 if TYPE_CHECKING:
@@ -45,18 +45,18 @@ def print_check(result: "CheckResult", *, json: bool, quiet: bool) -> None:
         )
         judge = record["judge"]
         print_result("")
-        print_result(f"both orders agree on {_share(judge['consistent'], judge['pairs'])} pairs")
+        print_result(f"both orders agree on {share_of(judge['consistent'], judge['pairs'])} pairs")
         if judge["decided"]:
             print_result(
-                f"the first response won {_share(judge['first_won'], judge['decided'])} verdicts "
+                f"the first response won {share_of(judge['first_won'], judge['decided'])} verdicts "
                 f"(p = {judge['first_share_p']:.2g})"
             )
         print_result(f"no verdict about {record['agreement']['all']['without_verdict']} pairs{_reasons(judge)}")
         for row in record["thresholds"]:
             print_result(
                 f"mixed with label.judge.threshold {row['threshold']:g}: the judge answers "
-                f"{_share(row['answers'], record['agreement']['all']['pairs'])}, as people did in "
-                f"{_share(row['agree'], row['answers'])}"
+                f"{share_of(row['answers'], record['agreement']['all']['pairs'])}, as people did in "
+                f"{share_of(row['agree'], row['answers'])}"
             )
         print_result(_spent(judge))
         for sentence in result.notes:
@@ -80,10 +80,6 @@ def _interval(part: int, whole: int, interval: list[float] | None) -> str:
         return ""
     low, high = (shown(100 * end, 0) for end in interval)
     return f"{part} of {whole}" + (f": {shown(100 * part / whole, 0)} % ({low} to {high})" if whole >= FEW else "")
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{shown(100 * part / whole, 0)} % ({part} of {whole})" if whole else f"{part} of {whole}"
 
 
 def _reasons(judge: dict[str, Any]) -> str:

@@ -35,11 +35,11 @@ def status(run: RunOption = None, json: JsonOption = False) -> None:
     from activedpo_cli.run.status import run_status
     from activedpo_cli.store.run import Run, run_path
 
-    found = run_status(Run.open(run_path(run)))
+    opened = Run.open(run_path(run))
     if json:
-        print_json(found)
+        print_json(run_status(opened, with_agreement=True))
     else:
-        print_status(found)
+        print_status(run_status(opened))
 
 
 def show(

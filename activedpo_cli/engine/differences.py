@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.settings import SECTIONS, Config, setting_keys
+from activedpo_cli.base.tables import check_file
 from activedpo_cli.base.yaml_text import read_yaml
 from activedpo_cli.engine.step import Execution, again
 from activedpo_cli.store.manifest import Started
@@ -163,6 +165,26 @@ def with_known_files(record: Started | None, files: Mapping[str, str], given: Ma
         if path.is_file() and digest_of_file(path) == record.inputs.get(name):
             known[key] = record.settings[key]
     return known
+
+
+def digest_of_known(record: Started | None, key: str, name: str, value: str) -> str:
+    """The digest of a file that a setting names: as it is, or as recorded where the file of known work is gone.
+
+    Args:
+        record: The work that was made from a file; None where there is none, or it can't be read.
+        key: The setting.
+        name: The name of the file's content among the inputs.
+        value: The path as the setting gives it now.
+
+    Raises:
+        InvalidDataError: There is no regular file at the path, and the record is not of one there.
+
+    """
+    path = Path(value)
+    if record and not path.exists() and record.settings.get(key) == value and name in record.inputs:
+        return record.inputs[name]
+    check_file(path)
+    return once(("file", path), lambda: digest_of_file(path))
 
 
 def refuse(

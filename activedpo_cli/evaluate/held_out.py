@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import prompt_rendering
-from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import NotReadyError, naming
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import PromptText, Response, response_id
 from activedpo_cli.base.settings import Config
-from activedpo_cli.base.tables import check_file
+from activedpo_cli.engine.differences import digest_of_known
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.scoring import logps_of
 from activedpo_cli.pairs.candidates import no_such_score, refuse_unread_score
@@ -44,12 +43,8 @@ def held_out_inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     """Digests of what held-out preferences are read from: as it is, or as recorded where a finished evaluation's is gone."""
     digests: dict[str, str] = {}
     if config.evaluate.preferences is not None:
-        path, record = Path(config.evaluate.preferences), run.stage("evaluate", iteration).manifest
-        if record and not path.exists() and record.settings.get("evaluate.preferences") == config.evaluate.preferences:
-            digests[FILE] = record.inputs[FILE]
-        else:
-            check_file(path)
-            digests[FILE] = digest_of_file(path)
+        record = run.stage("evaluate", iteration).manifest
+        digests[FILE] = digest_of_known(record, "evaluate.preferences", FILE, config.evaluate.preferences)
         digests[READ_BY] = READING
     if config.evaluate.score_field is not None:
         manifest = run.pool.manifest

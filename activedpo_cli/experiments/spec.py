@@ -1,6 +1,5 @@
 """What an experiment compares: a YAML file with settings for all runs, the arms that differ, and the seeds."""
 
-import difflib
 import itertools
 import math
 import os
@@ -160,9 +159,8 @@ def _explained(problem: Any) -> str:
 
 def _meant_part(place: str) -> str:
     """What may have been meant by a name that is no part of an experiment, such as a setting that stands under none."""
-    close = difflib.get_close_matches(place, ExperimentSpec.model_fields, n=1)
-    if close:
-        return f" — did you mean `{close[0]}`?"
+    if meant := did_you_mean(place, ExperimentSpec.model_fields):
+        return meant
     called = [place] if place.partition(".")[0] in SECTIONS else called_settings(place)
     return f" — did you mean `settings: {{{called[0]}: …}}`?" if called else ""
 

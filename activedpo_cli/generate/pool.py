@@ -12,9 +12,8 @@ from activedpo_cli.base.errors import RefusedError, naming
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import GivenPair, LeftOutRow, Prompt, Response, UnreadScore
 from activedpo_cli.base.settings import Config
-from activedpo_cli.base.tables import check_file
 from activedpo_cli.engine import parts
-from activedpo_cli.engine.differences import differences_of_work, with_known_files
+from activedpo_cli.engine.differences import differences_of_work, digest_of_known, with_known_files
 from activedpo_cli.engine.intact import check_intact
 from activedpo_cli.engine.parts import Part
 from activedpo_cli.engine.step import Context
@@ -44,12 +43,10 @@ FILES = {"generate.responses": FILE}
 def file_digest(run: Run, config: Config) -> str:
     """The digest of the responses file: as the pool recorded it where that is in use or the file is gone, else computed."""
     assert config.generate.responses is not None
-    path, manifest = Path(config.generate.responses), run.pool.manifest
-    is_recorded = manifest is not None and manifest.settings["generate.responses"] == config.generate.responses
-    if manifest and is_recorded and (_is_drawn_from(run) or not path.is_file()):
+    responses, manifest = config.generate.responses, run.pool.manifest
+    if manifest and manifest.settings["generate.responses"] == responses and _is_drawn_from(run):
         return manifest.inputs[FILE]
-    check_file(path)
-    return digest_of_file(path)
+    return digest_of_known(manifest, "generate.responses", FILE, responses)
 
 
 def check(run: Run, config: Config) -> None:

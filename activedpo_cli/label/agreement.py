@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from activedpo_cli.base.records import Label, Role
+from activedpo_cli.base.records import Label, Role, sides_of
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.statistics.agreement import (
     Interval,
@@ -138,14 +138,13 @@ def agreement_of(found: Sequence[Rating], seed: int = 0) -> Agreement:
 
 
 def _rating(label: Label, iteration: int) -> Rating:
-    stem, _, names = label.pair_id.rpartition("/")
-    sides = {f"{stem}/{name}": side for name, side in zip(names.split("-"), "ab", strict=True)}
+    sides = dict(zip(sides_of(label.pair_id), "ab", strict=True))
     said = {"tie": "tie", "both_bad": "both_bad", "skip": None}.get(label.outcome, sides.get(label.preferred_id or ""))
     return Rating(
         annotator=label.annotator or "",
         iteration=iteration,
         pair_id=label.pair_id,
-        prompt_id=stem.partition("/")[0],
+        prompt_id=label.pair_id.partition("/")[0],
         role=label.role or "selected",
         said=said,
         known=sides.get(label.known_id or ""),

@@ -17,7 +17,7 @@ from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.records import Asked, Label, OutcomeRow
+from activedpo_cli.base.records import Asked, Label, OutcomeRow, sides_of
 from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings
@@ -239,8 +239,7 @@ def _asks_people_and_judge(spec: str) -> bool:
 
 def _about(comparison: Comparison, label: Label) -> Label:
     """The label as one about `comparison`, which asks the same, perhaps under other ids and with sides changed."""
-    stem, _, responses = label.pair_id.rpartition("/")
-    was_a = f"{stem}/{responses.partition('-')[0]}"
+    was_a, _ = sides_of(label.pair_id)
     has_sides_changed = label.texts is not None and label.texts != comparison.texts
 
     def now(response_id: str | None) -> str | None:

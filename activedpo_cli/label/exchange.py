@@ -4,7 +4,6 @@ Here answers are joined to questions: by ids, never by texts, which only have to
 business of its format, one module in `formats/`. Sides are shuffled on the way out.
 """
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,9 @@ from typing import Any
 from activedpo_cli.base import discovery
 from activedpo_cli.base.columns import is_blank
 from activedpo_cli.base.delimited import FORMULA
+from activedpo_cli.base.display import without_surrogates
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text
 from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
@@ -23,7 +24,6 @@ from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.formats.argilla import RECORDS
 from activedpo_cli.label.formats.base import COLUMNS, OUTCOMES, FoundAnswer, Row
-from activedpo_cli.label.formats.csv import without_surrogates
 from activedpo_cli.label.judging import is_of_judge
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import shown_sides
@@ -458,8 +458,7 @@ def _preference(row: Row) -> str | None:
         return None
     value = given.lower().replace("-", "_").replace(" ", "_")
     if value not in OUTCOMES:
-        close = difflib.get_close_matches(value, OUTCOMES, n=1)
-        meant = f" — did you mean `{close[0]}`?" if close else f", which is none of {', '.join(OUTCOMES)}"
+        meant = did_you_mean(value, OUTCOMES) or f", which is none of {', '.join(OUTCOMES)}"
         raise ValueError(f"the preference is `{given[:40]}`{meant}")
     return value
 

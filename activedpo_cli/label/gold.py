@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.columns import KNOWN
+from activedpo_cli.base.conversations import parse_messages, parse_prompt
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.foreign_rows import known_row
 from activedpo_cli.base.records import PromptText, Response, pair_id, response_id
 from activedpo_cli.base.seeds import derive_seed
-from activedpo_cli.base.tables import Row, excerpt, parse_messages, parse_prompt, read_table
+from activedpo_cli.base.tables import Row, read_table
 from activedpo_cli.oracles.base import Comparison
 
 NEEDS = "a gold pair has `prompt`, `chosen` (the better response) and `rejected`"

@@ -15,7 +15,7 @@ from typing import Any
 from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, NotReadyError, UsageError
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.records import Label
+from activedpo_cli.base.records import Label, sides_of
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
 from activedpo_cli.label.judge_plan import JudgePlan, plan
@@ -70,6 +70,26 @@ class AnsweredPair:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What is compared, and what was there before.
+
+    Attributes:
+        pairs: The pairs about which the judge is asked.
+        left_out: By reason, how many other answers there are.
+        rubric: The digest of what this check asks by.
+        checks: The earlier checks of the run, in order.
+        seen: Questions at which one with another rubric has looked, and the first such check.
+
+    """
+
+    pairs: list[AnsweredPair]
+    left_out: dict[str, int]
+    rubric: str
+    checks: list[tuple[Path, dict[str, Any]]]
+    seen: dict[str, str]
+
+
+@dataclass(frozen=True)
 class CheckResult:
     """A check: where it stands, what it says, and sentences that a reader should not miss."""
 
@@ -82,8 +102,8 @@ class CheckResult:
 def plan_check(run: Run, config: Config, pairs: int, progress: Progress) -> JudgePlan:
     """What a check would ask; nothing is called, and nothing written."""
     spec = _judge_of(config)
-    taken, _ = _taken(run, config, pairs)
-    return plan(spec, config, [pair.comparison for pair in taken], _memory(run, progress))
+    taken = _taken(run, config, pairs)
+    return plan(spec, config, [pair.comparison for pair in taken.pairs], _memory(run, progress))
 
 
 def check_judge(run: Run, config: Config, pairs: int, progress: Progress) -> CheckResult:
@@ -98,12 +118,12 @@ def check_judge(run: Run, config: Config, pairs: int, progress: Progress) -> Che
     """
     spec = _judge_of(config)
     with exclusive(run.lock_path("judge-check"), str(run.path / CHECK_REPLIES_NAME)):
-        taken, left_out = _taken(run, config, pairs)
+        taken = _taken(run, config, pairs)
         memory = _memory(run, progress)
         judge = open_judge(spec, config.label, memory)
-        _ask(judge, taken, progress)
-        known = judge.judgements([pair.comparison for pair in taken])
-        return _written(run, config, spec, taken, known, left_out, memory)
+        _ask(judge, taken.pairs, progress)
+        known = judge.judgements([pair.comparison for pair in taken.pairs])
+        return _written(run, config, spec, taken, known, memory)
 
 
 def _judge_of(config: Config) -> str:
@@ -143,8 +163,8 @@ def _ask(judge: Judge, taken: Sequence[AnsweredPair], progress: Progress) -> Non
         )
 
 
-def _taken(run: Run, config: Config, number: int) -> tuple[list[AnsweredPair], dict[str, int]]:
-    """The pairs that are compared, those first at which no check with another rubric has looked; and what was left out."""
+def _taken(run: Run, config: Config, number: int) -> Taken:
+    """The pairs that are compared, those first at which no check with another rubric has looked."""
     answered, left_out = _answered_pairs(run)
     if not answered:
         raise NotReadyError(
@@ -152,11 +172,13 @@ def _taken(run: Run, config: Config, number: int) -> tuple[list[AnsweredPair], d
             details=[f"left out: {count} × {reason}" for reason, count in left_out.items()],
             hint="let people answer some: `activedpo label --oracle human`",
         )
-    seen = _looked_at(run, rubric_digest(config.label.judge))
+    rubric, checks = rubric_digest(config.label.judge), _checks(run)
+    seen = _looked_at(checks, rubric)
     drawn = random.Random(derive_seed(config.seed, "judge-check"))
     ordered = sorted(answered, key=lambda pair: pair.question)
     drawn.shuffle(ordered)
-    return sorted(ordered, key=lambda pair: pair.question in seen)[:number], left_out
+    pairs = sorted(ordered, key=lambda pair: pair.question in seen)[:number]
+    return Taken(pairs, left_out, rubric, checks, seen)
 
 
 def _answered_pairs(run: Run) -> tuple[list[AnsweredPair], dict[str, int]]:
@@ -170,8 +192,7 @@ def _answered_pairs(run: Run) -> tuple[list[AnsweredPair], dict[str, int]]:
             continue
         responses = {response.response_id: response for response in run.responses(iteration)}
         for label in labels:
-            stem, _, names = label.pair_id.rpartition("/")
-            there = (responses.get(f"{stem}/{name}") for name in names.split("-"))
+            there = (responses.get(side) for side in sides_of(label.pair_id))
             sides = [response for response in there if response is not None]
             if len(sides) != 2:
                 left_out["its responses are gone"] += 1
@@ -217,16 +238,16 @@ def _checks(run: Run) -> list[tuple[Path, dict[str, Any]]]:
     found = []
     for path in sorted(run.path.glob("judge-check-[0-9]*.json")):
         record = jsonl.read_json(path)
-        if not isinstance(record, dict) or not {"rubric", "asked", "pairs"} <= record.keys():
+        if not isinstance(record, dict) or not {"rubric", "judge", "pairs"} <= record.keys():
             raise InvalidDataError(f"`{path}` is damaged", hint=f"put a copy of it back, or take it away: rm {path}")
         found.append((path, record))
     return found
 
 
-def _looked_at(run: Run, rubric: str) -> dict[str, str]:
+def _looked_at(checks: Sequence[tuple[Path, dict[str, Any]]], rubric: str) -> dict[str, str]:
     """Questions at which a check with another rubric has looked, and the first such check."""
     found: dict[str, str] = {}
-    for path, record in _checks(run):
+    for path, record in checks:
         if record["rubric"] != rubric:
             for row in record["pairs"]:
                 found.setdefault(row["question"], path.name)
@@ -237,37 +258,34 @@ def _written(
     run: Run,
     config: Config,
     spec: str,
-    taken: Sequence[AnsweredPair],
+    taken: Taken,
     known: Sequence[Judgement],
-    left_out: Mapping[str, int],
     memory: KeptReplies,
 ) -> CheckResult:
-    rubric = rubric_digest(config.label.judge)
-    seen = _looked_at(run, rubric)
-    fresh = [pair.question not in seen for pair in taken]
-    comparisons = [pair.comparison for pair in taken]
+    pairs = taken.pairs
+    fresh = [pair.question not in taken.seen for pair in pairs]
+    comparisons = [pair.comparison for pair in pairs]
     record = {
         "schema": SCHEMA,
         "oracle": spec,
         "identity": oracle_identity(spec, config.label),
-        "rubric": rubric,
+        "rubric": taken.rubric,
         "settings": {key: value for key, value in flat(config, "label").items() if key in settings_of(spec)},
-        "asked": len(taken),
+        "asked": len(pairs),
         "fresh": sum(fresh),
-        "left_out": dict(left_out),
-        "agreement": _agreement(taken, known, fresh),
-        "thresholds": _thresholds(taken, known),
+        "left_out": dict(taken.left_out),
+        "agreement": _agreement(pairs, known, fresh),
+        "thresholds": _thresholds(pairs, known),
         "judge": statistics_of(comparisons, known).as_facts(),
-        "pairs": [_row(*row) for row in zip(taken, known, fresh, strict=True)],
+        "pairs": [_row(*row) for row in zip(pairs, known, fresh, strict=True)],
     }
-    notes = _notes(taken, fresh, seen)
+    notes = _notes(pairs, fresh, taken.seen)
     spent = spending(memory.spent(), config.label.judge)
-    checks = _checks(run)
-    for path, earlier in checks:
+    for path, earlier in taken.checks:
         if {**earlier, "judge": {**earlier["judge"], **spent}} == {**record, "judge": {**record["judge"], **spent}}:  # type: ignore[dict-item]
             return CheckResult(path, earlier, notes, was_done=True)
     record["judge"] = {**record["judge"], **spent}  # type: ignore[dict-item]
-    number = max((int(path.stem.rpartition("-")[2]) for path, _ in checks), default=0) + 1
+    number = max((int(path.stem.rpartition("-")[2]) for path, _ in taken.checks), default=0) + 1
     path = run.path / f"judge-check-{number:03d}.json"
     jsonl.write_json(path, record)
     return CheckResult(path, record, notes, was_done=False)

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, UsageError
-from activedpo_cli.base.numbers import shown
+from activedpo_cli.base.numbers import share_of
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import Label
 from activedpo_cli.base.seeds import derive_seed
@@ -21,7 +21,9 @@ from activedpo_cli.oracles.base import (
     Comparison,
     Judge,
     Judgement,
+    Oracle,
     Spent,
+    Verdict,
     asks_some_people,
     keeps_replies,
     label_from_verdict,
@@ -130,23 +132,30 @@ def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> N
     judge = _open(context, anew=bool(context.execution.options.get("ask-again")))
     asked = [comparison for comparison in comparisons if comparison.pair_id not in standing]
     context.progress.start("judge", len(comparisons), "pairs", len(comparisons) - len(asked))
+    known = {one.pair_id: one for one in judge.judgements(comparisons)}
     while True:
-        known = judge.judgements(comparisons)
-        refuse_biased(context, comparisons, known)
-        readable = sum(judgement.probability is not None for judgement in known)
+        refuse_biased(context, comparisons, list(known.values()))
+        readable = sum(judgement.probability is not None for judgement in known.values())
         if not asked or judge.stopped is not None:
             break
         size = CHECKED_AFTER - readable if readable < CHECKED_AFTER else config.label.unit_size
         unit, asked = asked[:size], asked[size:]
-        verdicts = judge.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
-        verdicts = with_noise(
-            verdicts, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
-        )
-        answered = [(pair, verdict) for pair, verdict in zip(unit, verdicts, strict=True) if verdict.preferred]
+        said = zip(unit, verdicts(context, judge, unit), strict=True)
+        known |= {one.pair_id: one for one in judge.judgements(unit)}
+        answered = [(pair, verdict) for pair, verdict in said if verdict.preferred]
         log.append(*(label_from_verdict(pair, verdict, config.label.oracle) for pair, verdict in answered))
     context.progress.stop()
     if judge.stopped is not None:
         context.progress.warn(f"the judge is asked no further: {judge.stopped}")
+
+
+def verdicts(context: Context, oracle: Oracle, unit: Sequence[Comparison]) -> list[Verdict]:
+    """What an oracle says of some pairs, drawn and turned around by the seeds of this run and iteration."""
+    config = context.settings
+    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
+    return with_noise(
+        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
+    )
 
 
 def left_to_people(comparisons: Sequence[Comparison], log: LabelLog) -> list[Comparison]:
@@ -233,9 +242,9 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
     facts = summary.get("judge")
     if not facts:
         return []
-    parts = [f"both orders agree on {_share(facts['consistent'], facts['pairs'])}"]
+    parts = [f"both orders agree on {share_of(facts['consistent'], facts['pairs'])}"]
     if people := summary.get("people"):
-        parts.append(f"people saw {_share(people['pairs'], _answered(people))}")
+        parts.append(f"people saw {share_of(people['pairs'], _answered(people))}")
     return parts
 
 
@@ -258,12 +267,12 @@ def described(summary: Mapping[str, Any]) -> str | None:
 
 
 def _in_words(facts: Mapping[str, Any]) -> str:
-    parts = [f"both orders agree on {_share(facts['consistent'], facts['pairs'])} pairs"]
+    parts = [f"both orders agree on {share_of(facts['consistent'], facts['pairs'])} pairs"]
     if facts["decided"]:
-        won, p = _share(facts["first_won"], facts["decided"]), facts["first_share_p"]
+        won, p = share_of(facts["first_won"], facts["decided"]), facts["first_share_p"]
         parts.append(f"the first response won {won} verdicts (p = {p:.2g})")
     if facts["unequal_lengths"]:
-        parts.append(f"the longer one won {_share(facts['longer_won'], facts['unequal_lengths'])} answers")
+        parts.append(f"the longer one won {share_of(facts['longer_won'], facts['unequal_lengths'])} answers")
     if facts["without_verdict"]:
         parts.append(f"no verdict about {facts['without_verdict']}")
     return ", ".join(parts)
@@ -378,7 +387,3 @@ def _open(context: Context, *, anew: bool = False) -> Judge:
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part} of {whole}" if not whole else f"{shown(100 * part / whole, 0)} % ({part} of {whole})"

@@ -16,7 +16,6 @@ from typing import Any
 
 from activedpo_cli.base.columns import ARGUMENTS
 from activedpo_cli.base.config import flat
-from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
 from activedpo_cli.base.records import (
     SPENT_OUTCOMES,
@@ -26,10 +25,9 @@ from activedpo_cli.base.records import (
     PromptText,
     with_whole_answer,
 )
-from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config
-from activedpo_cli.base.tables import check_file
 from activedpo_cli.base.template_kwargs import as_arguments
+from activedpo_cli.engine.differences import digest_of_known
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.label import earlier_answers, judging
@@ -41,21 +39,19 @@ from activedpo_cli.label.queue import LEASE_SECONDS, Queue
 from activedpo_cli.label.settlement import settled
 from activedpo_cli.label.sittings import SharedAnswers, StageLeftError, refuse_while_people_answer, sitting
 from activedpo_cli.label.standing import measuring_counts, missing_answers
-from activedpo_cli.label.web.server import label_on_the_web
 from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
-    Verdict,
     asks_some_people,
     keeps_replies,
     label_from_verdict,
     open_oracle,
     oracle_identity,
     parse_spec,
-    with_noise,
 )
 from activedpo_cli.pairs.candidates import response_inputs
 from activedpo_cli.store.label_log import TORN_NAMES, LabelLog
+from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.reply_log import REPLIES_NAME
 from activedpo_cli.store.run import Run
 
@@ -81,21 +77,16 @@ def _gold_input(run: Run, iteration: int, config: Config) -> dict[str, str]:
     gold = config.label.gold
     if gold is None or not asks_some_people(config.label.oracle):
         return {}
-    path, known = Path(gold), _recorded_gold(run, iteration, gold)
-    if known is not None and not path.exists():
-        return {GOLD: known}
-    check_file(path)
-    return {GOLD: digest_of_file(path)}
+    return {GOLD: digest_of_known(_record(run, iteration), GOLD, GOLD, gold)}
 
 
-def _recorded_gold(run: Run, iteration: int, gold: str) -> str | None:
-    """The digest of a file of gold pairs in the record of a stage, None where the record has none or can't be read."""
+def _record(run: Run, iteration: int) -> Started | None:
+    """The record of a finished or begun stage; None where there is none, or it can't be read."""
     folder = run.stage("label", iteration)
     try:
-        record = folder.manifest or folder.started
+        return folder.manifest or folder.started
     except InvalidDataError:
         return None
-    return record.inputs.get(GOLD) if record and record.settings.get(GOLD) == gold else None
 
 
 def oracle_inputs(spec: str, config: Config) -> dict[str, str]:
@@ -113,7 +104,8 @@ def check(context: Context) -> None:
     if keeps_replies(oracle_setting):
         judging.check(context)
     if asks_some_people(oracle_setting):
-        _questions(context)
+        if context.settings.label.gold is not None or context.settings.label.control:
+            _questions(context)  # which may find a fault in the file, or in the answers to earlier pairs
         return
     asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(context.settings.label, name)]
     if asked_beside:
@@ -239,6 +231,8 @@ def _sit(context: Context, asked: list[Question], annotator: str, guidelines: st
     try:
         with context.progress.handed_over(), sitting(context) as answers:
             if web := context.execution.options.get("web"):
+                from activedpo_cli.label.web.server import label_on_the_web  # on use: every command loads this stage
+
                 web = replace(web, people=web.people or [annotator], guidelines=guidelines)
                 label_on_the_web(context, asked, queue_of(context, asked, answers, "web", LEASE_SECONDS), web)
                 return
@@ -319,19 +313,11 @@ def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog)
         unit = asked[start : start + size]
         if all(comparison.pair_id in standing for comparison in unit):
             continue
-        for comparison, verdict in zip(unit, _verdicts(context, oracle, unit), strict=True):
+        for comparison, verdict in zip(unit, judging.verdicts(context, oracle, unit), strict=True):
             if comparison.pair_id not in standing:
                 log.append(label_from_verdict(comparison, verdict, config.label.oracle))
                 context.progress.advance()
     context.progress.stop()
-
-
-def _verdicts(context: Context, oracle: Oracle, unit: list[Comparison]) -> list[Verdict]:
-    config = context.settings
-    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
-    return with_noise(
-        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
-    )
 
 
 def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.tables import excerpt
 from activedpo_cli.models.loading_errors import refusing_what_is_broken
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
 from activedpo_cli.base.out_of_memory import is_out_of_memory
-from activedpo_cli.base.tables import excerpt
 
 PANIC = "PanicException"
 LFS_POINTER = b"version https://git-lfs"

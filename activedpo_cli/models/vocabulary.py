@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 from torch.nn import Module
 from transformers import PreTrainedTokenizerBase
 
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.base.tables import excerpt
 
 _embeddings: "WeakKeyDictionary[PreTrainedTokenizerBase, int]" = WeakKeyDictionary()
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from activedpo_cli.base.display import display_text, redacted_text
 from activedpo_cli.base.errors import ActiveDPOError, UsageError
-from activedpo_cli.base.judge_url import is_loopback
+from activedpo_cli.base.judge_url import is_on_this_machine
 from activedpo_cli.base.settings import JudgeSettings
 
 EXTRA = "judge"
@@ -268,7 +268,7 @@ def _open(settings: JudgeSettings, base_url: str, key: str | None) -> tuple[Any,
             ) from error
         http = openai.DefaultHttpxClient(
             follow_redirects=False,
-            trust_env=not is_loopback(base_url),  # a proxy is for what is beyond this machine
+            trust_env=not is_on_this_machine(base_url),  # a proxy is for what is beyond this machine
             timeout=settings.timeout,
         )
         client = openai.OpenAI(

@@ -13,6 +13,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from activedpo_cli.base.display import without_surrogates
 from activedpo_cli.base.records import PromptText, prompt_as_text
 
 Place = Literal["first", "second", "tie"]
@@ -96,7 +97,7 @@ def question(marks: Marks, prompt: PromptText, first: str, second: str, rubric: 
         first_text=first,
         second_text=second,
     )
-    return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return without_surrogates(whole)
 
 
 def template_digest(rubric: str) -> str:

@@ -20,6 +20,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from activedpo_cli.base import discovery
@@ -42,7 +43,7 @@ class Comparison:
     response_a: Response
     response_b: Response
 
-    @property
+    @cached_property
     def texts(self) -> list[str]:
         """The sha256 of the prompt's and of both responses' JSON, by which the question is known whatever ids it has."""
         texts = (self.prompt, self.response_a.text, self.response_b.text)

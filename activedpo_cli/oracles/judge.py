@@ -60,9 +60,16 @@ def build(
         UsageError: No model is named, the rubric can't be read, or nothing keeps replies.
 
     """
+    return JudgeOracle(*questioned(argument, settings, memory))
+
+
+def questioned(
+    argument: str | None, settings: LabelSettings, memory: ReplyMemory | None
+) -> tuple[str, JudgeSettings, ReplyMemory]:
+    """Whom to ask, how, and what keeps the replies; raises what `build` does."""
     if memory is None:
         raise UsageError("a judge is asked by *label* and `activedpo judge check` alone, which keep its replies")
-    return JudgeOracle(_model(argument), settings.judge, memory)
+    return _model(argument), settings.judge, memory
 
 
 def identity(argument: str | None, settings: LabelSettings) -> dict[str, str]:
@@ -82,9 +89,10 @@ class JudgeOracle:
 
     def __init__(self, model: str, settings: JudgeSettings, memory: ReplyMemory) -> None:
         self._model = model
-        self._settings = settings
+        self.settings = settings
         self._memory = memory
         self._rubric = _rubric(settings)
+        self._asked = [model, settings.base_url, template_digest(self._rubric), _sampling(settings)]
         self._client: JudgeClient | None = None
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -100,11 +108,11 @@ class JudgeOracle:
     def prepare(self) -> None:
         """Raises UsageError where the settings name no server or no key, ActiveDPOError where the package is missing."""
         if self._client is None:
-            self._client = JudgeClient(self._model, self._settings, pause=self._pause, tell=self._memory.tell)
+            self._client = JudgeClient(self._model, self.settings, pause=self._pause, tell=self._memory.tell)
 
     def compare(self, comparisons: Sequence[Comparison], seed_of_pair: SeedOfPair) -> list[Verdict]:
         """The verdicts; without an answer where none could be read, or where a limit of calls was reached."""
-        return [_verdict(judgement) for judgement in self.ask(comparisons)]
+        return [verdict_of(judgement) for judgement in self.ask(comparisons)]
 
     def ask(self, comparisons: Sequence[Comparison]) -> Iterator[Judgement]:
         """The judgements of pairs in their order, several pairs at a time.
@@ -115,7 +123,7 @@ class JudgeOracle:
             self.prepare()
         self._ending.clear()
         return each_in_order(
-            self._judged, comparisons, self._settings.concurrency, ending=self._ending, give_up=self._give_up
+            self._judged, comparisons, self.settings.concurrency, ending=self._ending, give_up=self._give_up
         )
 
     def judgements(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
@@ -156,7 +164,7 @@ class JudgeOracle:
     def _ask_in(self, comparison: Comparison, order: Order) -> None:
         key = self._key(comparison, order)
         while self._winner(comparison, order, Counter()) is None:
-            if len(self._memory.replies(key)) >= self._settings.tries:
+            if len(self._memory.replies(key)) >= self.settings.tries:
                 return None
             marks = fresh_marks()
             asked = self._question(comparison, order, marks)
@@ -191,7 +199,7 @@ class JudgeOracle:
 
     def _reserve(self, asked: str) -> bool:
         """Whether the limits leave room for one more call, which is then counted as under way."""
-        settings, needed = self._settings, estimated_tokens(asked)
+        settings, needed = self.settings, estimated_tokens(asked)
         with self._lock:
             spent = self._memory.spent()
             calls = spent.calls + self._under_way.calls + 1
@@ -214,7 +222,7 @@ class JudgeOracle:
         return Spent(
             now.calls + sign,
             now.prompt_tokens + sign * needed,
-            now.completion_tokens + sign * self._settings.max_tokens,
+            now.completion_tokens + sign * self.settings.max_tokens,
         )
 
     def _pause(self, seconds: float) -> None:
@@ -232,9 +240,7 @@ class JudgeOracle:
 
     def _key(self, comparison: Comparison, order: Order) -> str:
         """What a question is known by, whatever ids its pair has."""
-        settings = self._settings
-        asked = [self._model, settings.base_url, template_digest(self._rubric), _sampling(settings)]
-        return hashlib.sha256(json.dumps([*asked, order, comparison.texts]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([*self._asked, order, comparison.texts]).encode()).hexdigest()
 
 
 def wait(ending: threading.Event, seconds: float) -> None:
@@ -256,7 +262,8 @@ def _read(reply: Mapping[str, Any]) -> Place:
     return read_reply(reply["text"], Marks(*(reply[name] for name in ("case", "mark", "first", "second"))))
 
 
-def _verdict(judgement: Judgement) -> Verdict:
+def verdict_of(judgement: Judgement) -> Verdict:
+    """What is known of a pair as an answer; no preference where there is no verdict."""
     probability = judgement.probability
     if probability is None:
         return Verdict(judgement.pair_id, None, None, None)

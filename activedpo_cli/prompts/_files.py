@@ -5,19 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 from activedpo_cli.base.columns import KNOWN, with_conditions
+from activedpo_cli.base.conversations import UnusableRowError, parse_prompt, shared_prompt
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.foreign_rows import known_row, without_arguments
 from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.records import PromptText
-from activedpo_cli.base.tables import (
-    Row,
-    UnusableRowError,
-    excerpt,
-    parse_prompt,
-    read_table,
-    refuse_doubtful,
-    shared_prompt,
-)
+from activedpo_cli.base.tables import Row, read_table, refuse_doubtful
 from activedpo_cli.prompts.base import SourcePrompt
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from activedpo_cli.base.columns import CONDITIONS, SYSTEM, with_conditions
+from activedpo_cli.base.conversations import parse_prompt
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.nearest import did_you_mean
-from activedpo_cli.base.tables import excerpt, parse_prompt
 from activedpo_cli.base.template_kwargs import without_own_arguments
 from activedpo_cli.prompts.base import SourcePrompt
 

@@ -6,8 +6,8 @@ Each row has `prompt` (subreddit, title and post, ending in `TL;DR:`) and `compl
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from activedpo_cli.base.conversations import parse_prompt
 from activedpo_cli.base.settings import PromptSettings
-from activedpo_cli.base.tables import parse_prompt
 from activedpo_cli.prompts._hub import load_rows
 from activedpo_cli.prompts.base import SourcePrompt
 

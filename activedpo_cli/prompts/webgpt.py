@@ -6,9 +6,10 @@ Each row compares two answers to `question` ({full_text, dataset, id}); the answ
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from activedpo_cli.base.conversations import parse_prompt
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.settings import PromptSettings
-from activedpo_cli.base.tables import excerpt, parse_prompt
 from activedpo_cli.prompts._hub import load_rows
 from activedpo_cli.prompts.base import SourcePrompt
 

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.combinations import unused
 from activedpo_cli.base.config import build_config, with_changes
@@ -16,11 +16,13 @@ from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.engine.runner import run_stage
 from activedpo_cli.engine.step import Execution, Stage, StageResult
 from activedpo_cli.generate import pool
-from activedpo_cli.label.judge_plan import JudgePlan, plan_of_stage
 from activedpo_cli.run.create import RunRequest, discard, find_run, preset_for
 from activedpo_cli.select.method_settings import check_given_settings
 from activedpo_cli.store.run import SFT, Run, run_path
 from activedpo_cli.train.sft_step import with_known_data
+
+if TYPE_CHECKING:
+    from activedpo_cli.label.judge_plan import JudgePlan
 
 STEPS = {
     "generate": "generate.step",
@@ -89,8 +91,10 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
         raise
 
 
-def plan_labels(request: StageRequest, progress: Progress) -> JudgePlan:
+def plan_labels(request: StageRequest, progress: Progress) -> "JudgePlan":
     """What *label* would ask of a judge, by this command without its `--dry-run`; nothing is called, and nothing written."""
+    from activedpo_cli.label.judge_plan import plan_of_stage
+
     wanted = RunRequest(run_path(request.run), None, with_known_names(request.given), request.command)
     run, _ = find_run(wanted, progress, make=False)
     iteration = request.iteration or (run.iterations() or [1])[-1]

@@ -31,20 +31,20 @@ FILLED_IN = ("featurize.compute", "evaluate.scorer", "evaluate.max_new_tokens")
 """Settings that are null in `config.yaml` and that the stage fills in."""
 
 
-def run_status(run: Run) -> dict[str, Any]:
+def run_status(run: Run, with_agreement: bool = False) -> dict[str, Any]:
     """The state of every stage of every iteration, and the next command.
 
     A stage is `complete`, `partial`, `stale` (made from inputs that have changed since), `missing`, `deleted to save space`
     where *featurize* is gone and the pairs are chosen, or, as *evaluate* of a run that holds out no prompts, `not part of
     this run`. `notes` says where `config.yaml` now differs from what a stage was made with, which changes stages to come.
     `damaged` are other files than those of stages: prompts, what iterations share, and reports; whether the content of a
-    file is what was written is for `verify` to say.
+    file is what was written is for `verify` to say. How far people agree takes drawing, and is worked out where asked for.
     """
     with looking_once():
-        return _run_status(run)
+        return _run_status(run, with_agreement)
 
 
-def _run_status(run: Run) -> dict[str, Any]:
+def _run_status(run: Run, with_agreement: bool) -> dict[str, Any]:
     run.forget_digests()
     iterations = [
         {"iteration": iteration, "stages": {name: stage_status(run, name, iteration) for name in STAGES}}
@@ -62,7 +62,7 @@ def _run_status(run: Run) -> dict[str, Any]:
         "sft": sft,
         "iterations": iterations,
         "evaluations": evaluations(run),
-        **_agreement(iterations, run),
+        **(_agreement(iterations, run) if with_agreement else {}),
         "damaged": damaged,
         "next": _next(run, sft, iterations, damaged),
     }

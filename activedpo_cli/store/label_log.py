@@ -4,9 +4,7 @@ A line is one event: a label, or the retraction of one. It carries a sequence nu
 before `append` returns. Taking an answer back adds a line.
 """
 
-import json
 import os
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,12 +17,10 @@ from activedpo_cli.base.interruption import raise_if_requested
 from activedpo_cli.base.records import Asked, Label
 from activedpo_cli.base.regular_files import check_regular, open_regular, read_limited, whole_lines_of
 from activedpo_cli.store.files import append_line, write_bytes
-from activedpo_cli.store.jsonl import encode_json
+from activedpo_cli.store.sealed_lines import WRONG, opened, sealed
 
 TORN_NAMES = ("labels.torn", *(f"labels.torn-{number}" for number in range(2, 10)))
 """Where the bytes of interrupted lines are kept."""
-
-WRONG = "its checksum or sequence number is wrong"
 
 
 @dataclass(frozen=True)
@@ -125,7 +121,7 @@ class LabelLog:
             with suppress(InvalidDataError):
                 found.append(self._opened(line, len(found)))
         events = sorted(found, key=lambda event: event["sequence"])
-        return b"".join(_sealed({**event, "sequence": place}) for place, event in enumerate(events)), len(lines) - len(
+        return b"".join(sealed({**event, "sequence": place}) for place, event in enumerate(events)), len(lines) - len(
             found
         )
 
@@ -135,7 +131,7 @@ class LabelLog:
         raise_if_requested()
         lines = []
         for sequence, event in enumerate(events, start=len(self.history())):
-            lines.append(_sealed({"sequence": sequence, "time": self._now(), **event}))
+            lines.append(sealed({"sequence": sequence, "time": self._now(), **event}))
         if lines:
             append_line(self.path, b"".join(lines))
 
@@ -155,15 +151,13 @@ class LabelLog:
     def _opened(self, line: bytes, number: int) -> dict[str, Any]:
         """A line without its checksum, which is right; raises InvalidDataError where it is not, or the line is no event."""
         try:
-            event = json.loads(line)
-            checksum = event.pop("crc32")
-            if checksum != _checksum(event) or not isinstance(event["sequence"], int):
+            event = opened(line)
+            if not isinstance(event["sequence"], int):
                 raise ValueError(WRONG)
             _event_of(event)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise self._not_intact(number, str(error)) from error
-        opened: dict[str, Any] = event
-        return opened
+        return event
 
     def _not_intact(self, number: int, reason: str) -> InvalidDataError:
         return InvalidDataError(
@@ -179,11 +173,3 @@ def _event_of(event: dict[str, Any]) -> LabelEvent:
         return LabelEvent(event["time"], label.pair_id, label)
     asked = Asked(event["pair_id"], event["annotator"], event["is_repeat"]) if "annotator" in event else None
     return LabelEvent(event["time"], event["pair_id"], None, asked)
-
-
-def _sealed(event: dict[str, Any]) -> bytes:
-    return encode_json({**event, "crc32": _checksum(event)}) + b"\n"
-
-
-def _checksum(event: dict[str, Any]) -> int:
-    return zlib.crc32(encode_json(event))

@@ -1,8 +1,6 @@
 """The replies of a judge as an append-only log: every line may have been paid for, and is on the disk before it is used."""
 
-import json
 import threading
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.regular_files import check_regular, read_limited, whole_lines_of
 from activedpo_cli.store.files import append_line, write_bytes
-from activedpo_cli.store.jsonl import encode_json
+from activedpo_cli.store.sealed_lines import WRONG, opened, sealed
 
 REPLIES_NAME = "judge-replies.jsonl"
 ANEW = "anew"
@@ -72,8 +70,7 @@ class ReplyLog:
                 write_bytes(self.path, read_limited(self.path)[: self._bytes_read])
                 self._ends_torn = False
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            body = {"sequence": self._lines, "time": now, **event}
-            append_line(self.path, encode_json({**body, "crc32": _checksum(body)}) + b"\n")
+            append_line(self.path, sealed({"sequence": self._lines, "time": now, **event}))
             self._look()
 
     def _look(self) -> None:
@@ -91,10 +88,9 @@ class ReplyLog:
 
     def _take(self, line: bytes) -> None:
         try:
-            event = json.loads(line)
-            checksum = event.pop("crc32")
-            if checksum != _checksum(event) or event["sequence"] != self._lines:
-                raise ValueError("its checksum or sequence number is wrong")
+            event = opened(line)
+            if event["sequence"] != self._lines:
+                raise ValueError(WRONG)
             if event["event"] == ANEW:
                 self._begins_anew = True
             else:
@@ -106,7 +102,3 @@ class ReplyLog:
                 hint=f"the other lines are intact; to do without the file, which makes the judge be asked again: mv "
                 f"{self.path} {self.path}.damaged",
             ) from error
-
-
-def _checksum(event: dict[str, Any]) -> int:
-    return zlib.crc32(encode_json(event))

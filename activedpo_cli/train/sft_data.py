@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
 from activedpo_cli.base.columns import require_text, with_conditions
+from activedpo_cli.base.conversations import (
+    ANSWER,
+    FIRST_TURN,
+    EmptyPromptError,
+    parse_messages,
+    parse_prompt,
+    require_same_prompt,
+)
 from activedpo_cli.base.conversions import to_best, to_chosen
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.foreign_rows import known_rows
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.repetition import Repetition, repetition_in
-from activedpo_cli.base.tables import (
-    ANSWER,
-    FIRST_TURN,
-    EmptyPromptError,
-    Row,
-    excerpt,
-    parse_messages,
-    parse_prompt,
-    read_table,
-    refuse_doubtful,
-    require_same_prompt,
-)
+from activedpo_cli.base.tables import Row, read_table, refuse_doubtful
 from activedpo_cli.generate.backends._recorded import unsaid
 from activedpo_cli.generate.backends._recorded_rows import scores_in
 

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.combinations import refuse_ineffective
 from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering, prompt_rendering_settings
-from activedpo_cli.base.digests import digest_of_file
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.numbers import counted, shown
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import AdapterSettings, Config
-from activedpo_cli.base.tables import check_file
-from activedpo_cli.engine.differences import with_known_files
+from activedpo_cli.engine.differences import digest_of_known, with_known_files
 from activedpo_cli.engine.step import Context, Stage
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.generate.backends._recorded import unsaid
@@ -67,12 +65,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     """The model as given, and the file's content: as it is, or as recorded where a finished SFT's file is gone."""
     if config.sft.data is None:
         raise UsageError("there are no examples to learn from", hint="--data FILE")
-    path, manifest = Path(config.sft.data), run.stage(SFT, 0).manifest
-    if manifest and not path.exists() and manifest.settings["sft.data"] == config.sft.data:
-        digest = manifest.inputs[DATA]
-    else:
-        check_file(path)
-        digest = digest_of_file(path)
+    digest = digest_of_known(run.stage(SFT, 0).manifest, "sft.data", DATA, config.sft.data)
     return {"base": run.given_base["digest"], DATA: digest, READ_BY: READING}
 
 

@@ -175,8 +175,9 @@ def test_an_oracle_that_is_no_judge(answered: Path) -> None:
     assert "is no judge" in refused(2, "judge", "check", "--run", answered, "--oracle", "python:letter_rule:score")
 
 
-def test_a_damaged_check_is_named(answered: Path) -> None:
-    (answered / "judge-check-001.json").write_text("[]")
+@pytest.mark.parametrize("damaged", ["[]", '{"schema": 1, "rubric": "sha256:0", "asked": 0, "pairs": []}'])
+def test_a_damaged_check_is_named(answered: Path, damaged: str) -> None:
+    (answered / "judge-check-001.json").write_text(damaged)
     with judge_server() as server:
         assert "judge-check-001.json" in refused(4, *checking(answered, server))
     assert server.calls == 0

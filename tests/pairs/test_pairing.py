@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activedpo_cli.base.records import pair_id, response_id, sides_of
 from activedpo_cli.pairs.pairing import all_pairs, times_sampled, usable_indices
 
 
@@ -44,3 +45,9 @@ def test_every_pair_holds_two_distinct_visible_texts(texts: list[str], data: st.
     assert len(pairs) == comb(len(indices), 2)
     assert {texts[i] for i in indices} == {t for t, cut in zip(texts, truncated, strict=True) if t.strip() and not cut}
     assert all(texts[i] != texts[j] and i < j for i, j in pairs)
+
+
+@pytest.mark.parametrize("iteration", [3, None])
+def test_a_pair_id_is_taken_apart_into_the_ids_it_was_made_of(iteration: int | None) -> None:
+    first, second = (response_id("p000123", iteration, index) for index in (0, 12))
+    assert sides_of(pair_id(first, second)) == (first, second)

@@ -15,11 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from activedpo_cli.base.conversations import UnusableRowError
 from activedpo_cli.base.conversions import to_pairs, to_preferences
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.foreign_rows import known_rows
 from activedpo_cli.base.records import GivenPair, Prompt, PromptText, RecordedPreference, response_id
-from activedpo_cli.base.tables import Row, UnusableRowError, excerpt, named_lines
+from activedpo_cli.base.tables import Row, named_lines
 from activedpo_cli.generate.backends._gathering import Gathering, RecordedPrompt, gather
 from activedpo_cli.generate.backends._recorded_rows import (
     ParsedRow,

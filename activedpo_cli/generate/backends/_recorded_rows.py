@@ -7,20 +7,14 @@ from typing import Any
 from activedpo_cli.base.answer_columns import ANSWER_COLUMNS, answer_column
 from activedpo_cli.base.column_names import plain_name, spellings
 from activedpo_cli.base.columns import is_blank, is_message, require_text, with_conditions
+from activedpo_cli.base.conversations import parse_messages, parse_prompt, require_same_prompt, shared_prompt
 from activedpo_cli.base.conversions import to_single_rejected
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.records import PromptText
 from activedpo_cli.base.repetition import Repetition, repetition_in
 from activedpo_cli.base.table_numbers import as_number
-from activedpo_cli.base.tables import (
-    Row,
-    excerpt,
-    parse_messages,
-    parse_prompt,
-    refuse_doubtful,
-    require_same_prompt,
-    shared_prompt,
-)
+from activedpo_cli.base.tables import Row, refuse_doubtful
 from activedpo_cli.generate.backends._recorded_scores import Scores, of_list, of_sides
 
 TEXT_FIELDS = ("text", "response", "completion")

@@ -1,8 +1,7 @@
 """Seeded random projections of LoRA gradients to a fixed dimension."""
 
-import difflib
-
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.nearest import asking, nearest
 from activedpo_cli.gradients.projections.base import Projection
 from activedpo_cli.gradients.projections.count_sketch import CountSketch
 from activedpo_cli.gradients.projections.dense import Dense
@@ -23,9 +22,9 @@ def make_projection(kind: str, proj_dim: int, seed: int, width: int = 1) -> Proj
             return CountSketch(proj_dim, seed)
         case "dense":
             return Dense(proj_dim, seed)
-    close = difflib.get_close_matches(kind, PROJECTIONS, n=1)
+    meant = nearest(kind, PROJECTIONS)
     raise UsageError(
-        f"`{kind}` is not a projection" + (f" — did you mean `{close[0]}`?" if close else ""),
+        f"`{kind}` is not a projection" + asking(meant),
         details=[f"known: {', '.join(PROJECTIONS)}"],
-        hint=f"--projection {close[0] if close else PROJECTIONS[0]}",
+        hint=f"--projection {meant or PROJECTIONS[0]}",
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.delimited import FORMULA, GUARDED
+from activedpo_cli.base.display import without_surrogates
 from activedpo_cli.label.formats._filled_tables import answers_of_table
 from activedpo_cli.label.formats.base import Row
 
@@ -44,8 +45,3 @@ def render_csv(rows: Sequence[Row]) -> bytes:
             cells[column] = "'" + cells[column]
         writer.writerow([*cells.values(), " ".join(guarded)])
     return without_surrogates(stream.getvalue()).encode("utf-8-sig")
-
-
-def without_surrogates(text: str) -> str:
-    """`text` as UTF-8 can carry it: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -4,13 +4,13 @@ A page on another port of this machine, or under a name that an attacker points 
 the browser of somebody who labels. Host, Origin, Sec-Fetch-Site and content type tell such requests apart.
 """
 
-import ipaddress
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.loopback import is_loopback
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -93,16 +93,6 @@ def door_for(host: str, public_url: str | None) -> Door:
         )
     own = {_bracketed(host.lower())} if is_loopback(host) else set()
     return Door(LOOPBACK | own | ({_bracketed(public.hostname or "")} if public else set()), public)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, and no other can reach it there."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def guarded(app: "ASGIApp", door: Door) -> "ASGIApp":

@@ -15,6 +15,7 @@ from typing import Any
 
 from activedpo_cli.base.display import display_text
 from activedpo_cli.base.errors import ActiveDPOError, Terminated, UsageError
+from activedpo_cli.base.loopback import is_loopback
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import Queue
@@ -22,7 +23,7 @@ from activedpo_cli.label.sittings import StageLeftError
 from activedpo_cli.label.web.access import Access, open_access, remember_port
 from activedpo_cli.label.web.app import Page
 from activedpo_cli.label.web.desk import Desk
-from activedpo_cli.label.web.security import Door, door_for, is_loopback
+from activedpo_cli.label.web.security import Door, door_for
 
 ENDING_SECONDS = 10.0
 """How long the page stays after the last answer, for whoever wants to take it back."""

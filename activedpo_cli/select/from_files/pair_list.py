@@ -8,9 +8,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.progress import Progress, shown
-from activedpo_cli.base.tables import Row, excerpt, read_table
+from activedpo_cli.base.tables import Row, read_table
 
 if TYPE_CHECKING:
     from torch import Tensor

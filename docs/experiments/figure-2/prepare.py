@@ -28,9 +28,10 @@ from typing import Any
 
 import numpy as np
 
+from activedpo_cli.base.conversations import parse_prompt
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, UsageError
 from activedpo_cli.base.records import PromptText
-from activedpo_cli.base.tables import Row, check_file, parse_prompt, read_table
+from activedpo_cli.base.tables import Row, check_file, read_table
 from activedpo_cli.prompts._collect import prompt_key
 
 HALVES, SUBSETS = 2, 3
