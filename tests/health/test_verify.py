@@ -220,7 +220,7 @@ def test_answers_come_back_from_the_list_of_outcomes(finished: Path, damage: str
     command = next(row["repair"] for row in problems(finished) if row["file"] == "iter-002/label/labels.jsonl")
     assert command.endswith("--rebuild")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(label, "_verdicts", None)  # whoever were asked now would not answer
+        patch.setattr(label.judging, "verdicts", None)  # whoever were asked now would not answer
         repair(command)
     assert all_outputs(finished) == expected
     answers = [row["label"] for row in rows(log) if row["event"] == "label"]
