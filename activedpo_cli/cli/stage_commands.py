@@ -226,18 +226,24 @@ def label(
         "ask-again": ask_again,
         "web": _web_options(web, host, port, public_url, annotators),
     }
-    if web and (export or import_):
-        raise UsageError("--web asks people on a page, and is no way of reading or writing files", hint="leave one out")
-    if rebuild and ask_again:
-        raise UsageError("--rebuild keeps the answers that there are, and --ask-again asks anew", hint="leave one out")
-    if map_ and import_ is None:
-        raise UsageError("--map gives the people of an imported file their names", hint="--import FILE")
-    if format_ and import_ is None and export is None:
-        raise UsageError("--format is that of a file", hint="--export FILE or --import FILE")
+    _refuse_contradictions(doing)
     if dry_run:
         _plan_labels(given, options, doing)
     else:
         _stage("label", given, options, doing=doing)
+
+
+def _refuse_contradictions(doing: Mapping[str, Any]) -> None:
+    """Raise UsageError for options of *label* that can't be meant together."""
+    reads, writes = doing["import"] is not None, doing["export"] is not None
+    if doing["web"] and (reads or writes):
+        raise UsageError("--web asks people on a page, and is no way of reading or writing files", hint="leave one out")
+    if doing["rebuild"] and doing["ask-again"]:
+        raise UsageError("--rebuild keeps the answers that there are, and --ask-again asks anew", hint="leave one out")
+    if doing["map"] and not reads:
+        raise UsageError("--map gives the people of an imported file their names", hint="--import FILE")
+    if doing["format"] and not (reads or writes):
+        raise UsageError("--format is that of a file", hint="--export FILE or --import FILE")
 
 
 def _plan_labels(given: Mapping[str, Any], options: StageOptions, doing: Mapping[str, Any]) -> None:
