@@ -133,7 +133,7 @@ def take_in(source: Path, destination: Path) -> None:
 def move(source: Path, destination: Path) -> None:
     """Rename within one file system, making the parents of both durable."""
     make_folder(destination.parent)
-    with failing_as(destination):
+    with failing_as(source, doing=f"moved to `{destination}`"):
         operations.rename(source, destination)
         sync_folder(destination.parent)
         sync_folder(source.parent)

@@ -38,6 +38,17 @@ def test_a_write_that_fails_leaves_the_old_content(
     assert path.read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_move_that_fails_names_both_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    source, destination = tmp_path / "select", tmp_path / ".stale" / "select"
+    source.mkdir()
+    destination.parent.mkdir()
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(StorageError) as failed:
+        files.move(source, destination)
+    assert f"`{source}` can't be moved to `{destination}`: No space" in str(failed.value)
+
+
 def test_a_library_that_fails_half_way_leaves_nothing_visible(tmp_path: Path) -> None:
     def save(folder: Path) -> None:
         (folder / "part").write_text("x")
