@@ -55,6 +55,7 @@ class _Shared(Generic[Item, Result]):
         self._items = items
         self._ending = ending
         self._begun = 0
+        self._has_failed = False
         self._done: dict[int, Result | BaseException] = {}
         self._changed = threading.Condition()
 
@@ -67,7 +68,7 @@ class _Shared(Generic[Item, Result]):
         """Do one item; False where none is left to begin."""
         with self._changed:
             place = self._begun
-            if place == len(self._items) or self._ending.is_set():
+            if place == len(self._items) or self._ending.is_set() or self._has_failed:
                 return False
             self._begun += 1
         try:
@@ -77,6 +78,7 @@ class _Shared(Generic[Item, Result]):
         except BaseException as error:
             found = error
         with self._changed:
+            self._has_failed = self._has_failed or isinstance(found, BaseException)
             self._done[place] = found
             self._changed.notify_all()
         return True
