@@ -87,6 +87,25 @@ def test_a_run_of_an_experiment_is_the_run_made_alone(copied: Path, small_model:
     pruned = {"iter-001/featurize", "iter-002/featurize"}
     assert alone.keys() - shared.keys() == pruned
     assert {name: found for name, found in alone.items() if name not in pruned} == shared
+    _put_in_the_place_of(copied, "norm-s4", Path("runs/alone"))
+
+
+def _put_in_the_place_of(folder: Path, name: str, alone: Path) -> None:
+    """Killed when its run was just finished, an experiment keeps what features cost before it deletes them."""
+    made = folder / "runs" / "small"
+    before = rows(made / "results.jsonl")
+    shutil.rmtree(made / "runs" / name)
+    shutil.move(alone, made / "runs" / name)
+    [kept] = made.rglob(f"{name}.jsonl")
+    kept.unlink()
+    done("experiment", "small.yaml", "--quiet", "--no-report")
+    assert not list((made / "runs" / name).glob("iter-*/featurize"))
+    done("experiment", "small.yaml", "--quiet")
+    without_times = [
+        [{**row, "seconds": sorted(row["seconds"])} for row in found]
+        for found in (before, rows(made / "results.jsonl"))
+    ]
+    assert without_times[0] == without_times[1]
 
 
 def test_arms_of_one_seed_begin_with_the_same_and_end_apart(made: Path) -> None:
