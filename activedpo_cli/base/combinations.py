@@ -13,6 +13,8 @@ SCHEDULES = (
 )
 """The learning-rate schedules of transformers; whether one can do without settings of its own is found out in training."""
 REWARD_MODEL = "reward-model"
+SMOOTHED_LOSSES = ("robust", "cdpo")
+"""The losses that read `train.label_smoothing`."""
 READ_BESIDE_OTHERS = ("train.label_smoothing", "train.loss_type", "train.lr_scheduler_type", "train.warmup_steps")
 """The settings of *train* by which `ineffective` goes."""
 
@@ -38,10 +40,10 @@ def ineffective(config: Config, *sections: str) -> list[str]:
                 f"{name}.warmup_steps  {section.warmup_steps}: {name}.lr_scheduler_type constant has no warm-up; "
                 "constant_with_warmup has"
             )
-    if "train" in sections and config.train.label_smoothing and config.train.loss_type != "robust":
+    if "train" in sections and config.train.label_smoothing and config.train.loss_type not in SMOOTHED_LOSSES:
         problems.append(
-            f"train.label_smoothing  {config.train.label_smoothing:g}: train.loss_type {config.train.loss_type} does not "
-            "read it; robust does"
+            f"train.label_smoothing  {config.train.label_smoothing}: train.loss_type {config.train.loss_type} does not "
+            "read it; robust and cdpo do"
         )
     return problems
 

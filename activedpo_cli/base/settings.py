@@ -16,6 +16,7 @@ from activedpo_cli.base.template_kwargs import checked_assignments
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+WrongShare = Annotated[float, Field(ge=0, lt=0.5)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -330,7 +331,7 @@ class LabelSettings(Section):
         "argmax", "prefer the higher score, or sample from the Bradley–Terry probability"
     )
     temperature: Positive = setting(1.0, "divides the score difference under bradley-terry", "--label-temperature")
-    noise: Annotated[float, Field(ge=0, lt=0.5)] = setting(
+    noise: WrongShare = setting(
         0.0, "share of preferences turned around at random, to try what mistakes do; not for people", "--label-noise"
     )
     input_format: Literal["auto", "chat", "pair"] = setting(
@@ -339,7 +340,9 @@ class LabelSettings(Section):
     max_length: PositiveInt | None = setting(None, "tokens a reward model reads at most; null takes its own limit")
     unit_size: PositiveInt = setting(16, "pairs scored as one batch; also the unit of resume")
     overlap: Annotated[int, Field(ge=0)] = setting(
-        0, "selected pairs an iteration that a second person answers too, to measure agreement", "--overlap"
+        0,
+        "selected pairs an iteration that a second person answers too, to measure agreement",
+        "--overlap",
     )
     control: Annotated[int, Field(ge=0)] = setting(
         0, "random unselected pairs an iteration that people are asked about too, to measure by", "--control"
@@ -373,10 +376,12 @@ class TrainSettings(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = setting(0, "steps of linear warm-up")
     weight_decay: NonNegative = setting(0.0, "AdamW weight decay")
     max_grad_norm: Positive = setting(1.0, "gradient clipping")
-    loss_type: Literal["sigmoid", "ipo", "hinge", "robust"] = setting("sigmoid", "TRL's DPO loss; sigmoid is Eq. 2")
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = setting(
-        0.0, "assumed share of wrong labels, read by loss_type robust alone"
+    loss_type: Literal["sigmoid", "ipo", "hinge", "robust", "cdpo"] = setting(
+        "sigmoid",
+        "TRL's DPO loss; sigmoid is Eq. 2, robust takes the bias of wrong labels out, cdpo (conservative DPO) trains on "
+        "smoothed labels",
     )
+    label_smoothing: WrongShare = setting(0.0, "assumed share of wrong labels, read by loss_type robust and cdpo")
     gradient_checkpointing: bool = setting(False, "trade time for memory")
     include_ties: bool = setting(False, "train on ties, with a seeded coin for the winner")
 
