@@ -341,7 +341,8 @@ class LabelSettings(Section):
     unit_size: PositiveInt = setting(16, "pairs scored as one batch; also the unit of resume")
     overlap: Annotated[int, Field(ge=0)] = setting(
         0,
-        "selected pairs an iteration that a second person answers too, to measure agreement",
+        "selected pairs an iteration that a second person answers too, or whose random answer is drawn twice, to measure "
+        "agreement",
         "--overlap",
     )
     control: Annotated[int, Field(ge=0)] = setting(
