@@ -5,7 +5,7 @@ from typing import Any
 
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.nearest import did_you_mean
-from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.settings import FROM_OVERLAP, SECTIONS, Config
 
 SCHEDULES = (
     *("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"),
@@ -46,6 +46,16 @@ def ineffective(config: Config, *sections: str) -> list[str]:
             "read it; robust and cdpo do"
         )
     return problems
+
+
+def refuse_unestimated(config: Config) -> None:
+    """Raise UsageError where the share of wrong labels is to be estimated, and no pair will be answered twice."""
+    if config.train.label_smoothing == FROM_OVERLAP and not config.label.overlap:
+        raise UsageError(
+            "train.label_smoothing overlap estimates the share of wrong answers from pairs that are answered twice, and "
+            "label.overlap is 0",
+            hint="have pairs answered twice with `--set label.overlap=30`, or say what to assume: `--label-smoothing 0.1`",
+        )
 
 
 def unused(config: Config, keys: Iterable[str]) -> list[str]:

@@ -4,9 +4,19 @@ A field's description is at once the comment in `config.yaml` and the help of it
 where they are not the field's own. `config.py` turns settings into YAML and back; `store/run.py` holds the file.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from activedpo_cli.base.discovery import available
 from activedpo_cli.base.judge_url import checked_base_url
@@ -17,6 +27,9 @@ from activedpo_cli.base.template_kwargs import checked_assignments
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 WrongShare = Annotated[float, Field(ge=0, lt=0.5)]
+
+FROM_OVERLAP = "overlap"
+"""The value of `train.label_smoothing` that has the share of wrong labels estimated."""
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -31,6 +44,20 @@ def sorted_layer_names(value: str | list[str]) -> str | list[str]:
     return cleaned
 
 
+def share_or_overlap(value: Any) -> Any:
+    """A share of wrong labels, or the word that has it estimated; raises ValueError for anything else."""
+    if value == FROM_OVERLAP:
+        return value
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = math.nan
+    if not 0 <= share < 0.5:
+        raise ValueError(f"must be a share from 0 to below 0.5, or {FROM_OVERLAP}")
+    return share
+
+
+WrongShareOrOverlap = Annotated[float | Literal["overlap"], BeforeValidator(share_or_overlap)]
 LayerNames = Annotated[str | list[str], AfterValidator(sorted_layer_names)]
 TemplateDate = Annotated[str, AfterValidator(checked_date)]
 TemplateArguments = Annotated[list[str], AfterValidator(checked_assignments)]
@@ -382,9 +409,20 @@ class TrainSettings(Section):
         "TRL's DPO loss; sigmoid is Eq. 2, robust takes the bias of wrong labels out, cdpo (conservative DPO) trains on "
         "smoothed labels",
     )
-    label_smoothing: WrongShare = setting(0.0, "assumed share of wrong labels, read by loss_type robust and cdpo")
+    label_smoothing: WrongShareOrOverlap = setting(
+        0.0,
+        "assumed share of wrong labels, read by loss_type robust and cdpo; overlap estimates it from the pairs that were "
+        "answered twice so far",
+    )
     gradient_checkpointing: bool = setting(False, "trade time for memory")
     include_ties: bool = setting(False, "train on ties, with a seeded coin for the winner")
+
+    @property
+    def wrong_share(self) -> float:
+        """`label_smoothing` as a number; raises ValueError while that is still to be estimated."""
+        if isinstance(self.label_smoothing, str):
+            raise ValueError("train.label_smoothing names no number yet")
+        return self.label_smoothing
 
 
 class EvaluateSettings(Section):

@@ -111,7 +111,7 @@ def check(context: Context) -> None:
         if context.settings.label.gold is not None or context.settings.label.control:
             _questions(context)  # which may find a fault in the file, or in the answers to earlier pairs
         return
-    _refuse_what_people_are_asked(context.settings.label)
+    refuse_beside(context.settings.label)
     if parse_spec(oracle_setting)[0] != "recorded":
         return
     oracle: Any = _open(context)
@@ -129,8 +129,8 @@ def check(context: Context) -> None:
         )
 
 
-def _refuse_what_people_are_asked(label: LabelSettings) -> None:
-    """Raise UsageError where a machine is to be asked what makes sense for people; one that draws may draw again."""
+def refuse_beside(label: LabelSettings) -> None:
+    """Raise UsageError where a machine is to be asked what is for people; one whose answers are drawn may draw again."""
     asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(label, name)]
     if label.overlap and draws_answers(label):
         asked_beside.remove("overlap")

@@ -171,7 +171,7 @@ def _loss_of_trl(settings: TrainSettings) -> dict[str, Any]:
     TRL's `sigmoid` does not read `label_smoothing`. With s = −log σ(βΔ) and s' = −log σ(−βΔ), its `robust` loss is
     r = ((1−ε) s − ε s') / (1−2ε), so conservative DPO, (1−ε) s + ε s', is 2 (1−ε) s − (1−2ε) r.
     """
-    wrong = settings.label_smoothing
+    wrong = settings.wrong_share
     if settings.loss_type != "cdpo":
         return {"loss_type": [settings.loss_type], "label_smoothing": wrong}
     weights = [2 * (1 - wrong), 2 * wrong - 1]

@@ -51,10 +51,10 @@ def preference_losses(
     if settings.loss_type == "hinge":
         return (1 - margins).clamp(min=0)
     if settings.loss_type == "robust":
-        wrong = settings.label_smoothing
+        wrong = settings.wrong_share
         return (wrong * logsigmoid(-margins) - (1 - wrong) * logsigmoid(margins)) / (1 - 2 * wrong)
     if settings.loss_type == "cdpo":
-        wrong = settings.label_smoothing
+        wrong = settings.wrong_share
         return -(1 - wrong) * logsigmoid(margins) - wrong * logsigmoid(-margins)
     return -logsigmoid(margins)
 
