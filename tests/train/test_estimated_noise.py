@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from command_line import activedpo, done, manifest, on, outputs, refused, rows
 
+from activedpo_cli.reports.training import read_training
+from activedpo_cli.store.run import Run
+
 TWICE = ("--answer", "bradley-terry", "--label-temperature", 0.5, "--overlap", 4)
 ROBUST = ("--loss-type", "robust", "--label-smoothing", "overlap")
 
@@ -54,6 +57,25 @@ def test_what_was_taken_as_wrong_is_said(labelled_twice: Path) -> None:
     assert f"iteration 2: {share} of answers were taken as wrong" in done("status", "--run", labelled_twice).stdout
     again = done(*on(labelled_twice, "train", iteration=2), *ROBUST)
     assert "up to date" in again.output
+
+
+def test_people_who_always_differ_are_believed_at_six_in_ten(finished: Path, tmp_path: Path) -> None:
+    """Of four pairs one is a tie to ann and says nothing; about the others bob says the opposite."""
+    for stage in ("label", "train", "evaluate"):
+        shutil.rmtree(finished / "iter-002" / stage)
+    path = tmp_path / "pairs.jsonl"
+    activedpo(*on(finished, "label", iteration=2), "--oracle", "human", "--export", path, "--overlap", 4)
+    asked = rows(path)
+    for person, words in (("ann", ("a", "b", "a", "tie")), ("bob", ("b", "a", "b", "a"))):
+        filled = [row | {"preference": word, "annotator": person} for row, word in zip(asked, words, strict=True)]
+        (tmp_path / f"{person}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in filled))
+        activedpo(*on(finished, "label", iteration=2), "--import", tmp_path / f"{person}.jsonl")
+    told = done(*on(finished, "train", iteration=2), *ROBUST).output
+    assert "answers to 3 of 3 pairs that were answered twice differ" in told
+    facts = manifest(finished, 2, "train")["summary"]["wrong_answers"]
+    assert (facts["share"], facts["high"], facts["left_out"], facts["is_cut"]) == (0.4, 0.5, 1, True)
+    manifests = {"iter-002/train": Run(finished).stage("train", 2).manifest}
+    assert read_training(Run(finished), 2, manifests).wrong_answers == facts
 
 
 def test_answers_that_come_later_make_it_stale(labelled_twice: Path) -> None:
