@@ -110,11 +110,14 @@ def agreement(run: Run) -> Agreement:
     return agreement_of(ratings(run), run.config.seed)
 
 
-def ratings(run: Run) -> list[Rating]:
-    """What people said, in the order in which they said it; an answer that a later stage took over counts once."""
+def ratings(run: Run, until: int | None = None) -> list[Rating]:
+    """What people said, in the order in which they said it; an answer that a later stage took over counts once.
+
+    `until` is the last iteration that counts; None counts all.
+    """
     known: set[tuple[str, str, tuple[str, ...], bool]] = set()
     found = []
-    for iteration in run.iterations():
+    for iteration in (number for number in run.iterations() if until is None or number <= until):
         for event in run.stage("label", iteration).label_log().standing():
             label = event.label
             if label is None or label.annotator is None:
@@ -137,6 +140,18 @@ def agreement_of(found: Sequence[Rating], seed: int = 0) -> Agreement:
     )
 
 
+def first_two(found: Iterable[Rating]) -> list[list[Rating]]:
+    """The first two answers to each pair that has two; who skipped has not answered.
+
+    A third person is asked only where two differ, so a third answer would count disagreement twice.
+    """
+    units: dict[tuple[int, str], list[Rating]] = {}
+    for rating in found:
+        if rating.said is not None:
+            units.setdefault((rating.iteration, rating.pair_id), []).append(rating)
+    return [answers[:2] for answers in units.values() if len(answers) > 1]
+
+
 def _rating(label: Label, iteration: int) -> Rating:
     sides = dict(zip(sides_of(label.pair_id), "ab", strict=True))
     said = {"tie": "tie", "both_bad": "both_bad", "skip": None}.get(label.outcome, sides.get(label.preferred_id or ""))
@@ -156,12 +171,7 @@ def _rating(label: Label, iteration: int) -> Rating:
 def _between(found: Sequence[Rating], seed: int) -> Between | None:
     import numpy as np  # imported on use: `status` reads this module
 
-    units: dict[tuple[int, str], list[Rating]] = {}
-    for rating in found:
-        if rating.said is not None:
-            units.setdefault((rating.iteration, rating.pair_id), []).append(rating)
-    # A third person is asked only where two differ, so a third answer would count disagreement twice.
-    shared = [answers[:2] for answers in units.values() if len(answers) > 1]
+    shared = first_two(found)
     if not shared:
         return None
     by_prompt: dict[str, list[list[Rating]]] = {}

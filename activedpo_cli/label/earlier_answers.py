@@ -7,7 +7,7 @@ answers that it keeps.
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.records import Asked, Label, OutcomeRow, sides_of
+from activedpo_cli.base.records import SPENT_OUTCOMES, Asked, Label, OutcomeRow, sides_of
 from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings
@@ -26,7 +26,7 @@ from activedpo_cli.engine.step import STAGE_INPUT, Context, Execution, Stage, ag
 from activedpo_cli.label.judging import is_of_judge
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.settlement import Rule, settled
-from activedpo_cli.oracles.base import Comparison, asks_some_people, keeps_replies
+from activedpo_cli.oracles.base import Comparison, asks_some_people, draws_answers, keeps_replies
 from activedpo_cli.store import files, manifest
 from activedpo_cli.store.audit import file_fault
 from activedpo_cli.store.label_log import LabelLog
@@ -126,6 +126,16 @@ def bought(run: Run, iteration: int, log: LabelLog) -> dict[str, Label]:
     return {pair: label for pair, label in standing.items() if not (label.taken_from and identities[pair] & before)}
 
 
+def drawn_again(answers: Iterable[Label], own: Mapping[str, Label]) -> int:
+    """How many second answers were drawn for an iteration, `own` being what `bought` says of the first ones.
+
+    They count as spent: where answers are drawn, what is compared is what methods make of as many.
+    """
+    return sum(
+        label.role == "overlap" and label.outcome in SPENT_OUTCOMES and label.pair_id in own for label in answers
+    )
+
+
 def _identities(log: LabelLog) -> dict[str, set[tuple[str, object]]]:
     """By pair id, what an answer that stands is known by wherever it is used: when it was given, and about what."""
     times = {event.label.asked: event.time for event in log.standing() if event.label}
@@ -189,7 +199,7 @@ def _answers_in(
     if record is None or not (asks_some_people(settings.oracle) or _is_same_oracle(record, now)):
         return {}, {}
     taken_back = {event.pair_id: event.time for event in log.history() if event.label is None and event.asked is None}
-    is_drawn = not asks_some_people(settings.oracle) and (settings.answer != "argmax" or settings.noise > 0)
+    is_drawn = draws_answers(settings)
     has_same_responses = _response_inputs(record) == _response_inputs(now)
     by_texts = {_question(comparison.texts): comparison for comparison in comparisons}
     by_id = {comparison.pair_id: comparison for comparison in comparisons}

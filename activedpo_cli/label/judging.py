@@ -149,12 +149,15 @@ def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> N
         context.progress.warn(f"the judge is asked no further: {judge.stopped}")
 
 
-def verdicts(context: Context, oracle: Oracle, unit: Sequence[Comparison]) -> list[Verdict]:
-    """What an oracle says of some pairs, drawn and turned around by the seeds of this run and iteration."""
-    config = context.settings
-    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
+def verdicts(context: Context, oracle: Oracle, unit: Sequence[Comparison], *again: str) -> list[Verdict]:
+    """What an oracle says of some pairs, drawn and turned around by the seeds of this run and iteration.
+
+    `again` names a further draw, whose seeds are its own.
+    """
+    config, iteration = context.settings, context.iteration
+    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", iteration, pair, *again))
     return with_noise(
-        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
+        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", iteration, pair, *again)
     )
 
 

@@ -63,17 +63,23 @@ def questions(run: Run, iteration: int) -> list[Comparison]:
     ]
 
 
+def selected_questions(run: Run, iteration: int, settings: LabelSettings, seed: int) -> list[Question]:
+    """The selected pairs in their order; which of them get two answers depends on the run's seed and the iteration alone."""
+    selected = [Question(comparison=comparison) for comparison in questions(run, iteration)]
+    if not settings.overlap:
+        return selected
+    chance = random.Random(derive_seed(seed, "overlap", iteration))
+    twice = set(chance.sample(range(len(selected)), min(settings.overlap, len(selected))))
+    return [replace(one, people=2) if place in twice else one for place, one in enumerate(selected)]
+
+
 def questions_for_people(run: Run, iteration: int, settings: LabelSettings, seed: int) -> list[Question]:
     """What people are asked: the selected pairs in their order, and among them control and gold pairs.
 
     Which pairs a second person answers too, which controls are drawn, and where they stand, depends on the run's seed and
     the iteration alone. Raises InvalidDataError where the gold pairs can't be read.
     """
-    selected = [Question(comparison=comparison) for comparison in questions(run, iteration)]
-    if settings.overlap:
-        chance = random.Random(derive_seed(seed, "overlap", iteration))
-        twice = set(chance.sample(range(len(selected)), min(settings.overlap, len(selected))))
-        selected = [replace(one, people=2) if place in twice else one for place, one in enumerate(selected)]
+    selected = selected_questions(run, iteration, settings, seed)
     extra = [*_controls(run, iteration, settings, seed, selected), *_gold(run, iteration, settings, seed)]
     if not extra:
         return selected

@@ -19,13 +19,14 @@ from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
 from activedpo_cli.base.records import (
     SPENT_OUTCOMES,
+    Asked,
     Label,
     OutcomeRow,
     Preference,
     PromptText,
     with_whole_answer,
 )
-from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config
+from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config, LabelSettings
 from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.engine.differences import digest_of_known
 from activedpo_cli.engine.step import Context, Stage, require
@@ -34,7 +35,7 @@ from activedpo_cli.label import earlier_answers, judging
 from activedpo_cli.label.already_done import is_done
 from activedpo_cli.label.exchange import export_file, import_file
 from activedpo_cli.label.fronts import front_of_terminal
-from activedpo_cli.label.questions import Question, questions, questions_for_people
+from activedpo_cli.label.questions import Question, questions, questions_for_people, selected_questions
 from activedpo_cli.label.queue import LEASE_SECONDS, Queue
 from activedpo_cli.label.settlement import settled
 from activedpo_cli.label.sittings import SharedAnswers, StageLeftError, refuse_while_people_answer, sitting
@@ -43,6 +44,7 @@ from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
     asks_some_people,
+    draws_answers,
     keeps_replies,
     label_from_verdict,
     open_oracle,
@@ -55,6 +57,8 @@ from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.reply_log import REPLIES_NAME
 from activedpo_cli.store.run import Run
 
+FIRST_DRAW, SECOND_DRAW = "first draw", "second draw"
+"""Whose answers two draws of one machine are."""
 GOLD = "label.gold"
 """The setting that names the file of gold pairs, and the name of its content among the inputs."""
 
@@ -107,12 +111,7 @@ def check(context: Context) -> None:
         if context.settings.label.gold is not None or context.settings.label.control:
             _questions(context)  # which may find a fault in the file, or in the answers to earlier pairs
         return
-    asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(context.settings.label, name)]
-    if asked_beside:
-        raise UsageError(
-            f"label.{asked_beside[0]} asks people something beside, and label.oracle is `{oracle_setting}`",
-            hint=f"--oracle human, or `--set label.{asked_beside[0]}={'null' if asked_beside[0] == 'gold' else 0}`",
-        )
+    refuse_beside(context.settings.label)
     if parse_spec(oracle_setting)[0] != "recorded":
         return
     oracle: Any = _open(context)
@@ -130,6 +129,29 @@ def check(context: Context) -> None:
         )
 
 
+def refuse_beside(label: LabelSettings) -> None:
+    """Raise UsageError where a machine is to be asked what is for people; one whose answers are drawn may draw again."""
+    asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(label, name)]
+    if label.overlap and draws_answers(label):
+        asked_beside.remove("overlap")
+        if label.settle == "third":
+            raise UsageError(
+                "label.settle third asks a third person, and here answers are drawn",
+                hint="`--set label.settle=majority`",
+            )
+    if not asked_beside:
+        return
+    first = asked_beside[0]
+    is_certain = first == "overlap" and not keeps_replies(label.oracle)
+    raise UsageError(
+        f"label.overlap asks twice, and `{label.oracle}` gives the same answer each time"
+        if is_certain
+        else f"label.{first} asks people something beside, and label.oracle is `{label.oracle}`",
+        hint=f"--oracle human, or `--set label.{first}={'null' if first == 'gold' else 0}`"
+        + (", or answers at random: --answer bradley-terry, or --label-noise 0.1" if is_certain else ""),
+    )
+
+
 def work(context: Context) -> dict[str, Any]:
     """Buy the missing answers, then write down what stands."""
     log = context.folder.label_log()
@@ -141,7 +163,7 @@ def work(context: Context) -> dict[str, Any]:
     oracle = context.settings.label.oracle
     if not asks_some_people(oracle):
         _refuse_files(context)
-    _ask_what_is_called(context, _selected(asked), log)
+    _ask_what_is_called(context, asked, log)
     if asks_some_people(oracle):
         # A file may hold answers about pairs that the judge has answered since it was written.
         is_narrowed = keeps_replies(oracle) and not context.execution.options.get("import")
@@ -185,6 +207,8 @@ def _questions(context: Context) -> list[Question]:
     is_closed_again = options.get("rebuild") and not (options.get("import") or options.get("export"))
     if asks_some_people(config.label.oracle) and not is_closed_again:
         return questions_for_people(context.run, context.iteration, config.label, config.seed)
+    if draws_answers(config.label):
+        return selected_questions(context.run, context.iteration, config.label, config.seed)
     return [Question(comparison=comparison) for comparison in questions(context.run, context.iteration)]
 
 
@@ -285,14 +309,15 @@ def _user() -> str:
         return "annotator"
 
 
-def _ask_what_is_called(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
+def _ask_what_is_called(context: Context, asked: list[Question], log: LabelLog) -> None:
     """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is."""
     oracle = context.settings.label.oracle
     if keeps_replies(oracle):
         if not context.execution.options.get("accept_partial"):
-            judging.ask(context, comparisons, log)
+            judging.ask(context, _selected(asked), log)
     elif not asks_some_people(oracle):
-        _ask_machine(context, comparisons, log)
+        _ask_machine(context, _selected(asked), log)
+        _draw_again(context, [question.comparison for question in asked if question.people > 1], log)
 
 
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
@@ -315,8 +340,26 @@ def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog)
             continue
         for comparison, verdict in zip(unit, judging.verdicts(context, oracle, unit), strict=True):
             if comparison.pair_id not in standing:
-                log.append(label_from_verdict(comparison, verdict, config.label.oracle))
+                label = label_from_verdict(comparison, verdict, config.label.oracle)
+                log.append(replace(label, role="selected", annotator=FIRST_DRAW) if config.label.overlap else label)
                 context.progress.advance()
+    context.progress.stop()
+
+
+def _draw_again(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> None:
+    """Draw a second answer to these pairs, independently of the first, as if somebody else had been asked."""
+    given = {label.asked for label in log.answers()}
+    left = [comparison for comparison in comparisons if Asked(comparison.pair_id, SECOND_DRAW) not in given]
+    if not left:
+        return
+    oracle, size = _open(context), context.settings.label.unit_size
+    context.progress.start("second answers", len(left), "pairs")
+    for start in range(0, len(left), size):
+        unit = left[start : start + size]
+        for comparison, verdict in zip(unit, judging.verdicts(context, oracle, unit, SECOND_DRAW), strict=True):
+            label = label_from_verdict(comparison, verdict, context.settings.label.oracle)
+            log.append(replace(label, role="overlap", annotator=SECOND_DRAW))
+            context.progress.advance()
     context.progress.stop()
 
 
@@ -345,7 +388,8 @@ def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, 
     own = earlier_answers.bought(context.run, context.iteration, log)
     return {
         **{outcome: counts[outcome] for outcome in ("chosen", "tie", "both_bad", "skip")},
-        "labels_spent": sum(row.outcome in SPENT_OUTCOMES and row.pair_id in own for row in outcomes),
+        "labels_spent": sum(row.outcome in SPENT_OUTCOMES and row.pair_id in own for row in outcomes)
+        + (earlier_answers.drawn_again(answers, own) if draws_answers(context.settings.label) else 0),
         "unanswered": pending,
         "oracle": oracle,
         **about_judge,

@@ -221,6 +221,17 @@ def keeps_replies(spec: str) -> bool:
     return getattr(discovery.load("oracles", parse_spec(spec)[0]), "KEEPS_REPLIES", False)
 
 
+def draws_answers(settings: LabelSettings) -> bool:
+    """Whether seeds decide what is answered, so that another answer to the same question may differ.
+
+    Neither a judge nor people answer by seeds, and recorded preferences have no scores to draw by.
+    """
+    if asks_some_people(settings.oracle) or keeps_replies(settings.oracle):
+        return False
+    has_scores = parse_spec(settings.oracle)[0] != "recorded" or settings.score_field is not None
+    return settings.noise > 0 or (settings.answer != "argmax" and has_scores)
+
+
 def open_judge(spec: str, settings: LabelSettings, memory: ReplyMemory) -> Judge:
     """The judge that `label.oracle` names, ready to be asked; its replies go to `memory`.
 

@@ -154,8 +154,7 @@ def _config(settings: TrainSettings, *, seed: int, device: torch.device, scratch
         config = DPOConfig(
             **shared_arguments(settings, seed=seed, device=device, scratch=scratch),
             beta=settings.beta,
-            loss_type=[settings.loss_type],
-            label_smoothing=settings.label_smoothing,
+            **_loss_of_trl(settings),
             precompute_ref_log_probs=False,
             disable_dropout=False,  # would silence the adapter's own, too; see `base_dropout_off`
             bf16=False,  # the base keeps its own format, the adapter float32, as in featurize
@@ -164,3 +163,16 @@ def _config(settings: TrainSettings, *, seed: int, device: torch.device, scratch
     except ValueError as error:
         raise UsageError(f"TRL refuses the train settings: {str(error).splitlines()[0]}") from error
     return on_one_device(config)
+
+
+def _loss_of_trl(settings: TrainSettings) -> dict[str, Any]:
+    """The loss in TRL's words.
+
+    TRL's `sigmoid` does not read `label_smoothing`. With s = −log σ(βΔ) and s' = −log σ(−βΔ), its `robust` loss is
+    r = ((1−ε) s − ε s') / (1−2ε), so conservative DPO, (1−ε) s + ε s', is 2 (1−ε) s − (1−2ε) r.
+    """
+    wrong = settings.wrong_share
+    if settings.loss_type != "cdpo":
+        return {"loss_type": [settings.loss_type], "label_smoothing": wrong}
+    weights = [2 * (1 - wrong), 2 * wrong - 1]
+    return {"loss_type": ["sigmoid", "robust"], "loss_weights": weights, "label_smoothing": wrong}

@@ -41,7 +41,8 @@ def preference_losses(
     """The loss of each pair by its log-ratios log π − log π_ref, as `train.loss_type` names it.
 
     `sigmoid` is Eq. (2) of arXiv 2505.19241, `ipo` Eq. (17) of arXiv 2310.12036 on ratios by the token, `hinge` SLiC's
-    (arXiv 2305.10425) on ratios, `robust` that of arXiv 2403.00409.
+    (arXiv 2305.10425) on ratios, `robust` that of arXiv 2403.00409, and `cdpo` the cross-entropy with smoothed labels of
+    Eric Mitchell's "A note on DPO with noisy preferences and relationship to IPO" (2023).
     """
     margins = settings.beta * (chosen_ratios - rejected_ratios)
     if settings.loss_type == "ipo":
@@ -50,8 +51,11 @@ def preference_losses(
     if settings.loss_type == "hinge":
         return (1 - margins).clamp(min=0)
     if settings.loss_type == "robust":
-        wrong = settings.label_smoothing
+        wrong = settings.wrong_share
         return (wrong * logsigmoid(-margins) - (1 - wrong) * logsigmoid(margins)) / (1 - 2 * wrong)
+    if settings.loss_type == "cdpo":
+        wrong = settings.wrong_share
+        return -(1 - wrong) * logsigmoid(margins) - wrong * logsigmoid(-margins)
     return -logsigmoid(margins)
 
 
