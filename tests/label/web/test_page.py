@@ -200,6 +200,19 @@ def test_answers_without_a_connection_wait_and_arrive_once(browser: Any, tmp_pat
     assert len(page.events) == 6 + 2
 
 
+def test_an_undo_that_waits_takes_back_the_answer_that_was_meant(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(4)) as page, watched(browser, page) as person:
+        person.page.wait_for_timeout(200)  # until the next pair is ready
+        person.context.set_offline(True)
+        person.answer("1")
+        person.press("u", "2")
+        person.wait_for_text("First your last answer is taken back, once everything is saved.")
+        person.context.set_offline(False)
+        person.wait_for_text("taken back; 0 of 4 are saved")
+        person.wait("document.getElementById('prompt').textContent == 'prompt 1'")
+    assert [event.label is None for event in page.events] == [False, True]
+
+
 def test_an_answer_whose_reply_is_lost_is_stored_once(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(3)) as page, watched(browser, page) as person:
         lost = []

@@ -302,6 +302,10 @@ function seconds() {
 
 function answer(choice) {
   if (!current) return;
+  if (isUndoWanted) { // else it would take back this answer, and not the one that was meant
+    say("First your last answer is taken back, once everything is saved.");
+    return;
+  }
   const note = part("note").value.trim();
   const given = {
     pair: current.id, answer_id: newName(), choice, note: note || null, seconds: seconds(), view: shownView(), at: Date.now(),
