@@ -36,6 +36,7 @@ def test_a_sitting_with_every_key(asked: Path) -> None:
     assert not (asked / "iter-002" / "label" / "manifest.json").exists()
     assert [event["event"] for event in events(asked)] == ["label", "label", "retract", "label", "label"]
     assert [event["sequence"] for event in events(asked)] == list(range(5))
+    assert "partial, 3 answers so far" in done("status", "--run", asked).stdout
 
     before = (asked / "iter-002" / "label" / "labels.jsonl").read_bytes()
     result = label(asked, "--annotator", "ann", typed="b\n")
