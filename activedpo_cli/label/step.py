@@ -355,15 +355,18 @@ def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, 
 
 def _pending(context: Context, pending: int, pairs: int, missing: int) -> LabelsPendingError:
     """What is still to be answered, and how to go on."""
-    command = context.command("label")
+    command = going_on = context.command("label")
+    people = ""
     if pending:
         waiting = f"{pending} of {pairs} pairs still wait for an answer"
     else:
         waiting = f"all {pairs} pairs are answered, and {missing} answers that measure agreement are still missing"
-    people = "" if pending else ", as somebody who has not answered these pairs (--annotator NAME)"
+        people = ", for somebody who has not answered these pairs"
+        if not context.execution.options.get("web"):
+            going_on = context.command("label", "--annotator", "NAME")
     return LabelsPendingError(
         waiting,
-        hint=f"go on with `{command}`{people}, or close the stage without them with `{command} --accept-partial`",
+        hint=f"go on with `{going_on}`{people}, or close the stage without them with `{command} --accept-partial`",
         facts={
             "stage": "label",
             "iteration": context.iteration,

@@ -72,5 +72,5 @@ def with_others_in_words(progress: QueueProgress) -> str | None:
     """What to say to somebody for whom no pair is left while others are not answered; None where all are."""
     if not progress.waiting:
         return None
-    what = "1 pair is" if progress.waiting == 1 else f"{progress.waiting} pairs are"
-    return f"{what} being answered by somebody else."
+    left = "1 answer is" if progress.waiting == 1 else f"{progress.waiting} answers are"
+    return f"{left} left to other people: nothing more is for you at the moment."

@@ -52,8 +52,12 @@ def test_a_second_person_is_waited_for_and_the_first_trains(asked: Path) -> None
     result = label(asked, "--overlap", 2, typed="1\n1\n1\n1\n")
     assert result.exit_code == 5, result.output
     assert "all 4 pairs are answered, and 2 answers that measure agreement are still missing" in result.stderr
-    assert "--annotator" in result.stderr
-    assert label(asked, typed="").exit_code == 5, "the first person has nothing left to answer"
+    assert "--annotator NAME" in result.stderr
+    left = label(asked, typed="")
+    assert left.exit_code == 5, "the first person has nothing left to answer"
+    assert "2 answers are left to other people" in left.stdout
+    assert "--annotator NAME`, for somebody who has not answered these pairs" in left.stderr
+    assert "--annotator ann" not in left.stderr.partition(", or close")[0]
     result = label(asked, by="bob", typed="t\nt\n")
     assert result.exit_code == 0, result.output
     assert Counter(row["role"] for row in answers(asked)) == {"selected": 4, "overlap": 2}
