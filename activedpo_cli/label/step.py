@@ -109,9 +109,11 @@ def check(context: Context) -> None:
         return
     asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(context.settings.label, name)]
     if asked_beside:
+        without = [f"--set label.{name}={'null' if name == 'gold' else 0}" for name in asked_beside]
         raise UsageError(
-            f"label.{asked_beside[0]} asks people something beside, and label.oracle is `{oracle_setting}`",
-            hint=f"--oracle human, or `--set label.{asked_beside[0]}={'null' if asked_beside[0] == 'gold' else 0}`",
+            f"people are to be asked something beside, and label.oracle is `{oracle_setting}`",
+            details=[f"label.{name} is {getattr(context.settings.label, name)}" for name in asked_beside],
+            hint=f"--oracle human, or `{' '.join(without)}`",
         )
     if parse_spec(oracle_setting)[0] != "recorded":
         return

@@ -185,6 +185,8 @@ def test_machines_are_asked_nothing_beside(asked: Path) -> None:
     for flags in (("--overlap", 1), ("--control", 1), ("--repeat", 1), ("--gold", "x.jsonl")):
         message = refused(2, *on(asked, "label", iteration=2), *flags)
         assert "--oracle human" in message
+    message = refused(2, *on(asked, "label", iteration=2), "--overlap", 1, "--gold", "x.jsonl", "--control", 2)
+    assert "`--set label.overlap=0 --set label.control=0 --set label.gold=null`" in message, "all at once"
     assert not (asked / "iter-002" / "label").exists()
 
 
