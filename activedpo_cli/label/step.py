@@ -145,6 +145,7 @@ def work(context: Context) -> dict[str, Any]:
         _refuse_files(context)
     _ask_what_is_called(context, _selected(asked), log)
     if asks_some_people(oracle):
+        _tell_of_fewer(context, asked)
         # A file may hold answers about pairs that the judge has answered since it was written.
         is_narrowed = keeps_replies(oracle) and not context.execution.options.get("import")
         _ask_people(context, _left_to_people(asked, log) if is_narrowed else asked, log)
@@ -226,6 +227,19 @@ def _is_wanting(asked: Sequence[Question], log: LabelLog) -> bool:
     """Whether a pair of these has no answer yet."""
     standing = log.labels()
     return any(question.comparison.pair_id not in standing for question in asked)
+
+
+def _tell_of_fewer(context: Context, asked: Sequence[Question]) -> None:
+    """Say where there are fewer pairs than people were to be asked about to measure by."""
+    if context.execution.options.get("rebuild"):
+        return
+    wanted, there = context.settings.label, Counter(question.role for question in asked)
+    if wanted.overlap > there["selected"]:
+        context.progress.note(
+            f"label.overlap is {wanted.overlap}, of {there['selected']} selected pairs: all are asked twice"
+        )
+    if wanted.control > there["control"]:
+        context.progress.note(f"label.control is {wanted.control}, and {there['control']} pairs are left to draw")
 
 
 def _sit(context: Context, asked: list[Question], annotator: str, guidelines: str | None) -> None:

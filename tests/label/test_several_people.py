@@ -1,6 +1,7 @@
 """A second person, controls, gold and repetitions, through the command line: asked, kept, and never trained on."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -65,6 +66,12 @@ def test_a_second_person_is_waited_for_and_the_first_trains(asked: Path) -> None
     assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 4
     assert manifest(asked, 2, "label")["summary"]["measuring"] == {"overlap": 2}
     assert "up to date" in done(*on(asked, "label", iteration=2)).stderr
+
+
+def test_fewer_pairs_than_were_to_measure_are_told(asked: Path) -> None:
+    told = label(asked, "--overlap", 9, "--control", 900, typed="q\n").stderr
+    assert "label.overlap is 9, of 4 selected pairs: all are asked twice" in told
+    assert re.search(r"label\.control is 900, and \d+ pairs are left to draw", told)
 
 
 def test_closing_without_the_second_person(asked: Path) -> None:
