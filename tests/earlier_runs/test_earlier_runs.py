@@ -34,6 +34,7 @@ TWO_DIGITS = "a number that people read keeps two digits that tell something, so
 STANDING_ANSWERS = "of begun labelling `status` says how many answers stand, not how many lines their log has"
 CHANGED_ON_PURPOSE: dict[str, str] = {
     "*: status *: iterations/*/stages/label/headline": STANDING_ANSWERS,
+    "*: show *: answers*": "`show` did not name what each person said of a pair",
     "*: status *: iterations/*/stages/train/headline": TWO_DIGITS,
     "*: compare *: given/select.*": METHODS_SECTION,
     "*: report *: runs/*/settings/select.*": METHODS_SECTION,

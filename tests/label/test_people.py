@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def test_a_sitting_with_every_key(asked: Path) -> None:
     selected = rows(asked / "iter-002" / "select" / "selection.jsonl")
     assert [row["pair_id"] for row in found] == [row["pair_id"] for row in selected]
     assert len(rows(asked / "iter-002" / "label" / "preferences.jsonl")) == 1
+    shown = done(*on(asked, "show", found[2]["pair_id"], iteration=2), "--no-tokens").stdout
+    assert re.search(r"^  ann: skip  \(selected, [0-9.]+ s\)\n    both fine$", shown, re.MULTILINE)
     assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 3
     assert "up to date" in done(*on(asked, "label", iteration=2)).stderr
 
@@ -68,8 +71,6 @@ def test_the_key_chooses_the_response_that_was_shown(asked: Path) -> None:
 
 
 def _unescaped(text: str) -> str:
-    import re
-
     return re.sub(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}", "", text)
 
 

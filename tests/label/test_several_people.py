@@ -301,6 +301,8 @@ def test_show_names_the_answer_that_trains(asked: Path) -> None:
     assert [row["label"] for row in shown] == ["tie"] * 4 == [row["outcome"] for row in outcomes(asked)]
     details = json.loads(done(*on(asked, "show", shown[0]["pair_id"]), "--json").stdout)
     assert details["label"] == "tie"
+    assert [(one["annotator"], one["role"]) for one in details["answers"]] == [("ann", "selected"), ("bob", "overlap")]
+    assert [one["answer"].rpartition(" ")[2] for one in details["answers"]] == ["preferred", "both_bad"]
     assert not any(details[side]["preferred"] for side in ("response_a", "response_b"))
 
 
