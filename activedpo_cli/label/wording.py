@@ -7,6 +7,8 @@ from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.records import Outcome
 from activedpo_cli.label.queue import Choice, QueueProgress
 
+QUESTION = "Which response is better?"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
@@ -32,8 +34,8 @@ KEYS = (
     Key(key="1", short="first", meaning="the first response is better", choice="first"),
     Key(key="2", short="second", meaning="the second response is better", choice="second"),
     Key(key="t", short="tie", meaning="tie: both are equally good", choice="tie"),
-    Key(key="b", short="both bad", meaning="both are bad", choice="both_bad"),
-    Key(key="s", short="skip", meaning="skip this pair; it costs nothing", choice="skip"),
+    Key(key="b", short="both bad", meaning="both are bad: neither is of any use", choice="both_bad"),
+    Key(key="s", short="skip", meaning="skip this pair, if you can't judge it; it costs nothing", choice="skip"),
     Key(key="n", short="note", meaning="add a note to the answer that follows", typed="n TEXT"),
     Key(key="u", short="undo", meaning="undo your last answer of this sitting"),
     Key(key="g", short="guidelines", meaning="show the guidelines"),
