@@ -181,6 +181,15 @@ def test_a_missing_file_of_answers(asked: Path, tmp_path: Path) -> None:
     refused(4, *on(asked, "label", iteration=2), "--oracle", "human", "--guidelines", tmp_path / "none.txt")
 
 
+def test_a_file_of_another_iteration_leads_to_it(asked: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    label(asked, "--export", path)
+    earlier = rows(asked / "iter-001" / "select" / "selection.jsonl")
+    _write(path, [row | {"pair_id": one["pair_id"]} for row, one in zip(rows(path), earlier, strict=False)])
+    message = " ".join(refused(4, *on(asked, "label", iteration=2), "--import", path).split())
+    assert re.search(r"of iteration 1: `activedpo label --run \S+ --iteration 1 --import \S+pairs.jsonl`", message)
+
+
 def test_files_are_for_people(asked: Path, tmp_path: Path) -> None:
     assert "--oracle human" in refused(2, *on(asked, "label", iteration=2), "--export", tmp_path / "x.csv")
 
