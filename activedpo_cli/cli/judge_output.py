@@ -18,7 +18,11 @@ def print_plan(plan: "JudgePlan", *, json: bool) -> None:
     if json:
         print_json(plan.as_facts())
         return
-    print_result(f"{plan.calls} calls about {plan.pairs} pairs, each in both orders; {plan.spent} were made before")
+    known = 2 * plan.pairs - plan.calls
+    there = f" ({known} replies are there)" if known else ""
+    print_result(
+        f"{plan.calls} calls about {plan.pairs} pairs, each in both orders{there}; {plan.spent} were made before"
+    )
     print_result(
         f"about {plan.prompt_tokens:,} tokens of prompts, at most {plan.completion_tokens:,} of replies; what can't be "
         f"read is asked again, at most {plan.tries} times in all"
@@ -45,6 +49,9 @@ def print_check(result: "CheckResult", *, json: bool, quiet: bool) -> None:
         )
         judge = record["judge"]
         print_result("")
+        if record["left_out"]:
+            left_out = ", ".join(f"{number} {why}" for why, number in record["left_out"].items())
+            print_result(f"left out of what people answered: {left_out}")
         print_result(f"both orders agree on {share_of(judge['consistent'], judge['pairs'])} pairs")
         if judge["decided"]:
             print_result(

@@ -83,6 +83,12 @@ def print_pair(details: dict[str, Any]) -> None:
     """Everything about one pair."""
     print_result(f"pair {details['pair_id']}  iteration {details['iteration']}")
     print_result(f"rank {details['rank'] or 'not selected'}  score {details['score']}  label {details['label']}")
+    for answer in details["answers"]:
+        took = None if answer["seconds"] is None else f"{answer['seconds']:.1f} s"
+        how = ", ".join(mark for mark in (answer["role"], took) if mark)
+        print_result(indented(f"{answer['annotator']}: {answer['answer']}" + (f"  ({how})" if how else "")))
+        if answer["note"]:
+            print_result(indented(indented(answer["note"])))
     print_result(f"\nprompt\n{indented(details['prompt'])}")
     for side in ("a", "b"):
         response = details[f"response_{side}"]

@@ -4,6 +4,7 @@ Here answers are joined to questions: by ids, never by texts, which only have to
 business of its format, one module in `formats/`. Sides are shuffled on the way out.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +19,10 @@ from activedpo_cli.base.display import without_surrogates
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.numbers import counted
-from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text
+from activedpo_cli.base.records import Asked, Label, Outcome, SelectedPair, prompt_as_text
 from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
-from activedpo_cli.engine.step import Context
+from activedpo_cli.engine.step import Context, again
 from activedpo_cli.label.formats.argilla import RECORDS
 from activedpo_cli.label.formats.base import COLUMNS, OUTCOMES, FoundAnswer, Row
 from activedpo_cli.label.judging import is_of_judge
@@ -33,6 +34,7 @@ from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.label_log import LabelLog
 
 PROBLEMS_SHOWN = 10
+UNKNOWN_PAIR = re.compile(r"pair `(\S+)` is not one of those to be labelled")
 TABLES = ("csv", "jsonl")
 """Formats that are filled in as they are, and whose file comes back under the same name."""
 
@@ -95,7 +97,11 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
 
     """
     options = context.execution.options
-    filled = read_answers(path, asked, Reading.of(options), oracle=context.settings.label.oracle)
+    try:
+        filled = read_answers(path, asked, Reading.of(options), oracle=context.settings.label.oracle)
+    except InvalidDataError as error:
+        error.hint = error.hint or _for_iteration_meant(context, path, error.details)
+        raise
     standing = log.answers()
     differing = differing_answers(filled.labels, standing)
     if differing:
@@ -121,6 +127,23 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
         context.progress.note(
             f"people go by the names of the file: {who}; `--map {unnamed[0]}=NAME` at the first import gives another"
         )
+
+
+def _for_iteration_meant(context: Context, path: Path, problems: Sequence[str]) -> str | None:
+    """The command for the other iteration to which the unknown pairs of a file belong; None where they belong to none."""
+    unknown = {match[1] for problem in problems if (match := UNKNOWN_PAIR.search(problem))}
+    for iteration in context.run.iterations():
+        selected = context.run.stage("select", iteration)
+        pairs = (
+            [row.pair_id for row in selected.read_rows("selection.jsonl", SelectedPair)] if selected.manifest else []
+        )
+        pairs += [label.pair_id for label in context.run.stage("label", iteration).label_log().answers()]
+        if unknown and iteration != context.iteration and unknown <= {*pairs}:
+            command = again(
+                context.run, "label", iteration, context.execution, *words_of_import(path, context.execution.options)
+            )
+            return f"these pairs are those of iteration {iteration}: `{command}`"
+    return None
 
 
 def words_of_import(path: Path, options: Mapping[str, Any]) -> list[str]:
@@ -404,7 +427,7 @@ def _answer(
     """The label in a row, None without one; raises ValueError with what is wrong."""
     comparison = known.get(_text(row, "pair_id") or "")
     if comparison is None:
-        raise ValueError(f"pair `{row['pair_id']}` is not one of those to be labelled")
+        raise ValueError(f"pair `{row['pair_id']}` is not one of those to be labelled")  # as UNKNOWN_PAIR reads it
     _require_same_question(row, comparison)
     preference = _preference(row)
     if preference is None:

@@ -141,13 +141,13 @@ def refuse_beside(label: LabelSettings) -> None:
             )
     if not asked_beside:
         return
-    first = asked_beside[0]
-    is_certain = first == "overlap" and not keeps_replies(label.oracle)
+    without = " ".join(f"--set label.{name}={'null' if name == 'gold' else 0}" for name in asked_beside)
+    is_certain = "overlap" in asked_beside and not keeps_replies(label.oracle)
     raise UsageError(
-        f"label.overlap asks twice, and `{label.oracle}` gives the same answer each time"
-        if is_certain
-        else f"label.{first} asks people something beside, and label.oracle is `{label.oracle}`",
-        hint=f"--oracle human, or `--set label.{first}={'null' if first == 'gold' else 0}`"
+        f"people are to be asked something beside, and label.oracle is `{label.oracle}`",
+        details=[f"label.{name} is {getattr(label, name)}" for name in asked_beside]
+        + ([f"an overlap asks twice, and `{label.oracle}` gives the same answer each time"] if is_certain else []),
+        hint=f"--oracle human, or `{without}`"
         + (", or answers at random: --answer bradley-terry, or --label-noise 0.1" if is_certain else ""),
     )
 
@@ -165,6 +165,7 @@ def work(context: Context) -> dict[str, Any]:
         _refuse_files(context)
     _ask_what_is_called(context, asked, log)
     if asks_some_people(oracle):
+        _tell_of_fewer(context, asked)
         # A file may hold answers about pairs that the judge has answered since it was written.
         is_narrowed = keeps_replies(oracle) and not context.execution.options.get("import")
         _ask_people(context, _left_to_people(asked, log) if is_narrowed else asked, log)
@@ -248,6 +249,19 @@ def _is_wanting(asked: Sequence[Question], log: LabelLog) -> bool:
     """Whether a pair of these has no answer yet."""
     standing = log.labels()
     return any(question.comparison.pair_id not in standing for question in asked)
+
+
+def _tell_of_fewer(context: Context, asked: Sequence[Question]) -> None:
+    """Say where there are fewer pairs than people were to be asked about to measure by."""
+    if context.execution.options.get("rebuild"):
+        return
+    wanted, there = context.settings.label, Counter(question.role for question in asked)
+    if wanted.overlap > there["selected"]:
+        context.progress.note(
+            f"label.overlap is {wanted.overlap}, of {there['selected']} selected pairs: all are asked twice"
+        )
+    if wanted.control > there["control"]:
+        context.progress.note(f"label.control is {wanted.control}, and {there['control']} pairs are left to draw")
 
 
 def _sit(context: Context, asked: list[Question], annotator: str, guidelines: str | None) -> None:
@@ -399,15 +413,18 @@ def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, 
 
 def _pending(context: Context, pending: int, pairs: int, missing: int) -> LabelsPendingError:
     """What is still to be answered, and how to go on."""
-    command = context.command("label")
+    command = going_on = context.command("label")
+    people = ""
     if pending:
         waiting = f"{pending} of {pairs} pairs still wait for an answer"
     else:
         waiting = f"all {pairs} pairs are answered, and {missing} answers that measure agreement are still missing"
-    people = "" if pending else ", as somebody who has not answered these pairs (--annotator NAME)"
+        people = ", for somebody who has not answered these pairs"
+        if not context.execution.options.get("web"):
+            going_on = context.command("label", "--annotator", "NAME")
     return LabelsPendingError(
         waiting,
-        hint=f"go on with `{command}`{people}, or close the stage without them with `{command} --accept-partial`",
+        hint=f"go on with `{going_on}`{people}, or close the stage without them with `{command} --accept-partial`",
         facts={
             "stage": "label",
             "iteration": context.iteration,

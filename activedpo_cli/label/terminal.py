@@ -5,6 +5,7 @@ stored before the screen says so. Scores and sources are never shown, and sides 
 """
 
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,10 +14,13 @@ from activedpo_cli.base.display import display_text
 from activedpo_cli.base.errors import BusyError, Terminated
 from activedpo_cli.base.records import prompt_as_text
 from activedpo_cli.label.queue import Answer, PairAnsweredError, Queue, Ticket
-from activedpo_cli.label.wording import CHOICES, KEYS, help_lines, progress_in_words, with_others_in_words
+from activedpo_cli.label.wording import CHOICES, KEYS, QUESTION, help_lines, progress_in_words, with_others_in_words
 
 HELP = help_lines({key.typed or key.key: key.meaning for key in KEYS})
 KEY_NAMES = ", ".join(key.key for key in KEYS)
+KEY_LINES = textwrap.fill(
+    ", ".join(f"{key.key} {key.short}".replace(" ", "\N{NO-BREAK SPACE}") for key in KEYS), 78
+).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _read_standard_input() -> str | None:
@@ -76,7 +80,7 @@ class _Session:
 
     def ask_all(self) -> bool:
         """Whether no pair is left to ask about; False when the person quit."""
-        self.terminal.say(f"Which response is better? Type {KEY_NAMES} and Enter; ? explains.")
+        self.terminal.say(f"{QUESTION} Type a key and Enter; ? explains.\n{KEY_LINES}")
         while (ticket := self.queue.next(self.annotator)) is not None:
             if not self._ask(ticket):
                 return False

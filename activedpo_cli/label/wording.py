@@ -7,6 +7,8 @@ from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.records import Outcome
 from activedpo_cli.label.queue import Choice, QueueProgress
 
+QUESTION = "Which response is better?"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
@@ -32,8 +34,8 @@ KEYS = (
     Key(key="1", short="first", meaning="the first response is better", choice="first"),
     Key(key="2", short="second", meaning="the second response is better", choice="second"),
     Key(key="t", short="tie", meaning="tie: both are equally good", choice="tie"),
-    Key(key="b", short="both bad", meaning="both are bad", choice="both_bad"),
-    Key(key="s", short="skip", meaning="skip this pair; it costs nothing", choice="skip"),
+    Key(key="b", short="both bad", meaning="both are bad: neither is of any use", choice="both_bad"),
+    Key(key="s", short="skip", meaning="skip this pair, if you can't judge it; it costs nothing", choice="skip"),
     Key(key="n", short="note", meaning="add a note to the answer that follows", typed="n TEXT"),
     Key(key="u", short="undo", meaning="undo your last answer of this sitting"),
     Key(key="g", short="guidelines", meaning="show the guidelines"),
@@ -72,5 +74,5 @@ def with_others_in_words(progress: QueueProgress) -> str | None:
     """What to say to somebody for whom no pair is left while others are not answered; None where all are."""
     if not progress.waiting:
         return None
-    what = "1 pair is" if progress.waiting == 1 else f"{progress.waiting} pairs are"
-    return f"{what} being answered by somebody else."
+    left = "1 answer is" if progress.waiting == 1 else f"{progress.waiting} answers are"
+    return f"{left} left to other people: nothing more is for you at the moment."

@@ -196,7 +196,7 @@ def test_two_people_share_the_pairs_of_a_stage(unlabelled: Path) -> None:
         types(second, "s")
         out, told = second.communicate(timeout=60)
         assert second.returncode == 5, told
-        assert "1 pair is being answered by somebody else" in out
+        assert "1 answer is left to other people" in out
         assert "1 of 4 pairs still wait" in told
         first.communicate("b\n", timeout=60)
         assert first.returncode == 0

@@ -202,7 +202,7 @@ def test_asking_again_is_remembered(selected: Path, tmp_path: Path, first: str) 
         assert activedpo(*people, "--force", "--ask-again", typed="q\n").exit_code == 5
         if first == "quit":
             redone = Run.open(selected).redone_stage("label", 1)
-            assert redone.so_far() == "0 lines of answers"
+            assert redone.so_far() == "0 answers"
         assert f"{number} of {number} pairs still wait" in activedpo(*people, "--force", typed="q\n").stderr
         done(*people, "--force", typed="t\n" * number)
     assert manifest(selected, 1, "label")["summary"]["tie"] == len(pair_ids(selected))

@@ -160,7 +160,16 @@ def test_responses_stand_beside_each_other_where_there_is_room(size, is_beside):
         assert pilot.app.screen.query_one("#prompt").region.height <= max(3, size[1] * 0.3)
 
     person = Person([make_comparison(1, prompt="long " * 2000)]).sit(size=size, then=look)
-    for words in ("Prompt of pair 1 of 1", "Response 1", "Response 2", "answered   0/1", "1 first", "? help"):
+    question = ("Which response is better?",) if size[0] >= 99 else ()
+    for words in (
+        "Prompt of pair 1 of 1",
+        "Response 1",
+        "Response 2",
+        "answered   0/1",
+        "1 first",
+        "? help",
+        *question,
+    ):
         assert words in person.last.replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -494,3 +503,9 @@ def test_one_table_of_keys_for_line_and_screen():
     for key in KEYS:
         assert f"{key.key:<8} {key.meaning}" in HELP
         assert f"{key.typed or key.key:<8} {key.meaning}" in PLAIN_HELP
+
+
+def test_at_eighty_columns_the_question_stands_there_and_no_line_of_the_help_is_broken():
+    person = Person([make_comparison(1)]).sit(size=(80, 24))
+    assert "Which response is better?" in person.last.replace("\N{NO-BREAK SPACE}", " ")
+    assert max(map(len, HELP.split("\n"))) <= 76

@@ -544,8 +544,15 @@ def test_a_server_that_repeats_the_key(many_selected: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--set", "label.judge.base_url=http://10.0.0.9:8000/v1"], "plain http to another machine"),
+        (
+            ["--set", "label.judge.base_url=http://10.0.0.9:9000/v1"],
+            "`ssh -L 9000:127.0.0.1:9000 10.0.0.9` and http://127.0.0.1:9000/v1",
+        ),
         (["--set", "label.judge.base_url=http://localhost.example.org/v1"], "plain http to another machine"),
+        (
+            ["--set", "label.judge.base_url=http://j.org/v1"],
+            "`ssh -L 8000:127.0.0.1:80 j.org` and http://127.0.0.1:8000/v1",
+        ),
         (["--set", "label.judge.base_url=https://me:secret@host/v1"], "what looks like a token or a password"),
         (["--set", "label.judge.base_url=null"], "says no server"),
         (["--set", "label.judge.api_key_env=NOT_SET_ANYWHERE"], "is not set"),

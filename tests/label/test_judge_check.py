@@ -66,6 +66,7 @@ def test_a_judge_is_compared_with_people(answered: Path) -> None:
     assert found["judge"]["calls"] == 44
     assert said.stdout.rstrip().endswith("judge-check-001.json")
     assert "15 of 22" in said.stdout
+    assert "left out of what people answered: 1 both bad, 1 skip" in said.stdout
     assert "all of these pairs were selected" in said.stderr
     after = snapshot(answered)
     assert {*after} - {*before} == {"judge-check-001.json", "judge-check-replies.jsonl"}
@@ -267,6 +268,7 @@ def test_a_dry_run_counts_and_calls_nobody(many_selected: Path) -> None:
     assert (rest["pairs"], rest["calls"], rest["spent"]) == (4, 8, 40)
     assert "price" in rest
     assert json.loads(done(*words, *settings(None), "--force", "--json").stdout)["calls"] == 8
+    assert "8 calls about 24 pairs, each in both orders (40 replies are there)" in done(*words, "--force").stdout
     assert json.loads(done(*words, "--force", "--ask-again", "--json").stdout)["calls"] == 2 * PAIRS
 
 

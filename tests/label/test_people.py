@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def test_a_sitting_with_every_key(asked: Path) -> None:
     assert not (asked / "iter-002" / "label" / "manifest.json").exists()
     assert [event["event"] for event in events(asked)] == ["label", "label", "retract", "label", "label"]
     assert [event["sequence"] for event in events(asked)] == list(range(5))
+    assert "partial, 3 answers so far" in done("status", "--run", asked).stdout
 
     before = (asked / "iter-002" / "label" / "labels.jsonl").read_bytes()
     result = label(asked, "--annotator", "ann", typed="b\n")
@@ -46,6 +48,8 @@ def test_a_sitting_with_every_key(asked: Path) -> None:
     selected = rows(asked / "iter-002" / "select" / "selection.jsonl")
     assert [row["pair_id"] for row in found] == [row["pair_id"] for row in selected]
     assert len(rows(asked / "iter-002" / "label" / "preferences.jsonl")) == 1
+    shown = done(*on(asked, "show", found[2]["pair_id"], iteration=2), "--no-tokens").stdout
+    assert re.search(r"^  ann: skip  \(selected, [0-9.]+ s\)\n    both fine$", shown, re.MULTILINE)
     assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 3
     assert "up to date" in done(*on(asked, "label", iteration=2)).stderr
 
@@ -67,8 +71,6 @@ def test_the_key_chooses_the_response_that_was_shown(asked: Path) -> None:
 
 
 def _unescaped(text: str) -> str:
-    import re
-
     return re.sub(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}", "", text)
 
 
@@ -177,6 +179,15 @@ def test_an_answer_that_contradicts_is_refused(asked: Path, tmp_path: Path) -> N
 def test_a_missing_file_of_answers(asked: Path, tmp_path: Path) -> None:
     refused(4, *on(asked, "label", iteration=2), "--oracle", "human", "--import", tmp_path / "none.csv")
     refused(4, *on(asked, "label", iteration=2), "--oracle", "human", "--guidelines", tmp_path / "none.txt")
+
+
+def test_a_file_of_another_iteration_leads_to_it(asked: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    label(asked, "--export", path)
+    earlier = rows(asked / "iter-001" / "select" / "selection.jsonl")
+    _write(path, [row | {"pair_id": one["pair_id"]} for row, one in zip(rows(path), earlier, strict=False)])
+    message = " ".join(refused(4, *on(asked, "label", iteration=2), "--import", path).split())
+    assert re.search(r"of iteration 1: `activedpo label --run \S+ --iteration 1 --import \S+pairs.jsonl`", message)
 
 
 def test_files_are_for_people(asked: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A second person, controls, gold and repetitions, through the command line: asked, kept, and never trained on."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -52,8 +53,12 @@ def test_a_second_person_is_waited_for_and_the_first_trains(asked: Path) -> None
     result = label(asked, "--overlap", 2, typed="1\n1\n1\n1\n")
     assert result.exit_code == 5, result.output
     assert "all 4 pairs are answered, and 2 answers that measure agreement are still missing" in result.stderr
-    assert "--annotator" in result.stderr
-    assert label(asked, typed="").exit_code == 5, "the first person has nothing left to answer"
+    assert "--annotator NAME" in result.stderr
+    left = label(asked, typed="")
+    assert left.exit_code == 5, "the first person has nothing left to answer"
+    assert "2 answers are left to other people" in left.stdout
+    assert "--annotator NAME`, for somebody who has not answered these pairs" in left.stderr
+    assert "--annotator ann" not in left.stderr.partition(", or close")[0]
     result = label(asked, by="bob", typed="t\nt\n")
     assert result.exit_code == 0, result.output
     assert Counter(row["role"] for row in answers(asked)) == {"selected": 4, "overlap": 2}
@@ -61,6 +66,12 @@ def test_a_second_person_is_waited_for_and_the_first_trains(asked: Path) -> None
     assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 4
     assert manifest(asked, 2, "label")["summary"]["measuring"] == {"overlap": 2}
     assert "up to date" in done(*on(asked, "label", iteration=2)).stderr
+
+
+def test_fewer_pairs_than_were_to_measure_are_told(asked: Path) -> None:
+    told = label(asked, "--overlap", 9, "--control", 900, typed="q\n").stderr
+    assert "label.overlap is 9, of 4 selected pairs: all are asked twice" in told
+    assert re.search(r"label\.control is 900, and \d+ pairs are left to draw", told)
 
 
 def test_closing_without_the_second_person(asked: Path) -> None:
@@ -181,6 +192,8 @@ def test_machines_are_asked_nothing_beside(asked: Path) -> None:
     for flags in (("--overlap", 1), ("--control", 1), ("--repeat", 1), ("--gold", "x.jsonl")):
         message = refused(2, *on(asked, "label", iteration=2), *flags)
         assert "--oracle human" in message
+    message = refused(2, *on(asked, "label", iteration=2), "--overlap", 1, "--gold", "x.jsonl", "--control", 2)
+    assert "`--set label.overlap=0 --set label.control=0 --set label.gold=null`" in message, "all at once"
     assert not (asked / "iter-002" / "label").exists()
 
 
@@ -288,6 +301,8 @@ def test_show_names_the_answer_that_trains(asked: Path) -> None:
     assert [row["label"] for row in shown] == ["tie"] * 4 == [row["outcome"] for row in outcomes(asked)]
     details = json.loads(done(*on(asked, "show", shown[0]["pair_id"]), "--json").stdout)
     assert details["label"] == "tie"
+    assert [(one["annotator"], one["role"]) for one in details["answers"]] == [("ann", "selected"), ("bob", "overlap")]
+    assert [one["answer"].rpartition(" ")[2] for one in details["answers"]] == ["preferred", "both_bad"]
     assert not any(details[side]["preferred"] for side in ("response_a", "response_b"))
 
 

@@ -25,19 +25,29 @@ from activedpo_cli.label.queue import Answer, Choice, PairAnsweredError, Queue, 
 from activedpo_cli.label.tui.panes import TextPane, prompt_content, safe
 from activedpo_cli.label.tui.screens import SCROLLS, NoteScreen, ReadingScreen
 from activedpo_cli.label.word_differences import differing_words
-from activedpo_cli.label.wording import CHOICES, KEYS, Key, help_lines, progress_in_words, with_others_in_words
+from activedpo_cli.label.wording import (
+    CHOICES,
+    KEYS,
+    QUESTION,
+    Key,
+    help_lines,
+    progress_in_words,
+    with_others_in_words,
+)
 
 OWN_KEYS = (
-    Key(key="d", short="differences", meaning="mark the words in which the responses differ, or stop marking them"),
+    Key(key="d", short="differences", meaning="mark the words in which the responses differ, or do not"),
     Key(key="r", short="more", meaning="show more of texts that are too long to be shown at once"),
 )
 MOVING = {
-    "Arrows": "scroll both responses; Page Up, Page Down, Space, Home and End do too",
-    "Tab": "scroll one response alone, then the other, then the prompt, then both again",
+    "Arrows": "scroll both responses, as Page Up and Down, Space, Home, End do",
+    "Tab": "scroll one response alone, the other, the prompt, both again",
     "Ctrl-C": "quit; everything answered is kept",
 }
 HELP = help_lines({key.key: key.meaning for key in (*KEYS, *OWN_KEYS)} | MOVING)
 KEY_LINE = " · ".join(f"{key.key} {key.short}".replace(" ", "\N{NO-BREAK SPACE}") for key in KEYS)
+KEY_LINES = 2
+"""Lines at the bottom for the keys."""
 SCROLLED = ("Both responses", "Response 1", "Response 2", "The prompt")
 ASKS_AGAIN_SECONDS = 1.0
 HELD_KEY_SECONDS = 0.2
@@ -120,8 +130,12 @@ class PairScreen(Screen[None]):
         self._show()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Keep each key in one line with what it does."""
-        lines = textwrap.wrap(KEY_LINE, max(event.size.width - 2, 1), break_on_hyphens=False)
+        """Keep each key in one line with what it does, behind the question where there is room for that too."""
+        wrapped = [
+            textwrap.wrap(line, max(event.size.width - 2, 1), break_on_hyphens=False)
+            for line in (f"{QUESTION} {KEY_LINE}", KEY_LINE)
+        ]
+        lines = wrapped[0] if len(wrapped[0]) <= KEY_LINES else wrapped[1]
         self.query_one("#keys", Static).update("\n".join(lines))
 
     def on_key(self, event: events.Key) -> None:
@@ -254,7 +268,7 @@ class PairScreen(Screen[None]):
             self._say("There are no guidelines.")
 
     def _show_help(self) -> None:
-        who = f"You answer as {self._sitting.annotator}. An answer counts when `saved` is said."
+        who = f"You answer as {self._sitting.annotator}. An answer counts when `saved` is said; the numbers are everybody's."
         self.app.push_screen(ReadingScreen("Help", safe(f"{who}\n\n{HELP}"), "?"))
 
     def _show_more(self) -> None:

@@ -267,7 +267,7 @@ def addresses(access: Access, door: Door, host: str, port: int) -> str:
     shown_host = f"[{host.strip('[]')}]" if ":" in host else host
     base = door.public.geturl() if door.public else f"http://{shown_host}:{port}"
     width = max(len(display_text(person.name)) for person in access.people)
-    lines = ["Open this address in a browser; who has it answers in that name, so give each to one person alone:"]
+    lines = ["The page, for a browser; whoever has an address answers in that name, so give each to one person alone:"]
     lines += [f"  {display_text(person.name):<{width}}  {base}/#{person.token}" for person in access.people]
     if not door.public and is_loopback(host):
         target = shown_host if host != "localhost" else "127.0.0.1"

@@ -200,6 +200,19 @@ def test_answers_without_a_connection_wait_and_arrive_once(browser: Any, tmp_pat
     assert len(page.events) == 6 + 2
 
 
+def test_an_undo_that_waits_takes_back_the_answer_that_was_meant(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(4)) as page, watched(browser, page) as person:
+        person.page.wait_for_timeout(200)  # until the next pair is ready
+        person.context.set_offline(True)
+        person.answer("1")
+        person.press("u", "2")
+        person.wait_for_text("First your last answer is taken back, once everything is saved.")
+        person.context.set_offline(False)
+        person.wait_for_text("taken back; 0 of 4 are saved")
+        person.wait("document.getElementById('prompt').textContent == 'prompt 1'")
+    assert [event.label is None for event in page.events] == [False, True]
+
+
 def test_an_answer_whose_reply_is_lost_is_stored_once(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(3)) as page, watched(browser, page) as person:
         lost = []
@@ -354,6 +367,17 @@ def test_what_is_with_others_comes_when_they_take_it_back(browser: Any, tmp_path
         person.wait_for_pair(1, bo)
 
 
+def test_who_has_nothing_left_hears_how_far_the_others_are(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(1, people=2), "ann", "bo") as page, watched(browser, page) as person:
+        person.press("1")
+        person.wait_for_text("Nothing more for you at the moment.")
+        bo = person.open(page.address("bo"))
+        person.wait_for_pair(1, bo)
+        bo.keyboard.press("2")
+        person.wait_for_text("Everything is answered")
+        assert person.text("status") == "saved 2 of 2"
+
+
 @pytest.mark.parametrize("width", [1280, 360])
 def test_texts_without_spaces_and_long_ones_stay_in_their_place(browser: Any, tmp_path: Path, width: int) -> None:
     texts = [("x" * 1000, "word " * 40_000, "y" * 200_000), ("x", "y", "z")]
@@ -382,6 +406,7 @@ def test_a_wrong_address_says_what_to_do(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(2)) as page:
         person = Watched(browser, page.address()[:-5])
         person.wait_for_text("Open the whole address that you were given")
+        assert not person.page.is_visible("button"), "no button does anything yet"
         person.close()
 
 

@@ -5,8 +5,8 @@ const ACTIONS = {
   first: ["1", "Response 1 is better"],
   second: ["2", "Response 2 is better"],
   tie: ["t", "Both are equally good"],
-  both_bad: ["b", "Both are bad"],
-  skip: ["s", "Skip this pair"],
+  both_bad: ["b", "Both are bad: neither is of any use"],
+  skip: ["s", "Skip this pair: I can't judge it"],
   undo: ["u", "Take back my last answer"],
   note: ["n", "Write a note to the answer"],
   guidelines: ["g", "Show the guidelines"],
@@ -140,6 +140,11 @@ function say(text) {
   part("status").textContent = text;
 }
 
+function sayHowFar() { // others go on while nothing is answered here
+  const text = `saved ${howFar()}`;
+  if (part("status").textContent.startsWith("saved ") && part("status").textContent !== text) say(text);
+}
+
 function howFar() {
   return `${session.answered} of ${session.pairs}`;
 }
@@ -259,14 +264,16 @@ function showNothing() {
   if (isDone && !number) {
     heading = "Everything is answered. Thank you!";
     text = unreachable ? "Labelling has ended, and all your answers are saved. You can close this page."
-      : `All your answers are saved. You can close this page, or take your last answer back (${keys.undo}).`;
+      : `All your answers are saved. You can close this page, or within a few seconds take your last answer back (${keys.undo}).`;
     unreachable = "";
+    sayHowFar();
   } else if (number) {
-    heading = "Your answers are being saved …";
+    heading = unreachable ? "Your answers wait in this page." : "Your answers are being saved …";
     text = "Leave this page open; it goes on by itself.";
   } else if (session.others && !unreachable) {
     heading = "Nothing more for you at the moment.";
-    text = "The last pairs are with other people. If one of them comes free, it appears here.";
+    text = "The last pairs are with other people, or wait for their opinion. You can close this page; while it is open, a pair that comes free appears here.";
+    sayHowFar();
   }
   part("main").hidden = true;
   part("nothing").hidden = false;
@@ -302,6 +309,10 @@ function seconds() {
 
 function answer(choice) {
   if (!current) return;
+  if (isUndoWanted) { // else it would take back this answer, and not the one that was meant
+    say("First your last answer is taken back, once everything is saved.");
+    return;
+  }
   const note = part("note").value.trim();
   const given = {
     pair: current.id, answer_id: newName(), choice, note: note || null, seconds: seconds(), view: shownView(), at: Date.now(),
@@ -573,6 +584,7 @@ function begin() {
   const name = document.createElement("bdi");
   name.textContent = session.name;
   part("who").replaceChildren("You label as ", name);
+  part("tools").hidden = false;
   view = ["markdown", "differences"].find((name) => name === kept(place("view"))) || "text";
   take(session);
   say(`${howFar()} are saved`);
