@@ -31,6 +31,8 @@ REFUSES_SCHEMA = (400, 422)
 TAKES_LATER = frozenset({408, 409, 425, 429})
 NO_MONEY = "insufficient_quota"
 EXCERPT = 300
+_UNSENDABLE = re.compile(r"[^!-~]")
+"""What can't stand in a header behind `Bearer`."""
 _TOO_LONG = re.compile(
     r"context.{0,20}(?:length|window|size)|maximum.{0,20}(?:context|tokens|length)"
     r"|too (?:long|many tokens)|exceeds?.{0,30}tokens",
@@ -239,7 +241,7 @@ class JudgeClient:
 
 
 def key_of(settings: JudgeSettings) -> str | None:
-    """The key in the variable that the settings name; raises UsageError where it is not set."""
+    """The key in the variable that the settings name; raises UsageError where it is not set, or can't be sent."""
     if settings.api_key_env is None:
         return None
     key = os.environ.get(settings.api_key_env, "").strip()
@@ -247,6 +249,11 @@ def key_of(settings: JudgeSettings) -> str | None:
         raise UsageError(
             f"the variable `{settings.api_key_env}`, which label.judge.api_key_env names, is not set",
             hint=f"put the key there with `export {settings.api_key_env}=…`, or `--set label.judge.api_key_env=null`",
+        )
+    if _UNSENDABLE.search(key):  # the library would show it in an error of its own, spelled in another way
+        raise UsageError(
+            f"the variable `{settings.api_key_env}` holds a key with a blank, a line break or a letter beyond ASCII in it",
+            hint=f"put the key alone there, on one line: `export {settings.api_key_env}=…`",
         )
     return key
 

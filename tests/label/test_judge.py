@@ -541,6 +541,18 @@ def test_a_server_that_repeats_the_key(many_selected: Path, monkeypatch: pytest.
     assert "my-own-key" not in json.dumps(replies(many_selected))
 
 
+@pytest.mark.parametrize("key", ["two-lines\nbehind-it-7", "wïth-umlaut-7", "with a-blank-7"])
+def test_a_key_that_can_not_be_sent_is_refused_and_not_shown(
+    many_selected: Path, monkeypatch: pytest.MonkeyPatch, slept: Slept, key: str
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with judge_server() as server:
+        said = refused(2, *asking(many_selected, server, *settings(api_key_env="JUDGE_KEY")))
+    assert "`JUDGE_KEY` holds a key with a blank" in " ".join(said.split())
+    assert not any(part in said for part in ("lines", "behind", "umlaut", "a-blank-7"))
+    assert server.calls == 0
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
