@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, LabelsPendingError, UsageError
 from activedpo_cli.base.numbers import share_of
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.records import Label
+from activedpo_cli.base.records import Label, Spent
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import JUDGE_KEYS_OF_WORK, JudgeSettings
 from activedpo_cli.engine.step import Context
@@ -22,7 +22,6 @@ from activedpo_cli.oracles.base import (
     Judge,
     Judgement,
     Oracle,
-    Spent,
     Verdict,
     asks_some_people,
     keeps_replies,
@@ -85,14 +84,17 @@ class KeptReplies:
         """Store a reply; it is safe when this returns."""
         self._own.keep(key, reply)
 
+    def sent(self, call: str, at_most: Spent) -> None:
+        """Note that a call is about to be made; it is safe when this returns."""
+        self._own.sent(call, at_most)
+
+    def untaken(self, call: str) -> None:
+        """Note that a call cost nothing."""
+        self._own.untaken(call)
+
     def spent(self) -> Spent:
-        """By the replies in the own log."""
-        replies = [reply for found in self._own.by_key().values() for reply in found if not reply.get("too_long")]
-        return Spent(
-            calls=len(replies),
-            prompt_tokens=sum(reply["prompt_tokens"] or reply.get("estimated_tokens", 0) for reply in replies),
-            completion_tokens=sum(reply["completion_tokens"] or 0 for reply in replies),
-        )
+        """By the own log."""
+        return self._own.spent
 
     def advance(self) -> None:
         """Note that one more pair is done."""
@@ -140,13 +142,22 @@ def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> N
             break
         size = CHECKED_AFTER - readable if readable < CHECKED_AFTER else config.label.unit_size
         unit, asked = asked[:size], asked[size:]
-        said = zip(unit, verdicts(context, judge, unit), strict=True)
+        said = zip(unit, _asked(context, judge, unit), strict=True)
         known |= {one.pair_id: one for one in judge.judgements(unit)}
         answered = [(pair, verdict) for pair, verdict in said if verdict.preferred]
         log.append(*(label_from_verdict(pair, verdict, config.label.oracle) for pair, verdict in answered))
     context.progress.stop()
     if judge.stopped is not None:
         context.progress.warn(f"the judge is asked no further: {judge.stopped}")
+
+
+def _asked(context: Context, judge: Judge, unit: Sequence[Comparison]) -> list[Verdict]:
+    """The verdicts; where the judge can't be reached, and never was, no trace of that keeps another from being tried."""
+    try:
+        return verdicts(context, judge, unit)
+    except ActiveDPOError:
+        context.folder.reply_log().remove_if_idle()
+        raise
 
 
 def verdicts(context: Context, oracle: Oracle, unit: Sequence[Comparison]) -> list[Verdict]:

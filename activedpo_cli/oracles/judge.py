@@ -17,7 +17,8 @@ from activedpo_cli.base.errors import OracleNotFoundError, UsageError
 from activedpo_cli.base.records import RecordedPreference
 from activedpo_cli.base.settings import JudgeSettings, LabelSettings
 from activedpo_cli.oracles._at_once import each_in_order
-from activedpo_cli.oracles._judge_client import JudgeClient, Reply, TooLongError
+from activedpo_cli.oracles._judge_client import JudgeClient, NotAskedError, Reply, TooLongError
+from activedpo_cli.oracles._judge_limits import Allowance, QuestionCalls
 from activedpo_cli.oracles._judge_prompt import (
     RUBRIC,
     Marks,
@@ -31,7 +32,7 @@ from activedpo_cli.oracles._judge_prompt import (
     response_format,
     template_digest,
 )
-from activedpo_cli.oracles.base import Comparison, Judgement, Preferred, ReplyMemory, SeedOfPair, Spent, Verdict
+from activedpo_cli.oracles.base import Comparison, Judgement, Preferred, ReplyMemory, SeedOfPair, Verdict
 
 ASKS_PEOPLE = False
 SCORES_TEXT = False
@@ -97,13 +98,12 @@ class JudgeOracle:
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._is_over = False
-        self._under_way = Spent()
-        self._stopped: str | None = None
+        self._allowance = Allowance(settings, memory, self._ending)
 
     @property
     def stopped(self) -> str | None:
         """The limit that was reached, None where none was."""
-        return self._stopped
+        return self._allowance.stopped
 
     def prepare(self) -> None:
         """Raises UsageError where the settings name no server or no key, ActiveDPOError where the package is missing."""
@@ -165,68 +165,38 @@ class JudgeOracle:
         key = self._key(comparison, order)
         while self._winner(comparison, order, Counter()) is None:
             if len(self._memory.replies(key)) >= self.settings.tries:
-                return None
+                return
             marks = fresh_marks()
             asked = self._question(comparison, order, marks)
-            if not self._reserve(asked):
-                return None
-            reply = None
+            calls = QuestionCalls(self._allowance, asked)
+            about = {
+                "pair_id": comparison.pair_id,
+                "order": order,
+                **asdict(marks),
+                "least_tokens": least_tokens(asked),
+            }
             try:
                 assert self._client is not None
-                reply = self._client.ask(asked, response_format(marks))
+                reply = self._client.ask(asked, response_format(marks), calls)
+                self._keep(key, {**about, "call": calls.call, **asdict(reply), **_estimates(asked, reply)})
             except TooLongError:
-                return self._keep(key, comparison, order, marks, asked, None)
+                self._keep(key, {**about, "too_long": True})
+                return
+            except NotAskedError:
+                return
             finally:
-                self._release(asked)
-            self._keep(key, comparison, order, marks, asked, reply)
-        return None
+                calls.end()
 
-    def _keep(
-        self, key: str, comparison: Comparison, order: Order, marks: Marks, asked: str, reply: Reply | None
-    ) -> None:
-        """Store a reply; None stands for a question that is longer than the server takes, and costs nothing."""
-        record: dict[str, Any] = {"pair_id": comparison.pair_id, "order": order, **asdict(marks)}
-        record |= {"least_tokens": least_tokens(asked)}
-        if reply is None:
-            record["too_long"] = True
-        else:
-            record |= asdict(reply)
-            if reply.prompt_tokens is None:
-                record["estimated_tokens"] = estimated_tokens(asked)
+    def _keep(self, key: str, record: dict[str, Any]) -> None:
         with self._lock:
             if not self._is_over:
                 self._memory.keep(key, record)
 
-    def _reserve(self, asked: str) -> bool:
-        """Whether the limits leave room for one more call, which is then counted as under way."""
-        settings, needed = self.settings, estimated_tokens(asked)
-        with self._lock:
-            spent = self._memory.spent()
-            calls = spent.calls + self._under_way.calls + 1
-            tokens = spent.tokens + self._under_way.tokens + needed + settings.max_tokens
-            if settings.max_calls is not None and calls > settings.max_calls:
-                self._stopped = f"label.judge.max_calls is {settings.max_calls}"
-            elif settings.max_tokens_total is not None and tokens > settings.max_tokens_total:
-                self._stopped = f"label.judge.max_tokens_total is {settings.max_tokens_total}"
-            if self._stopped is not None or self._ending.is_set():
-                return False
-            self._under_way = self._with_call(needed, 1)
-            return True
-
-    def _release(self, asked: str) -> None:
-        with self._lock:
-            self._under_way = self._with_call(estimated_tokens(asked), -1)
-
-    def _with_call(self, needed: int, sign: int) -> Spent:
-        now = self._under_way
-        return Spent(
-            now.calls + sign,
-            now.prompt_tokens + sign * needed,
-            now.completion_tokens + sign * self.settings.max_tokens,
-        )
-
     def _pause(self, seconds: float) -> None:
+        """Wait before a call is made again; raises NotAskedError where the work ends meanwhile."""
         wait(self._ending, seconds)
+        if self._ending.is_set():
+            raise NotAskedError
 
     def _give_up(self) -> None:
         """Store nothing any more, since whoever interrupted the work may have begun it again."""
@@ -246,6 +216,12 @@ class JudgeOracle:
 def wait(ending: threading.Event, seconds: float) -> None:
     """Wait for some seconds, or until the work ends."""
     ending.wait(seconds)
+
+
+def _estimates(asked: str, reply: Reply) -> dict[str, int]:
+    """About how many tokens a call took, where the server did not count them."""
+    found = {} if reply.prompt_tokens else {"estimated_tokens": estimated_tokens(asked)}
+    return found if reply.completion_tokens else found | {"estimated_reply_tokens": estimated_tokens(reply.text)}
 
 
 def _read(reply: Mapping[str, Any]) -> Place:

@@ -28,6 +28,7 @@ from judge_server import (
 from zygote import Zygote
 
 from activedpo_cli.oracles import judge as judge_module
+from activedpo_cli.oracles._judge_prompt import estimated_tokens
 from activedpo_cli.store.operations import operations
 
 PAIRS = 24
@@ -393,6 +394,61 @@ def test_a_limit_of_tokens_is_kept_by_the_worst_case(many_selected: Path) -> Non
     assert server.calls == 4
 
 
+def test_calls_that_brought_nothing_count_for_the_limits(many_selected: Path, slept: Slept) -> None:
+    """Hung up, cut off, given up by a gateway: the server may have worked; what it refused, it did not work on."""
+    paid = [Raw(hang=True), CUT, Raw(504, {})]
+    free = [Raw(429, {}), Raw(500, {}), Raw(503, {})]
+    limits = settings(max_calls=8, max_retries=6, timeout=0.2)
+    with judge_server(InTurn(honest, *paid, *free, honest)) as server:
+        assert "label.judge.max_calls is 8" in refused(5, *asking(many_selected, server, *limits))
+        assert (server.calls, len(replies(many_selected))) == (8 + len(free), 8 - len(paid))
+        refused(5, *asking(many_selected, server))
+        assert server.calls == 8 + len(free), "a new start makes none of them undone"
+
+
+def test_where_the_work_ends_nobody_who_waits_asks_again(many_selected: Path) -> None:
+    busy, bad = Raw(429, {}, {"Retry-After": "60"}), Raw(401, {"error": {"message": "no key"}})
+    with judge_server(InTurn(busy, bad)) as server:
+        refused(1, *asking(many_selected, server, calls_at_once=2))
+    assert server.calls == 2
+
+
+def test_calls_under_way_when_a_process_is_killed_count_for_the_limits(many_selected: Path, zygote: Zygote) -> None:
+    def answer(question: Question) -> Raw:
+        if server.calls % 3 == 0:
+            os.kill(zygote.last_pid, signal.SIGKILL)
+            return Raw(hang=True)
+        return honest(question)
+
+    limits = settings(max_calls=9)
+    with judge_server(answer) as server:
+        for _ in range(3):
+            zygote.run(asking(many_selected, server, *limits), many_selected.parent)
+        assert "label.judge.max_calls is 9" in refused(5, *asking(many_selected, server, *limits))
+    assert (server.calls, len(replies(many_selected))) == (9, 6)
+
+
+def test_a_limit_is_not_reached_by_what_calls_under_way_might_cost(many_selected: Path) -> None:
+    """All 48 calls together cost 48,960 tokens; four under way might cost 4 × 9,000 more than they do."""
+    with judge_server() as server:
+        limits = settings(max_tokens=9000, max_tokens_total=60_000)
+        done(*asking(many_selected, server, *limits, calls_at_once=4))
+    assert server.calls == CALLS
+
+
+def test_tokens_that_a_server_does_not_count_are_estimated(many_selected: Path) -> None:
+    def answer(question: Question) -> Raw:
+        text = verdict_text(question, by_text(question))
+        usage = [None, {"prompt_tokens": 0, "completion_tokens": 0}][server.calls % 2]
+        return reply(text, usage=usage)
+
+    with judge_server(answer) as server:
+        done(*asking(many_selected, server))
+    facts = summary(many_selected)["judge"]
+    assert facts["prompt_tokens"] == sum(estimated_tokens(question.message) for question in server.questions)
+    assert facts["completion_tokens"] == sum(estimated_tokens(one["text"]) for one in replies(many_selected)) > 0
+
+
 def test_killed_between_replies_and_nothing_is_paid_twice(many_selected: Path, zygote: Zygote) -> None:
     """One call is under way when the process dies, whose reply nobody has seen; no other question is put again."""
 
@@ -406,13 +462,15 @@ def test_killed_between_replies_and_nothing_is_paid_twice(many_selected: Path, z
         assert zygote.run(asking(many_selected, server), many_selected.parent) == -signal.SIGKILL
         log = many_selected / "iter-001" / "label" / "judge-replies.jsonl"
         assert len(replies(many_selected)) == 7
-        log.write_bytes(log.read_bytes()[:-9])  # the disk lost the end of the last line, which was not used then
+        lines = log.read_bytes().splitlines(keepends=True)
+        assert b'"event": "sent"' in lines[-1]
+        log.write_bytes(b"".join(lines[:-1])[:-9])  # the disk lost the end of a reply too, which was not used then
         server.ended.set()
         done(*asking(many_selected, server))
     asked = [tuple(question.texts) for question in server.questions]
     assert len(asked) == CALLS + 2
     assert len({texts for texts in asked if asked.count(texts) > 1}) <= 2
-    assert summary(many_selected)["judge"]["calls"] == CALLS
+    assert summary(many_selected)["judge"]["calls"] == CALLS + 1, "a call whose reply was lost counts too"
 
 
 @pytest.mark.slow
@@ -459,7 +517,7 @@ def test_a_reply_that_the_disk_does_not_take_is_not_used(
     def full(path: Path, descriptor: int, *data: memoryview):
         nonlocal times
         times += path.name == "judge-replies.jsonl"
-        if path.name == "judge-replies.jsonl" and times == 6:
+        if path.name == "judge-replies.jsonl" and times == 12:  # of a call the second line
             real(path, descriptor, *[part[:40] for part in data])
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(path, descriptor, *data)
@@ -491,7 +549,7 @@ def test_a_damaged_log_of_replies_is_named_and_can_be_done_without(many_selected
         log = many_selected / "iter-001" / "label" / "judge-replies.jsonl"
         log.write_bytes(log.read_bytes().replace(b"because", b"becAuse", 1))
         said = refused(4, *asking(many_selected, server, *settings(max_calls=None)))
-        assert "judge-replies.jsonl` line 1 is not an intact reply" in said
+        assert "judge-replies.jsonl` line 2 is not an intact reply" in said
         assert server.calls == 9
         log.rename(log.with_suffix(".damaged"))
         done(*asking(many_selected, server))
@@ -616,7 +674,7 @@ def test_replies_that_were_paid_for_count_when_the_stage_is_made_again(many_sele
         done(*asking(many_selected, server, "--force", *settings(max_calls=None)))  # it goes on, and asks anew
         assert server.calls == 2 * CALLS
     kept = sorted(many_selected.glob(".stale/*/judge-replies.jsonl"))
-    assert len(rows(kept[0])) == CALLS
+    assert sum(row["event"] == "reply" for row in rows(kept[0])) == CALLS
 
 
 def test_a_question_that_is_too_long_concerns_its_pair_alone(many_selected: Path, slept: Slept) -> None:
