@@ -32,6 +32,8 @@ TAKES_LATER = frozenset({408, 409, 425, 429})
 MAY_BE_PAID = frozenset({408, 502, 504, 524})
 """Statuses by which something on the way gave up waiting for a server that may have done the work."""
 NO_MONEY = "insufficient_quota"
+NOT_ALLOWED = frozenset({"content_filter", "content_policy_violation", "invalid_prompt"})
+"""Codes by which a server refuses one question for what stands in it, and may well take the next."""
 UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
 """How the client's HTTP library calls what went wrong before anything was sent."""
 EXCERPT = 300
@@ -62,6 +64,10 @@ class JudgeUnreachableError(ActiveDPOError):
 
 class TooLongError(Exception):
     """The server takes no question of this length; nothing was replied."""
+
+
+class NotAllowedError(Exception):
+    """The server does not judge what stands in this question; nothing was replied."""
 
 
 class NotAskedError(Exception):
@@ -134,6 +140,7 @@ class JudgeClient:
 
         Raises:
             TooLongError: The server takes no question of this length.
+            NotAllowedError: It takes none with such a content.
             NotAskedError: No call may be made, or none after one that failed.
             JudgeUnreachableError: There is no reply to be had.
 
@@ -148,6 +155,8 @@ class JudgeClient:
                 calls.end(is_untaken=refused.status not in MAY_BE_PAID)
                 if _is_too_long(refused):
                     raise TooLongError(refused.message) from None
+                if refused.code in NOT_ALLOWED and 400 <= refused.status < 500:
+                    raise NotAllowedError(refused.message) from None
                 if with_schema and self._settings.structured == "auto" and refused.status in REFUSES_SCHEMA:
                     self._uses_schema = False
                     continue
@@ -204,7 +213,7 @@ class JudgeClient:
         return _RefusedError(
             error.status_code,
             self._harmless(message),
-            error.code,
+            error.code if isinstance(error.code, str) else None,
             headers.get("retry-after"),
             headers.get("location"),
         )

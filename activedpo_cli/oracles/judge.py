@@ -17,7 +17,7 @@ from activedpo_cli.base.errors import OracleNotFoundError, UsageError
 from activedpo_cli.base.records import RecordedPreference
 from activedpo_cli.base.settings import JudgeSettings, LabelSettings
 from activedpo_cli.oracles._at_once import each_in_order
-from activedpo_cli.oracles._judge_client import JudgeClient, NotAskedError, Reply, TooLongError
+from activedpo_cli.oracles._judge_client import JudgeClient, NotAllowedError, NotAskedError, Reply, TooLongError
 from activedpo_cli.oracles._judge_limits import Allowance, QuestionCalls
 from activedpo_cli.oracles._judge_prompt import (
     RUBRIC,
@@ -179,8 +179,8 @@ class JudgeOracle:
                 assert self._client is not None
                 reply = self._client.ask(asked, response_format(marks), calls)
                 self._keep(key, {**about, "call": calls.call, **asdict(reply), **_estimates(asked, reply)})
-            except TooLongError:
-                self._keep(key, {**about, "too_long": True})
+            except (TooLongError, NotAllowedError) as error:
+                self._keep(key, {**about, "too_long" if isinstance(error, TooLongError) else "not_allowed": True})
                 return
             except NotAskedError:
                 return
@@ -228,7 +228,7 @@ def _read(reply: Mapping[str, Any]) -> Place:
     """Which place won by a stored reply; raises UnreadableReplyError where that can't be told."""
     if reply.get("too_long"):
         raise UnreadableReplyError("longer than the server takes")
-    if reply["refusal"] or reply["finish_reason"] == "content_filter":
+    if reply.get("not_allowed") or reply["refusal"] or reply["finish_reason"] == "content_filter":
         raise UnreadableReplyError("refused")
     if reply["finish_reason"] != "stop":
         raise UnreadableReplyError("cut off" if reply["finish_reason"] == "length" else "not finished")

@@ -691,6 +691,28 @@ def test_a_question_that_is_too_long_concerns_its_pair_alone(many_selected: Path
     assert all("response_format" in question.body for question in server.questions)
 
 
+@pytest.mark.parametrize("code", ["content_filter", "invalid_prompt"])
+def test_a_filter_before_the_model_concerns_its_pair_alone(many_selected: Path, slept: Slept, code: str) -> None:
+    """As Azure and OpenAI answer to a prompt that their filter does not like."""
+    strange = ""
+
+    def answer(question: Question) -> Raw:
+        nonlocal strange
+        strange = strange or "".join(sorted(question.texts))
+        if "".join(sorted(question.texts)) == strange:
+            return Raw(400, {"error": {"message": "The prompt was filtered", "code": code, "param": "prompt"}})
+        return honest(question)
+
+    with judge_server(answer) as server:
+        said = " ".join(refused(5, *asking(many_selected, server)).split())
+    assert "1 of 24 pairs have no verdict of the judge" in said
+    assert "2 × refused" in said
+    assert server.calls == CALLS
+    assert all("response_format" in question.body for question in server.questions)
+    assert len(labels(many_selected)) == PAIRS - 1
+    assert [row.get("not_allowed", False) for row in replies(many_selected)].count(True) == 2
+
+
 def test_noise_turns_answers_of_a_judge_around(many_selected: Path) -> None:
     with judge_server() as server:
         done(*asking(many_selected, server, "--label-noise", 0.4))
