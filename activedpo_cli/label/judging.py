@@ -29,6 +29,7 @@ from activedpo_cli.oracles.base import (
     open_judge,
     with_noise,
 )
+from activedpo_cli.oracles.judge import CUT_OFF, TOO_LONG
 from activedpo_cli.statistics.agreement import binomial_p
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.reply_log import REPLIES_NAME, ReplyLog
@@ -122,8 +123,10 @@ def check(context: Context) -> None:
     _open(context).prepare()
 
 
-def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> None:
+def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> str | None:
     """Let the judge answer what is open, and stop where it answers by position.
+
+    Once a limit is reached it still answers what it has replied to before. Returns that limit, None where none was.
 
     Raises:
         InvalidDataError: It does.
@@ -138,7 +141,7 @@ def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> N
     while True:
         refuse_biased(context, comparisons, list(known.values()))
         readable = sum(judgement.probability is not None for judgement in known.values())
-        if not asked or judge.stopped is not None:
+        if not asked:
             break
         size = CHECKED_AFTER - readable if readable < CHECKED_AFTER else config.label.unit_size
         unit, asked = asked[:size], asked[size:]
@@ -149,6 +152,7 @@ def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> N
     context.progress.stop()
     if judge.stopped is not None:
         context.progress.warn(f"the judge is asked no further: {judge.stopped}")
+    return judge.stopped
 
 
 def _asked(context: Context, judge: Judge, unit: Sequence[Comparison]) -> list[Verdict]:
@@ -194,28 +198,23 @@ def refuse_biased(context: Context, comparisons: Sequence[Comparison], known: Se
     )
 
 
-def pending(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> LabelsPendingError:
-    """What to say of pairs about which there is no verdict: silence is no tie."""
+def pending(
+    context: Context, comparisons: Sequence[Comparison], log: LabelLog, stopped: str | None
+) -> LabelsPendingError:
+    """What to say of pairs about which there is no verdict: silence is no tie; `stopped` is the limit that was reached."""
     standing = log.labels()
     open_pairs = [pair for pair in comparisons if pair.pair_id not in standing]
-    judge = _open(context)
-    known = judge.judgements(open_pairs)
+    known = _open(context).judgements(open_pairs)
     reasons = sum((Counter(judgement.unreadable) for judgement in known), Counter[str]())
     names = ", ".join(f"`{pair.pair_id}`" for pair in open_pairs[:NAMED])
     more = f" and {len(open_pairs) - NAMED} more" if len(open_pairs) > NAMED else ""
     why = ", ".join(f"{number} × {reason}" for reason, number in reasons.most_common())
-    command, settings = context.command("label"), context.settings.label.judge
-    asking = (
-        f"raise that limit: `{command} --set label.judge.max_calls=…`"
-        if not reasons
-        else f"let it try again: `{command} --set label.judge.tries={2 * settings.tries}"
-        + (f" --set label.judge.max_tokens={4 * settings.max_tokens}`" if reasons["cut off"] else "`")
-    )
+    command = context.command("label")
     return LabelsPendingError(
         f"{len(open_pairs)} of {len(comparisons)} pairs have no verdict of the judge: {names}{more}"
         + (f"; replies that were none: {why}" if why else ""),
-        hint=f"{asking}; or close the stage without them: `{command} --accept-partial`; what was replied stands in "
-        f"{context.folder.path / REPLIES_NAME}",
+        hint=f"{_way_on(command, context.settings.label.judge, reasons, stopped)}; or close the stage without them: "
+        f"`{command} --accept-partial`; what was replied stands in {context.folder.path / REPLIES_NAME}",
         facts={
             "stage": "label",
             "iteration": context.iteration,
@@ -225,9 +224,23 @@ def pending(context: Context, comparisons: Sequence[Comparison], log: LabelLog) 
             "answered": len(comparisons) - len(open_pairs),
             "without_verdict": [pair.pair_id for pair in open_pairs],
             "unreadable": dict(reasons),
+            "stopped": stopped,
             "next": command,
         },
     )
+
+
+def _way_on(command: str, settings: JudgeSettings, reasons: Mapping[str, int], stopped: str | None) -> str:
+    """What gets verdicts about the pairs that have none: room under the limit, a shorter question, or further tries."""
+    if stopped is not None:
+        return f"raise that limit: `{command} --set {stopped.partition(' ')[0]}=…`"
+    if reasons.keys() == {TOO_LONG}:
+        shorter = max(settings.max_tokens // 4, 1)
+        return (
+            f"leave more room for the question, if that is enough: `{command} --set label.judge.max_tokens={shorter}`"
+        )
+    longer = f" --set label.judge.max_tokens={4 * settings.max_tokens}" if reasons.get(CUT_OFF) else ""
+    return f"let it try again: `{command} --set label.judge.tries={2 * settings.tries}{longer}`"
 
 
 def summary(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> dict[str, Any]:

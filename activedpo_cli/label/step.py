@@ -141,14 +141,14 @@ def work(context: Context) -> dict[str, Any]:
     oracle = context.settings.label.oracle
     if not asks_some_people(oracle):
         _refuse_files(context)
-    _ask_what_is_called(context, _selected(asked), log)
+    stopped = _ask_what_is_called(context, _selected(asked), log)
     if asks_some_people(oracle):
         # A file may hold answers about pairs that the judge has answered since it was written.
         is_narrowed = keeps_replies(oracle) and not context.execution.options.get("import")
         _ask_people(context, _left_to_people(asked, log) if is_narrowed else asked, log)
         if context.folder.started is None:
             return _left(context)
-    return _close(context, asked, log)
+    return _close(context, asked, log, stopped)
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -285,14 +285,17 @@ def _user() -> str:
         return "annotator"
 
 
-def _ask_what_is_called(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
-    """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is."""
+def _ask_what_is_called(context: Context, comparisons: list[Comparison], log: LabelLog) -> str | None:
+    """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is.
+
+    Returns the limit that kept a judge from being asked more, None where none did.
+    """
     oracle = context.settings.label.oracle
     if keeps_replies(oracle):
-        if not context.execution.options.get("accept_partial"):
-            judging.ask(context, comparisons, log)
-    elif not asks_some_people(oracle):
+        return None if context.execution.options.get("accept_partial") else judging.ask(context, comparisons, log)
+    if not asks_some_people(oracle):
         _ask_machine(context, comparisons, log)
+    return None
 
 
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
@@ -320,7 +323,7 @@ def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog)
     context.progress.stop()
 
 
-def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, Any]:
+def _close(context: Context, asked: list[Question], log: LabelLog, stopped: str | None) -> dict[str, Any]:
     answers = log.answers()
     standing = settled(answers, context.settings.label.settle)
     comparisons = _selected(asked)
@@ -330,7 +333,7 @@ def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, 
     oracle = context.settings.label.oracle
     if missing and not (answered and context.execution.options.get("accept_partial")):
         if keeps_replies(oracle) and not asks_some_people(oracle):
-            raise judging.pending(context, comparisons, log)
+            raise judging.pending(context, comparisons, log, stopped)
         raise _pending(context, pending, len(comparisons), missing)
     if missing:
         refuse_while_people_answer(context.run, context.iteration)

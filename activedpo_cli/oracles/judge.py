@@ -38,6 +38,8 @@ ASKS_PEOPLE = False
 SCORES_TEXT = False
 KEEPS_REPLIES = True
 LONGEST_RUBRIC = 2**16
+TOO_LONG, CUT_OFF = "longer than the server takes", "cut off"
+"""Two reasons why there is no verdict, about which something can be done."""
 
 Order = Literal["ab", "ba"]
 ORDERS: tuple[Order, ...] = ("ab", "ba")
@@ -227,11 +229,11 @@ def _estimates(asked: str, reply: Reply) -> dict[str, int]:
 def _read(reply: Mapping[str, Any]) -> Place:
     """Which place won by a stored reply; raises UnreadableReplyError where that can't be told."""
     if reply.get("too_long"):
-        raise UnreadableReplyError("longer than the server takes")
+        raise UnreadableReplyError(TOO_LONG)
     if reply.get("not_allowed") or reply["refusal"] or reply["finish_reason"] == "content_filter":
         raise UnreadableReplyError("refused")
     if reply["finish_reason"] != "stop":
-        raise UnreadableReplyError("cut off" if reply["finish_reason"] == "length" else "not finished")
+        raise UnreadableReplyError(CUT_OFF if reply["finish_reason"] == "length" else "not finished")
     counted = reply["prompt_tokens"]
     if counted and counted < reply["least_tokens"]:
         raise UnreadableReplyError("the server read a part of the question")

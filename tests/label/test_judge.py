@@ -30,6 +30,7 @@ from zygote import Zygote
 from activedpo_cli.oracles import judge as judge_module
 from activedpo_cli.oracles._judge_prompt import estimated_tokens
 from activedpo_cli.store.operations import operations
+from activedpo_cli.store.reply_log import ReplyLog
 
 PAIRS = 24
 CALLS = 2 * PAIRS
@@ -391,7 +392,38 @@ def test_a_limit_of_tokens_is_kept_by_the_worst_case(many_selected: Path) -> Non
     with judge_server() as server:
         said = refused(5, *asking(many_selected, server, *settings(max_tokens=900, max_tokens_total=5000)))
     assert "label.judge.max_tokens_total is 5000" in said
+    assert "--set label.judge.max_tokens_total=…`" in said
     assert server.calls == 4
+
+
+def test_what_was_replied_counts_beyond_a_limit(many_selected: Path, tmp_path: Path) -> None:
+    """The last pairs of the selection were answered before, elsewhere in the run; they cost nothing now."""
+    with judge_server() as server:
+        done(*asking(many_selected, server))
+        log = next(many_selected.glob("iter-001/label/judge-replies.jsonl"))
+        last = {row["pair_id"] for row in rows(many_selected / "iter-001/select/selection.jsonl")[-5:]}
+        known = [row for row in rows(log) if row["event"] == "reply" and row["reply"]["pair_id"] in last]
+        shutil.rmtree(many_selected / "iter-001" / "label")
+        elsewhere = ReplyLog(many_selected / "judge-check-replies.jsonl")
+        for row in known:
+            elsewhere.keep(row["key"], row["reply"])
+        refused(5, *asking(many_selected, server, *settings(max_calls=4)))
+    assert server.calls == CALLS + 4
+    assert len(labels(many_selected)) == 2 + 5
+
+
+def test_the_hint_fits_the_reason(many_selected: Path, slept: Slept) -> None:
+    """A limit, even where replies were unreadable too; a question that is too long with its reply gets no further try."""
+    with judge_server(InTurn(*[wrong_case] * 3)) as server:
+        said = refused(5, *asking(many_selected, server, *settings(max_calls=9)))
+        assert "--set label.judge.max_calls=…`" in said
+        assert "tries=" not in said
+        said = refused(5, *asking(many_selected, server, *settings(max_calls=None)))
+        assert "--set label.judge.tries=6`" in said
+    long = Raw(400, {"error": {"message": "This model's maximum context length is 2048 tokens"}})
+    with judge_server(lambda question: long) as server:
+        said = refused(5, *asking(many_selected, server, "--force", oracle="judge:other"))
+    assert "--set label.judge.max_tokens=256`" in said
 
 
 def test_calls_that_brought_nothing_count_for_the_limits(many_selected: Path, slept: Slept) -> None:
