@@ -329,6 +329,8 @@ class JudgeStatistics:
         consistent: Of these, those with the same one in both.
         decided: Verdicts, one an order, that name a response.
         first_won: Of these, those for the one that stood first.
+        leaning: Pairs in which one position won more verdicts than the other.
+        leaning_first: Of these, those in which the first did.
         named: Pairs whose answer names a response, of two that are not equally long in characters.
         longer_won: Of these, those that name the longer one.
         without_verdict: Pairs that were asked about, and have no answer in an order.
@@ -340,6 +342,8 @@ class JudgeStatistics:
     consistent: int
     decided: int
     first_won: int
+    leaning: int
+    leaning_first: int
     named: int
     longer_won: int
     without_verdict: int
@@ -354,7 +358,16 @@ class JudgeStatistics:
             return True
         most = max(self.first_won, self.decided - self.first_won)
         is_one_sided = self.decided > 0 and most >= MOST_OF_ONE_POSITION * self.decided
-        return is_one_sided and binomial_p(most, self.decided) < SURE  # a few verdicts among many ties say nothing
+        return is_one_sided and self.first_p < SURE  # a few pairs among many ties say nothing
+
+    @property
+    def first_p(self) -> float:
+        """The p-value of the sign test that neither position wins more pairs than the other.
+
+        A pair counts once, since its two verdicts are no two coins: a judge that looks at the texts gives each position one,
+        and one without randomness whose taste depends on the pair gives both to the same.
+        """
+        return binomial_p(self.leaning_first, self.leaning)
 
     @property
     def in_words(self) -> str:
@@ -370,7 +383,9 @@ class JudgeStatistics:
             "decided": self.decided,
             "first_won": self.first_won,
             "first_share": _ratio(self.first_won, self.decided),
-            "first_share_p": binomial_p(self.first_won, self.decided) if self.decided else None,
+            "first_share_p": self.first_p if self.decided else None,
+            "leaning": self.leaning,
+            "leaning_first": self.leaning_first,
             "unequal_lengths": self.named,
             "longer_won": self.longer_won,
             "longer_share": _ratio(self.longer_won, self.named),
@@ -382,8 +397,14 @@ class JudgeStatistics:
 def statistics_of(comparisons: Sequence[Comparison], known: Sequence[Judgement]) -> JudgeStatistics:
     """The statistics of what a judge said of some pairs."""
     readable = [judgement for judgement in known if judgement.probability is not None]
-    first_won = sum((judgement.a_first == "a") + (judgement.b_first == "b") for judgement in readable)
-    second_won = sum((judgement.a_first == "b") + (judgement.b_first == "a") for judgement in readable)
+    won = [
+        (
+            (judgement.a_first == "a") + (judgement.b_first == "b"),
+            (judgement.a_first == "b") + (judgement.b_first == "a"),
+        )
+        for judgement in readable
+    ]
+    first_won = sum(first for first, _ in won)
     longer = [
         (len(pair.response_a.text) > len(pair.response_b.text)) == (judgement.preferred == "a")
         for pair, judgement in zip(comparisons, known, strict=True)
@@ -392,8 +413,10 @@ def statistics_of(comparisons: Sequence[Comparison], known: Sequence[Judgement])
     return JudgeStatistics(
         pairs=len(readable),
         consistent=sum(judgement.a_first == judgement.b_first for judgement in readable),
-        decided=first_won + second_won,
+        decided=sum(first + second for first, second in won),
         first_won=first_won,
+        leaning=sum(first != second for first, second in won),
+        leaning_first=sum(first > second for first, second in won),
         named=len(longer),
         longer_won=sum(longer),
         without_verdict=sum(bool(judgement.unreadable) and judgement.probability is None for judgement in known),

@@ -27,8 +27,11 @@ from judge_server import (
 )
 from zygote import Zygote
 
+from activedpo_cli.base.records import Response
+from activedpo_cli.label.judging import JudgeStatistics, statistics_of
 from activedpo_cli.oracles import judge as judge_module
 from activedpo_cli.oracles._judge_prompt import estimated_tokens
+from activedpo_cli.oracles.base import Comparison, Judgement
 from activedpo_cli.store.operations import operations
 from activedpo_cli.store.reply_log import ReplyLog
 
@@ -360,7 +363,7 @@ def test_a_judge_that_always_takes_the_first_is_stopped(many_selected: Path) -> 
         said = refused(4, *asking(many_selected, server))
         assert server.calls == 40
         assert "both orders agree on 0 % (0 of 20)" in " ".join(said.split())
-        assert "the first response won 100 % (40 of 40) verdicts (p = 1.8e-12)" in " ".join(said.split())
+        assert "the first response won 100 % (40 of 40) verdicts (p = 1.9e-06)" in " ".join(said.split())
         refused(4, *asking(many_selected, server, "--accept-partial"))
         refused(4, *asking(many_selected, server))
         assert server.calls == 40
@@ -375,6 +378,30 @@ def test_a_judge_of_many_ties_and_two_verdicts_is_not_called_biased(many_selecte
         done(*asking(many_selected, server))
     facts = summary(many_selected)["judge"]
     assert (facts["decided"], facts["first_won"], facts["consistent"]) == (2, 2, PAIRS - 1)
+
+
+def test_a_taste_for_a_position_is_tested_by_pairs() -> None:
+    """By hand: both verdicts of a pair may hang together, so a pair is one coin, and a pair that leans nowhere is none."""
+
+    def response(text: str) -> Response:
+        return Response(
+            response_id=text, prompt_id="x", prompt_token_ids=[], token_ids=[], text=text, finish_reason="stop"
+        )
+
+    def found(said: list[tuple[str, str]]) -> JudgeStatistics:
+        a, b = response("aa"), response("b")
+        known = [Judgement(str(number), *both, {}) for number, both in enumerate(said)]  # type: ignore[arg-type]
+        return statistics_of([Comparison(one.pair_id, "?", a, b) for one in known], known)
+
+    consistent, always_first, first_and_tie = ("a", "a"), ("a", "b"), ("a", "tie")
+    few = found([("tie", "tie")] * 17 + [always_first] * 3)
+    assert (few.first_won, few.decided, few.first_p) == (6, 6, 2 / 2**3)
+    assert not few.is_biased
+    assert found([("tie", "tie")] * 14 + [always_first] * 6).is_biased
+    hidden = found([consistent] * 30 + [always_first] * 7 + [first_and_tie])
+    assert (hidden.first_won, hidden.decided) == (30 + 14 + 1, 60 + 14 + 1)
+    assert hidden.first_p == 2 / 2**8
+    assert found([consistent] * 20).first_p == 1
 
 
 def test_a_limit_of_calls_holds_also_after_a_new_start(many_selected: Path) -> None:
