@@ -142,9 +142,9 @@ def differing_answers(answers: Sequence[Label], standing: Sequence[Label]) -> li
 
     An answer without a name may be anybody's, and so may what it is compared with.
     """
-    lines = []
+    lines, before = [], _Earlier(standing)
     for label in answers:
-        earlier = _same_persons(label, standing)
+        earlier = before.of_same_person(label)
         if earlier and _says(earlier) != _says(label):
             lines.append(f"pair `{label.pair_id}`: {_in_words(earlier)} → {_in_words(label)}")
     return first_few(lines)
@@ -154,9 +154,9 @@ def new_answers(answers: Sequence[Label], standing: Sequence[Label], asked: Sequ
     """Those that nobody of the same name gave before, as what they count: a further person's measures agreement."""
     questions = {question.comparison.pair_id: question for question in asked}
     answered = {label.pair_id for label in standing}
-    new = []
+    new, before = [], _Earlier(standing)
     for label in answers:
-        if _same_persons(label, standing) is None:
+        if before.of_same_person(label) is None:
             question = questions[label.pair_id]
             role = question.role_of_answer(label.pair_id in answered)
             new.append(replace(label, role=role, known_id=question.known_id))
@@ -185,22 +185,29 @@ def _require_names_beside_judge(context: Context, path: Path, new: Sequence[Labe
         )
 
 
-def _same_persons(label: Label, standing: Sequence[Label]) -> Label | None:
-    """What the person of an answer said of its pair before; a judge's answer, which has no name either, is nobody's."""
-    return next(
-        (
-            earlier
-            for earlier in standing
-            if earlier.pair_id == label.pair_id
-            and earlier.role != "repeat"
-            and not is_of_judge(earlier)
-            and (
-                label.annotator is None
-                or earlier.annotator in (None, label.annotator)
-                or _has_two_names(label, earlier)
-            )
-        ),
-        None,
+class _Earlier:
+    """Answers that stand, by pair, so that a file of many rows is compared with many answers in one pass."""
+
+    def __init__(self, standing: Sequence[Label]) -> None:
+        self._by_pair: dict[str, list[Label]] = {}
+        for label in standing:
+            if label.role != "repeat" and not is_of_judge(label):
+                self._by_pair.setdefault(label.pair_id, []).append(label)
+
+    def of_same_person(self, label: Label) -> Label | None:
+        """What the person of an answer said of its pair before; a judge's answer, which has no name either, is nobody's.
+
+        An answer under the very name goes before one that may be anybody's.
+        """
+        given = [one for one in self._by_pair.get(label.pair_id, ()) if _is_of_same_person(label, one)]
+        return next((one for one in given if one.annotator == label.annotator), given[0] if given else None)
+
+
+def _is_of_same_person(label: Label, earlier: Label) -> bool:
+    return (
+        None in (label.annotator, earlier.annotator)
+        or earlier.annotator == label.annotator
+        or _has_two_names(label, earlier)
     )
 
 
@@ -220,7 +227,8 @@ def _name_in_files(person: str | None, pair_id: str) -> str | None:
 
 def _note_other_names(context: Context, labels: Sequence[Label], standing: Sequence[Label]) -> None:
     """Say which people of a file have answered before under another name; what stands keeps it."""
-    earlier = [(label.annotator, _same_persons(label, standing)) for label in labels]
+    before = _Earlier(standing)
+    earlier = [(label.annotator, before.of_same_person(label)) for label in labels]
     pairs = {(name, one.annotator) for name, one in earlier if one and name and one.annotator and name != one.annotator}
     for name, before in sorted(pairs):
         context.progress.note(f"answers of `{name}` stand already under the name `{before}`, which they keep")

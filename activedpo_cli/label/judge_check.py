@@ -2,8 +2,8 @@
 
 Selected pairs are the hardest there are, on which good people agree least; a pair of *control* was drawn at random, and says
 more about the judge elsewhere. Both stand side by side, and apart from them pairs that people got because a judge was unsure
-of them, which say nothing of how often it is right about others. Whoever changes the rubric after looking at pairs has fitted
-it to these, so that a check with another rubric than before takes pairs first at which no earlier one has looked.
+of them, which say nothing of how often it is right about others. Whoever changes the rubric after looking at pairs has
+fitted it to these, so that a check with another rubric than before takes pairs first at which no earlier one has looked.
 """
 
 import random
