@@ -227,8 +227,8 @@ def _name_in_files(person: str | None, pair_id: str) -> str | None:
 
 def _note_other_names(context: Context, labels: Sequence[Label], standing: Sequence[Label]) -> None:
     """Say which people of a file have answered before under another name; what stands keeps it."""
-    before = _Earlier(standing)
-    earlier = [(label.annotator, before.of_same_person(label)) for label in labels]
+    known = _Earlier(standing)
+    earlier = [(label.annotator, known.of_same_person(label)) for label in labels]
     pairs = {(name, one.annotator) for name, one in earlier if one and name and one.annotator and name != one.annotator}
     for name, before in sorted(pairs):
         context.progress.note(f"answers of `{name}` stand already under the name `{before}`, which they keep")
