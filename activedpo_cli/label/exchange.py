@@ -18,7 +18,7 @@ from activedpo_cli.base.display import without_surrogates
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.numbers import counted
-from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text
+from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text, sides_of
 from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
@@ -33,6 +33,7 @@ from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.label_log import LabelLog
 
 PROBLEMS_SHOWN = 10
+RESPONSE_IDS = ("response_a_id", "response_b_id")
 TABLES = ("csv", "jsonl")
 """Formats that are filled in as they are, and whose file comes back under the same name."""
 
@@ -134,7 +135,8 @@ def read_answers(path: Path, asked: Sequence[Question], reading: Reading, *, ora
     if (path / RECORDS).is_file():
         path = path / RECORDS
     comparisons = [question.comparison for question in asked]
-    return filled_in(_content(path), path.name, comparisons, reading, oracle=oracle)
+    names = {question.name_in_files: question.comparison for question in asked if question.name_in_files}
+    return filled_in(_content(path), path.name, comparisons, reading, oracle=oracle, names=names)
 
 
 def differing_answers(answers: Sequence[Label], standing: Sequence[Label]) -> list[str]:
@@ -254,14 +256,14 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
     annotator = options.get("annotator") or ""
     standing = Standing(log.answers(), third_decides=context.settings.label.settle == "third")
     pending = [
-        question.comparison
+        question
         for question in asked
         if (standing.missing(question) or (question.is_for_everybody and annotator))
         and Asked(question.comparison.pair_id, annotator) not in standing
     ]
     chosen = format_to_write(path.name, options.get("format"))
     title = "-".join(filter(None, [context.run.path.name, f"iter-{context.iteration:03d}", annotator]))
-    rows = [question_row(comparison, annotator, context.settings.seed) for comparison in pending]
+    rows = [_row_for_file(question, annotator, context.settings.seed) for question in pending]
     files = chosen.render(rows, path, title)
     others = [place for place, content in files.items() if not _holds(place, content)]
     taken = next((place for place in others if place.exists()), None)
@@ -304,9 +306,17 @@ def format_to_write(name: str, format_name: str | None) -> ModuleType:
 
 
 def filled_in(
-    data: bytes, name: str, comparisons: Sequence[Comparison], reading: Reading, *, oracle: str = "human"
+    data: bytes,
+    name: str,
+    comparisons: Sequence[Comparison],
+    reading: Reading,
+    *,
+    oracle: str = "human",
+    names: Mapping[str, Comparison] | None = None,
 ) -> Filled:
     """What a file holds that was made of an export: labels, and pairs that wait.
+
+    `names` says which pairs go by another id there than by their own.
 
     `preference` is a, b, tie, both_bad or skip, in any case. Rows that repeat an answer count once.
 
@@ -324,9 +334,10 @@ def filled_in(
     for one in found:
         try:
             person = _person(one.values)
-            label = _answer(one.values, known, oracle, (reading.names or {}).get(person or "", person), reading)
+            values = _under_own_ids(one.values, names or {})
+            label = _answer(values, known, oracle, (reading.names or {}).get(person or "", person), reading)
             if label is None:
-                given.setdefault(one.values["pair_id"], [])
+                given.setdefault(values["pair_id"], [])
                 waiting.append(one.number)
                 continue
             people.update([person] if person else [])
@@ -406,6 +417,33 @@ def question_row(comparison: Comparison, annotator: str, seed: int) -> dict[str,
     }
 
 
+def _row_for_file(question: Question, annotator: str, seed: int) -> dict[str, Any]:
+    """A pair under the ids that it has in files, which are its own but for gold pairs."""
+    row = question_row(question.comparison, annotator, seed)
+    if question.name_in_files is None:
+        return row
+    own = (question.comparison.response_a.response_id, question.comparison.response_b.response_id)
+    shown = dict(zip(own, sides_of(question.name_in_files), strict=True))
+    return {**row, "pair_id": question.name_in_files, **{column: shown[row[column]] for column in RESPONSE_IDS}}
+
+
+def _under_own_ids(row: Row, names: Mapping[str, Comparison]) -> Row:
+    """The row of a pair that goes by another id in files under its own; raises ValueError where it lacks its texts.
+
+    The other id may be that of a pair which was exported before other pairs were selected: by its texts alone one knows.
+    """
+    name = _text(row, "pair_id") or ""
+    comparison = names.get(name)
+    if comparison is None or name == comparison.pair_id:
+        return row
+    if any(column not in row for column in ("prompt", "response_a", "response_b")):
+        raise ValueError(f"pair `{name}` is not to be known without its prompt, response_a and response_b")
+    own = (comparison.response_a.response_id, comparison.response_b.response_id)
+    meant = dict(zip(sides_of(name), own, strict=True))
+    ids = {column: meant.get(_text(row, column) or "", row.get(column)) for column in RESPONSE_IDS}
+    return {**row, "pair_id": comparison.pair_id, **ids}
+
+
 def _answer(
     row: Row, known: Mapping[str, Comparison], oracle: str, person: str | None, reading: Reading
 ) -> Label | None:
@@ -434,7 +472,7 @@ def _answer(
 
 def _require_same_question(row: Row, comparison: Comparison) -> None:
     texts = {response.response_id: response.text for response in (comparison.response_a, comparison.response_b)}
-    ids = [_text(row, column) or "" for column in ("response_a_id", "response_b_id")]
+    ids = [_text(row, column) or "" for column in RESPONSE_IDS]
     if set(ids) != set(texts):
         raise ValueError(f"{ids[0]} and {ids[1]} are not the responses of pair `{comparison.pair_id}`")
     stored = {
