@@ -234,11 +234,11 @@ class JudgeClient:
             return without_key(value, self._key) if isinstance(value, str) else None
 
         return Reply(
-            text=text_of(message.get("content")) or "",
+            text=text_of(_whole_text(message.get("content"))) or "",
             finish_reason=text_of(choice.get("finish_reason")),
             refusal=text_of(message.get("refusal")),
             prompt_tokens=_count(usage.get("prompt_tokens")),
-            completion_tokens=_count(usage.get("completion_tokens")),
+            completion_tokens=_replied(usage),
             model=text_of(answer.get("model")),
         )
 
@@ -372,6 +372,22 @@ def _seconds(retry_after: str | None, clock: Callable[[], float]) -> float | Non
 
 def _dictionary(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _whole_text(content: Any) -> Any:
+    """The content as one text; of parts, as some reasoning models give it, those that are text and no thinking."""
+    if not isinstance(content, list):
+        return content
+    texts = [part.get("text") for part in map(_dictionary, content) if part.get("type") == "text"]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _replied(usage: dict[str, Any]) -> int | None:
+    """Tokens of a reply with its thinking, which some servers count in the total alone."""
+    asked, replied, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if replied is None or asked is None or total is None:
+        return replied
+    return max(replied, total - asked)
 
 
 def _count(value: Any) -> int | None:

@@ -121,7 +121,7 @@ class JudgeOracle:
 
         Where the reader goes away or fails, calls under way are waited for and kept; after an interruption nothing is.
         """
-        if any(judgement.probability is None for judgement in self.judgements(comparisons)):
+        if any(self._open_orders(comparison) for comparison in comparisons):
             self.prepare()
         self._ending.clear()
         return each_in_order(
@@ -133,13 +133,8 @@ class JudgeOracle:
         return [self._known(comparison) for comparison in comparisons]
 
     def calls_to_come(self, comparisons: Sequence[Comparison]) -> tuple[int, int]:
-        """Calls that are needed if every reply can be read, and about how many tokens they ask with."""
-        open_questions = [
-            (comparison, order)
-            for comparison in comparisons
-            for order in ORDERS
-            if self._winner(comparison, order, Counter()) is None
-        ]
+        """Calls that are needed if every reply can be read, without those whose tries are used up; about how many tokens."""
+        open_questions = [(comparison, order) for comparison in comparisons for order in self._open_orders(comparison)]
         tokens = sum(estimated_tokens(self._question(*asked, fresh_marks())) for asked in open_questions)
         return len(open_questions), tokens
 
@@ -163,11 +158,19 @@ class JudgeOracle:
                 unreadable[str(error)] += 1
         return None
 
+    def _open_orders(self, comparison: Comparison) -> list[Order]:
+        """The orders in which a pair is still to be asked about."""
+        return [order for order in ORDERS if self._is_open(comparison, order)]
+
+    def _is_open(self, comparison: Comparison, order: Order) -> bool:
+        """Whether there is no answer yet, and a try is left."""
+        if self._winner(comparison, order, Counter()) is not None:
+            return False
+        return len(self._memory.replies(self._key(comparison, order))) < self.settings.tries
+
     def _ask_in(self, comparison: Comparison, order: Order) -> None:
         key = self._key(comparison, order)
-        while self._winner(comparison, order, Counter()) is None:
-            if len(self._memory.replies(key)) >= self.settings.tries:
-                return
+        while self._is_open(comparison, order):
             marks = fresh_marks()
             asked = self._question(comparison, order, marks)
             calls = QuestionCalls(self._allowance, asked)

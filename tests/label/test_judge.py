@@ -317,6 +317,8 @@ def test_what_is_no_verdict_is_never_one(many_selected: Path, answer: Callable[[
         assert calls == CALLS - 2 + 6
         refused(5, *asking(many_selected, server))
         assert server.calls == calls, "its tries are used up"
+        planned = json.loads(done(*asking(many_selected, server), "--dry-run", "--json").stdout)
+        assert (planned["pairs"], planned["calls"]) == (1, 0)
         server.answer = honest
         done(*asking(many_selected, server, *settings(tries=4)))
         assert server.calls == calls + 2
@@ -506,6 +508,22 @@ def test_tokens_that_a_server_does_not_count_are_estimated(many_selected: Path) 
     facts = summary(many_selected)["judge"]
     assert facts["prompt_tokens"] == sum(estimated_tokens(question.message) for question in server.questions)
     assert facts["completion_tokens"] == sum(estimated_tokens(one["text"]) for one in replies(many_selected)) > 0
+
+
+def test_replies_in_parts_and_thinking_that_is_counted_apart(many_selected: Path) -> None:
+    """As reasoning models of Mistral reply, and as Gemini counts: thinking is in the total alone, and costs as much."""
+
+    def answer(question: Question) -> Raw:
+        text = verdict_text(question, by_text(question))
+        thinking = {"type": "thinking", "thinking": [{"type": "text", "text": verdict_text(question, 0)}]}
+        usage = {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1500}
+        return reply("", message={"content": [thinking, {"type": "text", "text": text}]}, usage=usage)
+
+    with judge_server(answer) as server:
+        done(*asking(many_selected, server))
+    assert server.calls == CALLS
+    facts = summary(many_selected)["judge"]
+    assert (facts["prompt_tokens"], facts["completion_tokens"]) == (1000 * CALLS, 500 * CALLS)
 
 
 def test_killed_between_replies_and_nothing_is_paid_twice(many_selected: Path, zygote: Zygote) -> None:

@@ -90,6 +90,15 @@ def test_fewest_tokens_are_fewer_than_any_tokenizer_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "counted"),
+    [("The quick brown fox jumps over the lazy dog.", 10), ("日本語のテキスト", 6), ("Привет, как дела?", 8)],
+)
+def test_estimated_tokens_are_near_those_of_a_tokenizer(text: str, counted: int) -> None:
+    """As many as GPT-4's, within a half: a limit and a price that count a quarter of Chinese texts are none."""
+    assert counted / 1.5 <= estimated_tokens(text) <= counted * 1.5
+
+
+@pytest.mark.parametrize(
     ("a_first", "b_first", "preferred", "probability"),
     [
         ("a", "a", "a", 1.0),
