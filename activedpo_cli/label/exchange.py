@@ -18,10 +18,11 @@ from activedpo_cli.base.display import without_surrogates
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.numbers import counted
-from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text, sides_of
+from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text
 from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
 from activedpo_cli.engine.step import Context
+from activedpo_cli.label.borrowed_names import RESPONSE_IDS, under_borrowed_name, under_own_name
 from activedpo_cli.label.formats.argilla import RECORDS
 from activedpo_cli.label.formats.base import COLUMNS, OUTCOMES, FoundAnswer, Row
 from activedpo_cli.label.judging import is_of_judge
@@ -33,7 +34,6 @@ from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.label_log import LabelLog
 
 PROBLEMS_SHOWN = 10
-RESPONSE_IDS = ("response_a_id", "response_b_id")
 TABLES = ("csv", "jsonl")
 """Formats that are filled in as they are, and whose file comes back under the same name."""
 
@@ -263,7 +263,14 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
     ]
     chosen = format_to_write(path.name, options.get("format"))
     title = "-".join(filter(None, [context.run.path.name, f"iter-{context.iteration:03d}", annotator]))
-    rows = [_row_for_file(question, annotator, context.settings.seed) for question in pending]
+    rows = [
+        under_borrowed_name(
+            question_row(question.comparison, annotator, context.settings.seed),
+            question.comparison,
+            question.name_in_files,
+        )
+        for question in pending
+    ]
     files = chosen.render(rows, path, title)
     others = [place for place, content in files.items() if not _holds(place, content)]
     taken = next((place for place in others if place.exists()), None)
@@ -334,7 +341,7 @@ def filled_in(
     for one in found:
         try:
             person = _person(one.values)
-            values = _under_own_ids(one.values, names or {})
+            values = under_own_name(one.values, names or {})
             label = _answer(values, known, oracle, (reading.names or {}).get(person or "", person), reading)
             if label is None:
                 given.setdefault(values["pair_id"], [])
@@ -415,33 +422,6 @@ def question_row(comparison: Comparison, annotator: str, seed: int) -> dict[str,
         "response_a_id": first.response_id,
         "response_b_id": second.response_id,
     }
-
-
-def _row_for_file(question: Question, annotator: str, seed: int) -> dict[str, Any]:
-    """A pair under the ids that it has in files, which are its own but for gold pairs."""
-    row = question_row(question.comparison, annotator, seed)
-    if question.name_in_files is None:
-        return row
-    own = (question.comparison.response_a.response_id, question.comparison.response_b.response_id)
-    shown = dict(zip(own, sides_of(question.name_in_files), strict=True))
-    return {**row, "pair_id": question.name_in_files, **{column: shown[row[column]] for column in RESPONSE_IDS}}
-
-
-def _under_own_ids(row: Row, names: Mapping[str, Comparison]) -> Row:
-    """The row of a pair that goes by another id in files under its own; raises ValueError where it lacks its texts.
-
-    The other id may be that of a pair which was exported before other pairs were selected: by its texts alone one knows.
-    """
-    name = _text(row, "pair_id") or ""
-    comparison = names.get(name)
-    if comparison is None or name == comparison.pair_id:
-        return row
-    if any(column not in row for column in ("prompt", "response_a", "response_b")):
-        raise ValueError(f"pair `{name}` is not to be known without its prompt, response_a and response_b")
-    own = (comparison.response_a.response_id, comparison.response_b.response_id)
-    meant = dict(zip(sides_of(name), own, strict=True))
-    ids = {column: meant.get(_text(row, column) or "", row.get(column)) for column in RESPONSE_IDS}
-    return {**row, "pair_id": comparison.pair_id, **ids}
 
 
 def _answer(
