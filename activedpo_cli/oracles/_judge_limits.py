@@ -29,13 +29,14 @@ class Allowance:
         self._ending = ending
         self._changed = threading.Condition()
         self._under_way: set[str] = set()
+        self._is_over = False
         self.stopped: str | None = None
 
     def begin(self, asked: str) -> str:
         """The name of a call that may now be made; raises NotAskedError where none may."""
         at_most = Spent(1, estimated_tokens(asked), self._settings.max_tokens)
         with self._changed:
-            while not (self._ending.is_set() or self.stopped):
+            while not (self._is_over or self._ending.is_set() or self.stopped):
                 reached = self._limit_reached_by(self._memory.spent() + at_most)
                 if reached is None:
                     call = secrets.token_hex(8)
@@ -52,11 +53,17 @@ class Allowance:
         """The call is over: its reply is kept, or will never come, or the server did not take it."""
         with self._changed:
             try:
-                if is_untaken:
+                if is_untaken and not self._is_over:
                     self._memory.untaken(call)
             finally:
                 self._under_way.discard(call)
                 self._changed.notify_all()
+
+    def give_up(self) -> None:
+        """Note nothing any more, since whoever interrupted the work may have begun it again."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
 
     def _limit_reached_by(self, spent: Spent) -> str | None:
         most_calls, most_tokens = self._settings.max_calls, self._settings.max_tokens_total

@@ -207,6 +207,7 @@ class JudgeOracle:
         """Store nothing any more, since whoever interrupted the work may have begun it again."""
         with self._lock:
             self._is_over = True
+        self._allowance.give_up()
 
     def _question(self, comparison: Comparison, order: Order, marks: Marks) -> str:
         texts = [comparison.response_a.text, comparison.response_b.text]

@@ -7,7 +7,11 @@ import time
 import pytest
 
 from activedpo_cli.base.interruption import forget, request
+from activedpo_cli.base.records import Spent
+from activedpo_cli.base.settings import JudgeSettings
 from activedpo_cli.oracles._at_once import each_in_order
+from activedpo_cli.oracles._judge_client import NotAskedError
+from activedpo_cli.oracles._judge_limits import Allowance
 from activedpo_cli.oracles._judge_prompt import (
     LETTERS,
     Marks,
@@ -165,3 +169,32 @@ def test_after_an_interruption_nobody_is_waited_for() -> None:
         forget()
         blocked.set()
     assert given_up == [True]
+
+
+class Noted:
+    """Keeps what is noted of calls, of which none cost anything."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def sent(self, call: str, at_most: Spent) -> None:
+        self.events.append("sent")
+
+    def untaken(self, call: str) -> None:
+        self.events.append("untaken")
+
+    def spent(self) -> Spent:
+        return Spent()
+
+
+def test_after_an_interruption_no_call_is_noted() -> None:
+    """Another process may have begun, and two writers would break the log."""
+    noted, ending = Noted(), threading.Event()
+    allowance = Allowance(JudgeSettings(), noted, ending)  # type: ignore[arg-type]
+    refused, cut = allowance.begin("?"), allowance.begin("?")
+    allowance.end(refused, is_untaken=True)
+    allowance.give_up()
+    allowance.end(cut, is_untaken=True)
+    with pytest.raises(NotAskedError):
+        allowance.begin("?")
+    assert noted.events == ["sent", "sent", "untaken"]
