@@ -150,6 +150,24 @@ def test_after_a_failure_nothing_is_begun_and_what_was_begun_is_waited_for() -> 
     assert sorted(ended) == sorted(set(begun) - {2})
 
 
+def test_a_failure_ends_the_work_while_an_earlier_item_waits() -> None:
+    """As for a server that wants to be left alone, when another call has found that the key is wrong."""
+    ending, begun = threading.Event(), []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 1:
+            raise ValueError
+        assert ending.wait(10), "nobody told it that the work ends"
+        return item
+
+    found = each_in_order(work, range(50), 2, ending=ending, give_up=lambda: None)
+    assert next(found) == 0
+    with pytest.raises(ValueError):  # noqa: PT011
+        next(found)
+    assert sorted(begun) == [0, 1]
+
+
 def test_after_an_interruption_nobody_is_waited_for() -> None:
     given_up, blocked = [], threading.Event()
     results = each_in_order(
