@@ -163,7 +163,7 @@ def work(context: Context) -> dict[str, Any]:
     oracle = context.settings.label.oracle
     if not asks_some_people(oracle):
         _refuse_files(context)
-    _ask_what_is_called(context, asked, log)
+    stopped = _ask_what_is_called(context, asked, log)
     if asks_some_people(oracle):
         _tell_of_fewer(context, asked)
         # A file may hold answers about pairs that the judge has answered since it was written.
@@ -171,7 +171,7 @@ def work(context: Context) -> dict[str, Any]:
         _ask_people(context, _left_to_people(asked, log) if is_narrowed else asked, log)
         if context.folder.started is None:
             return _left(context)
-    return _close(context, asked, log)
+    return _close(context, asked, log, stopped)
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -323,15 +323,18 @@ def _user() -> str:
         return "annotator"
 
 
-def _ask_what_is_called(context: Context, asked: list[Question], log: LabelLog) -> None:
-    """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is."""
+def _ask_what_is_called(context: Context, asked: list[Question], log: LabelLog) -> str | None:
+    """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is.
+
+    Returns the limit that kept a judge from being asked more, None where none did.
+    """
     oracle = context.settings.label.oracle
     if keeps_replies(oracle):
-        if not context.execution.options.get("accept_partial"):
-            judging.ask(context, _selected(asked), log)
-    elif not asks_some_people(oracle):
+        return None if context.execution.options.get("accept_partial") else judging.ask(context, _selected(asked), log)
+    if not asks_some_people(oracle):
         _ask_machine(context, _selected(asked), log)
         _draw_again(context, [question.comparison for question in asked if question.people > 1], log)
+    return None
 
 
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
@@ -377,7 +380,7 @@ def _draw_again(context: Context, comparisons: Sequence[Comparison], log: LabelL
     context.progress.stop()
 
 
-def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, Any]:
+def _close(context: Context, asked: list[Question], log: LabelLog, stopped: str | None) -> dict[str, Any]:
     answers = log.answers()
     standing = settled(answers, context.settings.label.settle)
     comparisons = _selected(asked)
@@ -387,7 +390,7 @@ def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, 
     oracle = context.settings.label.oracle
     if missing and not (answered and context.execution.options.get("accept_partial")):
         if keeps_replies(oracle) and not asks_some_people(oracle):
-            raise judging.pending(context, comparisons, log)
+            raise judging.pending(context, comparisons, log, stopped)
         raise _pending(context, pending, len(comparisons), missing)
     if missing:
         refuse_while_people_answer(context.run, context.iteration)

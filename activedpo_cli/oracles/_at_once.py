@@ -20,8 +20,9 @@ def each_in_order(
 ) -> Iterator[Result]:
     """The results of a function, in the order of the items, of which `workers` are worked on at once.
 
-    Where the reader stops reading, or a result is an exception, `ending` is set, no further item is begun, and those that
-    were begun are waited for. After an interruption `give_up` is called instead, and the threads end with the process.
+    Where the reader stops reading, or a result is an exception, be it one that is not read yet, `ending` is set, no further
+    item is begun, and those that were begun are waited for. After an interruption `give_up` is called instead, and the
+    threads end with the process.
     """
     shared = _Shared(function, items, ending)
     number = min(workers, len(items))
@@ -55,7 +56,6 @@ class _Shared(Generic[Item, Result]):
         self._items = items
         self._ending = ending
         self._begun = 0
-        self._has_failed = False
         self._done: dict[int, Result | BaseException] = {}
         self._changed = threading.Condition()
 
@@ -68,7 +68,7 @@ class _Shared(Generic[Item, Result]):
         """Do one item; False where none is left to begin."""
         with self._changed:
             place = self._begun
-            if place == len(self._items) or self._ending.is_set() or self._has_failed:
+            if place == len(self._items) or self._ending.is_set():
                 return False
             self._begun += 1
         try:
@@ -77,8 +77,8 @@ class _Shared(Generic[Item, Result]):
             raise
         except BaseException as error:
             found = error
+            self._ending.set()  # all items before this one were begun, so that its place is reached
         with self._changed:
-            self._has_failed = self._has_failed or isinstance(found, BaseException)
             self._done[place] = found
             self._changed.notify_all()
         return True

@@ -26,7 +26,7 @@ from typing import Any, Literal, Protocol
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.looking_once import once
-from activedpo_cli.base.records import Label, PromptText, RecordedPreference, Response
+from activedpo_cli.base.records import Label, PromptText, RecordedPreference, Response, Spent
 from activedpo_cli.base.settings import LabelSettings
 
 Preferred = Literal["a", "b", "tie"]
@@ -67,31 +67,23 @@ class Oracle(Protocol):
         """One verdict for each comparison, in their order."""
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What was asked of a judge, which somebody may have to pay; replies that were there before are no part of it."""
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """Of prompts and replies."""
-        return self.prompt_tokens + self.completion_tokens
-
-
 class ReplyMemory(Protocol):
     """Where the replies of a judge are kept, each before it is used, so that none is paid for twice."""
 
     def replies(self, key: str) -> Sequence[Mapping[str, Any]]:
         """The replies to a question, in the order in which they came."""
 
+    def sent(self, call: str, at_most: Spent) -> None:
+        """Note that a call of this name is about to be made, and what it may cost; it is safe when this returns."""
+
+    def untaken(self, call: str) -> None:
+        """Note that the call cost nothing, since the server did not take it."""
+
     def keep(self, key: str, reply: Mapping[str, Any]) -> None:
-        """Store a reply; it is safe when this returns."""
+        """Store a reply, which names its `call` where there was one; it is safe when this returns."""
 
     def spent(self) -> Spent:
-        """What was asked so far, by this process or before."""
+        """What was asked so far, by this process or before; a call of which no more is known counts with all it may cost."""
 
     def advance(self) -> None:
         """Note that one more pair is done."""

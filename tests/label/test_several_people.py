@@ -1,6 +1,7 @@
 """A second person, controls, gold and repetitions, through the command line: asked, kept, and never trained on."""
 
 import json
+import random
 import re
 import shutil
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 from command_line import STAGES, activedpo, done, manifest, on, refused, rows
 from small_runs import pool_labelled_once
 
+from activedpo_cli.label.borrowed_names import borrowed_names
 from activedpo_cli.pairs.candidates import candidate_pairs
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.run import Run
@@ -123,6 +125,74 @@ def test_controls_and_gold_are_asked_unmarked_and_never_trained_on(asked: Path, 
     assert len(rows(asked / "iter-002" / "label" / "preferences.jsonl")) == 4
     for row in by_role["gold"]:
         assert row["pair_id"] not in {pair.pair_id for pair in candidate_pairs(run, 2, run.config)}
+
+
+@pytest.mark.parametrize("tool", ["jsonl", "label-studio"])
+def test_a_file_does_not_tell_which_pairs_are_gold(asked: Path, gold: Path, tmp_path: Path, tool: str) -> None:
+    """Their ids are those of prompts of the run, and none comes twice; the answers land where they belong."""
+    out = tmp_path / ("tasks.jsonl" if tool == "jsonl" else "tasks.json")
+    words = ("--gold", gold, "--gold-pairs", 2, "--control", 3, "--export", out, "--format", tool)
+    assert label(asked, *words).exit_code == 5
+    if tool == "jsonl":
+        found = rows(out)
+        data = found
+    else:
+        found = json.loads(out.read_text())
+        data = [task["data"] for task in found]
+    texts = {row["prompt"] for row in GOLD}
+    asked_gold = [row for row in data if row["prompt"] in texts]
+    assert len(asked_gold) == 2
+    prompts = {prompt.prompt_id for prompt in Run.open(asked).prompts() if prompt.split == "train"}
+    assert {row["pair_id"].partition("/")[0] for row in data} <= prompts
+    assert len({row["pair_id"] for row in data}) == 9
+    first = "response_a" if tool == "jsonl" else "answer1"
+    assert all(row[f"{first}_id"].startswith(row["pair_id"].rpartition("/")[0] + "/r") for row in data)
+    for task in found:
+        if tool == "jsonl":
+            task["preference"] = "a"
+        else:
+            value = {"type": "choices", "from_name": "preference", "value": {"choices": ["left"]}}
+            task["annotations"] = [{"id": 1, "completed_by": 2, "result": [value]}]
+    answered = tmp_path / ("answers.jsonl" if tool == "jsonl" else "answers.json")
+    as_lines = "".join(json.dumps(row) + "\n" for row in found)
+    answered.write_text(as_lines if tool == "jsonl" else json.dumps(found))
+    assert label(asked, "--import", answered).exit_code == 0
+    by_role = Counter(row["role"] for row in answers(asked))
+    assert by_role == {"selected": 4, "control": 3, "gold": 2}
+    chosen = {row["prompt"]: row[first] for row in asked_gold}
+    better = {row["prompt"]: row["chosen"] for row in GOLD}
+    right = Counter(row["preferred_id"] == row["known_id"] for row in answers(asked) if row["role"] == "gold")
+    assert right == Counter(chosen[prompt] == better[prompt] for prompt in chosen)
+    assert label(asked, "--import", answered).exit_code == 0, "what stands is the same"
+
+
+def test_a_borrowed_name_means_nothing_without_the_texts(asked: Path, gold: Path, tmp_path: Path) -> None:
+    """A pair of that name may have been exported before; by ids alone its answer would be taken for gold's."""
+    out = tmp_path / "pairs.jsonl"
+    assert label(asked, "--gold", gold, "--gold-pairs", 1, "--export", out).exit_code == 5
+    found = [row | {"preference": "a"} for row in rows(out)]
+    known = [row for row in found if row["prompt"] in {one["prompt"] for one in GOLD}]
+    for column in ("prompt", "response_a", "response_b"):
+        del known[0][column]
+    out.write_text("".join(json.dumps(row) + "\n" for row in found))
+    result = label(asked, "--import", out)
+    assert result.exit_code == 4
+    assert "is not to be known without its prompt" in " ".join(result.stderr.split())
+
+
+def test_borrowed_names_are_of_prompts_that_nobody_is_asked_about() -> None:
+    prompts = [f"p{number:06d}" for number in range(30)]
+    asked = [f"{prompt}/i001/r{number}-r4" for number, prompt in enumerate(prompts[:3])]
+    gold = [f"p{number:06d}/i001/r0-r1" for number in range(30, 40)]
+    names = borrowed_names(gold, asked, prompts, random.Random(0))
+    assert names.keys() == set(gold)
+    assert len({name.partition("/")[0] for name in names.values()} & set(prompts[3:])) == 10
+    assert len(set(names.values())) == 10
+    assert {number for name in names.values() for number in map(int, re.findall(r"r(\d)", name))} <= set(range(5))
+    assert len({name.rpartition("/")[2] for name in names.values()}) > 1, "not always the first two"
+    few = borrowed_names(gold[:3], asked, prompts[:2], random.Random(0))
+    assert few[gold[2]] == gold[2]
+    assert not {few[own] for own in gold[:2]} & set(asked)
 
 
 def test_what_is_asked_beside_does_not_depend_on_who_asks_when(asked: Path, gold: Path, tmp_path: Path) -> None:
