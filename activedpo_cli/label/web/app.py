@@ -10,7 +10,7 @@ from functools import partial
 from importlib.resources import files as package_files
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.errors import BusyError, StorageError
+from activedpo_cli.base.errors import ActiveDPOError, BusyError, StorageError
 from activedpo_cli.label.queue import PairAnsweredError
 from activedpo_cli.label.sittings import StageLeftError
 from activedpo_cli.label.web.access import Access, Person
@@ -81,7 +81,8 @@ class Page:
         return guarded(Starlette(routes=[*routes, Route("/api/{what}", self._asked, methods=["POST"])]), self._door)
 
     async def _asked(self, request: "Request") -> "Response":
-        from starlette.responses import JSONResponse
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import JSONResponse, Response
 
         try:
             self._door.check_sender(request)
@@ -91,6 +92,8 @@ class Page:
                 return await self._enter(request, said)
             person = self._person(request, said)
             return JSONResponse(await self._done(what, person, said))
+        except ClientDisconnect:  # a page that was closed or loaded again while it spoke; nobody hears this
+            return Response(status_code=400)
         except TurnedAwayError as error:
             return JSONResponse({"error": error.message}, error.status)
         except PairAnsweredError:
@@ -103,9 +106,8 @@ class Page:
             return JSONResponse({"error": "labelling was ended by another command"}, 410)
         except Exception as error:  # its own words may name files and pairs, which are for the terminal alone
             self._failed(error)
-            kinds = {StorageError: "the disk of the server did not take it", BusyError: "another command is at work"}
-            message = next((said for kind, said in kinds.items() if isinstance(error, kind)), "the server failed")
-            return JSONResponse({"error": message}, 503)
+            status, message = _told(error)
+            return JSONResponse({"error": message}, status)
 
     async def _enter(self, request: "Request", said: Mapping[str, Any]) -> "Response":
         """Let somebody in by their token, or by the cookie that they have got for it."""
@@ -148,3 +150,14 @@ class Page:
 
     async def _in_order(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return await asyncio.get_running_loop().run_in_executor(self._storing, work)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """What a page is told of an error that is none of its own, as a status and a sentence."""
+    if isinstance(error, BusyError):
+        return 503, "another command is at work"
+    if isinstance(error, StorageError | OSError):
+        return 503, "the disk of the server did not take it"
+    if isinstance(error, ActiveDPOError):
+        return 503, "the server failed"
+    return 500, "there is a fault in the server, tell whoever runs it"

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ ENDING_SECONDS = 10.0
 GRACE_SECONDS = 3
 PLAIN_STEP = 10
 """Answers after which a line is written where none can be drawn over."""
+NOT_SAVED = "not saved, the page tries again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,10 @@ class ServerTerminal:
         if text not in self._said:
             self._said.add(text)
             self.say(text)
+
+    def is_well_again(self) -> None:
+        """Let a fault that comes back later be said again."""
+        self._said.clear()
 
     def progress(self, answered: int, pairs: int) -> None:
         """`12 of 50 answered (ann 7, bo 5)`, in one line where it can be drawn over."""
@@ -194,6 +200,8 @@ class Serving:
         return self._signal is not None or self._left is not None or is_done
 
     def _changed(self, progress: Mapping[str, Any]) -> None:
+        if progress.get("saved"):
+            self._terminal.is_well_again()
         self._terminal.progress(progress["answered"], progress["pairs"])
         if not progress["is_done"]:
             self._done_since = None
@@ -205,9 +213,12 @@ class Serving:
         if isinstance(error, StageLeftError):
             self._left = error
         elif isinstance(error, ActiveDPOError):
-            self._terminal.say_once(f"not saved, the page tries again: {error.message}")
+            self._terminal.say_once("\n".join([f"{NOT_SAVED}: {error.message}", *error.details, *_hint(error)]))
+        elif isinstance(error, OSError):
+            self._terminal.say_once(f"{NOT_SAVED}: {type(error).__name__}: {error}")
         else:
-            self._terminal.say_once(f"not saved, the page tries again: {type(error).__name__}: {error}")
+            trace = "".join(traceback.format_exception(error)).rstrip()
+            self._terminal.say_once(f"{trace}\na fault of activedpo itself, please report it; the page tries again")
 
     @contextmanager
     def _signals_end_it(self) -> Iterator[None]:
@@ -229,6 +240,10 @@ class Serving:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _hint(error: ActiveDPOError) -> list[str]:
+    return [f"hint: {error.hint}"] if error.hint else []
 
 
 def _socket(options: WebOptions, last_port: int | None) -> socket.socket:

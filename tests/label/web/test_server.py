@@ -124,7 +124,8 @@ def test_a_fault_of_the_disk_is_told_on_both_sides(tmp_path: Path, capsys: pytes
 
         page.answers.before = fail
         for _ in range(3):
-            assert page.ask("answer", said, Cookie=page.cookie()) == (503, {"error": "the server failed"})
+            full = {"error": "the disk of the server did not take it"}
+            assert page.ask("answer", said, Cookie=page.cookie()) == (503, full)
         page.answers.before = lambda: None
         assert page.ask("answer", said, Cookie=page.cookie())[1]["saved"]
         said |= {"answer_id": "y" * 20, "choice": "first"}
@@ -132,6 +133,43 @@ def test_a_fault_of_the_disk_is_told_on_both_sides(tmp_path: Path, capsys: pytes
         assert status == 409
         assert "p00000" not in json.dumps(found), "ids of pairs stay here"
     assert capsys.readouterr().err.count("No space left on device") == 1
+
+
+def test_a_fault_of_the_program_is_told_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(tmp_path, plain_questions(2)) as page:
+        said = {"person": page.person(), "answer_id": "x" * 20, "choice": "tie", "seconds": 1, "view": "text"}
+        said["pair"] = page.ask("next", said, Cookie=page.cookie())[1]["pair"]["id"]
+
+        def fail() -> None:
+            raise KeyError("p000001\x1b[2J")
+
+        page.answers.before = fail
+        status, found = page.ask("answer", said, Cookie=page.cookie())
+        assert (status, "p00000" in found["error"]) == (500, False)
+        page.answers.before = lambda: None
+        assert page.ask("answer", said, Cookie=page.cookie())[1]["saved"], "as the page tries again"
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "in fail" in told
+    assert "a fault of activedpo itself" in told
+    assert "not saved" not in told
+    assert not steering(told)
+
+
+def test_a_page_that_goes_away_while_it_speaks_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(tmp_path, plain_questions(2)) as page:
+        with socket.create_connection(("127.0.0.1", page.port)) as speaking:
+            host = f"127.0.0.1:{page.port}"
+            head = (
+                f"POST /api/next HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n"
+            )
+            speaking.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{{".encode())
+            time.sleep(0.2)  # until it is read
+        time.sleep(0.2)
+        assert page.ask("enter", {"token": page.token()})[0] == 200
+    told = capsys.readouterr().err
+    assert "not saved" not in told
+    assert "Traceback" not in told
 
 
 def test_a_terminal_that_is_gone_makes_no_answer_unsaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
