@@ -55,7 +55,11 @@ def test_it_ends_by_a_signal_and_goes_on_at_the_same_place(server: LabelServer) 
     server.start()
     assert (server.port, server.addresses) == (port, before), "so that open pages find it"
     assert server.end(signal.SIGINT) == 5, f"a signal that comes as soon as the addresses are there: {server.said}"
-    server.start()
+    assert "is taken" not in server.said
+    server.port = 0
+    with socket.create_server(("127.0.0.1", port)):
+        server.start()
+    assert f"port {port}, where the page was last time, is taken, so it is at {server.port} now" in server.said
     assert Client(server, "bo").ask("next")[1]["answered"] == 3
     assert server.end(signal.SIGINT) == 5, server.said
     assert "Traceback" not in server.said
