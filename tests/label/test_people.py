@@ -50,6 +50,13 @@ def test_a_sitting_with_every_key(asked: Path) -> None:
     assert "up to date" in done(*on(asked, "label", iteration=2)).stderr
 
 
+def test_blanks_around_a_name_make_no_other_person(asked: Path) -> None:
+    assert label(asked, "--annotator", "ann", typed="t\nq\n").exit_code == 5
+    assert label(asked, "--annotator", " ann\t", typed="t\nq\n").exit_code == 5
+    assert [event["label"]["annotator"] for event in events(asked)] == ["ann", "ann"]
+    assert "--annotator ann" in refused(2, *on(asked, "label", iteration=2), "--oracle", "human", "--annotator", " ")
+
+
 def test_the_key_chooses_the_response_that_was_shown(asked: Path) -> None:
     result = label(asked, typed="1\n2\n1\n2\n")
     assert result.exit_code == 0

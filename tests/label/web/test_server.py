@@ -211,6 +211,8 @@ def test_the_extra_is_named_where_it_is_missing(waiting: Path, name: str, monkey
         (("--web", "--annotators", "ann,,bo"), "ann,bo"),
         (("--annotators", "ann,bo"), "--web"),
         (("--port", 8000), "--web"),
+        (("--web", "--plain"), "leave one out"),
+        (("--web", "--annotators", "ann,bo", "--annotator", "cy"), "--annotator out"),
         (("--web", "--export", "x.csv"), "leave one out"),
         (("--web", "--oracle", "python:letter_rule:score"), "--oracle human"),
         (("--web", "--host", "no-such-host.invalid", "--public-url", "https://x.org"), "127.0.0.1"),
