@@ -82,8 +82,8 @@ def label_on_the_web(context: Context, asked: Sequence[Question], queue: Queue, 
         port = listening.getsockname()[1]
         if options.port == 0 and access.port not in (None, port):
             terminal.say(
-                f"port {access.port}, where the page was last time, is taken, so it is at {port} now: pages that are open do "
-                f"not find it there, and answers that wait in them are sent once --port {access.port} is served again"
+                f"port {access.port}, where the page was last time, is taken, so it is at {port} now: pages that are open "
+                f"do not find it there, and answers that wait in them are sent once --port {access.port} is served again"
             )
         remember_port(context.run, port)
         Serving(desk, access, door, terminal).run(listening, addresses(access, door, options.host, port))

@@ -385,6 +385,28 @@ def test_a_wrong_address_says_what_to_do(browser: Any, tmp_path: Path) -> None:
         person.close()
 
 
+def test_an_address_that_is_opened_in_the_same_tab(browser: Any, tmp_path: Path) -> None:
+    """Which loads nothing, since only what is behind the # changes."""
+    with served(tmp_path, plain_questions(4), "ann", "bo") as page:
+        person = Watched(browser, page.address()[:-5])
+        person.wait_for_text("Open the whole address that you were given")
+        person.page.goto(page.address())
+        person.wait_for_pair(1)
+        person.page.wait_for_timeout(200)  # until the next pair is ready
+        person.context.clear_cookies()
+        person.answer("1")
+        person.wait_for_text("Open the address that you were given once more.")
+        person.page.goto(page.address())
+        person.wait_for_text("saved 1 of 4")
+        assert "#" not in person.page.url
+        assert person.text("prompt") == "prompt 2", "what was on the screen stays there"
+        with person.page.expect_event("load"):
+            person.page.goto(page.address("bo"))
+        person.wait_for_text("You label as bo")
+        person.close()
+    assert [label.annotator for label in page.labels] == ["ann"]
+
+
 def test_the_page_makes_no_markup_of_text() -> None:
     code = (files("activedpo_cli.label.web") / "page" / "label.js").read_text(encoding="utf-8")
     for sink in (

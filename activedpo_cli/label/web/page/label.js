@@ -561,6 +561,29 @@ async function enter() {
   begin();
 }
 
+// An address that is opened in the tab in which the page is open already loads nothing: only what is behind # changes.
+async function enterAgain() {
+  const token = location.hash.slice(1);
+  if (!token) return;
+  if (!session) {
+    enter();
+    return;
+  }
+  try {
+    const found = await ask("enter", { token });
+    if (found.person !== session.person || found.run !== session.run) {
+      location.reload();
+      return;
+    }
+    history.replaceState(null, "", location.pathname);
+    send();
+    refill();
+  } catch (error) {
+    say(error instanceof Refusal && error.status < 500
+      ? "Open the whole address that you were given, up to its last character." : "No connection; open the address again.");
+  }
+}
+
 function sessionPerson() {
   try {
     return sessionStorage.getItem("activedpo/person");
@@ -599,6 +622,7 @@ window.addEventListener("storage", (event) => { // this person has answered a pa
   const isAnswer = session && event.key && event.newValue && event.key.startsWith(place("answer/"));
   if (isAnswer) leave(parsed(event.newValue, {}).pair);
 });
+window.addEventListener("hashchange", enterAgain);
 window.addEventListener("online", () => {
   send();
   refill();
