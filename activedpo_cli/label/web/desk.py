@@ -17,7 +17,7 @@ from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import Answer, Choice, Queue, Ticket, shown_sides
 from activedpo_cli.label.web.access import Access, Person
 from activedpo_cli.label.web.security import TurnedAwayError
-from activedpo_cli.label.web.tokens import LONGEST, markdown_nodes
+from activedpo_cli.label.web.tokens import markdown_nodes
 from activedpo_cli.label.word_differences import marked_words
 from activedpo_cli.oracles.base import Comparison
 
@@ -142,11 +142,10 @@ class Desk:
         }
 
     def _pair(self, person: Person, ticket: Ticket) -> dict[str, Any]:
-        texts = self._texts(ticket.asked)
         return {
             "id": self._name(person, ticket.asked),
-            **dict(zip(("prompt", "first", "second"), texts, strict=True)),
-            "is_long": max(map(len, texts)) > LONGEST,
+            **dict(zip(("prompt", "first", "second"), self._texts(ticket.asked), strict=True)),
+            "kept_seconds": ticket.until - self._clock(),
         }
 
     def _texts(self, asked: Asked) -> tuple[str, str, str]:

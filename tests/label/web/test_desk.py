@@ -161,7 +161,7 @@ def test_the_page_learns_nothing_about_where_a_pair_comes_from(tmp_path: Path) -
     seen = []
     for _ in questions:
         pair = office.next("ann", *seen)
-        assert set(pair) == {"id", "prompt", "first", "second", "is_long"}
+        assert set(pair) == {"id", "prompt", "first", "second", "kept_seconds"}
         assert len(pair["id"]) == 32
         seen.append(pair["id"])
     told = json.dumps([office.desk.welcome(office.people["ann"]), office.desk.next(office.people["ann"], {}), seen])

@@ -407,6 +407,21 @@ def test_an_address_that_is_opened_in_the_same_tab(browser: Any, tmp_path: Path)
     assert [label.annotator for label in page.labels] == ["ann"]
 
 
+def test_a_pair_that_went_to_somebody_else_meanwhile_is_not_shown(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(4), "ann", "bo", lease_seconds=1.0) as page:
+        with watched(browser, page) as person:
+            person.page.wait_for_timeout(1500)  # pair 2, which was ready, is kept for nobody any more
+            for number in (1, 2):
+                said = {"person": page.person("bo"), "answer_id": f"{number}" * 20, "seconds": 1, "view": "text"}
+                pair = page.ask("next", said, Cookie=page.cookie("bo"))[1]["pair"]
+                assert pair["prompt"] == f"prompt {number}"
+                page.ask("answer", said | {"pair": pair["id"], "choice": "tie"}, Cookie=page.cookie("bo"))
+            person.answer("1")
+            assert person.text("prompt") == "prompt 3"
+            person.wait("document.body.dataset.unsent == 0")
+    assert [label.role for label in page.labels] == ["selected", "selected", "overlap"]
+
+
 def test_the_page_makes_no_markup_of_text() -> None:
     code = (files("activedpo_cli.label.web") / "page" / "label.js").read_text(encoding="utf-8")
     for sink in (

@@ -231,6 +231,7 @@ async function refill() {
     if (asked !== epoch) {
       wait = 0;
     } else if (found.pair && !taken.includes(found.pair.id)) {
+      found.pair.until = Date.now() + 1000 * found.pair.kept_seconds;
       if (current) ready = found.pair;
       else show(found.pair);
       if (view !== "text") look(current === found.pair ? current : ready, view).catch(() => {});
@@ -307,14 +308,7 @@ function answer(choice) {
     pair: current.id, answer_id: newName(), choice, note: note || null, seconds: seconds(), view: shownView(), at: Date.now(),
   };
   keep(place(`answer/${given.answer_id}`), JSON.stringify(given));
-  current = null;
-  if (ready) {
-    const pair = ready;
-    ready = null;
-    show(pair);
-  } else {
-    showNothing();
-  }
+  showReady();
   setTimeout(showWaiting, SLOW + 50);
   send();
   refill();
@@ -323,11 +317,16 @@ function answer(choice) {
 function leave(id) {
   if (ready && ready.id === id) ready = null;
   if (!current || current.id !== id) return;
-  current = null;
-  if (ready) show(ready);
-  else showNothing();
-  ready = null;
+  showReady();
   refill();
+}
+
+// The pair that comes next may have gone to somebody else while the one before was read for long.
+function showReady() {
+  const pair = ready && (Date.now() < ready.until || unreachable) ? ready : null;
+  current = ready = null;
+  if (pair) show(pair);
+  else showNothing();
 }
 
 async function undo() {
