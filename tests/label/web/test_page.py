@@ -293,6 +293,46 @@ def test_keys_can_be_changed_and_switched_off(browser: Any, tmp_path: Path) -> N
     assert [label.outcome for label in page.labels] == ["chosen", "chosen", "tie"]
 
 
+def test_taking_back_after_a_moment_without_connection_at_the_end(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(2)) as page, watched(browser, page) as person:
+        person.answer("1")
+        person.press("1")
+        person.wait_for_text("Everything is answered")
+        person.page.route("**/api/next", lambda route: route.abort())
+        person.wait_for_text("Labelling has ended")
+        person.page.unroute("**/api/next")
+        person.press("u")
+        person.wait_for_pair(3)
+        person.press("t")
+        person.wait_for_text("Everything is answered")
+    assert [label.outcome for label in page.labels] == ["chosen", "tie"]
+
+
+def test_undo_of_an_answer_that_is_of_no_use_takes_back_no_other(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(6)) as page, watched(browser, page) as person:
+        person.answer("1")
+        person.wait_for_text("saved 1 of 6")
+        person.page.route("**/api/answer", lambda route: route.fulfill(status=404, json={"error": "not asked about"}))
+        person.press("1", "u")
+        person.wait_for_text("1 answer could not be used")
+        person.page.wait_for_timeout(100)
+    assert len(page.events) == 1
+
+
+def test_an_enter_key_that_is_held_presses_a_button_once(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(6)) as page, watched(browser, page) as person:
+        for number in range(1, 4):
+            person.answer("1")
+            person.wait_for_text(f"saved {number} of 6")
+        person.page.focus("button[data-action=undo]")
+        for _ in range(12):
+            person.page.keyboard.down("Enter")
+            person.page.wait_for_timeout(20)
+        person.page.keyboard.up("Enter")
+        person.wait_for_text("taken back; 2 of 6 are saved")
+    assert len(page.labels) == 2
+
+
 def test_one_person_in_two_tabs(browser: Any, tmp_path: Path) -> None:
     shown = "document.getElementById('prompt').textContent"
     with served(tmp_path, plain_questions(6)) as page, watched(browser, page) as person:

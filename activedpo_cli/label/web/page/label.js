@@ -154,7 +154,8 @@ function showWaiting() {
   if (unreachable) parts.push(unreachable);
   if (unusable) parts.push(`${unusable === 1 ? "1 answer" : `${unusable} answers`} could not be used: the pair is no longer asked about.`);
   if (number && !isKept) parts.push("Leave this page open until then.");
-  part("waiting").textContent = parts.join(" ");
+  const told = parts.join(" ");
+  if (part("waiting").textContent !== told) part("waiting").textContent = told; // else it would be read aloud again
   part("waiting").hidden = !parts.length;
   document.body.dataset.unsent = String(number);
 }
@@ -203,6 +204,7 @@ async function sendOne(answer) {
     if (!(error instanceof Refusal) || ![400, 404, 409].includes(error.status)) throw error;
     if ("answered" in error.facts) take(error.facts);
     drop(name);
+    isUndoWanted = false; // it may have been meant for this answer, and would take back the one before
     if (error.status === 409) say(`You had answered this pair before; that answer stands. ${howFar()} are saved`);
     else unusable += 1;
   }
@@ -244,7 +246,7 @@ async function refill() {
   } catch (error) {
     unreachable = fault(error);
     wait = fetchWait = Math.min(2 * fetchWait, LONGEST_WAIT);
-    isEnded = (error instanceof Refusal && error.status === 410) || (isDone && !unsent().length);
+    isEnded = error instanceof Refusal && error.status === 410;
     if (!current) showNothing();
   } finally {
     isFetching = false;
@@ -462,6 +464,7 @@ function actionOf(event) {
 }
 
 function pressed(event) {
+  if (event.repeat && event.target instanceof HTMLButtonElement) event.preventDefault(); // a held Enter is one press
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
   const target = event.target;
   if (target instanceof HTMLTextAreaElement && event.key === "Escape") {
