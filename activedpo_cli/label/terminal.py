@@ -80,7 +80,7 @@ class _Session:
         while (ticket := self.queue.next(self.annotator)) is not None:
             if not self._ask(ticket):
                 return False
-        if with_others := with_others_in_words(self.queue.progress()):
+        if with_others := with_others_in_words(self.queue.progress(self.annotator)):
             self.terminal.say(with_others)
         return True
 
@@ -117,7 +117,7 @@ class _Session:
             self.terminal.say(f"NOT saved, answer again: {error.message}")
             return False
         else:
-            self.terminal.say(f"saved   {progress_in_words(self.queue.progress())}")
+            self.terminal.say(f"saved   {progress_in_words(self.queue.progress(self.annotator))}")
         return True
 
     def _undo(self) -> bool:
@@ -130,12 +130,12 @@ class _Session:
         if label is None:
             self._explain("u")
             return False
-        self.terminal.say(f"undone   {progress_in_words(self.queue.progress())}")
+        self.terminal.say(f"undone   {progress_in_words(self.queue.progress(self.annotator))}")
         return True
 
     def _show(self, ticket: Ticket) -> None:
-        progress = self.queue.progress()
-        self.terminal.say(f"\nPair {progress.answered + 1} of {progress.pairs}")
+        progress = self.queue.progress(self.annotator)
+        self.terminal.say(f"\nPair {progress.given + 1} of {progress.most}")
         self.terminal.say(f"Prompt\n{_indented(prompt_as_text(ticket.comparison.prompt))}")
         for number, response in enumerate(ticket.sides, start=1):
             self.terminal.say(f"Response {number}\n{_indented(response.text)}")

@@ -58,7 +58,7 @@ def help_lines(keys: Mapping[str, str]) -> str:
 
 def progress_in_words(progress: QueueProgress) -> str:
     """`12/50, 38 s per label, 2 ties`."""
-    parts = [f"{progress.answered}/{progress.pairs}"]
+    parts = [f"{progress.given}/{progress.most}"]
     if (seconds := progress.seconds_per_answer) is not None:
         parts.append(f"{shown(seconds, 0 if seconds >= 10 else 1)} s per label")
     for outcome, (one, many) in COUNTED.items():

@@ -116,7 +116,7 @@ class PairScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Show the first pair."""
-        self._say(f"answered   {progress_in_words(self._queue.progress())}")
+        self._say(f"answered   {progress_in_words(self._queue.progress(self._sitting.annotator))}")
         self._show()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -171,7 +171,7 @@ class PairScreen(Screen[None]):
         except BusyError as error:
             self._say(f"NOT saved, answer again: {error.message}")
         else:
-            self._next(f"saved   {progress_in_words(self._queue.progress())}")
+            self._next(f"saved   {progress_in_words(self._queue.progress(self._sitting.annotator))}")
 
     def _undo(self) -> None:
         try:
@@ -182,7 +182,7 @@ class PairScreen(Screen[None]):
         if label is None:
             self._say("There is nothing of yours to undo: no answer was given in this sitting.")
             return
-        self._next(f"undone   {progress_in_words(self._queue.progress())}")
+        self._next(f"undone   {progress_in_words(self._queue.progress(self._sitting.annotator))}")
         if label.note and self._ticket is not None and self._ticket.asked == label.asked:
             self._note = label.note
             self._name_panes()
@@ -228,12 +228,12 @@ class PairScreen(Screen[None]):
         return [prompt_content(self._ticket.comparison.prompt), *contents]
 
     def _name_panes(self) -> None:
-        progress = self._queue.progress()
-        title = "Prompt" if self._ticket is None else f"Prompt of pair {progress.answered + 1} of {progress.pairs}"
+        progress = self._queue.progress(self._sitting.annotator)
+        title = "Prompt" if self._ticket is None else f"Prompt of pair {progress.given + 1} of {progress.most}"
         self._panes[0].border_title = f"{title}, with a note" if self._note else title
 
     def _what_is_left(self) -> str:
-        what = with_others_in_words(self._queue.progress()) or "All pairs are answered."
+        what = with_others_in_words(self._queue.progress(self._sitting.annotator)) or "All pairs are answered."
         return f"{what} Enter ends the sitting; u takes your last answer back."
 
     def _say(self, text: str) -> None:

@@ -97,7 +97,8 @@ class Page:
         except TurnedAwayError as error:
             return JSONResponse({"error": error.message}, error.status)
         except PairAnsweredError:
-            said_before = {"error": "this pair was answered before", **await self._in_order(self._desk.progress)}
+            progress = await self._in_order(partial(self._desk.progress, person))
+            said_before = {"error": "this pair was answered before", **progress}
             return JSONResponse(said_before, 409)
         except UnknownPairError as error:
             return JSONResponse({"error": error.message}, 404)

@@ -75,7 +75,7 @@ class Desk:
             "name": display_text(person.name),
             "guidelines": None if guidelines is None else display_text(guidelines),
             "guidelines_markdown": None if guidelines is None else _nodes_or_none(guidelines),
-            **self.progress(),
+            **self.progress(person),
         }
 
     def next(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,9 +87,9 @@ class Desk:
         self._queue.keep(person.name, besides)
         ticket = self._queue.next(person.name, [asked.pair_id for asked in besides])
         if ticket is None:
-            return {"pair": None, **self.progress()}
+            return {"pair": None, **self.progress(person)}
         self._tickets[ticket.asked] = ticket
-        return {"pair": self._pair(person, ticket), **self.progress()}
+        return {"pair": self._pair(person, ticket), **self.progress(person)}
 
     def answer(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
         """Store an answer; it is on the disk when this returns. One that came before is not stored again.
@@ -105,7 +105,7 @@ class Desk:
         receipt = self._queue.answer(self._tickets.get(asked) or self._ticket_of_before(asked), answer)
         self._tickets.pop(asked, None)
         self.answers_by[person.name] += receipt.arrival != "repeated"
-        return {"saved": True, **self.progress()}
+        return {"saved": True, **self.progress(person)}
 
     def undo(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
         """Take back an answer, by the name that the page has made for it; nothing happens where it does not stand."""
@@ -113,7 +113,7 @@ class Desk:
         label = self._queue.undo(person.name, self._answer_id(said))
         if label is not None:
             self.answers_by[person.name] -= 1
-        return {"undone": label is not None, **self.progress()}
+        return {"undone": label is not None, **self.progress(person)}
 
     def look(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
         """The texts of a pair in another view; reads nothing that changes, so that any thread may call it."""
@@ -127,18 +127,15 @@ class Desk:
             return {"refused": marked} if isinstance(marked, str) else {"first": marked[0], "second": marked[1]}
         raise TurnedAwayError(400, "there is no such view")
 
-    def progress(self) -> dict[str, Any]:
-        """How many of the answers are there, by whomever, and whether nothing is left to ask.
-
-        Answers that are given for the second time, and those to gold pairs by others than the first, are not counted; but
-        who has such a question before them may answer it.
-        """
-        progress = self._queue.progress()
+    def progress(self, person: Person | None = None) -> dict[str, Any]:
+        """How many of the answers are there, by whomever, and whether nothing is left to ask, of this person too."""
+        name = person.name if person else None
+        progress = self._queue.progress(name)
         return {
-            "answered": progress.answered,
-            "pairs": progress.pairs,
+            "answered": progress.given,
+            "pairs": progress.most,
             "others": progress.waiting + progress.held,
-            "is_done": progress.answered >= progress.pairs and not self._queue.is_anybody_asked(),
+            "is_done": self._queue.is_all_answered(name),
         }
 
     def _pair(self, person: Person, ticket: Ticket) -> dict[str, Any]:

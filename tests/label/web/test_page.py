@@ -312,8 +312,11 @@ def test_undo_of_an_answer_that_is_of_no_use_takes_back_no_other(browser: Any, t
     with served(tmp_path, plain_questions(6)) as page, watched(browser, page) as person:
         person.answer("1")
         person.wait_for_text("saved 1 of 6")
-        person.page.route("**/api/answer", lambda route: route.fulfill(status=404, json={"error": "not asked about"}))
+        held: list[Any] = []
+        person.page.route("**/api/answer", held.append)
         person.press("1", "u")
+        person.wait_for_text("Undo waits")
+        held[0].fulfill(status=404, json={"error": "not asked about"})
         person.wait_for_text("1 answer could not be used")
         person.page.wait_for_timeout(100)
     assert len(page.events) == 1
@@ -448,17 +451,16 @@ def test_an_address_that_is_opened_in_the_same_tab(browser: Any, tmp_path: Path)
 
 
 def test_a_pair_that_went_to_somebody_else_meanwhile_is_not_shown(browser: Any, tmp_path: Path) -> None:
-    with served(tmp_path, plain_questions(4), "ann", "bo", lease_seconds=1.0) as page:
-        with watched(browser, page) as person:
-            person.page.wait_for_timeout(1500)  # pair 2, which was ready, is kept for nobody any more
-            for number in (1, 2):
-                said = {"person": page.person("bo"), "answer_id": f"{number}" * 20, "seconds": 1, "view": "text"}
-                pair = page.ask("next", said, Cookie=page.cookie("bo"))[1]["pair"]
-                assert pair["prompt"] == f"prompt {number}"
-                page.ask("answer", said | {"pair": pair["id"], "choice": "tie"}, Cookie=page.cookie("bo"))
-            person.answer("1")
-            assert person.text("prompt") == "prompt 3"
-            person.wait("document.body.dataset.unsent == 0")
+    with served(tmp_path, plain_questions(4), "ann", "bo", lease_seconds=1.0) as page, watched(browser, page) as person:
+        person.page.wait_for_timeout(1500)  # pair 2, which was ready, is kept for nobody any more
+        for number in (1, 2):
+            said = {"person": page.person("bo"), "answer_id": f"{number}" * 20, "seconds": 1, "view": "text"}
+            pair = page.ask("next", said, Cookie=page.cookie("bo"))[1]["pair"]
+            assert pair["prompt"] == f"prompt {number}"
+            page.ask("answer", said | {"pair": pair["id"], "choice": "tie"}, Cookie=page.cookie("bo"))
+        person.answer("1")
+        assert person.text("prompt") == "prompt 3"
+        person.wait("document.body.dataset.unsent == 0")
     assert [label.role for label in page.labels] == ["selected", "selected", "overlap"]
 
 
