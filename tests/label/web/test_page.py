@@ -313,7 +313,7 @@ def test_undo_of_an_answer_that_is_of_no_use_takes_back_no_other(browser: Any, t
         person.answer("1")
         person.wait_for_text("saved 1 of 6")
         held: list[Any] = []
-        person.page.route("**/api/answer", held.append)
+        person.page.route("**/api/answer", lambda route: held.append(route))
         person.press("1", "u")
         person.wait_for_text("Undo waits")
         held[0].fulfill(status=404, json={"error": "not asked about"})
