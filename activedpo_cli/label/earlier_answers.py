@@ -42,10 +42,10 @@ STALE_NAME = re.compile(r"iter-\d+-(?:\.label\.redo|label)-(?P<moment>\d{8}T\d{6
 def take_over(context: Context, asked: Sequence[Question], log: LabelLog) -> None:
     """Take over answers to the same questions from stages that were made before, and say how many.
 
-    A question is a prompt and two texts, on whichever side. Answers of people always count, those to gold pairs for their own
-    iteration alone: gold is dealt from the beginning again when all was asked, and is to show how people read now. Those of a
-    machine count where this stage is made again because other pairs are selected, where the machine's settings and digests are
-    the same, and, where answers are drawn at random, only for the same pair, by which they are drawn.
+    A question is a prompt and two texts, on whichever side. Answers of people always count, those to gold pairs for their
+    own iteration alone: gold is dealt from the beginning again when all was asked, and is to show how people read now.
+    Those of a machine count where this stage is made again because other pairs are selected, where the machine's settings
+    and digests are the same, and, where answers are drawn at random, only for the same pair, by which they are drawn.
 
     With `--ask-again` none is taken over, and those that were are taken back. The log says so for each pair, so that every
     later command that goes on with the stage, by whomever, asks anew too. What is taken over is decided once, when the stage

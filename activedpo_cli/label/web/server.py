@@ -290,9 +290,8 @@ def addresses(access: Access, door: Door, host: str, port: int) -> str:
     lines = ["Open this address in a browser; who has it answers in that name, so give each to one person alone:"]
     lines += [f"  {display_text(person.name):<{width}}  {base}/#{person.token}" for person in access.people]
     if not door.public and is_loopback(host):
-        target = shown_host if host != "localhost" else "127.0.0.1"
         lines.append(
-            f"From another machine, first there: ssh -L {port}:{target}:{port} {_user()}@{socket.gethostname()}"
+            f"From another machine, first there: ssh -L {port}:{shown_host}:{port} {_user()}@{socket.gethostname()}"
         )
     lines.append("Ctrl-C ends it; everything that was saved is kept.")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from label_page import PATIENCE, plain_questions, served
 from label_server import Client, LabelServer
 
 from activedpo_cli.label.web import server as server_module
-from activedpo_cli.label.web.access import open_access
+from activedpo_cli.label.web.access import Access, open_access
 from activedpo_cli.label.web.security import door_for
 from activedpo_cli.label.web.server import ServerTerminal, addresses
 from activedpo_cli.store.run import Run
@@ -221,6 +221,15 @@ def test_the_extra_is_named_where_it_is_missing(waiting: Path, name: str, monkey
 def test_options_that_can_not_be_meant(waiting: Path, words: tuple[object, ...], hint: str) -> None:
     assert hint in refused(2, *on(waiting, "label"), "--oracle", "human", *words)
     assert not (waiting / "iter-001" / "label" / "labels.jsonl").exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]"])
+def test_the_line_for_ssh_leads_to_where_the_page_is(tmp_path: Path, host: str) -> None:
+    """`localhost` may be either of two addresses, as the machine's own list of hosts says, which is asked there again."""
+    told = addresses(Access(b"1" * 32, {"ann": "x"}), door_for(host, None), host, 8000)
+    shown = "[::1]" if ":" in host else host
+    assert f"http://{shown}:8000/#x" in told
+    assert f"ssh -L 8000:{shown}:8000 " in told
 
 
 def test_names_steer_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
