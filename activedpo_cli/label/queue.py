@@ -272,6 +272,12 @@ class Queue:
         with self._store.exclusively():
             self._drop_leases(lambda ticket: ticket.annotator == annotator)
 
+    def tidy(self) -> None:
+        """Give back what has been out for too long, or is answered by others; raises what the store raises of the stage."""
+        with self._store.exclusively():
+            answers = self._standing()
+            self._drop_leases(lambda ticket: self._is_over(ticket, answers))
+
     def progress(self, annotator: str | None = None) -> QueueProgress:
         """How far the pairs are, by whoever answered them; `most` as this annotator is told it."""
         answers = self._standing()

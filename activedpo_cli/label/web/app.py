@@ -63,6 +63,15 @@ class Page:
         self._looking.shutdown(cancel_futures=True)
         self._storing.shutdown()
 
+    async def look_around(self) -> None:
+        """See what other commands have done, which pages that are closed do not ask about."""
+        try:
+            self._changed(await self._in_order(self._desk.look_around))
+        except BusyError:
+            pass
+        except Exception as error:  # whatever keeps it from being read would keep an answer from being stored
+            self._failed(error)
+
     def application(self) -> "ASGIApp":
         """The ASGI application."""
         from starlette.applications import Starlette

@@ -127,6 +127,11 @@ class Desk:
             return {"refused": marked} if isinstance(marked, str) else {"first": marked[0], "second": marked[1]}
         raise TurnedAwayError(400, "there is no such view")
 
+    def look_around(self) -> dict[str, Any]:
+        """How far the answers are, also by what other commands have added."""
+        self._queue.tidy()
+        return self.progress()
+
     def progress(self, person: Person | None = None) -> dict[str, Any]:
         """How many of the answers are there, by whomever, and whether nothing is left to ask, of this person too."""
         name = person.name if person else None

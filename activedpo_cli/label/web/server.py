@@ -1,5 +1,6 @@
 """Run the page: make it ready, say where it is, serve until all is answered or somebody ends it."""
 
+import asyncio
 import getpass
 import shutil
 import signal
@@ -28,6 +29,8 @@ from activedpo_cli.label.web.security import Door, door_for
 
 ENDING_SECONDS = 10.0
 """How long the page stays after the last answer, for whoever wants to take it back."""
+LOOK_SECONDS = 5.0
+"""How often the server looks whether another command has answered the rest, or closed the stage."""
 GRACE_SECONDS = 3
 PLAIN_STEP = 10
 """Answers after which a line is written where none can be drawn over."""
@@ -151,6 +154,8 @@ class Serving:
         self._signal: int | None = None
         self._left: StageLeftError | None = None
         self._done_since: float | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._looked_at = time.monotonic()
 
     def run(self, listening: socket.socket, opening: str = "") -> None:
         """Say `opening` and serve until the end; raises what ended it, unless that was the last answer or Ctrl-C."""
@@ -166,6 +171,7 @@ class Serving:
                 yield
 
             async def on_tick(self, counter: int) -> bool:
+                serving._look_around()
                 self.should_exit = self.should_exit or serving._is_over()
                 return await super().on_tick(counter)
 
@@ -199,6 +205,13 @@ class Serving:
     def stop(self, number: int = signal.SIGINT) -> None:
         """End as this signal does: what is being stored is stored first."""
         self._signal = number
+
+    def _look_around(self) -> None:
+        """See from time to time what other commands have done; called by the event loop, which goes on meanwhile."""
+        is_looking = self._looking is not None and not self._looking.done()
+        if not is_looking and time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._looking = asyncio.create_task(self._page.look_around())
 
     def _is_over(self) -> bool:
         is_done = self._done_since is not None and time.monotonic() - self._done_since >= ENDING_SECONDS

@@ -16,10 +16,12 @@ from hostile_text import HOSTILE, steering
 from label_page import PATIENCE, plain_questions, served
 from label_server import Client, LabelServer
 
+from activedpo_cli.base.records import Label
 from activedpo_cli.label.web import server as server_module
 from activedpo_cli.label.web.access import Access, open_access
 from activedpo_cli.label.web.security import door_for
 from activedpo_cli.label.web.server import ServerTerminal, addresses
+from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.run import Run
 
 
@@ -112,6 +114,24 @@ def test_it_ends_by_itself_when_all_is_answered(tmp_path: Path, monkeypatch: pyt
             time.sleep(0.6)
             assert page.ask("next", said, Cookie=page.cookie())[0] == 200, "it was taken back in time"
         page.ask("answer", said, Cookie=page.cookie())
+        deadline = time.monotonic() + PATIENCE
+        while socket.socket().connect_ex(("127.0.0.1", page.port)) == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_it_ends_by_itself_when_others_answer_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all pages closed, as when somebody in a terminal was the last, nobody asks the server anything."""
+    monkeypatch.setattr(server_module, "ENDING_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "LOOK_SECONDS", 0.1)
+    with served(tmp_path, plain_questions(2)) as page:
+        assert page.ask("next", {"person": page.person()}, Cookie=page.cookie())[1]["pair"]
+        time.sleep(0.5)
+        assert socket.socket().connect_ex(("127.0.0.1", page.port)) == 0
+        pairs = [question.comparison.pair_id for question in plain_questions(2)]
+        LabelLog(page.answers.log.path).append(
+            *(Label(pair_id=pair, outcome="tie", preferred_id=None, oracle="human", annotator="bo") for pair in pairs)
+        )
         deadline = time.monotonic() + PATIENCE
         while socket.socket().connect_ex(("127.0.0.1", page.port)) == 0:
             assert time.monotonic() < deadline
