@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from activedpo_cli.base import interruption
-from activedpo_cli.base.display import display_text
 from activedpo_cli.base.errors import BusyError, Terminated
 from activedpo_cli.base.records import prompt_as_text
 from activedpo_cli.label.queue import Answer, PairAnsweredError, Queue, Ticket
-from activedpo_cli.label.wording import CHOICES, KEYS, help_lines, progress_in_words, with_others_in_words
+from activedpo_cli.label.wording import CHOICES, KEYS, help_lines, progress_in_words, shown_text, with_others_in_words
 
 HELP = help_lines({key.typed or key.key: key.meaning for key in KEYS})
 KEY_NAMES = ", ".join(key.key for key in KEYS)
@@ -152,4 +151,4 @@ class _Session:
 
 def _indented(text: str) -> str:
     """Foreign text, safe to show and set in, so that it cannot pass for a line of the session."""
-    return "\n".join(f"    {line}" for line in display_text(text).split("\n"))
+    return "\n".join(f"    {line}" for line in shown_text(text).split("\n"))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from activedpo_cli.base.display import display_text
 from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.records import Outcome
 from activedpo_cli.label.queue import Choice, QueueProgress
@@ -49,6 +50,11 @@ COUNTED: dict[Outcome, tuple[str, str]] = {
     "both_bad": ("both bad", "both bad"),
     "skip": ("skipped", "skipped"),
 }
+
+
+def shown_text(text: str) -> str:
+    """Foreign text as people read it: what could steer a terminal is written out, and lines may end as Windows ends them."""
+    return display_text(text.replace("\r\n", "\n"))
 
 
 def help_lines(keys: Mapping[str, str]) -> str:

@@ -186,6 +186,15 @@ def test_a_missing_file_of_answers(asked: Path, tmp_path: Path) -> None:
     refused(4, *on(asked, "label", iteration=2), "--oracle", "human", "--guidelines", tmp_path / "none.txt")
 
 
+def test_guidelines_as_editors_write_them(asked: Path, tmp_path: Path) -> None:
+    path = tmp_path / "guidelines.txt"
+    path.write_bytes(b"\xef\xbb\xbfPrefer\r\nthe truth.")
+    assert "> " + "    Prefer\n    the truth.\n" in label(asked, "--guidelines", path, typed="g\nq\n").stdout
+    assert "no regular file" in refused(4, *on(asked, "label", iteration=2), "--guidelines", "/dev/zero")
+    path.write_bytes("größer".encode("latin-1"))
+    assert "UTF-8" in refused(4, *on(asked, "label", iteration=2), "--guidelines", path)
+
+
 def test_files_are_for_people(asked: Path, tmp_path: Path) -> None:
     assert "--oracle human" in refused(2, *on(asked, "label", iteration=2), "--export", tmp_path / "x.csv")
 

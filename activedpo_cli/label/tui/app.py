@@ -25,7 +25,15 @@ from activedpo_cli.label.queue import Answer, Choice, PairAnsweredError, Queue, 
 from activedpo_cli.label.tui.panes import TextPane, prompt_content, safe
 from activedpo_cli.label.tui.screens import SCROLLS, NoteScreen, ReadingScreen
 from activedpo_cli.label.word_differences import Spans, differing_words
-from activedpo_cli.label.wording import CHOICES, KEYS, Key, help_lines, progress_in_words, with_others_in_words
+from activedpo_cli.label.wording import (
+    CHOICES,
+    KEYS,
+    Key,
+    help_lines,
+    progress_in_words,
+    shown_text,
+    with_others_in_words,
+)
 
 OWN_KEYS = (
     Key(key="d", short="differences", meaning="mark the words in which the responses differ, or stop marking them"),
@@ -228,7 +236,7 @@ class PairScreen(Screen[None]):
 
     def _differing(self) -> tuple[Spans, Spans] | None:
         """Which words differ of the texts as they are shown; None where marks would say nothing."""
-        return differing_words(*(display_text(side.text) for side in self._ticket.sides)) if self._ticket else None
+        return differing_words(*(shown_text(side.text) for side in self._ticket.sides)) if self._ticket else None
 
     def _name_panes(self) -> None:
         progress = self._queue.progress(self._sitting.annotator)

@@ -19,6 +19,7 @@ from activedpo_cli.label.web.access import Access, Person
 from activedpo_cli.label.web.security import TurnedAwayError
 from activedpo_cli.label.web.tokens import markdown_nodes
 from activedpo_cli.label.word_differences import marked_words
+from activedpo_cli.label.wording import shown_text
 from activedpo_cli.oracles.base import Comparison
 
 CHOICES: tuple[Choice, ...] = ("first", "second", "tie", "both_bad", "skip")
@@ -154,7 +155,7 @@ class Desk:
         """Prompt and responses as this person sees them, harmless to show."""
         comparison = self._comparisons[asked.pair_id]
         first, second = self._sides(comparison, asked)
-        return display_text(prompt_as_text(comparison.prompt)), display_text(first.text), display_text(second.text)
+        return shown_text(prompt_as_text(comparison.prompt)), shown_text(first.text), shown_text(second.text)
 
     def _sides(self, comparison: Comparison, asked: Asked) -> tuple[Response, Response]:
         return shown_sides(comparison, str(asked.annotator), self._seed, is_repeat=asked.is_repeat)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from compared_pairs import make_comparison
-from label_page import Answers, plain_questions
+from label_page import Answers, plain_questions, questions_about
 
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import PairAnsweredError, Queue
@@ -227,6 +227,15 @@ def test_pairs_that_are_not_asked_about(office: Office, pair: Any) -> None:
     for besides in ("x", {"a": 1}, ["x"] * 101):
         with pytest.raises(TurnedAwayError):
             office.desk.next(office.people["ann"], {"besides": besides})
+
+
+def test_lines_that_end_as_on_windows_look_like_others(tmp_path: Path) -> None:
+    office = Office(tmp_path, questions_about([("a\r\nb", "x\ry", "x\ry\r\n")]))
+    pair = office.next()
+    assert pair["prompt"] == "a\nb"
+    assert {pair["first"], pair["second"]} == {"x\\x0dy", "x\\x0dy\n"}, (
+        "a lone return would cover what stands before it"
+    )
 
 
 def test_half_a_character_in_a_note(office: Office) -> None:
