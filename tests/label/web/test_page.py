@@ -96,7 +96,10 @@ def test_the_next_pair_is_there_within_a_tenth_of_a_second(browser: Any, tmp_pat
 def test_axe_finds_nothing(browser: Any, tmp_path: Path, scheme: str) -> None:
     pytest.importorskip("axe_core_python")
     axe = (files("axe_core_python") / "axe.min.js").read_text()
-    texts = [(f"# Prompt {n}", f"> one **of** `{n}`\n\n|a|\n|-|\n|b|", f"> other **of** `{n}`") for n in range(2)]
+    texts = [
+        (f"# Prompt {n}\n\n7. seventh", f"> one **of** `{n}`\n\n|a|\n|-|\n|b|", f"> other **of** `{n}`")
+        for n in range(2)
+    ]
     with served(tmp_path, questions_about(texts), guidelines=GUIDELINES) as page:
         width = 360 if scheme == "dark" else 1280
         with watched(browser, page, width=width, color_scheme=scheme, bypass_csp=True) as person:
@@ -111,6 +114,7 @@ def test_axe_finds_nothing(browser: Any, tmp_path: Path, scheme: str) -> None:
             person.wait("document.querySelectorAll('#first.markdown').length == 1")
             person.press("n", "x", "Escape")
             look("a pair as Markdown, with a note")
+            assert person.page.evaluate("document.querySelector('main ol').start") == 7
             person.press("d")
             person.wait("document.querySelectorAll('#first mark').length > 0")
             look("differences")

@@ -407,9 +407,10 @@ function draw() {
 
 function built(node) {
   if (typeof node === "string") return document.createTextNode(node);
-  const [kind, ...inner] = node;
+  const [kind, start] = node[0].split(":"), inner = node.slice(1);
   const element = document.createElement(KINDS.includes(kind) ? kind : "p");
   if (kind === "h") element.className = "heading";
+  if (start) element.start = Number(start);
   element.append(...inner.map(built));
   return element;
 }
