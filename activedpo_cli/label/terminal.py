@@ -4,8 +4,10 @@ Nothing here decides anything: which pair comes next, and what an answer amounts
 stored before the screen says so. Scores and sources are never shown, and sides are shuffled.
 """
 
+import io
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from activedpo_cli.base import interruption
@@ -21,6 +23,13 @@ KEY_NAMES = ", ".join(key.key for key in KEYS)
 def _read_standard_input() -> str | None:
     line = sys.stdin.readline()
     return line.rstrip("\n") if line else None
+
+
+def _take_any_bytes() -> None:
+    """Let a note that is typed or piped in another encoding be one with marks for what could not be read, and no error."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        with suppress(io.UnsupportedOperation):  # something was read already
+            sys.stdin.reconfigure(errors="replace")
 
 
 def _write_standard_output(text: str) -> None:
@@ -54,6 +63,8 @@ def label_session(
         guidelines: Text to show on request.
 
     """
+    if terminal is None:
+        _take_any_bytes()
     session = _Session(queue, annotator, terminal or Terminal(), guidelines)
     try:
         has_quit = not session.ask_all()

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from command_line import STAGES, activedpo, done, manifest, on, outputs, refused, rows
 from small_runs import pool_labelled_once
+from typer.testing import CliRunner
 
+from activedpo_cli.cli.app import app
 from activedpo_cli.pairs.candidates import candidate_pairs
 from activedpo_cli.store.run import Run
 
@@ -184,6 +186,13 @@ def test_an_answer_that_contradicts_is_refused(asked: Path, tmp_path: Path) -> N
 def test_a_missing_file_of_answers(asked: Path, tmp_path: Path) -> None:
     refused(4, *on(asked, "label", iteration=2), "--oracle", "human", "--import", tmp_path / "none.csv")
     refused(4, *on(asked, "label", iteration=2), "--oracle", "human", "--guidelines", tmp_path / "none.txt")
+
+
+def test_a_note_in_another_encoding_ends_no_sitting(asked: Path) -> None:
+    words = (*on(asked, "label", iteration=2), "--oracle", "human", "--plain")
+    result = CliRunner().invoke(app, [str(word) for word in words], input=b"n caf\xe9\nt\nq\n")
+    assert result.exit_code == 5, result.output
+    assert [event["label"]["note"] for event in events(asked)] == ["caf\ufffd"]
 
 
 def test_guidelines_as_editors_write_them(asked: Path, tmp_path: Path) -> None:
