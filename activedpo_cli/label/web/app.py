@@ -93,6 +93,12 @@ class Page:
         from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse, Response
 
+        def refusal(status: int, message: str, **facts: Any) -> "Response":
+            # A page gives an answer up for what this server says of it, never for what a proxy between them may say.
+            by_whom = {"run": self._access.run_id} if person else {}
+            return JSONResponse({"error": message, **by_whom, **facts}, status)
+
+        person: Person | None = None
         try:
             self._door.check_sender(request)
             said = await body_of(request)
@@ -104,20 +110,18 @@ class Page:
         except ClientDisconnect:  # a page that was closed or loaded again while it spoke; nobody hears this
             return Response(status_code=400)
         except TurnedAwayError as error:
-            return JSONResponse({"error": error.message}, error.status)
+            return refusal(error.status, error.message, **({"is_stranger": True} if error.is_stranger else {}))
         except PairAnsweredError:
             progress = await self._in_order(partial(self._desk.progress, person))
-            said_before = {"error": "this pair was answered before", **progress}
-            return JSONResponse(said_before, 409)
+            return refusal(409, "this pair was answered before", **progress)
         except UnknownPairError as error:
-            return JSONResponse({"error": error.message}, 404)
+            return refusal(404, error.message)
         except StageLeftError as error:
             self._failed(error)
-            return JSONResponse({"error": "labelling was ended by another command"}, 410)
+            return refusal(410, "labelling was ended by another command")
         except Exception as error:  # its own words may name files and pairs, which are for the terminal alone
             self._failed(error)
-            status, message = _told(error)
-            return JSONResponse({"error": message}, status)
+            return refusal(*_told(error))
 
     async def _enter(self, request: "Request", said: Mapping[str, Any]) -> "Response":
         """Let somebody in by their token, or by the cookie that they have got for it."""
@@ -129,7 +133,7 @@ class Page:
         else:
             person = self._access.by_cookies(request.cookies, name if isinstance(name, str) else None)
         if person is None:
-            raise TurnedAwayError(403, "this address is not known here")
+            raise TurnedAwayError(403, "this address is not known here", is_stranger=True)
         response = JSONResponse(await self._in_order(partial(self._desk.welcome, person)))
         response.set_cookie(
             person.cookie_name,
@@ -145,7 +149,7 @@ class Page:
         name = said.get("person")
         person = self._access.by_cookies(request.cookies, name) if isinstance(name, str) else None
         if person is None:
-            raise TurnedAwayError(403, "open the address that you were given once more")
+            raise TurnedAwayError(403, "open the address that you were given once more", is_stranger=True)
         return person
 
     async def _done(self, what: str, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:

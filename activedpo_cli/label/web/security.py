@@ -33,12 +33,16 @@ HEADERS = {
 
 
 class TurnedAwayError(Exception):
-    """A request that nothing is done for: `status` and one sentence for whoever reads the response."""
+    """A request that nothing is done for: `status` and one sentence for whoever reads the response.
 
-    def __init__(self, status: int, message: str) -> None:
+    `is_stranger` says that all that is wrong is that nobody knows who asks, which a person mends by opening their address.
+    """
+
+    def __init__(self, status: int, message: str, *, is_stranger: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.is_stranger = is_stranger
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hostile_text import HOSTILE, steering
 from label_page import Served, Watched, chromium, plain_questions, questions_about, served
 
 from activedpo_cli.base.display import display_text
+from activedpo_cli.label.web.security import door_for
 
 GUIDELINES = "# What counts\n\n- **true** before well written\n"
 ELEMENTS = {
@@ -222,6 +223,19 @@ def test_an_answer_whose_reply_is_lost_is_stored_once(browser: Any, tmp_path: Pa
     assert len(page.events) == 1
 
 
+@pytest.mark.parametrize("status", [200, 404])
+def test_what_a_proxy_says_of_an_answer_takes_it_away_from_no_page(browser: Any, tmp_path: Path, status: int) -> None:
+    with served(tmp_path, plain_questions(3)) as page, watched(browser, page) as person:
+        says: list[Any] = [{"json": {"error": "no route", "message": "no route"}}, {"body": "<h1>no route</h1>"}]
+        person.page.route(
+            "**/api/answer",
+            lambda route: route.fulfill(status=status, **says.pop()) if says else route.continue_(),
+        )
+        person.answer("1")
+        person.wait_for_text("saved 1 of 3")
+    assert len(page.events) == 1
+
+
 def test_answers_that_were_not_sent_survive_a_reload(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(4)) as page, watched(browser, page) as person:
         person.page.route("**/api/answer", lambda route: route.abort())
@@ -320,7 +334,7 @@ def test_undo_of_an_answer_that_is_of_no_use_takes_back_no_other(browser: Any, t
         person.page.route("**/api/answer", lambda route: held.append(route))
         person.press("1", "u")
         person.wait_for_text("Undo waits")
-        held[0].fulfill(status=404, json={"error": "not asked about"})
+        held[0].fulfill(status=404, json={"error": "not asked about", "run": page.access.run_id})
         person.wait_for_text("1 answer could not be used")
         person.page.wait_for_timeout(100)
     assert len(page.events) == 1
@@ -429,6 +443,16 @@ def test_a_wrong_address_says_what_to_do(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(2)) as page:
         person = Watched(browser, page.address()[:-5])
         person.wait_for_text("Open the whole address that you were given")
+        person.close()
+
+
+def test_a_page_at_the_wrong_public_address_says_so(browser: Any, tmp_path: Path) -> None:
+    """It asked for the whole address, which was whole."""
+    with served(tmp_path, plain_questions(2), door=door_for("127.0.0.1", "https://labels.example")) as page:
+        person = Watched(browser, page.address())
+        person.wait_for_text(
+            "Refused, tell whoever runs the labelling: this is not from the page of this server (Origin)."
+        )
         person.close()
 
 

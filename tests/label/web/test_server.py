@@ -148,8 +148,8 @@ def test_a_fault_of_the_disk_is_told_on_both_sides(tmp_path: Path, capsys: pytes
 
         page.answers.before = fail
         for _ in range(3):
-            full = {"error": "the disk of the server did not take it"}
-            assert page.ask("answer", said, Cookie=page.cookie()) == (503, full)
+            status, found = page.ask("answer", said, Cookie=page.cookie())
+            assert (status, found["error"]) == (503, "the disk of the server did not take it")
         page.answers.before = lambda: None
         assert page.ask("answer", said, Cookie=page.cookie())[1]["saved"]
         said |= {"answer_id": "y" * 20, "choice": "first"}

@@ -17,7 +17,10 @@ const ACTIONS = {
 const CHOICES = ["first", "second", "tie", "both_bad", "skip"];
 const KINDS = ["ul", "ol", "li", "p", "blockquote", "em", "s", "strong", "code", "pre", "hr", "br",
   "table", "thead", "tbody", "tr", "th", "td"];
+const ANSWERED = { enter: "person", next: "pair", answer: "saved", undo: "undone" }; // what the server's replies have in them
 const FIRST_WAIT = 300, LONGEST_WAIT = 5000, SLOW = 1000, POLL = 2000, PATIENCE = 40000, UNDO_DEPTH = 100;
+
+const WHOLE_ADDRESS = "Open the whole address that you were given, up to its last character.";
 
 const part = (id) => document.getElementById(id);
 const buttons = (action) => document.querySelectorAll(`button[data-action="${action}"]`);
@@ -119,8 +122,9 @@ async function ask(what, facts) {
       credentials: "same-origin",
       signal: stop.signal,
     });
-    const found = await response.json();
+    const found = await response.json().catch(() => ({}));
     if (!response.ok) throw new Refusal(response.status, found);
+    if (what in ANSWERED && !(ANSWERED[what] in found)) throw new Refusal(response.status, {});
     unreachable = "";
     return found;
   } finally {
@@ -160,10 +164,16 @@ function showWaiting() {
   document.body.dataset.unsent = String(number);
 }
 
+// What a proxy between page and server says of a request is no word on the answer in it.
+const isOwnRefusal = (error) => error instanceof Refusal && session !== null && error.facts.run === session.run;
+
 function fault(error) {
-  if (error instanceof Refusal && error.status === 403) return "Open the address that you were given once more.";
-  if (error instanceof Refusal && error.status === 410) return "Labelling was ended by somebody else.";
-  if (error instanceof Refusal) return `${error.message}; trying again.`;
+  const isRefusal = error instanceof Refusal;
+  if (isRefusal && error.facts.is_stranger) return "Open the address that you were given once more.";
+  if (isOwnRefusal(error) && error.status === 410) return "Labelling was ended by somebody else.";
+  if (isRefusal && error.facts.error && error.status < 500) return `Refused, tell whoever runs the labelling: ${error.message}.`;
+  if (isRefusal && error.facts.error) return `${error.message}; trying again.`;
+  if (isRefusal && error.status < 500) return `Something else answers at this address (status ${error.status}); trying again.`;
   return "No connection; trying again.";
 }
 
@@ -201,7 +211,7 @@ async function sendOne(answer) {
     drop(name);
     say(`saved ${howFar()}`);
   } catch (error) {
-    if (!(error instanceof Refusal) || ![400, 404, 409].includes(error.status)) throw error;
+    if (!isOwnRefusal(error) || ![400, 404, 409].includes(error.status)) throw error;
     if ("answered" in error.facts) take(error.facts);
     drop(name);
     isUndoWanted = false; // it may have been meant for this answer, and would take back the one before
@@ -246,7 +256,7 @@ async function refill() {
   } catch (error) {
     unreachable = fault(error);
     wait = fetchWait = Math.min(2 * fetchWait, LONGEST_WAIT);
-    isEnded = error instanceof Refusal && error.status === 410;
+    isEnded = isOwnRefusal(error) && error.status === 410;
     if (!current) showNothing();
   } finally {
     isFetching = false;
@@ -356,8 +366,8 @@ async function undo() {
     epoch += 1;
     refill();
   } catch (error) {
-    if (error instanceof Refusal && error.status === 404) keep(place("given"), JSON.stringify(given));
-    say(`Not taken back. ${error instanceof Refusal ? error.message : "No connection"}; press ${keys.undo} again.`);
+    if (isOwnRefusal(error) && error.status === 404) keep(place("given"), JSON.stringify(given));
+    say(`Not taken back; press ${keys.undo} again. ${fault(error)}`);
   } finally {
     isUndoing = false;
   }
@@ -553,16 +563,14 @@ async function enter() {
     } catch { /* a reload then asks for the address again where two people share the browser */ }
     if (token) history.replaceState(null, "", location.pathname);
   } catch (error) {
-    if (error instanceof Refusal && error.status < 500) {
-      say("Open the whole address that you were given, up to its last character.");
-      return;
-    }
-    say("No connection; trying again.");
-    setTimeout(enter, 1000);
+    say(isStranger(error) ? WHOLE_ADDRESS : fault(error));
+    if (!isStranger(error)) setTimeout(enter, 1000);
     return;
   }
   begin();
 }
+
+const isStranger = (error) => error instanceof Refusal && Boolean(error.facts.is_stranger);
 
 // An address that is opened in the tab in which the page is open already loads nothing: only what is behind # changes.
 async function enterAgain() {
@@ -582,8 +590,7 @@ async function enterAgain() {
     send();
     refill();
   } catch (error) {
-    say(error instanceof Refusal && error.status < 500
-      ? "Open the whole address that you were given, up to its last character." : "No connection; open the address again.");
+    say(isStranger(error) ? WHOLE_ADDRESS : fault(error));
   }
 }
 
