@@ -109,12 +109,15 @@ class Desk:
         return {"saved": True, **self.progress(person)}
 
     def undo(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Take back an answer, by the name that the page has made for it; nothing happens where it does not stand."""
+        """Take back an answer, by the name that the page has made for it; nothing happens where it does not stand.
+
+        Its note goes back to the page, whose text it is.
+        """
         self._asked(person, said)
         label = self._queue.undo(person.name, self._answer_id(said))
         if label is not None:
-            self.answers_by[person.name] -= 1
-        return {"undone": label is not None, **self.progress(person)}
+            self.answers_by[person.name] = max(0, self.answers_by[person.name] - 1)  # it may be of an earlier sitting
+        return {"undone": label is not None, "note": label.note if label else None, **self.progress(person)}
 
     def look(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
         """The texts of a pair in another view; reads nothing that changes, so that any thread may call it."""

@@ -129,6 +129,7 @@ def test_undo_takes_back_the_answer_that_it_names_and_no_other(office: Office) -
     office.open()
     assert office.undo(first), "also of a server that is gone"
     assert not office.labels
+    assert office.desk.answers_by == {"ann": 0, "bo": 0}
 
 
 def test_nobody_takes_back_what_another_person_answered(office: Office) -> None:

@@ -326,6 +326,24 @@ def test_taking_back_after_a_moment_without_connection_at_the_end(browser: Any, 
     assert [label.outcome for label in page.labels] == ["chosen", "tie"]
 
 
+def test_a_note_comes_back_with_the_answer_that_is_taken_back(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(3)) as page, watched(browser, page) as person:
+        person.press("n")
+        person.page.keyboard.type("made up")
+        person.press("Escape")
+        person.answer("1")
+        person.wait_for_text("saved 1 of 3")
+        assert not person.page.input_value("#note")
+        person.answer("u")
+        assert person.text("prompt") == "prompt 1"
+        assert person.page.is_visible("#note")
+        person.answer("2")
+        assert not person.page.is_visible("#note")
+        person.wait_for_text("saved 1 of 3")
+    assert [label.note for label in page.labels] == ["made up"]
+    assert len(page.events) == 3
+
+
 def test_undo_of_an_answer_that_is_of_no_use_takes_back_no_other(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(6)) as page, watched(browser, page) as person:
         person.answer("1")

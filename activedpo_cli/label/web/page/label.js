@@ -37,6 +37,7 @@ let epoch = 0;                 // grows when what was asked for before is no lon
 let sendWait = FIRST_WAIT, fetchWait = FIRST_WAIT;
 let fetchAgain = null, sendAgain = null;
 let unreachable = "";
+let takenBack = {};            // the pair of the answer that was taken back last, and the note that went with it
 let unusable = 0;              // answers that the server has no use for
 
 // What is kept in this browser. Each answer has an entry of its own, so that two tabs do not overwrite each other's.
@@ -295,8 +296,8 @@ function show(pair) {
   part("nothing").hidden = true;
   part("nothing-heading").textContent = "";
   part("main").hidden = false;
-  part("note").value = "";
-  part("note-part").hidden = true;
+  part("note").value = pair.id === takenBack.pair ? takenBack.note : "";
+  part("note-part").hidden = !part("note").value;
   draw();
   window.scrollTo(0, 0);
   part("prompt").scrollTop = 0;
@@ -362,6 +363,7 @@ async function undo() {
     keep(place("given"), JSON.stringify(given));
     take(found);
     say(found.undone ? `taken back; ${howFar()} are saved` : "This answer was taken back before.");
+    takenBack = { pair: last.pair, note: found.note || "" };
     current = ready = null;
     epoch += 1;
     refill();
