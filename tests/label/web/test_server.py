@@ -6,9 +6,11 @@ import signal
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import activedpo, done, manifest, on, refused, rows
@@ -17,6 +19,7 @@ from label_page import PATIENCE, plain_questions, served
 from label_server import Client, LabelServer
 
 from activedpo_cli.base.records import Label
+from activedpo_cli.label.web import access as access_module
 from activedpo_cli.label.web import server as server_module
 from activedpo_cli.label.web.access import Access, open_access
 from activedpo_cli.label.web.security import door_for
@@ -84,6 +87,26 @@ def test_tokens_are_for_this_user_alone(waiting: Path) -> None:
     path.write_text("{")
     assert "rm " in refused(4, *on(waiting, "label"), "--web", "--oracle", "human")
     assert done(*on(waiting, "verify")).exit_code == 0
+
+
+def test_two_servers_that_begin_at_once_keep_each_others_tokens(waiting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, keep, found = Run.open(waiting), access_module._keep, {}
+
+    def open_for(name: str) -> None:
+        found[name] = open_access(run, [name]).people[0]
+
+    other = threading.Thread(target=open_for, args=("bo",))
+
+    def keep_later(*what: Any) -> None:
+        if not other.ident:
+            other.start()
+            other.join(0.3)
+        keep(*what)
+
+    monkeypatch.setattr(access_module, "_keep", keep_later)
+    open_for("ann")
+    other.join(PATIENCE)
+    assert open_access(run, ["ann", "bo"]).people == [found["ann"], found["bo"]]
 
 
 def test_another_command_closes_the_stage(server: LabelServer, tmp_path: Path) -> None:
