@@ -457,6 +457,23 @@ def test_texts_without_spaces_and_long_ones_stay_in_their_place(browser: Any, tm
     assert [label.view for label in page.labels] == ["text", "markdown"], "what was seen, not what was asked for"
 
 
+def test_a_view_that_could_not_be_had_beforehand_is_asked_for_again(browser: Any, tmp_path: Path) -> None:
+    questions = questions_about([(f"# {n}", "a", "b") for n in range(3)])
+    with served(tmp_path, questions) as page, watched(browser, page) as person:
+        person.press("m")
+        person.wait("document.querySelectorAll('#prompt.markdown').length == 1")
+        person.page.wait_for_timeout(200)
+        fails = [True]
+        person.page.route("**/api/look", lambda route: route.abort() if fails and fails.pop() else route.continue_())
+        person.answer("1")  # while the third is made ready, whose view can't be had
+        person.wait_for_text("saved 1 of 3")
+        person.page.wait_for_timeout(200)
+        assert not fails
+        person.page.unroute("**/api/look")
+        person.answer("1")
+        person.wait("document.querySelectorAll('#prompt.markdown').length == 1")
+
+
 def test_a_wrong_address_says_what_to_do(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(2)) as page:
         person = Watched(browser, page.address()[:-5])

@@ -247,7 +247,7 @@ async function refill() {
       found.pair.until = Date.now() + 1000 * found.pair.kept_seconds;
       if (current) ready = found.pair;
       else show(found.pair);
-      if (view !== "text") look(current === found.pair ? current : ready, view).catch(() => {});
+      if (view !== "text") look(found.pair, view).catch(() => {});
       wait = 0;
     } else if (found.pair) {
       wait = 0;
@@ -302,6 +302,7 @@ function show(pair) {
   window.scrollTo(0, 0);
   part("prompt").scrollTop = 0;
   part("prompt-heading").focus({ preventScroll: true });
+  if (view !== "text") look(pair, view).catch(() => {}); // where it could not be had while the pair was ready
   since = performance.now();
   away = 0;
   hiddenSince = document.hidden ? since : null;
@@ -382,8 +383,16 @@ function shownView() {
 }
 
 async function look(pair, wanted) {
-  pair.views = pair.views || {};
-  if (!pair.views[wanted]) pair.views[wanted] = await ask("look", { pair: pair.id, view: wanted });
+  pair.views ??= {};
+  pair.asked ??= {};
+  if (!pair.views[wanted]) {
+    pair.asked[wanted] ??= ask("look", { pair: pair.id, view: wanted });
+    try {
+      pair.views[wanted] = await pair.asked[wanted];
+    } finally {
+      delete pair.asked[wanted]; // so that it is asked for again where that failed
+    }
+  }
   if (pair === current && view === wanted) draw();
 }
 
