@@ -344,6 +344,18 @@ def test_a_note_comes_back_with_the_answer_that_is_taken_back(browser: Any, tmp_
     assert len(page.events) == 3
 
 
+def test_undo_where_the_browser_keeps_nothing_more(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(4)) as page, watched(browser, page) as person:
+        person.answer("1")
+        person.wait_for_text("saved 1 of 4")
+        person.page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+        person.answer("t")
+        person.wait_for_text("saved 2 of 4")
+        person.press("u")
+        person.wait_for_text("taken back; 1 of 4 are saved")
+    assert [label.outcome for label in page.labels] == ["chosen"], "the last answer is the one that is taken back"
+
+
 def test_undo_of_an_answer_that_is_of_no_use_takes_back_no_other(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(6)) as page, watched(browser, page) as person:
         person.answer("1")

@@ -51,16 +51,21 @@ function keep(name, value) {
     localStorage.setItem(name, value);
   } catch {
     isKept = false;
+    forget(name); // else what was kept before would count, as an older answer for the last one
   }
 }
 
-function drop(name) {
-  memory.delete(name);
+function forget(name) {
   try {
     localStorage.removeItem(name);
   } catch {
     isKept = false;
   }
+}
+
+function drop(name) {
+  memory.delete(name);
+  forget(name);
 }
 
 function kept(name) {
