@@ -5,6 +5,7 @@ say of the stored responses a and b, never of left and right, which were shuffle
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,8 +17,8 @@ from activedpo_cli.statistics.agreement import (
     Interval,
     binomial_p,
     bootstrap_interval,
-    cohen_kappa,
-    krippendorff_alpha,
+    cohen_kappa_of,
+    krippendorff_alpha_of,
     wilson_interval,
 )
 from activedpo_cli.store.run import Run
@@ -174,9 +175,11 @@ def _between(found: Sequence[Rating], seed: int) -> Between | None:
     shared = first_two(found)
     if not shared:
         return None
-    by_prompt: dict[str, list[list[Rating]]] = {}
+    by_prompt: dict[str, list[tuple[str, str]]] = {}
     for answers in shared:
-        by_prompt.setdefault(answers[0].prompt_id, []).append(answers)
+        one, other = sorted(answers, key=lambda rating: rating.annotator)  # of two people each in the same place always
+        by_prompt.setdefault(one.prompt_id, []).append((str(one.said), str(other.said)))
+    counts = Counter(said for pairs in by_prompt.values() for said in pairs)
     people = {rating.annotator for answers in shared for rating in answers}
     is_enough = len(shared) >= FEWEST_PAIRS
     has_two = is_enough and len(people) == 2
@@ -186,21 +189,11 @@ def _between(found: Sequence[Rating], seed: int) -> Between | None:
         pairs=len(shared),
         agreed=_share(one == other for one, other in firsts),
         decided=_share(one == other for one, other in firsts if {one, other} <= {"a", "b"}),
-        kappa=_kappa(shared) if has_two else None,
-        kappa_interval=bootstrap_interval(by_prompt, _kappa, generator) if has_two else None,
-        alpha=_alpha(shared) if is_enough else None,
-        alpha_interval=bootstrap_interval(by_prompt, _alpha, generator) if is_enough else None,
+        kappa=cohen_kappa_of(counts) if has_two else None,
+        kappa_interval=bootstrap_interval(by_prompt, cohen_kappa_of, generator) if has_two else None,
+        alpha=krippendorff_alpha_of(counts) if is_enough else None,
+        alpha_interval=bootstrap_interval(by_prompt, krippendorff_alpha_of, generator) if is_enough else None,
     )
-
-
-def _kappa(units: Sequence[Sequence[Rating]]) -> float | None:
-    """κ of two people, each always in the same place whoever was first."""
-    ordered = [sorted(answers, key=lambda rating: rating.annotator) for answers in units]
-    return cohen_kappa([str(answers[0].said) for answers in ordered], [str(answers[1].said) for answers in ordered])
-
-
-def _alpha(units: Sequence[Sequence[Rating]]) -> float | None:
-    return krippendorff_alpha([[str(rating.said) for rating in answers] for answers in units])
 
 
 def _person(name: str, own: Sequence[Rating]) -> Person:

@@ -42,9 +42,10 @@ STALE_NAME = re.compile(r"iter-\d+-(?:\.label\.redo|label)-(?P<moment>\d{8}T\d{6
 def take_over(context: Context, asked: Sequence[Question], log: LabelLog) -> None:
     """Take over answers to the same questions from stages that were made before, and say how many.
 
-    A question is a prompt and two texts, on whichever side. Answers of people always count. Those of a machine count where
-    this stage is made again because other pairs are selected, where the machine's settings and digests are the same, and,
-    where answers are drawn at random, only for the same pair, by which they are drawn.
+    A question is a prompt and two texts, on whichever side. Answers of people always count, those to gold pairs for their
+    own iteration alone: gold is dealt from the beginning again when all was asked, and is to show how people read now.
+    Those of a machine count where this stage is made again because other pairs are selected, where the machine's settings
+    and digests are the same, and, where answers are drawn at random, only for the same pair, by which they are drawn.
 
     With `--ask-again` none is taken over, and those that were are taken back. The log says so for each pair, so that every
     later command that goes on with the stage, by whomever, asks anew too. What is taken over is decided once, when the stage
@@ -60,7 +61,10 @@ def take_over(context: Context, asked: Sequence[Question], log: LabelLog) -> Non
         return
     kept = {label.asked for label in log.answers()}  # a process may have been killed while it wrote what it took over
     found = _answers_before(context, [question.comparison for question in asked])
-    log.append(*(label for question in asked for label in _with_roles(question, found) if label.asked not in kept))
+    stage = f"iter-{context.iteration:03d}/label"
+    log.append(
+        *(label for question in asked for label in _with_roles(question, found, stage) if label.asked not in kept)
+    )
     number = len({label.pair_id for label in log.answers() if label.taken_from})
     if number:
         again = context.anew("label", "--ask-again")
@@ -98,10 +102,15 @@ def _moment(label: Label) -> str:
     return label.first_given or ""
 
 
-def _with_roles(question: Question, found: Mapping[str, Sequence[Label]]) -> Iterator[Label]:
-    """The answers found to a question, as what they count here: what was a control once may be selected now."""
+def _with_roles(question: Question, found: Mapping[str, Sequence[Label]], stage: str) -> Iterator[Label]:
+    """The answers found to a question, as what they count here: what was a control once may be selected now.
+
+    `stage` is the one that asks; only what was given for it tells anything by gold.
+    """
     is_further = False
     for label in found.get(question.comparison.pair_id, ()):
+        if question.role == "gold" and label.taken_from != stage:
+            continue
         role = label.role if label.role == "repeat" else question.role_of_answer(is_further)
         is_further = is_further or label.role != "repeat"
         is_as_before = label.role is None and role == "selected"

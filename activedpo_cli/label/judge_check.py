@@ -41,7 +41,7 @@ from activedpo_cli.oracles.base import (
     parse_spec,
 )
 from activedpo_cli.oracles.judge import rubric_digest
-from activedpo_cli.statistics.agreement import bootstrap_interval, cohen_kappa, wilson_interval
+from activedpo_cli.statistics.agreement import bootstrap_interval, cohen_kappa, cohen_kappa_of, wilson_interval
 from activedpo_cli.store import jsonl
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.lock import exclusive
@@ -363,12 +363,14 @@ def _figures(rows: Sequence[tuple[AnsweredPair, Judgement]], seed: int) -> dict[
         "agree": agree,
         "agree_interval": _interval(agree, len(judged)),
         "kappa": _kappa(judged),
-        "kappa_interval": _kappa_interval(by_prompt, _kappa, seed),
+        "kappa_interval": _kappa_interval(by_prompt, seed),
         "both_named": len(named),
         "agree_named": agree_named,
         "named_interval": _interval(agree_named, len(named)),
         "kappa_named": _kappa(named),
-        "kappa_named_interval": _kappa_interval(by_prompt, lambda drawn: _kappa(_both_named(drawn)), seed),
+        "kappa_named_interval": _kappa_interval(
+            {prompt: _both_named(of_prompt) for prompt, of_prompt in by_prompt.items()}, seed
+        ),
         "longer_of": len(longer),
         "longer_agrees": sum(longer),
         "longer_interval": _interval(sum(longer), len(longer)),
@@ -389,7 +391,6 @@ def _kappa(judged: Sequence[tuple[str, str]]) -> float | None:
 
 def _kappa_interval(
     by_prompt: Mapping[str, Sequence[tuple[str, str]]],
-    kappa: Callable[[Sequence[tuple[str, str]]], float | None],
     seed: int,
 ) -> list[float] | None:
     """By drawing prompts anew, since pairs of one prompt share what makes them hard; None where there are few pairs."""
@@ -397,7 +398,7 @@ def _kappa_interval(
 
     if sum(map(len, by_prompt.values())) < FEWEST_PAIRS:
         return None
-    found = bootstrap_interval(by_prompt, kappa, np.random.default_rng(derive_seed(seed, "agreement")))
+    found = bootstrap_interval(by_prompt, cohen_kappa_of, np.random.default_rng(derive_seed(seed, "agreement")))
     return None if found is None else list(found)
 
 

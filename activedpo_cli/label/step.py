@@ -26,6 +26,7 @@ from activedpo_cli.base.records import (
     PromptText,
     with_whole_answer,
 )
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config, LabelSettings
 from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.engine.differences import digest_of_known
@@ -59,6 +60,8 @@ from activedpo_cli.store.run import Run
 
 FIRST_DRAW, SECOND_DRAW = "first draw", "second draw"
 """Whose answers two draws of one machine are."""
+LARGEST_GUIDELINES = 2**20
+"""Bytes; whatever is larger is not what somebody wrote for people to read."""
 GOLD = "label.gold"
 """The setting that names the file of gold pairs, and the name of its content among the inputs."""
 
@@ -311,9 +314,10 @@ def _left(context: Context) -> dict[str, Any]:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        text = read_limited(path, LARGEST_GUIDELINES).decode("utf-8-sig")  # some editors write a mark at the beginning
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidDataError(f"the guidelines `{path}` can't be read: {error}") from error
+        raise InvalidDataError(f"the guidelines `{path}` can't be read: {error}", hint="a text in UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _user() -> str:

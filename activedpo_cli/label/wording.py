@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from activedpo_cli.base.display import display_text
 from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.records import Outcome
 from activedpo_cli.label.queue import Choice, QueueProgress
@@ -53,6 +54,11 @@ COUNTED: dict[Outcome, tuple[str, str]] = {
 }
 
 
+def shown_text(text: str) -> str:
+    """Foreign text as people read it: what could steer a terminal is written out, and lines may end as Windows ends them."""
+    return display_text(text.replace("\r\n", "\n"))
+
+
 def help_lines(keys: Mapping[str, str]) -> str:
     """A line a key, what is typed and what it means."""
     return "\n".join(f"  {typed:<8} {meaning}" for typed, meaning in keys.items())
@@ -60,7 +66,7 @@ def help_lines(keys: Mapping[str, str]) -> str:
 
 def progress_in_words(progress: QueueProgress) -> str:
     """`12/50, 38 s per label, 2 ties`."""
-    parts = [f"{progress.answered}/{progress.pairs}"]
+    parts = [f"{progress.given}/{progress.most}"]
     if (seconds := progress.seconds_per_answer) is not None:
         parts.append(f"{shown(seconds, 0 if seconds >= 10 else 1)} s per label")
     for outcome, (one, many) in COUNTED.items():

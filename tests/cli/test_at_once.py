@@ -226,7 +226,7 @@ def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path)
         path.write_text(json.dumps(asked[0] | {"preference": "tie", "annotator": "bob"}) + "\n")
         assert activedpo(*words, "--import", path).exit_code == 5
         types(session, "1")
-        assert "saved   1/4" in heard(session, "Response 2")
+        assert "saved   2/5" in heard(session, "Response 2"), "every answer is counted, of as many as may come"
         path.write_text(
             "".join(json.dumps(row | {"preference": "skip", "annotator": "bob"}) + "\n" for row in asked[1:])
         )

@@ -16,10 +16,12 @@ from textual.pilot import Pilot
 
 from activedpo_cli.base.errors import BusyError, StorageError
 from activedpo_cli.base.records import Asked, Label
+from activedpo_cli.label import word_differences
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import Queue
 from activedpo_cli.label.sittings import StageLeftError
 from activedpo_cli.label.terminal import HELP as PLAIN_HELP
+from activedpo_cli.label.tui import app as app_module
 from activedpo_cli.label.tui.app import HELP, LabelApp, Sitting
 from activedpo_cli.label.tui.panes import CHARACTERS_AT_ONCE, TextPane, parts, safe
 from activedpo_cli.label.wording import CHOICES, KEYS
@@ -393,6 +395,17 @@ def test_words_that_differ_are_marked_on_request():
 def test_marks_that_would_say_nothing_are_not_made(pair):
     person = Person([pair]).sit("d", "1")
     assert person.answers()[0].view == "text"
+
+
+def test_an_answer_says_that_words_were_marked_only_where_they_were(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        app_module, "differing_words", lambda *texts: calls.append(texts) or word_differences.differing_words(*texts)
+    )
+    alike = [make_comparison(n, "the cat sat on the mat", "the dog sat on the mat") for n in (1, 3)]
+    person = Person([alike[0], make_comparison(2, "one two three", "four five six"), alike[1]]).sit("d", "1", "2", "1")
+    assert [label.view for label in person.answers()] == ["differences", "text", "differences"]
+    assert len(calls) == 3, "once a pair"
 
 
 def test_neither_scores_nor_sources_nor_roles_are_shown():

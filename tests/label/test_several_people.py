@@ -336,6 +336,26 @@ def test_what_was_answered_before_is_no_control(
     assert not {row["pair_id"] for row in first} & {row["pair_id"] for row in second if row["role"] == "control"}
 
 
+def test_gold_that_is_dealt_again_is_asked_again(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gold: Path
+) -> None:
+    """In a later iteration it says how people read then; a stage that is made again asks nobody twice."""
+    monkeypatch.chdir(tmp_path)
+    gold.write_text(json.dumps(GOLD[0]) + "\n")
+    run = pool_labelled_once(tmp_path, small_model, 1, "--gold", gold, typed="1\n" * 9)
+    words = (*on(run, "label", iteration=2), "--gold", gold)
+    done(*words, typed="1\n" * 9)
+    done(*words, "--force")
+
+    def given(iteration: int) -> list[tuple[str, str | None]]:
+        found = [event["label"] for event in rows(run / f"iter-00{iteration}/label/labels.jsonl")]
+        return [(label["texts"], label["taken_from"]) for label in found if label["role"] == "gold"]
+
+    assert [taken for _, taken in given(1) + given(2)] == [None, "iter-002/label"]
+    assert given(1)[0][0] == given(2)[0][0]
+    assert json.loads(done(*on(run, "show", "labels"), "--json").stdout)["people"][0]["gold"]["of"] == 2
+
+
 @pytest.mark.parametrize("lost", ["preferences.jsonl", "manifest.json"])
 def test_a_stage_closed_without_what_measures_is_closed_again_so(asked: Path, gold: Path, lost: str) -> None:
     """By the very command that `verify` names, which neither asks anybody nor leaves the stage open."""

@@ -24,7 +24,7 @@ from activedpo_cli.base.errors import BusyError
 from activedpo_cli.label.queue import Answer, Choice, PairAnsweredError, Queue, Ticket
 from activedpo_cli.label.tui.panes import TextPane, prompt_content, safe
 from activedpo_cli.label.tui.screens import SCROLLS, NoteScreen, ReadingScreen
-from activedpo_cli.label.word_differences import differing_words
+from activedpo_cli.label.word_differences import Spans, differing_words
 from activedpo_cli.label.wording import (
     CHOICES,
     KEYS,
@@ -32,6 +32,7 @@ from activedpo_cli.label.wording import (
     Key,
     help_lines,
     progress_in_words,
+    shown_text,
     with_others_in_words,
 )
 
@@ -98,6 +99,7 @@ class PairScreen(Screen[None]):
         self._is_drawn = False
         self._note = ""
         self._shows_differences = False
+        self._differences: tuple[Spans, Spans] | None = None
         self._scrolled = 0
         self._panes = [
             TextPane("Prompt", id="prompt"),
@@ -126,7 +128,7 @@ class PairScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Show the first pair."""
-        self._say(f"answered   {progress_in_words(self._queue.progress())}")
+        self._say(f"answered   {progress_in_words(self._queue.progress(self._sitting.annotator))}")
         self._show()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -177,7 +179,7 @@ class PairScreen(Screen[None]):
         if self._ticket is None:
             self._say(self._what_is_left())
             return
-        view = "differences" if self._shows_differences else "text"
+        view = "differences" if self._differences else "text"
         try:
             self._queue.answer(self._ticket, Answer(choice=choice, note=self._note or None, view=view))
         except PairAnsweredError as error:
@@ -185,7 +187,7 @@ class PairScreen(Screen[None]):
         except BusyError as error:
             self._say(f"NOT saved, answer again: {error.message}")
         else:
-            self._next(f"saved   {progress_in_words(self._queue.progress())}")
+            self._next(f"saved   {progress_in_words(self._queue.progress(self._sitting.annotator))}")
 
     def _undo(self) -> None:
         try:
@@ -196,7 +198,7 @@ class PairScreen(Screen[None]):
         if label is None:
             self._say("There is nothing of yours to undo: no answer was given in this sitting.")
             return
-        self._next(f"undone   {progress_in_words(self._queue.progress())}")
+        self._next(f"undone   {progress_in_words(self._queue.progress(self._sitting.annotator))}")
         if label.note and self._ticket is not None and self._ticket.asked == label.asked:
             self._note = label.note
             self._name_panes()
@@ -215,6 +217,7 @@ class PairScreen(Screen[None]):
         self._show()
 
     def _show(self) -> None:
+        self._differences = self._differing() if self._shows_differences else None
         self._name_panes()
         for pane, content in zip(self._panes, self._contents(), strict=True):
             pane.show(content)
@@ -232,22 +235,23 @@ class PairScreen(Screen[None]):
         """What stands in the panes."""
         if self._ticket is None:
             return [safe(self._what_is_left()), Content(), Content()]
-        texts = [display_text(response.text) for response in self._ticket.sides]
-        contents = [Content(text) for text in texts]
-        spans = differing_words(*texts) if self._shows_differences else None
-        if spans is not None:
-            for place, of_one in enumerate(spans):
-                for start, end in of_one:
-                    contents[place] = contents[place].stylize("bold underline", start, end)
+        contents = [safe(response.text) for response in self._ticket.sides]
+        for place, of_one in enumerate(self._differences or ()):
+            for start, end in of_one:
+                contents[place] = contents[place].stylize("bold underline", start, end)
         return [prompt_content(self._ticket.comparison.prompt), *contents]
 
+    def _differing(self) -> tuple[Spans, Spans] | None:
+        """Which words differ of the texts as they are shown; None where marks would say nothing."""
+        return differing_words(*(shown_text(side.text) for side in self._ticket.sides)) if self._ticket else None
+
     def _name_panes(self) -> None:
-        progress = self._queue.progress()
-        title = "Prompt" if self._ticket is None else f"Prompt of pair {progress.answered + 1} of {progress.pairs}"
+        progress = self._queue.progress(self._sitting.annotator)
+        title = "Prompt" if self._ticket is None else f"Prompt of pair {progress.given + 1} of {progress.most}"
         self._panes[0].border_title = f"{title}, with a note" if self._note else title
 
     def _what_is_left(self) -> str:
-        what = with_others_in_words(self._queue.progress()) or "All pairs are answered."
+        what = with_others_in_words(self._queue.progress(self._sitting.annotator)) or "All pairs are answered."
         return f"{what} Enter ends the sitting; u takes your last answer back."
 
     def _say(self, text: str) -> None:
@@ -280,10 +284,15 @@ class PairScreen(Screen[None]):
     def _switch_differences(self) -> None:
         if self._ticket is None:
             return
-        if not self._shows_differences and differing_words(*(side.text for side in self._ticket.sides)) is None:
-            self._say("These responses are too different, or too long, for marks to say anything.")
-            return
-        self._shows_differences = not self._shows_differences
+        if self._differences is None:
+            self._differences = self._differing()
+            if self._differences is None:
+                self._shows_differences = False
+                self._say("These responses are too different, or too long, for marks to say anything.")
+                return
+        else:
+            self._differences = None
+        self._shows_differences = self._differences is not None
         for pane, content in zip(self._panes, self._contents(), strict=True):
             pane.mark(content)
         self._say("words that differ are underlined" if self._shows_differences else "no words are underlined")
