@@ -55,6 +55,15 @@ DeviceOption = Annotated[
         "--device", help="cpu, cuda, cuda:1, mps, or auto; never changes settings. $OMP_NUM_THREADS: threads."
     ),
 ]
+ShardOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="One of N processes that share the units of the work; 0/N is the first. [default: as torchrun, srun or a SLURM "
+        "array says, else 0/1, alone]",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -75,6 +84,7 @@ class StageOptions:
     set_: SetOption = None
     force: ForceOption = False
     device: DeviceOption = "auto"
+    shard: ShardOption = None
     quiet: QuietOption = False
     json: JsonOption = False
 

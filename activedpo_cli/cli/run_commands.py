@@ -13,6 +13,7 @@ from activedpo_cli.cli.options import (
     QuietOption,
     RunOption,
     SetOption,
+    ShardOption,
     all_given,
     flags_of,
     with_settings,
@@ -20,6 +21,7 @@ from activedpo_cli.cli.options import (
 )
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
 from activedpo_cli.cli.select_forms import RidgeOption, with_ridge
+from activedpo_cli.cli.sharing import device_of, shard_of, speaks
 from activedpo_cli.cli.typed import typed_command
 
 LOOP_SETTINGS = without_clashes(
@@ -52,9 +54,12 @@ def init(
     from activedpo_cli.run.create import RunRequest, ensure_run
     from activedpo_cli.store.run import run_path
 
-    request = RunRequest(run_path(run), preset, with_known_names(all_given(given, set_)), typed_command())
+    shard = shard_of(None)
+    patience = None if shard else 0.0
+    request = RunRequest(run_path(run), preset, with_known_names(all_given(given, set_)), typed_command(), patience)
+    quiet = quiet or not speaks(shard)
     made_run, made = ensure_run(request, make_progress(quiet))
-    if json:
+    if json and speaks(shard):
         print_json({"run": str(made_run.path), "state": "made" if made else "up to date"})
         return
     if not made and not quiet:
@@ -74,6 +79,7 @@ def run_loop(
     preset: PresetOption = None,
     set_: SetOption = None,
     device: DeviceOption = "auto",
+    shard: ShardOption = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Make the report page at the end.")] = True,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -93,11 +99,14 @@ def run_loop(
     if ridge is not None:
         method = method_in_use(run_path(run), all_given(given, set_), preset=preset, force=True)
         set_ = with_ridge(set_, ridge, method, quiet=quiet)
-    request = LoopRequest(run, preset, all_given(given, set_), iterations, device, typed_command())
+    own = shard_of(shard)
+    request = LoopRequest(run, preset, all_given(given, set_), iterations, device_of(device, own), typed_command(), own)
     try:
-        done = show_loop(request, quiet=quiet, json=json)
+        done = show_loop(request, quiet=quiet or not speaks(own), json=json)
     except LabelsPendingError as error:
         if json:
             print_json(error.facts)
         raise
+    if not speaks(own):
+        return
     print_ending(done, quiet=quiet, json=json, with_report=report)
