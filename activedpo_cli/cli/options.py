@@ -62,6 +62,31 @@ ShardOption = Annotated[
         metavar="I/N",
         help="One of N processes that share the units of the work; 0/N is the first. [default: as torchrun, srun or a SLURM "
         "array says, else 0/1, alone]",
+        rich_help_panel="Several processes",
+    ),
+]
+WORKERS_PANEL = "Several processes"
+ExecutorOption = Annotated[
+    Optional[str],
+    typer.Option("--executor", metavar="ray", help="Have Ray's workers do it.", rich_help_panel=WORKERS_PANEL),
+]
+WorkersOption = Annotated[
+    Optional[int],
+    typer.Option("--workers", min=1, help="How many. [default: 2]", rich_help_panel=WORKERS_PANEL),
+]
+GpusOption = Annotated[
+    Optional[float],
+    typer.Option(
+        "--gpus-per-worker", min=0, help="[default: 1 where the cluster has GPUs]", rich_help_panel=WORKERS_PANEL
+    ),
+]
+AddressOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="A running cluster. [default: one that is started here]",
+        rich_help_panel=WORKERS_PANEL,
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -85,6 +110,10 @@ class StageOptions:
     force: ForceOption = False
     device: DeviceOption = "auto"
     shard: ShardOption = None
+    executor: ExecutorOption = None
+    workers: WorkersOption = None
+    gpus_per_worker: GpusOption = None
+    ray_address: AddressOption = None
     quiet: QuietOption = False
     json: JsonOption = False
 

@@ -7,13 +7,17 @@ import typer
 
 from activedpo_cli.base.errors import LabelsPendingError
 from activedpo_cli.cli.options import (
+    AddressOption,
     DeviceOption,
+    ExecutorOption,
+    GpusOption,
     JsonOption,
     PresetOption,
     QuietOption,
     RunOption,
     SetOption,
     ShardOption,
+    WorkersOption,
     all_given,
     flags_of,
     with_settings,
@@ -21,7 +25,7 @@ from activedpo_cli.cli.options import (
 )
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
 from activedpo_cli.cli.select_forms import RidgeOption, with_ridge
-from activedpo_cli.cli.sharing import device_of, shard_of, speaks
+from activedpo_cli.cli.sharing import device_of, runner_for, shard_of, speaks
 from activedpo_cli.cli.typed import typed_command
 
 LOOP_SETTINGS = without_clashes(
@@ -80,6 +84,10 @@ def run_loop(
     set_: SetOption = None,
     device: DeviceOption = "auto",
     shard: ShardOption = None,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusOption = None,
+    ray_address: AddressOption = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Make the report page at the end.")] = True,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -99,10 +107,11 @@ def run_loop(
     if ridge is not None:
         method = method_in_use(run_path(run), all_given(given, set_), preset=preset, force=True)
         set_ = with_ridge(set_, ridge, method, quiet=quiet)
+    do = runner_for(executor, workers, gpus_per_worker, ray_address, shard)
     own = shard_of(shard)
     request = LoopRequest(run, preset, all_given(given, set_), iterations, device_of(device, own), typed_command(), own)
     try:
-        done = show_loop(request, quiet=quiet or not speaks(own), json=json)
+        done = show_loop(request, do, quiet=quiet or not speaks(own), json=json)
     except LabelsPendingError as error:
         if json:
             print_json(error.facts)

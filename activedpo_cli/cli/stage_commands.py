@@ -33,7 +33,7 @@ from activedpo_cli.cli.select_forms import (
     select_from_pool,
     with_ridge,
 )
-from activedpo_cli.cli.sharing import device_of, refuse_several, shard_of, speaks
+from activedpo_cli.cli.sharing import device_of, refuse_several, runner_of, shard_of, speaks
 from activedpo_cli.cli.typed import typed_command, typed_options
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def sft(
 
     Example:   activedpo sft --run small --data examples.jsonl.gz --lora-r 64 --learning-rate 2e-4
     """
-    options = StageOptions(run, None, set_, force, device, shard, quiet, json)
+    options = StageOptions(run, None, set_, force, device, shard, quiet=quiet, json=json)
     _stage("sft", given, options, preset=preset, make=True)
 
 
@@ -317,7 +317,7 @@ def _stage(
     request = _request(name, given, options, preset=preset, make=make, doing=doing)
     quiet = options.quiet or not speaks(request.shard)
     try:
-        result = do_stage(request, make_progress(quiet))
+        result = do_stage(request, make_progress(quiet), runner_of(options))
     except LabelsPendingError as error:
         if options.json:
             print_json(error.facts)

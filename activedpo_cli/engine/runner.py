@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import (
@@ -77,6 +77,24 @@ class _Asked:
     def again(self, *more: str) -> str:
         """The command that was typed, with these words at its end."""
         return again(self.run, self.stage.name, self.iteration, self.execution, *more)
+
+
+class StageRunner(Protocol):
+    """What brings stages to their finished state: `run_stage` in this process, or others elsewhere."""
+
+    def __call__(
+        self,
+        run: Run,
+        stage: Stage,
+        iteration: int,
+        given: Mapping[str, Any],
+        *,
+        force: bool,
+        execution: Execution,
+        progress: Progress,
+    ) -> StageResult:
+        """Bring one stage of one iteration to its finished state."""
+        ...
 
 
 def run_stage(

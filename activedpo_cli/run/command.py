@@ -14,7 +14,7 @@ from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.engine.differences import given_differences, is_fixed, refuse, with_known_files
 from activedpo_cli.engine.names import with_known_names
-from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.runner import StageRunner, run_stage
 from activedpo_cli.engine.step import Execution, Stage, StageResult
 from activedpo_cli.generate import pool
 from activedpo_cli.run.create import RunRequest, discard, find_run, preset_for
@@ -60,8 +60,8 @@ def load_stage(name: str) -> Stage:
     return importlib.import_module(f"activedpo_cli.{STEPS[name]}").STAGE
 
 
-def do_stage(request: StageRequest, progress: Progress) -> StageResult:
-    """Do what the command asks for.
+def do_stage(request: StageRequest, progress: Progress, do: StageRunner = run_stage) -> StageResult:
+    """Do what the command asks for, here or by another runner of stages.
 
     A run made by this command goes away again when the stage fails before any work began.
     """
@@ -80,7 +80,7 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
             check_given_settings(request.given, method, progress)
         for sentence in unused(with_changes(run.config, given), request.given):
             progress.warn(sentence)
-        return run_stage(
+        return do(
             run,
             load_stage(request.stage),
             iteration,

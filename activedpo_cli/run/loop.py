@@ -13,7 +13,7 @@ from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, given_differences, refuse
 from activedpo_cli.engine.names import with_known_names
-from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.runner import StageRunner, run_stage
 from activedpo_cli.engine.step import Execution, StageResult
 from activedpo_cli.label.scoring import scorer_by_default
 from activedpo_cli.oracles.base import oracle_identity
@@ -57,7 +57,7 @@ class LoopListener(Protocol):
         """A stage is finished, or had been before."""
 
 
-def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) -> Run:
+def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener, do: StageRunner = run_stage) -> Run:
     """Do all stages of all iterations; those that are done already cost next to nothing.
 
     A given setting concerns all stages that have not begun. Raises RefusedError, before anything is written, where it
@@ -84,7 +84,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) ->
             record = _record(run, name, iteration)
             if not isinstance(record, Manifest):
                 listener.began(iteration, name)
-            listener.finished(_do_stage(run, name, iteration, record, given, execution, progress))
+            listener.finished(_do_stage(do, run, name, iteration, record, given, execution, progress))
     except BaseException:
         if made and discard(run):
             progress.note(f"took `{run.path}` away again, since nothing was made in it")
@@ -186,6 +186,7 @@ def _comparable(record: Started, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _do_stage(
+    do: StageRunner,
     run: Run,
     name: str,
     iteration: int,
@@ -202,4 +203,4 @@ def _do_stage(
         if not isinstance(record, Manifest):
             run.change_config(all_settings(with_changes(run.config, given), given))
         given = _comparable(record, given)
-    return run_stage(run, load_stage(name), iteration, given, force=False, execution=execution, progress=progress)
+    return do(run, load_stage(name), iteration, given, force=False, execution=execution, progress=progress)
