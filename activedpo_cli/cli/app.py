@@ -17,11 +17,12 @@ from typer.main import get_command, get_group
 
 from activedpo_cli import __version__
 from activedpo_cli.base.display import redacted
-from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated
 from activedpo_cli.base.interruption import is_requested
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.cli.help_text import HelpedCommand, HelpedGroup
 from activedpo_cli.cli.render import print_error, print_message, safe_text
+from activedpo_cli.cli.sharing import refuse_several
 from activedpo_cli.cli.signals import stoppable
 from activedpo_cli.cli.typed import remember
 
@@ -66,10 +67,10 @@ MEMORY_ADVICE = {
     "sft": "a smaller --batch-size with more --gradient-accumulation-steps, --gradient-checkpointing, or --lora-r 64",
 }
 """The settings by which a command needs less."""
-SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Variables in which torchrun, accelerate and MPI tell a process how many there are; training libraries read them too."""
 LOOKING = frozenset({"status", "show", "ls", "bench", "verify", "doctor"})
 """Commands that write nothing."""
+SHARING = frozenset({"init", "sft", "generate", "featurize", "select", "label", "train", "evaluate", "run"})
+"""Commands that several processes may be given at once: they share units, and wait for what one of them does alone."""
 READER_GONE_EXIT_CODE = 128 + signal.SIGPIPE
 
 
@@ -109,8 +110,8 @@ class ErrorBoundary(HelpedGroup):
         """Find the subcommand, which may not be for one of several processes."""
         name, command, rest = super().resolve_command(ctx, args)
         remember(rest)
-        if not HELP_OPTIONS.intersection(rest):
-            _refuse_further_processes(name)
+        if not HELP_OPTIONS.intersection(rest) and name not in LOOKING | SHARING:
+            refuse_several(name)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -181,19 +182,6 @@ def _docstring(place: str) -> str:
 @cache
 def _source(module: str) -> ast.Module:
     return ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
-
-
-def _refuse_further_processes(command: str | None) -> None:
-    """Raise UsageError where this process is one of several that were started as one: none of them may write."""
-    for name in SIZES:
-        text = os.environ.get(name, "").strip()
-        if text.isdigit() and int(text) > 1 and command not in LOOKING:
-            raise UsageError(
-                f"this is one of {text} processes ({name}={text}), and activedpo works in one",
-                details=["on one GPU or the CPU; nothing was written"],
-                hint="start it without the launcher, as `activedpo …`; for several runs at once, "
-                "`activedpo experiment SPEC --jobs N`, or `unset " + name + "` where no launcher is at work",
-            )
 
 
 def _told(error: BaseException, command: str | None) -> int:

@@ -13,6 +13,7 @@ from activedpo_cli.cli.evaluation_output import print_charts, print_evaluations
 from activedpo_cli.cli.live_view import LiveView
 from activedpo_cli.cli.render import can_redraw, make_progress, passing_message, print_json, print_message, print_result
 from activedpo_cli.cli.stage_output import print_stage
+from activedpo_cli.engine.runner import StageRunner
 from activedpo_cli.engine.step import StageResult
 from activedpo_cli.run.loop import LoopRequest, do_loop
 from activedpo_cli.run.status import evaluations
@@ -37,7 +38,7 @@ class LoopPrinter:
             print_stage(result)
 
 
-def show_loop(request: LoopRequest, *, quiet: bool, json: bool) -> Run:
+def show_loop(request: LoopRequest, do: StageRunner, *, quiet: bool, json: bool) -> Run:
     """Do the loop, with the live view in a terminal and plain lines elsewhere."""
     view: AbstractContextManager[Any] = nullcontext()
     progress: Progress
@@ -47,7 +48,7 @@ def show_loop(request: LoopRequest, *, quiet: bool, json: bool) -> Run:
     else:
         progress, listener = make_progress(quiet), LoopPrinter(is_silent=quiet or json)
     with view:
-        return do_loop(request, progress, listener)
+        return do_loop(request, progress, listener, do)
 
 
 def print_ending(run: Run, *, quiet: bool, json: bool, with_report: bool) -> None:

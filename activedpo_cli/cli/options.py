@@ -55,6 +55,40 @@ DeviceOption = Annotated[
         "--device", help="cpu, cuda, cuda:1, mps, or auto; never changes settings. $OMP_NUM_THREADS: threads."
     ),
 ]
+ShardOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="One of N processes that share the units of the work; 0/N is the first. [default: as torchrun, srun or a SLURM "
+        "array says, else 0/1, alone]",
+        rich_help_panel="Several processes",
+    ),
+]
+WORKERS_PANEL = "Several processes"
+ExecutorOption = Annotated[
+    Optional[str],
+    typer.Option("--executor", metavar="ray", help="Have Ray's workers do it.", rich_help_panel=WORKERS_PANEL),
+]
+WorkersOption = Annotated[
+    Optional[int],
+    typer.Option("--workers", min=1, help="How many. [default: 2]", rich_help_panel=WORKERS_PANEL),
+]
+GpusOption = Annotated[
+    Optional[float],
+    typer.Option(
+        "--gpus-per-worker", min=0, help="[default: 1 where the cluster has GPUs]", rich_help_panel=WORKERS_PANEL
+    ),
+]
+AddressOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="A running cluster. [default: one that is started here]",
+        rich_help_panel=WORKERS_PANEL,
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -75,6 +109,11 @@ class StageOptions:
     set_: SetOption = None
     force: ForceOption = False
     device: DeviceOption = "auto"
+    shard: ShardOption = None
+    executor: ExecutorOption = None
+    workers: WorkersOption = None
+    gpus_per_worker: GpusOption = None
+    ray_address: AddressOption = None
     quiet: QuietOption = False
     json: JsonOption = False
 

@@ -7,12 +7,17 @@ import typer
 
 from activedpo_cli.base.errors import LabelsPendingError
 from activedpo_cli.cli.options import (
+    AddressOption,
     DeviceOption,
+    ExecutorOption,
+    GpusOption,
     JsonOption,
     PresetOption,
     QuietOption,
     RunOption,
     SetOption,
+    ShardOption,
+    WorkersOption,
     all_given,
     flags_of,
     with_settings,
@@ -20,6 +25,7 @@ from activedpo_cli.cli.options import (
 )
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
 from activedpo_cli.cli.select_forms import RidgeOption, with_ridge
+from activedpo_cli.cli.sharing import device_of, runner_for, shard_of, speaks
 from activedpo_cli.cli.typed import typed_command
 
 LOOP_SETTINGS = without_clashes(
@@ -52,9 +58,12 @@ def init(
     from activedpo_cli.run.create import RunRequest, ensure_run
     from activedpo_cli.store.run import run_path
 
-    request = RunRequest(run_path(run), preset, with_known_names(all_given(given, set_)), typed_command())
+    shard = shard_of(None)
+    patience = None if shard else 0.0
+    request = RunRequest(run_path(run), preset, with_known_names(all_given(given, set_)), typed_command(), patience)
+    quiet = quiet or not speaks(shard)
     made_run, made = ensure_run(request, make_progress(quiet))
-    if json:
+    if json and speaks(shard):
         print_json({"run": str(made_run.path), "state": "made" if made else "up to date"})
         return
     if not made and not quiet:
@@ -74,6 +83,11 @@ def run_loop(
     preset: PresetOption = None,
     set_: SetOption = None,
     device: DeviceOption = "auto",
+    shard: ShardOption = None,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusOption = None,
+    ray_address: AddressOption = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Make the report page at the end.")] = True,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -93,11 +107,15 @@ def run_loop(
     if ridge is not None:
         method = method_in_use(run_path(run), all_given(given, set_), preset=preset, force=True)
         set_ = with_ridge(set_, ridge, method, quiet=quiet)
-    request = LoopRequest(run, preset, all_given(given, set_), iterations, device, typed_command())
+    do = runner_for(executor, workers, gpus_per_worker, ray_address, shard)
+    own = shard_of(shard)
+    request = LoopRequest(run, preset, all_given(given, set_), iterations, device_of(device, own), typed_command(), own)
     try:
-        done = show_loop(request, quiet=quiet, json=json)
+        done = show_loop(request, do, quiet=quiet or not speaks(own), json=json)
     except LabelsPendingError as error:
         if json:
             print_json(error.facts)
         raise
+    if not speaks(own):
+        return
     print_ending(done, quiet=quiet, json=json, with_report=report)

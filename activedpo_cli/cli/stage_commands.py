@@ -17,6 +17,7 @@ from activedpo_cli.cli.options import (
     QuietOption,
     RunOption,
     SetOption,
+    ShardOption,
     StageOptions,
     all_given,
     flags_of,
@@ -32,6 +33,7 @@ from activedpo_cli.cli.select_forms import (
     select_from_pool,
     with_ridge,
 )
+from activedpo_cli.cli.sharing import device_of, refuse_several, runner_of, shard_of, speaks
 from activedpo_cli.cli.typed import typed_command, typed_options
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def sft(
     set_: SetOption = None,
     force: ForceOption = False,
     device: DeviceOption = "auto",
+    shard: ShardOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -66,7 +69,7 @@ def sft(
 
     Example:   activedpo sft --run small --data examples.jsonl.gz --lora-r 64 --learning-rate 2e-4
     """
-    options = StageOptions(run, None, set_, force, device, quiet, json)
+    options = StageOptions(run, None, set_, force, device, shard, quiet=quiet, json=json)
     _stage("sft", given, options, preset=preset, make=True)
 
 
@@ -125,6 +128,8 @@ def select(
     among_files = any(path is not None for path in (files.features, files.pairs, files.labelled, files.output))
     in_run = None if among_files and pool.pool is None else run_path(options.run)
     typed = all_given(given, options.set_)
+    if among_files or pool.pool is not None:
+        refuse_several("select", options.shard)
     if ridge is not None:
         method = method_in_use(in_run, typed, options.iteration, force=options.force)
         options = replace(options, set_=with_ridge(options.set_, ridge, method, quiet=options.quiet))
@@ -321,15 +326,16 @@ def _stage(
     from activedpo_cli.run.command import do_stage
 
     request = _request(name, given, options, preset=preset, make=make, doing=doing)
+    quiet = options.quiet or not speaks(request.shard)
     try:
-        result = do_stage(request, make_progress(options.quiet))
+        result = do_stage(request, make_progress(quiet), runner_of(options))
     except LabelsPendingError as error:
         if options.json:
             print_json(error.facts)
         raise
-    if options.json:
+    if options.json and speaks(request.shard):
         print_json(stage_as_json(result))
-    elif not options.quiet:
+    elif not quiet:
         print_stage(result)
 
 
@@ -344,16 +350,18 @@ def _request(
 ) -> "StageRequest":
     from activedpo_cli.run.command import StageRequest
 
+    shard = shard_of(options.shard)
     return StageRequest(
         name,
         options.run,
         options.iteration,
         all_given(given, options.set_),
         options.force,
-        options.device,
+        device_of(options.device, shard),
         preset,
         make,
         dict(doing or {}),
         typed_command(),
         typed_options(),
+        shard,
     )

@@ -9,16 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from activedpo_cli.base.errors import InvalidDataError, StorageError
+from activedpo_cli.base.errors import BusyError, InvalidDataError, StorageError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.regular_files import open_regular
 from activedpo_cli.engine.carrying_out import Task, carry_out
+from activedpo_cli.engine.company import refuse_while_shared
 from activedpo_cli.engine.differences import differences_of_work
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.engine.units import Work
 from activedpo_cli.store import files
 from activedpo_cli.store.audit import file_fault
-from activedpo_cli.store.lock import exclusive
+from activedpo_cli.store.lock import HeldLock, exclusive
 from activedpo_cli.store.manifest import MANIFEST_NAME, STARTED_NAME, Manifest, Started
 from activedpo_cli.store.stage_folder import StageFolder, set_aside, swap_in
 
@@ -57,6 +58,7 @@ class Part:
         public: By the name of an output the file where a copy of it stands, for people; None where there are no copies.
         replace: Called before a copy takes the place of another file there; raises where that one may not be lost.
         check: Called before it is made, under the lock; raises where it should not be.
+        is_shared: Whether several processes may do its units together.
 
     """
 
@@ -72,6 +74,7 @@ class Part:
     public: Callable[[str], Path] | None = None
     replace: Callable[[Path], None] = _replace
     check: Callable[[], None] = _nothing_to_check
+    is_shared: bool = False
 
     @property
     def beside(self) -> StageFolder:
@@ -99,7 +102,9 @@ def ensure(part: Part, execution: Execution, progress: Progress, *, force: bool 
     """
     if not force and (made := part.standing) and not _copies_to_make(part, made):
         return made, False
-    with exclusive(part.lock, str(part.folder.path)):
+    with exclusive(part.lock, str(part.folder.path), execution.patience) as lock:
+        if not execution.shard:
+            refuse_while_shared(_claims(part), str(part.folder.path))
         files.remove_leftovers(part.folder.path)
         waiting = part.beside.manifest  # finished by a process that was killed before it could swap it in
         if waiting and (not part.folder.path.exists() or not differences_of_work(waiting, part.wanted)):
@@ -110,23 +115,28 @@ def ensure(part: Part, execution: Execution, progress: Progress, *, force: bool 
             _publish(part, part.folder, made)
             return made, False
         part.check()
-        return _make(part, execution, progress), True
+        return _make(part, execution, progress, lock), True
 
 
-def _make(part: Part, execution: Execution, progress: Progress) -> Manifest:
+def _make(part: Part, execution: Execution, progress: Progress, lock: HeldLock) -> Manifest:
     """Make it, beside what stands in its place if anything does."""
     is_begun_there = not part.folder.path.exists() or part.folder.has(STARTED_NAME)
     target = part.folder if is_begun_there and not part.folder.has(MANIFEST_NAME) else part.beside
     if target.started is None or differences_of_work(target.started, part.wanted):
         _clear(target, part.stale)
-    task = Task(target, part.wanted, part.lock.with_suffix(""), part.logs)
+    task = Task(target, part.wanted, _claims(part), part.logs, lock if part.is_shared else None)
     try:
         made = carry_out(task, lambda: part.open(target), execution, progress)
-        assert made is not None  # nobody else finishes a part, whose lock is never lent
     except BaseException:
-        with suppress(StorageError):  # what ended the work is what has to be said
-            target.discard_if_empty()
+        with suppress(StorageError, BusyError):  # what ended the work is what has to be said
+            if lock.is_held:
+                refuse_while_shared(_claims(part), str(target.path))
+                target.discard_if_empty()
         raise
+    if made is None:  # another of several processes has finished it, and put it in place
+        standing = part.folder.manifest
+        assert standing is not None
+        return standing
     _put_in_place(target, made, part)
     return made
 
@@ -168,6 +178,11 @@ def _publish(part: Part, made_in: StageFolder, made: Manifest) -> None:
             part.replace(path)
         with open_regular(made_in.path / name) as stream:
             files.write_bytes(path, stream.read())
+
+
+def _claims(part: Part) -> Path:
+    """Where its units are claimed."""
+    return part.lock.with_suffix("")
 
 
 def _clear(target: StageFolder, stale: Path | None) -> None:

@@ -6,7 +6,8 @@ This is the state table of `docs/architecture.md`.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import (
@@ -21,6 +22,7 @@ from activedpo_cli.base.errors import (
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.threads import execution_facts, stage_threads, working_with
 from activedpo_cli.engine.carrying_out import Task, carry_out
+from activedpo_cli.engine.company import refuse_while_shared
 from activedpo_cli.engine.declared import every_setting_of
 from activedpo_cli.engine.differences import (
     all_settings,
@@ -62,9 +64,37 @@ class _Asked:
     def redone(self) -> StageFolder:
         return self.run.redone_stage(self.stage.name, self.iteration)
 
+    @property
+    def lock_path(self) -> Path:
+        """The lock of the stage's folder, and of that in which it is made again."""
+        return self.run.lock_path(f"{self.folder.path.parent.name}-{self.stage.name}")
+
+    @property
+    def claims(self) -> Path:
+        """Where units are claimed."""
+        return self.lock_path.with_suffix("")
+
     def again(self, *more: str) -> str:
         """The command that was typed, with these words at its end."""
         return again(self.run, self.stage.name, self.iteration, self.execution, *more)
+
+
+class StageRunner(Protocol):
+    """What brings stages to their finished state: `run_stage` in this process, or others elsewhere."""
+
+    def __call__(
+        self,
+        run: Run,
+        stage: Stage,
+        iteration: int,
+        given: Mapping[str, Any],
+        *,
+        force: bool,
+        execution: Execution,
+        progress: Progress,
+    ) -> StageResult:
+        """Bring one stage of one iteration to its finished state."""
+        ...
 
 
 def run_stage(
@@ -92,8 +122,15 @@ def run_stage(
     folder = asked.folder
     if not force and not rebuild and folder.manifest:
         return _up_to_date(asked)
-    lock_path = run.lock_path(f"{folder.path.parent.name}-{stage.name}")
-    with exclusive(lock_path, str(folder.path), SECONDS_FOR_MOMENTS if stage.check_free else 0) as lock:
+    if force and execution.shard:
+        raise UsageError(
+            "--force is for one process, since one that comes late would make again what the others have just made",
+            hint=f"leave out --shard (and the launcher); or move `{folder.path}` away, and let all of them begin anew",
+        )
+    patience = SECONDS_FOR_MOMENTS if stage.check_free and not execution.shard else execution.patience
+    with exclusive(asked.lock_path, str(folder.path), patience) as lock:
+        if not execution.shard:
+            refuse_while_shared(asked.claims, str(folder.path))
         if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
             stage.reopening.adopt_answers(run, stage, iteration, given, execution, progress)
         _set_unknown_aside(asked)
@@ -280,15 +317,15 @@ def _do(asked: _Asked, target: StageFolder, lock: HeldLock) -> Manifest | None:
     if record is None:
         stage.check(context)
     kept = {key: value for key, value in asked.given.items() if key not in started.settings} if record else asked.given
-    claims = run.lock_path(f"{target.path.parent.name}-{stage.name}").with_suffix("")
-    task = Task(target, started, claims, stage.logs)
+    task = Task(target, started, asked.claims, stage.logs, lock if stage.is_shared else None)
     written = all_settings(with_changes(run.config, asked.given), kept)
 
     def may_discard() -> bool:
         """Whether this process began the work, and nobody else works in its folder, who may not have left a file yet."""
         if record is None and stage.check_free:
             stage.check_free(run, asked.iteration)
-        return record is None
+        refuse_while_shared(asked.claims, str(target.path))
+        return record is None and lock.is_held
 
     with _given_settings_kept(run, target, written, may_discard), working_with(threads):
         return carry_out(task, lambda: stage.open(context), asked.execution, asked.progress)

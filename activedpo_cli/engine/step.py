@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import NotReadyError
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
@@ -45,6 +46,7 @@ class Execution:
         options: What the command was told beside settings.
         kept: Base weights, held for the stages that follow.
         typed: The words behind the stage's name, where it was called by that; hints repeat them.
+        shard: Which of several processes at the same work this one is; None where it is alone.
 
     """
 
@@ -52,6 +54,12 @@ class Execution:
     options: Mapping[str, Any] = field(default_factory=dict)
     kept: "KeptBase | None" = None
     typed: Sequence[str] = ()
+    shard: Shard | None = None
+
+    @property
+    def patience(self) -> float | None:
+        """How many seconds another process at the same work is waited for: none, or as many as it takes one of several."""
+        return None if self.shard else 0.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def again(run: Run, stage: str, iteration: int, execution: Execution, *more: str
 
     Where nothing was typed, because the stage is part of a loop, the device alone is repeated.
     """
-    has_device = execution.device != "auto" and not execution.typed
+    has_device = not execution.device.startswith("auto") and not execution.typed
     typed = ("--device", execution.device) if has_device else execution.typed
     kept = repeated(
         typed, [name for name, value in pairwise([*more, "--"]) if not value.startswith("--") and name != ASSIGNING]
@@ -143,6 +151,7 @@ class Stage:
             where it holds something else.
         check_free: For a stage whose work is shared with others who do not hold its lock: raises BusyError while they are
             at work, so that what was begun is not set aside.
+        is_shared: Whether several processes may do its units together.
         reopening: How `--rebuild` opens it again; None where the stage has nothing to keep and is simply made again.
 
     """
@@ -164,6 +173,7 @@ class Stage:
     work_options: tuple[str, ...] = ()
     is_done: Callable[[Run, int, Config, Execution, Progress], bool] | None = None
     check_free: Callable[[Run, int], None] | None = None
+    is_shared: bool = False
     reopening: Reopening | None = None
 
     def seen(self, run: Run, record: Started | None, given: Mapping[str, Any]) -> Config:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.progress import Progress, shown
 from activedpo_cli.store.lock import claimed
 from activedpo_cli.store.stage_folder import StageFolder
@@ -35,7 +36,7 @@ class Unit:
 class Work(Protocol):
     """A step at work in one process."""
 
-    def do_what_is_missing(self, claims: Path, progress: Progress) -> bool:
+    def do_what_is_missing(self, claims: Path, progress: Progress, shard: Shard | None = None) -> bool:
         """Do all that is not there and that no other process does; says whether everything is there now."""
         ...
 
@@ -61,9 +62,9 @@ class UnitWork(Work, Protocol):
         """Make one unit's file."""
         ...
 
-    def do_what_is_missing(self, claims: Path, progress: Progress) -> bool:
+    def do_what_is_missing(self, claims: Path, progress: Progress, shard: Shard | None = None) -> bool:
         """Do every unit that is not there and that nobody else has claimed."""
-        return do_units(self, claims, progress)
+        return do_units(self, claims, progress, shard)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class AtOnce:
 
     work: Callable[[], dict[str, Any]]
 
-    def do_what_is_missing(self, claims: Path, progress: Progress) -> bool:
+    def do_what_is_missing(self, claims: Path, progress: Progress, shard: Shard | None = None) -> bool:
         """Do nothing, and say that everything is there: `finish` does all of the work."""
         return True
 
@@ -81,18 +82,23 @@ class AtOnce:
         return self.work()
 
 
-def do_units(work: UnitWork, claims: Path, progress: Progress) -> bool:
+def do_units(work: UnitWork, claims: Path, progress: Progress, shard: Shard | None = None) -> bool:
     """Do every unit that is not there and that nobody else has claimed; says whether all are there now.
 
     Args:
         work: What is cut into units.
         claims: Folder of the lock files by which units are claimed.
         progress: Is told how many of the counted things are there.
+        shard: Which of several processes this one is: it begins with units of its own, so that few claims meet, and then
+            does those that others have left.
 
     """
     folder, units = work.folder, work.units()
     missing = [unit for unit in units if not folder.has(unit.name)]
     total = sum(unit.size for unit in units)
+    if shard:
+        own = {unit.name for unit in units[shard.index :: shard.count]}
+        missing.sort(key=lambda unit: unit.name not in own)
     label, things = work.counted()
     with shown(progress, label, total, things, total - sum(unit.size for unit in missing)) as advance:
         for unit in missing:

@@ -89,7 +89,7 @@ def ensure_initial_evaluation(context: Context, sample: Sample) -> list[Evaluate
     """π_SFT's responses, sampled by `sample` unless they are there, with rewards by this evaluation's scorers."""
     run, folder, scorers = context.run, context.run.initial_evaluation, scorers_of(context.settings)
     responses = _ensure_responses(context, sample)
-    with exclusive(run.lock_path("initial-evaluation"), str(folder.path)):
+    with exclusive(run.lock_path("initial-evaluation"), str(folder.path), context.execution.patience):
         rewards, second_rewards = (
             None if spec is None else _ensure_rewards(context, responses, spec) for spec in scorers
         )
@@ -143,6 +143,7 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
         wanted=initial_record(run, context.settings),
         open=lambda target: sample(replace(context, folder=target)),
         logs=(HALVED_NAME,),
+        is_shared=True,
         stale=run.stale,
         is_usable=lambda standing: check_intact(run, standing),
         refuse=lambda differences: _refuse_other_sampling(run, differences),

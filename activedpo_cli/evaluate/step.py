@@ -279,4 +279,5 @@ STAGE = Stage(
     also=("generate.max_new_tokens",),  # only named in an error, as the source of a length that is too large
     logs=(HALVED_NAME,),
     readings={READ_BY: FILE},
+    is_shared=True,
 )

@@ -253,4 +253,5 @@ STAGE = Stage(
     check,
     sections=("adapter", "featurize"),
     also=("featurize.gradient_checkpointing",),
+    is_shared=True,
 )

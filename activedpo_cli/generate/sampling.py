@@ -11,6 +11,7 @@ from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import EvaluateSettings, GenerateSettings
 from activedpo_cli.engine.step import Context
 from activedpo_cli.engine.units import Unit
+from activedpo_cli.store.lock import waiting
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -104,16 +105,20 @@ def _in_batches_that_fit(
 
 def _note_batches(context: Context, unit: int, sizes: list[int]) -> None:
     """Write down that a unit was sampled in halves, in place of what an interrupted attempt has noted of it."""
-    before = context.folder.read_rows(HALVED_NAME, dict) if context.folder.has(HALVED_NAME) else []
-    rows = [row for row in before if row["unit"] != unit]
     if len(sizes) > 1:
         context.progress.warn(
             f"memory did not suffice for unit {unit} as one batch: sampled in {len(sizes)}, of "
             f"{', '.join(map(str, sizes))} prompts; with more memory its responses would be others"
         )
-        rows.append({"unit": unit, "batches": sizes})
-    if rows != before:
-        context.folder.write_json_lines(HALVED_NAME, rows)
+    if len(sizes) == 1 and not context.folder.has(HALVED_NAME):
+        return
+    with waiting(context.run.lock_path(f"{context.folder.path.parent.name}-{HALVED_NAME}")):  # others may note theirs
+        before = context.folder.read_rows(HALVED_NAME, dict) if context.folder.has(HALVED_NAME) else []
+        rows = [row for row in before if row["unit"] != unit]
+        rows += [{"unit": unit, "batches": sizes}] if len(sizes) > 1 else []
+        rows.sort(key=lambda row: row["unit"])
+        if rows != before:
+            context.folder.write_json_lines(HALVED_NAME, rows)
 
 
 def _sample_batch(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 DATE = "prompts.template_date"
+PROMPTS_NAME = "prompts.json"
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _from_pool(context: Context) -> dict[str, Any]:
         )
     drawn = draw_prompts(context, prompts)
     pairs = {"pairs": "given"} if context.settings.generate.recorded_pairs == "given" else {}
-    context.folder.write_json("prompts.json", {"source": "pool"} | pairs | drawn.as_json())
+    context.folder.write_json(PROMPTS_NAME, {"source": "pool"} | pairs | drawn.as_json())
     responses = sum(counts[prompt.prompt_id] for prompt in drawn.prompts)
     rendered = bool(context.run.pool.manifest and context.run.pool.manifest.summary.get("rendered"))
     facts = {"prompts": len(drawn.prompts), "responses": responses, "rendered": rendered}
@@ -206,7 +207,8 @@ class _Sampling(UnitWork):
         drawn = draw_prompts(context, context.run.prompts("train"), why_not)
         prompts = [EncodedPrompt(prompt.prompt_id, encoded[prompt.prompt_id]) for prompt in drawn.prompts]
         refuse_other_prompts(context, prompts)
-        context.folder.write_json("prompts.json", {"source": "policy"} | drawn.as_json())
+        if not context.folder.has(PROMPTS_NAME):  # one of several processes may come when all is done
+            context.folder.write_json(PROMPTS_NAME, {"source": "policy"} | drawn.as_json())
         return drawn, prompts
 
     def _encoded(self, prompt: Prompt) -> list[int]:
@@ -298,4 +300,5 @@ STAGE = Stage(
         *READS,
     ),  # they decide what is refused, and nothing of what is made
     files=pool.FILES,
+    is_shared=True,
 )

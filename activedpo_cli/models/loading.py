@@ -30,10 +30,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def pick_device(name: str) -> torch.device:
     """The device meant by `auto` (CUDA where there is one, else the CPU), or by a device's own name.
 
+    `auto:3` is meant for the fourth process on a machine, and shares out its GPUs.
+
     Raises UsageError when torch does not know the name, or the machine does not have the device.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, local = name.partition(":")
+    if kind == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if kind == "auto":
+        return torch.device("cuda", int(local) % torch.cuda.device_count()) if local else torch.device("cuda")
     try:
         device = torch.device(name)
     except RuntimeError as error:

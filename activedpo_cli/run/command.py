@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base.combinations import unused
 from activedpo_cli.base.config import build_config, with_changes
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.engine.differences import given_differences, is_fixed, refuse, with_known_files
 from activedpo_cli.engine.names import with_known_names
-from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.runner import StageRunner, run_stage
 from activedpo_cli.engine.step import Execution, Stage, StageResult
 from activedpo_cli.generate import pool
 from activedpo_cli.run.create import RunRequest, discard, find_run, preset_for
@@ -51,6 +52,7 @@ class StageRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     command: Sequence[str] = ()
     typed: Sequence[str] = ()
+    shard: Shard | None = None
 
 
 def load_stage(name: str) -> Stage:
@@ -58,13 +60,16 @@ def load_stage(name: str) -> Stage:
     return importlib.import_module(f"activedpo_cli.{STEPS[name]}").STAGE
 
 
-def do_stage(request: StageRequest, progress: Progress) -> StageResult:
-    """Do what the command asks for.
+def do_stage(request: StageRequest, progress: Progress, do: StageRunner = run_stage) -> StageResult:
+    """Do what the command asks for, here or by another runner of stages.
 
     A run made by this command goes away again when the stage fails before any work began.
     """
     request = replace(request, given=with_known_names(request.given))
-    wanted = RunRequest(run_path(request.run), request.preset, request.given, request.command)
+    execution = Execution(request.device, request.options, typed=request.typed, shard=request.shard)
+    wanted = RunRequest(
+        run_path(request.run), request.preset, request.given, request.command, patience=execution.patience
+    )
     run, made = find_run(wanted, progress, make=request.make_run)
     try:
         given = {} if made else changeable(run, request.given)
@@ -75,8 +80,7 @@ def do_stage(request: StageRequest, progress: Progress) -> StageResult:
             check_given_settings(request.given, method, progress)
         for sentence in unused(with_changes(run.config, given), request.given):
             progress.warn(sentence)
-        execution = Execution(request.device, request.options, typed=request.typed)
-        return run_stage(
+        return do(
             run,
             load_stage(request.stage),
             iteration,

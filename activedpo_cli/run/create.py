@@ -31,12 +31,16 @@ LOCKS = ".locks"
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a new run is asked to be: a preset and given settings with dotted keys, by which command."""
+    """What a new run is asked to be: a preset and given settings with dotted keys, by which command.
+
+    `patience` is how many seconds another process that makes it is waited for, None as long as it takes.
+    """
 
     path: Path
     preset: str | None
     given: Mapping[str, Any]
     command: Sequence[str] = ()
+    patience: float | None = 0.0
 
 
 def preset_for(request: RunRequest) -> str:
@@ -61,7 +65,7 @@ def ensure_run(request: RunRequest, progress: Progress) -> tuple[Run, bool]:
     """
     if not _is_run(request.path):
         plan = _plan(request)
-        with exclusive(_creation_lock(request.path), str(request.path)):
+        with exclusive(_creation_lock(request.path), str(request.path), request.patience):
             if not _is_run(request.path):  # another process may have made it since
                 _make(request, plan, progress)
                 _note_scale(plan.config, request.given, progress)

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 from activedpo_cli.base.combinations import refuse_ineffective, refuse_unestimated, unused
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, given_differences, refuse
 from activedpo_cli.engine.names import with_known_names
-from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.runner import StageRunner, run_stage
 from activedpo_cli.engine.step import Execution, StageResult
 from activedpo_cli.label.answered_twice import answered_twice
 from activedpo_cli.label.scoring import scorer_by_default
@@ -42,6 +43,7 @@ class LoopRequest:
     iterations: int | None = None
     device: str = "auto"
     command: Sequence[str] = ()
+    shard: Shard | None = None
 
 
 class LoopListener(Protocol):
@@ -57,14 +59,18 @@ class LoopListener(Protocol):
         """A stage is finished, or had been before."""
 
 
-def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) -> Run:
+def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener, do: StageRunner = run_stage) -> Run:
     """Do all stages of all iterations; those that are done already cost next to nothing.
 
     A given setting concerns all stages that have not begun. Raises RefusedError, before anything is written, where it
     contradicts a stage that has.
     """
     request = replace(request, given=with_known_names(request.given))
-    run, made = find_run(RunRequest(run_path(request.run), request.preset, request.given, request.command), progress)
+    execution = Execution(request.device, shard=request.shard)
+    wanted = RunRequest(
+        run_path(request.run), request.preset, request.given, request.command, patience=execution.patience
+    )
+    run, made = find_run(wanted, progress)
     try:
         given = {} if made else changeable(run, request.given)
         method = given.get("select.method", run.config.select.method)
@@ -80,7 +86,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener) ->
             record = _record(run, name, iteration)
             if not isinstance(record, Manifest):
                 listener.began(iteration, name)
-            listener.finished(_do_stage(run, name, iteration, record, given, request.device, progress))
+            listener.finished(_do_stage(do, run, name, iteration, record, given, execution, progress))
     except BaseException:
         if made and discard(run):
             progress.note(f"took `{run.path}` away again, since nothing was made in it")
@@ -186,12 +192,13 @@ def _comparable(record: Started, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _do_stage(
+    do: StageRunner,
     run: Run,
     name: str,
     iteration: int,
     record: Started | None,
     given: Mapping[str, Any],
-    device: str,
+    execution: Execution,
     progress: Progress,
 ) -> StageResult:
     """Do one stage; the first that has not begun writes all given settings to `config.yaml`, once its checks have passed.
@@ -202,6 +209,4 @@ def _do_stage(
         if not isinstance(record, Manifest):
             run.change_config(all_settings(with_changes(run.config, given), given))
         given = _comparable(record, given)
-    return run_stage(
-        run, load_stage(name), iteration, given, force=False, execution=Execution(device), progress=progress
-    )
+    return do(run, load_stage(name), iteration, given, force=False, execution=execution, progress=progress)

@@ -36,34 +36,39 @@ class HeldLock:
         self._lock = _kernel_lock(path, 0)
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
+    def lent(self, seconds: float | None = PATIENCE) -> Iterator[None]:
         """Others may take the lock meanwhile; it ends with holding it again.
 
-        Raises BusyError where another process keeps the lock for longer than PATIENCE.
+        Raises BusyError where another process keeps the lock for longer than `seconds`; with None it is waited for as long
+        as it takes. Where the work failed its error is raised, and the lock is held only if it could be had.
         """
         self._give_back()
         try:
             yield
         except BaseException:
-            self._take(PATIENCE)
-            with suppress(
-                StorageError
-            ):  # a full disk may be why the work failed, and that error names what was lacking
-                self._sign()
+            with suppress(BusyError):
+                self._take(seconds or 0.0)
+                with suppress(StorageError):  # a full disk may be why the work failed, and that error says so
+                    self._sign()
             raise
-        self._take(PATIENCE)
+        self._take(seconds)
         self._sign()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process holds it now."""
+        return bool(self._lock.is_locked)
 
     def for_a_moment(self) -> AbstractContextManager[None]:
         """Hold a lock again that is lent, as others do who need it for moments; raises BusyError as `waiting` does."""
         return waiting(self._path, PATIENCE)
 
-    def _take(self, seconds: float) -> None:
+    def _take(self, seconds: float | None) -> None:
         from filelock import Timeout
 
         try:
             with _locks_needed(self._path):
-                self._lock.acquire(timeout=seconds)
+                self._lock.acquire(timeout=-1 if seconds is None else seconds)
         except Timeout as error:
             raise BusyError(f"another process is working on `{self._what}` ({_describe(self._holder)})") from error
 
@@ -80,8 +85,11 @@ class HeldLock:
 
 
 @contextmanager
-def exclusive(path: Path, what: str, seconds: float = 0.0) -> Iterator[HeldLock]:
-    """Hold the lock file at `path`; raises BusyError naming the holder when another process keeps it for `seconds`."""
+def exclusive(path: Path, what: str, seconds: float | None = 0.0) -> Iterator[HeldLock]:
+    """Hold the lock file at `path`; raises BusyError naming the holder when another process keeps it for `seconds`.
+
+    With None it is waited for as long as it takes.
+    """
     held = HeldLock(path, what)
     try:
         held._take(seconds)

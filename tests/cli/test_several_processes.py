@@ -1,31 +1,98 @@
-"""Under a launcher that starts several processes nobody writes: no rank, alive or dead, can leave a manifest."""
+"""Several processes given the same command share its units, as `--shard` or their launcher says; the bytes stay the same."""
 
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from command_line import activedpo, done, on, refused, snapshot
+from command_line import STAGES, activedpo, all_outputs, done, on, refused, snapshot
+from zygote import Zygote
 
 from activedpo_cli.train.trainer_setup import on_one_device
 
-STAGES_AND_LOOPS = ("generate", "featurize", "select", "label", "train", "evaluate", "sft", "run", "init")
+LAUNCHED = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "nowhere.invalid", "MASTER_PORT": "1"}
 
 
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
-@pytest.mark.parametrize("command", STAGES_AND_LOOPS)
-def test_every_command_that_writes_refuses(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
+@pytest.fixture
+def begun_anew(finished: Path) -> Path:
+    """A run whose stages are still to be done."""
+    for t in (1, 2):
+        shutil.rmtree(finished / f"iter-{t:03d}")
+    shutil.rmtree(finished / "reference" / "evaluate")
+    return finished
+
+
+def together(zygote: Zygote, commands: list[tuple[Any, ...]], folder: Path, environments: list[dict[str, str]]) -> None:
+    """Run commands at the same time, each of which must succeed."""
+    said = [folder / f"said-{number}" for number in range(len(commands))]
+    pids = [
+        zygote.start(words, folder, stdout=path, stderr=path, environment=environment)
+        for words, path, environment in zip(commands, said, environments, strict=True)
+    ]
+    ended = [zygote.wait(pid) for pid in pids]
+    assert ended == [0] * len(commands), [path.read_text() for path in said]
+
+
+def test_two_shards_make_what_one_process_makes(begun_anew: Path, finished_original: Path, zygote: Zygote) -> None:
+    words = on(begun_anew, "run", "--iterations", 2, "--quiet", "--no-report")
+    together(zygote, [(*words, "--shard", f"{n}/2") for n in (0, 1)], begun_anew.parent, [{}, {}])
+    assert all_outputs(begun_anew) == all_outputs(finished_original)
+    record = json.loads((begun_anew / "iter-001" / "generate" / "manifest.json").read_bytes())
+    assert record["execution"]["attempts"] == 1
+
+
+def test_a_chain_of_commands_under_a_launcher(begun_anew: Path, finished_original: Path, zygote: Zygote) -> None:
+    """Each process does all commands; none waits at an address where nobody is, as training libraries would."""
+    for stage in STAGES:
+        words = on(begun_anew, stage, "--iteration", 1)
+        together(zygote, [words, words], begun_anew.parent, [LAUNCHED | {"RANK": str(rank)} for rank in (0, 1)])
+        said = [(begun_anew.parent / f"said-{rank}").read_text() for rank in (0, 1)]
+        assert f"{stage}" in said[0]
+        assert said[1] == "", "one of them speaks for both"
+    made, expected = all_outputs(begun_anew), all_outputs(finished_original)
+    assert made == {name: files for name, files in expected.items() if not name.startswith("iter-002")}
+
+
+def test_one_of_several_goes_on_where_another_was_killed(
+    begun_anew: Path, finished_original: Path, zygote: Zygote
 ) -> None:
+    words = on(begun_anew, "generate", "--iteration", 1, "--quiet")
+    doomed = zygote.start((*words, "--shard", "1/2"), begun_anew.parent)
+    generated = begun_anew / "iter-001" / "generate"
+    while not list(generated.glob("responses-*")):
+        time.sleep(0.001)
+    os.kill(doomed, signal.SIGKILL)
+    assert zygote.wait(doomed) == -signal.SIGKILL
+    assert not (generated / "manifest.json").exists(), "it was killed too late to prove anything"
+    done(*words, "--shard", "0/2")
+    name = "iter-001/generate"
+    assert all_outputs(begun_anew)[name] == all_outputs(finished_original)[name]
+
+
+def test_one_of_several_needs_no_other(begun_anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "5")
+    done(*on(begun_anew, "generate", iteration=1), "--quiet")
+
+
+def test_making_again_is_for_one(finished: Path) -> None:
     before = snapshot(finished)
-    for rank in ("0", "1"):
-        monkeypatch.setenv(name, "2")
-        monkeypatch.setenv("RANK", rank)
-        told = refused(2, *on(finished, command))
-        assert f"one of 2 processes ({name}=2)" in told
-        assert "without the launcher" in told
+    told = refused(2, *on(finished, "generate", iteration=2), "--force", "--shard", "0/2")
+    assert "--force is for one process" in told
     assert snapshot(finished) == before
+    done(*on(finished, "select", iteration=2), "--force", "--shard", "0/1")
+
+
+def test_a_choice_among_files_is_for_one(tmp_path: Path) -> None:
+    among = ("select", "--features", tmp_path / "f.safetensors", "--pairs", tmp_path / "p.jsonl", "--budget", 1)
+    assert "in one process" in refused(2, *among, "--shard", "1/2")
 
 
 def test_an_experiment_refuses_before_it_makes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,19 +116,17 @@ def test_whoever_looks_may_be_many(finished: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_two_ranks_of_torchrun(finished: Path) -> None:
-    before = snapshot(finished)
+def test_two_ranks_of_torchrun(begun_anew: Path, finished_original: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     told = subprocess.run(
-        [*launcher, "-m", "activedpo_cli", "generate", "--iteration", "1", "--force"],
+        [*launcher, "-m", "activedpo_cli", "run", "--iterations", "2", "--no-report"],
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "ACTIVEDPO_RUN": str(finished)},
+        env={**os.environ, "ACTIVEDPO_RUN": str(begun_anew)},
     )
-    assert told.returncode != 0
-    assert told.stderr.count("error: this is one of 2 processes (WORLD_SIZE=2)") >= 1
-    assert snapshot(finished) == before
+    assert told.returncode == 0, told.stderr
+    assert all_outputs(begun_anew) == all_outputs(finished_original)
 
 
 def test_two_gpus_without_a_launcher_are_one() -> None:

@@ -77,10 +77,9 @@ class Soak:
         return self.figures
 
     def _round(self) -> None:
-        """Two commands at once; one or both are killed, the other one goes on to its end."""
+        """Several commands at once; some or all are killed, the others go on to their end."""
         self.figures.rounds += 1
-        pair = [("run", *LOOP), self.random.choice(BESIDE)]
-        pids = [self._start(words, str(number)) for number, words in enumerate(pair)]
+        pids = [self._start(words, str(number)) for number, words in enumerate(self._commands())]
         victims = self.random.choice([pids, pids, pids[:1], pids[1:]])
         for pid in self.random.sample(victims, len(victims)):
             time.sleep(self.random.uniform(0, self.span / len(victims)))
@@ -90,6 +89,9 @@ class Soak:
         hit = any(status == -signal.SIGKILL for status in ended)
         self.span *= 1.3 if hit else 0.7  # so that about as many come too late as do not, however busy the machine is
         self._look()
+
+    def _commands(self) -> list[tuple[Any, ...]]:
+        return [("run", *LOOP), self.random.choice(BESIDE)]
 
     def _start(self, words: tuple[Any, ...], name: str) -> int:
         return self.zygote.start(
@@ -144,6 +146,13 @@ class Soak:
         shutil.rmtree(self.run.parent, ignore_errors=True)
         shutil.copytree(self.new, self.run)
         (self.place / "answers").unlink(missing_ok=True)
+
+
+class SharedSoak(Soak):
+    """The same with three processes that share the units of one loop."""
+
+    def _commands(self) -> list[tuple[Any, ...]]:
+        return [("run", *LOOP, "--shard", f"{index}/3") for index in range(3)]
 
 
 def check(figures: Figures) -> str:

@@ -2,6 +2,8 @@
 
     ACTIVEDPO_SOAK_KILLS=200 ACTIVEDPO_SOAK_SEED=1 pytest -n0 -s -m slow tests/soak
 
+and with three processes that share the loop's units, 60 times.
+
 A few are in the normal suite, and a dozen by name. A kill of each stage at its worst moments is in tests/run/test_kill.py,
 and a fault at each change of each command in tests/run/test_faults.py.
 """
@@ -10,7 +12,7 @@ import os
 from pathlib import Path
 
 import pytest
-from random_kills import Soak, check
+from random_kills import SharedSoak, Soak, check
 from zygote import Zygote
 
 
@@ -26,5 +28,16 @@ def test_a_few_kills(zygote: Zygote, place_in_memory: Path, small_model: Path, p
 def test_hundreds_of_kills(zygote: Zygote, place_in_memory: Path, small_model: Path, prompts_file: Path) -> None:
     kills, seed = int(os.environ.get("ACTIVEDPO_SOAK_KILLS", "200")), int(os.environ.get("ACTIVEDPO_SOAK_SEED", "1"))
     figures = Soak(zygote, place_in_memory, small_model, prompts_file, seed).go(kills)
+    assert figures.kills >= kills
+    print(check(figures))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+def test_kills_of_processes_that_share(
+    zygote: Zygote, place_in_memory: Path, small_model: Path, prompts_file: Path
+) -> None:
+    kills, seed = int(os.environ.get("ACTIVEDPO_SOAK_KILLS", "60")), int(os.environ.get("ACTIVEDPO_SOAK_SEED", "1"))
+    figures = SharedSoak(zygote, place_in_memory, small_model, prompts_file, seed).go(kills)
     assert figures.kills >= kills
     print(check(figures))

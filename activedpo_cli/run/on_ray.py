@@ -1,0 +1,247 @@
+"""Stages on the workers of a Ray cluster, or of a small one on this machine: `--executor ray`.
+
+Ray starts processes, gives each its GPUs, and starts one again that died. What they do is what `--shard` does: they claim
+units in the run's folder, which all of them see. Only a stage's name and given settings travel. The process that asks
+needs no GPU, and does itself what needs none: *select*, and asking people.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from activedpo_cli.base.errors import ActiveDPOError, UsageError
+from activedpo_cli.base.launchers import Shard
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.threads import WORKERS, prepare
+from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.step import Execution, Stage, StageResult
+from activedpo_cli.oracles.base import asks_some_people
+from activedpo_cli.run.command import load_stage
+from activedpo_cli.store.run import Run
+
+TRIES_AGAIN = 3
+"""How often a worker that died is started again."""
+STORE_BYTES = 80_000_000
+"""The least that Ray takes for its own store of objects on this machine, in which nothing of ours lies."""
+SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""Ray reports to its makers unless it is told not to."""
+OF_THE_MACHINE = frozenset({"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"})
+"""Variables that differ between machines, so that a worker keeps its own."""
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How many workers, with how many GPUs each (None: one where the cluster has any), and where the cluster is.
+
+    Without an address a cluster is started on this machine, and ends with the command.
+    """
+
+    workers: int
+    gpus: float | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one worker is asked: a stage of an iteration, and the place in which it was asked for."""
+
+    run: str
+    stage: str
+    iteration: int
+    given: Mapping[str, Any]
+    device: str
+    options: Mapping[str, Any]
+    typed: Sequence[str]
+    shard: Shard | None
+    folder: str
+    path: Sequence[str]
+    environment: Mapping[str, str]
+
+
+class RayStages:
+    """Brings stages to their finished state as `run_stage` does, on Ray's workers."""
+
+    def __init__(self, options: RayOptions) -> None:
+        require_ray()
+        self._options = options
+
+    def __call__(
+        self,
+        run: Run,
+        stage: Stage,
+        iteration: int,
+        given: Mapping[str, Any],
+        *,
+        force: bool,
+        execution: Execution,
+        progress: Progress,
+    ) -> StageResult:
+        """Bring one stage of one iteration to its finished state.
+
+        Raises what `run_stage` raises, by whichever worker; ActiveDPOError where workers die again and again.
+        """
+        if force or run.stage(stage.name, iteration).manifest or _is_done_here(run, stage, given):
+            return run_stage(run, stage, iteration, given, force=force, execution=execution, progress=progress)
+        number = self._options.workers if stage.is_shared else 1
+        jobs = [
+            _job(run, stage, iteration, given, execution, Shard(index, number) if number > 1 else None)
+            for index in range(number)
+        ]
+        with _connected(self._options) as gpus:
+            progress.note(
+                f"`{stage.name}` of iteration {iteration} on {number} worker{'s' if number > 1 else ''} of Ray"
+            )
+            failures = _carried_out(jobs, gpus)
+        if run.stage(stage.name, iteration).manifest is None:
+            raise _told(failures)
+        for failure in failures:
+            progress.warn(f"a worker failed, and the others did its units: {failure['message']}")
+        made = run_stage(run, stage, iteration, given, force=False, execution=execution, progress=progress)
+        return replace(made, was_done=False)
+
+
+def require_ray() -> None:
+    """Raise ActiveDPOError where Ray is not installed."""
+    try:
+        import ray  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ActiveDPOError(
+            "--executor ray needs the package `ray`, which is not installed",
+            hint="pip install 'activedpo-cli[ray]', or start several commands with --shard I/N",
+        ) from error
+
+
+def _is_done_here(run: Run, stage: Stage, given: Mapping[str, Any]) -> bool:
+    """Whether this process does the stage: it needs no model, or people answer at this terminal."""
+    oracle = str(given.get("label.oracle", run.config.label.oracle))
+    return stage.name == "select" or (stage.name == "label" and asks_some_people(oracle))
+
+
+def _job(
+    run: Run,
+    stage: Stage,
+    iteration: int,
+    given: Mapping[str, Any],
+    execution: Execution,
+    shard: Shard | None,
+) -> _Job:
+    environment = {name: value for name, value in os.environ.items() if name not in OF_THE_MACHINE}
+    return _Job(
+        run=str(run.path.absolute()),
+        stage=stage.name,
+        iteration=iteration,
+        given=dict(given),
+        device=execution.device,
+        options=dict(execution.options),
+        typed=tuple(execution.typed),
+        shard=shard,
+        folder=os.getcwd(),
+        path=tuple(str(Path(part or ".").absolute()) for part in sys.path),
+        environment=environment | {WORKERS: str(shard.count if shard else 1)},
+    )
+
+
+def _carried_out(jobs: Sequence[_Job], gpus: float) -> list[dict[str, Any]]:
+    """Have workers do the jobs; what failed, as facts of errors."""
+    import ray
+
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES_AGAIN, max_calls=1)(work)
+    pending = [task.remote(job) for job in jobs]
+    failures = []
+    try:
+        while pending:
+            [ready], pending = ray.wait(pending, num_returns=1)
+            failures += _failure(ready)
+    finally:
+        for one in pending:  # Ctrl-C
+            ray.cancel(one, force=True)
+    return failures
+
+
+def _failure(ready: Any) -> list[dict[str, Any]]:
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        failure = ray.get(ready)
+    except RayError as error:
+        last = str(error).strip().splitlines()[-1]
+        return [{"message": f"a worker of Ray died {TRIES_AGAIN + 1} times", "details": [last], "code": 1}]
+    return [failure] if failure is not None else []
+
+
+def work(job: _Job) -> dict[str, Any] | None:
+    """In a worker: do the units that nobody else does, until all are there; what went wrong, if anything did."""
+    os.environ.update(job.environment)
+    os.chdir(job.folder)
+    sys.path[:] = [*job.path, *(part for part in sys.path if part not in job.path)]
+    prepare()
+    execution = Execution(job.device, job.options, typed=job.typed, shard=job.shard)
+    try:
+        run = Run.open(Path(job.run))
+        run_stage(
+            run, load_stage(job.stage), job.iteration, job.given, force=False, execution=execution, progress=Progress()
+        )
+    except ActiveDPOError as error:
+        return {
+            "message": error.message,
+            "details": list(error.details),
+            "hint": error.hint,
+            "code": error.exit_code,
+        }
+    return None
+
+
+class _WorkerError(ActiveDPOError):
+    """What a worker said, with its exit code."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        super().__init__(facts["message"], details=facts.get("details", ()), hint=facts.get("hint"))
+        self.exit_code = facts["code"]
+
+
+def _told(failures: Sequence[Mapping[str, Any]]) -> ActiveDPOError:
+    """The error that says most: one that a worker explained, rather than that it died."""
+    assert failures, "a stage that no worker failed at is finished"
+    return _WorkerError(next((failure for failure in failures if failure.get("hint")), failures[0]))
+
+
+@contextmanager
+def _connected(options: RayOptions) -> Iterator[float]:
+    """Reach the cluster, or start one here; yields how many GPUs each worker gets.
+
+    Raises:
+        ActiveDPOError: There is none at the address, or it has other versions of Ray or Python.
+        UsageError: It has fewer GPUs than one worker is to have.
+
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in SILENT.items()})
+    import ray
+
+    here: dict[str, Any] = {} if options.address else {"num_cpus": max(options.workers, os.cpu_count() or 1)}
+    if not options.address:
+        here |= {"object_store_memory": STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init(options.address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ActiveDPOError(
+            f"there is no Ray cluster to work with at `{options.address or 'this machine'}`",
+            details=str(error).strip().splitlines()[:3],
+            hint="`ray status` there says whether it runs; leave --ray-address out to work on this machine alone",
+        ) from error
+    try:
+        present = float(ray.cluster_resources().get("GPU", 0))
+        wanted = options.gpus if options.gpus is not None else float(present >= 1)
+        if wanted > present:
+            raise UsageError(
+                f"--gpus-per-worker is {wanted:g}, and the cluster has {present:g} GPUs",
+                hint=f"--gpus-per-worker {int(present)}",
+            )
+        yield wanted
+    finally:
+        ray.shutdown()
