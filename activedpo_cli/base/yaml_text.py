@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import yaml
@@ -100,10 +101,10 @@ def changed_yaml(text: str, changes: Mapping[str, Any]) -> str:
     expected = read_yaml(text) or {}
     for key, value in changes.items():
         _put(expected, key.split("."), value)
-        text = _with_value(text, key.split("."), value)
     try:
+        text = _with_values(text, changes)
         has_arrived = read_yaml(text) == expected
-    except UsageError:
+    except (UsageError, yaml.YAMLError):
         has_arrived = False
     if not has_arrived:
         raise UsageError(
@@ -112,20 +113,52 @@ def changed_yaml(text: str, changes: Mapping[str, Any]) -> str:
     return text
 
 
+def _with_values(text: str, changes: Mapping[str, Any]) -> str:
+    """The text with all these values; keys that stand there already are found in one reading of it."""
+    root, edits, others = _composed(text), [], {}
+    for key, value in changes.items():
+        name, node, is_in_flow, missing = _walked(root, key.split("."))
+        if missing:
+            others[key] = value
+        else:
+            edits.append(_replacement(text, name, node, _written(value, is_in_flow=is_in_flow)))
+    edits.sort()
+    if any(after[0] < before[1] for before, after in pairwise(edits)):
+        edits, others = [], dict(changes)  # one holds another, or is the other by an alias: one change at a time
+    for edit in reversed(edits):
+        text = _edited(text, edit)
+    for key, value in others.items():
+        text = _with_value(text, key.split("."), value)
+    return text
+
+
 def _with_value(text: str, path: list[str], value: Any) -> str:
-    node, key, is_in_flow = _composed(text), None, False
+    key, node, is_in_flow, missing = _walked(_composed(text), path)
+    if missing:
+        return _with_new_value(text, node, key, missing, value)
+    return _edited(text, _replacement(text, key, node, _written(value, is_in_flow=is_in_flow)))
+
+
+def _walked(node: Any, path: list[str]) -> tuple[Any, Any, bool, list[str]]:
+    """Key and value as far as a path leads, whether braces stand around them, and the keys that are not there."""
+    key, is_in_flow = None, False
     for depth, part in enumerate(path):
         pairs = node.value if isinstance(node, MappingNode) else []
         found = next((pair for pair in pairs if pair[0].value == part), None)
         if found is None:
-            return _with_new_value(text, node, key, path[depth:], value)
+            return key, node, is_in_flow, path[depth:]
         is_in_flow = is_in_flow or bool(node.flow_style)
         key, node = found
-    return _with_replaced_value(text, key, node, _written(value, is_in_flow=is_in_flow))
+    return key, node, is_in_flow, []
 
 
-def _with_replaced_value(text: str, key: Node, node: Node, written: str) -> str:
-    """The text with another value for a key; a comment behind it keeps its column where there is room."""
+def _edited(text: str, edit: tuple[int, int, str]) -> str:
+    start, end, written = edit
+    return text[:start] + written + text[end:]
+
+
+def _replacement(text: str, key: Node, node: Node, written: str) -> tuple[int, int, str]:
+    """From where to where another value of a key is written, and how; a comment behind it keeps its column if it can."""
     start, end = node.start_mark.index, node.end_mark.index
     if start == end or node.start_mark.line != node.end_mark.line:
         # Nothing stands there, or a block does: the value goes behind the colon, and comments below the block stay.
@@ -136,7 +169,7 @@ def _with_replaced_value(text: str, key: Node, node: Node, written: str) -> str:
     if comment:
         room = end + comment.end() - start - len(written)
         end, written = end + comment.end(), written + " " * max(room, 1)
-    return text[:start] + written + text[end:]
+    return start, end, written
 
 
 def _without_comments(block: str) -> str:
@@ -158,7 +191,7 @@ def _with_new_value(text: str, parent: Node | None, key: Any, path: list[str], v
         for part in reversed(path[1:]):
             value = {part: value}
         if not isinstance(parent, MappingNode):
-            return _with_replaced_value(text, key, parent, _flow({path[0]: value}))
+            return _edited(text, _replacement(text, key, parent, _flow({path[0]: value})))
         end = parent.end_mark.index - 1
         return f"{text[:end]}{', ' if parent.value else ''}{_flow({path[0]: value})[1:-1]}{text[end:]}"
     lines = [f"{' ' * (indent + 2 * depth)}{part}:\n" for depth, part in enumerate(path[:-1])]
