@@ -164,9 +164,10 @@ def _between(found: Sequence[Rating], seed: int) -> Between | None:
     shared = [answers[:2] for answers in units.values() if len(answers) > 1]
     if not shared:
         return None
-    by_prompt: dict[str, list[list[Rating]]] = {}
-    for answers in shared:
-        by_prompt.setdefault(answers[0].prompt_id, []).append(answers)
+    said = [_said(answers) for answers in shared]
+    by_prompt: dict[str, list[tuple[str, ...]]] = {}
+    for answers, words in zip(shared, said, strict=True):
+        by_prompt.setdefault(answers[0].prompt_id, []).append(words)
     people = {rating.annotator for answers in shared for rating in answers}
     is_enough = len(shared) >= FEWEST_PAIRS
     has_two = is_enough and len(people) == 2
@@ -176,21 +177,21 @@ def _between(found: Sequence[Rating], seed: int) -> Between | None:
         pairs=len(shared),
         agreed=_share(one == other for one, other in firsts),
         decided=_share(one == other for one, other in firsts if {one, other} <= {"a", "b"}),
-        kappa=_kappa(shared) if has_two else None,
+        kappa=_kappa(said) if has_two else None,
         kappa_interval=bootstrap_interval(by_prompt, _kappa, generator) if has_two else None,
-        alpha=_alpha(shared) if is_enough else None,
-        alpha_interval=bootstrap_interval(by_prompt, _alpha, generator) if is_enough else None,
+        alpha=krippendorff_alpha(said) if is_enough else None,
+        alpha_interval=bootstrap_interval(by_prompt, krippendorff_alpha, generator) if is_enough else None,
     )
 
 
-def _kappa(units: Sequence[Sequence[Rating]]) -> float | None:
-    """κ of two people, each always in the same place whoever was first."""
-    ordered = [sorted(answers, key=lambda rating: rating.annotator) for answers in units]
-    return cohen_kappa([str(answers[0].said) for answers in ordered], [str(answers[1].said) for answers in ordered])
+def _said(answers: Sequence[Rating]) -> tuple[str, ...]:
+    """What was said of a pair; each of two people is always in the same place, whoever was first."""
+    return tuple(str(rating.said) for rating in sorted(answers, key=lambda rating: rating.annotator))
 
 
-def _alpha(units: Sequence[Sequence[Rating]]) -> float | None:
-    return krippendorff_alpha([[str(rating.said) for rating in answers] for answers in units])
+def _kappa(said: Sequence[tuple[str, ...]]) -> float | None:
+    """κ of two people."""
+    return cohen_kappa([words[0] for words in said], [words[1] for words in said])
 
 
 def _person(name: str, own: Sequence[Rating]) -> Person:

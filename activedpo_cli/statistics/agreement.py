@@ -69,12 +69,13 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     Raises ValueError for unequal lengths.
 
     """
-    pairs = list(zip(first, second, strict=True))
+    pairs = Counter(zip(first, second, strict=True))  # a bootstrap asks a thousand times, of few different ones
     if not pairs:
         return None
-    observed = sum(one == other for one, other in pairs) / len(pairs)
+    number = pairs.total()
+    observed = sum(times for (one, other), times in pairs.items() if one == other) / number
     ones, others = Counter(first), Counter(second)
-    by_chance = sum(ones[value] * others[value] for value in ones) / len(pairs) ** 2
+    by_chance = sum(ones[value] * others[value] for value in ones) / number**2
     return None if math.isclose(by_chance, 1.0) else (observed - by_chance) / (1 - by_chance)
 
 
@@ -88,17 +89,18 @@ def krippendorff_alpha(units: Sequence[Sequence[str]]) -> float | None:
         1 for perfect agreement, 0 for what chance gives; None where nothing can be compared, or only one value occurs.
 
     """
-    compared = [Counter(values) for values in units if len(values) > 1]
+    compared = Counter(tuple(values) for values in units if len(values) > 1)  # few differ: see `cohen_kappa`
     totals: Counter[str] = Counter()
-    for values in compared:
-        totals.update(values)
+    observed = 0.0
+    for values, times in compared.items():
+        counts = Counter(values)
+        observed += times * (len(values) ** 2 - sum(count**2 for count in counts.values())) / (len(values) - 1)
+        for value, count in counts.items():
+            totals[value] += times * count
     number = totals.total()
     expected = number**2 - sum(count**2 for count in totals.values())
     if not expected:
         return None
-    observed = sum(
-        (values.total() ** 2 - sum(count**2 for count in values.values())) / (values.total() - 1) for values in compared
-    )
     return 1 - (number - 1) * observed / expected
 
 
