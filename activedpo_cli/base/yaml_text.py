@@ -286,13 +286,19 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._nodes = 0
+        self._depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        """A value as it is written; raises ComposerError for more of them than settings have."""
+        """A value as it is written; raises ComposerError for more of them than settings have, or deeper ones."""
         self._nodes += 1
+        self._depth += 1
         if self._nodes > MOST_WRITTEN:
             raise ComposerError(problem=f"it has more than {MOST_WRITTEN} keys and values")
-        return super().compose_node(parent, index)
+        if self._depth > DEEPEST:  # the reader would take the square of the depth to come to the end
+            raise ComposerError(problem=f"it is nested more than {DEEPEST} deep")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def compose_mapping_node(self, anchor: str | None) -> MappingNode:
         """A mapping as it is written; raises ComposerError for a key that repeats."""
