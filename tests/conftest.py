@@ -19,7 +19,7 @@ import pytest
 from command_line import done, on
 from hypothesis import settings
 from small_runs import small_run
-from zygote import Zygote
+from zygote import Zygote, remember_what_is_installed
 
 MEMORY = Path("/dev/shm")
 """Where files cost no disk; there is such a place on Linux."""
@@ -75,6 +75,11 @@ def _collector_leaves_what_is_loaded() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _libraries_remember_what_is_installed() -> None:
+    remember_what_is_installed()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A process that has imported everything and computed nothing, and forks to run commands: real processes, quickly."""
 
+import functools
 import gc
 import importlib
 import json
@@ -180,6 +181,13 @@ def _slow_down(module: str, method: str) -> None:
     setattr(kind, name, slowly)
 
 
+def remember_what_is_installed() -> None:
+    """Accelerate looks for PEFT's files on the disk several times for each step of a training."""
+    imports = sys.modules.get("accelerate.utils.imports")
+    if imports and not hasattr(imports._is_package_available, "cache_info"):
+        imports._is_package_available = functools.cache(imports._is_package_available)
+
+
 def _serve() -> None:
     gc.disable()  # imports make no garbage
     import matplotlib.figure  # noqa: F401
@@ -189,6 +197,7 @@ def _serve() -> None:
     for module in pkgutil.walk_packages(activedpo_cli.__path__, "activedpo_cli."):
         if module.name != "activedpo_cli.__main__":
             importlib.import_module(module.name)
+    remember_what_is_installed()
     gc.freeze()  # else the first collection in a child copies all of it
     gc.enable()
 
