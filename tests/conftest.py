@@ -18,6 +18,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(  # processes that tests start find t
 import pytest
 from command_line import done, on
 from hypothesis import settings
+from report_page import draw_quickly
 from small_runs import small_run
 from zygote import Zygote, remember_what_is_installed
 
@@ -125,6 +126,12 @@ def finished_original(tmp_path_factory: pytest.TempPathFactory, small_model: Pat
 def finished(finished_original: Path, tmp_path: Path) -> Path:
     """A copy of two finished iterations, modification times included."""
     return Path(shutil.copytree(finished_original, tmp_path / "finished"))
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For reports of which something else is looked at."""
+    draw_quickly(monkeypatch)
 
 
 @pytest.fixture
