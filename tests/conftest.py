@@ -20,7 +20,7 @@ from command_line import done, on
 from hypothesis import settings
 from report_page import draw_quickly
 from small_runs import small_run
-from zygote import Zygote, remember_what_is_installed
+from zygote import Zygote, quicken_accelerate
 
 MEMORY = Path("/dev/shm")
 """Where files cost no disk; there is such a place on Linux."""
@@ -66,12 +66,9 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACTIVEDPO_RUN", raising=False)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _collector_leaves_what_is_loaded() -> None:
-    """Accelerate collects garbage twice a training, and would walk each time through all that the tests have imported.
-
-    By itself the collector comes so often that it takes a twentieth of the suite.
-    """
+    """By itself the collector comes so often that it takes a twentieth of the suite."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -79,8 +76,8 @@ def _collector_leaves_what_is_loaded() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _libraries_remember_what_is_installed() -> None:
-    remember_what_is_installed()
+def _accelerate_is_quick() -> None:
+    quicken_accelerate()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from faults import Fault, note_answers
@@ -181,11 +182,12 @@ def _slow_down(module: str, method: str) -> None:
     setattr(kind, name, slowly)
 
 
-def remember_what_is_installed() -> None:
-    """Accelerate looks for PEFT's files on the disk several times for each step of a training."""
-    imports = sys.modules.get("accelerate.utils.imports")
-    if imports and not hasattr(imports._is_package_available, "cache_info"):
+def quicken_accelerate() -> None:
+    """It looks for PEFT on the disk several times a step, and walks twice a training through all that tests have loaded."""
+    imports, memory = (sys.modules.get(f"accelerate.utils.{name}") for name in ("imports", "memory"))
+    if imports and memory and not hasattr(imports._is_package_available, "cache_info"):
         imports._is_package_available = functools.cache(imports._is_package_available)
+        memory.gc = SimpleNamespace(collect=lambda: 0)
 
 
 def _serve() -> None:
@@ -197,7 +199,7 @@ def _serve() -> None:
     for module in pkgutil.walk_packages(activedpo_cli.__path__, "activedpo_cli."):
         if module.name != "activedpo_cli.__main__":
             importlib.import_module(module.name)
-    remember_what_is_installed()
+    quicken_accelerate()
     gc.freeze()  # else the first collection in a child copies all of it
     gc.enable()
 
