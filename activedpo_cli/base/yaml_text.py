@@ -44,6 +44,8 @@ for _tag, _pattern, _first in _MEANINGS:
     for _character in _first:
         _MEANING_BY_FIRST.setdefault(_character, []).append((_tag, re.compile(f"^{_pattern}$", re.X)))
 _BASES = {"0b": 2, "0o": 8, "0x": 16}
+_BYTE_ORDER_MARK = "\ufeff"
+_BETWEEN_TOKENS = re.compile("[ ]*(?:#[^\0\r\n\x85\u2028\u2029]*)?")
 
 
 def read_yaml(text: str) -> Any:
@@ -287,6 +289,20 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self._nodes = 0
         self._depth = 0
+
+    def scan_to_next_token(self) -> None:
+        """Pass over spaces, comments and line breaks; comments are most of a text, and PyYAML looks at every character."""
+        if self.index == 0 and self.peek() == _BYTE_ORDER_MARK:
+            self.forward()
+        while True:
+            passed = _BETWEEN_TOKENS.match(self.buffer, self.pointer)[0]
+            self.pointer += len(passed)
+            self.index += len(passed)
+            self.column += len(passed) - passed.count(_BYTE_ORDER_MARK)
+            if not self.scan_line_break():
+                return
+            if not self.flow_level:
+                self.allow_simple_key = True
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """A value as it is written; raises ComposerError for more of them than settings have, or deeper ones."""
