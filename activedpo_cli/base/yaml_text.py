@@ -117,7 +117,9 @@ def changed_yaml(text: str, changes: Mapping[str, Any]) -> str:
 
 def _with_values(text: str, changes: Mapping[str, Any]) -> str:
     """The text with all these values; keys that stand there already are found in one reading of it."""
-    root, edits, others = _composed(text), [], {}
+    root = _composed(text)
+    edits: list[tuple[int, int, str]] = []
+    others: dict[str, Any] = {}
     for key, value in changes.items():
         name, node, is_in_flow, missing = _walked(root, key.split("."))
         if missing:
@@ -295,7 +297,8 @@ class _Loader(yaml.SafeLoader):
         if self.index == 0 and self.peek() == _BYTE_ORDER_MARK:
             self.forward()
         while True:
-            passed = _BETWEEN_TOKENS.match(self.buffer, self.pointer)[0]
+            found = _BETWEEN_TOKENS.match(self.buffer, self.pointer)
+            passed = found[0] if found else ""
             self.pointer += len(passed)
             self.index += len(passed)
             self.column += len(passed) - passed.count(_BYTE_ORDER_MARK)
