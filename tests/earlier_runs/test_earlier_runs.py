@@ -145,6 +145,7 @@ def test_looks_say_what_they_said(unpacked: Frozen) -> None:
 
 
 @each_archive()
+@pytest.mark.usefixtures("blank_figures")
 def test_finished_work_is_up_to_date(unpacked: Frozen) -> None:
     def unchanged() -> dict[str, Any]:
         files = snapshot(Path())
@@ -186,6 +187,7 @@ def test_reports_have_the_same_numbers(unpacked: Frozen) -> None:
 
 
 @each_archive()
+@pytest.mark.usefixtures("blank_figures")
 def test_what_was_begun_goes_on(unpacked: Frozen) -> None:
     """Finished runs do a further stage or iteration, begun ones come to their end, with the bytes of the earlier version."""
     for command in unpacked.record["goes_on"]:
@@ -241,6 +243,7 @@ def test_choices_among_files_are_made_again(unpacked: Frozen) -> None:
         assert not differing(f"{unpacked.name}: {name}", picks, rows(Path(name)))
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("unpacked", ["experiment"], indirect=True)
 def test_a_run_of_an_experiment_is_made_again(unpacked: Frozen) -> None:
     """It takes from its siblings what is the same, and the experiment says again what it said."""

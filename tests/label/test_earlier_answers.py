@@ -223,6 +223,7 @@ def test_what_rebuilding_opens_takes_no_further_answers_over(selected: Path) -> 
     assert manifest(selected, 1, "label")["summary"]["unanswered"] == 2
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_an_answer_that_two_iterations_use_is_one_label_spent(finished: Path) -> None:
     """Two of the four pairs of the second iteration ask what was asked in the first; two answers are given."""
     for stage in STAGES[3:]:
