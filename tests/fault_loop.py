@@ -140,6 +140,8 @@ def _visible(path: Path) -> str:
         if part.startswith(".") and part.endswith(".tmp"):
             return str(Path(*path.parts[:place]))
     name = path.name
+    if not name:  # the folder in which the command was given
+        return ""
     if name.startswith(".") and name.endswith(".tmp"):
         name = name.removeprefix(".").removesuffix(".tmp").removesuffix(".old")
     return str(path.with_name(name))

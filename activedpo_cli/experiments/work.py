@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from activedpo_cli.base.errors import ActiveDPOError, BusyError, LabelsPendingError
+from activedpo_cli.base.errors import ActiveDPOError, BusyError, LabelsPendingError, StorageError
 from activedpo_cli.base.interruption import raise_if_requested
 from activedpo_cli.base.progress import Progress, SilentProgress
 from activedpo_cli.engine.runner import run_stage
@@ -62,12 +62,20 @@ def do_jobs(
         except LabelsPendingError:
             raise
         except ActiveDPOError as error:
-            folder.note_failure(job, "\n".join([error.message, *error.details]))
+            _note(folder, job, error, "\n".join([error.message, *error.details]))
         except Exception as error:
             raise_if_requested()  # a library may have made its own error of a signal
-            folder.note_failure(job, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+            _note(folder, job, error, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
         on_done(job)
     return [job for job in busy if not folder.is_done(job)]
+
+
+def _note(folder: ExperimentFolder, job: Job, error: Exception, message: str) -> None:
+    """Remember why a run failed; where the disk does not take even that, it is what ends the experiment."""
+    try:
+        folder.note_failure(job, message)
+    except StorageError:
+        raise error from None
 
 
 def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
