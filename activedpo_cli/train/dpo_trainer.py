@@ -39,8 +39,6 @@ from activedpo_cli.train.training_audit import DPOExample, TrainingAudit, check_
 __all__ = ["DPOExample", "DPOResult", "planned_steps", "train_dpo"]
 
 COPIED_REFERENCE = "ref"
-REF_CHOSEN, REF_REJECTED = "ref_chosen_logps", "ref_rejected_logps"
-"""What TRL calls the log-probabilities of π_ref in a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,26 +112,12 @@ def train_dpo(
 
 
 class _StoredTokensTrainer(AuditedTrainer, DPOTrainer):
-    """TRL's trainer, taking the dataset as it is and reporting each batch to an audit.
-
-    π_ref does not change, so its pass over a pair is done when the pair is first seen, and what it said is used in later
-    epochs. TRL's own `precompute_ref_log_probs` would ask the copy of the adapter instead, and read all weights to name a
-    cache; what is used of it is the branch of the loss that takes log-probabilities from the batch.
-    """
+    """TRL's trainer, taking the dataset as it is and reporting each batch to an audit."""
 
     audit: TrainingAudit
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss of the batch, by a pass of π_ref or by what it said before."""
-        known = self.audit.known_reference(inputs["row"])
-        self.precompute_ref_logps = known is not None
-        if known is not None:
-            chosen, rejected = known.to(inputs["input_ids"].device, self.audit.format_of_logps).chunk(2)
-            inputs = inputs | {REF_CHOSEN: chosen, REF_REJECTED: rejected}
-        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 @dataclass
