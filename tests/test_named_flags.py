@@ -15,8 +15,9 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OF_OTHERS = {
     *("--local-dir", "--upgrade", "--no-deps", "--check", "--minutes", "--small", "--table", "--no-"),
     *("--view-id", "--data", "--ref"),
+    *("--array", "--gpus", "--gpus-per-task", "--ntasks", "--requeue", "--nproc", "--no-python"),
 }
-"""Flags of pip, hf, ruff, labelling tools, trainers and of this project's own scripts."""
+"""Flags of pip, hf, ruff, labelling tools, trainers, SLURM, torchrun and of this project's own scripts."""
 
 
 def flags_of(command: str) -> set[str]:

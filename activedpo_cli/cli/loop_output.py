@@ -38,7 +38,7 @@ class LoopPrinter:
             print_stage(result)
 
 
-def show_loop(request: LoopRequest, do: StageRunner, *, quiet: bool, json: bool) -> Run:
+def show_loop(request: LoopRequest, do: StageRunner | None, *, quiet: bool, json: bool) -> Run:
     """Do the loop, with the live view in a terminal and plain lines elsewhere."""
     view: AbstractContextManager[Any] = nullcontext()
     progress: Progress

@@ -50,23 +50,21 @@ def refuse_several(command: str | None, typed: str | None = None) -> None:
         )
 
 
-def runner_of(options: "StageOptions") -> "StageRunner":
-    """What does a stage, by the options of its command."""
+def runner_of(options: "StageOptions") -> "StageRunner | None":
+    """What does a stage, by the options of its command; None where this process does."""
     return runner_for(options.executor, options.workers, options.gpus_per_worker, options.ray_address, options.shard)
 
 
 def runner_for(
     executor: str | None, workers: int | None, gpus: float | None, address: str | None, shard: str | None
-) -> "StageRunner":
-    """What does stages: this process, or workers elsewhere. Raises UsageError for options that can't be meant together."""
-    from activedpo_cli.engine.runner import run_stage
-
+) -> "StageRunner | None":
+    """What does stages elsewhere, None where this process does. Raises UsageError for options that contradict each other."""
     given = {"--workers": workers, "--gpus-per-worker": gpus, "--ray-address": address}
     if executor is None:
         alone = next((name for name, value in given.items() if value is not None), None)
         if alone:
             raise UsageError(f"{alone} goes with --executor ray", hint="add --executor ray, or leave it out")
-        return run_stage
+        return None
     if executor not in EXECUTORS:
         raise UsageError(f"`{executor}` is no executor", hint=f"--executor {' or '.join(EXECUTORS)}")
     if shard is not None:

@@ -75,7 +75,11 @@ def _summary(
         with _shared(task, shard):
             work = open_work()
             _do_all(task, work, shard, progress)
-        return work.finish() if task.folder.started is not None else None
+        if task.folder.started is None:
+            return None
+        summary = work.finish()
+        is_ours = task.folder.started is not None  # the work of people lends the lock by itself
+        return summary if is_ours else None
     finally:
         progress.stop()
 

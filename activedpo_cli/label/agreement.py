@@ -116,19 +116,27 @@ def ratings(run: Run, until: int | None = None) -> list[Rating]:
 
     `until` is the last iteration that counts; None counts all.
     """
-    known: set[tuple[str, str, tuple[str, ...], bool]] = set()
+    standing = [
+        (iteration, event.label, _given(event.label, event.time))
+        for iteration in run.iterations()
+        if until is None or iteration <= until
+        for event in run.stage("label", iteration).label_log().standing()
+        if event.label is not None and event.label.annotator is not None
+    ]
+    # Of answers within one second the same may be said of the same texts, so only what was taken over is looked up.
+    known = {given for _, label, given in standing if label.taken_from is None}
     found = []
-    for iteration in (number for number in run.iterations() if until is None or number <= until):
-        for event in run.stage("label", iteration).label_log().standing():
-            label = event.label
-            if label is None or label.annotator is None:
-                continue
-            about = tuple(sorted(label.texts or [label.pair_id]))
-            given = (label.annotator, label.first_given or event.time, about, label.role == "repeat")
-            if given not in known:
-                known.add(given)
-                found.append(_rating(label, iteration))
+    for iteration, label, given in standing:
+        if label.taken_from is None or given not in known:
+            known.add(given)
+            found.append(_rating(label, iteration))
     return found
+
+
+def _given(label: Label, time: str) -> tuple[str | None, str, tuple[str, ...], bool]:
+    """By which an answer that was taken over is known again: who gave it, when, about what."""
+    about = tuple(sorted(label.texts or [label.pair_id]))
+    return label.annotator, label.first_given or time, about, label.role == "repeat"
 
 
 def agreement_of(found: Sequence[Rating], seed: int = 0) -> Agreement:

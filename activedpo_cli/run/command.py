@@ -60,7 +60,7 @@ def load_stage(name: str) -> Stage:
     return importlib.import_module(f"activedpo_cli.{STEPS[name]}").STAGE
 
 
-def do_stage(request: StageRequest, progress: Progress, do: StageRunner = run_stage) -> StageResult:
+def do_stage(request: StageRequest, progress: Progress, do: StageRunner | None = None) -> StageResult:
     """Do what the command asks for, here or by another runner of stages.
 
     A run made by this command goes away again when the stage fails before any work began.
@@ -80,7 +80,7 @@ def do_stage(request: StageRequest, progress: Progress, do: StageRunner = run_st
             check_given_settings(request.given, method, progress)
         for sentence in unused(with_changes(run.config, given), request.given):
             progress.warn(sentence)
-        return do(
+        return (do or run_stage)(
             run,
             load_stage(request.stage),
             iteration,

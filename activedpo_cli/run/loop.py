@@ -59,7 +59,7 @@ class LoopListener(Protocol):
         """A stage is finished, or had been before."""
 
 
-def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener, do: StageRunner = run_stage) -> Run:
+def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener, do: StageRunner | None = None) -> Run:
     """Do all stages of all iterations; those that are done already cost next to nothing.
 
     A given setting concerns all stages that have not begun. Raises RefusedError, before anything is written, where it
@@ -86,7 +86,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener, do
             record = _record(run, name, iteration)
             if not isinstance(record, Manifest):
                 listener.began(iteration, name)
-            listener.finished(_do_stage(do, run, name, iteration, record, given, execution, progress))
+            listener.finished(_do_stage(do or run_stage, run, name, iteration, record, given, execution, progress))
     except BaseException:
         if made and discard(run):
             progress.note(f"took `{run.path}` away again, since nothing was made in it")
