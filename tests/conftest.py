@@ -97,10 +97,10 @@ def place_in_memory() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama with 2 layers of width 32 and a token for every byte."""
+    """A Llama with a single layer of width 32 and a token for every byte; those with two are in `small_models`."""
     from small_models import save_small_model
 
-    return save_small_model(tmp_path_factory.mktemp("models") / "llama")
+    return save_small_model(tmp_path_factory.mktemp("models") / "llama", num_hidden_layers=1)
 
 
 @pytest.fixture(scope="session")

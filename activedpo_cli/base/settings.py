@@ -31,6 +31,7 @@ WrongShare = Annotated[float, Field(ge=0, lt=0.5)]
 FROM_OVERLAP = "overlap"
 """The value of `train.label_smoothing` that has the share of wrong labels estimated."""
 Positive = Annotated[float, Field(gt=0)]
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]  # an optimizer in float32 can't hold much more
 
 
 def sorted_layer_names(value: str | list[str]) -> str | list[str]:
@@ -124,7 +125,7 @@ class SftSettings(Section):
         "--data",
     )
     num_train_epochs: Positive = setting(1, "passes over the examples (paper: 1)", "--epochs", "--num-train-epochs")
-    learning_rate: Positive = setting(2e-5, "peak learning rate (paper: 2e-5)")
+    learning_rate: LearningRate = setting(2e-5, "peak learning rate (paper: 2e-5)")
     per_device_train_batch_size: PositiveInt = setting(8, "examples per step and device", "--batch-size")
     gradient_accumulation_steps: PositiveInt = setting(1, "steps summed before an update")
     lora_r: PositiveInt | None = setting(
@@ -396,7 +397,7 @@ class TrainSettings(Section):
         "previous", "continue from θ of the last iteration, or from π_ref"
     )
     beta: Positive = setting(0.1, "DPO β")
-    learning_rate: Positive = setting(1e-4, "peak learning rate (paper: 1e-4)")
+    learning_rate: LearningRate = setting(1e-4, "peak learning rate (paper: 1e-4)")
     num_train_epochs: Positive = setting(4, "passes over the preferences (paper: 4)", "--epochs", "--num-train-epochs")
     per_device_train_batch_size: PositiveInt = setting(8, "preferences per step and device", "--train-batch-size")
     gradient_accumulation_steps: PositiveInt = setting(1, "steps summed before an update")

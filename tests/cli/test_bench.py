@@ -81,8 +81,8 @@ def test_json_about_a_folder(small_model: Path, tmp_path: Path, monkeypatch: pyt
     assert found["features_seconds"] == sorted(found["all_features_seconds"])[1]
     assert found["tokens"] == 4 * 6
     assert found["one_at_a_time"]["projected_share"] == 1
-    # q, k, v and o of two layers of width 32, with keys and values of width 16
-    assert found["lora_parameters"] == 2 * 4 * (64 + 48 + 48 + 64)
+    # q, k, v and o of a layer of width 32, with keys and values of width 16
+    assert found["lora_parameters"] == 4 * (64 + 48 + 48 + 64)
     assert found["dtype"] == "float32"
     assert list(tmp_path.iterdir()) == [], "no run is made"
 

@@ -73,6 +73,7 @@ def test_an_unknown_setting_of_a_method_is_told_with_those_there_are(finished: P
         ("generate", "--num-prompts", "1000", "--temperature", "0.3"),
         ("generate", "--max-new-tokens", "250", "--top-k", "5"),
         ("generate", "--temperature", "-1"),
+        ("generate", "--set", "train.learning_rate=1e39"),
         ("generate", "--set", "generate.temperatur=0.3"),
         ("featurize", "--proj-dim", "32"),
     ],
@@ -89,11 +90,11 @@ def test_a_failed_command_leaves_nothing_behind(new_run: Path, words: tuple[str,
     [
         ("label", ("--oracle", "python:letter_rule:scor"), ("--oracle", RULE)),
         ("evaluate", ("--scorer", "python:letter_rule:scor"), ("--scorer", RULE)),
-        ("train", ("--learning-rate", "1e30"), ("--learning-rate", "1e-3")),
+        ("train", ("--learning-rate", "1e30", "--epochs", "3"), ("--learning-rate", "1e-3")),
     ],
 )
 def test_a_setting_that_fails_at_work_can_be_corrected(
-    finished: Path, stage: str, wrong: tuple[str, str], right: tuple[str, str]
+    finished: Path, stage: str, wrong: tuple[str, ...], right: tuple[str, ...]
 ) -> None:
     """No --force and no deleting by hand: the wrong value has left no trace that could refuse the right one."""
     shutil.rmtree(finished / "iter-002" / stage)

@@ -13,21 +13,28 @@ from pathlib import Path
 
 import pytest
 from random_kills import SharedSoak, Soak, check
+from small_models import save_small_model
 from zygote import Zygote
 
 
+@pytest.fixture(scope="module")
+def soak_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose responses to the few prompts of a soak differ in their score."""
+    return save_small_model(tmp_path_factory.mktemp("models") / "llama")
+
+
 @pytest.mark.parametrize("kills", [4, pytest.param(12, marks=pytest.mark.slow)])
-def test_a_few_kills(zygote: Zygote, place_in_memory: Path, small_model: Path, prompts_file: Path, kills: int) -> None:
-    figures = Soak(zygote, place_in_memory, small_model, prompts_file, seed=7).go(kills)
+def test_a_few_kills(zygote: Zygote, place_in_memory: Path, soak_model: Path, prompts_file: Path, kills: int) -> None:
+    figures = Soak(zygote, place_in_memory, soak_model, prompts_file, seed=7).go(kills)
     assert figures.kills >= kills
     check(figures)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
-def test_hundreds_of_kills(zygote: Zygote, place_in_memory: Path, small_model: Path, prompts_file: Path) -> None:
+def test_hundreds_of_kills(zygote: Zygote, place_in_memory: Path, soak_model: Path, prompts_file: Path) -> None:
     kills, seed = int(os.environ.get("ACTIVEDPO_SOAK_KILLS", "200")), int(os.environ.get("ACTIVEDPO_SOAK_SEED", "1"))
-    figures = Soak(zygote, place_in_memory, small_model, prompts_file, seed).go(kills)
+    figures = Soak(zygote, place_in_memory, soak_model, prompts_file, seed).go(kills)
     assert figures.kills >= kills
     print(check(figures))
 
@@ -35,9 +42,9 @@ def test_hundreds_of_kills(zygote: Zygote, place_in_memory: Path, small_model: P
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
 def test_kills_of_processes_that_share(
-    zygote: Zygote, place_in_memory: Path, small_model: Path, prompts_file: Path
+    zygote: Zygote, place_in_memory: Path, soak_model: Path, prompts_file: Path
 ) -> None:
     kills, seed = int(os.environ.get("ACTIVEDPO_SOAK_KILLS", "60")), int(os.environ.get("ACTIVEDPO_SOAK_SEED", "1"))
-    figures = SharedSoak(zygote, place_in_memory, small_model, prompts_file, seed).go(kills)
+    figures = SharedSoak(zygote, place_in_memory, soak_model, prompts_file, seed).go(kills)
     assert figures.kills >= kills
     print(check(figures))
