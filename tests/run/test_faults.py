@@ -11,6 +11,7 @@ import pytest
 from command_line import STAGES, all_outputs, done, on, rows
 from fault_loop import Case, check_nothing_half_visible, fault_loop, golden
 from faults import KINDS
+from small_models import save_small_model
 from small_runs import small_run
 from zygote import Zygote
 
@@ -106,8 +107,9 @@ class Cases:
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory, small_model: Path, prompts_file: Path) -> Cases:
-    return Cases(tmp_path_factory.mktemp("cases"), small_model, prompts_file)
+def cases(tmp_path_factory: pytest.TempPathFactory, prompts_file: Path) -> Cases:
+    model = save_small_model(tmp_path_factory.mktemp("models") / "llama")
+    return Cases(tmp_path_factory.mktemp("cases"), model, prompts_file)
 
 
 EVERY = (*STAGES, "init", "people", "redo", "sft", "report", "experiment")
