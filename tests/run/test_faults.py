@@ -215,5 +215,6 @@ def _experiment_files(folder: Path) -> Any:
 
 
 def _is_spent(path: Path) -> bool:
-    """Whether it is a note about work that is finished: it counts for nothing, and a kill at that moment leaves it."""
-    return path.name in ("started.json", ".attempts.json") and path.with_name("manifest.json").exists()
+    """Whether it is a note about work that is finished, or what was cut off: a kill at that moment leaves it, for nobody."""
+    is_note = path.name in ("started.json", ".attempts.json") and path.with_name("manifest.json").exists()
+    return is_note or path.name == "labels.torn"
