@@ -123,14 +123,22 @@ def ratings(run: Run, until: int | None = None) -> list[Rating]:
         for event in run.stage("label", iteration).label_log().standing()
         if event.label is not None and event.label.annotator is not None
     ]
-    # Of answers within one second the same may be said of the same texts, so only what was taken over is looked up.
-    known = {given for _, label, given in standing if label.taken_from is None}
+    # Within one second a person may say the same of the same texts twice, so an answer is known by where it stands, too.
+    places: dict[tuple[str | None, str, tuple[str, ...], bool], set[str | None]] = {}
+    for iteration, label, given in standing:
+        if label.taken_from is None:
+            places.setdefault(given, set()).add(_place(iteration))
     found = []
     for iteration, label, given in standing:
-        if label.taken_from is None or given not in known:
-            known.add(given)
+        if label.taken_from is None or label.taken_from not in places.get(given, ()):
             found.append(_rating(label, iteration))
+        places.setdefault(given, set()).add(_place(iteration))
     return found
+
+
+def _place(iteration: int) -> str:
+    """How `taken_from` names the stage of an iteration."""
+    return f"iter-{iteration:03d}/label"
 
 
 def _given(label: Label, time: str) -> tuple[str | None, str, tuple[str, ...], bool]:
