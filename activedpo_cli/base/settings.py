@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from activedpo_cli.base.discovery import available
-from activedpo_cli.base.judge_url import checked_base_url
 from activedpo_cli.base.nearest import did_you_mean
+from activedpo_cli.base.server_url import checked_base_url
 from activedpo_cli.base.template_date import TEMPLATE_DATE, checked_date
 from activedpo_cli.base.template_kwargs import checked_assignments
 

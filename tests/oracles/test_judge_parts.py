@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from activedpo_cli.base.at_once import each_in_order
 from activedpo_cli.base.interruption import forget, request
-from activedpo_cli.oracles._at_once import each_in_order
 from activedpo_cli.oracles._judge_prompt import (
     LETTERS,
     Marks,
