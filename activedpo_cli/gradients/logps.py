@@ -26,6 +26,18 @@ def response_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " ex
         return summed_logps(model, batch)
 
 
+def token_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, "examples targets"]:
+    """Log π of each response token alone, without dropout and without gradients; 0 where a token is none of the response's.
+
+    Nats. The last columns are those of the last tokens; how many there are before them is the model's business.
+    """
+    with torch.no_grad(), evaluation_mode(model):
+        head = response_head(model)
+        if head is None:
+            return _by_own_logits(model, batch)
+        return _by_head(backbone_states(model, batch), batch, head)
+
+
 def summed_logps(
     model: nn.Module, batch: ResponseBatch, states: Float[Tensor, "examples tokens hidden"] | None = None
 ) -> Float[Tensor, " examples"]:
