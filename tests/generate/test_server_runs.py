@@ -1,6 +1,8 @@
 """Whole runs with a model server beside, by the command line: what is asked, recorded, kept and refused."""
 
 import json
+import os
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from command_line import done, make_partial, manifest, on, outputs, refused, rows, snapshot
 from model_server import ModelServer, model_server, refusal
 from small_models import save_small_model
+from small_runs import small_run
 
 from activedpo_cli.generate.backends import _completions, server
 
@@ -131,3 +134,20 @@ def test_an_address_without_the_backend_is_said(new_run: Path) -> None:
     assert "`generate.backend` is transformers" in told
     for address in ("ftp://x/v1", "http://me:pass@x/v1", "http://x/v1?key=1"):
         refused(2, *on(new_run, "generate", iteration=1), "--force", *SERVED, address)
+
+
+@pytest.mark.slow
+def test_a_real_vllm(tmp_path: Path, prompts_file: Path) -> None:
+    """Two iterations with the server at ACTIVEDPO_VLLM_URL, started as docs/scale.md says with a small model in a folder."""
+    url = os.environ.get("ACTIVEDPO_VLLM_URL")
+    if url is None:
+        pytest.skip("ACTIVEDPO_VLLM_URL names no vLLM server, see docs/scale.md")
+    with urllib.request.urlopen(f"{url}/models") as answer:
+        [base] = [model for model in json.load(answer)["data"] if model["parent"] is None]
+    assert Path(base["root"]).is_dir(), "the test needs the served model's folder"
+    run = small_run(tmp_path / "run", Path(base["root"]), prompts_file, adapter__r=8)
+    done(*on(run, "run"), "--iterations", 2, "--quiet", "--no-report", *SERVED, url)
+    for stage, iteration in (("evaluate", 1), ("generate", 2), ("evaluate", 2)):
+        facts = manifest(run, iteration, stage)["summary"]["backend"]
+        assert facts["mean_difference"] <= facts["tolerance"]
+        assert facts["adapter_share"] == pytest.approx(1, abs=0.1)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from activedpo_cli.base.errors import ActiveDPOError
+
 TEXTS = (
     "Question: What is the capital of France?\nAnswer: The capital of France is Paris, a city on the river Seine.",
     "User: Can you help me with my homework?\nAssistant: Of course! Tell me what you are working on, and we start.",
@@ -162,7 +164,10 @@ def probe_texts(model: Any, tokenizer: Any) -> list[list[int]]:
 
 
 def own_logps(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[float]:
-    """The log-probability of each token of the responses, by the model in memory as it is set; one text at a time."""
+    """The log-probability of each token of the responses, by the model in memory as it is set; one text at a time.
+
+    Raises ActiveDPOError where one is not finite.
+    """
     from activedpo_cli.gradients.batch import pad_responses
     from activedpo_cli.gradients.logps import token_logps
 
@@ -170,6 +175,11 @@ def own_logps(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[
     for prompt, response in zip(prompts, responses, strict=True):
         batch = pad_responses([prompt], [response], 0, model.device)
         values += token_logps(model, batch)[0, -len(response) :].double().tolist()
+    if not all(map(math.isfinite, values)):
+        raise ActiveDPOError(
+            "the model's next-token probabilities are not finite",
+            hint="try `--dtype float32`; if it stays, the weights or the adapter are broken",
+        )
     return values
 
 
