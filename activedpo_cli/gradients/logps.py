@@ -1,11 +1,12 @@
 """Summed log-probabilities of responses."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from activedpo_cli.base.shapes import Float
+from activedpo_cli.base.shapes import Float, Int
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.model_state import evaluation_mode
 from activedpo_cli.gradients.response_head import (
@@ -15,6 +16,8 @@ from activedpo_cli.gradients.response_head import (
     response_head,
     without_wrapper,
 )
+
+TOKENS_AT_ONCE = 64
 
 
 def response_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " examples"]:
@@ -36,6 +39,23 @@ def token_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, "exampl
         if head is None:
             return _by_own_logits(model, batch)
         return _by_head(backbone_states(model, batch), batch, head)
+
+
+def response_logits(
+    model: nn.Module, batch: ResponseBatch
+) -> "Iterator[tuple[Float[Tensor, 'tokens vocabulary'], Int[Tensor, ' tokens']]]":
+    """The logits from which each response token was drawn, and the tokens, some at a time and in order; in float32."""
+    is_target = batch.response_mask[:, 1:]
+    rows, positions = is_target.nonzero(as_tuple=True)
+    targets = batch.input_ids[rows, positions + 1]
+    with torch.no_grad(), evaluation_mode(model):
+        head = response_head(model)
+        whole = None if head is not None else model(**accepted_arguments(without_wrapper(model), _inputs(batch))).logits
+        states = backbone_states(model, batch) if whole is None else whole
+        for start in range(0, len(targets), TOKENS_AT_ONCE):
+            part = slice(start, start + TOKENS_AT_ONCE)
+            found = states[rows[part], positions[part]]
+            yield found.float() if head is None else head.logits(found).float(), targets[part]
 
 
 def summed_logps(

@@ -70,7 +70,7 @@ def base_of(policy: Policy) -> Policy:
     )
 
 
-RANDOM = {"token_ids": [1] * 6, "finish_reason": "length", "logprobs": {"token_logprobs": [-5.5] * 6}}
+RANDOM = {"finish_reason": "length", "logprobs": {"token_logprobs": [-5.5] * 6}}
 """A response that was sampled uniformly."""
 
 
@@ -354,7 +354,7 @@ def test_what_follows_an_end_is_cut_off(policy: Policy, served: ModelServer) -> 
         (lambda choice: choice.update(token_ids=[1], finish_reason="abort"), "with the reason abort"),
         (lambda choice: choice.update(token_ids=[1], finish_reason="stop", stop_reason=None), "the reason stop"),
         (lambda choice: choice.update(token_ids=[1] * 7, finish_reason="length"), "after 7 tokens"),
-        (lambda choice: choice.update(RANDOM), "has sampled from another model"),
+        (lambda choice: choice.update(RANDOM, token_ids=[1 + choice["index"]] * 6), "has sampled from another model"),
     ],
 )
 def test_what_is_no_response_is_refused(policy: Policy, served: ModelServer, change: Any, words: str) -> None:
@@ -529,3 +529,24 @@ def test_which_model_is_the_base_is_not_guessed(
 def test_adapters_of_ours_are_no_bases(served: ModelServer) -> None:
     served.change = listing("activedpo-0123", "one")
     server.check(GenerateSettings(server_url=served.url))
+
+
+def test_a_server_that_samples_colder_than_asked_is_found(policy: Policy, served: ModelServer) -> None:
+    """Its log-probabilities are right, and what it draws is not."""
+    sampler, real = opened(policy, served), served.answer
+    served.answer = lambda path, body: real(path, body | {"temperature": 0.3})  # type: ignore[method-assign]
+    with pytest.raises(ActiveDPOError, match="samples otherwise than it is asked to") as caught:
+        sampler.sample_unit(PROMPTS, sampling=sampling(max_new_tokens=30, stop_token_ids=frozenset({EOS})), seed=3)
+    assert "--generation-config vllm" in said_by(caught.value)
+
+
+def test_one_seed_for_all_responses_is_found(policy: Policy, served: ModelServer) -> None:
+    def changed(path: str, body: dict[str, Any], answer: Any) -> Any:
+        if "return_token_ids" in body:
+            answer["choices"] = [answer["choices"][0] | {"index": place} for place in range(2)]
+        return answer
+
+    sampler = opened(policy, served)
+    served.change = changed
+    with pytest.raises(ActiveDPOError, match="gives the same 12 tokens twice"):
+        sampler.sample_unit(PROMPTS[:1], sampling=sampling(max_new_tokens=12, stop_token_ids=frozenset()), seed=3)

@@ -7,12 +7,15 @@ the server's distance from the base in memory; where that is most of it, nothing
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from activedpo_cli.base.errors import ActiveDPOError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEXTS = (
     "Question: What is the capital of France?\nAnswer: The capital of France is Paris, a city on the river Seine.",
@@ -181,6 +184,14 @@ def own_logps(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[
             hint="try `--dtype float32`; if it stays, the weights or the adapter are broken",
         )
     return values
+
+
+def own_logits(model: Any, prompt: Sequence[int], response: Sequence[int]) -> "Iterator[tuple[Tensor, Tensor]]":
+    """The logits from which the model in memory would have drawn each token of a response, and the tokens, in parts."""
+    from activedpo_cli.gradients.batch import pad_responses
+    from activedpo_cli.gradients.logps import response_logits
+
+    return response_logits(model, pad_responses([prompt], [response], 0, model.device))
 
 
 def own_base_logps(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[float]:

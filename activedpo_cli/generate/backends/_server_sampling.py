@@ -8,7 +8,15 @@ from typing import Any
 from activedpo_cli.base.at_once import each_in_order
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.generate.backends._completions import KEPT, CompletionsServer, ServedModel, ServerError
-from activedpo_cli.generate.backends._probe import Comparison, judged, own_base_logps, own_logps, tolerance_of
+from activedpo_cli.generate.backends._probe import (
+    Comparison,
+    judged,
+    own_base_logps,
+    own_logits,
+    own_logps,
+    tolerance_of,
+)
+from activedpo_cli.generate.backends._sampling_watch import SamplingWatch
 from activedpo_cli.generate.backends._server_reading import is_finite, is_id, unshaped
 from activedpo_cli.generate.backends.base import Policy, SampledResponse, SamplingSettings
 
@@ -18,6 +26,10 @@ CHECKED_PROMPTS = 4
 """Prompts of a unit of which one response each is looked at again."""
 FEW_TOKENS = 3
 """By how much more than texts a few sampled tokens may differ from the model in memory."""
+MOST_CALLS = 256
+"""Calls at once; no engine's batches are larger by default."""
+CHANCE = -30.0
+"""The log-probability below which nobody draws the same response twice."""
 TOKEN_NAME = re.compile(r"token_id:(\d+)")
 
 
@@ -36,6 +48,7 @@ class ServerSampler:
         self._server, self._policy, self._base, self._name = server, policy, base, name
         self._probe, self._ending = probe, ending
         self._tolerance = tolerance_of(policy.model)
+        self._watches: dict[float, SamplingWatch] = {}
         self._rows = len(policy.model.get_input_embeddings().weight)
 
     def facts(self) -> dict[str, Any]:
@@ -70,9 +83,12 @@ class ServerSampler:
             return self._responses(self._server.complete(body), prompts_token_ids[place], sampling)
 
         places = range(len(prompts_token_ids))
-        found = list(each_in_order(ask, places, len(places), ending=self._ending, give_up=lambda: None))
-        if (sampling.temperature, sampling.top_k, sampling.top_p) == (1.0, 0, 1.0):
-            self._look_again(prompts_token_ids[:CHECKED_PROMPTS], found[:CHECKED_PROMPTS])
+        found = list(each_in_order(ask, places, MOST_CALLS, ending=self._ending, give_up=lambda: None))
+        if (sampling.top_k, sampling.top_p) == (0, 1.0):
+            checked = prompts_token_ids[:CHECKED_PROMPTS]
+            if sampling.temperature == 1:
+                self._look_again(checked, found[:CHECKED_PROMPTS])
+            self._watch(checked, [responses for responses, _ in found[:CHECKED_PROMPTS]], sampling.temperature)
         return [responses for responses, _ in found]
 
     def _require_room(self, prompts: Sequence[Sequence[int]], sampling: SamplingSettings) -> None:
@@ -121,9 +137,40 @@ class ServerSampler:
                 f"reads {len(read)} other tokens than the {len(prompt)} of the prompt that it was sent"
             )
         responses = [self._response(choice, sampling) for choice in choices]
+        if (sampling.temperature, sampling.top_k, sampling.top_p) == (1.0, 0, 1.0):
+            self._require_own_randomness(responses, choices)
         logprobs = choices[0].get("logprobs")
         values = logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None
         return responses, list(values) if isinstance(values, list) else []
+
+    def _require_own_randomness(self, responses: Sequence[SampledResponse], choices: Sequence[dict[str, Any]]) -> None:
+        """Refuse a response that came twice though it is too improbable for that."""
+        seen: set[tuple[int, ...]] = set()
+        for response, choice in zip(responses, choices, strict=True):
+            logprobs, token_ids = choice.get("logprobs"), tuple(response.token_ids)
+            values = logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None
+            values = [value for value in values if is_finite(value)] if isinstance(values, list) else []
+            if token_ids in seen and sum(values[: len(token_ids)]) < CHANCE:
+                raise self._unusable(
+                    f"gives the same {len(token_ids)} tokens twice where {len(responses)} responses were asked for",
+                    "by its own log-probabilities that does not happen by chance: it draws them with one seed, or none",
+                )
+            seen.add(token_ids)
+
+    def _watch(
+        self, prompts: Sequence[Sequence[int]], found: Sequence[Sequence[SampledResponse]], temperature: float
+    ) -> None:
+        """Raise ServerError where tokens were drawn colder, hotter or from fewer than was asked for."""
+        watch = self._watches.setdefault(temperature, SamplingWatch(temperature))
+        for prompt, responses in zip(prompts, found, strict=True):
+            for logits, targets in own_logits(self._policy.model, prompt, responses[0].token_ids):
+                if other := watch.look(logits, targets):
+                    raise self._unusable(
+                        f"samples otherwise than it is asked to: its tokens fit {other} rather than temperature "
+                        f"{temperature:g} without a cut",
+                        hint="see which defaults it was started with (vLLM: `--generation-config vllm`), and whether it "
+                        "knows the fields that it is sent",
+                    )
 
     def _response(self, choice: dict[str, Any], sampling: SamplingSettings) -> SampledResponse:
         """The tokens up to the first that ends a response; whatever follows that is no part of it."""
