@@ -42,6 +42,7 @@ class ModelServer:
     loads_adapters: bool = True
     sees_adapters: bool = True
     applies: float = 1.0
+    dtype: str = "auto"
     change: Change = lambda path, body, answer: answer
     asked: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     models: dict[str, PreTrainedModel] = field(default_factory=dict)
@@ -73,7 +74,7 @@ class ModelServer:
         config = json.loads((folder / "adapter_config.json").read_text())
         if config["r"] > self.max_lora_rank:
             return refusal(400, f"LoRA rank {config['r']} is greater than max_lora_rank {self.max_lora_rank}.")
-        policy = PeftModel.from_pretrained(load(self.folder), str(folder))
+        policy = PeftModel.from_pretrained(load(self.folder, dtype=self.dtype), str(folder))
         for parameter_name, parameter in policy.named_parameters():
             if "lora_B" in parameter_name:
                 parameter.data *= self.applies
@@ -188,7 +189,7 @@ def model_server(folder: Path, **behaviour: Any) -> Iterator[ModelServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     served = ModelServer(f"http://127.0.0.1:{server.server_address[1]}/v1", folder, **behaviour)
-    served.models[served.name] = load(folder)
+    served.models[served.name] = load(folder, dtype=served.dtype)
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True)
     thread.start()
     try:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from activedpo_cli.generate.backends._probe import Comparison, judged, rounding_of
+from activedpo_cli.generate.backends._probe import Comparison, Limits, judged, rounding_of
 
 TOKENS = 380
 TOLERANCE = 0.1
@@ -30,7 +30,7 @@ def comparison(
     policy = [b + d for b, d in zip(base, direction, strict=True)]
     served = [b + applied * d + other * s for b, d, s in zip(base, direction, stranger, strict=True)]
     served_base, own_base = rounded(base), rounded(base)
-    rounding = rounding_of(served_base, own_base, TOLERANCE)
+    rounding = rounding_of(served_base, own_base, Limits(TOLERANCE, 1e-6))
     own = own_base if effect == 0 else rounded(policy)
     return Comparison(rounded(served), own, own_base, served_base if base_known else None, rounding)
 

@@ -233,6 +233,34 @@ def test_an_effect_below_the_servers_rounding_is_said(policy: Policy, served: Mo
 
 
 @pytest.mark.parametrize(
+    ("scale", "applies", "words"),
+    [(0.03, 1.0, ""), (0.03, 0.0, "does not apply it"), (0.001, 1.0, "can't be told"), (0.0, 1.0, "can't be told")],
+)
+def test_in_half_precision(policy: Policy, tmp_path: Path, scale: float, applies: float, words: str) -> None:
+    """The server merges the adapter, so that each token is rounded anew, also by an adapter that hardly changes it."""
+    folder = Path(policy.reference)
+    create_initial_adapter(
+        load(folder), AdapterSettings(r=4, lora_alpha=8), seed=0, destination=tmp_path / "i", base_name="b"
+    )
+    trained = disturb(attach_adapter(load(folder), tmp_path / "i", trainable=False), scale=max(scale, 1e-5))
+    save_adapter(trained, tmp_path / "a", base_name="b")
+    half = Policy(
+        model=attach_adapter(load(folder, dtype="bfloat16"), tmp_path / "a", trainable=False),
+        tokenizer=policy.tokenizer,
+        adapter=tmp_path / "a",
+        reference="b",
+    )
+    told: list[str] = []
+    with model_server(folder, applies=applies, dtype="bfloat16") as running:
+        try:
+            sampler = opened(half, running, told)
+            sampler.sample_unit(PROMPTS * 2, sampling=sampling(max_new_tokens=10), seed=1)
+        except ActiveDPOError as error:
+            told.append(error.message)
+    assert (words in told[0]) if words else told == []
+
+
+@pytest.mark.parametrize(
     ("behaviour", "words", "advice"),
     [
         ({"max_lora_rank": 2}, "HTTP 400: LoRA rank 4 is greater", "--max-lora-rank 8"),

@@ -26,11 +26,6 @@ TEXTS = (
 """Each is a prompt with its continuation; they are the same in every run, so that rounds compare."""
 LONGEST = 96
 """Tokens of a text that are read at most."""
-TOLERANCE, TOLERANCE_IN_HALF_PRECISION = 0.01, 0.1
-"""How far log-probabilities may be from the model's in memory, in nats as the mean over the tokens of the texts.
-
-Two engines in float32 differ by 1e-5 or so. In bfloat16 they differ by 0.01 to 0.03, by their order of sums.
-"""
 FULL_PRECISION_BYTES = 4
 LEAST_SHARE, LARGEST_SHARE = 0.8, 1.25
 """Of the adapter's effect, how much the server may show."""
@@ -39,13 +34,29 @@ LARGEST_ERROR = 0.08
 """Standard error of that share up to which it says anything: 1 and 0 are then twelve of it apart."""
 LEAST_EFFECT = 3
 """Of the rounding, how large the adapter's effect on a token must be for that share to say anything."""
-LEAST_ROUNDING = 0.001
-"""Of the tolerance, for a server that computes as the model in memory does."""
 ERRORS = 3
 """Standard errors by which a share may be beyond its bounds."""
 STRAY_SHARE, LEAST_STRAY = 0.25, 0.001
 """How far a server may be from the policy beside what it is from the base: of the adapter's effect, and in nats."""
 
+
+@dataclass(frozen=True)
+class Limits:
+    """How far log-probabilities may be from those in memory, in nats.
+
+    Attributes:
+        tolerance: As the mean over the tokens of the texts.
+        rounding: How far two computations of the same are from each other at least, as a root mean square. Of one base they
+            may agree to the last bit, and with an adapter, beside or merged, each token is rounded anew.
+
+    """
+
+    tolerance: float
+    rounding: float
+
+
+FULL_PRECISION, HALF_PRECISION = Limits(0.01, 1e-5), Limits(0.1, 0.02)
+"""Two engines in float32 differ by 1e-6 to 1e-5. In bfloat16 they differ by 0.01 to 0.03, by their order of sums."""
 Finding = Literal["fits", "can't be told", "differs", "not applied", "in part"]
 
 
@@ -143,14 +154,14 @@ def judged(comparison: Comparison, tolerance: float) -> Finding:
     return "fits" if is_told else "can't be told"
 
 
-def rounding_of(served_base: Sequence[float], base: Sequence[float], tolerance: float) -> float:
-    """How far a server's log-probabilities are from those in memory of one and the same base, which the tolerance allows."""
-    return max(_spread(served_base, base), LEAST_ROUNDING * tolerance)
+def rounding_of(served_base: Sequence[float], base: Sequence[float], limits: Limits) -> float:
+    """How far a server's log-probabilities are from those in memory of one and the same base, and at least the limit."""
+    return max(_spread(served_base, base), limits.rounding)
 
 
-def tolerance_of(model: Any) -> float:
-    """The tolerance for a model, by its number format."""
-    return TOLERANCE if model.dtype.itemsize >= FULL_PRECISION_BYTES else TOLERANCE_IN_HALF_PRECISION
+def limits_of(model: Any) -> Limits:
+    """The limits for a model, by its number format."""
+    return FULL_PRECISION if model.dtype.itemsize >= FULL_PRECISION_BYTES else HALF_PRECISION
 
 
 def probe_texts(model: Any, tokenizer: Any) -> list[list[int]]:

@@ -11,10 +11,10 @@ from activedpo_cli.generate.backends._completions import KEPT, CompletionsServer
 from activedpo_cli.generate.backends._probe import (
     Comparison,
     judged,
+    limits_of,
     own_base_logps,
     own_logits,
     own_logps,
-    tolerance_of,
 )
 from activedpo_cli.generate.backends._sampling_watch import SamplingWatch
 from activedpo_cli.generate.backends._server_reading import is_finite, is_id, unshaped
@@ -47,7 +47,7 @@ class ServerSampler:
     ) -> None:
         self._server, self._policy, self._base, self._name = server, policy, base, name
         self._probe, self._ending = probe, ending
-        self._tolerance = tolerance_of(policy.model)
+        self._tolerance = limits_of(policy.model).tolerance
         self._watches: dict[float, SamplingWatch] = {}
         self._rows = len(policy.model.get_input_embeddings().weight)
 

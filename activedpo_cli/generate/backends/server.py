@@ -24,11 +24,11 @@ from activedpo_cli.generate.backends._completions import (
 from activedpo_cli.generate.backends._probe import (
     Comparison,
     judged,
+    limits_of,
     own_base_logps,
     own_logps,
     probe_texts,
     rounding_of,
-    tolerance_of,
 )
 from activedpo_cli.generate.backends._server_reading import read_logps
 from activedpo_cli.generate.backends._server_sampling import ServerSampler
@@ -62,16 +62,16 @@ def open_sampler(policy: Policy, settings: GenerateSettings, *, tell: Callable[[
     own = own_logps(policy.model, firsts, rests)
     own_base = own if policy.adapter is None else own_base_logps(policy.model, firsts, rests)
     served_base = read_logps(server, base.name, texts)
-    tolerance = tolerance_of(policy.model)
-    rounding = rounding_of(served_base, own_base, tolerance)
+    limits = limits_of(policy.model)
+    rounding = rounding_of(served_base, own_base, limits)
     found = Comparison(served_base, own_base, own_base, rounding=rounding)
-    if judged(found, tolerance) != "fits":
-        raise _other_base(server, base, policy, found, tolerance)
+    if judged(found, limits.tolerance) != "fits":
+        raise _other_base(server, base, policy, found, limits.tolerance)
     name = base.name
     if policy.adapter is not None:
         name = _loaded(server, models, policy.adapter)
         found = Comparison(read_logps(server, name, texts), own, own_base, served_base, rounding)
-        _require_applied(server, name, policy, found, tolerance, tell)
+        _require_applied(server, name, policy, found, limits.tolerance, tell)
     return ServerSampler(server, policy, base, name, found, ending)
 
 
