@@ -84,8 +84,10 @@ class Answering:
 
         context, base = self.context, self.context.run.base
         adapter = None if self.adapter is None else self.adapter.resolve()
-        location = str((context.run.path / base["path"]).resolve()) if base["path"] else base["hub_id"]
-        policy = Policy(model=self.policy, tokenizer=self.tokenizer, adapter=adapter, reference=location)
+        stored = (context.run.path / base["path"]).resolve() if base["stored_in_run"] else base["path"]
+        policy = Policy(
+            model=self.policy, tokenizer=self.tokenizer, adapter=adapter, reference=str(stored or base["hub_id"])
+        )
         sampler: Sampler = self._backend.open_sampler(policy, context.settings.generate, tell=context.progress.warn)
         _change_log(context, OPENED_NAME, lambda rows: [*rows, sampler.facts()])
         return sampler

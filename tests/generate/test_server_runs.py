@@ -2,15 +2,20 @@
 
 import json
 import os
+import shutil
+import signal
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import done, make_partial, manifest, on, outputs, refused, rows, snapshot
+from judge_server import Raw
 from model_server import ModelServer, model_server, refusal
 from small_models import save_small_model
 from small_runs import small_run
+from zygote import Zygote
 
 from activedpo_cli.generate.backends import _completions, server
 
@@ -134,6 +139,31 @@ def test_an_address_without_the_backend_is_said(new_run: Path) -> None:
     assert "`generate.backend` is transformers" in told
     for address in ("ftp://x/v1", "http://me:pass@x/v1", "http://x/v1?key=1"):
         refused(2, *on(new_run, "generate", iteration=1), "--force", *SERVED, address)
+
+
+def test_several_processes_ask_one_server(finished: Path, small_model: Path, zygote: Zygote) -> None:
+    """Each proves the adapter for itself; together they make what one alone makes with such a server."""
+    alone = Path(shutil.copytree(finished, finished.parent / "alone"))
+    with model_server(small_model) as served:
+        done(*on(alone, "generate", iteration=3), *SERVED, served.url)
+        words = (*on(finished, "generate", iteration=3), *SERVED, served.url, "--quiet")
+        pids = [zygote.start((*words, "--shard", f"{number}/2"), finished.parent) for number in (0, 1)]
+        assert [zygote.wait(pid) for pid in pids] == [0, 0]
+        assert sum(path == "/load_lora_adapter" for path, _, _ in served.asked) <= 2
+    assert outputs(finished, 3, "generate") == outputs(alone, 3, "generate")
+    assert manifest(finished, 3, "generate")["summary"] == manifest(alone, 3, "generate")["summary"]
+
+
+def test_nobody_waits_for_a_server_after_an_interruption(new_run: Path, small_model: Path, zygote: Zygote) -> None:
+    with model_server(small_model) as served:
+        served.change = lambda path, body, answer: Raw(hang=True) if "return_token_ids" in body else answer
+        pid = zygote.start((*on(new_run, "generate"), *SERVED, served.url), new_run.parent)
+        while not served.bodies():
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGINT)
+        began = time.monotonic()
+        assert zygote.wait(pid) == 130
+        assert time.monotonic() - began < 5, "the server keeps a call for 20 s"
 
 
 @pytest.mark.slow
