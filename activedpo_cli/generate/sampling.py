@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +68,8 @@ class Answering:
             return self._sampler.sample_unit(prompts, sampling=sampling, seed=seed)
         from activedpo_cli.models.vocabulary import padding_id
 
-        sample_unit = partial(self._backend.sample_unit, self.policy)
-        return sample_unit(prompts, sampling=sampling, seed=seed, pad_token_id=padding_id(self.tokenizer))
+        padding = padding_id(self.tokenizer)
+        return self._backend.sample_unit(self.policy, prompts, sampling=sampling, seed=seed, pad_token_id=padding)
 
     @property
     def _backend(self) -> Any:
