@@ -40,6 +40,13 @@ def refused(code: int, *words: object, typed: str | None = None) -> str:
     return result.stderr
 
 
+def is_told(said: str, missing: str) -> None:
+    """Whether a person was told which package is missing, and how it is installed."""
+    assert f"needs the package `{missing}`, which is not installed" in said
+    assert "hint: pip install activedpo-cli" in said
+    assert "bug" not in said
+
+
 def on(run: Path, *words: object, iteration: int | None = None) -> tuple[object, ...]:
     """The words of a stage command on a run."""
     return (*words, "--run", run) + (() if iteration is None else ("--iteration", iteration))

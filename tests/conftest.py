@@ -18,8 +18,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(  # processes that tests start find t
 import pytest
 from command_line import done, on
 from hypothesis import settings
+from report_page import draw_quickly
 from small_runs import small_run
-from zygote import Zygote
+from zygote import Zygote, quicken_accelerate
 
 MEMORY = Path("/dev/shm")
 """Where files cost no disk; there is such a place on Linux."""
@@ -65,16 +66,18 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACTIVEDPO_RUN", raising=False)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _collector_leaves_what_is_loaded() -> None:
-    """Accelerate collects garbage twice a training, and would walk each time through all that the tests have imported.
-
-    By itself the collector comes so often that it takes a twentieth of the suite.
-    """
+    """By itself the collector comes so often that it takes a twentieth of the suite."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _accelerate_is_quick() -> None:
+    quicken_accelerate()
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +123,12 @@ def finished_original(tmp_path_factory: pytest.TempPathFactory, small_model: Pat
 def finished(finished_original: Path, tmp_path: Path) -> Path:
     """A copy of two finished iterations, modification times included."""
     return Path(shutil.copytree(finished_original, tmp_path / "finished"))
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For reports of which something else is looked at."""
+    draw_quickly(monkeypatch)
 
 
 @pytest.fixture

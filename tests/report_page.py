@@ -51,7 +51,7 @@ class Page(HTMLParser):
 def draw_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures without a drawing, where a test is about something else; they take most of the time."""
     blank = {"png": b"\x89PNG", "svg": b"<svg/>"}
-    monkeypatch.setattr("activedpo_cli.reports.drawing.draw", lambda plot: blank)
+    monkeypatch.setattr("activedpo_cli.reports.drawing.draw", lambda plot, kinds=(): blank)
 
 
 def facts(folder: Path) -> dict[str, Any]:

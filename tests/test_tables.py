@@ -6,8 +6,10 @@ import io
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -277,9 +279,14 @@ def test_columns_in_json_are_refused_with_a_command_that_makes_rows(tmp_path):
 
 
 def converted(error: InvalidDataError, folder: Path) -> list[dict]:
-    """The rows of the file that the suggested command makes."""
-    command = error.hint.replace("python", sys.executable, 1)
-    subprocess.run(command, shell=True, check=True, cwd=folder)
+    """The rows of the file that the suggested command makes, as a shell reads it; the libraries are loaded here."""
+    told = shlex.join([sys.executable, "-S", "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"])
+    command = error.hint.replace("python", told, 1)
+    said = subprocess.run(command, shell=True, check=True, cwd=folder, capture_output=True).stdout
+    option, program = json.loads(said)
+    assert option == "-c"
+    with chdir(folder):
+        exec(program, {"__name__": "__main__"})
     return values(folder / "converted.jsonl")
 
 

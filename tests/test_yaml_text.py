@@ -234,3 +234,24 @@ def test_a_change_that_would_change_more_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="only you can change") as caught:
         changed_yaml(text, {"b": 5})
     assert caught.value.hint == "write b there yourself"
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("a: 1  # one\nb: {c: 2, d: [3]}  # two\ne:\n- 4\n# end\n", {"e": [6], "b.d": 7, "a": 12345, "b.c": "x, y"}),
+        ("a: 1\nb: {c: 2}\n", {"b.new": 3, "b.c": 4, "z.y": 5, "a": 6}),
+        ("a: 1\nb:\n  c: 2\n", {"b": {"c": 3, "d": 4}, "b.c": 5}),
+    ],
+)
+def test_changes_at_once_are_changes_one_by_one(text: str, changes: dict[str, Any]) -> None:
+    """Also where they are added, and where one holds another."""
+    at_once = changed_yaml(text, changes)
+    for key, value in changes.items():
+        text = changed_yaml(text, {key: value})
+    assert at_once == text
+
+
+def test_a_change_that_would_leave_an_alias_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="only you can change"):
+        changed_yaml("a: &one 1\nb: *one\n", {"a": 5, "b": 5})

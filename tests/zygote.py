@@ -1,5 +1,6 @@
 """A process that has imported everything and computed nothing, and forks to run commands: real processes, quickly."""
 
+import functools
 import gc
 import importlib
 import json
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from faults import Fault, note_answers
@@ -180,6 +182,14 @@ def _slow_down(module: str, method: str) -> None:
     setattr(kind, name, slowly)
 
 
+def quicken_accelerate() -> None:
+    """It looks for PEFT on the disk several times a step, and walks twice a training through all that tests have loaded."""
+    imports, memory = (sys.modules.get(f"accelerate.utils.{name}") for name in ("imports", "memory"))
+    if imports and memory and not hasattr(imports._is_package_available, "cache_info"):
+        imports._is_package_available = functools.cache(imports._is_package_available)
+        memory.gc = SimpleNamespace(collect=lambda: 0)
+
+
 def _serve() -> None:
     gc.disable()  # imports make no garbage
     import matplotlib.figure  # noqa: F401
@@ -189,6 +199,7 @@ def _serve() -> None:
     for module in pkgutil.walk_packages(activedpo_cli.__path__, "activedpo_cli."):
         if module.name != "activedpo_cli.__main__":
             importlib.import_module(module.name)
+    quicken_accelerate()
     gc.freeze()  # else the first collection in a child copies all of it
     gc.enable()
 

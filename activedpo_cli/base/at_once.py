@@ -20,8 +20,9 @@ def each_in_order(
 ) -> Iterator[Result]:
     """The results of a function, in the order of the items, of which `workers` are worked on at once.
 
-    Where the reader stops reading, or a result is an exception, `ending` is set, no further item is begun, and those that
-    were begun are waited for. After an interruption `give_up` is called instead, and the threads end with the process.
+    Where the reader stops reading, or a result is an exception, be it one that is not read yet, `ending` is set, no further
+    item is begun, and those that were begun are waited for. After an interruption `give_up` is called instead, and the
+    threads end with the process.
     """
     shared = _Shared(function, items, ending)
     number = min(workers, len(items))
@@ -76,6 +77,7 @@ class _Shared(Generic[Item, Result]):
             raise
         except BaseException as error:
             found = error
+            self._ending.set()  # all items before this one were begun, so that its place is reached
         with self._changed:
             self._done[place] = found
             self._changed.notify_all()

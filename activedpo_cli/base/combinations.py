@@ -5,7 +5,7 @@ from typing import Any
 
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.nearest import did_you_mean
-from activedpo_cli.base.settings import SECTIONS, Config
+from activedpo_cli.base.settings import FROM_OVERLAP, SECTIONS, Config
 
 SCHEDULES = (
     *("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"),
@@ -13,6 +13,8 @@ SCHEDULES = (
 )
 """The learning-rate schedules of transformers; whether one can do without settings of its own is found out in training."""
 REWARD_MODEL = "reward-model"
+SMOOTHED_LOSSES = ("robust", "cdpo")
+"""The losses that read `train.label_smoothing`."""
 READ_BESIDE_OTHERS = ("train.label_smoothing", "train.loss_type", "train.lr_scheduler_type", "train.warmup_steps")
 """The settings of *train* by which `ineffective` goes."""
 
@@ -38,12 +40,22 @@ def ineffective(config: Config, *sections: str) -> list[str]:
                 f"{name}.warmup_steps  {section.warmup_steps}: {name}.lr_scheduler_type constant has no warm-up; "
                 "constant_with_warmup has"
             )
-    if "train" in sections and config.train.label_smoothing and config.train.loss_type != "robust":
+    if "train" in sections and config.train.label_smoothing and config.train.loss_type not in SMOOTHED_LOSSES:
         problems.append(
-            f"train.label_smoothing  {config.train.label_smoothing:g}: train.loss_type {config.train.loss_type} does not "
-            "read it; robust does"
+            f"train.label_smoothing  {config.train.label_smoothing}: train.loss_type {config.train.loss_type} does not "
+            "read it; robust and cdpo do"
         )
     return problems
+
+
+def refuse_unestimated(config: Config) -> None:
+    """Raise UsageError where the share of wrong labels is to be estimated, and no pair will be answered twice."""
+    if config.train.label_smoothing == FROM_OVERLAP and not config.label.overlap:
+        raise UsageError(
+            "train.label_smoothing overlap estimates the share of wrong answers from pairs that are answered twice, and "
+            "label.overlap is 0",
+            hint="have pairs answered twice with `--set label.overlap=30`, or say what to assume: `--label-smoothing 0.1`",
+        )
 
 
 def unused(config: Config, keys: Iterable[str]) -> list[str]:

@@ -13,6 +13,30 @@ SPENT_OUTCOMES = frozenset({"chosen", "tie", "both_bad"})
 """Outcomes that cost an answer; `skip` does not."""
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What was asked of a judge, which somebody may have to pay; replies that were there before are no part of it."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of prompts and replies."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+    def __sub__(self, other: "Spent") -> "Spent":
+        return self + Spent(-other.calls, -other.prompt_tokens, -other.completion_tokens)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
     """One prompt: plain text, or messages with `role` and `content`."""

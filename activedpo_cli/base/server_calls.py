@@ -3,6 +3,7 @@
 import email.utils
 import os
 import random
+import re
 from collections.abc import Callable
 
 from activedpo_cli.base.display import display_text, redacted_text
@@ -16,10 +17,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 TAKES_LATER = frozenset({408, 409, 425, 429})
 """HTTP statuses that say that the same call may be taken later, beside those of a server in trouble, 500 and above."""
 EXCERPT = 300
+_UNSENDABLE = re.compile(r"[^!-~]")
+"""What can't stand in a header behind `Bearer`."""
 
 
 def key_in(variable: str | None, setting: str) -> str | None:
-    """The key in the environment variable that a setting names; raises UsageError where it is not set."""
+    """The key in the environment variable that a setting names; raises UsageError where it is not set, or can't be sent."""
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
@@ -27,6 +30,11 @@ def key_in(variable: str | None, setting: str) -> str | None:
         raise UsageError(
             f"the variable `{variable}`, which {setting} names, is not set",
             hint=f"put the key there with `export {variable}=…`, or `--set {setting}=null`",
+        )
+    if _UNSENDABLE.search(key):  # a library would show it in an error of its own, spelled in another way
+        raise UsageError(
+            f"the variable `{variable}` holds a key with a blank, a line break or a letter beyond ASCII in it",
+            hint=f"put the key alone there, on one line: `export {variable}=…`",
         )
     return key
 
@@ -57,5 +65,5 @@ def seconds_asked_for(retry_after: str | None, clock: Callable[[], float]) -> fl
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - clock())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -4,6 +4,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from activedpo_cli.base.loopback import is_loopback
 
+FIRST_FREE_PORT = 1024
+"""The first port at which anybody may listen."""
+
 
 def checked_server_url(value: str) -> str:
     """An address without a slash at its end; raises ValueError for one that is none, or that holds a secret."""
@@ -28,9 +31,11 @@ def checked_base_url(value: str) -> str:
     """
     checked, url = checked_server_url(value), _split(value)
     if crosses_network_unencrypted(value):
+        there = _port(url) or 80
+        here = there if there >= FIRST_FREE_PORT else 8000
         raise ValueError(
             "is plain http to another machine, where anybody on the way can read and change what is said; use https, or a "
-            f"tunnel: `ssh -L {_port(url) or 80}:127.0.0.1:{_port(url) or 80} {url.hostname}` and http://127.0.0.1"
+            f"tunnel: `ssh -L {here}:127.0.0.1:{there} {url.hostname}` and http://127.0.0.1:{here}{url.path.rstrip('/')}"
         )
     return checked
 

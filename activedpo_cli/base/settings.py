@@ -4,9 +4,19 @@ A field's description is at once the comment in `config.yaml` and the help of it
 where they are not the field's own. `config.py` turns settings into YAML and back; `store/run.py` holds the file.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from activedpo_cli.base.discovery import available
 from activedpo_cli.base.nearest import did_you_mean
@@ -16,6 +26,10 @@ from activedpo_cli.base.template_kwargs import checked_assignments
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+WrongShare = Annotated[float, Field(ge=0, lt=0.5)]
+
+FROM_OVERLAP = "overlap"
+"""The value of `train.label_smoothing` that has the share of wrong labels estimated."""
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -30,6 +44,20 @@ def sorted_layer_names(value: str | list[str]) -> str | list[str]:
     return cleaned
 
 
+def share_or_overlap(value: Any) -> Any:
+    """A share of wrong labels, or the word that has it estimated; raises ValueError for anything else."""
+    if value == FROM_OVERLAP:
+        return value
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = math.nan
+    if not 0 <= share < 0.5:
+        raise ValueError(f"must be a share from 0 to below 0.5, or {FROM_OVERLAP}")
+    return share
+
+
+WrongShareOrOverlap = Annotated[float | Literal["overlap"], BeforeValidator(share_or_overlap)]
 LayerNames = Annotated[str | list[str], AfterValidator(sorted_layer_names)]
 TemplateDate = Annotated[str, AfterValidator(checked_date)]
 TemplateArguments = Annotated[list[str], AfterValidator(checked_assignments)]
@@ -344,7 +372,7 @@ class LabelSettings(Section):
         "argmax", "prefer the higher score, or sample from the Bradley–Terry probability"
     )
     temperature: Positive = setting(1.0, "divides the score difference under bradley-terry", "--label-temperature")
-    noise: Annotated[float, Field(ge=0, lt=0.5)] = setting(
+    noise: WrongShare = setting(
         0.0, "share of preferences turned around at random, to try what mistakes do; not for people", "--label-noise"
     )
     input_format: Literal["auto", "chat", "pair"] = setting(
@@ -353,7 +381,10 @@ class LabelSettings(Section):
     max_length: PositiveInt | None = setting(None, "tokens a reward model reads at most; null takes its own limit")
     unit_size: PositiveInt = setting(16, "pairs scored as one batch; also the unit of resume")
     overlap: Annotated[int, Field(ge=0)] = setting(
-        0, "selected pairs an iteration that a second person answers too, to measure agreement", "--overlap"
+        0,
+        "selected pairs an iteration that a second person answers too, or whose random answer is drawn twice, to measure "
+        "agreement",
+        "--overlap",
     )
     control: Annotated[int, Field(ge=0)] = setting(
         0, "random unselected pairs an iteration that people are asked about too, to measure by", "--control"
@@ -387,12 +418,25 @@ class TrainSettings(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = setting(0, "steps of linear warm-up")
     weight_decay: NonNegative = setting(0.0, "AdamW weight decay")
     max_grad_norm: Positive = setting(1.0, "gradient clipping")
-    loss_type: Literal["sigmoid", "ipo", "hinge", "robust"] = setting("sigmoid", "TRL's DPO loss; sigmoid is Eq. 2")
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = setting(
-        0.0, "assumed share of wrong labels, read by loss_type robust alone"
+    loss_type: Literal["sigmoid", "ipo", "hinge", "robust", "cdpo"] = setting(
+        "sigmoid",
+        "TRL's DPO loss; sigmoid is Eq. 2, robust takes the bias of wrong labels out, cdpo (conservative DPO) trains on "
+        "smoothed labels",
+    )
+    label_smoothing: WrongShareOrOverlap = setting(
+        0.0,
+        "assumed share of wrong labels, read by loss_type robust and cdpo; overlap estimates it from the pairs that were "
+        "answered twice so far",
     )
     gradient_checkpointing: bool = setting(False, "trade time for memory")
     include_ties: bool = setting(False, "train on ties, with a seeded coin for the winner")
+
+    @property
+    def wrong_share(self) -> float:
+        """`label_smoothing` as a number; raises ValueError while that is still to be estimated."""
+        if isinstance(self.label_smoothing, str):
+            raise ValueError("train.label_smoothing names no number yet")
+        return self.label_smoothing
 
 
 class EvaluateSettings(Section):

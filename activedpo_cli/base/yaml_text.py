@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import yaml
@@ -43,6 +44,8 @@ for _tag, _pattern, _first in _MEANINGS:
     for _character in _first:
         _MEANING_BY_FIRST.setdefault(_character, []).append((_tag, re.compile(f"^{_pattern}$", re.X)))
 _BASES = {"0b": 2, "0o": 8, "0x": 16}
+_BYTE_ORDER_MARK = "\ufeff"
+_BETWEEN_TOKENS = re.compile("[ ]*(?:#[^\0\r\n\x85\u2028\u2029]*)?")
 
 
 def read_yaml(text: str) -> Any:
@@ -100,10 +103,10 @@ def changed_yaml(text: str, changes: Mapping[str, Any]) -> str:
     expected = read_yaml(text) or {}
     for key, value in changes.items():
         _put(expected, key.split("."), value)
-        text = _with_value(text, key.split("."), value)
     try:
+        text = _with_values(text, changes)
         has_arrived = read_yaml(text) == expected
-    except UsageError:
+    except (UsageError, yaml.YAMLError):
         has_arrived = False
     if not has_arrived:
         raise UsageError(
@@ -112,20 +115,54 @@ def changed_yaml(text: str, changes: Mapping[str, Any]) -> str:
     return text
 
 
+def _with_values(text: str, changes: Mapping[str, Any]) -> str:
+    """The text with all these values; keys that stand there already are found in one reading of it."""
+    root = _composed(text)
+    edits: list[tuple[int, int, str]] = []
+    others: dict[str, Any] = {}
+    for key, value in changes.items():
+        name, node, is_in_flow, missing = _walked(root, key.split("."))
+        if missing:
+            others[key] = value
+        else:
+            edits.append(_replacement(text, name, node, _written(value, is_in_flow=is_in_flow)))
+    edits.sort()
+    if any(after[0] < before[1] for before, after in pairwise(edits)):
+        edits, others = [], dict(changes)  # one holds another, or is the other by an alias: one change at a time
+    for edit in reversed(edits):
+        text = _edited(text, edit)
+    for key, value in others.items():
+        text = _with_value(text, key.split("."), value)
+    return text
+
+
 def _with_value(text: str, path: list[str], value: Any) -> str:
-    node, key, is_in_flow = _composed(text), None, False
+    key, node, is_in_flow, missing = _walked(_composed(text), path)
+    if missing:
+        return _with_new_value(text, node, key, missing, value)
+    return _edited(text, _replacement(text, key, node, _written(value, is_in_flow=is_in_flow)))
+
+
+def _walked(node: Any, path: list[str]) -> tuple[Any, Any, bool, list[str]]:
+    """Key and value as far as a path leads, whether braces stand around them, and the keys that are not there."""
+    key, is_in_flow = None, False
     for depth, part in enumerate(path):
         pairs = node.value if isinstance(node, MappingNode) else []
         found = next((pair for pair in pairs if pair[0].value == part), None)
         if found is None:
-            return _with_new_value(text, node, key, path[depth:], value)
+            return key, node, is_in_flow, path[depth:]
         is_in_flow = is_in_flow or bool(node.flow_style)
         key, node = found
-    return _with_replaced_value(text, key, node, _written(value, is_in_flow=is_in_flow))
+    return key, node, is_in_flow, []
 
 
-def _with_replaced_value(text: str, key: Node, node: Node, written: str) -> str:
-    """The text with another value for a key; a comment behind it keeps its column where there is room."""
+def _edited(text: str, edit: tuple[int, int, str]) -> str:
+    start, end, written = edit
+    return text[:start] + written + text[end:]
+
+
+def _replacement(text: str, key: Node, node: Node, written: str) -> tuple[int, int, str]:
+    """From where to where another value of a key is written, and how; a comment behind it keeps its column if it can."""
     start, end = node.start_mark.index, node.end_mark.index
     if start == end or node.start_mark.line != node.end_mark.line:
         # Nothing stands there, or a block does: the value goes behind the colon, and comments below the block stay.
@@ -136,7 +173,7 @@ def _with_replaced_value(text: str, key: Node, node: Node, written: str) -> str:
     if comment:
         room = end + comment.end() - start - len(written)
         end, written = end + comment.end(), written + " " * max(room, 1)
-    return text[:start] + written + text[end:]
+    return start, end, written
 
 
 def _without_comments(block: str) -> str:
@@ -158,7 +195,7 @@ def _with_new_value(text: str, parent: Node | None, key: Any, path: list[str], v
         for part in reversed(path[1:]):
             value = {part: value}
         if not isinstance(parent, MappingNode):
-            return _with_replaced_value(text, key, parent, _flow({path[0]: value}))
+            return _edited(text, _replacement(text, key, parent, _flow({path[0]: value})))
         end = parent.end_mark.index - 1
         return f"{text[:end]}{', ' if parent.value else ''}{_flow({path[0]: value})[1:-1]}{text[end:]}"
     lines = [f"{' ' * (indent + 2 * depth)}{part}:\n" for depth, part in enumerate(path[:-1])]
@@ -253,13 +290,34 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._nodes = 0
+        self._depth = 0
+
+    def scan_to_next_token(self) -> None:
+        """Pass over spaces, comments and line breaks; comments are most of a text, and PyYAML looks at every character."""
+        if self.index == 0 and self.peek() == _BYTE_ORDER_MARK:
+            self.forward()
+        while True:
+            found = _BETWEEN_TOKENS.match(self.buffer, self.pointer)
+            passed = found[0] if found else ""
+            self.pointer += len(passed)
+            self.index += len(passed)
+            self.column += len(passed) - passed.count(_BYTE_ORDER_MARK)
+            if not self.scan_line_break():
+                return
+            if not self.flow_level:
+                self.allow_simple_key = True
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        """A value as it is written; raises ComposerError for more of them than settings have."""
+        """A value as it is written; raises ComposerError for more of them than settings have, or deeper ones."""
         self._nodes += 1
+        self._depth += 1
         if self._nodes > MOST_WRITTEN:
             raise ComposerError(problem=f"it has more than {MOST_WRITTEN} keys and values")
-        return super().compose_node(parent, index)
+        if self._depth > DEEPEST:  # the reader would take the square of the depth to come to the end
+            raise ComposerError(problem=f"it is nested more than {DEEPEST} deep")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def compose_mapping_node(self, anchor: str | None) -> MappingNode:
         """A mapping as it is written; raises ComposerError for a key that repeats."""

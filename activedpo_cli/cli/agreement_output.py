@@ -18,6 +18,8 @@ def print_agreement(found: Agreement) -> None:
         if found.selected:
             print_result(WHY_SELECTED_DIFFER)
     else:
-        print_result("No pair has two people's answers yet; `label --overlap N` asks a second person about N of them.")
+        print_result(
+            "No pair has two people's answers yet; with `label --overlap N` a second person is asked about N pairs."
+        )
     print_result("")
     print_table(PEOPLE, rows_of_people(found))

@@ -161,7 +161,9 @@ def main() -> None:
             _silence_unread_output()
 
 
+@cache
 def _loaded(name: str) -> Any:
+    """The subcommand of that name, built once by a process that carries out several."""
     module, _, attribute = next(names[name] for names in COMMANDS.values() if name in names).partition(".")
     function = getattr(importlib.import_module(f"activedpo_cli.cli.{module}"), attribute)
     if isinstance(function, typer.Typer):

@@ -18,7 +18,11 @@ def print_plan(plan: "JudgePlan", *, json: bool) -> None:
     if json:
         print_json(plan.as_facts())
         return
-    print_result(f"{plan.calls} calls about {plan.pairs} pairs, each in both orders; {plan.spent} were made before")
+    known = 2 * plan.pairs - plan.calls
+    there = f" ({known} replies are there)" if known else ""
+    print_result(
+        f"{plan.calls} calls about {plan.pairs} pairs, each in both orders{there}; {plan.spent} were made before"
+    )
     print_result(
         f"about {plan.prompt_tokens:,} tokens of prompts, at most {plan.completion_tokens:,} of replies; what can't be "
         f"read is asked again, at most {plan.tries} times in all"
@@ -37,7 +41,7 @@ def print_check(result: "CheckResult", *, json: bool, quiet: bool) -> None:
         return
     if not quiet:
         groups = {name: found for name, found in record["agreement"].items() if found["pairs"]}
-        if not groups.keys() >= {"control", "selected"}:
+        if len(groups.keys() & {"control", "selected", "left"}) < 2:
             groups.pop("all", None)  # it would say the same
         print_table(
             ["pairs", "number", "agrees with people", "κ", "where both name a response", "the longer response"],
@@ -45,6 +49,9 @@ def print_check(result: "CheckResult", *, json: bool, quiet: bool) -> None:
         )
         judge = record["judge"]
         print_result("")
+        if record["left_out"]:
+            left_out = ", ".join(f"{number} {why}" for why, number in record["left_out"].items())
+            print_result(f"left out of what people answered: {left_out}")
         print_result(f"both orders agree on {share_of(judge['consistent'], judge['pairs'])} pairs")
         if judge["decided"]:
             print_result(
@@ -54,9 +61,8 @@ def print_check(result: "CheckResult", *, json: bool, quiet: bool) -> None:
         print_result(f"no verdict about {record['agreement']['all']['without_verdict']} pairs{_reasons(judge)}")
         for row in record["thresholds"]:
             print_result(
-                f"mixed with label.judge.threshold {row['threshold']:g}: the judge answers "
-                f"{share_of(row['answers'], record['agreement']['all']['pairs'])}, as people did in "
-                f"{share_of(row['agree'], row['answers'])}"
+                f"mixed with label.judge.threshold {row['threshold']:g}: of {row['role']} pairs the judge answers "
+                f"{share_of(row['answers'], row['of'])}, as people did in {share_of(row['agree'], row['answers'])}"
             )
         print_result(_spent(judge))
         for sentence in result.notes:
@@ -65,11 +71,12 @@ def print_check(result: "CheckResult", *, json: bool, quiet: bool) -> None:
 
 
 def _cells(found: dict[str, Any]) -> list[str]:
-    kappa = found["kappa"]
+    kappa, ends = found["kappa"], found["kappa_interval"]
+    between = "" if ends is None else f" ({shown(ends[0], 2)} to {shown(ends[1], 2)})"
     return [
         str(found["pairs"]),
         _interval(found["agree"], found["judged"], found["agree_interval"]),
-        "" if kappa is None else f"{kappa:.2f}",
+        "" if kappa is None else f"{kappa:.2f}{between}",
         _interval(found["agree_named"], found["both_named"], found["named_interval"]),
         _interval(found["longer_agrees"], found["longer_of"], found["longer_interval"]),
     ]

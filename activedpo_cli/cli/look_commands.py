@@ -178,6 +178,15 @@ def report(
             autocompletion=completion.run_names,
         ),
     ] = None,
+    run: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--run",
+            metavar="NAME_OR_PATH",
+            help="A run, as elsewhere; repeatable.",
+            autocompletion=completion.run_names,
+        ),
+    ] = None,
     output: Annotated[
         Optional[Path],
         typer.Option("--output", metavar="FOLDER", help="Where it goes. [default: report/ in the first run]"),
@@ -195,7 +204,8 @@ def report(
     from activedpo_cli.reports.build import build_report
     from activedpo_cli.store.run import Run, run_path
 
-    opened = [Run.open(run_path(name)) for name in runs] if runs else [Run.open(run_path(None))]
+    names = [*(runs or []), *(run or [])]
+    opened = [Run.open(run_path(name)) for name in names] or [Run.open(run_path(None))]
     print_report(build_report(opened, output, force=force), json=json, quiet=quiet)
 
 

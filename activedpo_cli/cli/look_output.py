@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base.numbers import shown
 from activedpo_cli.cli.evaluation_output import print_evaluations
 from activedpo_cli.cli.render import fits, print_json, print_message, print_result, print_table
+from activedpo_cli.statistics.wrong_answers import in_words
 
 if TYPE_CHECKING:
     from activedpo_cli.reports.build import ReportResult
@@ -36,6 +37,10 @@ def print_status(found: dict[str, Any]) -> None:
     if found["evaluations"]:
         print_result("")
         print_evaluations(found["evaluations"])
+    estimates = [row["stages"]["train"].get("summary", {}).get("wrong_answers") for row in iterations]
+    if any(estimates):
+        newest = max(place for place, estimate in enumerate(estimates) if estimate)
+        print_result(f"iteration {newest + 1}: {in_words(estimates[newest])}")
     before = [{"iteration": 0, "stages": {"sft": found["sft"]}}] if found["sft"] else []
     for row in before + iterations:
         for name, status in row["stages"].items():
@@ -78,6 +83,12 @@ def print_pair(details: dict[str, Any]) -> None:
     """Everything about one pair."""
     print_result(f"pair {details['pair_id']}  iteration {details['iteration']}")
     print_result(f"rank {details['rank'] or 'not selected'}  score {details['score']}  label {details['label']}")
+    for answer in details["answers"]:
+        took = None if answer["seconds"] is None else f"{answer['seconds']:.1f} s"
+        how = ", ".join(mark for mark in (answer["role"], took) if mark)
+        print_result(indented(f"{answer['annotator']}: {answer['answer']}" + (f"  ({how})" if how else "")))
+        if answer["note"]:
+            print_result(indented(indented(answer["note"])))
     print_result(f"\nprompt\n{indented(details['prompt'])}")
     for side in ("a", "b"):
         response = details[f"response_{side}"]

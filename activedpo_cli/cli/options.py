@@ -241,6 +241,8 @@ def _parsed(key: str, value: Any) -> Any:
     if value is NULL:
         return None
     annotation = _field(key).annotation
+    if isinstance(value, str) and _is_number_or_word(annotation):
+        return read_value(value)
     if not isinstance(value, str) or not _is_list(annotation) or _takes_word(annotation):
         return value
     return [read_value(part) for part in value.strip("[]").split(",") if part.strip()]
@@ -296,6 +298,10 @@ def _flag_type(annotation: Any) -> type:
 
 def _is_null_or_number(annotation: Any) -> bool:
     return _flag_type(annotation) in (int, float) and type(None) in get_args(annotation)
+
+
+def _is_number_or_word(annotation: Any) -> bool:
+    return float in get_args(annotation) and any(_choices(member) for member in get_args(annotation))
 
 
 def _or_null(kind: type) -> Callable[[str], Any]:

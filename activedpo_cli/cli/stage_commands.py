@@ -219,7 +219,7 @@ def label(
     Example:   activedpo label --oracle human --web --annotators ann,bo
     """
     doing = {
-        "annotator": annotator,
+        "annotator": _annotator(annotator),
         "guidelines": guidelines,
         "plain": plain,
         "export": export,
@@ -238,11 +238,22 @@ def label(
         _stage("label", given, options, doing=doing)
 
 
+def _annotator(name: str | None) -> str | None:
+    """Who answers, without the blanks around a name, which would make two people of one."""
+    if name is not None and not name.strip():
+        raise UsageError("--annotator takes a name, and blanks are none", hint="--annotator ann")
+    return None if name is None else name.strip()
+
+
 def _refuse_contradictions(doing: Mapping[str, Any]) -> None:
     """Raise UsageError for options of *label* that can't be meant together."""
     reads, writes = doing["import"] is not None, doing["export"] is not None
     if doing["web"] and (reads or writes):
         raise UsageError("--web asks people on a page, and is no way of reading or writing files", hint="leave one out")
+    if doing["web"] and doing["plain"]:
+        raise UsageError("--plain is a way of asking in a terminal, and --web asks on a page", hint="leave one out")
+    if doing["web"] and doing["web"].people and doing["annotator"]:
+        raise UsageError("--annotators names everybody who labels on the page", hint="leave --annotator out")
     if doing["rebuild"] and doing["ask-again"]:
         raise UsageError("--rebuild keeps the answers that there are, and --ask-again asks anew", hint="leave one out")
     if doing["map"] and not reads:

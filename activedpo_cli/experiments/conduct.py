@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.combinations import refuse_ineffective, unused
+from activedpo_cli.base.combinations import refuse_ineffective, refuse_unestimated, unused
 from activedpo_cli.base.config import build_config, flat, nested, parse_assignment
 from activedpo_cli.base.errors import ActiveDPOError, RefusedError, UsageError
 from activedpo_cli.base.presets import read_preset
@@ -179,6 +179,7 @@ def _check_arms(folder: ExperimentFolder, jobs: Sequence[Job], progress: Progres
             config = _config(preset, with_known_names(job.settings))
             method_settings(config)
             refuse_ineffective(config, "train", *(("sft",) if config.sft.data else ()))
+            refuse_unestimated(config)
             for sentence in unused(config, job.settings):
                 progress.warn(f"arm `{job.arm}`: {sentence}")
             model = config.model.name, config.model.revision

@@ -81,6 +81,7 @@ def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
         if run is None or not folder.is_done(job):
             continue
         with suppress(BusyError), exclusive(folder.lock_path(job), str(job.path)):
+            rows_of(folder, job)  # a process that was killed when the run was just finished has not kept what they cost
             for iteration in range(1, folder.spec.iterations + 1):
                 path = run.stage("featurize", iteration).path
                 files.remove_leftovers(path)  # a process that was killed here left them

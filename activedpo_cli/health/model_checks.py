@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import prompt_rendering
 from activedpo_cli.base.errors import ActiveDPOError
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import FROM_OVERLAP, Config
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.health.doctor import Check
 from activedpo_cli.policy.early_check import CHECKS, Subject, adapter_checks, checking
@@ -123,6 +123,8 @@ def _first_step(subject: Subject) -> str:
         for place, (prompt, chosen) in enumerate(rows)
     ]
     one_step = {"num_train_epochs": 1, "per_device_train_batch_size": len(rows), "gradient_accumulation_steps": 1}
+    if subject.settings.train.label_smoothing == FROM_OVERLAP:  # nobody has answered here
+        one_step["label_smoothing"] = 0
     settings = subject.settings.train.model_copy(update=one_step)
     with tempfile.TemporaryDirectory() as scratch:
         result = train_dpo(

@@ -5,6 +5,7 @@ say of the stored responses a and b, never of left and right, which were shuffle
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,8 +17,8 @@ from activedpo_cli.statistics.agreement import (
     Interval,
     binomial_p,
     bootstrap_interval,
-    cohen_kappa,
-    krippendorff_alpha,
+    cohen_kappa_of,
+    krippendorff_alpha_of,
     wilson_interval,
 )
 from activedpo_cli.store.run import Run
@@ -110,11 +111,14 @@ def agreement(run: Run) -> Agreement:
     return agreement_of(ratings(run), run.config.seed)
 
 
-def ratings(run: Run) -> list[Rating]:
-    """What people said, in the order in which they said it; an answer that a later stage took over counts once."""
+def ratings(run: Run, until: int | None = None) -> list[Rating]:
+    """What people said, in the order in which they said it; an answer that a later stage took over counts once.
+
+    `until` is the last iteration that counts; None counts all.
+    """
     known: set[tuple[str, str, tuple[str, ...], bool]] = set()
     found = []
-    for iteration in run.iterations():
+    for iteration in (number for number in run.iterations() if until is None or number <= until):
         for event in run.stage("label", iteration).label_log().standing():
             label = event.label
             if label is None or label.annotator is None:
@@ -137,6 +141,18 @@ def agreement_of(found: Sequence[Rating], seed: int = 0) -> Agreement:
     )
 
 
+def first_two(found: Iterable[Rating]) -> list[list[Rating]]:
+    """The first two answers to each pair that has two; who skipped has not answered.
+
+    A third person is asked only where two differ, so a third answer would count disagreement twice.
+    """
+    units: dict[tuple[int, str], list[Rating]] = {}
+    for rating in found:
+        if rating.said is not None:
+            units.setdefault((rating.iteration, rating.pair_id), []).append(rating)
+    return [answers[:2] for answers in units.values() if len(answers) > 1]
+
+
 def _rating(label: Label, iteration: int) -> Rating:
     sides = dict(zip(sides_of(label.pair_id), "ab", strict=True))
     said = {"tie": "tie", "both_bad": "both_bad", "skip": None}.get(label.outcome, sides.get(label.preferred_id or ""))
@@ -156,17 +172,14 @@ def _rating(label: Label, iteration: int) -> Rating:
 def _between(found: Sequence[Rating], seed: int) -> Between | None:
     import numpy as np  # imported on use: `status` reads this module
 
-    units: dict[tuple[int, str], list[Rating]] = {}
-    for rating in found:
-        if rating.said is not None:
-            units.setdefault((rating.iteration, rating.pair_id), []).append(rating)
-    # A third person is asked only where two differ, so a third answer would count disagreement twice.
-    shared = [answers[:2] for answers in units.values() if len(answers) > 1]
+    shared = first_two(found)
     if not shared:
         return None
-    by_prompt: dict[str, list[list[Rating]]] = {}
+    by_prompt: dict[str, list[tuple[str, str]]] = {}
     for answers in shared:
-        by_prompt.setdefault(answers[0].prompt_id, []).append(answers)
+        one, other = sorted(answers, key=lambda rating: rating.annotator)  # of two people each in the same place always
+        by_prompt.setdefault(one.prompt_id, []).append((str(one.said), str(other.said)))
+    counts = Counter(said for pairs in by_prompt.values() for said in pairs)
     people = {rating.annotator for answers in shared for rating in answers}
     is_enough = len(shared) >= FEWEST_PAIRS
     has_two = is_enough and len(people) == 2
@@ -176,21 +189,11 @@ def _between(found: Sequence[Rating], seed: int) -> Between | None:
         pairs=len(shared),
         agreed=_share(one == other for one, other in firsts),
         decided=_share(one == other for one, other in firsts if {one, other} <= {"a", "b"}),
-        kappa=_kappa(shared) if has_two else None,
-        kappa_interval=bootstrap_interval(by_prompt, _kappa, generator) if has_two else None,
-        alpha=_alpha(shared) if is_enough else None,
-        alpha_interval=bootstrap_interval(by_prompt, _alpha, generator) if is_enough else None,
+        kappa=cohen_kappa_of(counts) if has_two else None,
+        kappa_interval=bootstrap_interval(by_prompt, cohen_kappa_of, generator) if has_two else None,
+        alpha=krippendorff_alpha_of(counts) if is_enough else None,
+        alpha_interval=bootstrap_interval(by_prompt, krippendorff_alpha_of, generator) if is_enough else None,
     )
-
-
-def _kappa(units: Sequence[Sequence[Rating]]) -> float | None:
-    """κ of two people, each always in the same place whoever was first."""
-    ordered = [sorted(answers, key=lambda rating: rating.annotator) for answers in units]
-    return cohen_kappa([str(answers[0].said) for answers in ordered], [str(answers[1].said) for answers in ordered])
-
-
-def _alpha(units: Sequence[Sequence[Rating]]) -> float | None:
-    return krippendorff_alpha([[str(rating.said) for rating in answers] for answers in units])
 
 
 def _person(name: str, own: Sequence[Rating]) -> Person:

@@ -7,7 +7,7 @@ answers that it keeps.
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import InvalidDataError, RefusedError, UsageError
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.records import Asked, Label, OutcomeRow, sides_of
+from activedpo_cli.base.records import SPENT_OUTCOMES, Asked, Label, OutcomeRow, sides_of
 from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings
@@ -26,7 +26,7 @@ from activedpo_cli.engine.step import STAGE_INPUT, Context, Execution, Stage, ag
 from activedpo_cli.label.judging import is_of_judge
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.settlement import Rule, settled
-from activedpo_cli.oracles.base import Comparison, asks_some_people, keeps_replies
+from activedpo_cli.oracles.base import Comparison, asks_some_people, draws_answers, keeps_replies
 from activedpo_cli.store import files, manifest
 from activedpo_cli.store.audit import file_fault
 from activedpo_cli.store.label_log import LabelLog
@@ -42,9 +42,10 @@ STALE_NAME = re.compile(r"iter-\d+-(?:\.label\.redo|label)-(?P<moment>\d{8}T\d{6
 def take_over(context: Context, asked: Sequence[Question], log: LabelLog) -> None:
     """Take over answers to the same questions from stages that were made before, and say how many.
 
-    A question is a prompt and two texts, on whichever side. Answers of people always count. Those of a machine count where
-    this stage is made again because other pairs are selected, where the machine's settings and digests are the same, and,
-    where answers are drawn at random, only for the same pair, by which they are drawn.
+    A question is a prompt and two texts, on whichever side. Answers of people always count, those to gold pairs for their
+    own iteration alone: gold is dealt from the beginning again when all was asked, and is to show how people read now.
+    Those of a machine count where this stage is made again because other pairs are selected, where the machine's settings
+    and digests are the same, and, where answers are drawn at random, only for the same pair, by which they are drawn.
 
     With `--ask-again` none is taken over, and those that were are taken back. The log says so for each pair, so that every
     later command that goes on with the stage, by whomever, asks anew too. What is taken over is decided once, when the stage
@@ -60,7 +61,10 @@ def take_over(context: Context, asked: Sequence[Question], log: LabelLog) -> Non
         return
     kept = {label.asked for label in log.answers()}  # a process may have been killed while it wrote what it took over
     found = _answers_before(context, [question.comparison for question in asked])
-    log.append(*(label for question in asked for label in _with_roles(question, found) if label.asked not in kept))
+    stage = f"iter-{context.iteration:03d}/label"
+    log.append(
+        *(label for question in asked for label in _with_roles(question, found, stage) if label.asked not in kept)
+    )
     number = len({label.pair_id for label in log.answers() if label.taken_from})
     if number:
         again = context.anew("label", "--ask-again")
@@ -98,10 +102,15 @@ def _moment(label: Label) -> str:
     return label.first_given or ""
 
 
-def _with_roles(question: Question, found: Mapping[str, Sequence[Label]]) -> Iterator[Label]:
-    """The answers found to a question, as what they count here: what was a control once may be selected now."""
+def _with_roles(question: Question, found: Mapping[str, Sequence[Label]], stage: str) -> Iterator[Label]:
+    """The answers found to a question, as what they count here: what was a control once may be selected now.
+
+    `stage` is the one that asks; only what was given for it tells anything by gold.
+    """
     is_further = False
     for label in found.get(question.comparison.pair_id, ()):
+        if question.role == "gold" and label.taken_from != stage:
+            continue
         role = label.role if label.role == "repeat" else question.role_of_answer(is_further)
         is_further = is_further or label.role != "repeat"
         is_as_before = label.role is None and role == "selected"
@@ -124,6 +133,16 @@ def bought(run: Run, iteration: int, log: LabelLog) -> dict[str, Label]:
                 before.update(*_identities(earlier.label_log()).values())
     identities = _identities(log)
     return {pair: label for pair, label in standing.items() if not (label.taken_from and identities[pair] & before)}
+
+
+def drawn_again(answers: Iterable[Label], own: Mapping[str, Label]) -> int:
+    """How many second answers were drawn for an iteration, `own` being what `bought` says of the first ones.
+
+    They count as spent: where answers are drawn, what is compared is what methods make of as many.
+    """
+    return sum(
+        label.role == "overlap" and label.outcome in SPENT_OUTCOMES and label.pair_id in own for label in answers
+    )
 
 
 def _identities(log: LabelLog) -> dict[str, set[tuple[str, object]]]:
@@ -189,7 +208,7 @@ def _answers_in(
     if record is None or not (asks_some_people(settings.oracle) or _is_same_oracle(record, now)):
         return {}, {}
     taken_back = {event.pair_id: event.time for event in log.history() if event.label is None and event.asked is None}
-    is_drawn = not asks_some_people(settings.oracle) and (settings.answer != "argmax" or settings.noise > 0)
+    is_drawn = draws_answers(settings)
     has_same_responses = _response_inputs(record) == _response_inputs(now)
     by_texts = {_question(comparison.texts): comparison for comparison in comparisons}
     by_id = {comparison.pair_id: comparison for comparison in comparisons}

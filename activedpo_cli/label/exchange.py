@@ -4,6 +4,7 @@ Here answers are joined to questions: by ids, never by texts, which only have to
 business of its format, one module in `formats/`. Sides are shuffled on the way out.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +19,11 @@ from activedpo_cli.base.display import without_surrogates
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.numbers import counted
-from activedpo_cli.base.records import Asked, Label, Outcome, prompt_as_text
+from activedpo_cli.base.records import Asked, Label, Outcome, SelectedPair, prompt_as_text
 from activedpo_cli.base.table_numbers import TRUTHS, as_number, mend_of_number
 from activedpo_cli.base.tables import check_file, named_lines, parse_table
-from activedpo_cli.engine.step import Context
+from activedpo_cli.engine.step import Context, again
+from activedpo_cli.label.borrowed_names import RESPONSE_IDS, under_borrowed_name, under_own_name
 from activedpo_cli.label.formats.argilla import RECORDS
 from activedpo_cli.label.formats.base import COLUMNS, OUTCOMES, FoundAnswer, Row
 from activedpo_cli.label.judging import is_of_judge
@@ -33,6 +35,7 @@ from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.label_log import LabelLog
 
 PROBLEMS_SHOWN = 10
+UNKNOWN_PAIR = re.compile(r"pair `(\S+)` is not one of those to be labelled")
 TABLES = ("csv", "jsonl")
 """Formats that are filled in as they are, and whose file comes back under the same name."""
 
@@ -95,7 +98,11 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
 
     """
     options = context.execution.options
-    filled = read_answers(path, asked, Reading.of(options), oracle=context.settings.label.oracle)
+    try:
+        filled = read_answers(path, asked, Reading.of(options), oracle=context.settings.label.oracle)
+    except InvalidDataError as error:
+        error.hint = error.hint or _for_iteration_meant(context, path, error.details)
+        raise
     standing = log.answers()
     differing = differing_answers(filled.labels, standing)
     if differing:
@@ -123,6 +130,23 @@ def import_file(context: Context, path: Path, asked: Sequence[Question], log: La
         )
 
 
+def _for_iteration_meant(context: Context, path: Path, problems: Sequence[str]) -> str | None:
+    """The command for the other iteration to which the unknown pairs of a file belong; None where they belong to none."""
+    unknown = {match[1] for problem in problems if (match := UNKNOWN_PAIR.search(problem))}
+    for iteration in context.run.iterations():
+        selected = context.run.stage("select", iteration)
+        pairs = (
+            [row.pair_id for row in selected.read_rows("selection.jsonl", SelectedPair)] if selected.manifest else []
+        )
+        pairs += [label.pair_id for label in context.run.stage("label", iteration).label_log().answers()]
+        if unknown and iteration != context.iteration and unknown <= {*pairs}:
+            command = again(
+                context.run, "label", iteration, context.execution, *words_of_import(path, context.execution.options)
+            )
+            return f"these pairs are those of iteration {iteration}: `{command}`"
+    return None
+
+
 def words_of_import(path: Path, options: Mapping[str, Any]) -> list[str]:
     """The words that ask for the same import again."""
     how = ["--format", options["format"]] if options.get("format") else []
@@ -134,7 +158,8 @@ def read_answers(path: Path, asked: Sequence[Question], reading: Reading, *, ora
     if (path / RECORDS).is_file():
         path = path / RECORDS
     comparisons = [question.comparison for question in asked]
-    return filled_in(_content(path), path.name, comparisons, reading, oracle=oracle)
+    names = {question.name_in_files: question.comparison for question in asked if question.name_in_files}
+    return filled_in(_content(path), path.name, comparisons, reading, oracle=oracle, names=names)
 
 
 def differing_answers(answers: Sequence[Label], standing: Sequence[Label]) -> list[str]:
@@ -142,9 +167,9 @@ def differing_answers(answers: Sequence[Label], standing: Sequence[Label]) -> li
 
     An answer without a name may be anybody's, and so may what it is compared with.
     """
-    lines = []
+    lines, before = [], _Earlier(standing)
     for label in answers:
-        earlier = _same_persons(label, standing)
+        earlier = before.of_same_person(label)
         if earlier and _says(earlier) != _says(label):
             lines.append(f"pair `{label.pair_id}`: {_in_words(earlier)} → {_in_words(label)}")
     return first_few(lines)
@@ -154,9 +179,9 @@ def new_answers(answers: Sequence[Label], standing: Sequence[Label], asked: Sequ
     """Those that nobody of the same name gave before, as what they count: a further person's measures agreement."""
     questions = {question.comparison.pair_id: question for question in asked}
     answered = {label.pair_id for label in standing}
-    new = []
+    new, before = [], _Earlier(standing)
     for label in answers:
-        if _same_persons(label, standing) is None:
+        if before.of_same_person(label) is None:
             question = questions[label.pair_id]
             role = question.role_of_answer(label.pair_id in answered)
             new.append(replace(label, role=role, known_id=question.known_id))
@@ -185,22 +210,29 @@ def _require_names_beside_judge(context: Context, path: Path, new: Sequence[Labe
         )
 
 
-def _same_persons(label: Label, standing: Sequence[Label]) -> Label | None:
-    """What the person of an answer said of its pair before; a judge's answer, which has no name either, is nobody's."""
-    return next(
-        (
-            earlier
-            for earlier in standing
-            if earlier.pair_id == label.pair_id
-            and earlier.role != "repeat"
-            and not is_of_judge(earlier)
-            and (
-                label.annotator is None
-                or earlier.annotator in (None, label.annotator)
-                or _has_two_names(label, earlier)
-            )
-        ),
-        None,
+class _Earlier:
+    """Answers that stand, by pair, so that a file of many rows is compared with many answers in one pass."""
+
+    def __init__(self, standing: Sequence[Label]) -> None:
+        self._by_pair: dict[str, list[Label]] = {}
+        for label in standing:
+            if label.role != "repeat" and not is_of_judge(label):
+                self._by_pair.setdefault(label.pair_id, []).append(label)
+
+    def of_same_person(self, label: Label) -> Label | None:
+        """What the person of an answer said of its pair before; a judge's answer, which has no name either, is nobody's.
+
+        An answer under the very name goes before one that may be anybody's.
+        """
+        given = [one for one in self._by_pair.get(label.pair_id, ()) if _is_of_same_person(label, one)]
+        return next((one for one in given if one.annotator == label.annotator), given[0] if given else None)
+
+
+def _is_of_same_person(label: Label, earlier: Label) -> bool:
+    return (
+        None in (label.annotator, earlier.annotator)
+        or earlier.annotator == label.annotator
+        or _has_two_names(label, earlier)
     )
 
 
@@ -220,7 +252,8 @@ def _name_in_files(person: str | None, pair_id: str) -> str | None:
 
 def _note_other_names(context: Context, labels: Sequence[Label], standing: Sequence[Label]) -> None:
     """Say which people of a file have answered before under another name; what stands keeps it."""
-    earlier = [(label.annotator, _same_persons(label, standing)) for label in labels]
+    known = _Earlier(standing)
+    earlier = [(label.annotator, known.of_same_person(label)) for label in labels]
     pairs = {(name, one.annotator) for name, one in earlier if one and name and one.annotator and name != one.annotator}
     for name, before in sorted(pairs):
         context.progress.note(f"answers of `{name}` stand already under the name `{before}`, which they keep")
@@ -246,14 +279,21 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
     annotator = options.get("annotator") or ""
     standing = Standing(log.answers(), third_decides=context.settings.label.settle == "third")
     pending = [
-        question.comparison
+        question
         for question in asked
         if (standing.missing(question) or (question.is_for_everybody and annotator))
         and Asked(question.comparison.pair_id, annotator) not in standing
     ]
     chosen = format_to_write(path.name, options.get("format"))
     title = "-".join(filter(None, [context.run.path.name, f"iter-{context.iteration:03d}", annotator]))
-    rows = [question_row(comparison, annotator, context.settings.seed) for comparison in pending]
+    rows = [
+        under_borrowed_name(
+            question_row(question.comparison, annotator, context.settings.seed),
+            question.comparison,
+            question.name_in_files,
+        )
+        for question in pending
+    ]
     files = chosen.render(rows, path, title)
     others = [place for place, content in files.items() if not _holds(place, content)]
     taken = next((place for place in others if place.exists()), None)
@@ -296,9 +336,17 @@ def format_to_write(name: str, format_name: str | None) -> ModuleType:
 
 
 def filled_in(
-    data: bytes, name: str, comparisons: Sequence[Comparison], reading: Reading, *, oracle: str = "human"
+    data: bytes,
+    name: str,
+    comparisons: Sequence[Comparison],
+    reading: Reading,
+    *,
+    oracle: str = "human",
+    names: Mapping[str, Comparison] | None = None,
 ) -> Filled:
     """What a file holds that was made of an export: labels, and pairs that wait.
+
+    `names` says which pairs go by another id there than by their own.
 
     `preference` is a, b, tie, both_bad or skip, in any case. Rows that repeat an answer count once.
 
@@ -316,9 +364,10 @@ def filled_in(
     for one in found:
         try:
             person = _person(one.values)
-            label = _answer(one.values, known, oracle, (reading.names or {}).get(person or "", person), reading)
+            values = under_own_name(one.values, names or {})
+            label = _answer(values, known, oracle, (reading.names or {}).get(person or "", person), reading)
             if label is None:
-                given.setdefault(one.values["pair_id"], [])
+                given.setdefault(values["pair_id"], [])
                 waiting.append(one.number)
                 continue
             people.update([person] if person else [])
@@ -404,7 +453,7 @@ def _answer(
     """The label in a row, None without one; raises ValueError with what is wrong."""
     comparison = known.get(_text(row, "pair_id") or "")
     if comparison is None:
-        raise ValueError(f"pair `{row['pair_id']}` is not one of those to be labelled")
+        raise ValueError(f"pair `{row['pair_id']}` is not one of those to be labelled")  # as UNKNOWN_PAIR reads it
     _require_same_question(row, comparison)
     preference = _preference(row)
     if preference is None:
@@ -426,7 +475,7 @@ def _answer(
 
 def _require_same_question(row: Row, comparison: Comparison) -> None:
     texts = {response.response_id: response.text for response in (comparison.response_a, comparison.response_b)}
-    ids = [_text(row, column) or "" for column in ("response_a_id", "response_b_id")]
+    ids = [_text(row, column) or "" for column in RESPONSE_IDS]
     if set(ids) != set(texts):
         raise ValueError(f"{ids[0]} and {ids[1]} are not the responses of pair `{comparison.pair_id}`")
     stored = {

@@ -1,8 +1,9 @@
 """`activedpo judge check`: a judge is asked about pairs that people have answered, and compared with them.
 
 Selected pairs are the hardest there are, on which good people agree least; a pair of *control* was drawn at random, and says
-more about the judge elsewhere. Both stand side by side. Whoever changes the rubric after looking at pairs has fitted it to
-these, so that a check with another rubric than before takes pairs first at which no earlier one has looked.
+more about the judge elsewhere. Both stand side by side, and apart from them pairs that people got because a judge was unsure
+of them, which say nothing of how often it is right about others. Whoever changes the rubric after looking at pairs has
+fitted it to these, so that a check with another rubric than before takes pairs first at which no earlier one has looked.
 """
 
 import random
@@ -18,6 +19,7 @@ from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import Label, sides_of
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
+from activedpo_cli.label.agreement import FEWEST_PAIRS
 from activedpo_cli.label.judge_plan import JudgePlan, plan
 from activedpo_cli.label.judging import (
     CHECK_REPLIES_NAME,
@@ -39,17 +41,19 @@ from activedpo_cli.oracles.base import (
     parse_spec,
 )
 from activedpo_cli.oracles.judge import rubric_digest
-from activedpo_cli.statistics.agreement import cohen_kappa, wilson_interval
+from activedpo_cli.statistics.agreement import bootstrap_interval, cohen_kappa, cohen_kappa_of, wilson_interval
 from activedpo_cli.store import jsonl
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.lock import exclusive
 from activedpo_cli.store.reply_log import ReplyLog
 from activedpo_cli.store.run import Run
 
-SCHEMA = 1
-SELECTED, CONTROL = "selected", "control"
-ROLES = (SELECTED, CONTROL)
-"""Whose answers a judge is compared with; answers with a known truth, or given twice, have other uses."""
+SCHEMA = 2
+SELECTED, CONTROL, LEFT = "selected", "control", "left"
+"""Why people were asked about a pair; answers with a known truth, or given twice, have other uses.
+
+`left` are selected pairs of which a judge was unsure.
+"""
 THRESHOLDS = (0.5, 0.25, 0.0)
 """The values of |P − ½| that two orders can have."""
 
@@ -191,7 +195,7 @@ def _answered_pairs(run: Run) -> tuple[list[AnsweredPair], dict[str, int]]:
         if not labels:
             continue
         responses = {response.response_id: response for response in run.responses(iteration)}
-        for label in labels:
+        for label, role in labels:
             there = (responses.get(side) for side in sides_of(label.pair_id))
             sides = [response for response in there if response is not None]
             if len(sides) != 2:
@@ -207,23 +211,34 @@ def _answered_pairs(run: Run) -> tuple[list[AnsweredPair], dict[str, int]]:
                 answer = (
                     "tie" if label.preferred_id is None else "a" if label.preferred_id == first.response_id else "b"
                 )
-                pair = AnsweredPair(iteration, _role(label), comparison, answer)
+                pair = AnsweredPair(iteration, role, comparison, answer)
                 found.setdefault(pair.question, pair)
     return list(found.values()), dict(left_out)
 
 
-def _labels_of_people(log: LabelLog) -> list[Label]:
-    """What the first person said of each selected pair and of each control."""
+def _labels_of_people(log: LabelLog) -> list[tuple[Label, str]]:
+    """What the first person who did not skip said of each selected pair and of each control, and why they were asked."""
     first: dict[str, Label] = {}
+    askers: dict[str, set[str | None]] = {}
     for label in log.answers():
-        if _is_of_people(label) and (label.may_train or label.role == CONTROL):
-            first.setdefault(label.pair_id, label)
-    return list(first.values())
+        if not (label.may_train or label.role == CONTROL):
+            continue
+        askers.setdefault(label.pair_id, set()).add(label.annotator)
+        earlier = first.get(label.pair_id)
+        if _is_of_people(label) and (earlier is None or (earlier.outcome == "skip" != label.outcome)):
+            first[label.pair_id] = label
+    return [(label, _role(label, len(askers[label.pair_id]))) for label in first.values()]
 
 
-def _role(label: Label) -> str:
-    """Whether the pair was selected or is a control, whoever was asked about it first."""
-    return CONTROL if label.role == CONTROL else SELECTED
+def _role(label: Label, answered_by: int) -> str:
+    """Why people were asked, whoever was first.
+
+    Beside a judge, what two have answered was drawn for that, of the judge two one; what a person alone has answered is what
+    the judge left.
+    """
+    if label.role == CONTROL:
+        return CONTROL
+    return LEFT if keeps_replies(label.oracle) and answered_by < 2 else SELECTED
 
 
 def _is_of_people(label: Label) -> bool:
@@ -274,7 +289,7 @@ def _written(
         "asked": len(pairs),
         "fresh": sum(fresh),
         "left_out": dict(taken.left_out),
-        "agreement": _agreement(pairs, known, fresh),
+        "agreement": _agreement(pairs, known, fresh, config.seed),
         "thresholds": _thresholds(pairs, known),
         "judge": statistics_of(comparisons, known).as_facts(),
         "pairs": [_row(*row) for row in zip(pairs, known, fresh, strict=True)],
@@ -307,7 +322,7 @@ def _row(pair: AnsweredPair, judgement: Judgement, is_fresh: bool) -> dict[str, 
 
 
 def _agreement(
-    taken: Sequence[AnsweredPair], known: Sequence[Judgement], fresh: Sequence[bool]
+    taken: Sequence[AnsweredPair], known: Sequence[Judgement], fresh: Sequence[bool], seed: int
 ) -> dict[str, dict[str, Any]]:
     """By group of pairs; those that were looked at before stand apart where there are any."""
     rows = list(zip(taken, known, fresh, strict=True))
@@ -316,18 +331,25 @@ def _agreement(
         SELECTED: lambda pair, _: pair.role == SELECTED,
         "all": lambda pair, _: True,
     }
+    if any(pair.role == LEFT for pair in taken):
+        groups[LEFT] = lambda pair, _: pair.role == LEFT
     if not all(fresh):
         groups |= {"fresh": lambda _, is_fresh: is_fresh, "looked_at_before": lambda _, is_fresh: not is_fresh}
     return {
-        name: _figures([(pair, judgement) for pair, judgement, is_fresh in rows if belongs(pair, is_fresh)])
+        name: _figures([(pair, judgement) for pair, judgement, is_fresh in rows if belongs(pair, is_fresh)], seed)
         for name, belongs in groups.items()
     }
 
 
-def _figures(rows: Sequence[tuple[AnsweredPair, Judgement]]) -> dict[str, Any]:
+def _figures(rows: Sequence[tuple[AnsweredPair, Judgement]], seed: int) -> dict[str, Any]:
     """How a judge and people agree on some pairs, and beside it how often people chose the longer response."""
-    judged = [(pair.answer, judgement.preferred) for pair, judgement in rows if judgement.preferred is not None]
-    named = [(person, judge) for person, judge in judged if person != "tie" and judge != "tie"]
+    by_prompt: dict[str, list[tuple[str, str]]] = {}
+    for pair, judgement in rows:
+        if judgement.preferred is not None:
+            of_prompt = by_prompt.setdefault(pair.comparison.response_a.prompt_id, [])
+            of_prompt.append((pair.answer, judgement.preferred))
+    judged = [both for of_prompt in by_prompt.values() for both in of_prompt]
+    named = _both_named(judged)
     longer = [
         (len(pair.comparison.response_a.text) > len(pair.comparison.response_b.text)) == (pair.answer == "a")
         for pair, _ in rows
@@ -340,11 +362,15 @@ def _figures(rows: Sequence[tuple[AnsweredPair, Judgement]]) -> dict[str, Any]:
         "without_verdict": len(rows) - len(judged),
         "agree": agree,
         "agree_interval": _interval(agree, len(judged)),
-        "kappa": cohen_kappa([person for person, _ in judged], [judge for _, judge in judged if judge]),
+        "kappa": _kappa(judged),
+        "kappa_interval": _kappa_interval(by_prompt, seed),
         "both_named": len(named),
         "agree_named": agree_named,
         "named_interval": _interval(agree_named, len(named)),
-        "kappa_named": cohen_kappa([person for person, _ in named], [judge for _, judge in named if judge]),
+        "kappa_named": _kappa(named),
+        "kappa_named_interval": _kappa_interval(
+            {prompt: _both_named(of_prompt) for prompt, of_prompt in by_prompt.items()}, seed
+        ),
         "longer_of": len(longer),
         "longer_agrees": sum(longer),
         "longer_interval": _interval(sum(longer), len(longer)),
@@ -355,24 +381,48 @@ def _interval(part: int, whole: int) -> list[float] | None:
     return list(wilson_interval(part, whole)) if whole else None
 
 
+def _both_named(judged: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [both for both in judged if "tie" not in both]
+
+
+def _kappa(judged: Sequence[tuple[str, str]]) -> float | None:
+    return cohen_kappa([person for person, _ in judged], [judge for _, judge in judged])
+
+
+def _kappa_interval(
+    by_prompt: Mapping[str, Sequence[tuple[str, str]]],
+    seed: int,
+) -> list[float] | None:
+    """By drawing prompts anew, since pairs of one prompt share what makes them hard; None where there are few pairs."""
+    import numpy as np  # imported on use: commands that only look at a run read this module too
+
+    if sum(map(len, by_prompt.values())) < FEWEST_PAIRS:
+        return None
+    found = bootstrap_interval(by_prompt, cohen_kappa_of, np.random.default_rng(derive_seed(seed, "agreement")))
+    return None if found is None else list(found)
+
+
 def _thresholds(taken: Sequence[AnsweredPair], known: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """What `label.judge.threshold` would leave to the judge under mixed, and how often people said the same."""
+    """What `label.judge.threshold` would leave to the judge under mixed, and how often people said the same.
+
+    Of selected pairs, about which it is asked there, and of pairs at random; pairs that a judge was unsure of tell neither.
+    """
     found = []
-    for threshold in THRESHOLDS:
-        sure = [
-            (pair.answer, judgement.preferred)
-            for pair, judgement in zip(taken, known, strict=True)
-            if judgement.is_sure(threshold)
-        ]
-        agree = sum(person == judge for person, judge in sure)
-        found.append(
-            {
-                "threshold": threshold,
-                "answers": len(sure),
-                "agree": agree,
-                "interval": _interval(agree, len(sure)),
-            }
-        )
+    for role in (SELECTED, CONTROL):
+        of_role = [(pair, one) for pair, one in zip(taken, known, strict=True) if pair.role == role]
+        for threshold in THRESHOLDS if of_role else ():
+            sure = [(pair.answer, one.preferred) for pair, one in of_role if one.is_sure(threshold)]
+            agree = sum(person == judge for person, judge in sure)
+            found.append(
+                {
+                    "role": role,
+                    "threshold": threshold,
+                    "of": len(of_role),
+                    "answers": len(sure),
+                    "agree": agree,
+                    "interval": _interval(agree, len(sure)),
+                }
+            )
     return found
 
 
@@ -381,6 +431,12 @@ def _notes(taken: Sequence[AnsweredPair], fresh: Sequence[bool], seen: Mapping[s
     if not any(pair.role == CONTROL for pair in taken):
         notes.append(
             "all of these pairs were selected, which are hard ones: people agree on them less with each other too"
+        )
+    left = sum(pair.role == LEFT for pair in taken)
+    if left:
+        notes.append(
+            f"{left} of {len(taken)} pairs are what a judge left to people, being unsure of them, so that what it says "
+            "there is no measure of what it answers alone; `label --overlap` and `--control` ask people about others too"
         )
     if not all(fresh):
         first = next(seen[pair.question] for pair in taken if pair.question in seen)

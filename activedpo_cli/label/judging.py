@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, LabelsPendingError, UsageError
 from activedpo_cli.base.numbers import share_of
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.records import Label
+from activedpo_cli.base.records import Label, Spent
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import JUDGE_KEYS_OF_WORK, JudgeSettings
 from activedpo_cli.engine.step import Context
@@ -22,7 +22,6 @@ from activedpo_cli.oracles.base import (
     Judge,
     Judgement,
     Oracle,
-    Spent,
     Verdict,
     asks_some_people,
     keeps_replies,
@@ -30,6 +29,7 @@ from activedpo_cli.oracles.base import (
     open_judge,
     with_noise,
 )
+from activedpo_cli.oracles.judge import CUT_OFF, TOO_LONG
 from activedpo_cli.statistics.agreement import binomial_p
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.reply_log import REPLIES_NAME, ReplyLog
@@ -85,14 +85,17 @@ class KeptReplies:
         """Store a reply; it is safe when this returns."""
         self._own.keep(key, reply)
 
+    def sent(self, call: str, at_most: Spent) -> None:
+        """Note that a call is about to be made; it is safe when this returns."""
+        self._own.sent(call, at_most)
+
+    def untaken(self, call: str) -> None:
+        """Note that a call cost nothing."""
+        self._own.untaken(call)
+
     def spent(self) -> Spent:
-        """By the replies in the own log."""
-        replies = [reply for found in self._own.by_key().values() for reply in found if not reply.get("too_long")]
-        return Spent(
-            calls=len(replies),
-            prompt_tokens=sum(reply["prompt_tokens"] or reply.get("estimated_tokens", 0) for reply in replies),
-            completion_tokens=sum(reply["completion_tokens"] or 0 for reply in replies),
-        )
+        """By the own log."""
+        return self._own.spent
 
     def advance(self) -> None:
         """Note that one more pair is done."""
@@ -120,8 +123,10 @@ def check(context: Context) -> None:
     _open(context).prepare()
 
 
-def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> None:
+def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> str | None:
     """Let the judge answer what is open, and stop where it answers by position.
+
+    Once a limit is reached it still answers what it has replied to before. Returns that limit, None where none was.
 
     Raises:
         InvalidDataError: It does.
@@ -136,25 +141,38 @@ def ask(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> N
     while True:
         refuse_biased(context, comparisons, list(known.values()))
         readable = sum(judgement.probability is not None for judgement in known.values())
-        if not asked or judge.stopped is not None:
+        if not asked:
             break
         size = CHECKED_AFTER - readable if readable < CHECKED_AFTER else config.label.unit_size
         unit, asked = asked[:size], asked[size:]
-        said = zip(unit, verdicts(context, judge, unit), strict=True)
+        said = zip(unit, _asked(context, judge, unit), strict=True)
         known |= {one.pair_id: one for one in judge.judgements(unit)}
         answered = [(pair, verdict) for pair, verdict in said if verdict.preferred]
         log.append(*(label_from_verdict(pair, verdict, config.label.oracle) for pair, verdict in answered))
     context.progress.stop()
     if judge.stopped is not None:
         context.progress.warn(f"the judge is asked no further: {judge.stopped}")
+    return judge.stopped
 
 
-def verdicts(context: Context, oracle: Oracle, unit: Sequence[Comparison]) -> list[Verdict]:
-    """What an oracle says of some pairs, drawn and turned around by the seeds of this run and iteration."""
-    config = context.settings
-    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", context.iteration, pair))
+def _asked(context: Context, judge: Judge, unit: Sequence[Comparison]) -> list[Verdict]:
+    """The verdicts; where the judge can't be reached, and never was, no trace of that keeps another from being tried."""
+    try:
+        return verdicts(context, judge, unit)
+    except ActiveDPOError:
+        context.folder.reply_log().remove_if_idle()
+        raise
+
+
+def verdicts(context: Context, oracle: Oracle, unit: Sequence[Comparison], *again: str) -> list[Verdict]:
+    """What an oracle says of some pairs, drawn and turned around by the seeds of this run and iteration.
+
+    `again` names a further draw, whose seeds are its own.
+    """
+    config, iteration = context.settings, context.iteration
+    found = oracle.compare(unit, lambda pair: derive_seed(config.seed, "label", iteration, pair, *again))
     return with_noise(
-        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", context.iteration, pair)
+        found, config.label.noise, lambda pair: derive_seed(config.seed, "label-noise", iteration, pair, *again)
     )
 
 
@@ -183,28 +201,23 @@ def refuse_biased(context: Context, comparisons: Sequence[Comparison], known: Se
     )
 
 
-def pending(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> LabelsPendingError:
-    """What to say of pairs about which there is no verdict: silence is no tie."""
+def pending(
+    context: Context, comparisons: Sequence[Comparison], log: LabelLog, stopped: str | None
+) -> LabelsPendingError:
+    """What to say of pairs about which there is no verdict: silence is no tie; `stopped` is the limit that was reached."""
     standing = log.labels()
     open_pairs = [pair for pair in comparisons if pair.pair_id not in standing]
-    judge = _open(context)
-    known = judge.judgements(open_pairs)
+    known = _open(context).judgements(open_pairs)
     reasons = sum((Counter(judgement.unreadable) for judgement in known), Counter[str]())
     names = ", ".join(f"`{pair.pair_id}`" for pair in open_pairs[:NAMED])
     more = f" and {len(open_pairs) - NAMED} more" if len(open_pairs) > NAMED else ""
     why = ", ".join(f"{number} × {reason}" for reason, number in reasons.most_common())
-    command, settings = context.command("label"), context.settings.label.judge
-    asking = (
-        f"raise that limit: `{command} --set label.judge.max_calls=…`"
-        if not reasons
-        else f"let it try again: `{command} --set label.judge.tries={2 * settings.tries}"
-        + (f" --set label.judge.max_tokens={4 * settings.max_tokens}`" if reasons["cut off"] else "`")
-    )
+    command = context.command("label")
     return LabelsPendingError(
         f"{len(open_pairs)} of {len(comparisons)} pairs have no verdict of the judge: {names}{more}"
         + (f"; replies that were none: {why}" if why else ""),
-        hint=f"{asking}; or close the stage without them: `{command} --accept-partial`; what was replied stands in "
-        f"{context.folder.path / REPLIES_NAME}",
+        hint=f"{_way_on(command, context.settings.label.judge, reasons, stopped)}; or close the stage without them: "
+        f"`{command} --accept-partial`; what was replied stands in {context.folder.path / REPLIES_NAME}",
         facts={
             "stage": "label",
             "iteration": context.iteration,
@@ -214,9 +227,23 @@ def pending(context: Context, comparisons: Sequence[Comparison], log: LabelLog) 
             "answered": len(comparisons) - len(open_pairs),
             "without_verdict": [pair.pair_id for pair in open_pairs],
             "unreadable": dict(reasons),
+            "stopped": stopped,
             "next": command,
         },
     )
+
+
+def _way_on(command: str, settings: JudgeSettings, reasons: Mapping[str, int], stopped: str | None) -> str:
+    """What gets verdicts about the pairs that have none: room under the limit, a shorter question, or further tries."""
+    if stopped is not None:
+        return f"raise that limit: `{command} --set {stopped.partition(' ')[0]}=…`"
+    if reasons.keys() == {TOO_LONG}:
+        shorter = max(settings.max_tokens // 4, 1)
+        return (
+            f"leave more room for the question, if that is enough: `{command} --set label.judge.max_tokens={shorter}`"
+        )
+    longer = f" --set label.judge.max_tokens={4 * settings.max_tokens}" if reasons.get(CUT_OFF) else ""
+    return f"let it try again: `{command} --set label.judge.tries={2 * settings.tries}{longer}`"
 
 
 def summary(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> dict[str, Any]:
@@ -305,6 +332,8 @@ class JudgeStatistics:
         consistent: Of these, those with the same one in both.
         decided: Verdicts, one an order, that name a response.
         first_won: Of these, those for the one that stood first.
+        leaning: Pairs in which one position won more verdicts than the other.
+        leaning_first: Of these, those in which the first did.
         named: Pairs whose answer names a response, of two that are not equally long in characters.
         longer_won: Of these, those that name the longer one.
         without_verdict: Pairs that were asked about, and have no answer in an order.
@@ -316,6 +345,8 @@ class JudgeStatistics:
     consistent: int
     decided: int
     first_won: int
+    leaning: int
+    leaning_first: int
     named: int
     longer_won: int
     without_verdict: int
@@ -330,7 +361,16 @@ class JudgeStatistics:
             return True
         most = max(self.first_won, self.decided - self.first_won)
         is_one_sided = self.decided > 0 and most >= MOST_OF_ONE_POSITION * self.decided
-        return is_one_sided and binomial_p(most, self.decided) < SURE  # a few verdicts among many ties say nothing
+        return is_one_sided and self.first_p < SURE  # a few pairs among many ties say nothing
+
+    @property
+    def first_p(self) -> float:
+        """The p-value of the sign test that neither position wins more pairs than the other.
+
+        A pair counts once, since its two verdicts are no two coins: a judge that looks at the texts gives each position one,
+        and one without randomness whose taste depends on the pair gives both to the same.
+        """
+        return binomial_p(self.leaning_first, self.leaning)
 
     @property
     def in_words(self) -> str:
@@ -346,7 +386,9 @@ class JudgeStatistics:
             "decided": self.decided,
             "first_won": self.first_won,
             "first_share": _ratio(self.first_won, self.decided),
-            "first_share_p": binomial_p(self.first_won, self.decided) if self.decided else None,
+            "first_share_p": self.first_p if self.decided else None,
+            "leaning": self.leaning,
+            "leaning_first": self.leaning_first,
             "unequal_lengths": self.named,
             "longer_won": self.longer_won,
             "longer_share": _ratio(self.longer_won, self.named),
@@ -358,8 +400,14 @@ class JudgeStatistics:
 def statistics_of(comparisons: Sequence[Comparison], known: Sequence[Judgement]) -> JudgeStatistics:
     """The statistics of what a judge said of some pairs."""
     readable = [judgement for judgement in known if judgement.probability is not None]
-    first_won = sum((judgement.a_first == "a") + (judgement.b_first == "b") for judgement in readable)
-    second_won = sum((judgement.a_first == "b") + (judgement.b_first == "a") for judgement in readable)
+    won = [
+        (
+            (judgement.a_first == "a") + (judgement.b_first == "b"),
+            (judgement.a_first == "b") + (judgement.b_first == "a"),
+        )
+        for judgement in readable
+    ]
+    first_won = sum(first for first, _ in won)
     longer = [
         (len(pair.response_a.text) > len(pair.response_b.text)) == (judgement.preferred == "a")
         for pair, judgement in zip(comparisons, known, strict=True)
@@ -368,8 +416,10 @@ def statistics_of(comparisons: Sequence[Comparison], known: Sequence[Judgement])
     return JudgeStatistics(
         pairs=len(readable),
         consistent=sum(judgement.a_first == judgement.b_first for judgement in readable),
-        decided=first_won + second_won,
+        decided=sum(first + second for first, second in won),
         first_won=first_won,
+        leaning=sum(first != second for first, second in won),
+        leaning_first=sum(first > second for first, second in won),
         named=len(longer),
         longer_won=sum(longer),
         without_verdict=sum(bool(judgement.unreadable) and judgement.probability is None for judgement in known),

@@ -9,6 +9,7 @@ from pathlib import Path
 from activedpo_cli.base.records import Response, Role, SelectedPair, pair_id
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import LabelSettings
+from activedpo_cli.label.borrowed_names import borrowed_names
 from activedpo_cli.label.gold import gold_pairs
 from activedpo_cli.oracles.base import Comparison
 from activedpo_cli.pairs.candidates import (
@@ -30,6 +31,7 @@ class Question:
         role: Whether it was selected, drawn as a control, or is gold.
         people: How many people have to answer before the stage can be closed.
         known_id: Of a gold pair the response that is known to be better.
+        name_in_files: The id by which a gold pair goes out to files; None where that is its own.
 
     """
 
@@ -37,6 +39,7 @@ class Question:
     role: Role = "selected"
     people: int = 1
     known_id: str | None = None
+    name_in_files: str | None = None
 
     @property
     def is_for_everybody(self) -> bool:
@@ -63,18 +66,25 @@ def questions(run: Run, iteration: int) -> list[Comparison]:
     ]
 
 
+def selected_questions(run: Run, iteration: int, settings: LabelSettings, seed: int) -> list[Question]:
+    """The selected pairs in their order; which of them get two answers depends on the run's seed and the iteration alone."""
+    selected = [Question(comparison=comparison) for comparison in questions(run, iteration)]
+    if not settings.overlap:
+        return selected
+    chance = random.Random(derive_seed(seed, "overlap", iteration))
+    twice = set(chance.sample(range(len(selected)), min(settings.overlap, len(selected))))
+    return [replace(one, people=2) if place in twice else one for place, one in enumerate(selected)]
+
+
 def questions_for_people(run: Run, iteration: int, settings: LabelSettings, seed: int) -> list[Question]:
     """What people are asked: the selected pairs in their order, and among them control and gold pairs.
 
     Which pairs a second person answers too, which controls are drawn, and where they stand, depends on the run's seed and
     the iteration alone. Raises InvalidDataError where the gold pairs can't be read.
     """
-    selected = [Question(comparison=comparison) for comparison in questions(run, iteration)]
-    if settings.overlap:
-        chance = random.Random(derive_seed(seed, "overlap", iteration))
-        twice = set(chance.sample(range(len(selected)), min(settings.overlap, len(selected))))
-        selected = [replace(one, people=2) if place in twice else one for place, one in enumerate(selected)]
-    extra = [*_controls(run, iteration, settings, seed, selected), *_gold(run, iteration, settings, seed)]
+    selected = selected_questions(run, iteration, settings, seed)
+    controls = list(_controls(run, iteration, settings, seed, selected))
+    extra = [*controls, *_named(run, iteration, seed, [*selected, *controls], _gold(run, iteration, settings, seed))]
     if not extra:
         return selected
     chance = random.Random(derive_seed(seed, "mixed-in", iteration))
@@ -125,3 +135,19 @@ def _gold(run: Run, iteration: int, settings: LabelSettings, seed: int) -> Itera
     )
     for comparison, known_id in known:
         yield Question(comparison=comparison, role="gold", known_id=known_id)
+
+
+def _named(
+    run: Run, iteration: int, seed: int, others: Sequence[Question], gold: Iterator[Question]
+) -> Iterator[Question]:
+    """The gold pairs with the names that they have in files."""
+    found = list(gold)
+    if not found:
+        return
+    names = borrowed_names(
+        [question.comparison.pair_id for question in found],
+        {question.comparison.pair_id for question in others},
+        [prompt.prompt_id for prompt in run.prompts() if prompt.split == "train"],
+        random.Random(derive_seed(seed, "gold-names", iteration)),
+    )
+    yield from (replace(question, name_in_files=names[question.comparison.pair_id]) for question in found)

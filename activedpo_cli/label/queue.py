@@ -95,8 +95,14 @@ class QueueProgress:
 
     A pair that several people are asked about counts as often. Skipped pairs are answered. `held` are those handed out by
     this queue. `seconds_per_answer` is the median, so that a break does not count; None where nobody took a time.
+
+    `given` of `most` is what people are told: all answers, whatever they were asked for, of all that may be asked of those
+    who take part. It moves alike with every answer, so that nobody learns which pairs came a second time, or only measure.
+    `most` may be more than come, and is `given` once there is nothing left to ask.
     """
 
+    given: int
+    most: int
     pairs: int
     answered: int
     held: int
@@ -266,8 +272,14 @@ class Queue:
         with self._store.exclusively():
             self._drop_leases(lambda ticket: ticket.annotator == annotator)
 
-    def progress(self) -> QueueProgress:
-        """How far the pairs are, by whoever answered them."""
+    def tidy(self) -> None:
+        """Give back what has been out for too long, or is answered by others; raises what the store raises of the stage."""
+        with self._store.exclusively():
+            answers = self._standing()
+            self._drop_leases(lambda ticket: self._is_over(ticket, answers))
+
+    def progress(self, annotator: str | None = None) -> QueueProgress:
+        """How far the pairs are, by whoever answered them; `most` as this annotator is told it."""
         answers = self._standing()
         wanted = {pair_id: answers.wanted(self._questions[pair_id]) for pair_id in self._questions}
         answered = {pair_id: min(len(answers.of_pair(pair_id)), number) for pair_id, number in wanted.items()}
@@ -280,6 +292,8 @@ class Queue:
         labels = list(answers.by_asked.values())
         times = [label.seconds for label in labels if label.seconds is not None and not label.taken_from]
         return QueueProgress(
+            given=len(labels),
+            most=len(labels) + self._most_to_come(annotator, answers),
             pairs=sum(wanted.values()),
             answered=sum(answered.values()),
             held=held,
@@ -288,10 +302,41 @@ class Queue:
             seconds_per_answer=statistics.median(times) if times else None,
         )
 
-    def is_anybody_asked(self) -> bool:
-        """Whether a question is before somebody whose answer still counts for something, if only to measure by."""
-        answers = self._standing()
-        return any(not self._is_over(ticket, answers) for ticket in self._leases.values())
+    def is_all_answered(self, annotator: str | None = None) -> bool:
+        """Whether nothing is missing, before nobody is a question, and none is left for this annotator alone."""
+        return self._is_all_answered(annotator, self._standing())
+
+    def _is_all_answered(self, annotator: str | None, answers: Standing) -> bool:
+        is_missing = any(answers.missing(question) for question in self._questions.values())
+        if is_missing or any(not self._is_over(ticket, answers) for ticket in self._leases.values()):
+            return False
+        return annotator is None or not (
+            self._due(annotator, answers)
+            or any(
+                question.is_for_everybody and Asked(pair_id, annotator) not in answers
+                for pair_id, question in self._questions.items()
+            )
+        )
+
+    def _most_to_come(self, annotator: str | None, answers: Standing) -> int:
+        """How many answers may come: those that are missing, and what each of those who take part is asked as well."""
+        if self._is_all_answered(annotator, answers):
+            return 0
+        people = {label.annotator for label in answers.by_asked.values() if not label.taken_from}
+        people = (people | {asked.annotator for asked in self._leases} | {annotator}) - {None}
+        again = Counter(asked.annotator for asked in answers.by_asked if asked.is_repeat)
+        number = len(self._questions) - REPEAT_AFTER  # after so many answers the last repetition has come
+        most_again = min(self._repeats, (number - 1) // self._repeat_every() + 1) if number > 0 else 0
+        to_come = sum(max(0, most_again - again[name]) for name in people)
+        for pair_id, question in self._questions.items():
+            missing = answers.missing(question)
+            own = sum(Asked(pair_id, name) not in answers for name in people) if question.is_for_everybody else 0
+            to_come += max(missing, own)
+        return to_come
+
+    def _repeat_every(self) -> int:
+        """How many other answers lie between two repetitions that one person is asked."""
+        return max(1, (len(self._questions) - REPEAT_AFTER) // max(1, self._repeats))
 
     def _standing(self, besides: Asked | None = None) -> Standing:
         known = (label for label in self._store.answers() if label.pair_id in self._questions)
@@ -347,8 +392,7 @@ class Queue:
         again = {label.pair_id for label in own if label.role == "repeat"}
         if not self._repeats or len(again) >= self._repeats:
             return None
-        every = max(1, (len(self._questions) - REPEAT_AFTER) // self._repeats)
-        if len(first) < REPEAT_AFTER + every * len(again) + 1:
+        if len(first) < REPEAT_AFTER + self._repeat_every() * len(again) + 1:
             return None
         old = [pair_id for pair_id in first[: len(first) - REPEAT_AFTER] if pair_id not in again]
         return Asked(old[0], annotator, True) if old else None

@@ -105,7 +105,7 @@ class SharedAnswers:
                 with waiting(path, seconds=0):
                     pass
             except BusyError:
-                with suppress(FileNotFoundError):  # it has handed out nothing yet
+                with suppress(FileNotFoundError, ValueError):  # nothing is handed out yet, or the disk took half a list
                     held |= {Asked(*asked) for asked in json.loads(read_limited(path.with_suffix(".pairs")))}
         return held
 

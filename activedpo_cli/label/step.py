@@ -19,13 +19,15 @@ from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
 from activedpo_cli.base.records import (
     SPENT_OUTCOMES,
+    Asked,
     Label,
     OutcomeRow,
     Preference,
     PromptText,
     with_whole_answer,
 )
-from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config
+from activedpo_cli.base.regular_files import read_limited
+from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config, LabelSettings
 from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.engine.differences import digest_of_known
 from activedpo_cli.engine.step import Context, Stage, require
@@ -34,7 +36,7 @@ from activedpo_cli.label import earlier_answers, judging
 from activedpo_cli.label.already_done import is_done
 from activedpo_cli.label.exchange import export_file, import_file
 from activedpo_cli.label.fronts import front_of_terminal
-from activedpo_cli.label.questions import Question, questions, questions_for_people
+from activedpo_cli.label.questions import Question, questions, questions_for_people, selected_questions
 from activedpo_cli.label.queue import LEASE_SECONDS, Queue
 from activedpo_cli.label.settlement import settled
 from activedpo_cli.label.sittings import SharedAnswers, StageLeftError, refuse_while_people_answer, sitting
@@ -43,6 +45,7 @@ from activedpo_cli.oracles.base import (
     Comparison,
     Oracle,
     asks_some_people,
+    draws_answers,
     keeps_replies,
     label_from_verdict,
     open_oracle,
@@ -55,6 +58,10 @@ from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.reply_log import REPLIES_NAME
 from activedpo_cli.store.run import Run
 
+FIRST_DRAW, SECOND_DRAW = "first draw", "second draw"
+"""Whose answers two draws of one machine are."""
+LARGEST_GUIDELINES = 2**20
+"""Bytes; whatever is larger is not what somebody wrote for people to read."""
 GOLD = "label.gold"
 """The setting that names the file of gold pairs, and the name of its content among the inputs."""
 
@@ -107,12 +114,7 @@ def check(context: Context) -> None:
         if context.settings.label.gold is not None or context.settings.label.control:
             _questions(context)  # which may find a fault in the file, or in the answers to earlier pairs
         return
-    asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(context.settings.label, name)]
-    if asked_beside:
-        raise UsageError(
-            f"label.{asked_beside[0]} asks people something beside, and label.oracle is `{oracle_setting}`",
-            hint=f"--oracle human, or `--set label.{asked_beside[0]}={'null' if asked_beside[0] == 'gold' else 0}`",
-        )
+    refuse_beside(context.settings.label)
     if parse_spec(oracle_setting)[0] != "recorded":
         return
     oracle: Any = _open(context)
@@ -130,6 +132,29 @@ def check(context: Context) -> None:
         )
 
 
+def refuse_beside(label: LabelSettings) -> None:
+    """Raise UsageError where a machine is to be asked what is for people; one whose answers are drawn may draw again."""
+    asked_beside = [name for name in ("overlap", "control", "repeat", "gold") if getattr(label, name)]
+    if label.overlap and draws_answers(label):
+        asked_beside.remove("overlap")
+        if label.settle == "third":
+            raise UsageError(
+                "label.settle third asks a third person, and here answers are drawn",
+                hint="`--set label.settle=majority`",
+            )
+    if not asked_beside:
+        return
+    without = " ".join(f"--set label.{name}={'null' if name == 'gold' else 0}" for name in asked_beside)
+    is_certain = "overlap" in asked_beside and not keeps_replies(label.oracle)
+    raise UsageError(
+        f"people are to be asked something beside, and label.oracle is `{label.oracle}`",
+        details=[f"label.{name} is {getattr(label, name)}" for name in asked_beside]
+        + ([f"an overlap asks twice, and `{label.oracle}` gives the same answer each time"] if is_certain else []),
+        hint=f"--oracle human, or `{without}`"
+        + (", or answers at random: --answer bradley-terry, or --label-noise 0.1" if is_certain else ""),
+    )
+
+
 def work(context: Context) -> dict[str, Any]:
     """Buy the missing answers, then write down what stands."""
     log = context.folder.label_log()
@@ -141,14 +166,15 @@ def work(context: Context) -> dict[str, Any]:
     oracle = context.settings.label.oracle
     if not asks_some_people(oracle):
         _refuse_files(context)
-    _ask_what_is_called(context, _selected(asked), log)
+    stopped = _ask_what_is_called(context, asked, log)
     if asks_some_people(oracle):
+        _tell_of_fewer(context, asked)
         # A file may hold answers about pairs that the judge has answered since it was written.
         is_narrowed = keeps_replies(oracle) and not context.execution.options.get("import")
         _ask_people(context, _left_to_people(asked, log) if is_narrowed else asked, log)
         if context.folder.started is None:
             return _left(context)
-    return _close(context, asked, log)
+    return _close(context, asked, log, stopped)
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -185,6 +211,8 @@ def _questions(context: Context) -> list[Question]:
     is_closed_again = options.get("rebuild") and not (options.get("import") or options.get("export"))
     if asks_some_people(config.label.oracle) and not is_closed_again:
         return questions_for_people(context.run, context.iteration, config.label, config.seed)
+    if draws_answers(config.label):
+        return selected_questions(context.run, context.iteration, config.label, config.seed)
     return [Question(comparison=comparison) for comparison in questions(context.run, context.iteration)]
 
 
@@ -224,6 +252,19 @@ def _is_wanting(asked: Sequence[Question], log: LabelLog) -> bool:
     """Whether a pair of these has no answer yet."""
     standing = log.labels()
     return any(question.comparison.pair_id not in standing for question in asked)
+
+
+def _tell_of_fewer(context: Context, asked: Sequence[Question]) -> None:
+    """Say where there are fewer pairs than people were to be asked about to measure by."""
+    if context.execution.options.get("rebuild"):
+        return
+    wanted, there = context.settings.label, Counter(question.role for question in asked)
+    if wanted.overlap > there["selected"]:
+        context.progress.note(
+            f"label.overlap is {wanted.overlap}, of {there['selected']} selected pairs: all are asked twice"
+        )
+    if wanted.control > there["control"]:
+        context.progress.note(f"label.control is {wanted.control}, and {there['control']} pairs are left to draw")
 
 
 def _sit(context: Context, asked: list[Question], annotator: str, guidelines: str | None) -> None:
@@ -273,9 +314,10 @@ def _left(context: Context) -> dict[str, Any]:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        text = read_limited(path, LARGEST_GUIDELINES).decode("utf-8-sig")  # some editors write a mark at the beginning
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidDataError(f"the guidelines `{path}` can't be read: {error}") from error
+        raise InvalidDataError(f"the guidelines `{path}` can't be read: {error}", hint="a text in UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _user() -> str:
@@ -285,14 +327,18 @@ def _user() -> str:
         return "annotator"
 
 
-def _ask_what_is_called(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
-    """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is."""
+def _ask_what_is_called(context: Context, asked: list[Question], log: LabelLog) -> str | None:
+    """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is.
+
+    Returns the limit that kept a judge from being asked more, None where none did.
+    """
     oracle = context.settings.label.oracle
     if keeps_replies(oracle):
-        if not context.execution.options.get("accept_partial"):
-            judging.ask(context, comparisons, log)
-    elif not asks_some_people(oracle):
-        _ask_machine(context, comparisons, log)
+        return None if context.execution.options.get("accept_partial") else judging.ask(context, _selected(asked), log)
+    if not asks_some_people(oracle):
+        _ask_machine(context, _selected(asked), log)
+        _draw_again(context, [question.comparison for question in asked if question.people > 1], log)
+    return None
 
 
 def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
@@ -315,12 +361,30 @@ def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog)
             continue
         for comparison, verdict in zip(unit, judging.verdicts(context, oracle, unit), strict=True):
             if comparison.pair_id not in standing:
-                log.append(label_from_verdict(comparison, verdict, config.label.oracle))
+                label = label_from_verdict(comparison, verdict, config.label.oracle)
+                log.append(replace(label, role="selected", annotator=FIRST_DRAW) if config.label.overlap else label)
                 context.progress.advance()
     context.progress.stop()
 
 
-def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, Any]:
+def _draw_again(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> None:
+    """Draw a second answer to these pairs, independently of the first, as if somebody else had been asked."""
+    given = {label.asked for label in log.answers()}
+    left = [comparison for comparison in comparisons if Asked(comparison.pair_id, SECOND_DRAW) not in given]
+    if not left:
+        return
+    oracle, size = _open(context), context.settings.label.unit_size
+    context.progress.start("second answers", len(left), "pairs")
+    for start in range(0, len(left), size):
+        unit = left[start : start + size]
+        for comparison, verdict in zip(unit, judging.verdicts(context, oracle, unit, SECOND_DRAW), strict=True):
+            label = label_from_verdict(comparison, verdict, context.settings.label.oracle)
+            log.append(replace(label, role="overlap", annotator=SECOND_DRAW))
+            context.progress.advance()
+    context.progress.stop()
+
+
+def _close(context: Context, asked: list[Question], log: LabelLog, stopped: str | None) -> dict[str, Any]:
     answers = log.answers()
     standing = settled(answers, context.settings.label.settle)
     comparisons = _selected(asked)
@@ -330,7 +394,7 @@ def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, 
     oracle = context.settings.label.oracle
     if missing and not (answered and context.execution.options.get("accept_partial")):
         if keeps_replies(oracle) and not asks_some_people(oracle):
-            raise judging.pending(context, comparisons, log)
+            raise judging.pending(context, comparisons, log, stopped)
         raise _pending(context, pending, len(comparisons), missing)
     if missing:
         refuse_while_people_answer(context.run, context.iteration)
@@ -345,7 +409,8 @@ def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, 
     own = earlier_answers.bought(context.run, context.iteration, log)
     return {
         **{outcome: counts[outcome] for outcome in ("chosen", "tie", "both_bad", "skip")},
-        "labels_spent": sum(row.outcome in SPENT_OUTCOMES and row.pair_id in own for row in outcomes),
+        "labels_spent": sum(row.outcome in SPENT_OUTCOMES and row.pair_id in own for row in outcomes)
+        + (earlier_answers.drawn_again(answers, own) if draws_answers(context.settings.label) else 0),
         "unanswered": pending,
         "oracle": oracle,
         **about_judge,
@@ -355,15 +420,18 @@ def _close(context: Context, asked: list[Question], log: LabelLog) -> dict[str, 
 
 def _pending(context: Context, pending: int, pairs: int, missing: int) -> LabelsPendingError:
     """What is still to be answered, and how to go on."""
-    command = context.command("label")
+    command = going_on = context.command("label")
+    people = ""
     if pending:
         waiting = f"{pending} of {pairs} pairs still wait for an answer"
     else:
         waiting = f"all {pairs} pairs are answered, and {missing} answers that measure agreement are still missing"
-    people = "" if pending else ", as somebody who has not answered these pairs (--annotator NAME)"
+        people = ", for somebody who has not answered these pairs"
+        if not context.execution.options.get("web"):
+            going_on = context.command("label", "--annotator", "NAME")
     return LabelsPendingError(
         waiting,
-        hint=f"go on with `{command}`{people}, or close the stage without them with `{command} --accept-partial`",
+        hint=f"go on with `{going_on}`{people}, or close the stage without them with `{command} --accept-partial`",
         facts={
             "stage": "label",
             "iteration": context.iteration,

@@ -4,24 +4,44 @@ Nothing here decides anything: which pair comes next, and what an answer amounts
 stored before the screen says so. Scores and sources are never shown, and sides are shuffled.
 """
 
+import io
 import sys
+import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from activedpo_cli.base import interruption
-from activedpo_cli.base.display import display_text
 from activedpo_cli.base.errors import BusyError, Terminated
 from activedpo_cli.base.records import prompt_as_text
 from activedpo_cli.label.queue import Answer, PairAnsweredError, Queue, Ticket
-from activedpo_cli.label.wording import CHOICES, KEYS, help_lines, progress_in_words, with_others_in_words
+from activedpo_cli.label.wording import (
+    CHOICES,
+    KEYS,
+    QUESTION,
+    help_lines,
+    progress_in_words,
+    shown_text,
+    with_others_in_words,
+)
 
 HELP = help_lines({key.typed or key.key: key.meaning for key in KEYS})
 KEY_NAMES = ", ".join(key.key for key in KEYS)
+KEY_LINES = textwrap.fill(
+    ", ".join(f"{key.key} {key.short}".replace(" ", "\N{NO-BREAK SPACE}") for key in KEYS), 78
+).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _read_standard_input() -> str | None:
     line = sys.stdin.readline()
     return line.rstrip("\n") if line else None
+
+
+def _take_any_bytes() -> None:
+    """Let a note that is typed or piped in another encoding be one with marks for what could not be read, and no error."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        with suppress(io.UnsupportedOperation):  # something was read already
+            sys.stdin.reconfigure(errors="replace")
 
 
 def _write_standard_output(text: str) -> None:
@@ -55,6 +75,8 @@ def label_session(
         guidelines: Text to show on request.
 
     """
+    if terminal is None:
+        _take_any_bytes()
     session = _Session(queue, annotator, terminal or Terminal(), guidelines)
     try:
         has_quit = not session.ask_all()
@@ -76,11 +98,11 @@ class _Session:
 
     def ask_all(self) -> bool:
         """Whether no pair is left to ask about; False when the person quit."""
-        self.terminal.say(f"Which response is better? Type {KEY_NAMES} and Enter; ? explains.")
+        self.terminal.say(f"{QUESTION} Type a key and Enter; ? explains.\n{KEY_LINES}")
         while (ticket := self.queue.next(self.annotator)) is not None:
             if not self._ask(ticket):
                 return False
-        if with_others := with_others_in_words(self.queue.progress()):
+        if with_others := with_others_in_words(self.queue.progress(self.annotator)):
             self.terminal.say(with_others)
         return True
 
@@ -117,7 +139,7 @@ class _Session:
             self.terminal.say(f"NOT saved, answer again: {error.message}")
             return False
         else:
-            self.terminal.say(f"saved   {progress_in_words(self.queue.progress())}")
+            self.terminal.say(f"saved   {progress_in_words(self.queue.progress(self.annotator))}")
         return True
 
     def _undo(self) -> bool:
@@ -130,12 +152,12 @@ class _Session:
         if label is None:
             self._explain("u")
             return False
-        self.terminal.say(f"undone   {progress_in_words(self.queue.progress())}")
+        self.terminal.say(f"undone   {progress_in_words(self.queue.progress(self.annotator))}")
         return True
 
     def _show(self, ticket: Ticket) -> None:
-        progress = self.queue.progress()
-        self.terminal.say(f"\nPair {progress.answered + 1} of {progress.pairs}")
+        progress = self.queue.progress(self.annotator)
+        self.terminal.say(f"\nPair {progress.given + 1} of {progress.most}")
         self.terminal.say(f"Prompt\n{_indented(prompt_as_text(ticket.comparison.prompt))}")
         for number, response in enumerate(ticket.sides, start=1):
             self.terminal.say(f"Response {number}\n{_indented(response.text)}")
@@ -152,4 +174,4 @@ class _Session:
 
 def _indented(text: str) -> str:
     """Foreign text, safe to show and set in, so that it cannot pass for a line of the session."""
-    return "\n".join(f"    {line}" for line in display_text(text).split("\n"))
+    return "\n".join(f"    {line}" for line in shown_text(text).split("\n"))

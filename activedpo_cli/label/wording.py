@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from activedpo_cli.base.display import display_text
 from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.records import Outcome
 from activedpo_cli.label.queue import Choice, QueueProgress
+
+QUESTION = "Which response is better?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,8 @@ KEYS = (
     Key(key="1", short="first", meaning="the first response is better", choice="first"),
     Key(key="2", short="second", meaning="the second response is better", choice="second"),
     Key(key="t", short="tie", meaning="tie: both are equally good", choice="tie"),
-    Key(key="b", short="both bad", meaning="both are bad", choice="both_bad"),
-    Key(key="s", short="skip", meaning="skip this pair; it costs nothing", choice="skip"),
+    Key(key="b", short="both bad", meaning="both are bad: neither is of any use", choice="both_bad"),
+    Key(key="s", short="skip", meaning="skip this pair, if you can't judge it; it costs nothing", choice="skip"),
     Key(key="n", short="note", meaning="add a note to the answer that follows", typed="n TEXT"),
     Key(key="u", short="undo", meaning="undo your last answer of this sitting"),
     Key(key="g", short="guidelines", meaning="show the guidelines"),
@@ -51,6 +54,11 @@ COUNTED: dict[Outcome, tuple[str, str]] = {
 }
 
 
+def shown_text(text: str) -> str:
+    """Foreign text as people read it: what could steer a terminal is written out, and lines may end as Windows ends them."""
+    return display_text(text.replace("\r\n", "\n"))
+
+
 def help_lines(keys: Mapping[str, str]) -> str:
     """A line a key, what is typed and what it means."""
     return "\n".join(f"  {typed:<8} {meaning}" for typed, meaning in keys.items())
@@ -58,7 +66,7 @@ def help_lines(keys: Mapping[str, str]) -> str:
 
 def progress_in_words(progress: QueueProgress) -> str:
     """`12/50, 38 s per label, 2 ties`."""
-    parts = [f"{progress.answered}/{progress.pairs}"]
+    parts = [f"{progress.given}/{progress.most}"]
     if (seconds := progress.seconds_per_answer) is not None:
         parts.append(f"{shown(seconds, 0 if seconds >= 10 else 1)} s per label")
     for outcome, (one, many) in COUNTED.items():
@@ -72,5 +80,5 @@ def with_others_in_words(progress: QueueProgress) -> str | None:
     """What to say to somebody for whom no pair is left while others are not answered; None where all are."""
     if not progress.waiting:
         return None
-    what = "1 pair is" if progress.waiting == 1 else f"{progress.waiting} pairs are"
-    return f"{what} being answered by somebody else."
+    left = "1 answer is" if progress.waiting == 1 else f"{progress.waiting} answers are"
+    return f"{left} left to other people: nothing more is for you at the moment."

@@ -191,16 +191,25 @@ def save_adapter(
 
     Equal weights give equal bytes; there are no pickles and no model card. `destination` is made if need be.
     """
-    with quiet_libraries():
+    with quiet_libraries(), _without_model_card(policy):
         # "auto" would ask the hub for the base's configuration.
         policy.save_pretrained(str(destination), selected_adapters=[ADAPTER_NAME], save_embedding_layers=False)
         if tokenizer is not None:
             tokenizer.save_pretrained(str(destination))
-    (destination / "README.md").unlink(missing_ok=True)
     config_path = destination / CONFIG_FILE
     config = json.loads(config_path.read_text(encoding="utf-8"))
     config = _sorted_names(config | {"base_model_name_or_path": base_name})
     config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _without_model_card(policy: PeftModel) -> Iterator[None]:
+    """PEFT would fill in a template, which takes most of the time of saving a small adapter."""
+    vars(policy)["create_or_update_model_card"] = lambda directory: None
+    try:
+        yield
+    finally:
+        del vars(policy)["create_or_update_model_card"]
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import importlib
 import json
 import os
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from activedpo_cli.base.errors import ActiveDPOError, UsageError
 from activedpo_cli.base.server_calls import (
@@ -30,7 +31,13 @@ from activedpo_cli.base.settings import JudgeSettings
 
 EXTRA = "judge"
 REFUSES_SCHEMA = (400, 422)
+MAY_BE_PAID = frozenset({408, 502, 504, 524})
+"""Statuses by which something on the way gave up waiting for a server that may have done the work."""
 NO_MONEY = "insufficient_quota"
+NOT_ALLOWED = frozenset({"content_filter", "content_policy_violation", "invalid_prompt"})
+"""Codes by which a server refuses one question for what stands in it, and may well take the next."""
+UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
+"""How the client's HTTP library calls what went wrong before anything was sent."""
 _TOO_LONG = re.compile(
     r"context.{0,20}(?:length|window|size)|maximum.{0,20}(?:context|tokens|length)"
     r"|too (?:long|many tokens)|exceeds?.{0,30}tokens",
@@ -58,6 +65,24 @@ class TooLongError(Exception):
     """The server takes no question of this length; nothing was replied."""
 
 
+class NotAllowedError(Exception):
+    """The server does not judge what stands in this question; nothing was replied."""
+
+
+class NotAskedError(Exception):
+    """No further call may be made: a limit is reached, or the work ends."""
+
+
+class Calls(Protocol):
+    """Counts the calls about one question."""
+
+    def begin(self) -> None:
+        """Count a call that is about to be made; raises NotAskedError where none may be."""
+
+    def end(self, *, is_untaken: bool = False) -> None:
+        """The call is over without a reply; `is_untaken` where it can't have cost anything."""
+
+
 class _RefusedError(Exception):
     """The server answered with an HTTP status that says no."""
 
@@ -68,7 +93,11 @@ class _RefusedError(Exception):
 
 
 class _NoAnswerError(Exception):
-    """No answer arrived, or not the whole of one."""
+    """No answer arrived, or not the whole of one; `was_sent` where the server may have read the question."""
+
+    def __init__(self, message: str, *, was_sent: bool = True) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
 
 
 class JudgeClient:
@@ -105,22 +134,28 @@ class JudgeClient:
         self._uses_schema = settings.structured != "none"
         self._library, self._client = _open(settings, self._base_url, self._key)
 
-    def ask(self, question: str, response_format: dict[str, Any]) -> Reply:
-        """The reply to one question, however often it has to be put.
+    def ask(self, question: str, response_format: dict[str, Any], calls: Calls) -> Reply:
+        """The reply to one question, however often it has to be put; the call that brought it is not ended.
 
         Raises:
             TooLongError: The server takes no question of this length.
+            NotAllowedError: It takes none with such a content.
+            NotAskedError: No call may be made, or none after one that failed.
             JudgeUnreachableError: There is no reply to be had.
 
         """
         failures = 0
         while True:
             with_schema = self._uses_schema
+            calls.begin()
             try:
                 return self._reply(self._post(question, response_format if with_schema else None))
             except _RefusedError as refused:
+                calls.end(is_untaken=refused.status not in MAY_BE_PAID)
                 if _is_too_long(refused):
                     raise TooLongError(refused.message) from None
+                if refused.code in NOT_ALLOWED and 400 <= refused.status < 500:
+                    raise NotAllowedError(refused.message) from None
                 if with_schema and self._settings.structured == "auto" and refused.status in REFUSES_SCHEMA:
                     self._uses_schema = False
                     continue
@@ -128,6 +163,7 @@ class JudgeClient:
                     raise self._failure(refused) from None
                 self._wait(refused, failures)
             except _NoAnswerError as error:
+                calls.end(is_untaken=not error.was_sent)
                 if failures == self._settings.max_retries:
                     raise JudgeUnreachableError(
                         f"the judge at {self._base_url} does not answer: {error}",
@@ -155,13 +191,14 @@ class JudgeClient:
             answer = self._client.chat.completions.with_raw_response.create(**arguments).http_response.json()
         except openai.APIStatusError as error:
             raise self._refused(error) from None
-        except openai.APITimeoutError:
-            raise _NoAnswerError(f"no byte for {settings.timeout:g} s") from None
+        except openai.APITimeoutError as error:
+            raise _NoAnswerError(f"no byte for {settings.timeout:g} s", was_sent=_was_sent(error)) from None
         except openai.APIConnectionError as error:
-            raise _NoAnswerError(self._harmless(str(error.__cause__ or error))) from None
+            said = self._harmless(str(error.__cause__ or error))
+            raise _NoAnswerError(said, was_sent=_was_sent(error)) from None
         except openai.OpenAIError as error:
             raise _NoAnswerError(self._harmless(str(error))) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _NoAnswerError("what came is no JSON") from None
         if isinstance(answer, dict) and answer.get("error") and not answer.get("choices"):
             raise _NoAnswerError(self._harmless(f"it reports {answer['error']}"))
@@ -175,7 +212,7 @@ class JudgeClient:
         return _RefusedError(
             error.status_code,
             self._harmless(message),
-            error.code,
+            error.code if isinstance(error.code, str) else None,
             headers.get("retry-after"),
             headers.get("location"),
         )
@@ -194,11 +231,11 @@ class JudgeClient:
             return without_key(value, self._key) if isinstance(value, str) else None
 
         return Reply(
-            text=text_of(message.get("content")) or "",
+            text=text_of(_whole_text(message.get("content"))) or "",
             finish_reason=text_of(choice.get("finish_reason")),
             refusal=text_of(message.get("refusal")),
             prompt_tokens=_count(usage.get("prompt_tokens")),
-            completion_tokens=_count(usage.get("completion_tokens")),
+            completion_tokens=_replied(usage),
             model=text_of(answer.get("model")),
         )
 
@@ -246,10 +283,12 @@ def _open(settings: JudgeSettings, base_url: str, key: str | None) -> tuple[Any,
                 f"the oracles judge and mixed need the package `{error.name}`, which is not installed",
                 hint=f"pip install 'activedpo-cli[{EXTRA}]'",
             ) from error
+        is_near = is_on_this_machine(base_url)
         http = openai.DefaultHttpxClient(
             follow_redirects=False,
-            trust_env=not is_on_this_machine(base_url),  # a proxy is for what is beyond this machine
+            trust_env=not is_near,  # a proxy is for what is beyond this machine
             timeout=settings.timeout,
+            **({"verify": _trusting_nobody()} if is_near and base_url.startswith("http://") else {}),
         )
         client = openai.OpenAI(
             api_key=key or "none",  # a call without a key leaves this out
@@ -261,6 +300,11 @@ def _open(settings: JudgeSettings, base_url: str, key: str | None) -> tuple[Any,
     return openai, client
 
 
+def _trusting_nobody() -> ssl.SSLContext:
+    """Stands where plain http needs no certificates; reading those of the system takes a tenth of a second."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 @contextmanager
 def _without_variables(prefix: str) -> Iterator[None]:
     """Hide the environment variables whose name begins so."""
@@ -269,6 +313,11 @@ def _without_variables(prefix: str) -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
+
+
+def _was_sent(error: Exception) -> bool:
+    """Whether a question may have arrived; it can't where no connection came about."""
+    return type(error.__cause__).__name__ not in UNSENT
 
 
 def _is_too_long(refused: _RefusedError) -> bool:
@@ -285,6 +334,22 @@ def _may_pass(refused: _RefusedError) -> bool:
 
 def _dictionary(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _whole_text(content: Any) -> Any:
+    """The content as one text; of parts, as some reasoning models give it, those that are text and no thinking."""
+    if not isinstance(content, list):
+        return content
+    texts = [part.get("text") for part in map(_dictionary, content) if part.get("type") == "text"]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _replied(usage: dict[str, Any]) -> int | None:
+    """Tokens of a reply with its thinking, which some servers count in the total alone."""
+    asked, replied, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if replied is None or asked is None or total is None:
+        return replied
+    return max(replied, total - asked)
 
 
 def _count(value: Any) -> int | None:

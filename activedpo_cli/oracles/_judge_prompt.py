@@ -55,6 +55,9 @@ KEYS = {"case", "reason", "better"}
 LEAST_TOKENS_A_WORD = 0.8
 """Tokens that a word takes at least; a server that counts fewer has not read the whole question."""
 TOKENS_A_WORD, CHARACTERS_A_TOKEN = 1.4, 4.0
+TOKENS_A_WIDE_CHARACTER, TOKENS_ANOTHER_CHARACTER = 1.0, 0.5
+"""Of scripts without blanks between words, such as Chinese, and emoji; of what else is not ASCII, such as Cyrillic."""
+FIRST_WIDE = "\u2e80"
 _THINKING_END = "</think>"
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(?P<inside>.*)\n[ \t]*```", re.DOTALL)
 
@@ -171,8 +174,12 @@ def least_tokens(text: str) -> int:
 
 
 def estimated_tokens(text: str) -> int:
-    """About how many tokens a text has, for estimates of cost: English, code and other scripts differ by half."""
-    return round(max(TOKENS_A_WORD * _words(text), len(text) / CHARACTERS_A_TOKEN))
+    """About how many tokens a text has, for estimates of cost; code, and scripts beyond English, differ by half."""
+    wide = sum(character >= FIRST_WIDE for character in text)
+    plain = sum(character < "\x80" for character in text)
+    other = len(text) - wide - plain
+    by_characters = plain / CHARACTERS_A_TOKEN + TOKENS_A_WIDE_CHARACTER * wide + TOKENS_ANOTHER_CHARACTER * other
+    return round(max(TOKENS_A_WORD * _words(text), by_characters))
 
 
 def _words(text: str) -> int:

@@ -26,7 +26,7 @@ from typing import Any, Literal, Protocol
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.looking_once import once
-from activedpo_cli.base.records import Label, PromptText, RecordedPreference, Response
+from activedpo_cli.base.records import Label, PromptText, RecordedPreference, Response, Spent
 from activedpo_cli.base.settings import LabelSettings
 
 Preferred = Literal["a", "b", "tie"]
@@ -67,31 +67,23 @@ class Oracle(Protocol):
         """One verdict for each comparison, in their order."""
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What was asked of a judge, which somebody may have to pay; replies that were there before are no part of it."""
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """Of prompts and replies."""
-        return self.prompt_tokens + self.completion_tokens
-
-
 class ReplyMemory(Protocol):
     """Where the replies of a judge are kept, each before it is used, so that none is paid for twice."""
 
     def replies(self, key: str) -> Sequence[Mapping[str, Any]]:
         """The replies to a question, in the order in which they came."""
 
+    def sent(self, call: str, at_most: Spent) -> None:
+        """Note that a call of this name is about to be made, and what it may cost; it is safe when this returns."""
+
+    def untaken(self, call: str) -> None:
+        """Note that the call cost nothing, since the server did not take it."""
+
     def keep(self, key: str, reply: Mapping[str, Any]) -> None:
-        """Store a reply; it is safe when this returns."""
+        """Store a reply, which names its `call` where there was one; it is safe when this returns."""
 
     def spent(self) -> Spent:
-        """What was asked so far, by this process or before."""
+        """What was asked so far, by this process or before; a call of which no more is known counts with all it may cost."""
 
     def advance(self) -> None:
         """Note that one more pair is done."""
@@ -219,6 +211,17 @@ def asks_some_people(spec: str) -> bool:
 def keeps_replies(spec: str) -> bool:
     """Whether its replies cost something and are kept, so that it is a `Judge`."""
     return getattr(discovery.load("oracles", parse_spec(spec)[0]), "KEEPS_REPLIES", False)
+
+
+def draws_answers(settings: LabelSettings) -> bool:
+    """Whether seeds decide what is answered, so that another answer to the same question may differ.
+
+    Neither a judge nor people answer by seeds, and recorded preferences have no scores to draw by.
+    """
+    if asks_some_people(settings.oracle) or keeps_replies(settings.oracle):
+        return False
+    has_scores = parse_spec(settings.oracle)[0] != "recorded" or settings.score_field is not None
+    return settings.noise > 0 or (settings.answer != "argmax" and has_scores)
 
 
 def open_judge(spec: str, settings: LabelSettings, memory: ReplyMemory) -> Judge:

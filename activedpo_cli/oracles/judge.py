@@ -17,7 +17,8 @@ from activedpo_cli.base.at_once import each_in_order
 from activedpo_cli.base.errors import OracleNotFoundError, UsageError
 from activedpo_cli.base.records import RecordedPreference
 from activedpo_cli.base.settings import JudgeSettings, LabelSettings
-from activedpo_cli.oracles._judge_client import JudgeClient, Reply, TooLongError
+from activedpo_cli.oracles._judge_client import JudgeClient, NotAllowedError, NotAskedError, Reply, TooLongError
+from activedpo_cli.oracles._judge_limits import Allowance, QuestionCalls
 from activedpo_cli.oracles._judge_prompt import (
     RUBRIC,
     Marks,
@@ -31,12 +32,14 @@ from activedpo_cli.oracles._judge_prompt import (
     response_format,
     template_digest,
 )
-from activedpo_cli.oracles.base import Comparison, Judgement, Preferred, ReplyMemory, SeedOfPair, Spent, Verdict
+from activedpo_cli.oracles.base import Comparison, Judgement, Preferred, ReplyMemory, SeedOfPair, Verdict
 
 ASKS_PEOPLE = False
 SCORES_TEXT = False
 KEEPS_REPLIES = True
 LONGEST_RUBRIC = 2**16
+TOO_LONG, CUT_OFF = "longer than the server takes", "cut off"
+"""Two reasons why there is no verdict, about which something can be done."""
 
 Order = Literal["ab", "ba"]
 ORDERS: tuple[Order, ...] = ("ab", "ba")
@@ -97,13 +100,12 @@ class JudgeOracle:
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._is_over = False
-        self._under_way = Spent()
-        self._stopped: str | None = None
+        self._allowance = Allowance(settings, memory, self._ending)
 
     @property
     def stopped(self) -> str | None:
         """The limit that was reached, None where none was."""
-        return self._stopped
+        return self._allowance.stopped
 
     def prepare(self) -> None:
         """Raises UsageError where the settings name no server or no key, ActiveDPOError where the package is missing."""
@@ -119,7 +121,7 @@ class JudgeOracle:
 
         Where the reader goes away or fails, calls under way are waited for and kept; after an interruption nothing is.
         """
-        if any(judgement.probability is None for judgement in self.judgements(comparisons)):
+        if any(self._open_orders(comparison) for comparison in comparisons):
             self.prepare()
         self._ending.clear()
         return each_in_order(
@@ -131,13 +133,8 @@ class JudgeOracle:
         return [self._known(comparison) for comparison in comparisons]
 
     def calls_to_come(self, comparisons: Sequence[Comparison]) -> tuple[int, int]:
-        """Calls that are needed if every reply can be read, and about how many tokens they ask with."""
-        open_questions = [
-            (comparison, order)
-            for comparison in comparisons
-            for order in ORDERS
-            if self._winner(comparison, order, Counter()) is None
-        ]
+        """Calls that are needed if every reply can be read, without those whose tries are used up; about how many tokens."""
+        open_questions = [(comparison, order) for comparison in comparisons for order in self._open_orders(comparison)]
         tokens = sum(estimated_tokens(self._question(*asked, fresh_marks())) for asked in open_questions)
         return len(open_questions), tokens
 
@@ -161,77 +158,56 @@ class JudgeOracle:
                 unreadable[str(error)] += 1
         return None
 
+    def _open_orders(self, comparison: Comparison) -> list[Order]:
+        """The orders in which a pair is still to be asked about."""
+        return [order for order in ORDERS if self._is_open(comparison, order)]
+
+    def _is_open(self, comparison: Comparison, order: Order) -> bool:
+        """Whether there is no answer yet, and a try is left."""
+        if self._winner(comparison, order, Counter()) is not None:
+            return False
+        return len(self._memory.replies(self._key(comparison, order))) < self.settings.tries
+
     def _ask_in(self, comparison: Comparison, order: Order) -> None:
         key = self._key(comparison, order)
-        while self._winner(comparison, order, Counter()) is None:
-            if len(self._memory.replies(key)) >= self.settings.tries:
-                return None
+        while self._is_open(comparison, order):
             marks = fresh_marks()
             asked = self._question(comparison, order, marks)
-            if not self._reserve(asked):
-                return None
-            reply = None
+            calls = QuestionCalls(self._allowance, asked)
+            about = {
+                "pair_id": comparison.pair_id,
+                "order": order,
+                **asdict(marks),
+                "least_tokens": least_tokens(asked),
+            }
             try:
                 assert self._client is not None
-                reply = self._client.ask(asked, response_format(marks))
-            except TooLongError:
-                return self._keep(key, comparison, order, marks, asked, None)
+                reply = self._client.ask(asked, response_format(marks), calls)
+                self._keep(key, {**about, "call": calls.call, **asdict(reply), **_estimates(asked, reply)})
+            except (TooLongError, NotAllowedError) as error:
+                self._keep(key, {**about, "too_long" if isinstance(error, TooLongError) else "not_allowed": True})
+                return
+            except NotAskedError:
+                return
             finally:
-                self._release(asked)
-            self._keep(key, comparison, order, marks, asked, reply)
-        return None
+                calls.end()
 
-    def _keep(
-        self, key: str, comparison: Comparison, order: Order, marks: Marks, asked: str, reply: Reply | None
-    ) -> None:
-        """Store a reply; None stands for a question that is longer than the server takes, and costs nothing."""
-        record: dict[str, Any] = {"pair_id": comparison.pair_id, "order": order, **asdict(marks)}
-        record |= {"least_tokens": least_tokens(asked)}
-        if reply is None:
-            record["too_long"] = True
-        else:
-            record |= asdict(reply)
-            if reply.prompt_tokens is None:
-                record["estimated_tokens"] = estimated_tokens(asked)
+    def _keep(self, key: str, record: dict[str, Any]) -> None:
         with self._lock:
             if not self._is_over:
                 self._memory.keep(key, record)
 
-    def _reserve(self, asked: str) -> bool:
-        """Whether the limits leave room for one more call, which is then counted as under way."""
-        settings, needed = self.settings, estimated_tokens(asked)
-        with self._lock:
-            spent = self._memory.spent()
-            calls = spent.calls + self._under_way.calls + 1
-            tokens = spent.tokens + self._under_way.tokens + needed + settings.max_tokens
-            if settings.max_calls is not None and calls > settings.max_calls:
-                self._stopped = f"label.judge.max_calls is {settings.max_calls}"
-            elif settings.max_tokens_total is not None and tokens > settings.max_tokens_total:
-                self._stopped = f"label.judge.max_tokens_total is {settings.max_tokens_total}"
-            if self._stopped is not None or self._ending.is_set():
-                return False
-            self._under_way = self._with_call(needed, 1)
-            return True
-
-    def _release(self, asked: str) -> None:
-        with self._lock:
-            self._under_way = self._with_call(estimated_tokens(asked), -1)
-
-    def _with_call(self, needed: int, sign: int) -> Spent:
-        now = self._under_way
-        return Spent(
-            now.calls + sign,
-            now.prompt_tokens + sign * needed,
-            now.completion_tokens + sign * self.settings.max_tokens,
-        )
-
     def _pause(self, seconds: float) -> None:
+        """Wait before a call is made again; raises NotAskedError where the work ends meanwhile."""
         wait(self._ending, seconds)
+        if self._ending.is_set():
+            raise NotAskedError
 
     def _give_up(self) -> None:
         """Store nothing any more, since whoever interrupted the work may have begun it again."""
         with self._lock:
             self._is_over = True
+        self._allowance.give_up()
 
     def _question(self, comparison: Comparison, order: Order, marks: Marks) -> str:
         texts = [comparison.response_a.text, comparison.response_b.text]
@@ -248,14 +224,20 @@ def wait(ending: threading.Event, seconds: float) -> None:
     ending.wait(seconds)
 
 
+def _estimates(asked: str, reply: Reply) -> dict[str, int]:
+    """About how many tokens a call took, where the server did not count them."""
+    found = {} if reply.prompt_tokens else {"estimated_tokens": estimated_tokens(asked)}
+    return found if reply.completion_tokens else found | {"estimated_reply_tokens": estimated_tokens(reply.text)}
+
+
 def _read(reply: Mapping[str, Any]) -> Place:
     """Which place won by a stored reply; raises UnreadableReplyError where that can't be told."""
     if reply.get("too_long"):
-        raise UnreadableReplyError("longer than the server takes")
-    if reply["refusal"] or reply["finish_reason"] == "content_filter":
+        raise UnreadableReplyError(TOO_LONG)
+    if reply.get("not_allowed") or reply["refusal"] or reply["finish_reason"] == "content_filter":
         raise UnreadableReplyError("refused")
     if reply["finish_reason"] != "stop":
-        raise UnreadableReplyError("cut off" if reply["finish_reason"] == "length" else "not finished")
+        raise UnreadableReplyError(CUT_OFF if reply["finish_reason"] == "length" else "not finished")
     counted = reply["prompt_tokens"]
     if counted and counted < reply["least_tokens"]:
         raise UnreadableReplyError("the server read a part of the question")

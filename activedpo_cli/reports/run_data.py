@@ -136,12 +136,16 @@ class Labels:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The updates of one iteration; each column has a value for each update, None where it was not logged."""
+    """The updates of one iteration; each column has a value for each update, None where it was not logged.
+
+    `wrong_answers` is what the record of *train* says of an estimated share of wrong answers.
+    """
 
     iteration: int
     source: str
     updates: int
     preferences: int | None
+    wrong_answers: dict[str, Any] | None
     columns: dict[str, list[float | None]]
 
 

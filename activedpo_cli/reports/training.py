@@ -8,6 +8,7 @@ from activedpo_cli.reports.page import Section
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData, Training
 from activedpo_cli.reports.seeds import RunLook, look_note, run_looks
+from activedpo_cli.statistics.wrong_answers import in_words
 from activedpo_cli.store.manifest import Manifest
 from activedpo_cli.store.run import Run
 
@@ -35,6 +36,7 @@ def read_training(run: Run, iteration: int, manifests: dict[str, Manifest]) -> T
         source=name,
         updates=len(rows),
         preferences=manifest.summary.get("preferences"),
+        wrong_answers=manifest.summary.get("wrong_answers"),
         columns={column: [row.get(column) for row in rows] for column in COLUMNS},
     )
 
@@ -68,6 +70,11 @@ def _run_sentences(runs: Sequence[RunData]) -> list[str]:
         sentences.append(
             f"{run.name}: {updates} updates in {len(run.trainings)} iterations, β {beta}, labels {labels}, start {start}."
         )
+        sentences += [
+            f"{run.name}, iteration {row.iteration}: {in_words(row.wrong_answers)}."
+            for row in run.trainings
+            if row.wrong_answers
+        ]
     return sentences
 
 

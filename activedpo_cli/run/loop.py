@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from activedpo_cli.base.combinations import refuse_ineffective, unused
+from activedpo_cli.base.combinations import refuse_ineffective, refuse_unestimated, unused
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.launchers import Shard
@@ -15,8 +15,10 @@ from activedpo_cli.engine.differences import all_settings, given_differences, re
 from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.engine.runner import StageRunner, run_stage
 from activedpo_cli.engine.step import Execution, StageResult
+from activedpo_cli.label.answered_twice import answered_twice
 from activedpo_cli.label.scoring import scorer_by_default
-from activedpo_cli.oracles.base import oracle_identity
+from activedpo_cli.label.step import refuse_beside
+from activedpo_cli.oracles.base import asks_some_people, oracle_identity
 from activedpo_cli.run.command import changeable, load_stage, refuse_foreign_sft
 from activedpo_cli.run.create import RunRequest, discard, find_run
 from activedpo_cli.select.method_settings import check_given_settings, method_settings
@@ -147,6 +149,10 @@ def _check(run: Run, last: int, given: Mapping[str, Any], progress: Progress) ->
         check_effect(run, last + 1, config, progress)
         if with_sft:
             refuse_ineffective(config, SFT)
+    if "train" in missing and not answered_twice(run, last).decided:
+        refuse_unestimated(config)
+    if "label" in missing and not asks_some_people(config.label.oracle):
+        refuse_beside(config.label)
     if "select" in missing:
         method_settings(config)
     specs = (

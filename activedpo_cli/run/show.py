@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,7 @@ def pair_details(run: Run, pair: str, iteration: int | None, *, tokens: bool) ->
         "rank": selected.rank if selected else None,
         "score": selected.score if selected else None,
         "label": label_text(label),
+        "answers": _answers_of_people(run, number, pair),
         "prompt": prompts[responses[names[0]].prompt_id],
         "response_a": sides[0],
         "response_b": sides[1],
@@ -125,6 +127,26 @@ def _labels(run: Run, iteration: int) -> Mapping[str, Label | OutcomeRow]:
         return {row.pair_id: row for row in folder.read_rows(OUTCOMES_NAME, OutcomeRow)}
     rule: Rule = folder.started.settings.get("label.settle", "first") if folder.started else "first"
     return settled(folder.label_log().answers(), rule)
+
+
+def _answers_of_people(run: Run, iteration: int, pair: str) -> list[dict[str, Any]]:
+    """What each person said of a pair, and why if they wrote that, in the order in which they did.
+
+    Nothing where the log can't be read: what trains is known from other files, and `verify` names the damage.
+    """
+    with suppress(InvalidDataError):
+        return [
+            {
+                "annotator": label.annotator,
+                "answer": label_text(label),
+                "role": label.role,
+                "seconds": label.seconds,
+                "note": label.note,
+            }
+            for label in run.stage("label", iteration).label_log().answers()
+            if label.pair_id == pair and label.annotator
+        ]
+    return []
 
 
 def _selection(run: Run, iteration: int) -> list[SelectedPair]:

@@ -69,13 +69,18 @@ def _run_status(run: Run, with_agreement: bool) -> dict[str, Any]:
 
 
 def _agreement(iterations: list[dict[str, Any]], run: Run) -> dict[str, Any]:
-    """How far people agree, where anything was asked to measure it and the answers can be read."""
-    if not any("measuring" in row["stages"]["label"].get("summary", {}) for row in iterations):
-        return {}
+    """How far people agree, where anything was asked to measure it, be it in an open stage, and can be read."""
     from activedpo_cli.label.agreement import agreement, as_json
+    from activedpo_cli.label.standing import measuring_counts
 
     with suppress(InvalidDataError):
-        return {"agreement": as_json(agreement(run))}
+        labels = [(row["iteration"], row["stages"]["label"]) for row in iterations]
+        if any("measuring" in status.get("summary", {}) for _, status in labels) or any(
+            measuring_counts(run.stage("label", iteration).label_log().answers())
+            for iteration, status in labels
+            if status["state"] == "partial"
+        ):
+            return {"agreement": as_json(agreement(run))}
     return {}
 
 

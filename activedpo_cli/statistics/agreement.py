@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Unit = TypeVar("Unit")
+Said = TypeVar("Said", bound=tuple[str, ...])
 
 
 class Interval(NamedTuple):
@@ -41,8 +42,11 @@ def binomial_p(successes: int, n: int, p: float = 0.5) -> float:
     if not 0 <= successes <= n or not 0 < p < 1:
         raise ValueError(f"{successes} of {n} at {p} can't be tested")
     if p == 0.5:
-        ways = [math.comb(n, count) for count in range(n + 1)]
-        return sum(number for number in ways if number <= ways[successes]) / 2**n
+        ways, tail = 1, 0  # of a symmetric distribution both tails are alike, up to the smaller of the two counts
+        for count in range(min(successes, n - successes) + 1):
+            tail += ways
+            ways = ways * (n - count) // (count + 1)
+        return min(2 * tail, 2**n) / 2**n
     logs = [
         math.lgamma(n + 1)
         - math.lgamma(count + 1)
@@ -69,12 +73,21 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     Raises ValueError for unequal lengths.
 
     """
-    pairs = list(zip(first, second, strict=True))
-    if not pairs:
+    return cohen_kappa_of(Counter(zip(first, second, strict=True)))
+
+
+def cohen_kappa_of(counts: Mapping[tuple[str, str], int]) -> float | None:
+    """The same, from how often both said which two things."""
+    number = sum(counts.values())
+    if not number:
         return None
-    observed = sum(one == other for one, other in pairs) / len(pairs)
-    ones, others = Counter(first), Counter(second)
-    by_chance = sum(ones[value] * others[value] for value in ones) / len(pairs) ** 2
+    ones: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    for (one, other), count in counts.items():
+        ones[one] += count
+        others[other] += count
+    observed = sum(count for (one, other), count in counts.items() if one == other) / number
+    by_chance = sum(ones[value] * others[value] for value in ones) / number**2
     return None if math.isclose(by_chance, 1.0) else (observed - by_chance) / (1 - by_chance)
 
 
@@ -88,23 +101,28 @@ def krippendorff_alpha(units: Sequence[Sequence[str]]) -> float | None:
         1 for perfect agreement, 0 for what chance gives; None where nothing can be compared, or only one value occurs.
 
     """
-    compared = [Counter(values) for values in units if len(values) > 1]
+    return krippendorff_alpha_of(Counter(map(tuple, units)))
+
+
+def krippendorff_alpha_of(counts: Mapping[Said, int]) -> float | None:
+    """The same, from of how many units the same was said."""
     totals: Counter[str] = Counter()
-    for values in compared:
-        totals.update(values)
+    observed = 0.0
+    for said, times in counts.items():
+        if len(said) < 2 or not times:
+            continue
+        values = Counter(said)
+        for value, count in values.items():
+            totals[value] += times * count
+        observed += times * (len(said) ** 2 - sum(count**2 for count in values.values())) / (len(said) - 1)
     number = totals.total()
     expected = number**2 - sum(count**2 for count in totals.values())
-    if not expected:
-        return None
-    observed = sum(
-        (values.total() ** 2 - sum(count**2 for count in values.values())) / (values.total() - 1) for values in compared
-    )
-    return 1 - (number - 1) * observed / expected
+    return 1 - (number - 1) * observed / expected if expected else None
 
 
 def bootstrap_interval(
     by_prompt: Mapping[str, Sequence[Unit]],
-    statistic: Callable[[Sequence[Unit]], float | None],
+    statistic: Callable[[Mapping[Unit, int]], float | None],
     generator: "np.random.Generator",
     *,
     draws: int = 1000,
@@ -113,8 +131,9 @@ def bootstrap_interval(
     """The percentile interval of a statistic when prompts are drawn anew (Efron 1979).
 
     Args:
-        by_prompt: The units of each prompt, which are drawn together.
-        statistic: Of a list of units; draws for which it is None are left out.
+        by_prompt: The units of each prompt, which are drawn together. Only how many of them are equal counts, so that many
+            prompts take no longer than few kinds of units.
+        statistic: Of how often each unit was drawn; draws for which it is None are left out.
         generator: Draws.
         draws: How often.
         confidence: The share that lies within.
@@ -128,9 +147,15 @@ def bootstrap_interval(
     groups = list(by_prompt.values())
     if len(groups) < 2:
         return None
+    kinds = {unit: place for place, unit in enumerate(dict.fromkeys(unit for group in groups for unit in group))}
+    units = np.zeros((len(groups), len(kinds)), dtype=np.int64)
+    for row, group in zip(units, groups, strict=True):
+        for unit in group:
+            row[kinds[unit]] += 1
     found = []
-    for chosen in generator.integers(len(groups), size=(draws, len(groups))).tolist():
-        value = statistic([unit for place in chosen for unit in groups[place]])
+    for chosen in generator.integers(len(groups), size=(draws, len(groups))):
+        drawn = np.bincount(chosen, minlength=len(groups)) @ units
+        value = statistic({unit: count for unit, count in zip(kinds, drawn.tolist(), strict=True) if count})
         if value is not None:
             found.append(value)
     if 2 * len(found) < draws:

@@ -84,15 +84,25 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Add one line and return only when it is on the disk. The line is written by a single call, if the system does."""
+    """Add one line and return only when it is on the disk. The line is written by a single call, if the system does.
+
+    Where the disk does not take it, it is cut off again. Only one process at a time may add to a file.
+    """
     with failing_as(path, len(line)):
         descriptor = operations.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        before = os.fstat(descriptor).st_size
         try:
             _write_all(path, descriptor, line)
             operations.sync(path, descriptor)
+            sync_folder(path.parent)
+        except OSError:
+            with suppress(
+                OSError
+            ):  # else a line that can be read, and that the disk may not have, passes for a safe one
+                os.ftruncate(descriptor, before)
+            raise
         finally:
             os.close(descriptor)
-        sync_folder(path.parent)
 
 
 def open_log(path: Path) -> BinaryIO:

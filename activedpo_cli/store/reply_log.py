@@ -1,4 +1,8 @@
-"""The replies of a judge as an append-only log: every line may have been paid for, and is on the disk before it is used."""
+"""The replies of a judge as an append-only log: every line may have been paid for, and is on the disk before it is used.
+
+That a call is made is noted before, with what it may cost: a call whose reply never came, or came to a process that was
+killed, may have to be paid too.
+"""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -7,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import Spent
 from activedpo_cli.base.regular_files import check_regular, read_limited, whole_lines_of
-from activedpo_cli.store.files import append_line, write_bytes
+from activedpo_cli.store.files import append_line, remove, write_bytes
 from activedpo_cli.store.sealed_lines import WRONG, opened, sealed
 
 REPLIES_NAME = "judge-replies.jsonl"
+REPLY, SENT, UNTAKEN = "reply", "sent", "untaken"
 ANEW = "anew"
 """The event by which replies from elsewhere do not count, since somebody wanted the judge asked again."""
 
@@ -30,6 +36,8 @@ class ReplyLog:
 
     def _forget(self) -> None:
         self._replies: dict[str, list[Mapping[str, Any]]] = {}
+        self._open: dict[str, Spent] = {}
+        self._spent = Spent()
         self._lines = 0
         self._bytes_read = 0
         self._begins_anew = False
@@ -48,6 +56,13 @@ class ReplyLog:
             return {key: list(replies) for key, replies in self._replies.items()}
 
     @property
+    def spent(self) -> Spent:
+        """What was asked: by the replies what they cost, and all that calls may cost of which no more is known."""
+        with self._lock:
+            self._look()
+            return self._spent
+
+    @property
     def begins_anew(self) -> bool:
         """Whether replies from elsewhere do not count here."""
         with self._lock:
@@ -56,7 +71,24 @@ class ReplyLog:
 
     def keep(self, key: str, reply: Mapping[str, Any]) -> None:
         """Add a reply, which is safe on the disk when this returns."""
-        self._append({"event": "reply", "key": key, "reply": dict(reply)})
+        self._append({"event": REPLY, "key": key, "reply": dict(reply)})
+
+    def sent(self, call: str, at_most: Spent) -> None:
+        """Add that a call of this name is about to be made, and what it may cost."""
+        tokens = {"prompt_tokens": at_most.prompt_tokens, "completion_tokens": at_most.completion_tokens}
+        self._append({"event": SENT, "call": call, **tokens})
+
+    def untaken(self, call: str) -> None:
+        """Add that a call cost nothing."""
+        self._append({"event": UNTAKEN, "call": call})
+
+    def remove_if_idle(self) -> None:
+        """Take the file away if all that it says is that nobody took a call, so that another judge can be tried."""
+        with self._lock:
+            self._look()
+            if self._lines and not (self._replies or self._open or self._begins_anew or self._ends_torn):
+                remove(self.path)
+                self._forget()
 
     def begin_anew(self) -> None:
         """Add that replies from elsewhere do not count here."""
@@ -91,10 +123,7 @@ class ReplyLog:
             event = opened(line)
             if event["sequence"] != self._lines:
                 raise ValueError(WRONG)
-            if event["event"] == ANEW:
-                self._begins_anew = True
-            else:
-                self._replies.setdefault(event["key"], []).append(event["reply"])
+            self._add(event)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise InvalidDataError(
                 f"`{self.path}` line {self._lines + 1} is not an intact reply",
@@ -102,3 +131,28 @@ class ReplyLog:
                 hint=f"the other lines are intact; to do without the file, which makes the judge be asked again: mv "
                 f"{self.path} {self.path}.damaged",
             ) from error
+
+    def _add(self, event: Mapping[str, Any]) -> None:
+        kind = event["event"]
+        if kind == ANEW:
+            self._begins_anew = True
+        elif kind == SENT:
+            self._open[event["call"]] = Spent(1, event["prompt_tokens"], event["completion_tokens"])
+            self._spent += self._open[event["call"]]
+        elif kind == UNTAKEN:
+            self._spent -= self._open.pop(event["call"], Spent())
+        else:
+            reply = event["reply"]
+            self._replies.setdefault(event["key"], []).append(reply)
+            self._spent += _cost(reply) - self._open.pop(reply.get("call"), Spent())
+
+
+def _cost(reply: Mapping[str, Any]) -> Spent:
+    """One call and its tokens, by an estimate where the server counted none; nothing where it did not take the question."""
+    if reply.get("too_long") or reply.get("not_allowed"):
+        return Spent()
+    return Spent(
+        1,
+        reply.get("prompt_tokens") or reply.get("estimated_tokens", 0),
+        reply.get("completion_tokens") or reply.get("estimated_reply_tokens", 0),
+    )

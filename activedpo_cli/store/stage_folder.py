@@ -22,6 +22,9 @@ from activedpo_cli.store.reply_log import REPLIES_NAME, ReplyLog
 if TYPE_CHECKING:
     from torch import Tensor
 
+GIVEN, TAKEN_BACK = b'"event": "label"', b'"event": "retract"'
+"""What a line of the log of answers holds, and no text within it, whose quotation marks are escaped."""
+
 
 class StageFolder:
     """The files of one stage of one iteration; unfinished until `finish` has written the manifest."""
@@ -83,8 +86,8 @@ class StageFolder:
             number, what = int(checkpoints[-1].removeprefix("checkpoint-")), "step"
         elif log.exists():
             # A stage begun with --ask-again first notes for each pair that no earlier answer counts, which is no answer.
-            _, _, others = read_limited(log).partition(b'"event": "label"')
-            number, what = others.count(b"\n"), "line of answers"
+            _, given, others = read_limited(log).rpartition(b"\n")[0].partition(GIVEN)
+            number, what = bool(given) + others.count(GIVEN) - others.count(TAKEN_BACK), "answer"
         elif self.has(REPLIES_NAME):
             number, what = read_limited(self.path / REPLIES_NAME).count(b'"event": "reply"'), "reply of a judge"
         else:

@@ -39,6 +39,8 @@ from activedpo_cli.train.training_audit import DPOExample, TrainingAudit, check_
 __all__ = ["DPOExample", "DPOResult", "planned_steps", "train_dpo"]
 
 COPIED_REFERENCE = "ref"
+REF_CHOSEN, REF_REJECTED = "ref_chosen_logps", "ref_rejected_logps"
+"""What TRL calls the log-probabilities of π_ref in a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +114,26 @@ def train_dpo(
 
 
 class _StoredTokensTrainer(AuditedTrainer, DPOTrainer):
-    """TRL's trainer, taking the dataset as it is and reporting each batch to an audit."""
+    """TRL's trainer, taking the dataset as it is and reporting each batch to an audit.
+
+    π_ref does not change, so its pass over a pair is done when the pair is first seen, and what it said is used in later
+    epochs. TRL's own `precompute_ref_log_probs` would ask the copy of the adapter instead, and read all weights to name a
+    cache; what is used of it is the branch of the loss that takes log-probabilities from the batch.
+    """
 
     audit: TrainingAudit
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss of the batch, by a pass of π_ref or by what it said before."""
+        known = self.audit.known_reference(inputs["row"])
+        self.precompute_ref_logps = known is not None
+        if known is not None:
+            chosen, rejected = known.to(inputs["input_ids"].device, self.audit.format_of_logps).chunk(2)
+            inputs = inputs | {REF_CHOSEN: chosen, REF_REJECTED: rejected}
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 @dataclass
@@ -154,8 +170,7 @@ def _config(settings: TrainSettings, *, seed: int, device: torch.device, scratch
         config = DPOConfig(
             **shared_arguments(settings, seed=seed, device=device, scratch=scratch),
             beta=settings.beta,
-            loss_type=[settings.loss_type],
-            label_smoothing=settings.label_smoothing,
+            **_loss_of_trl(settings),
             precompute_ref_log_probs=False,
             disable_dropout=False,  # would silence the adapter's own, too; see `base_dropout_off`
             bf16=False,  # the base keeps its own format, the adapter float32, as in featurize
@@ -164,3 +179,16 @@ def _config(settings: TrainSettings, *, seed: int, device: torch.device, scratch
     except ValueError as error:
         raise UsageError(f"TRL refuses the train settings: {str(error).splitlines()[0]}") from error
     return on_one_device(config)
+
+
+def _loss_of_trl(settings: TrainSettings) -> dict[str, Any]:
+    """The loss in TRL's words.
+
+    TRL's `sigmoid` does not read `label_smoothing`. With s = −log σ(βΔ) and s' = −log σ(−βΔ), its `robust` loss is
+    r = ((1−ε) s − ε s') / (1−2ε), so conservative DPO, (1−ε) s + ε s', is 2 (1−ε) s − (1−2ε) r.
+    """
+    wrong = settings.wrong_share
+    if settings.loss_type != "cdpo":
+        return {"loss_type": [settings.loss_type], "label_smoothing": wrong}
+    weights = [2 * (1 - wrong), 2 * wrong - 1]
+    return {"loss_type": ["sigmoid", "robust"], "loss_weights": weights, "label_smoothing": wrong}

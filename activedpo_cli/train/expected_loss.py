@@ -41,7 +41,8 @@ def preference_losses(
     """The loss of each pair by its log-ratios log π − log π_ref, as `train.loss_type` names it.
 
     `sigmoid` is Eq. (2) of arXiv 2505.19241, `ipo` Eq. (17) of arXiv 2310.12036 on ratios by the token, `hinge` SLiC's
-    (arXiv 2305.10425) on ratios, `robust` that of arXiv 2403.00409.
+    (arXiv 2305.10425) on ratios, `robust` that of arXiv 2403.00409, and `cdpo` the cross-entropy with smoothed labels of
+    Eric Mitchell's "A note on DPO with noisy preferences and relationship to IPO" (2023).
     """
     margins = settings.beta * (chosen_ratios - rejected_ratios)
     if settings.loss_type == "ipo":
@@ -50,19 +51,25 @@ def preference_losses(
     if settings.loss_type == "hinge":
         return (1 - margins).clamp(min=0)
     if settings.loss_type == "robust":
-        wrong = settings.label_smoothing
+        wrong = settings.wrong_share
         return (wrong * logsigmoid(-margins) - (1 - wrong) * logsigmoid(margins)) / (1 - 2 * wrong)
+    if settings.loss_type == "cdpo":
+        wrong = settings.wrong_share
+        return -(1 - wrong) * logsigmoid(margins) - wrong * logsigmoid(-margins)
     return -logsigmoid(margins)
 
 
 def expected_preference_loss(
     logps: Float[Tensor, "responses tokens"],
-    ref_logps: Float[Tensor, "responses tokens"],
+    ref_logps: Float[Tensor, " responses"],
     is_answer: Bool[Tensor, "responses tokens"],
     settings: TrainSettings,
 ) -> ExpectedLoss:
-    """The mean loss of pairs by the log-probability of each token; chosen responses come first, then rejected ones."""
-    sums = torch.stack([_sums(logps, is_answer), _sums(ref_logps, is_answer)]).requires_grad_(True)
+    """The mean loss of pairs by the log-probability of each token; chosen responses come first, then rejected ones.
+
+    Of π_ref the log-probability of each response suffices, the sum over its tokens.
+    """
+    sums = torch.stack([sums_of_logps(logps, is_answer), ref_logps.double()]).requires_grad_(True)
     (chosen, rejected), (ref_chosen, ref_rejected) = (row.chunk(2) for row in sums)
     chosen_tokens, rejected_tokens = is_answer.sum(dim=1).double().chunk(2)
     with torch.enable_grad():
@@ -76,7 +83,7 @@ def expected_likelihood_loss(
     logps: Float[Tensor, "examples tokens"], is_learnt: Bool[Tensor, "examples tokens"], tokens: float | None = None
 ) -> ExpectedLoss:
     """The negative log-likelihood of the learnt tokens by the token, or by `tokens`, where these are of a larger batch."""
-    total = _sums(logps, is_learnt).sum() / max(1.0, is_learnt.sum().item() if tokens is None else tokens)
+    total = sums_of_logps(logps, is_learnt).sum() / max(1.0, is_learnt.sum().item() if tokens is None else tokens)
     return _expected(-total, total.abs(), logps.dtype)
 
 
@@ -102,7 +109,8 @@ def next_tokens(mask: Tensor, passes: Sequence[Tensor]) -> Bool[Tensor, "rows to
     return mask.bool()[:, 1:].to(passes[0].device)
 
 
-def _sums(logps: Tensor, counted: Tensor) -> Tensor:
+def sums_of_logps(logps: Tensor, counted: Tensor) -> Float[Tensor, " rows"]:
+    """The log-probability of each row, in double precision, by those of its tokens that are counted."""
     return logps.double().where(counted, 0).sum(dim=1)
 
 

@@ -11,11 +11,13 @@ from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.seeds import derive_seed
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import FROM_OVERLAP, Config, TrainSettings
 from activedpo_cli.engine.step import Context, Stage, require
 from activedpo_cli.engine.units import AtOnce
+from activedpo_cli.label.answered_twice import answered_twice
 from activedpo_cli.pairs.candidates import LabelledPair, label_inputs, labelled_pairs, outcomes
 from activedpo_cli.policy.policy import base_name, check_adapter_settings, load_policy, reference_digest
+from activedpo_cli.statistics.wrong_answers import WrongAnswers, wrong_answers
 from activedpo_cli.store.run import SFT, Run
 from activedpo_cli.store.stage_folder import StageFolder
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from activedpo_cli.train.training_audit import DPOExample
 
 METRICS = "metrics.jsonl"
+ANSWERED_TWICE = "answers given twice"
+"""The name among the inputs of what it is estimated from."""
 NOTED_REWARD = 0.02
 """Nats by which the first step of training may differ from the reference before it is noted."""
 
@@ -40,13 +44,18 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     digests = {"reference": reference_digest(run)}
     if config.train.start == "previous" and iteration > 1:
         digests[f"iter-{iteration - 1:03d}/train"] = require(run, "train", iteration - 1)
-    return digests | label_inputs(run, _iterations(iteration, config))
+    digests |= label_inputs(run, _iterations(iteration, config))
+    if config.train.label_smoothing == FROM_OVERLAP:
+        digests[ANSWERED_TWICE] = answered_twice(run, iteration).digest
+    return digests
 
 
 def check(context: Context) -> None:
     """Refuse another adapter than the run's, settings that the loss does not read, and to train on nothing."""
     check_adapter_settings(context.run, context.settings)
     check_effect(context.run, context.iteration, context.settings, context.progress)
+    if context.settings.train.label_smoothing == FROM_OVERLAP:
+        _wrong_answers(context)
     if not _examples(context):
         again = f"`{context.run.next_command('label', context.iteration)} --force`"
         ways = [f"ask again with {again}"]
@@ -81,15 +90,16 @@ def work(context: Context) -> dict[str, Any]:
     run, config, iteration = context.run, context.settings, context.iteration
     examples = _examples(context)
     _note_other_losses(context)
+    training, about_answers = _with_wrong_share(context)
     start = iteration - 1 if config.train.start == "previous" else 0
     policy, tokenizer, device = load_policy(context, start, trainable=True)
-    context.progress.start("DPO", planned_steps(len(examples), config.train), "steps")
+    context.progress.start("DPO", planned_steps(len(examples), training), "steps")
     with context.folder.scratch() as scratch:
         result = train_dpo(
             policy,
             tokenizer,
             examples,
-            config.train,
+            training,
             seed=derive_seed(config.seed, "train", iteration),
             device=device,
             on_log=lambda row: context.progress.advance(),
@@ -111,9 +121,49 @@ def work(context: Context) -> dict[str, Any]:
         "start": config.train.start,
         "reference": run.base["name"],
         "steps": len(result.metrics),
+        **about_answers,
         **({"rows_that_fit": result.rows_that_fit} if result.rows_that_fit else {}),
         **{key: last[key] for key in ("loss", "rewards/margins", "rewards/accuracies") if key in last},
     }
+
+
+def _with_wrong_share(context: Context) -> tuple[TrainSettings, dict[str, Any]]:
+    """The settings of training with the share of wrong labels as a number, and what the record says of an estimated one."""
+    settings = context.settings.train
+    if settings.label_smoothing != FROM_OVERLAP:
+        return settings, {}
+    found, left_out = _wrong_answers(context)
+    if found.is_cut:
+        context.progress.warn(
+            f"answers to {found.differing} of {found.pairs} pairs that were answered twice differ, hardly fewer than coins "
+            f"would: training assumes that {100 * found.share:.0f} % are wrong, the most it does"
+        )
+    facts = {
+        "share": round(found.share, 6),
+        "low": round(found.interval.low, 6),
+        "high": round(found.interval.high, 6),
+        "differing": found.differing,
+        "pairs": found.pairs,
+        "left_out": left_out,
+        "is_cut": found.is_cut,
+    }
+    return settings.model_copy(update={"label_smoothing": facts["share"]}), {"wrong_answers": facts}
+
+
+def _wrong_answers(context: Context) -> tuple[WrongAnswers, int]:
+    """The estimated share of wrong answers, and how many pairs without a preference it leaves out.
+
+    Raises InvalidDataError where no pair was answered twice.
+    """
+    twice = answered_twice(context.run, context.iteration)
+    if not twice.decided:
+        ties = f"; of {twice.left_out} that were, an answer names no response" if twice.left_out else ""
+        raise InvalidDataError(
+            f"the share of wrong answers can't be estimated: no pair was answered twice so far{ties}",
+            hint=f"have pairs answered twice with `{context.run.next_command('label', context.iteration)} --force --overlap "
+            "30`, or say what to assume with `--label-smoothing 0.1`",
+        )
+    return wrong_answers(twice.differing, len(twice.decided)), twice.left_out
 
 
 def note_smaller_steps(context: Context, rows: int | None) -> None:
@@ -156,10 +206,13 @@ def _first_step(folder: StageFolder) -> dict[str, Any]:
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """`30 preferences, 16 steps, margin 0.42`."""
+    """`30 preferences, 16 steps, margin 0.42, 18 % of answers taken as wrong`."""
     margin = summary.get("rewards/margins")
-    return f"{summary['preferences']} preferences, {summary['steps']} steps" + (
-        f", last margin {shown(margin, 2)}" if margin is not None else ""
+    wrong = summary.get("wrong_answers")
+    return (
+        f"{summary['preferences']} preferences, {summary['steps']} steps"
+        + (f", last margin {shown(margin, 2)}" if margin is not None else "")
+        + (f", {100 * wrong['share']:.0f} % of answers taken as wrong" if wrong else "")
     )
 
 

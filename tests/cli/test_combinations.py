@@ -15,7 +15,10 @@ from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.train.expected_loss import preference_losses
 
 INEFFECTIVE = [
-    (("--label-smoothing", 0.1), "train.label_smoothing  0.1: train.loss_type sigmoid does not read it; robust does"),
+    (
+        ("--label-smoothing", 0.1),
+        "train.label_smoothing  0.1: train.loss_type sigmoid does not read it; robust and cdpo do",
+    ),
     (("--label-smoothing", 0.1, "--loss-type", "ipo"), "train.loss_type ipo does not read it"),
     (("--warmup-steps", 3, "--lr-scheduler-type", "constant"), "train.lr_scheduler_type constant has no warm-up"),
     (("--lr-scheduler-type", "cosin"), "did you mean `cosine`?"),
@@ -43,11 +46,11 @@ def test_an_experiment_is_refused_with_its_arm(tmp_path: Path) -> None:
     assert "train.label_smoothing" in said
 
 
-def test_only_the_robust_loss_reads_label_smoothing_and_a_constant_schedule_no_warm_up() -> None:
+def test_two_losses_read_label_smoothing_and_a_constant_schedule_no_warm_up() -> None:
     """The losses are those that each update of a training is compared with; the schedule is the library's."""
     ratios = torch.tensor([0.3, -0.2]), torch.tensor([-0.1, 0.4])
     lengths = torch.tensor([3, 4]), torch.tensor([5, 2])
-    for name in ("sigmoid", "ipo", "hinge", "robust"):
+    for name in ("sigmoid", "ipo", "hinge", "robust", "cdpo"):
         found = [
             preference_losses(
                 *ratios,
@@ -56,7 +59,7 @@ def test_only_the_robust_loss_reads_label_smoothing_and_a_constant_schedule_no_w
             )
             for wrong in (0.0, 0.2)
         ]
-        assert torch.equal(*found) == (name != "robust")
+        assert torch.equal(*found) == (name not in ("robust", "cdpo"))
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     assert get_scheduler("constant", optimizer, num_warmup_steps=5).get_last_lr() == [1.0]
     assert get_scheduler("constant_with_warmup", optimizer, num_warmup_steps=5).get_last_lr() == [0.0]

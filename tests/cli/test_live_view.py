@@ -30,7 +30,7 @@ def score(prompts, responses):
         except BaseException:
             pass
 """
-INTERRUPTED = "interrupted: what was finished is kept, {} lines of answers so far in `{}`go on with `{}`"
+INTERRUPTED = "interrupted: what was finished is kept, {} answers so far in `{}`go on with `{}`"
 COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-9]|4[0-9]|9[0-7])(?:;\d+)*m")
 
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from command_line import RULE
+from command_line import RULE, all_outputs, done, on
 from small_runs import SMALL
 
 WATCH = """
@@ -31,7 +32,10 @@ sys.addaudithook(heard)
     "umask", [0o027, *(pytest.param(mask, marks=pytest.mark.slow) for mask in (0o022, 0o077, 0o002))]
 )
 def test_two_iterations_from_a_local_model(tmp_path: Path, small_model: Path, prompts_file: Path, umask: int) -> None:
-    """Every stage, a reward model, the report and the export; the hub is not switched off, and not asked either."""
+    """Every stage, a reward model, the report and the export; the hub is not switched off, and not asked either.
+
+    A process whose hashes begin with another seed makes the same bytes, from the initial adapter on.
+    """
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "sitecustomize.py").write_text(WATCH)
     run, folder = tmp_path / "runs" / "alone", tmp_path / "here"
@@ -48,7 +52,8 @@ def test_two_iterations_from_a_local_model(tmp_path: Path, small_model: Path, pr
         [sys.executable, "-m", "activedpo_cli", "run", "--run", run, *map(str, given), *words],
         cwd=folder,
         env=kept | {
-            "HEARD": str(tmp_path / "heard"), "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": "hf_" + "Secret1" * 5,
+            "HEARD": str(tmp_path / "heard"), "PYTHONHASHSEED": "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1",
+            "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": "hf_" + "Secret1" * 5,
             "PYTHONPATH": os.pathsep.join([str(tmp_path / "path"), os.environ["PYTHONPATH"], os.getcwd()]),
         },
         umask=umask, capture_output=True, text=True, check=False,
@@ -61,6 +66,13 @@ def test_two_iterations_from_a_local_model(tmp_path: Path, small_model: Path, pr
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o777 if path.is_dir() else 0o666) & ~umask, f"{path} has {mode:o}"
         assert path.is_dir() or b"Secret1Secret1" not in path.read_bytes()
+    made = all_outputs(run)
+    for path in (run / "iter-001", run / "iter-002", run / "reference" / "initial-adapter"):
+        shutil.rmtree(path)
+    done(*on(run, "run"), "--iterations", 1, "--no-report", "--quiet")
+    again = all_outputs(run)
+    assert {"reference/initial-adapter", "iter-001/featurize", "iter-001/train"} <= again.keys()
+    assert again == {name: made[name] for name in again}
 
 
 def prompts_data(folder: Path) -> Path:

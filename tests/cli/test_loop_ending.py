@@ -133,6 +133,7 @@ def test_ctrl_c_while_the_report_is_made(finished: Path, monkeypatch: pytest.Mon
     assert "interrupted: what was finished is kept\ngo on with `activedpo" in said.stderr
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_done_before_it_only_looks(finished: Path) -> None:
     """The first command makes the report, the second finds it there and loads nothing that draws or computes."""
     words = [str(word) for word in (*on(finished, "run"), "--iterations", 2)]

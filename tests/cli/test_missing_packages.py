@@ -1,44 +1,19 @@
 """Where only some of the dependencies were installed, a command names what it lacks, and keeps what there is."""
 
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from command_line import on, refused, snapshot
+from command_line import is_told, on, refused, snapshot
 from zygote import Zygote
 
 from activedpo_cli.cli.app import DISTRIBUTIONS, OWN_PACKAGES
 
 ROOT = Path(__file__).parents[2]
-WITHOUT = """
-import sys
-
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {packages!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Missing())
-from activedpo_cli.cli.app import app
-app({words!r})
-"""
-
-
-def without_packages(packages: tuple[str, ...], *words: object) -> subprocess.CompletedProcess:
-    probe = WITHOUT.format(packages=packages, words=[str(word) for word in words])
-    return subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
 
 
 def arguments(run: Path, words: tuple[object, ...]) -> tuple[object, ...]:
     return (words[0], run, *words[1:]) if words[0] == "report" else on(run, *words)
-
-
-def is_told(said: str, named: str) -> None:
-    assert f"needs the package `{named}`, which is not installed" in said
-    assert "hint: pip install activedpo-cli" in said
-    assert "bug" not in said
 
 
 @pytest.mark.parametrize(
@@ -55,15 +30,6 @@ def test_a_dependency_that_is_not_installed(
     before, said = snapshot(finished), tmp_path / "said"
     assert zygote.run(arguments(finished, words), tmp_path, stderr=said, without=(missing,)) == 1
     is_told(said.read_text(), missing)
-    assert snapshot(finished) == before
-
-
-def test_a_dependency_that_other_packages_do_without(finished: Path) -> None:
-    """In a process of its own: those packages look for it when they are imported."""
-    before = snapshot(finished)
-    ended = without_packages(("trl", "datasets"), *arguments(finished, ("train", "--iteration", 2, "--force")))
-    assert ended.returncode == 1
-    is_told(ended.stderr, "datasets")
     assert snapshot(finished) == before
 
 

@@ -36,6 +36,7 @@ def test_only_the_page_stands_on_stdout(finished: Path) -> None:
     again = done("report", finished)
     assert again.stdout == first.stdout
     assert "up to date" in again.stderr
+    assert done("report", "--run", finished).stdout == first.stdout, "as every other command takes it"
     assert snapshot(finished) == before
 
 

@@ -23,7 +23,6 @@ from activedpo_cli.experiments import workers
 from activedpo_cli.experiments.report import all_tables, analysis_of, summarise
 from activedpo_cli.experiments.results import row_of
 from activedpo_cli.experiments.spec import read_spec
-from activedpo_cli.reports import drawing
 from activedpo_cli.select.methods import largest_norm
 
 ORACLE = """
@@ -71,10 +70,9 @@ def copied(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For an experiment of the arms, seeds and iterations of `made`, where all of its figures were drawn."""
-    monkeypatch.setattr(drawing, "draw", lambda plot: {"png": b"", "svg": b"<svg/>"})
+@pytest.fixture(autouse=True)
+def _figures_are_drawn_once(blank_figures: None) -> None:
+    """All of them were drawn for `made`."""
 
 
 def test_a_run_of_an_experiment_is_the_run_made_alone(copied: Path, small_model: Path, prompts_file: Path) -> None:
@@ -87,6 +85,25 @@ def test_a_run_of_an_experiment_is_the_run_made_alone(copied: Path, small_model:
     pruned = {"iter-001/featurize", "iter-002/featurize"}
     assert alone.keys() - shared.keys() == pruned
     assert {name: found for name, found in alone.items() if name not in pruned} == shared
+    _put_in_the_place_of(copied, "norm-s4", Path("runs/alone"))
+
+
+def _put_in_the_place_of(folder: Path, name: str, alone: Path) -> None:
+    """Killed when its run was just finished, an experiment keeps what features cost before it deletes them."""
+    made = folder / "runs" / "small"
+    before = rows(made / "results.jsonl")
+    shutil.rmtree(made / "runs" / name)
+    shutil.move(alone, made / "runs" / name)
+    [kept] = made.rglob(f"{name}.jsonl")
+    kept.unlink()
+    done("experiment", "small.yaml", "--quiet", "--no-report")
+    assert not list((made / "runs" / name).glob("iter-*/featurize"))
+    done("experiment", "small.yaml", "--quiet")
+    without_times = [
+        [{**row, "seconds": sorted(row["seconds"])} for row in found]
+        for found in (before, rows(made / "results.jsonl"))
+    ]
+    assert without_times[0] == without_times[1]
 
 
 def test_arms_of_one_seed_begin_with_the_same_and_end_apart(made: Path) -> None:
@@ -128,7 +145,6 @@ def test_the_results_are_what_the_evaluations_say(made: Path) -> None:
     assert (made / "runs/small/index.html").stat().st_size > 10_000
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_a_resumed_stage_of_an_older_record_is_told_beside_the_cost(copied: Path) -> None:
     """Rows kept by the version before say nothing of attempts; they are read anew, but for features deleted since."""
     folder = copied / "runs" / "small"
@@ -165,7 +181,6 @@ def test_again_is_a_no_op_that_loads_no_torch(copied: Path) -> None:
     assert snapshot(copied / "runs") == before
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_an_unfinished_experiment_goes_on(copied: Path) -> None:
     whole = {path.name: all_outputs(path) for path in Path("runs/small/runs").iterdir()}
     results = [json.loads(line)["digest"] for line in Path("runs/small/results.jsonl").read_text().splitlines()]
@@ -232,7 +247,6 @@ def test_a_run_under_another_name_is_copied_not_made_again(copied: Path, small_m
             assert first == second, f"{iteration}/{stage}"
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_a_damaged_run_fails_alone(copied: Path) -> None:
     manifest = Path("runs/small/runs/norm-s3/iter-002/evaluate/manifest.json")
     manifest.write_text("{")
@@ -352,7 +366,6 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: p
     assert {row["arm"] for row in rows(Path("runs/small/results.jsonl"))} == {"random"}
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_two_processes_share_the_runs(
     zygote: Zygote, tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

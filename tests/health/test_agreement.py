@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import STAGES, activedpo, done, on
+from report_page import draw_quickly
 
 SOUND = ("complete", "missing", "partial", "deleted to save space", "not part of this run")
 MAY_GO = (
@@ -35,7 +36,9 @@ READ = (
 def run(finished_original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two iterations and their report; what a test takes away, it puts back."""
     run = Path(shutil.copytree(finished_original, tmp_path_factory.mktemp("agreement") / "finished"))
-    done("report", run)
+    with pytest.MonkeyPatch.context() as patch:
+        draw_quickly(patch)
+        done("report", run)
     return run
 
 
@@ -88,6 +91,7 @@ def test_a_file_that_is_gone(run: Path) -> None:
             assert is_sound_by_status(run) == is_sound_by_verify(run), place
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_looking_at_an_iteration_that_lacks_something(run: Path) -> None:
     """Exit code 0 or 4, and nothing unforeseen: `activedpo` asserts the latter."""
     pair = json.loads((run / "iter-001/select/selection.jsonl").read_text().splitlines()[0])["pair_id"]

@@ -81,6 +81,11 @@ def test_the_table_shows_what_is_refused_and_the_way_out(folder_of: Callable[[st
     done(*words[:-1], way_out.split()[1])
 
 
+def test_a_share_of_wrong_answers_that_is_still_to_be_estimated(folder_of: Callable[[str], Path]) -> None:
+    words = ("--set", "train.loss_type=cdpo", "--set", "train.label_smoothing=overlap")
+    assert checks(folder_of("llama"), *words)["training begins at the reference"]["state"] == "ok"
+
+
 def test_layers_that_are_not_there(folder_of: Callable[[str], Path]) -> None:
     found = checks(folder_of("gpt2"), code=3)
     assert found["the adapter can be put on"]["state"] == "refused"

@@ -295,6 +295,7 @@ def test_stages_made_from_what_was_made_again_are_stale(finished: Path) -> None:
     assert problems(finished) == []
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_report_names_the_files_its_numbers_came_from(finished: Path) -> None:
     done("report", finished)
     assert problems(finished) == []

@@ -150,6 +150,8 @@ def test_a_session_of_fifty_pairs_by_two_people(fifty: Path, tmp_path: Path) -> 
     words = ["--overlap", "30", "--control", "35", "--repeat", "5", "--gold", str(gold), "--gold-pairs", "6"]
     chance = random.Random(7)
     answer_at_the_terminal(run, "ann", words, chance)
+    people = json.loads(done(*on(run, "status"), "--json").stdout)["agreement"]["people"]
+    assert [(person["annotator"], person["repeated"]["of"]) for person in people] == [("ann", 5)], "while it is open"
     answer_in_a_file(run, "bob", words, tmp_path / "bob.jsonl", chance)
     done(*on(run, "label"))
 

@@ -202,7 +202,7 @@ def test_asking_again_is_remembered(selected: Path, tmp_path: Path, first: str) 
         assert activedpo(*people, "--force", "--ask-again", typed="q\n").exit_code == 5
         if first == "quit":
             redone = Run.open(selected).redone_stage("label", 1)
-            assert redone.so_far() == "0 lines of answers"
+            assert redone.so_far() == "0 answers"
         assert f"{number} of {number} pairs still wait" in activedpo(*people, "--force", typed="q\n").stderr
         done(*people, "--force", typed="t\n" * number)
     assert manifest(selected, 1, "label")["summary"]["tie"] == len(pair_ids(selected))
@@ -223,6 +223,7 @@ def test_what_rebuilding_opens_takes_no_further_answers_over(selected: Path) -> 
     assert manifest(selected, 1, "label")["summary"]["unanswered"] == 2
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_an_answer_that_two_iterations_use_is_one_label_spent(finished: Path) -> None:
     """Two of the four pairs of the second iteration ask what was asked in the first; two answers are given."""
     for stage in STAGES[3:]:

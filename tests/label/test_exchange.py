@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.records import Label
 from activedpo_cli.base.tables import parse_table
+from activedpo_cli.label import exchange
 from activedpo_cli.label.formats.csv import GUARDED, render_csv
 from activedpo_cli.label.formats.jsonl import render_jsonl
 
@@ -391,3 +392,32 @@ def test_no_cell_is_a_formula_and_each_comes_back(cell):
     ((_, row),) = parse_rows(data, "x.csv")
     assert written[0].startswith("'")
     assert row == {"a": cell, "b": "x"}
+
+
+def _label(pair: int, said: str, annotator: str | None) -> Label:
+    return Label(pair_id=f"p{pair}", outcome=said, preferred_id=None, oracle="human", annotator=annotator)  # type: ignore[arg-type]
+
+
+def test_a_long_file_is_compared_with_many_answers_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is laid beside those to its own pair: 3,000 rows take 3,000 comparisons, not nine million."""
+    compared, real = 0, exchange._is_of_same_person
+
+    def counted(label: Label, earlier: Label) -> bool:
+        nonlocal compared
+        compared += 1
+        return real(label, earlier)
+
+    monkeypatch.setattr(exchange, "_is_of_same_person", counted)
+    standing = [_label(pair, "tie", "ann") for pair in range(3000)]
+    assert exchange.differing_answers([_label(pair, "tie", "ann") for pair in range(3000)], standing) == []
+    assert compared == 3000
+    assert exchange.new_answers([_label(pair, "tie", "ann") for pair in range(3000)], standing, []) == []
+    assert compared == 6000
+
+
+def test_an_answer_under_the_very_name_goes_before_one_without_a_name() -> None:
+    """A file without names was imported, then bo answered on a page, otherwise; a file of bo's answer repeats it."""
+    standing = [_label(1, "tie", None), _label(1, "both_bad", "bo")]
+    assert exchange.differing_answers([_label(1, "both_bad", "bo")], standing) == []
+    assert exchange.differing_answers([_label(1, "skip", "bo")], standing) == ["pair `p1`: both_bad → skip"]
+    assert exchange.differing_answers([_label(1, "skip", "cy")], standing) == ["pair `p1`: tie → skip"]

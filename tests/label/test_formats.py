@@ -215,6 +215,21 @@ def test_whoever_skipped_a_task_and_came_back_has_answered_it(turn: int) -> None
     assert [label.outcome for label in read("x.json", unanswered)] == ["skip"]
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_whoever_ignored_a_task_of_prodigy_and_came_back_has_answered_it(turn: int) -> None:
+    """Prodigy keeps both; what another session ignored, and another pair, stay as they are."""
+    first, second = tasks_of("prodigy")[:2]
+    name, data = answered("prodigy", [first, first, first, second], ["tie", "a", "a", "a"])
+    more = [{}, {"answer": "ignore"}, {"answer": "ignore", "_session_id": "set-bo"}, {"answer": "ignore"}]
+    lines = [json.loads(line) | one for line, one in zip(data.splitlines(), more, strict=True)]
+    labels = read(name, "".join(json.dumps(line) + "\n" for line in lines[::turn]).encode())
+    assert sorted((label.pair_id, label.annotator, label.outcome) for label in labels) == [
+        (first["pair_id"], "set-ann", "tie"),
+        (first["pair_id"], "set-bo", "skip"),
+        (second["pair_id"], "set-ann", "skip"),
+    ]
+
+
 def test_of_several_people_the_first_in_time_comes_first() -> None:
     late = studio_annotation(
         "left", created_at="2023-04-17T23:00:00+02:00", completed_by={"id": 7, "email": "bo@x.org"}

@@ -16,10 +16,12 @@ from textual.pilot import Pilot
 
 from activedpo_cli.base.errors import BusyError, StorageError
 from activedpo_cli.base.records import Asked, Label
+from activedpo_cli.label import word_differences
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import Queue
 from activedpo_cli.label.sittings import StageLeftError
 from activedpo_cli.label.terminal import HELP as PLAIN_HELP
+from activedpo_cli.label.tui import app as app_module
 from activedpo_cli.label.tui.app import HELP, LabelApp, Sitting
 from activedpo_cli.label.tui.panes import CHARACTERS_AT_ONCE, TextPane, parts, safe
 from activedpo_cli.label.wording import CHOICES, KEYS
@@ -160,7 +162,16 @@ def test_responses_stand_beside_each_other_where_there_is_room(size, is_beside):
         assert pilot.app.screen.query_one("#prompt").region.height <= max(3, size[1] * 0.3)
 
     person = Person([make_comparison(1, prompt="long " * 2000)]).sit(size=size, then=look)
-    for words in ("Prompt of pair 1 of 1", "Response 1", "Response 2", "answered   0/1", "1 first", "? help"):
+    question = ("Which response is better?",) if size[0] >= 99 else ()
+    for words in (
+        "Prompt of pair 1 of 1",
+        "Response 1",
+        "Response 2",
+        "answered   0/1",
+        "1 first",
+        "? help",
+        *question,
+    ):
         assert words in person.last.replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -386,6 +397,17 @@ def test_marks_that_would_say_nothing_are_not_made(pair):
     assert person.answers()[0].view == "text"
 
 
+def test_an_answer_says_that_words_were_marked_only_where_they_were(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        app_module, "differing_words", lambda *texts: calls.append(texts) or word_differences.differing_words(*texts)
+    )
+    alike = [make_comparison(n, "the cat sat on the mat", "the dog sat on the mat") for n in (1, 3)]
+    person = Person([alike[0], make_comparison(2, "one two three", "four five six"), alike[1]]).sit("d", "1", "2", "1")
+    assert [label.view for label in person.answers()] == ["differences", "text", "differences"]
+    assert len(calls) == 3, "once a pair"
+
+
 def test_neither_scores_nor_sources_nor_roles_are_shown():
     pair = make_comparison(1, "x", "y", scores_a={"rm": 0.123}, scores_b={"rm": 0.456})
     person = Person([pair])
@@ -494,3 +516,9 @@ def test_one_table_of_keys_for_line_and_screen():
     for key in KEYS:
         assert f"{key.key:<8} {key.meaning}" in HELP
         assert f"{key.typed or key.key:<8} {key.meaning}" in PLAIN_HELP
+
+
+def test_at_eighty_columns_the_question_stands_there_and_no_line_of_the_help_is_broken():
+    person = Person([make_comparison(1)]).sit(size=(80, 24))
+    assert "Which response is better?" in person.last.replace("\N{NO-BREAK SPACE}", " ")
+    assert max(map(len, HELP.split("\n"))) <= 76

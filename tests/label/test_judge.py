@@ -27,8 +27,13 @@ from judge_server import (
 )
 from zygote import Zygote
 
+from activedpo_cli.base.records import Response
+from activedpo_cli.label.judging import JudgeStatistics, statistics_of
 from activedpo_cli.oracles import judge as judge_module
+from activedpo_cli.oracles._judge_prompt import estimated_tokens
+from activedpo_cli.oracles.base import Comparison, Judgement
 from activedpo_cli.store.operations import operations
+from activedpo_cli.store.reply_log import ReplyLog
 
 PAIRS = 24
 CALLS = 2 * PAIRS
@@ -312,6 +317,8 @@ def test_what_is_no_verdict_is_never_one(many_selected: Path, answer: Callable[[
         assert calls == CALLS - 2 + 6
         refused(5, *asking(many_selected, server))
         assert server.calls == calls, "its tries are used up"
+        planned = json.loads(done(*asking(many_selected, server), "--dry-run", "--json").stdout)
+        assert (planned["pairs"], planned["calls"]) == (1, 0)
         server.answer = honest
         done(*asking(many_selected, server, *settings(tries=4)))
         assert server.calls == calls + 2
@@ -358,7 +365,7 @@ def test_a_judge_that_always_takes_the_first_is_stopped(many_selected: Path) -> 
         said = refused(4, *asking(many_selected, server))
         assert server.calls == 40
         assert "both orders agree on 0 % (0 of 20)" in " ".join(said.split())
-        assert "the first response won 100 % (40 of 40) verdicts (p = 1.8e-12)" in " ".join(said.split())
+        assert "the first response won 100 % (40 of 40) verdicts (p = 1.9e-06)" in " ".join(said.split())
         refused(4, *asking(many_selected, server, "--accept-partial"))
         refused(4, *asking(many_selected, server))
         assert server.calls == 40
@@ -373,6 +380,30 @@ def test_a_judge_of_many_ties_and_two_verdicts_is_not_called_biased(many_selecte
         done(*asking(many_selected, server))
     facts = summary(many_selected)["judge"]
     assert (facts["decided"], facts["first_won"], facts["consistent"]) == (2, 2, PAIRS - 1)
+
+
+def test_a_taste_for_a_position_is_tested_by_pairs() -> None:
+    """By hand: both verdicts of a pair may hang together, so a pair is one coin, and a pair that leans nowhere is none."""
+
+    def response(text: str) -> Response:
+        return Response(
+            response_id=text, prompt_id="x", prompt_token_ids=[], token_ids=[], text=text, finish_reason="stop"
+        )
+
+    def found(said: list[tuple[str, str]]) -> JudgeStatistics:
+        a, b = response("aa"), response("b")
+        known = [Judgement(str(number), *both, {}) for number, both in enumerate(said)]  # type: ignore[arg-type]
+        return statistics_of([Comparison(one.pair_id, "?", a, b) for one in known], known)
+
+    consistent, always_first, first_and_tie = ("a", "a"), ("a", "b"), ("a", "tie")
+    few = found([("tie", "tie")] * 17 + [always_first] * 3)
+    assert (few.first_won, few.decided, few.first_p) == (6, 6, 2 / 2**3)
+    assert not few.is_biased
+    assert found([("tie", "tie")] * 14 + [always_first] * 6).is_biased
+    hidden = found([consistent] * 30 + [always_first] * 7 + [first_and_tie])
+    assert (hidden.first_won, hidden.decided) == (30 + 14 + 1, 60 + 14 + 1)
+    assert hidden.first_p == 2 / 2**8
+    assert found([consistent] * 20).first_p == 1
 
 
 def test_a_limit_of_calls_holds_also_after_a_new_start(many_selected: Path) -> None:
@@ -390,7 +421,109 @@ def test_a_limit_of_tokens_is_kept_by_the_worst_case(many_selected: Path) -> Non
     with judge_server() as server:
         said = refused(5, *asking(many_selected, server, *settings(max_tokens=900, max_tokens_total=5000)))
     assert "label.judge.max_tokens_total is 5000" in said
+    assert "--set label.judge.max_tokens_total=…`" in said
     assert server.calls == 4
+
+
+def test_what_was_replied_counts_beyond_a_limit(many_selected: Path, tmp_path: Path) -> None:
+    """The last pairs of the selection were answered before, elsewhere in the run; they cost nothing now."""
+    with judge_server() as server:
+        done(*asking(many_selected, server))
+        log = next(many_selected.glob("iter-001/label/judge-replies.jsonl"))
+        last = {row["pair_id"] for row in rows(many_selected / "iter-001/select/selection.jsonl")[-5:]}
+        known = [row for row in rows(log) if row["event"] == "reply" and row["reply"]["pair_id"] in last]
+        shutil.rmtree(many_selected / "iter-001" / "label")
+        elsewhere = ReplyLog(many_selected / "judge-check-replies.jsonl")
+        for row in known:
+            elsewhere.keep(row["key"], row["reply"])
+        refused(5, *asking(many_selected, server, *settings(max_calls=4)))
+    assert server.calls == CALLS + 4
+    assert len(labels(many_selected)) == 2 + 5
+
+
+def test_the_hint_fits_the_reason(many_selected: Path, slept: Slept) -> None:
+    """A limit, even where replies were unreadable too; a question that is too long with its reply gets no further try."""
+    with judge_server(InTurn(*[wrong_case] * 3)) as server:
+        said = refused(5, *asking(many_selected, server, *settings(max_calls=9)))
+        assert "--set label.judge.max_calls=…`" in said
+        assert "tries=" not in said
+        said = refused(5, *asking(many_selected, server, *settings(max_calls=None)))
+        assert "--set label.judge.tries=6`" in said
+    long = Raw(400, {"error": {"message": "This model's maximum context length is 2048 tokens"}})
+    with judge_server(lambda question: long) as server:
+        said = refused(5, *asking(many_selected, server, "--force", oracle="judge:other"))
+    assert "--set label.judge.max_tokens=256`" in said
+
+
+def test_calls_that_brought_nothing_count_for_the_limits(many_selected: Path, slept: Slept) -> None:
+    """Hung up, cut off, given up by a gateway: the server may have worked; what it refused, it did not work on."""
+    paid = [Raw(hang=True), CUT, Raw(504, {})]
+    free = [Raw(429, {}), Raw(500, {}), Raw(503, {})]
+    limits = settings(max_calls=8, max_retries=6, timeout=0.2)
+    with judge_server(InTurn(honest, *paid, *free, honest)) as server:
+        assert "label.judge.max_calls is 8" in refused(5, *asking(many_selected, server, *limits))
+        assert (server.calls, len(replies(many_selected))) == (8 + len(free), 8 - len(paid))
+        refused(5, *asking(many_selected, server))
+        assert server.calls == 8 + len(free), "a new start makes none of them undone"
+
+
+def test_where_the_work_ends_nobody_who_waits_asks_again(many_selected: Path) -> None:
+    busy, bad = Raw(429, {}, {"Retry-After": "60"}), Raw(401, {"error": {"message": "no key"}})
+    with judge_server(InTurn(busy, bad)) as server:
+        refused(1, *asking(many_selected, server, calls_at_once=2))
+    assert server.calls == 2
+
+
+def test_calls_under_way_when_a_process_is_killed_count_for_the_limits(many_selected: Path, zygote: Zygote) -> None:
+    def answer(question: Question) -> Raw:
+        if server.calls % 3 == 0:
+            os.kill(zygote.last_pid, signal.SIGKILL)
+            return Raw(hang=True)
+        return honest(question)
+
+    limits = settings(max_calls=9)
+    with judge_server(answer) as server:
+        for _ in range(3):
+            zygote.run(asking(many_selected, server, *limits), many_selected.parent)
+        assert "label.judge.max_calls is 9" in refused(5, *asking(many_selected, server, *limits))
+    assert (server.calls, len(replies(many_selected))) == (9, 6)
+
+
+def test_a_limit_is_not_reached_by_what_calls_under_way_might_cost(many_selected: Path) -> None:
+    """All 48 calls together cost 48,960 tokens; four under way might cost 4 × 9,000 more than they do."""
+    with judge_server() as server:
+        limits = settings(max_tokens=9000, max_tokens_total=60_000)
+        done(*asking(many_selected, server, *limits, calls_at_once=4))
+    assert server.calls == CALLS
+
+
+def test_tokens_that_a_server_does_not_count_are_estimated(many_selected: Path) -> None:
+    def answer(question: Question) -> Raw:
+        text = verdict_text(question, by_text(question))
+        usage = [None, {"prompt_tokens": 0, "completion_tokens": 0}][server.calls % 2]
+        return reply(text, usage=usage)
+
+    with judge_server(answer) as server:
+        done(*asking(many_selected, server))
+    facts = summary(many_selected)["judge"]
+    assert facts["prompt_tokens"] == sum(estimated_tokens(question.message) for question in server.questions)
+    assert facts["completion_tokens"] == sum(estimated_tokens(one["text"]) for one in replies(many_selected)) > 0
+
+
+def test_replies_in_parts_and_thinking_that_is_counted_apart(many_selected: Path) -> None:
+    """As reasoning models of Mistral reply, and as Gemini counts: thinking is in the total alone, and costs as much."""
+
+    def answer(question: Question) -> Raw:
+        text = verdict_text(question, by_text(question))
+        thinking = {"type": "thinking", "thinking": [{"type": "text", "text": verdict_text(question, 0)}]}
+        usage = {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1500}
+        return reply("", message={"content": [thinking, {"type": "text", "text": text}]}, usage=usage)
+
+    with judge_server(answer) as server:
+        done(*asking(many_selected, server))
+    assert server.calls == CALLS
+    facts = summary(many_selected)["judge"]
+    assert (facts["prompt_tokens"], facts["completion_tokens"]) == (1000 * CALLS, 500 * CALLS)
 
 
 def test_killed_between_replies_and_nothing_is_paid_twice(many_selected: Path, zygote: Zygote) -> None:
@@ -406,13 +539,15 @@ def test_killed_between_replies_and_nothing_is_paid_twice(many_selected: Path, z
         assert zygote.run(asking(many_selected, server), many_selected.parent) == -signal.SIGKILL
         log = many_selected / "iter-001" / "label" / "judge-replies.jsonl"
         assert len(replies(many_selected)) == 7
-        log.write_bytes(log.read_bytes()[:-9])  # the disk lost the end of the last line, which was not used then
+        lines = log.read_bytes().splitlines(keepends=True)
+        assert b'"event": "sent"' in lines[-1]
+        log.write_bytes(b"".join(lines[:-1])[:-9])  # the disk lost the end of a reply too, which was not used then
         server.ended.set()
         done(*asking(many_selected, server))
     asked = [tuple(question.texts) for question in server.questions]
     assert len(asked) == CALLS + 2
     assert len({texts for texts in asked if asked.count(texts) > 1}) <= 2
-    assert summary(many_selected)["judge"]["calls"] == CALLS
+    assert summary(many_selected)["judge"]["calls"] == CALLS + 1, "a call whose reply was lost counts too"
 
 
 @pytest.mark.slow
@@ -453,13 +588,13 @@ def _killed_after(chance: random.Random, run: Path, server: JudgeServer, zygote:
 def test_a_reply_that_the_disk_does_not_take_is_not_used(
     many_selected: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """Half of it may be there: it is cut, and the question asked again."""
+    """Some of it, or all, may be there: it is cut, since only what is safe is used, and the question asked again."""
     real, times = getattr(operations, call), 0
 
     def full(path: Path, descriptor: int, *data: memoryview):
         nonlocal times
         times += path.name == "judge-replies.jsonl"
-        if path.name == "judge-replies.jsonl" and times == 6:
+        if path.name == "judge-replies.jsonl" and times == 12:  # of a call the second line
             real(path, descriptor, *[part[:40] for part in data])
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(path, descriptor, *data)
@@ -469,8 +604,7 @@ def test_a_reply_that_the_disk_does_not_take_is_not_used(
         assert "judge-replies.jsonl" in refused(1, *asking(many_selected, server))
         assert server.calls == 6
         done(*asking(many_selected, server))
-    lost = 1 if call == "write" else 0  # what could not be synced was there, and was read again
-    assert server.calls == CALLS + lost
+    assert server.calls == CALLS + 1
     assert len(replies(many_selected)) == CALLS
 
 
@@ -491,7 +625,7 @@ def test_a_damaged_log_of_replies_is_named_and_can_be_done_without(many_selected
         log = many_selected / "iter-001" / "label" / "judge-replies.jsonl"
         log.write_bytes(log.read_bytes().replace(b"because", b"becAuse", 1))
         said = refused(4, *asking(many_selected, server, *settings(max_calls=None)))
-        assert "judge-replies.jsonl` line 1 is not an intact reply" in said
+        assert "judge-replies.jsonl` line 2 is not an intact reply" in said
         assert server.calls == 9
         log.rename(log.with_suffix(".damaged"))
         done(*asking(many_selected, server))
@@ -541,11 +675,30 @@ def test_a_server_that_repeats_the_key(many_selected: Path, monkeypatch: pytest.
     assert "my-own-key" not in json.dumps(replies(many_selected))
 
 
+@pytest.mark.parametrize("key", ["two-lines\nbehind-it-7", "wïth-umlaut-7", "with a-blank-7"])
+def test_a_key_that_can_not_be_sent_is_refused_and_not_shown(
+    many_selected: Path, monkeypatch: pytest.MonkeyPatch, slept: Slept, key: str
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with judge_server() as server:
+        said = refused(2, *asking(many_selected, server, *settings(api_key_env="JUDGE_KEY")))
+    assert "`JUDGE_KEY` holds a key with a blank" in " ".join(said.split())
+    assert not any(part in said for part in ("lines", "behind", "umlaut", "a-blank-7"))
+    assert server.calls == 0
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--set", "label.judge.base_url=http://10.0.0.9:8000/v1"], "plain http to another machine"),
+        (
+            ["--set", "label.judge.base_url=http://10.0.0.9:9000/v1"],
+            "`ssh -L 9000:127.0.0.1:9000 10.0.0.9` and http://127.0.0.1:9000/v1",
+        ),
         (["--set", "label.judge.base_url=http://localhost.example.org/v1"], "plain http to another machine"),
+        (
+            ["--set", "label.judge.base_url=http://j.org/v1"],
+            "`ssh -L 8000:127.0.0.1:80 j.org` and http://127.0.0.1:8000/v1",
+        ),
         (["--set", "label.judge.base_url=https://me:secret@host/v1"], "what looks like a token or a password"),
         (["--set", "label.judge.base_url=null"], "says no server"),
         (["--set", "label.judge.api_key_env=NOT_SET_ANYWHERE"], "is not set"),
@@ -604,7 +757,7 @@ def test_replies_that_were_paid_for_count_when_the_stage_is_made_again(many_sele
         done(*asking(many_selected, server, "--force", *settings(max_calls=None)))  # it goes on, and asks anew
         assert server.calls == 2 * CALLS
     kept = sorted(many_selected.glob(".stale/*/judge-replies.jsonl"))
-    assert len(rows(kept[0])) == CALLS
+    assert sum(row["event"] == "reply" for row in rows(kept[0])) == CALLS
 
 
 def test_a_question_that_is_too_long_concerns_its_pair_alone(many_selected: Path, slept: Slept) -> None:
@@ -619,6 +772,28 @@ def test_a_question_that_is_too_long_concerns_its_pair_alone(many_selected: Path
         done(*asking(many_selected, server))
     assert summary(many_selected)["judge"]["calls"] == CALLS
     assert all("response_format" in question.body for question in server.questions)
+
+
+@pytest.mark.parametrize("code", ["content_filter", "invalid_prompt"])
+def test_a_filter_before_the_model_concerns_its_pair_alone(many_selected: Path, slept: Slept, code: str) -> None:
+    """As Azure and OpenAI answer to a prompt that their filter does not like."""
+    strange = ""
+
+    def answer(question: Question) -> Raw:
+        nonlocal strange
+        strange = strange or "".join(sorted(question.texts))
+        if "".join(sorted(question.texts)) == strange:
+            return Raw(400, {"error": {"message": "The prompt was filtered", "code": code, "param": "prompt"}})
+        return honest(question)
+
+    with judge_server(answer) as server:
+        said = " ".join(refused(5, *asking(many_selected, server)).split())
+    assert "1 of 24 pairs have no verdict of the judge" in said
+    assert "2 × refused" in said
+    assert server.calls == CALLS
+    assert all("response_format" in question.body for question in server.questions)
+    assert len(labels(many_selected)) == PAIRS - 1
+    assert [row.get("not_allowed", False) for row in replies(many_selected)].count(True) == 2
 
 
 def test_noise_turns_answers_of_a_judge_around(many_selected: Path) -> None:

@@ -1,6 +1,7 @@
 """`judge check` and `--dry-run`, through the command line: a judge beside people, and what asking it would take."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_a_judge_is_compared_with_people(answered: Path) -> None:
     assert found["judge"]["calls"] == 44
     assert said.stdout.rstrip().endswith("judge-check-001.json")
     assert "15 of 22" in said.stdout
+    assert "left out of what people answered: 1 both bad, 1 skip" in said.stdout
     assert "all of these pairs were selected" in said.stderr
     after = snapshot(answered)
     assert {*after} - {*before} == {"judge-check-001.json", "judge-check-replies.jsonl"}
@@ -213,14 +215,17 @@ def test_control_pairs_stand_beside_selected_ones(monkeypatch: pytest.MonkeyPatc
     taken += [pair(4, "selected", "a"), pair(5, "selected", "tie")]
     said = [("a", "a"), ("b", "b"), ("a", "b"), ("a", None), ("b", "b"), ("b", "b")]
     known = [Judgement(pair.comparison.pair_id, *both, {}) for pair, both in zip(taken, said, strict=True)]
-    found = judge_check._agreement(taken, known, [True] * 6)
+    found = judge_check._agreement(taken, known, [True] * 6, 0)
     control, selected = found["control"], found["selected"]
     assert (control["pairs"], control["judged"], control["agree"]) == (4, 3, 3)
     assert (control["longer_agrees"], control["longer_of"]) == (2, 3)
     assert (selected["judged"], selected["agree"], selected["both_named"]) == (2, 0, 1)
     assert found["all"]["agree"] == 3
     thresholds = judge_check._thresholds(taken, known)
-    assert [(row["answers"], row["agree"]) for row in thresholds] == [(4, 2)] * 3, "orders that disagree are never sure"
+    assert [(row["role"], row["of"], row["answers"], row["agree"]) for row in thresholds] == [
+        *[("selected", 2, 2, 0)] * 3,
+        *[("control", 4, 2, 2)] * 3,
+    ], "orders that disagree are never sure"
 
 
 def test_roles_decide_which_labels_are_compared(tmp_path: Path) -> None:
@@ -244,8 +249,93 @@ def test_roles_decide_which_labels_are_compared(tmp_path: Path) -> None:
                 role=role,  # type: ignore[arg-type]
             )
         )
-    taken = [(label.pair_id, label.annotator) for label in judge_check._labels_of_people(log)]
-    assert taken == [("p1", "person 0"), ("p2", "person 2")]
+    taken = [(label.pair_id, label.annotator, role) for label, role in judge_check._labels_of_people(log)]
+    assert taken == [("p1", "person 0", "selected"), ("p2", "person 2", "control")]
+
+
+def test_what_a_judge_left_to_people_stands_apart(tmp_path: Path) -> None:
+    """Of p1 and p2, which two were to answer, the judge left p2; p3 it left, p4 it answered; a control it was not asked."""
+    log = LabelLog(tmp_path / "labels.jsonl")
+    judge, ann, bo = None, "ann", "bo"
+    for pair, who, role in [
+        ("p1", judge, "selected"),
+        ("p4", judge, "selected"),
+        ("p1", ann, "overlap"),
+        ("p2", ann, "selected"),
+        ("p2", bo, "overlap"),
+        ("p3", ann, "selected"),
+        ("p5", ann, "control"),
+    ]:
+        log.append(
+            Label(
+                pair_id=pair,
+                outcome="skip" if (pair, who) == ("p2", ann) else "tie",
+                preferred_id=None,
+                oracle="mixed:m",
+                annotator=who,
+                score_a=0.5 if who is judge else None,
+                score_b=0.5 if who is judge else None,
+                role=role,  # type: ignore[arg-type]
+            )
+        )
+    taken = [(label.pair_id, label.annotator, role) for label, role in judge_check._labels_of_people(log)]
+    assert taken == [("p1", ann, "selected"), ("p2", bo, "selected"), ("p3", ann, "left"), ("p5", ann, "control")]
+
+
+def test_pairs_that_a_judge_left_promise_nothing_of_the_others(many_selected: Path) -> None:
+    """It contradicts itself on four pairs, which people get; about the twenty that it answered nobody was asked."""
+    contradicted: dict[frozenset[str], tuple[str, str]] = {}
+
+    def answer(question: Question) -> Raw:
+        pair = frozenset(question.texts)
+        if len(contradicted) < 4:
+            contradicted.setdefault(pair, question.texts)
+        return verdict(question, 0) if pair in contradicted else honest(question)
+
+    with judge_server(answer) as server:
+        words = (*on(many_selected, "label"), "--oracle", "mixed:m", "--annotator", "ann")
+        assert activedpo(*words, *settings(server), typed="1\n1\n1\n1\n").exit_code == 0
+        result = done(*checking(many_selected, server))
+    record = json.loads((many_selected / "judge-check-001.json").read_text())
+    assert [record["agreement"][name]["pairs"] for name in ("left", "selected", "control")] == [4, 0, 0]
+    assert record["thresholds"] == []
+    assert "4 of 4 pairs are what a judge left to people" in result.stderr
+    assert "label.judge.threshold" not in result.stdout
+
+
+def test_kappa_has_an_interval_by_prompts() -> None:
+    """40 pairs of one answer a prompt: the same as drawing pairs; each prompt's four pairs alike: twice as wide."""
+
+    def rows(prompts: int, pairs: int) -> list[tuple[judge_check.AnsweredPair, Judgement]]:
+        found = []
+        for prompt in range(prompts):
+            a, b = (
+                Response(
+                    response_id=f"p{prompt}/{name}",
+                    prompt_id=f"p{prompt}",
+                    prompt_token_ids=[],
+                    token_ids=[],
+                    text=name,
+                    finish_reason="stop",
+                )
+                for name in "ab"
+            )
+            person, judge = ("a", "b")[prompt % 2], ("a", "a", "b", "b", "b", "b", "a", "b")[prompt % 8]
+            comparison = Comparison(f"p{prompt}", "?", a, b)
+            answered = judge_check.AnsweredPair(1, "selected", comparison, person)
+            found += [(answered, Judgement(f"p{prompt}", judge, judge, {}))] * pairs  # type: ignore[arg-type]
+        return found
+
+    single, alike = judge_check._figures(rows(160, 1), 0), judge_check._figures(rows(40, 4), 0)
+    kappa = cohen_kappa(
+        *(list(side) for side in zip(*[("ab"[n % 2], "aabbbbab"[n % 8]) for n in range(160)], strict=True))
+    )
+    assert single["kappa"] == pytest.approx(kappa)
+    assert single["kappa"] == pytest.approx(alike["kappa"])
+    widths = [found["kappa_interval"][1] - found["kappa_interval"][0] for found in (single, alike)]
+    assert 1.7 < widths[1] / widths[0] < 2.3
+    assert widths[0] == pytest.approx(4 * math.sqrt((1 - kappa**2) / 160), rel=0.15)
+    assert judge_check._figures(rows(20, 1), 0)["kappa_interval"] is None
 
 
 def test_a_dry_run_counts_and_calls_nobody(many_selected: Path) -> None:
@@ -267,6 +357,7 @@ def test_a_dry_run_counts_and_calls_nobody(many_selected: Path) -> None:
     assert (rest["pairs"], rest["calls"], rest["spent"]) == (4, 8, 40)
     assert "price" in rest
     assert json.loads(done(*words, *settings(None), "--force", "--json").stdout)["calls"] == 8
+    assert "8 calls about 24 pairs, each in both orders (40 replies are there)" in done(*words, "--force").stdout
     assert json.loads(done(*words, "--force", "--ask-again", "--json").stdout)["calls"] == 2 * PAIRS
 
 

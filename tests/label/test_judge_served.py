@@ -51,7 +51,7 @@ def test_a_real_server_is_asked_and_what_a_random_model_says_is_no_verdict(
     said = refused(5, *on(many_selected, "label"), "--oracle", f"judge:{model}", *settings)
     assert "24 of 24 pairs have no verdict" in said
     path = many_selected / "iter-001" / "label" / "judge-replies.jsonl"
-    replies = [row["reply"] for row in rows(path)]
+    replies = [row["reply"] for row in rows(path) if row["event"] == "reply"]
     assert len(replies) == 6
     assert {reply["finish_reason"] for reply in replies} <= {"length", "stop"}
     assert all(reply["completion_tokens"] == 8 for reply in replies if reply["finish_reason"] == "length")

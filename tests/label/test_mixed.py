@@ -42,6 +42,7 @@ def summary(run: Path) -> dict:
     return manifest(run, 1, "label")["summary"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("second", ["opposite", "tie", "no verdict"])
 def test_people_get_what_the_judge_is_unsure_of(many_selected: Path, second: str) -> None:
     with judge_server(Unsure(3, second)) as server:
@@ -196,6 +197,7 @@ def test_a_file_is_read_where_the_judge_has_answered_some_of_it_since(many_selec
     assert summary(many_selected)["people"]["pairs"] == 2
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_report_says_how_far_people_beside_a_judge_agree(many_selected: Path) -> None:
     """On what both answered, which are controls: what the judge answers measures against the judge."""
     ways = ("--control", 2, "--overlap", 2)
@@ -210,6 +212,7 @@ def test_the_report_says_how_far_people_beside_a_judge_agree(many_selected: Path
     assert "Each person who answered" in (many_selected / "report" / "index.html").read_text()
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_report_is_silent_of_people_where_the_judge_answered_all(many_selected: Path) -> None:
     with judge_server() as server:
         done(*asking(many_selected, server))

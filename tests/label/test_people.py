@@ -2,13 +2,16 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from command_line import STAGES, activedpo, done, manifest, on, outputs, refused, rows
 from small_runs import pool_labelled_once
+from typer.testing import CliRunner
 
+from activedpo_cli.cli.app import app
 from activedpo_cli.pairs.candidates import candidate_pairs
 from activedpo_cli.store.run import Run
 
@@ -36,6 +39,7 @@ def test_a_sitting_with_every_key(asked: Path) -> None:
     assert not (asked / "iter-002" / "label" / "manifest.json").exists()
     assert [event["event"] for event in events(asked)] == ["label", "label", "retract", "label", "label"]
     assert [event["sequence"] for event in events(asked)] == list(range(5))
+    assert "partial, 3 answers so far" in done("status", "--run", asked).stdout
 
     before = (asked / "iter-002" / "label" / "labels.jsonl").read_bytes()
     result = label(asked, "--annotator", "ann", typed="b\n")
@@ -46,8 +50,17 @@ def test_a_sitting_with_every_key(asked: Path) -> None:
     selected = rows(asked / "iter-002" / "select" / "selection.jsonl")
     assert [row["pair_id"] for row in found] == [row["pair_id"] for row in selected]
     assert len(rows(asked / "iter-002" / "label" / "preferences.jsonl")) == 1
+    shown = done(*on(asked, "show", found[2]["pair_id"], iteration=2), "--no-tokens").stdout
+    assert re.search(r"^  ann: skip  \(selected, [0-9.]+ s\)\n    both fine$", shown, re.MULTILINE)
     assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 3
     assert "up to date" in done(*on(asked, "label", iteration=2)).stderr
+
+
+def test_blanks_around_a_name_make_no_other_person(asked: Path) -> None:
+    assert label(asked, "--annotator", "ann", typed="t\nq\n").exit_code == 5
+    assert label(asked, "--annotator", " ann\t", typed="t\nq\n").exit_code == 5
+    assert [event["label"]["annotator"] for event in events(asked)] == ["ann", "ann"]
+    assert "--annotator ann" in refused(2, *on(asked, "label", iteration=2), "--oracle", "human", "--annotator", " ")
 
 
 def test_the_key_chooses_the_response_that_was_shown(asked: Path) -> None:
@@ -67,8 +80,6 @@ def test_the_key_chooses_the_response_that_was_shown(asked: Path) -> None:
 
 
 def _unescaped(text: str) -> str:
-    import re
-
     return re.sub(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}", "", text)
 
 
@@ -177,6 +188,31 @@ def test_an_answer_that_contradicts_is_refused(asked: Path, tmp_path: Path) -> N
 def test_a_missing_file_of_answers(asked: Path, tmp_path: Path) -> None:
     refused(4, *on(asked, "label", iteration=2), "--oracle", "human", "--import", tmp_path / "none.csv")
     refused(4, *on(asked, "label", iteration=2), "--oracle", "human", "--guidelines", tmp_path / "none.txt")
+
+
+def test_a_file_of_another_iteration_leads_to_it(asked: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    label(asked, "--export", path)
+    earlier = rows(asked / "iter-001" / "select" / "selection.jsonl")
+    _write(path, [row | {"pair_id": one["pair_id"]} for row, one in zip(rows(path), earlier, strict=False)])
+    message = " ".join(refused(4, *on(asked, "label", iteration=2), "--import", path).split())
+    assert re.search(r"of iteration 1: `activedpo label --run \S+ --iteration 1 --import \S+pairs.jsonl`", message)
+
+
+def test_a_note_in_another_encoding_ends_no_sitting(asked: Path) -> None:
+    words = (*on(asked, "label", iteration=2), "--oracle", "human", "--plain")
+    result = CliRunner().invoke(app, [str(word) for word in words], input=b"n caf\xe9\nt\nq\n")
+    assert result.exit_code == 5, result.output
+    assert [event["label"]["note"] for event in events(asked)] == ["caf\ufffd"]
+
+
+def test_guidelines_as_editors_write_them(asked: Path, tmp_path: Path) -> None:
+    path = tmp_path / "guidelines.txt"
+    path.write_bytes(b"\xef\xbb\xbfPrefer\r\nthe truth.")
+    assert "> " + "    Prefer\n    the truth.\n" in label(asked, "--guidelines", path, typed="g\nq\n").stdout
+    assert "no regular file" in refused(4, *on(asked, "label", iteration=2), "--guidelines", "/dev/zero")
+    path.write_bytes("größer".encode("latin-1"))
+    assert "UTF-8" in refused(4, *on(asked, "label", iteration=2), "--guidelines", path)
 
 
 def test_files_are_for_people(asked: Path, tmp_path: Path) -> None:

@@ -256,7 +256,14 @@ def test_progress(queue, clock):
         queue.answer(queue.next("ann"), Answer(choice=choice, seconds=seconds))
     queue.next("ann")
     assert queue.progress() == QueueProgress(
-        pairs=5, answered=3, held=1, waiting=1, outcomes=Counter(chosen=1, tie=1, skip=1), seconds_per_answer=10.0
+        given=3,
+        most=5,
+        pairs=5,
+        answered=3,
+        held=1,
+        waiting=1,
+        outcomes=Counter(chosen=1, tie=1, skip=1),
+        seconds_per_answer=10.0,
     )
     clock.time += LEASE
     assert (queue.progress().held, queue.progress().waiting) == (0, 2)
@@ -328,9 +335,9 @@ def test_gold_comes_to_everybody_among_the_others_and_is_waited_for_on_a_screen(
     assert 3 <= len(shown) < 15
     answer_all(queue, "ann")
     assert queue.progress().answered == queue.progress().pairs
-    assert queue.is_anybody_asked()
+    assert not queue.is_all_answered()
     queue.answer(ticket, Answer(choice="first"))
-    assert not queue.is_anybody_asked()
+    assert queue.is_all_answered()
     assert queue.next("bob") is None
 
 
@@ -376,6 +383,45 @@ def test_some_come_again_turned_around_after_ten_others(log, clock, pairs, repea
     roles = Counter(label.role for label in log.standing.values())
     assert (roles["selected"], roles["repeat"]) == (pairs, expected)
     assert len(log.final) == pairs
+
+
+def test_the_count_moves_alike_with_every_answer_of_a_person(log, clock):
+    """Else one would see which pairs came again, or were known before."""
+    questions = [Question(comparison=make_comparison(number)) for number in range(1, 31)]
+    questions[4] = replace(questions[4], role="gold")
+    questions[8] = replace(questions[8], role="control")
+    queue = queue_of(log, clock, questions=questions, repeats=4)
+    told = []
+
+    def label(person):
+        ticket = queue.next(person)
+        if ticket is None:
+            return False
+        queue.answer(ticket, Answer(choice="tie"))
+        told.append((queue.progress(person).given, queue.progress(person).most))
+        return True
+
+    for _ in range(16):
+        label("ann")
+    assert {most for _, most in told} == {30 + 4}
+    queue.next("bob")
+    while label("bob") | label("ann"):
+        pass
+    assert [given for given, _ in told] == list(range(1, len(told) + 1))
+    assert {most for _, most in told[16:-1]} == {30 + 2 * 4 + 1}, "a second person is asked as much beside"
+    assert told[-1][0] == told[-1][1] == len(log.standing) < 39, "the end comes no later than said"
+    assert Counter(label.role for label in log.standing.values())["repeat"] == 3
+
+
+def test_all_is_answered_by_somebody_only_once_their_repetitions_are(log, clock):
+    questions = [Question(comparison=make_comparison(number)) for number in range(1, 13)]
+    queue = queue_of(log, clock, questions=questions, repeats=2)
+    tickets = answer_all(queue, "ann", number=13)
+    assert [ticket.is_repeat for ticket in tickets[-3:]] == [False, True, False]
+    assert (queue.is_all_answered("ann"), queue.is_all_answered("bob")) == (False, True)
+    assert (queue.progress("ann").given, queue.progress("ann").most) == (13, 14)
+    answer_all(queue, "ann")
+    assert queue.is_all_answered("ann")
 
 
 def test_an_answer_that_is_sent_again_under_its_name_after_a_restart_counts_once(log, clock):

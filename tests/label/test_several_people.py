@@ -1,6 +1,8 @@
 """A second person, controls, gold and repetitions, through the command line: asked, kept, and never trained on."""
 
 import json
+import random
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import pytest
 from command_line import STAGES, activedpo, done, manifest, on, refused, rows
 from small_runs import pool_labelled_once
 
+from activedpo_cli.label.borrowed_names import borrowed_names
 from activedpo_cli.pairs.candidates import candidate_pairs
 from activedpo_cli.store.label_log import LabelLog
 from activedpo_cli.store.run import Run
@@ -52,8 +55,12 @@ def test_a_second_person_is_waited_for_and_the_first_trains(asked: Path) -> None
     result = label(asked, "--overlap", 2, typed="1\n1\n1\n1\n")
     assert result.exit_code == 5, result.output
     assert "all 4 pairs are answered, and 2 answers that measure agreement are still missing" in result.stderr
-    assert "--annotator" in result.stderr
-    assert label(asked, typed="").exit_code == 5, "the first person has nothing left to answer"
+    assert "--annotator NAME" in result.stderr
+    left = label(asked, typed="")
+    assert left.exit_code == 5, "the first person has nothing left to answer"
+    assert "2 answers are left to other people" in left.stdout
+    assert "--annotator NAME`, for somebody who has not answered these pairs" in left.stderr
+    assert "--annotator ann" not in left.stderr.partition(", or close")[0]
     result = label(asked, by="bob", typed="t\nt\n")
     assert result.exit_code == 0, result.output
     assert Counter(row["role"] for row in answers(asked)) == {"selected": 4, "overlap": 2}
@@ -61,6 +68,12 @@ def test_a_second_person_is_waited_for_and_the_first_trains(asked: Path) -> None
     assert manifest(asked, 2, "label")["summary"]["labels_spent"] == 4
     assert manifest(asked, 2, "label")["summary"]["measuring"] == {"overlap": 2}
     assert "up to date" in done(*on(asked, "label", iteration=2)).stderr
+
+
+def test_fewer_pairs_than_were_to_measure_are_told(asked: Path) -> None:
+    told = label(asked, "--overlap", 9, "--control", 900, typed="q\n").stderr
+    assert "label.overlap is 9, of 4 selected pairs: all are asked twice" in told
+    assert re.search(r"label\.control is 900, and \d+ pairs are left to draw", told)
 
 
 def test_closing_without_the_second_person(asked: Path) -> None:
@@ -112,6 +125,74 @@ def test_controls_and_gold_are_asked_unmarked_and_never_trained_on(asked: Path, 
     assert len(rows(asked / "iter-002" / "label" / "preferences.jsonl")) == 4
     for row in by_role["gold"]:
         assert row["pair_id"] not in {pair.pair_id for pair in candidate_pairs(run, 2, run.config)}
+
+
+@pytest.mark.parametrize("tool", ["jsonl", "label-studio"])
+def test_a_file_does_not_tell_which_pairs_are_gold(asked: Path, gold: Path, tmp_path: Path, tool: str) -> None:
+    """Their ids are those of prompts of the run, and none comes twice; the answers land where they belong."""
+    out = tmp_path / ("tasks.jsonl" if tool == "jsonl" else "tasks.json")
+    words = ("--gold", gold, "--gold-pairs", 2, "--control", 3, "--export", out, "--format", tool)
+    assert label(asked, *words).exit_code == 5
+    if tool == "jsonl":
+        found = rows(out)
+        data = found
+    else:
+        found = json.loads(out.read_text())
+        data = [task["data"] for task in found]
+    texts = {row["prompt"] for row in GOLD}
+    asked_gold = [row for row in data if row["prompt"] in texts]
+    assert len(asked_gold) == 2
+    prompts = {prompt.prompt_id for prompt in Run.open(asked).prompts() if prompt.split == "train"}
+    assert {row["pair_id"].partition("/")[0] for row in data} <= prompts
+    assert len({row["pair_id"] for row in data}) == 9
+    first = "response_a" if tool == "jsonl" else "answer1"
+    assert all(row[f"{first}_id"].startswith(row["pair_id"].rpartition("/")[0] + "/r") for row in data)
+    for task in found:
+        if tool == "jsonl":
+            task["preference"] = "a"
+        else:
+            value = {"type": "choices", "from_name": "preference", "value": {"choices": ["left"]}}
+            task["annotations"] = [{"id": 1, "completed_by": 2, "result": [value]}]
+    answered = tmp_path / ("answers.jsonl" if tool == "jsonl" else "answers.json")
+    as_lines = "".join(json.dumps(row) + "\n" for row in found)
+    answered.write_text(as_lines if tool == "jsonl" else json.dumps(found))
+    assert label(asked, "--import", answered).exit_code == 0
+    by_role = Counter(row["role"] for row in answers(asked))
+    assert by_role == {"selected": 4, "control": 3, "gold": 2}
+    chosen = {row["prompt"]: row[first] for row in asked_gold}
+    better = {row["prompt"]: row["chosen"] for row in GOLD}
+    right = Counter(row["preferred_id"] == row["known_id"] for row in answers(asked) if row["role"] == "gold")
+    assert right == Counter(chosen[prompt] == better[prompt] for prompt in chosen)
+    assert label(asked, "--import", answered).exit_code == 0, "what stands is the same"
+
+
+def test_a_borrowed_name_means_nothing_without_the_texts(asked: Path, gold: Path, tmp_path: Path) -> None:
+    """A pair of that name may have been exported before; by ids alone its answer would be taken for gold's."""
+    out = tmp_path / "pairs.jsonl"
+    assert label(asked, "--gold", gold, "--gold-pairs", 1, "--export", out).exit_code == 5
+    found = [row | {"preference": "a"} for row in rows(out)]
+    known = [row for row in found if row["prompt"] in {one["prompt"] for one in GOLD}]
+    for column in ("prompt", "response_a", "response_b"):
+        del known[0][column]
+    out.write_text("".join(json.dumps(row) + "\n" for row in found))
+    result = label(asked, "--import", out)
+    assert result.exit_code == 4
+    assert "is not to be known without its prompt" in " ".join(result.stderr.split())
+
+
+def test_borrowed_names_are_of_prompts_that_nobody_is_asked_about() -> None:
+    prompts = [f"p{number:06d}" for number in range(30)]
+    asked = [f"{prompt}/i001/r{number}-r4" for number, prompt in enumerate(prompts[:3])]
+    gold = [f"p{number:06d}/i001/r0-r1" for number in range(30, 40)]
+    names = borrowed_names(gold, asked, prompts, random.Random(0))
+    assert names.keys() == set(gold)
+    assert len({name.partition("/")[0] for name in names.values()} & set(prompts[3:])) == 10
+    assert len(set(names.values())) == 10
+    assert {number for name in names.values() for number in map(int, re.findall(r"r(\d)", name))} <= set(range(5))
+    assert len({name.rpartition("/")[2] for name in names.values()}) > 1, "not always the first two"
+    few = borrowed_names(gold[:3], asked, prompts[:2], random.Random(0))
+    assert few[gold[2]] == gold[2]
+    assert not {few[own] for own in gold[:2]} & set(asked)
 
 
 def test_what_is_asked_beside_does_not_depend_on_who_asks_when(asked: Path, gold: Path, tmp_path: Path) -> None:
@@ -181,6 +262,8 @@ def test_machines_are_asked_nothing_beside(asked: Path) -> None:
     for flags in (("--overlap", 1), ("--control", 1), ("--repeat", 1), ("--gold", "x.jsonl")):
         message = refused(2, *on(asked, "label", iteration=2), *flags)
         assert "--oracle human" in message
+    message = refused(2, *on(asked, "label", iteration=2), "--overlap", 1, "--gold", "x.jsonl", "--control", 2)
+    assert "`--set label.overlap=0 --set label.control=0 --set label.gold=null`" in message, "all at once"
     assert not (asked / "iter-002" / "label").exists()
 
 
@@ -253,6 +336,26 @@ def test_what_was_answered_before_is_no_control(
     assert not {row["pair_id"] for row in first} & {row["pair_id"] for row in second if row["role"] == "control"}
 
 
+def test_gold_that_is_dealt_again_is_asked_again(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gold: Path
+) -> None:
+    """In a later iteration it says how people read then; a stage that is made again asks nobody twice."""
+    monkeypatch.chdir(tmp_path)
+    gold.write_text(json.dumps(GOLD[0]) + "\n")
+    run = pool_labelled_once(tmp_path, small_model, 1, "--gold", gold, typed="1\n" * 9)
+    words = (*on(run, "label", iteration=2), "--gold", gold)
+    done(*words, typed="1\n" * 9)
+    done(*words, "--force")
+
+    def given(iteration: int) -> list[tuple[str, str | None]]:
+        found = [event["label"] for event in rows(run / f"iter-00{iteration}/label/labels.jsonl")]
+        return [(label["texts"], label["taken_from"]) for label in found if label["role"] == "gold"]
+
+    assert [taken for _, taken in given(1) + given(2)] == [None, "iter-002/label"]
+    assert given(1)[0][0] == given(2)[0][0]
+    assert json.loads(done(*on(run, "show", "labels"), "--json").stdout)["people"][0]["gold"]["of"] == 2
+
+
 @pytest.mark.parametrize("lost", ["preferences.jsonl", "manifest.json"])
 def test_a_stage_closed_without_what_measures_is_closed_again_so(asked: Path, gold: Path, lost: str) -> None:
     """By the very command that `verify` names, which neither asks anybody nor leaves the stage open."""
@@ -288,6 +391,8 @@ def test_show_names_the_answer_that_trains(asked: Path) -> None:
     assert [row["label"] for row in shown] == ["tie"] * 4 == [row["outcome"] for row in outcomes(asked)]
     details = json.loads(done(*on(asked, "show", shown[0]["pair_id"]), "--json").stdout)
     assert details["label"] == "tie"
+    assert [(one["annotator"], one["role"]) for one in details["answers"]] == [("ann", "selected"), ("bob", "overlap")]
+    assert [one["answer"].rpartition(" ")[2] for one in details["answers"]] == ["preferred", "both_bad"]
     assert not any(details[side]["preferred"] for side in ("response_a", "response_b"))
 
 

@@ -219,7 +219,7 @@ def test_pairs_that_somebody_else_has_are_left_to_them():
     person.elsewhere = {Asked(IDS[1], "bob"), Asked(IDS[4], "cat")}
     assert person.sit_down() == (3, 2, False)
     assert list(person.final) == [IDS[0], IDS[2], IDS[3]]
-    assert "2 pairs are being answered by somebody else" in person.screen
+    assert "2 answers are left to other people" in person.screen
 
 
 def slower_than_ann(annotator):

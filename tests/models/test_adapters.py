@@ -1,10 +1,6 @@
 """Adapters: seeded, reproducible to the byte, attached whole, switched off exactly."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -69,19 +65,9 @@ def test_adapter_depends_on_its_seed_and_not_on_the_global_state(model_folder, t
     assert create(base, tmp_path / "d", seed=4) != first
 
 
-def test_bytes_do_not_depend_on_the_hash_seed(model_folder, tmp_path):
-    code = (
-        "import sys; from small_policies import *; from activedpo_cli.models.adapters import *; "
-        "create_initial_adapter(load(Path(sys.argv[1])), ADAPTER, seed=3, destination=Path(sys.argv[2]), base_name='b')"
-    )
-    tests = Path(__file__).parents[1]
-    paths = os.pathsep.join([str(tests), str(tests.parent)])
-    other_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    environment = os.environ | {"PYTHONHASHSEED": other_seed, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code, str(model_folder()), str(tmp_path / "1")], env=environment, check=True)
-    create_initial_adapter(load(model_folder()), ADAPTER, seed=3, destination=tmp_path / "2", base_name="b")
-    assert folder_bytes(tmp_path / "1") == folder_bytes(tmp_path / "2")
-    config = json.loads((tmp_path / "1" / "adapter_config.json").read_text())
+def test_layers_are_named_in_one_order(model_folder, tmp_path):
+    create(load(model_folder()), tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
     assert config["target_modules"] == ["k_proj", "o_proj", "q_proj", "v_proj"]
 
 

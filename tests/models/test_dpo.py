@@ -117,6 +117,33 @@ def test_the_reference_does_not_move_with_the_policy(make_policy, tmp_path):
     assert second["loss"] == pytest.approx(expected["loss"], abs=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_reference_is_asked_once_for_each_pair(make_policy, tmp_path, monkeypatch, dtype):
+    """Three epochs of two batches take two passes of the reference, and come to what six would come to."""
+    settings = ONE_STEP.model_copy(update={"num_train_epochs": 3, "per_device_train_batch_size": 2})
+    passes = []
+
+    def trained(scratch: Path):
+        policy = make_policy(continued=True).to(dtype)
+        passes.clear()
+        handle = policy.register_forward_hook(lambda *_: passes.append(policy.active_adapters))
+        metrics = train(policy, examples(), settings, scratch=scratch).metrics
+        handle.remove()
+        return weights(policy), metrics, len(passes)
+
+    once, metrics, count = trained(tmp_path / "once")
+    assert count == 6 + 2
+    with monkeypatch.context() as patch:
+        patch.setattr(dpo.TrainingAudit, "known_reference", lambda audit, rows: None)
+        each_time, expected, count = trained(tmp_path / "each time")
+    assert count == 6 + 6
+    for name, value in once.items():
+        torch.testing.assert_close(value, each_time[name], rtol=1e-4, atol=1e-6)
+    for row, other in zip(metrics, expected, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert row["rewards/margins"] == pytest.approx(other["rewards/margins"], abs=1e-5)
+
+
 def test_long_rows_are_neither_dropped_nor_cut_nor_ended(make_policy, tmp_path, monkeypatch):
     """1 030 prompt tokens exceed TRL's default max_length 1024; what the model reads is the stored rows, no more."""
     rows = examples(3, prompt_length=1030)

@@ -75,11 +75,11 @@ def test_so_does_that_of_fine_tuning(model_folder, tmp_path, with_the_architectu
         test_sft_training.train(test_sft_training.trainable(folder), folder, test_sft_training.examples(4), tmp_path)
 
 
-@pytest.mark.parametrize("loss_type", ["sigmoid", "hinge", "ipo", "robust"])
+@pytest.mark.parametrize("loss_type", ["sigmoid", "hinge", "ipo", "robust", "cdpo"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_loss_passes_its_own_audit(make_policy, tmp_path, loss_type, dtype):
     """The loss that is logged is the one that the log-ratios of single, unpadded responses give."""
-    changed = {"loss_type": loss_type, "label_smoothing": 0.1 if loss_type == "robust" else 0.0}
+    changed = {"loss_type": loss_type, "label_smoothing": 0.1 if loss_type in ("robust", "cdpo") else 0.0}
     policy, rows = make_policy(continued=True, dtype=dtype), test_dpo.examples()
     chosen = torch.stack([test_dpo.log_ratio(policy, row.prompt_ids, row.chosen_ids) for row in rows])
     rejected = torch.stack([test_dpo.log_ratio(policy, row.prompt_ids, row.rejected_ids) for row in rows])
@@ -93,6 +93,7 @@ def test_every_loss_passes_its_own_audit(make_policy, tmp_path, loss_type, dtype
         "hinge": torch.relu(1 - margins),
         "ipo": (chosen / tokens[0] - rejected / tokens[1] - 1 / (2 * test_dpo.BETA)) ** 2,
         "robust": (-0.9 * logsigmoid(margins) + 0.1 * logsigmoid(-margins)) / 0.8,
+        "cdpo": -0.9 * logsigmoid(margins) - 0.1 * logsigmoid(-margins),
     }[loss_type].mean()
     settings = test_dpo.ONE_STEP.model_copy(update=changed)
     [first] = test_dpo.train(policy, rows, settings, scratch=tmp_path).metrics

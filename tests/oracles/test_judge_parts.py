@@ -8,6 +8,10 @@ import pytest
 
 from activedpo_cli.base.at_once import each_in_order
 from activedpo_cli.base.interruption import forget, request
+from activedpo_cli.base.records import Spent
+from activedpo_cli.base.settings import JudgeSettings
+from activedpo_cli.oracles._judge_client import NotAskedError
+from activedpo_cli.oracles._judge_limits import Allowance
 from activedpo_cli.oracles._judge_prompt import (
     LETTERS,
     Marks,
@@ -90,6 +94,15 @@ def test_fewest_tokens_are_fewer_than_any_tokenizer_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "counted"),
+    [("The quick brown fox jumps over the lazy dog.", 10), ("日本語のテキスト", 6), ("Привет, как дела?", 8)],
+)
+def test_estimated_tokens_are_near_those_of_a_tokenizer(text: str, counted: int) -> None:
+    """As many as GPT-4's, within a half: a limit and a price that count a quarter of Chinese texts are none."""
+    assert counted / 1.5 <= estimated_tokens(text) <= counted * 1.5
+
+
+@pytest.mark.parametrize(
     ("a_first", "b_first", "preferred", "probability"),
     [
         ("a", "a", "a", 1.0),
@@ -131,10 +144,30 @@ def test_after_a_failure_nothing_is_begun_and_what_was_begun_is_waited_for() -> 
         return number
 
     results = each_in_order(fails_at_two, list(range(50)), 3, ending=threading.Event(), give_up=lambda: None)
+    next(results)
+    time.sleep(0.5)  # the reader is slow, and nothing more is begun meanwhile
     with pytest.raises(ValueError, match="two"):
         list(results)
     assert len(begun) < 10
     assert sorted(ended) == sorted(set(begun) - {2})
+
+
+def test_a_failure_ends_the_work_while_an_earlier_item_waits() -> None:
+    """As for a server that wants to be left alone, when another call has found that the key is wrong."""
+    ending, begun = threading.Event(), []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 1:
+            raise ValueError
+        assert ending.wait(10), "nobody told it that the work ends"
+        return item
+
+    found = each_in_order(work, range(50), 2, ending=ending, give_up=lambda: None)
+    assert next(found) == 0
+    with pytest.raises(ValueError):  # noqa: PT011
+        next(found)
+    assert sorted(begun) == [0, 1]
 
 
 def test_after_an_interruption_nobody_is_waited_for() -> None:
@@ -156,3 +189,32 @@ def test_after_an_interruption_nobody_is_waited_for() -> None:
         forget()
         blocked.set()
     assert given_up == [True]
+
+
+class Noted:
+    """Keeps what is noted of calls, of which none cost anything."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def sent(self, call: str, at_most: Spent) -> None:
+        self.events.append("sent")
+
+    def untaken(self, call: str) -> None:
+        self.events.append("untaken")
+
+    def spent(self) -> Spent:
+        return Spent()
+
+
+def test_after_an_interruption_no_call_is_noted() -> None:
+    """Another process may have begun, and two writers would break the log."""
+    noted, ending = Noted(), threading.Event()
+    allowance = Allowance(JudgeSettings(), noted, ending)  # type: ignore[arg-type]
+    refused, cut = allowance.begin("?"), allowance.begin("?")
+    allowance.end(refused, is_untaken=True)
+    allowance.give_up()
+    allowance.end(cut, is_untaken=True)
+    with pytest.raises(NotAskedError):
+        allowance.begin("?")
+    assert noted.events == ["sent", "sent", "untaken"]

@@ -208,4 +208,10 @@ def _experiment_files(folder: Path) -> Any:
     made = folder / "runs" / "small"
     runs = {path.name: all_outputs(path) for path in (made / "runs").iterdir() if not path.name.startswith(".")}
     results = [{k: v for k, v in row.items() if k != "seconds"} for row in rows(made / "results.jsonl")]
-    return runs, results, sorted(path.name for path in made.rglob("*") if path.is_file() and ".locks" not in path.parts)
+    files = [path for path in made.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    return runs, results, sorted(path.name for path in files if not _is_spent(path))
+
+
+def _is_spent(path: Path) -> bool:
+    """Whether it is a note about work that is finished: it counts for nothing, and a kill at that moment leaves it."""
+    return path.name in ("started.json", ".attempts.json") and path.with_name("manifest.json").exists()

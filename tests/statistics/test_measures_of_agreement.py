@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from activedpo_cli.statistics.agreement import (
     binomial_p,
     bootstrap_interval,
     cohen_kappa,
+    cohen_kappa_of,
     krippendorff_alpha,
     wilson_interval,
 )
@@ -95,6 +97,21 @@ def test_the_exact_test_of_thirty_three_of_fifty():
     assert round(binomial_p(33, 50), 2) == 0.03
 
 
+def test_many_answers_take_no_longer_than_a_person_waits():
+    """A run of two hundred iterations: the exact test and a thousand draws."""
+    stats = pytest.importorskip("scipy.stats")
+    generator, start = np.random.default_rng(0), time.monotonic()
+    tail = stats.binomtest(8100, 16_000).pvalue
+    assert binomial_p(8100, 16_000) == pytest.approx(tail)
+    pairs = {
+        f"p{place}": [(str(one), str(other))]
+        for place, (one, other) in enumerate(generator.integers(2, size=(6000, 2)))
+    }
+    found = bootstrap_interval(pairs, cohen_kappa_of, generator)
+    assert found.high - found.low == pytest.approx(2 * 1.96 / math.sqrt(6000), rel=0.2), "of kappa near 0 of two values"
+    assert time.monotonic() - start < 10, "on a busy machine"
+
+
 @pytest.mark.parametrize(
     "call", [lambda: wilson_interval(1, 0), lambda: wilson_interval(3, 2), lambda: binomial_p(3, 2)]
 )
@@ -110,7 +127,7 @@ def test_the_bootstrap_covers_as_often_as_it_says():
     for _ in range(200):
         right = generator.random(60) < 0.7
         units = {f"p{place}": [value] * 4 for place, value in enumerate(right.tolist())}
-        found = bootstrap_interval(units, lambda drawn: sum(drawn) / len(drawn), generator, draws=200)
+        found = bootstrap_interval(units, lambda drawn: drawn.get(True, 0) / 240, generator, draws=200)
         covered += found.low <= 0.7 <= found.high
     assert 0.88 <= covered / 200 <= 0.99
 

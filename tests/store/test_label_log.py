@@ -1,7 +1,9 @@
 """Answers cost money: the log loses none, invents none, and says when it was tampered with."""
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activedpo_cli.base import regular_files
-from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.errors import InvalidDataError, StorageError
 from activedpo_cli.base.records import Label
 from activedpo_cli.store.label_log import LabelLog
+from activedpo_cli.store.operations import operations
 
 PAIRS = [f"p{number:06d}/i001/r0-r1" for number in range(4)]
 
@@ -169,3 +172,25 @@ def test_what_is_intact_of_a_damaged_log_stays(tmp_path: Path) -> None:
     }
     assert {event.time for event in new_log(tmp_path).history()} == {"2026-01-01T00:00:00+00:00"}
     assert len(new_log(tmp_path).history()) == 5
+
+
+@pytest.mark.parametrize("name", ["write", "sync"])
+def test_an_answer_that_the_disk_did_not_take_does_not_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Else it would be called saved when it is sent again, and nothing would be written to the disk then."""
+    log = LabelLog(tmp_path / "labels.jsonl")
+    log.append(label(PAIRS[0]))
+
+    def fails(path: Path, descriptor: int, *data: memoryview) -> int:
+        if data:
+            os.write(descriptor, data[0][:9])
+        raise OSError(errno.EIO, "injected")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(operations, name, fails)
+        with pytest.raises(StorageError):
+            log.append(label(PAIRS[1]))
+    assert len(log.answers()) == len(LabelLog(log.path).answers()) == 1
+    log.append(label(PAIRS[1]))
+    assert len(LabelLog(log.path).answers()) == 2

@@ -1,11 +1,15 @@
 """The log of a judge's replies: in order, whole, by several threads, and honest about damage."""
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.records import Spent
+from activedpo_cli.store import reply_log
 from activedpo_cli.store.reply_log import ReplyLog
 
 
@@ -22,6 +26,48 @@ def test_replies_are_found_again_in_their_order(path: Path) -> None:
     assert [reply["text"] for reply in other.replies("x")] == ["\ud800 0\n", "\ud800 2\n"]
     assert other.by_key().keys() == {"x", "y"}
     assert not other.begins_anew
+
+
+def test_a_call_counts_with_all_it_may_cost_until_more_is_known(path: Path) -> None:
+    log = ReplyLog(path)
+    for call in "abc":
+        log.sent(call, Spent(1, 100, 1000))
+    assert log.spent == Spent(3, 300, 3000)
+    log.untaken("b")
+    log.keep("x", {"text": "", "call": "c", "prompt_tokens": 90, "completion_tokens": 7})
+    log.keep("x", {"text": "", "prompt_tokens": None, "estimated_tokens": 80, "completion_tokens": None})
+    log.keep("x", {"too_long": True})
+    assert log.spent == ReplyLog(path).spent == Spent(3, 100 + 90 + 80, 1000 + 7)
+
+
+def test_what_is_spent_is_not_added_up_anew_for_every_call(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, looked_at = ReplyLog(path), 0
+    real = reply_log._cost
+
+    def counted(reply: Mapping[str, Any]) -> Spent:
+        nonlocal looked_at
+        looked_at += 1
+        return real(reply)
+
+    monkeypatch.setattr(reply_log, "_cost", counted)
+    for number in range(50):
+        log.keep("x", {"prompt_tokens": 1, "completion_tokens": 1})
+        assert log.spent.calls == number + 1
+    assert looked_at == 50
+
+
+def test_a_log_without_a_call_that_was_taken_can_be_removed(path: Path) -> None:
+    log = ReplyLog(path)
+    log.remove_if_idle()
+    log.sent("a", Spent(1, 1, 1))
+    log.remove_if_idle()
+    assert path.exists()
+    log.untaken("a")
+    log.remove_if_idle()
+    assert not path.exists()
+    log.keep("x", {"text": ""})
+    log.remove_if_idle()
+    assert len(ReplyLog(path).replies("x")) == 1
 
 
 def test_beginning_anew_is_noted_once(path: Path) -> None:

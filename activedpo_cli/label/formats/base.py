@@ -14,7 +14,7 @@ A format is one module in this folder, or an entry point of the group `activedpo
 Texts go out as they are, never as HTML, and nothing goes out that could sway: no scores, no suggestions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,18 @@ class FoundAnswer:
     place: str
     values: Row
     when: float | None = None
+
+
+def without_withdrawn_skips(found: Sequence[FoundAnswer]) -> Iterator[FoundAnswer]:
+    """What was said; whoever skipped a pair, came back and answered has answered."""
+
+    def key(one: FoundAnswer) -> str:
+        return repr(
+            (one.values["pair_id"], one.values["annotator"])
+        )  # in a file with anything in it these may be lists
+
+    answered = {key(one) for one in found if one.values["preference"] not in ("", "skip")}
+    return (one for one in found if one.values["preference"] != "skip" or key(one) not in answered)
 
 
 def part(value: Any, kind: type, what: str, origin: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.tables import Row as TableRow
-from activedpo_cli.label.formats.base import FoundAnswer, Row, part
+from activedpo_cli.label.formats.base import FoundAnswer, Row, part, without_withdrawn_skips
 
 SUFFIX = ".json"
 UNIT = "task"
@@ -74,13 +74,7 @@ def answers(table: Iterable[TableRow]) -> Iterator[FoundAnswer]:
             given = _given(annotation, f"{row.origin}, {which}")
             place = f"task {row.line}, {which}"
             found.append(FoundAnswer(row.line, place, {**shown, **given}, _time(annotation.get("created_at"))))
-        yield from _without_withdrawn_skips(found)
-
-
-def _without_withdrawn_skips(found: list[FoundAnswer]) -> Iterator[FoundAnswer]:
-    """What was said of a task; whoever skipped it, came back and answered has answered."""
-    answered = {one.values["annotator"] for one in found if one.values["preference"] not in ("", "skip")}
-    return (one for one in found if one.values["preference"] != "skip" or one.values["annotator"] not in answered)
+        yield from without_withdrawn_skips(found)
 
 
 def _shown(row: TableRow) -> dict[str, Any]:

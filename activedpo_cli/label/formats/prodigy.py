@@ -1,6 +1,7 @@
 """Prodigy: tasks for its view `choice`, and the JSON Lines of `db-out` back.
 
-`ignore` skips the pair; a rejected task, or one with no choice or several, still waits. Who answered is the session.
+`ignore` skips the pair unless the same person answered it as well; a rejected task, or one with no choice or several, still
+waits. Who answered is the session.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.tables import Row as TableRow
-from activedpo_cli.label.formats.base import FoundAnswer, Row, part
+from activedpo_cli.label.formats.base import FoundAnswer, Row, part, without_withdrawn_skips
 
 SUFFIX = ".jsonl"
 UNIT = "task"
@@ -39,8 +40,10 @@ def recognises(values: dict[str, Any]) -> bool:
 
 def answers(table: Iterable[TableRow]) -> Iterator[FoundAnswer]:
     """One of each task, as often as it was answered."""
-    for row in table:
-        yield FoundAnswer(row.line, f"task {row.line}", _values(row), _time(row.values.get("_timestamp")))
+    found = [
+        FoundAnswer(row.line, f"task {row.line}", _values(row), _time(row.values.get("_timestamp"))) for row in table
+    ]
+    return without_withdrawn_skips(found)
 
 
 def _values(row: TableRow) -> dict[str, Any]:

@@ -24,20 +24,31 @@ from activedpo_cli.base.errors import BusyError
 from activedpo_cli.label.queue import Answer, Choice, PairAnsweredError, Queue, Ticket
 from activedpo_cli.label.tui.panes import TextPane, prompt_content, safe
 from activedpo_cli.label.tui.screens import SCROLLS, NoteScreen, ReadingScreen
-from activedpo_cli.label.word_differences import differing_words
-from activedpo_cli.label.wording import CHOICES, KEYS, Key, help_lines, progress_in_words, with_others_in_words
+from activedpo_cli.label.word_differences import Spans, differing_words
+from activedpo_cli.label.wording import (
+    CHOICES,
+    KEYS,
+    QUESTION,
+    Key,
+    help_lines,
+    progress_in_words,
+    shown_text,
+    with_others_in_words,
+)
 
 OWN_KEYS = (
-    Key(key="d", short="differences", meaning="mark the words in which the responses differ, or stop marking them"),
+    Key(key="d", short="differences", meaning="mark the words in which the responses differ, or do not"),
     Key(key="r", short="more", meaning="show more of texts that are too long to be shown at once"),
 )
 MOVING = {
-    "Arrows": "scroll both responses; Page Up, Page Down, Space, Home and End do too",
-    "Tab": "scroll one response alone, then the other, then the prompt, then both again",
+    "Arrows": "scroll both responses, as Page Up and Down, Space, Home, End do",
+    "Tab": "scroll one response alone, the other, the prompt, both again",
     "Ctrl-C": "quit; everything answered is kept",
 }
 HELP = help_lines({key.key: key.meaning for key in (*KEYS, *OWN_KEYS)} | MOVING)
 KEY_LINE = " · ".join(f"{key.key} {key.short}".replace(" ", "\N{NO-BREAK SPACE}") for key in KEYS)
+KEY_LINES = 2
+"""Lines at the bottom for the keys."""
 SCROLLED = ("Both responses", "Response 1", "Response 2", "The prompt")
 ASKS_AGAIN_SECONDS = 1.0
 HELD_KEY_SECONDS = 0.2
@@ -88,6 +99,7 @@ class PairScreen(Screen[None]):
         self._is_drawn = False
         self._note = ""
         self._shows_differences = False
+        self._differences: tuple[Spans, Spans] | None = None
         self._scrolled = 0
         self._panes = [
             TextPane("Prompt", id="prompt"),
@@ -116,12 +128,16 @@ class PairScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Show the first pair."""
-        self._say(f"answered   {progress_in_words(self._queue.progress())}")
+        self._say(f"answered   {progress_in_words(self._queue.progress(self._sitting.annotator))}")
         self._show()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Keep each key in one line with what it does."""
-        lines = textwrap.wrap(KEY_LINE, max(event.size.width - 2, 1), break_on_hyphens=False)
+        """Keep each key in one line with what it does, behind the question where there is room for that too."""
+        wrapped = [
+            textwrap.wrap(line, max(event.size.width - 2, 1), break_on_hyphens=False)
+            for line in (f"{QUESTION} {KEY_LINE}", KEY_LINE)
+        ]
+        lines = wrapped[0] if len(wrapped[0]) <= KEY_LINES else wrapped[1]
         self.query_one("#keys", Static).update("\n".join(lines))
 
     def on_key(self, event: events.Key) -> None:
@@ -163,7 +179,7 @@ class PairScreen(Screen[None]):
         if self._ticket is None:
             self._say(self._what_is_left())
             return
-        view = "differences" if self._shows_differences else "text"
+        view = "differences" if self._differences else "text"
         try:
             self._queue.answer(self._ticket, Answer(choice=choice, note=self._note or None, view=view))
         except PairAnsweredError as error:
@@ -171,7 +187,7 @@ class PairScreen(Screen[None]):
         except BusyError as error:
             self._say(f"NOT saved, answer again: {error.message}")
         else:
-            self._next(f"saved   {progress_in_words(self._queue.progress())}")
+            self._next(f"saved   {progress_in_words(self._queue.progress(self._sitting.annotator))}")
 
     def _undo(self) -> None:
         try:
@@ -182,7 +198,7 @@ class PairScreen(Screen[None]):
         if label is None:
             self._say("There is nothing of yours to undo: no answer was given in this sitting.")
             return
-        self._next(f"undone   {progress_in_words(self._queue.progress())}")
+        self._next(f"undone   {progress_in_words(self._queue.progress(self._sitting.annotator))}")
         if label.note and self._ticket is not None and self._ticket.asked == label.asked:
             self._note = label.note
             self._name_panes()
@@ -201,6 +217,7 @@ class PairScreen(Screen[None]):
         self._show()
 
     def _show(self) -> None:
+        self._differences = self._differing() if self._shows_differences else None
         self._name_panes()
         for pane, content in zip(self._panes, self._contents(), strict=True):
             pane.show(content)
@@ -218,22 +235,23 @@ class PairScreen(Screen[None]):
         """What stands in the panes."""
         if self._ticket is None:
             return [safe(self._what_is_left()), Content(), Content()]
-        texts = [display_text(response.text) for response in self._ticket.sides]
-        contents = [Content(text) for text in texts]
-        spans = differing_words(*texts) if self._shows_differences else None
-        if spans is not None:
-            for place, of_one in enumerate(spans):
-                for start, end in of_one:
-                    contents[place] = contents[place].stylize("bold underline", start, end)
+        contents = [safe(response.text) for response in self._ticket.sides]
+        for place, of_one in enumerate(self._differences or ()):
+            for start, end in of_one:
+                contents[place] = contents[place].stylize("bold underline", start, end)
         return [prompt_content(self._ticket.comparison.prompt), *contents]
 
+    def _differing(self) -> tuple[Spans, Spans] | None:
+        """Which words differ of the texts as they are shown; None where marks would say nothing."""
+        return differing_words(*(shown_text(side.text) for side in self._ticket.sides)) if self._ticket else None
+
     def _name_panes(self) -> None:
-        progress = self._queue.progress()
-        title = "Prompt" if self._ticket is None else f"Prompt of pair {progress.answered + 1} of {progress.pairs}"
+        progress = self._queue.progress(self._sitting.annotator)
+        title = "Prompt" if self._ticket is None else f"Prompt of pair {progress.given + 1} of {progress.most}"
         self._panes[0].border_title = f"{title}, with a note" if self._note else title
 
     def _what_is_left(self) -> str:
-        what = with_others_in_words(self._queue.progress()) or "All pairs are answered."
+        what = with_others_in_words(self._queue.progress(self._sitting.annotator)) or "All pairs are answered."
         return f"{what} Enter ends the sitting; u takes your last answer back."
 
     def _say(self, text: str) -> None:
@@ -254,7 +272,7 @@ class PairScreen(Screen[None]):
             self._say("There are no guidelines.")
 
     def _show_help(self) -> None:
-        who = f"You answer as {self._sitting.annotator}. An answer counts when `saved` is said."
+        who = f"You answer as {self._sitting.annotator}. An answer counts when `saved` is said; the numbers are everybody's."
         self.app.push_screen(ReadingScreen("Help", safe(f"{who}\n\n{HELP}"), "?"))
 
     def _show_more(self) -> None:
@@ -266,10 +284,15 @@ class PairScreen(Screen[None]):
     def _switch_differences(self) -> None:
         if self._ticket is None:
             return
-        if not self._shows_differences and differing_words(*(side.text for side in self._ticket.sides)) is None:
-            self._say("These responses are too different, or too long, for marks to say anything.")
-            return
-        self._shows_differences = not self._shows_differences
+        if self._differences is None:
+            self._differences = self._differing()
+            if self._differences is None:
+                self._shows_differences = False
+                self._say("These responses are too different, or too long, for marks to say anything.")
+                return
+        else:
+            self._differences = None
+        self._shows_differences = self._differences is not None
         for pane, content in zip(self._panes, self._contents(), strict=True):
             pane.mark(content)
         self._say("words that differ are underlined" if self._shows_differences else "no words are underlined")

@@ -7,8 +7,8 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from activedpo_cli.base.display import display_text
 from activedpo_cli.base.records import PromptText
+from activedpo_cli.label.wording import shown_text
 
 CHARACTERS_AT_ONCE = 20_000
 """How much of a text is laid out before somebody asks for the rest; all of a long one would keep them waiting."""
@@ -17,7 +17,7 @@ _SEARCHED_FOR_A_BREAK = 1000
 
 def safe(text: str, style: str = "") -> Content:
     """Foreign text as it may be shown: what could steer the terminal is written out, and nothing in it is markup."""
-    return Content.styled(display_text(text), style) if style else Content(display_text(text))
+    return Content.styled(shown_text(text), style) if style else Content(shown_text(text))
 
 
 def prompt_content(prompt: PromptText) -> Content:

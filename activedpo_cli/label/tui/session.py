@@ -40,7 +40,7 @@ def full_screen_session(queue: Queue, *, annotator: str, guidelines: str | None 
         _run(app)
         has_quit = not app.return_value
     queue.leave(annotator)
-    progress = queue.progress()
+    progress = queue.progress(annotator)
     sys.stdout.write(f"saved   {progress_in_words(progress)}\n")
     if not has_quit and (with_others := with_others_in_words(progress)):
         sys.stdout.write(f"{with_others}\n")

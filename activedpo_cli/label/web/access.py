@@ -9,12 +9,14 @@ import hmac
 import json
 import secrets
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.store.files import write_private
+from activedpo_cli.store.lock import waiting
 from activedpo_cli.store.run import Run
 
 TOKEN_BYTES = 32
@@ -89,17 +91,24 @@ def people_named(text: str) -> list[str]:
 
 def open_access(run: Run, names: Sequence[str]) -> Access:
     """Access for these people, by the tokens of earlier times where they had one."""
-    secret, tokens, port = _kept(_path(run)) or (secrets.token_bytes(TOKEN_BYTES), {}, None)
-    known = {name: tokens.get(name) or secrets.token_urlsafe(TOKEN_BYTES) for name in names}
-    _keep(_path(run), secret, tokens | known, port)
+    with _alone(run):
+        secret, tokens, port = _kept(_path(run)) or (secrets.token_bytes(TOKEN_BYTES), {}, None)
+        known = {name: tokens.get(name) or secrets.token_urlsafe(TOKEN_BYTES) for name in names}
+        _keep(_path(run), secret, tokens | known, port)
     return Access(secret, known, port)
 
 
 def remember_port(run: Run, port: int) -> None:
     """Note where the page was, so that open pages find it there again."""
-    kept = _kept(_path(run))
-    if kept is not None and kept[2] != port:
-        _keep(_path(run), kept[0], kept[1], port)
+    with _alone(run):
+        kept = _kept(_path(run))
+        if kept is not None and kept[2] != port:
+            _keep(_path(run), kept[0], kept[1], port)
+
+
+def _alone(run: Run) -> AbstractContextManager[None]:
+    """Keep a second server from writing its tokens over those of this one, or its key over the one that pages know."""
+    return waiting(run.lock_path("labelling-page"))
 
 
 def _path(run: Run) -> Path:

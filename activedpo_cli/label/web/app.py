@@ -10,7 +10,7 @@ from functools import partial
 from importlib.resources import files as package_files
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.errors import BusyError, StorageError
+from activedpo_cli.base.errors import ActiveDPOError, BusyError, StorageError
 from activedpo_cli.label.queue import PairAnsweredError
 from activedpo_cli.label.sittings import StageLeftError
 from activedpo_cli.label.web.access import Access, Person
@@ -63,6 +63,15 @@ class Page:
         self._looking.shutdown(cancel_futures=True)
         self._storing.shutdown()
 
+    async def look_around(self) -> None:
+        """See what other commands have done, which pages that are closed do not ask about."""
+        try:
+            self._changed(await self._in_order(self._desk.look_around))
+        except BusyError:
+            pass
+        except Exception as error:  # whatever keeps it from being read would keep an answer from being stored
+            self._failed(error)
+
     def application(self) -> "ASGIApp":
         """The ASGI application."""
         from starlette.applications import Starlette
@@ -81,8 +90,15 @@ class Page:
         return guarded(Starlette(routes=[*routes, Route("/api/{what}", self._asked, methods=["POST"])]), self._door)
 
     async def _asked(self, request: "Request") -> "Response":
-        from starlette.responses import JSONResponse
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import JSONResponse, Response
 
+        def refusal(status: int, message: str, **facts: Any) -> "Response":
+            # A page gives an answer up for what this server says of it, never for what a proxy between them may say.
+            by_whom = {"run": self._access.run_id} if person else {}
+            return JSONResponse({"error": message, **by_whom, **facts}, status)
+
+        person: Person | None = None
         try:
             self._door.check_sender(request)
             said = await body_of(request)
@@ -91,21 +107,21 @@ class Page:
                 return await self._enter(request, said)
             person = self._person(request, said)
             return JSONResponse(await self._done(what, person, said))
+        except ClientDisconnect:  # a page that was closed or loaded again while it spoke; nobody hears this
+            return Response(status_code=400)
         except TurnedAwayError as error:
-            return JSONResponse({"error": error.message}, error.status)
+            return refusal(error.status, error.message, **({"is_stranger": True} if error.is_stranger else {}))
         except PairAnsweredError:
-            said_before = {"error": "this pair was answered before", **await self._in_order(self._desk.progress)}
-            return JSONResponse(said_before, 409)
+            progress = await self._in_order(partial(self._desk.progress, person))
+            return refusal(409, "this pair was answered before", **progress)
         except UnknownPairError as error:
-            return JSONResponse({"error": error.message}, 404)
+            return refusal(404, error.message)
         except StageLeftError as error:
             self._failed(error)
-            return JSONResponse({"error": "labelling was ended by another command"}, 410)
+            return refusal(410, "labelling was ended by another command")
         except Exception as error:  # its own words may name files and pairs, which are for the terminal alone
             self._failed(error)
-            kinds = {StorageError: "the disk of the server did not take it", BusyError: "another command is at work"}
-            message = next((said for kind, said in kinds.items() if isinstance(error, kind)), "the server failed")
-            return JSONResponse({"error": message}, 503)
+            return refusal(*_told(error))
 
     async def _enter(self, request: "Request", said: Mapping[str, Any]) -> "Response":
         """Let somebody in by their token, or by the cookie that they have got for it."""
@@ -117,7 +133,7 @@ class Page:
         else:
             person = self._access.by_cookies(request.cookies, name if isinstance(name, str) else None)
         if person is None:
-            raise TurnedAwayError(403, "this address is not known here")
+            raise TurnedAwayError(403, "this address is not known here", is_stranger=True)
         response = JSONResponse(await self._in_order(partial(self._desk.welcome, person)))
         response.set_cookie(
             person.cookie_name,
@@ -133,7 +149,7 @@ class Page:
         name = said.get("person")
         person = self._access.by_cookies(request.cookies, name) if isinstance(name, str) else None
         if person is None:
-            raise TurnedAwayError(403, "open the address that you were given once more")
+            raise TurnedAwayError(403, "open the address that you were given once more", is_stranger=True)
         return person
 
     async def _done(self, what: str, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,3 +164,14 @@ class Page:
 
     async def _in_order(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return await asyncio.get_running_loop().run_in_executor(self._storing, work)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """What a page is told of an error that is none of its own, as a status and a sentence."""
+    if isinstance(error, BusyError):
+        return 503, "another command is at work"
+    if isinstance(error, StorageError | OSError):
+        return 503, "the disk of the server did not take it"
+    if isinstance(error, ActiveDPOError):
+        return 503, "the server failed"
+    return 500, "there is a fault in the server, tell whoever runs it"

@@ -17,8 +17,9 @@ from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import Answer, Choice, Queue, Ticket, shown_sides
 from activedpo_cli.label.web.access import Access, Person
 from activedpo_cli.label.web.security import TurnedAwayError
-from activedpo_cli.label.web.tokens import LONGEST, markdown_nodes
+from activedpo_cli.label.web.tokens import markdown_nodes
 from activedpo_cli.label.word_differences import marked_words
+from activedpo_cli.label.wording import shown_text
 from activedpo_cli.oracles.base import Comparison
 
 CHOICES: tuple[Choice, ...] = ("first", "second", "tie", "both_bad", "skip")
@@ -75,7 +76,7 @@ class Desk:
             "name": display_text(person.name),
             "guidelines": None if guidelines is None else display_text(guidelines),
             "guidelines_markdown": None if guidelines is None else _nodes_or_none(guidelines),
-            **self.progress(),
+            **self.progress(person),
         }
 
     def next(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,9 +88,9 @@ class Desk:
         self._queue.keep(person.name, besides)
         ticket = self._queue.next(person.name, [asked.pair_id for asked in besides])
         if ticket is None:
-            return {"pair": None, **self.progress()}
+            return {"pair": None, **self.progress(person)}
         self._tickets[ticket.asked] = ticket
-        return {"pair": self._pair(person, ticket), **self.progress()}
+        return {"pair": self._pair(person, ticket), **self.progress(person)}
 
     def answer(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
         """Store an answer; it is on the disk when this returns. One that came before is not stored again.
@@ -105,15 +106,18 @@ class Desk:
         receipt = self._queue.answer(self._tickets.get(asked) or self._ticket_of_before(asked), answer)
         self._tickets.pop(asked, None)
         self.answers_by[person.name] += receipt.arrival != "repeated"
-        return {"saved": True, **self.progress()}
+        return {"saved": True, **self.progress(person)}
 
     def undo(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Take back an answer, by the name that the page has made for it; nothing happens where it does not stand."""
+        """Take back an answer, by the name that the page has made for it; nothing happens where it does not stand.
+
+        Its note goes back to the page, whose text it is.
+        """
         self._asked(person, said)
         label = self._queue.undo(person.name, self._answer_id(said))
         if label is not None:
-            self.answers_by[person.name] -= 1
-        return {"undone": label is not None, **self.progress()}
+            self.answers_by[person.name] = max(0, self.answers_by[person.name] - 1)  # it may be of an earlier sitting
+        return {"undone": label is not None, "note": label.note if label else None, **self.progress(person)}
 
     def look(self, person: Person, said: Mapping[str, Any]) -> dict[str, Any]:
         """The texts of a pair in another view; reads nothing that changes, so that any thread may call it."""
@@ -127,33 +131,34 @@ class Desk:
             return {"refused": marked} if isinstance(marked, str) else {"first": marked[0], "second": marked[1]}
         raise TurnedAwayError(400, "there is no such view")
 
-    def progress(self) -> dict[str, Any]:
-        """How many of the answers are there, by whomever, and whether nothing is left to ask.
+    def look_around(self) -> dict[str, Any]:
+        """How far the answers are, also by what other commands have added."""
+        self._queue.tidy()
+        return self.progress()
 
-        Answers that are given for the second time, and those to gold pairs by others than the first, are not counted; but
-        who has such a question before them may answer it.
-        """
-        progress = self._queue.progress()
+    def progress(self, person: Person | None = None) -> dict[str, Any]:
+        """How many of the answers are there, by whomever, and whether nothing is left to ask, of this person too."""
+        name = person.name if person else None
+        progress = self._queue.progress(name)
         return {
-            "answered": progress.answered,
-            "pairs": progress.pairs,
+            "answered": progress.given,
+            "pairs": progress.most,
             "others": progress.waiting + progress.held,
-            "is_done": progress.answered >= progress.pairs and not self._queue.is_anybody_asked(),
+            "is_done": self._queue.is_all_answered(name),
         }
 
     def _pair(self, person: Person, ticket: Ticket) -> dict[str, Any]:
-        texts = self._texts(ticket.asked)
         return {
             "id": self._name(person, ticket.asked),
-            **dict(zip(("prompt", "first", "second"), texts, strict=True)),
-            "is_long": max(map(len, texts)) > LONGEST,
+            **dict(zip(("prompt", "first", "second"), self._texts(ticket.asked), strict=True)),
+            "kept_seconds": ticket.until - self._clock(),
         }
 
     def _texts(self, asked: Asked) -> tuple[str, str, str]:
         """Prompt and responses as this person sees them, harmless to show."""
         comparison = self._comparisons[asked.pair_id]
         first, second = self._sides(comparison, asked)
-        return display_text(prompt_as_text(comparison.prompt)), display_text(first.text), display_text(second.text)
+        return shown_text(prompt_as_text(comparison.prompt)), shown_text(first.text), shown_text(second.text)
 
     def _sides(self, comparison: Comparison, asked: Asked) -> tuple[Response, Response]:
         return shown_sides(comparison, str(asked.annotator), self._seed, is_repeat=asked.is_repeat)

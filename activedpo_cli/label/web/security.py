@@ -5,6 +5,7 @@ the browser of somebody who labels. Host, Origin, Sec-Fetch-Site and content typ
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
+"""The paths that browsers leave as they are; by another spelling the cookie would not come back."""
 LARGEST_BODY = 64 * 1024
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HEADERS = {
@@ -30,12 +33,16 @@ HEADERS = {
 
 
 class TurnedAwayError(Exception):
-    """A request that nothing is done for: `status` and one sentence for whoever reads the response."""
+    """A request that nothing is done for: `status` and one sentence for whoever reads the response.
 
-    def __init__(self, status: int, message: str) -> None:
+    `is_stranger` says that all that is wrong is that nobody knows who asks, which a person mends by opening their address.
+    """
+
+    def __init__(self, status: int, message: str, *, is_stranger: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.is_stranger = is_stranger
 
 
 @dataclass(frozen=True)
@@ -111,11 +118,14 @@ def guarded(app: "ASGIApp", door: Door) -> "ASGIApp":
         try:
             door.check_host(_header(scope, b"host"))
         except TurnedAwayError as error:
-            await _refuse(with_headers, error)
+            await _answer(with_headers, error.status, error.message.encode())
             return
         path = scope["path"]
-        if door.prefix and (path == door.prefix or path.startswith(f"{door.prefix}/")):
-            scope = {**scope, "path": path.removeprefix(door.prefix) or "/"}  # of a proxy that leaves the path whole
+        if door.prefix and path == door.prefix:  # else the page would look for its files one folder further up
+            await _answer(with_headers, 308, b"", (b"location", f"{door.prefix}/".encode()))
+            return
+        if door.prefix and path.startswith(f"{door.prefix}/"):
+            scope = {**scope, "path": path.removeprefix(door.prefix)}  # of a proxy that leaves the path whole
         await app(scope, receive, with_headers)
 
     return guard
@@ -142,10 +152,9 @@ async def body_of(request: "Request") -> dict[str, Any]:
     return found
 
 
-async def _refuse(send: "Send", error: TurnedAwayError) -> None:
-    body = error.message.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+async def _answer(send: "Send", status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    own = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -163,6 +172,11 @@ def _public(text: str) -> SplitResult:
         host = _bracketed((parts.hostname or "").encode("idna").decode())  # browsers send it so
     except UnicodeError as error:
         raise UsageError(f"--public-url names no host in `{text}`", hint="--public-url https://x.org/y") from error
+    if not _PATH.fullmatch(parts.path) or {".", ".."} & set(parts.path.split("/")):
+        raise UsageError(
+            f"the path of --public-url is not spelled as every browser sends it: `{parts.path}`",
+            hint="a path of letters, digits and - . _ ~, such as /team",
+        )
     port = "" if parts.port in (None, {"http": 80, "https": 443}[parts.scheme]) else f":{parts.port}"
     return parts._replace(netloc=host + port, path=parts.path.rstrip("/"))
 

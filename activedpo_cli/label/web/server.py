@@ -1,5 +1,6 @@
 """Run the page: make it ready, say where it is, serve until all is answered or somebody ends it."""
 
+import asyncio
 import getpass
 import shutil
 import signal
@@ -7,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,9 +29,12 @@ from activedpo_cli.label.web.security import Door, door_for
 
 ENDING_SECONDS = 10.0
 """How long the page stays after the last answer, for whoever wants to take it back."""
+LOOK_SECONDS = 5.0
+"""How often the server looks whether another command has answered the rest, or closed the stage."""
 GRACE_SECONDS = 3
 PLAIN_STEP = 10
 """Answers after which a line is written where none can be drawn over."""
+NOT_SAVED = "not saved, the page tries again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,11 @@ def label_on_the_web(context: Context, asked: Sequence[Question], queue: Queue, 
     terminal = ServerTerminal(desk)
     with closing(_socket(options, access.port)) as listening:
         port = listening.getsockname()[1]
+        if options.port == 0 and access.port not in (None, port):
+            terminal.say(
+                f"port {access.port}, where the page was last time, is taken, so it is at {port} now: pages that are open "
+                f"do not find it there, and answers that wait in them are sent once --port {access.port} is served again"
+            )
         remember_port(context.run, port)
         Serving(desk, access, door, terminal).run(listening, addresses(access, door, options.host, port))
 
@@ -103,6 +113,10 @@ class ServerTerminal:
         if text not in self._said:
             self._said.add(text)
             self.say(text)
+
+    def is_well_again(self) -> None:
+        """Let a fault that comes back later be said again."""
+        self._said.clear()
 
     def progress(self, answered: int, pairs: int) -> None:
         """`12 of 50 answered (ann 7, bo 5)`, in one line where it can be drawn over."""
@@ -140,6 +154,8 @@ class Serving:
         self._signal: int | None = None
         self._left: StageLeftError | None = None
         self._done_since: float | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._looked_at = time.monotonic()
 
     def run(self, listening: socket.socket, opening: str = "") -> None:
         """Say `opening` and serve until the end; raises what ended it, unless that was the last answer or Ctrl-C."""
@@ -155,6 +171,7 @@ class Serving:
                 yield
 
             async def on_tick(self, counter: int) -> bool:
+                serving._look_around()
                 self.should_exit = self.should_exit or serving._is_over()
                 return await super().on_tick(counter)
 
@@ -189,11 +206,20 @@ class Serving:
         """End as this signal does: what is being stored is stored first."""
         self._signal = number
 
+    def _look_around(self) -> None:
+        """See from time to time what other commands have done; called by the event loop, which goes on meanwhile."""
+        is_looking = self._looking is not None and not self._looking.done()
+        if not is_looking and time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._looking = asyncio.create_task(self._page.look_around())
+
     def _is_over(self) -> bool:
         is_done = self._done_since is not None and time.monotonic() - self._done_since >= ENDING_SECONDS
         return self._signal is not None or self._left is not None or is_done
 
     def _changed(self, progress: Mapping[str, Any]) -> None:
+        if progress.get("saved"):
+            self._terminal.is_well_again()
         self._terminal.progress(progress["answered"], progress["pairs"])
         if not progress["is_done"]:
             self._done_since = None
@@ -205,9 +231,12 @@ class Serving:
         if isinstance(error, StageLeftError):
             self._left = error
         elif isinstance(error, ActiveDPOError):
-            self._terminal.say_once(f"not saved, the page tries again: {error.message}")
+            self._terminal.say_once("\n".join([f"{NOT_SAVED}: {error.message}", *error.details, *_hint(error)]))
+        elif isinstance(error, OSError):
+            self._terminal.say_once(f"{NOT_SAVED}: {type(error).__name__}: {error}")
         else:
-            self._terminal.say_once(f"not saved, the page tries again: {type(error).__name__}: {error}")
+            trace = "".join(traceback.format_exception(error)).rstrip()
+            self._terminal.say_once(f"{trace}\na fault of activedpo itself, please report it; the page tries again")
 
     @contextmanager
     def _signals_end_it(self) -> Iterator[None]:
@@ -229,6 +258,10 @@ class Serving:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _hint(error: ActiveDPOError) -> list[str]:
+    return [f"hint: {error.hint}"] if error.hint else []
 
 
 def _socket(options: WebOptions, last_port: int | None) -> socket.socket:
@@ -267,12 +300,11 @@ def addresses(access: Access, door: Door, host: str, port: int) -> str:
     shown_host = f"[{host.strip('[]')}]" if ":" in host else host
     base = door.public.geturl() if door.public else f"http://{shown_host}:{port}"
     width = max(len(display_text(person.name)) for person in access.people)
-    lines = ["Open this address in a browser; who has it answers in that name, so give each to one person alone:"]
+    lines = ["The page, for a browser; whoever has an address answers in that name, so give each to one person alone:"]
     lines += [f"  {display_text(person.name):<{width}}  {base}/#{person.token}" for person in access.people]
     if not door.public and is_loopback(host):
-        target = shown_host if host != "localhost" else "127.0.0.1"
         lines.append(
-            f"From another machine, first there: ssh -L {port}:{target}:{port} {_user()}@{socket.gethostname()}"
+            f"From another machine, first there: ssh -L {port}:{shown_host}:{port} {_user()}@{socket.gethostname()}"
         )
     lines.append("Ctrl-C ends it; everything that was saved is kept.")
     return "\n".join(lines)

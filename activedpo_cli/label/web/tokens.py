@@ -1,7 +1,8 @@
 """Markdown as a tree of a few kinds of nodes, so that a page can build it without a parser and without HTML.
 
 Whatever is not on the list stays text: HTML, images, which would be loaded from elsewhere, and links, which are shown as
-they are written, so that one sees where they lead. Nothing that was written is hidden.
+they are written, so that one sees where they lead. Hidden are the marks themselves, the language of a block of code, and
+cells beyond the columns of a table, as Markdown has it; the text as it was written is one key away.
 """
 
 from functools import cache
@@ -30,7 +31,7 @@ LEAVES = {"code_inline": "code", "code_block": "pre", "fence": "pre"}
 BREAKS = {"hr": "hr", "hardbreak": "br"}
 
 Node = str | list[Any]
-"""A text, or a kind followed by the nodes within it."""
+"""A text, or a kind followed by the nodes within it; `ol:3` is a list that counts from three."""
 
 
 def markdown_nodes(text: str) -> list[Node] | str:
@@ -49,7 +50,8 @@ def _nodes(tokens: "list[Token]") -> list[Node]:
     for token in tokens:
         name = token.type.removesuffix("_open").removesuffix("_close")
         if token.nesting > 0:
-            node: list[Any] = [KINDS.get(name, "p")]
+            start = token.attrs.get("start")
+            node: list[Any] = [KINDS.get(name, "p") + (f":{start}" if start is not None else "")]
             open_nodes[-1].append(node)
             open_nodes.append(node)
         elif token.nesting < 0:

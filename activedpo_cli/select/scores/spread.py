@@ -4,6 +4,7 @@ The distance of two pairs is therefore min(‖φ − φ′‖, ‖φ + φ′‖)
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,14 +52,8 @@ def farthest_first(
         ValueError: The features are not finite, or fewer than `budget` pairs can be taken.
 
     """
-
-    def farthest(squared: Float[Tensor, " pairs"]) -> int:
-        tied = squared >= squared.max() * (1 - TIE_TOLERANCE)
-        return int(priority.where(tied, len(priority)).argmin())
-
-    return _take(
-        pair_features, labelled_pair_features, budget, farthest, OpenRows(len(priority), groups, max_per_group)
-    )
+    open_rows = OpenRows(len(priority), groups, max_per_group)
+    return _take(pair_features, labelled_pair_features, budget, partial(_farthest, priority), open_rows)
 
 
 def sample_by_distance(
@@ -74,18 +69,23 @@ def sample_by_distance(
     Arguments, result and errors are those of `farthest_first`. Where nothing is labelled the first is drawn ∝ ‖φ‖², and
     evenly where no pair is away from all centres.
     """
-
-    def drawn(squared: Float[Tensor, " pairs"]) -> int:
-        weights = squared.clamp_min(0)
-        if not weights.any():
-            weights = (squared >= 0).to(squared)
-        cumulative = weights.cumsum(dim=0)
-        uniform = torch.rand(1, generator=generator, device=generator.device, dtype=torch.float64).cpu()
-        row = int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True))
-        return min(row, int(weights.nonzero()[-1]))  # uniform · sum can be rounded up to the sum
-
     open_rows = OpenRows(len(pair_features), groups, max_per_group)
-    return _take(pair_features, labelled_pair_features, budget, drawn, open_rows)
+    return _take(pair_features, labelled_pair_features, budget, partial(_drawn, generator), open_rows)
+
+
+def _farthest(priority: Int[Tensor, " pairs"], squared: Float[Tensor, " pairs"]) -> int:
+    tied = squared >= squared.max() * (1 - TIE_TOLERANCE)
+    return int(priority.where(tied, len(priority)).argmin())
+
+
+def _drawn(generator: torch.Generator, squared: Float[Tensor, " pairs"]) -> int:
+    weights = squared.clamp_min(0)
+    if not weights.any():
+        weights = (squared >= 0).to(squared)
+    cumulative = weights.cumsum(dim=0)
+    uniform = torch.rand(1, generator=generator, device=generator.device, dtype=torch.float64).cpu()
+    row = int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True))
+    return min(row, int(weights.nonzero()[-1]))  # uniform · sum can be rounded up to the sum
 
 
 def _take(

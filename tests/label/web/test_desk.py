@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from compared_pairs import make_comparison
-from label_page import Answers, plain_questions
+from label_page import Answers, plain_questions, questions_about
 
 from activedpo_cli.label.questions import Question
 from activedpo_cli.label.queue import PairAnsweredError, Queue
@@ -129,6 +129,7 @@ def test_undo_takes_back_the_answer_that_it_names_and_no_other(office: Office) -
     office.open()
     assert office.undo(first), "also of a server that is gone"
     assert not office.labels
+    assert office.desk.answers_by == {"ann": 0, "bo": 0}
 
 
 def test_nobody_takes_back_what_another_person_answered(office: Office) -> None:
@@ -161,7 +162,7 @@ def test_the_page_learns_nothing_about_where_a_pair_comes_from(tmp_path: Path) -
     seen = []
     for _ in questions:
         pair = office.next("ann", *seen)
-        assert set(pair) == {"id", "prompt", "first", "second", "is_long"}
+        assert set(pair) == {"id", "prompt", "first", "second", "kept_seconds"}
         assert len(pair["id"]) == 32
         seen.append(pair["id"])
     told = json.dumps([office.desk.welcome(office.people["ann"]), office.desk.next(office.people["ann"], {}), seen])
@@ -227,6 +228,15 @@ def test_pairs_that_are_not_asked_about(office: Office, pair: Any) -> None:
     for besides in ("x", {"a": 1}, ["x"] * 101):
         with pytest.raises(TurnedAwayError):
             office.desk.next(office.people["ann"], {"besides": besides})
+
+
+def test_lines_that_end_as_on_windows_look_like_others(tmp_path: Path) -> None:
+    office = Office(tmp_path, questions_about([("a\r\nb", "x\ry", "x\ry\r\n")]))
+    pair = office.next()
+    assert pair["prompt"] == "a\nb"
+    assert {pair["first"], pair["second"]} == {"x\\x0dy", "x\\x0dy\n"}, (
+        "a lone return would cover what stands before it"
+    )
 
 
 def test_half_a_character_in_a_note(office: Office) -> None:

@@ -13,6 +13,7 @@ from hostile_text import HOSTILE, steering
 from label_page import Served, Watched, chromium, plain_questions, questions_about, served
 
 from activedpo_cli.base.display import display_text
+from activedpo_cli.label.web.security import door_for
 
 GUIDELINES = "# What counts\n\n- **true** before well written\n"
 ELEMENTS = {
@@ -96,7 +97,10 @@ def test_the_next_pair_is_there_within_a_tenth_of_a_second(browser: Any, tmp_pat
 def test_axe_finds_nothing(browser: Any, tmp_path: Path, scheme: str) -> None:
     pytest.importorskip("axe_core_python")
     axe = (files("axe_core_python") / "axe.min.js").read_text()
-    texts = [(f"# Prompt {n}", f"> one **of** `{n}`\n\n|a|\n|-|\n|b|", f"> other **of** `{n}`") for n in range(2)]
+    texts = [
+        (f"# Prompt {n}\n\n7. seventh", f"> one **of** `{n}`\n\n|a|\n|-|\n|b|", f"> other **of** `{n}`")
+        for n in range(2)
+    ]
     with served(tmp_path, questions_about(texts), guidelines=GUIDELINES) as page:
         width = 360 if scheme == "dark" else 1280
         with watched(browser, page, width=width, color_scheme=scheme, bypass_csp=True) as person:
@@ -111,6 +115,7 @@ def test_axe_finds_nothing(browser: Any, tmp_path: Path, scheme: str) -> None:
             person.wait("document.querySelectorAll('#first.markdown').length == 1")
             person.press("n", "x", "Escape")
             look("a pair as Markdown, with a note")
+            assert person.page.evaluate("document.querySelector('main ol').start") == 7
             person.press("d")
             person.wait("document.querySelectorAll('#first mark').length > 0")
             look("differences")
@@ -200,6 +205,19 @@ def test_answers_without_a_connection_wait_and_arrive_once(browser: Any, tmp_pat
     assert len(page.events) == 6 + 2
 
 
+def test_an_undo_that_waits_takes_back_the_answer_that_was_meant(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(4)) as page, watched(browser, page) as person:
+        person.page.wait_for_timeout(200)  # until the next pair is ready
+        person.context.set_offline(True)
+        person.answer("1")
+        person.press("u", "2")
+        person.wait_for_text("First your last answer is taken back, once everything is saved.")
+        person.context.set_offline(False)
+        person.wait_for_text("taken back; 0 of 4 are saved")
+        person.wait("document.getElementById('prompt').textContent == 'prompt 1'")
+    assert [event.label is None for event in page.events] == [False, True]
+
+
 def test_an_answer_whose_reply_is_lost_is_stored_once(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(3)) as page, watched(browser, page) as person:
         lost = []
@@ -215,6 +233,19 @@ def test_an_answer_whose_reply_is_lost_is_stored_once(browser: Any, tmp_path: Pa
         person.answer("1")
         person.wait_for_text("saved 1 of 3")
         assert len(lost) == 2
+    assert len(page.events) == 1
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_what_a_proxy_says_of_an_answer_takes_it_away_from_no_page(browser: Any, tmp_path: Path, status: int) -> None:
+    with served(tmp_path, plain_questions(3)) as page, watched(browser, page) as person:
+        says: list[Any] = [{"json": {"error": "no route", "message": "no route"}}, {"body": "<h1>no route</h1>"}]
+        person.page.route(
+            "**/api/answer",
+            lambda route: route.fulfill(status=status, **says.pop()) if says else route.continue_(),
+        )
+        person.answer("1")
+        person.wait_for_text("saved 1 of 3")
     assert len(page.events) == 1
 
 
@@ -293,6 +324,79 @@ def test_keys_can_be_changed_and_switched_off(browser: Any, tmp_path: Path) -> N
     assert [label.outcome for label in page.labels] == ["chosen", "chosen", "tie"]
 
 
+def test_taking_back_after_a_moment_without_connection_at_the_end(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(2)) as page, watched(browser, page) as person:
+        person.answer("1")
+        person.press("1")
+        person.wait_for_text("Everything is answered")
+        person.page.route("**/api/next", lambda route: route.abort())
+        person.wait_for_text("Labelling has ended")
+        person.page.unroute("**/api/next")
+        person.press("u")
+        person.wait_for_pair(3)
+        person.press("t")
+        person.wait_for_text("Everything is answered")
+    assert [label.outcome for label in page.labels] == ["chosen", "tie"]
+
+
+def test_a_note_comes_back_with_the_answer_that_is_taken_back(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(3)) as page, watched(browser, page) as person:
+        person.press("n")
+        person.page.keyboard.type("made up")
+        person.press("Escape")
+        person.answer("1")
+        person.wait_for_text("saved 1 of 3")
+        assert not person.page.input_value("#note")
+        person.answer("u")
+        assert person.text("prompt") == "prompt 1"
+        assert person.page.is_visible("#note")
+        person.answer("2")
+        assert not person.page.is_visible("#note")
+        person.wait_for_text("saved 1 of 3")
+    assert [label.note for label in page.labels] == ["made up"]
+    assert len(page.events) == 3
+
+
+def test_undo_where_the_browser_keeps_nothing_more(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(4)) as page, watched(browser, page) as person:
+        person.answer("1")
+        person.wait_for_text("saved 1 of 4")
+        person.page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+        person.answer("t")
+        person.wait_for_text("saved 2 of 4")
+        person.press("u")
+        person.wait_for_text("taken back; 1 of 4 are saved")
+    assert [label.outcome for label in page.labels] == ["chosen"], "the last answer is the one that is taken back"
+
+
+def test_undo_of_an_answer_that_is_of_no_use_takes_back_no_other(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(6)) as page, watched(browser, page) as person:
+        person.answer("1")
+        person.wait_for_text("saved 1 of 6")
+        held: list[Any] = []
+        person.page.route("**/api/answer", lambda route: held.append(route))
+        person.press("1", "u")
+        person.wait_for_text("Undo waits")
+        held[0].fulfill(status=404, json={"error": "not asked about", "run": page.access.run_id})
+        person.wait_for_text("1 answer could not be used")
+        person.page.wait_for_timeout(100)
+    assert len(page.events) == 1
+
+
+def test_an_enter_key_that_is_held_presses_a_button_once(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(6)) as page, watched(browser, page) as person:
+        for number in range(1, 4):
+            person.answer("1")
+            person.wait_for_text(f"saved {number} of 6")
+        person.page.focus("button[data-action=undo]")
+        for _ in range(12):
+            person.page.keyboard.down("Enter")
+            person.page.wait_for_timeout(20)
+        person.page.keyboard.up("Enter")
+        person.wait_for_text("taken back; 2 of 6 are saved")
+    assert len(page.labels) == 2
+
+
 def test_one_person_in_two_tabs(browser: Any, tmp_path: Path) -> None:
     shown = "document.getElementById('prompt').textContent"
     with served(tmp_path, plain_questions(6)) as page, watched(browser, page) as person:
@@ -354,6 +458,17 @@ def test_what_is_with_others_comes_when_they_take_it_back(browser: Any, tmp_path
         person.wait_for_pair(1, bo)
 
 
+def test_who_has_nothing_left_hears_how_far_the_others_are(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(1, people=2), "ann", "bo") as page, watched(browser, page) as person:
+        person.press("1")
+        person.wait_for_text("Nothing more for you at the moment.")
+        bo = person.open(page.address("bo"))
+        person.wait_for_pair(1, bo)
+        bo.keyboard.press("2")
+        person.wait_for_text("Everything is answered")
+        assert person.text("status") == "saved 2 of 2"
+
+
 @pytest.mark.parametrize("width", [1280, 360])
 def test_texts_without_spaces_and_long_ones_stay_in_their_place(browser: Any, tmp_path: Path, width: int) -> None:
     texts = [("x" * 1000, "word " * 40_000, "y" * 200_000), ("x", "y", "z")]
@@ -378,11 +493,75 @@ def test_texts_without_spaces_and_long_ones_stay_in_their_place(browser: Any, tm
     assert [label.view for label in page.labels] == ["text", "markdown"], "what was seen, not what was asked for"
 
 
+def test_a_view_that_could_not_be_had_beforehand_is_asked_for_again(browser: Any, tmp_path: Path) -> None:
+    questions = questions_about([(f"# {n}", "a", "b") for n in range(3)])
+    with served(tmp_path, questions) as page, watched(browser, page) as person:
+        person.press("m")
+        person.wait("document.querySelectorAll('#prompt.markdown').length == 1")
+        person.page.wait_for_timeout(200)
+        fails = [True]
+        person.page.route("**/api/look", lambda route: route.abort() if fails and fails.pop() else route.continue_())
+        person.answer("1")  # while the third is made ready, whose view can't be had
+        person.wait_for_text("saved 1 of 3")
+        person.page.wait_for_timeout(200)
+        assert not fails
+        person.page.unroute("**/api/look")
+        person.answer("1")
+        person.wait("document.querySelectorAll('#prompt.markdown').length == 1")
+
+
 def test_a_wrong_address_says_what_to_do(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path, plain_questions(2)) as page:
         person = Watched(browser, page.address()[:-5])
         person.wait_for_text("Open the whole address that you were given")
+        assert not person.page.is_visible("button"), "no button does anything yet"
         person.close()
+
+
+def test_a_page_at_the_wrong_public_address_says_so(browser: Any, tmp_path: Path) -> None:
+    """It asked for the whole address, which was whole."""
+    with served(tmp_path, plain_questions(2), door=door_for("127.0.0.1", "https://labels.example")) as page:
+        person = Watched(browser, page.address())
+        person.wait_for_text(
+            "Refused, tell whoever runs the labelling: this is not from the page of this server (Origin)."
+        )
+        person.close()
+
+
+def test_an_address_that_is_opened_in_the_same_tab(browser: Any, tmp_path: Path) -> None:
+    """Which loads nothing, since only what is behind the # changes."""
+    with served(tmp_path, plain_questions(4), "ann", "bo") as page:
+        person = Watched(browser, page.address()[:-5])
+        person.wait_for_text("Open the whole address that you were given")
+        person.page.goto(page.address())
+        person.wait_for_pair(1)
+        person.page.wait_for_timeout(200)  # until the next pair is ready
+        person.context.clear_cookies()
+        person.answer("1")
+        person.wait_for_text("Open the address that you were given once more.")
+        person.page.goto(page.address())
+        person.wait_for_text("saved 1 of 4")
+        assert "#" not in person.page.url
+        assert person.text("prompt") == "prompt 2", "what was on the screen stays there"
+        with person.page.expect_event("load"):
+            person.page.goto(page.address("bo"))
+        person.wait_for_text("You label as bo")
+        person.close()
+    assert [label.annotator for label in page.labels] == ["ann"]
+
+
+def test_a_pair_that_went_to_somebody_else_meanwhile_is_not_shown(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path, plain_questions(4), "ann", "bo", lease_seconds=1.0) as page, watched(browser, page) as person:
+        person.page.wait_for_timeout(1500)  # pair 2, which was ready, is kept for nobody any more
+        for number in (1, 2):
+            said = {"person": page.person("bo"), "answer_id": f"{number}" * 20, "seconds": 1, "view": "text"}
+            pair = page.ask("next", said, Cookie=page.cookie("bo"))[1]["pair"]
+            assert pair["prompt"] == f"prompt {number}"
+            page.ask("answer", said | {"pair": pair["id"], "choice": "tie"}, Cookie=page.cookie("bo"))
+        person.answer("1")
+        assert person.text("prompt") == "prompt 3"
+        person.wait("document.body.dataset.unsent == 0")
+    assert [label.role for label in page.labels] == ["selected", "selected", "overlap"]
 
 
 def test_the_page_makes_no_markup_of_text() -> None:

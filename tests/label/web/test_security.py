@@ -182,6 +182,10 @@ def test_behind_a_proxy(tmp_path: Path) -> None:
             assert status == 200
             assert {"secure", "path=/team/"} <= {part.strip().lower() for part in found["set-cookie"].split(";")}
         assert page.request("GET", "/team/", None, {"Host": "labels.example"})[0] == 200
+        status, found, _ = page.request("GET", "/team", None, {"Host": "labels.example"})
+        assert (status, found["location"]) == (308, "/team/"), "else its files would be looked for at /"
+        assert found["content-security-policy"]
+        assert page.request("GET", "/teams/", None, {"Host": "labels.example"})[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -204,6 +208,12 @@ def test_behind_a_proxy(tmp_path: Path) -> None:
         ("127.0.0.1", "https://x.org/?a=b", False),
         ("127.0.0.1", "https://ann@x.org/", False),
         ("127.0.0.1", "https://x.org:99999/", False),
+        ("127.0.0.1", "https://[2001:db8::1]:8443/a.b/c_d~e", True),
+        ("127.0.0.1", "https://x.org/bücher", False),
+        ("127.0.0.1", "https://x.org/a%20b", False),
+        ("127.0.0.1", "https://x.org/a;b", False),
+        ("127.0.0.1", "https://x.org//a", False),
+        ("127.0.0.1", "https://x.org/a/../b", False),
         ("127.0.0.1", "ftp://x.org", False),
     ],
 )

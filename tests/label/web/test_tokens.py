@@ -19,7 +19,7 @@ KINDS = {
 def kinds_of(nodes: Any) -> Iterator[str]:
     for node in nodes:
         if not isinstance(node, str):
-            yield node[0]
+            yield node[0].partition(":")[0]
             yield from kinds_of(node[1:])
 
 
@@ -33,6 +33,7 @@ def text_of(nodes: Any) -> str:
         ("a *b* **c**", [["p", "a ", ["em", "b"], " ", ["strong", "c"]]]),
         ("# A\n\nb\nc", [["h", "A"], ["p", "b", "\n", "c"]]),
         ("1. a\n2. b", [["ol", ["li", ["p", "a"]], ["li", ["p", "b"]]]]),
+        ("3. a\n4. b", [["ol:3", ["li", ["p", "a"]], ["li", ["p", "b"]]]]),
         ("```sh\nls\n```", [["pre", "ls\n"]]),
         ("`x` ~~y~~", [["p", ["code", "x"], " ", ["s", "y"]]]),
         ("> a\n\n---", [["blockquote", ["p", "a"]], ["hr"]]),

@@ -5,8 +5,8 @@ const ACTIONS = {
   first: ["1", "Response 1 is better"],
   second: ["2", "Response 2 is better"],
   tie: ["t", "Both are equally good"],
-  both_bad: ["b", "Both are bad"],
-  skip: ["s", "Skip this pair"],
+  both_bad: ["b", "Both are bad: neither is of any use"],
+  skip: ["s", "Skip this pair: I can't judge it"],
   undo: ["u", "Take back my last answer"],
   note: ["n", "Write a note to the answer"],
   guidelines: ["g", "Show the guidelines"],
@@ -17,7 +17,10 @@ const ACTIONS = {
 const CHOICES = ["first", "second", "tie", "both_bad", "skip"];
 const KINDS = ["ul", "ol", "li", "p", "blockquote", "em", "s", "strong", "code", "pre", "hr", "br",
   "table", "thead", "tbody", "tr", "th", "td"];
+const ANSWERED = { enter: "person", next: "pair", answer: "saved", undo: "undone" }; // what the server's replies have in them
 const FIRST_WAIT = 300, LONGEST_WAIT = 5000, SLOW = 1000, POLL = 2000, PATIENCE = 40000, UNDO_DEPTH = 100;
+
+const WHOLE_ADDRESS = "Open the whole address that you were given, up to its last character.";
 
 const part = (id) => document.getElementById(id);
 const buttons = (action) => document.querySelectorAll(`button[data-action="${action}"]`);
@@ -34,6 +37,7 @@ let epoch = 0;                 // grows when what was asked for before is no lon
 let sendWait = FIRST_WAIT, fetchWait = FIRST_WAIT;
 let fetchAgain = null, sendAgain = null;
 let unreachable = "";
+let takenBack = {};            // the pair of the answer that was taken back last, and the note that went with it
 let unusable = 0;              // answers that the server has no use for
 
 // What is kept in this browser. Each answer has an entry of its own, so that two tabs do not overwrite each other's.
@@ -47,16 +51,21 @@ function keep(name, value) {
     localStorage.setItem(name, value);
   } catch {
     isKept = false;
+    forget(name); // else what was kept before would count, as an older answer for the last one
   }
 }
 
-function drop(name) {
-  memory.delete(name);
+function forget(name) {
   try {
     localStorage.removeItem(name);
   } catch {
     isKept = false;
   }
+}
+
+function drop(name) {
+  memory.delete(name);
+  forget(name);
 }
 
 function kept(name) {
@@ -119,8 +128,9 @@ async function ask(what, facts) {
       credentials: "same-origin",
       signal: stop.signal,
     });
-    const found = await response.json();
+    const found = await response.json().catch(() => ({}));
     if (!response.ok) throw new Refusal(response.status, found);
+    if (what in ANSWERED && !(ANSWERED[what] in found)) throw new Refusal(response.status, {});
     unreachable = "";
     return found;
   } finally {
@@ -140,6 +150,11 @@ function say(text) {
   part("status").textContent = text;
 }
 
+function sayHowFar() { // others go on while nothing is answered here
+  const text = `saved ${howFar()}`;
+  if (part("status").textContent.startsWith("saved ") && part("status").textContent !== text) say(text);
+}
+
 function howFar() {
   return `${session.answered} of ${session.pairs}`;
 }
@@ -154,15 +169,22 @@ function showWaiting() {
   if (unreachable) parts.push(unreachable);
   if (unusable) parts.push(`${unusable === 1 ? "1 answer" : `${unusable} answers`} could not be used: the pair is no longer asked about.`);
   if (number && !isKept) parts.push("Leave this page open until then.");
-  part("waiting").textContent = parts.join(" ");
+  const told = parts.join(" ");
+  if (part("waiting").textContent !== told) part("waiting").textContent = told; // else it would be read aloud again
   part("waiting").hidden = !parts.length;
   document.body.dataset.unsent = String(number);
 }
 
+// What a proxy between page and server says of a request is no word on the answer in it.
+const isOwnRefusal = (error) => error instanceof Refusal && session !== null && error.facts.run === session.run;
+
 function fault(error) {
-  if (error instanceof Refusal && error.status === 403) return "Open the address that you were given once more.";
-  if (error instanceof Refusal && error.status === 410) return "Labelling was ended by somebody else.";
-  if (error instanceof Refusal) return `${error.message}; trying again.`;
+  const isRefusal = error instanceof Refusal;
+  if (isRefusal && error.facts.is_stranger) return "Open the address that you were given once more.";
+  if (isOwnRefusal(error) && error.status === 410) return "Labelling was ended by somebody else.";
+  if (isRefusal && error.facts.error && error.status < 500) return `Refused, tell whoever runs the labelling: ${error.message}.`;
+  if (isRefusal && error.facts.error) return `${error.message}; trying again.`;
+  if (isRefusal && error.status < 500) return `Something else answers at this address (status ${error.status}); trying again.`;
   return "No connection; trying again.";
 }
 
@@ -200,9 +222,10 @@ async function sendOne(answer) {
     drop(name);
     say(`saved ${howFar()}`);
   } catch (error) {
-    if (!(error instanceof Refusal) || ![400, 404, 409].includes(error.status)) throw error;
+    if (!isOwnRefusal(error) || ![400, 404, 409].includes(error.status)) throw error;
     if ("answered" in error.facts) take(error.facts);
     drop(name);
+    isUndoWanted = false; // it may have been meant for this answer, and would take back the one before
     if (error.status === 409) say(`You had answered this pair before; that answer stands. ${howFar()} are saved`);
     else unusable += 1;
   }
@@ -231,9 +254,10 @@ async function refill() {
     if (asked !== epoch) {
       wait = 0;
     } else if (found.pair && !taken.includes(found.pair.id)) {
+      found.pair.until = Date.now() + 1000 * found.pair.kept_seconds;
       if (current) ready = found.pair;
       else show(found.pair);
-      if (view !== "text") look(current === found.pair ? current : ready, view).catch(() => {});
+      if (view !== "text") look(found.pair, view).catch(() => {});
       wait = 0;
     } else if (found.pair) {
       wait = 0;
@@ -243,7 +267,7 @@ async function refill() {
   } catch (error) {
     unreachable = fault(error);
     wait = fetchWait = Math.min(2 * fetchWait, LONGEST_WAIT);
-    isEnded = (error instanceof Refusal && error.status === 410) || (isDone && !unsent().length);
+    isEnded = isOwnRefusal(error) && error.status === 410;
     if (!current) showNothing();
   } finally {
     isFetching = false;
@@ -259,14 +283,16 @@ function showNothing() {
   if (isDone && !number) {
     heading = "Everything is answered. Thank you!";
     text = unreachable ? "Labelling has ended, and all your answers are saved. You can close this page."
-      : `All your answers are saved. You can close this page, or take your last answer back (${keys.undo}).`;
+      : `All your answers are saved. You can close this page, or within a few seconds take your last answer back (${keys.undo}).`;
     unreachable = "";
+    sayHowFar();
   } else if (number) {
-    heading = "Your answers are being saved …";
+    heading = unreachable ? "Your answers wait in this page." : "Your answers are being saved …";
     text = "Leave this page open; it goes on by itself.";
   } else if (session.others && !unreachable) {
     heading = "Nothing more for you at the moment.";
-    text = "The last pairs are with other people. If one of them comes free, it appears here.";
+    text = "The last pairs are with other people, or wait for their opinion. You can close this page; while it is open, a pair that comes free appears here.";
+    sayHowFar();
   }
   part("main").hidden = true;
   part("nothing").hidden = false;
@@ -282,12 +308,13 @@ function show(pair) {
   part("nothing").hidden = true;
   part("nothing-heading").textContent = "";
   part("main").hidden = false;
-  part("note").value = "";
-  part("note-part").hidden = true;
+  part("note").value = pair.id === takenBack.pair ? takenBack.note : "";
+  part("note-part").hidden = !part("note").value;
   draw();
   window.scrollTo(0, 0);
   part("prompt").scrollTop = 0;
   part("prompt-heading").focus({ preventScroll: true });
+  if (view !== "text") look(pair, view).catch(() => {}); // where it could not be had while the pair was ready
   since = performance.now();
   away = 0;
   hiddenSince = document.hidden ? since : null;
@@ -302,19 +329,16 @@ function seconds() {
 
 function answer(choice) {
   if (!current) return;
+  if (isUndoWanted) { // else it would take back this answer, and not the one that was meant
+    say("First your last answer is taken back, once everything is saved.");
+    return;
+  }
   const note = part("note").value.trim();
   const given = {
     pair: current.id, answer_id: newName(), choice, note: note || null, seconds: seconds(), view: shownView(), at: Date.now(),
   };
   keep(place(`answer/${given.answer_id}`), JSON.stringify(given));
-  current = null;
-  if (ready) {
-    const pair = ready;
-    ready = null;
-    show(pair);
-  } else {
-    showNothing();
-  }
+  showReady();
   setTimeout(showWaiting, SLOW + 50);
   send();
   refill();
@@ -323,11 +347,16 @@ function answer(choice) {
 function leave(id) {
   if (ready && ready.id === id) ready = null;
   if (!current || current.id !== id) return;
-  current = null;
-  if (ready) show(ready);
-  else showNothing();
-  ready = null;
+  showReady();
   refill();
+}
+
+// The pair that comes next may have gone to somebody else while the one before was read for long.
+function showReady() {
+  const pair = ready && (Date.now() < ready.until || unreachable) ? ready : null;
+  current = ready = null;
+  if (pair) show(pair);
+  else showNothing();
 }
 
 async function undo() {
@@ -351,12 +380,13 @@ async function undo() {
     keep(place("given"), JSON.stringify(given));
     take(found);
     say(found.undone ? `taken back; ${howFar()} are saved` : "This answer was taken back before.");
+    takenBack = { pair: last.pair, note: found.note || "" };
     current = ready = null;
     epoch += 1;
     refill();
   } catch (error) {
-    if (error instanceof Refusal && error.status === 404) keep(place("given"), JSON.stringify(given));
-    say(`Not taken back. ${error instanceof Refusal ? error.message : "No connection"}; press ${keys.undo} again.`);
+    if (isOwnRefusal(error) && error.status === 404) keep(place("given"), JSON.stringify(given));
+    say(`Not taken back; press ${keys.undo} again. ${fault(error)}`);
   } finally {
     isUndoing = false;
   }
@@ -369,8 +399,16 @@ function shownView() {
 }
 
 async function look(pair, wanted) {
-  pair.views = pair.views || {};
-  if (!pair.views[wanted]) pair.views[wanted] = await ask("look", { pair: pair.id, view: wanted });
+  pair.views ??= {};
+  pair.asked ??= {};
+  if (!pair.views[wanted]) {
+    pair.asked[wanted] ??= ask("look", { pair: pair.id, view: wanted });
+    try {
+      pair.views[wanted] = await pair.asked[wanted];
+    } finally {
+      delete pair.asked[wanted]; // so that it is asked for again where that failed
+    }
+  }
   if (pair === current && view === wanted) draw();
 }
 
@@ -406,9 +444,10 @@ function draw() {
 
 function built(node) {
   if (typeof node === "string") return document.createTextNode(node);
-  const [kind, ...inner] = node;
+  const [kind, start] = node[0].split(":"), inner = node.slice(1);
   const element = document.createElement(KINDS.includes(kind) ? kind : "p");
   if (kind === "h") element.className = "heading";
+  if (start) element.start = Number(start);
   element.append(...inner.map(built));
   return element;
 }
@@ -463,6 +502,7 @@ function actionOf(event) {
 }
 
 function pressed(event) {
+  if (event.repeat && event.target instanceof HTMLButtonElement) event.preventDefault(); // a held Enter is one press
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
   const target = event.target;
   if (target instanceof HTMLTextAreaElement && event.key === "Escape") {
@@ -550,15 +590,35 @@ async function enter() {
     } catch { /* a reload then asks for the address again where two people share the browser */ }
     if (token) history.replaceState(null, "", location.pathname);
   } catch (error) {
-    if (error instanceof Refusal && error.status < 500) {
-      say("Open the whole address that you were given, up to its last character.");
-      return;
-    }
-    say("No connection; trying again.");
-    setTimeout(enter, 1000);
+    say(isStranger(error) ? WHOLE_ADDRESS : fault(error));
+    if (!isStranger(error)) setTimeout(enter, 1000);
     return;
   }
   begin();
+}
+
+const isStranger = (error) => error instanceof Refusal && Boolean(error.facts.is_stranger);
+
+// An address that is opened in the tab in which the page is open already loads nothing: only what is behind # changes.
+async function enterAgain() {
+  const token = location.hash.slice(1);
+  if (!token) return;
+  if (!session) {
+    enter();
+    return;
+  }
+  try {
+    const found = await ask("enter", { token });
+    if (found.person !== session.person || found.run !== session.run) {
+      location.reload();
+      return;
+    }
+    history.replaceState(null, "", location.pathname);
+    send();
+    refill();
+  } catch (error) {
+    say(isStranger(error) ? WHOLE_ADDRESS : fault(error));
+  }
 }
 
 function sessionPerson() {
@@ -573,6 +633,7 @@ function begin() {
   const name = document.createElement("bdi");
   name.textContent = session.name;
   part("who").replaceChildren("You label as ", name);
+  part("tools").hidden = false;
   view = ["markdown", "differences"].find((name) => name === kept(place("view"))) || "text";
   take(session);
   say(`${howFar()} are saved`);
@@ -599,6 +660,7 @@ window.addEventListener("storage", (event) => { // this person has answered a pa
   const isAnswer = session && event.key && event.newValue && event.key.startsWith(place("answer/"));
   if (isAnswer) leave(parsed(event.newValue, {}).pair);
 });
+window.addEventListener("hashchange", enterAgain);
 window.addEventListener("online", () => {
   send();
   refill();
