@@ -85,7 +85,7 @@ def check(context: Context) -> None:
     check_same_sampling(context.run, context.settings)
     check_held_out(context.run, context.settings)
     _check_room(context)
-    check_backend(context.settings)
+    check_backend(context)
     note_scorer(context)
 
 

@@ -10,7 +10,7 @@ from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.records import Response
 from activedpo_cli.base.seeds import derive_seed
-from activedpo_cli.base.settings import Config, EvaluateSettings, GenerateSettings
+from activedpo_cli.base.settings import EvaluateSettings, GenerateSettings
 from activedpo_cli.engine.step import Context
 from activedpo_cli.engine.units import Unit
 from activedpo_cli.store.lock import waiting
@@ -93,11 +93,12 @@ class Answering:
         return sampler
 
 
-def check_backend(config: Config) -> None:
+def check_backend(context: Context) -> None:
     """Let a backend that samples elsewhere say what would make the work fail, before anything is loaded or written."""
-    backend = discovery.load("generation", config.generate.backend)
+    generate = context.settings.generate
+    backend = discovery.load("generation", generate.backend)
     if hasattr(backend, "check"):
-        backend.check(config.generate)
+        backend.check(generate, tell=context.progress.warn)
 
 
 @dataclass(frozen=True)

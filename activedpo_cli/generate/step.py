@@ -75,7 +75,7 @@ def check(context: Context) -> None:
     if context.settings.generate.responses:
         pool.check(context.run, context.settings)
     else:
-        check_backend(context.settings)
+        check_backend(context)
 
 
 def open_work(context: Context) -> Work:

@@ -74,6 +74,11 @@ RANDOM = {"finish_reason": "length", "logprobs": {"token_logprobs": [-5.5] * 6}}
 """A response that was sampled uniformly."""
 
 
+def look(settings: GenerateSettings, told: list[str] | None = None) -> None:
+    said = [] if told is None else told
+    server.check(settings, tell=said.append)
+
+
 def said_by(error: ActiveDPOError) -> str:
     return "\n".join([error.message, *error.details, f"hint: {error.hint}"])
 
@@ -464,7 +469,7 @@ def test_a_fault_that_passes_is_survived(policy: Policy, served: ModelServer, ra
     assert sampler.sample_unit(PROMPTS, sampling=sampling(), seed=3) == expected
 
 
-@pytest.mark.parametrize("raw", PASSING)
+@pytest.mark.parametrize("raw", [PASSING[0], *PASSING[3:5]])
 def test_a_fault_that_stays_ends(policy: Policy, served: ModelServer, raw: Raw) -> None:
     sampler = opened(policy, served)
     before = len(served.asked)
@@ -479,6 +484,18 @@ def test_a_server_that_hangs(policy: Policy, served: ModelServer) -> None:
     served.change = lambda path, body, answer: Raw(hang=True)
     with pytest.raises(ActiveDPOError, match=r"does not answer: no byte for 0.05 s"):
         opened(policy, served, server_timeout=0.05)
+
+
+def test_a_wait_is_said(served: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, told = [1], list[str]()
+    monkeypatch.setattr(_completions, "NOTED_WAIT", 0.01)
+
+    def changed(path: str, body: dict[str, Any], answer: Any) -> Any:
+        return Raw(503, {"error": "loading"}, {"Retry-After": "0.02"}) if left and left.pop() else answer
+
+    served.change = changed
+    look(GenerateSettings(server_url=served.url), told)
+    assert told == ["the server takes no call for 0 s (HTTP 503); waiting"]
 
 
 def test_a_wait_of_a_day_is_not_waited_for(policy: Policy, served: ModelServer) -> None:
@@ -519,16 +536,16 @@ def test_a_key_does_not_cross_the_network_unencrypted(monkeypatch: pytest.Monkey
     monkeypatch.setenv("MY_SERVER", "very-secret")
     settings = GenerateSettings(server_url="http://gpu.example:8000/v1", server_api_key_env="MY_SERVER")
     with pytest.raises(UsageError, match="cross the network unencrypted"):
-        server.check(settings)
+        look(settings)
 
 
 def test_nobody_listens_and_nothing_is_named() -> None:
     with pytest.raises(ActiveDPOError, match="does not answer"):
-        server.check(GenerateSettings(server_url="http://127.0.0.1:9/v1"))
+        look(GenerateSettings(server_url="http://127.0.0.1:9/v1"))
     with pytest.raises(UsageError, match="says no server"):
-        server.check(GenerateSettings())
+        look(GenerateSettings())
     with pytest.raises(UsageError, match="NOT_SET_ANYWHERE"):
-        server.check(GenerateSettings(server_url="http://127.0.0.1:9/v1", server_api_key_env="NOT_SET_ANYWHERE"))
+        look(GenerateSettings(server_url="http://127.0.0.1:9/v1", server_api_key_env="NOT_SET_ANYWHERE"))
 
 
 def listing(*names: str) -> Any:
@@ -550,13 +567,13 @@ def test_which_model_is_the_base_is_not_guessed(
 ) -> None:
     served.change = change
     with pytest.raises(ActiveDPOError) as caught:
-        server.check(GenerateSettings(server_url=served.url, server_model=wanted))
+        look(GenerateSettings(server_url=served.url, server_model=wanted))
     assert words in said_by(caught.value)
 
 
 def test_adapters_of_ours_are_no_bases(served: ModelServer) -> None:
     served.change = listing("activedpo-0123", "one")
-    server.check(GenerateSettings(server_url=served.url))
+    look(GenerateSettings(server_url=served.url))
 
 
 def test_a_server_that_samples_colder_than_asked_is_found(policy: Policy, served: ModelServer) -> None:

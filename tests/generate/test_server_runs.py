@@ -141,6 +141,7 @@ def test_an_address_without_the_backend_is_said(new_run: Path) -> None:
         refused(2, *on(new_run, "generate", iteration=1), "--force", *SERVED, address)
 
 
+@pytest.mark.slow
 def test_several_processes_ask_one_server(finished: Path, small_model: Path, zygote: Zygote) -> None:
     """Each proves the adapter for itself; together they make what one alone makes with such a server."""
     alone = Path(shutil.copytree(finished, finished.parent / "alone"))

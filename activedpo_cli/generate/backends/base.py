@@ -83,8 +83,11 @@ class Sampler(Protocol):
 class OpeningBackend(Protocol):
     """A module of `generate/backends/` that samples from a policy elsewhere."""
 
-    def check(self, settings: GenerateSettings) -> None:
-        """Raise an ActiveDPOError for what would make the work fail, before any model is loaded and anything written."""
+    def check(self, settings: GenerateSettings, *, tell: Callable[[str], None]) -> None:
+        """Raise an ActiveDPOError for what would make the work fail, before any model is loaded and anything written.
+
+        `tell` hears what somebody who waits should know.
+        """
 
     def open_sampler(self, policy: Policy, settings: GenerateSettings, *, tell: Callable[[str], None]) -> Sampler:
         """Find the policy, and make sure that it is the one.

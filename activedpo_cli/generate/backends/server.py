@@ -41,9 +41,9 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 WITH_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and `--enable-lora --max-lora-rank"
 
 
-def check(settings: GenerateSettings) -> None:
+def check(settings: GenerateSettings, *, tell: Callable[[str], None]) -> None:
     """Raise UsageError or ServerError where no server is named, it does not answer, or does not serve the model named."""
-    server = CompletionsServer(settings, tell=lambda text: None, ending=threading.Event())
+    server = CompletionsServer(settings, tell=tell, ending=threading.Event())
     base_model(server, server.models(), settings.server_model, OWN)
 
 
