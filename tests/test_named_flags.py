@@ -15,9 +15,10 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OF_OTHERS = {
     *("--local-dir", "--upgrade", "--no-deps", "--check", "--minutes", "--small", "--table", "--no-"),
     *("--view-id", "--data", "--ref"),
-    *("--array", "--gpus", "--gpus-per-task", "--ntasks", "--requeue", "--nproc", "--no-python"),
+    *("--array", "--requeue", "--ntasks", "--gpus", "--gpus-per-task", "--nproc", "--no-python"),
+    *("--enable-lora", "--max-lora-rank", "--max-loras", "--max-model-len", "--generation-config", "--enforce-eager"),
 }
-"""Flags of pip, hf, ruff, labelling tools, trainers, SLURM, torchrun and of this project's own scripts."""
+"""Flags of pip, hf, ruff, labelling tools, trainers, SLURM, torchrun, vLLM and of this project's own scripts."""
 
 
 def flags_of(command: str) -> set[str]:

@@ -139,4 +139,4 @@ def test_flags_are_answered_alike(flag: str, said: str, monkeypatch: pytest.Monk
 def test_settings_within_a_group_are_meant_by_their_group() -> None:
     assert meant_settings("label.judge.baseurl") == ["label.judge.base_url"]
     assert meant_settings("label.judge.prise_input") == ["label.judge.price_input"]
-    assert meant_settings("api_base") == ["label.judge.base_url"]
+    assert meant_settings("api_base") == ["label.judge.base_url", "generate.server_url"]

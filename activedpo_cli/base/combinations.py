@@ -95,6 +95,10 @@ def _without_sampling(config: Config) -> str | None:
     return None if config.generate.responses is None else f"responses come from `{config.generate.responses}`"
 
 
+def _without_server(config: Config) -> str | None:
+    return None if config.generate.backend == "server" else f"`generate.backend` is {config.generate.backend}"
+
+
 def _without_widths(config: Config) -> str | None:
     kind = config.featurize.projection
     return None if kind == "factored" else f"`featurize.projection` is {kind}"
@@ -108,6 +112,10 @@ REASONS: dict[str, Callable[[Config], str | None]] = {
     **dict.fromkeys(("sft.lora_alpha", "sft.lora_dropout", "sft.lora_modules"), _without_own_adapter),
     **dict.fromkeys(("generate.recorded_eos", "generate.recorded_pairs"), _without_file),
     **dict.fromkeys(("generate.temperature", "generate.top_k", "generate.top_p"), _without_sampling),
+    **dict.fromkeys(
+        ("generate.server_url", "generate.server_model", "generate.server_api_key_env", "generate.server_timeout"),
+        _without_server,
+    ),
     "featurize.projection_width": _without_widths,
 }
 """Settings that are read only beside certain others, and why one is not; None where it is."""

@@ -52,6 +52,10 @@ OTHER_NAMES = {
         **dict.fromkeys(("function", "callable", "code"), "python"),
         **dict.fromkeys(("file", "dataset", "replay", "offline"), "recorded"),
     },
+    "generation": {
+        **dict.fromkeys(("hf", "huggingface", "local"), "transformers"),
+        **dict.fromkeys(("vllm", "openai", "sglang", "http"), "server"),
+    },
     "formats": {
         **dict.fromkeys(("labelstudio", "ls"), "label-studio"),
         **dict.fromkeys(("json", "ndjson"), "jsonl"),

@@ -19,8 +19,8 @@ from pydantic import (
 )
 
 from activedpo_cli.base.discovery import available
-from activedpo_cli.base.judge_url import checked_base_url
 from activedpo_cli.base.nearest import did_you_mean
+from activedpo_cli.base.server_url import checked_base_url, checked_server_url
 from activedpo_cli.base.template_date import TEMPLATE_DATE, checked_date
 from activedpo_cli.base.template_kwargs import checked_assignments
 
@@ -63,6 +63,7 @@ LayerNames = Annotated[str | list[str], AfterValidator(sorted_layer_names)]
 TemplateDate = Annotated[str, AfterValidator(checked_date)]
 TemplateArguments = Annotated[list[str], AfterValidator(checked_assignments)]
 JudgeUrl = Annotated[str, AfterValidator(checked_base_url)]
+ServerUrl = Annotated[str, AfterValidator(checked_server_url)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -187,6 +188,19 @@ class GenerateSettings(Section):
     truncated: Literal["keep", "drop"] = setting("keep", "whether responses cut off by the length limit form pairs")
     backend: str = setting(
         "transformers", "what samples: a module of activedpo_cli/generate/backends/, or an entry point"
+    )
+    server_url: ServerUrl | None = setting(
+        None, "address of the server that samples, with backend server, such as http://127.0.0.1:8000/v1"
+    )
+    server_model: str | None = setting(
+        None, "the name that the server has for the base model; null takes the only one that it serves"
+    )
+    server_api_key_env: VariableName | None = setting(
+        None, "name of the environment variable that holds its key; null sends none, and no other variable is read"
+    )
+    server_timeout: Positive = setting(
+        600.0,
+        "seconds without a byte from the server, which sends none before a response is whole, until it is asked again",
     )
     responses: str | None = setting(None, "take the responses from this file instead of sampling", "--responses")
     recorded_eos: bool = setting(

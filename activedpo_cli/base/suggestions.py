@@ -43,8 +43,8 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("judge", "reward_model", "annotator"), ORACLE),
     **dict.fromkeys(("lambda", "lambda_", "regularization"), ("select.methods.activedpo.ridge",)),
     **dict.fromkeys(("projection_dim", "proj_dimension", "sketch_dim"), ("featurize.proj_dim",)),
-    **dict.fromkeys(("base_url", "api_base", "api_url", "endpoint"), ("label.judge.base_url",)),
-    **dict.fromkeys(("api_key", "api_key_env"), ("label.judge.api_key_env",)),
+    **dict.fromkeys(("base_url", "api_base", "api_url", "endpoint"), ("label.judge.base_url", "generate.server_url")),
+    **dict.fromkeys(("api_key", "api_key_env"), ("label.judge.api_key_env", "generate.server_api_key_env")),
     "random_seed": ("seed",),
 }
 """What other libraries, TRL and PEFT among them, call a setting, without its section."""

@@ -20,7 +20,7 @@ from activedpo_cli.engine.parts import Part, ensure
 from activedpo_cli.engine.step import Context
 from activedpo_cli.engine.units import Work
 from activedpo_cli.evaluate.measures import reward_measures, text_measures
-from activedpo_cli.generate.sampling import HALVED_NAME
+from activedpo_cli.generate.sampling import SAMPLING_LOGS
 from activedpo_cli.label.scoring import evaluated_rows, score_responses, scorer_settings, scorers_of
 from activedpo_cli.label.step import oracle_inputs
 from activedpo_cli.policy.policy import reference_digest
@@ -142,7 +142,7 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
         lock=run.lock_path("initial-evaluation"),
         wanted=initial_record(run, context.settings),
         open=lambda target: sample(replace(context, folder=target)),
-        logs=(HALVED_NAME,),
+        logs=SAMPLING_LOGS,
         is_shared=True,
         stale=run.stale,
         is_usable=lambda standing: check_intact(run, standing),

@@ -20,7 +20,14 @@ from activedpo_cli.evaluate.initial_evaluation import (
     sampling_settings,
 )
 from activedpo_cli.evaluate.measures import reward_measures, text_measures
-from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, SamplingUnits
+from activedpo_cli.generate.sampling import (
+    ELSEWHERE_SETTINGS,
+    SAMPLING_LOGS,
+    Answering,
+    EncodedPrompt,
+    SamplingUnits,
+    check_backend,
+)
 from activedpo_cli.label.scoring import (
     evaluated_rows,
     logps_of,
@@ -78,6 +85,7 @@ def check(context: Context) -> None:
     check_same_sampling(context.run, context.settings)
     check_held_out(context.run, context.settings)
     _check_room(context)
+    check_backend(context)
     note_scorer(context)
 
 
@@ -94,10 +102,10 @@ class _HeldOutSampling(UnitWork):
     ) -> None:
         seed = context.settings.seed
         self.folder, self.policy = context.folder, policy
+        adapter = context.run.adapter_path(iteration) if iteration else None
         self.sampling = SamplingUnits(
             context,
-            policy,
-            tokenizer,
+            Answering(context, policy, tokenizer, adapter),
             prompts,
             context.settings.evaluate,
             make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
@@ -115,7 +123,8 @@ class _HeldOutSampling(UnitWork):
 
     def finish(self) -> dict[str, Any]:
         responses = self.sampling.responses()
-        return {"responses": len(responses), "prompts": len({row.prompt_id for row in responses})}
+        counts = {"responses": len(responses), "prompts": len({row.prompt_id for row in responses})}
+        return counts | self.sampling.facts()
 
 
 class _InitialSampling(_HeldOutSampling):
@@ -166,7 +175,7 @@ class _Evaluation(_HeldOutSampling):
             "eval_prompts_too_long": len(self._too_long),
         }
         context.folder.write_json("metrics.json", metrics)
-        return metrics
+        return metrics | self.sampling.facts()
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -276,8 +285,9 @@ STAGE = Stage(
     check,
     sections=("evaluate",),
     later=LATER_RENDERING_SETTINGS,
-    also=("generate.max_new_tokens",),  # only named in an error, as the source of a length that is too large
-    logs=(HALVED_NAME,),
+    # The length is only named in an error, as the source of one that is too large.
+    also=("generate.max_new_tokens", *ELSEWHERE_SETTINGS),
+    logs=SAMPLING_LOGS,
     readings={READ_BY: FILE},
     is_shared=True,
 )

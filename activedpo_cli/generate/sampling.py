@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import ActiveDPOError
@@ -17,9 +19,16 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from activedpo_cli.generate.backends.base import SampledResponse, Sampler, SamplingSettings
+
 
 HALVED_NAME = "halved.jsonl"
 """Which units were sampled in smaller batches than asked for: their responses depend on the memory there was."""
+OPENED_NAME = "opened.jsonl"
+"""What a backend found that samples elsewhere, each time that it was opened."""
+SAMPLING_LOGS = (HALVED_NAME, OPENED_NAME)
+ELSEWHERE_SETTINGS = tuple(f"generate.{name}" for name in GenerateSettings.model_fields if name.startswith("server_"))
+"""Settings that say where a policy is to be found, and nothing of what it answers."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,68 @@ class EncodedPrompt:
 
 
 @dataclass(frozen=True)
+class Answering:
+    """A policy that answers, by the backend of the settings.
+
+    Attributes:
+        context: That of the step that it answers for.
+        policy: The loaded model, as it is set when it is asked.
+        tokenizer: Turns its tokens into text.
+        adapter: The folder of the adapter that is on when it is asked; None where π_ref answers.
+
+    """
+
+    context: Context
+    policy: "PreTrainedModel | PeftModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    adapter: Path | None
+
+    def open(self) -> None:
+        """Find the policy where it is elsewhere, which is done in any case before it is asked for the first time."""
+        _ = self._sampler
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], sampling: "SamplingSettings", seed: int
+    ) -> "list[list[SampledResponse]]":
+        """The responses to each prompt."""
+        if self._sampler is not None:
+            return self._sampler.sample_unit(prompts, sampling=sampling, seed=seed)
+        from activedpo_cli.models.vocabulary import padding_id
+
+        padding = padding_id(self.tokenizer)
+        return self._backend.sample_unit(self.policy, prompts, sampling=sampling, seed=seed, pad_token_id=padding)
+
+    @property
+    def _backend(self) -> Any:
+        return discovery.load("generation", self.context.settings.generate.backend)
+
+    @cached_property
+    def _sampler(self) -> "Sampler | None":
+        """What samples elsewhere; None where the loaded model does. What it found is noted."""
+        if not hasattr(self._backend, "open_sampler"):
+            return None
+        from activedpo_cli.generate.backends.base import Policy
+
+        context, base = self.context, self.context.run.base
+        adapter = None if self.adapter is None else self.adapter.resolve()
+        stored = (context.run.path / base["path"]).resolve() if base["stored_in_run"] else base["path"]
+        policy = Policy(
+            model=self.policy, tokenizer=self.tokenizer, adapter=adapter, reference=str(stored or base["hub_id"])
+        )
+        sampler: Sampler = self._backend.open_sampler(policy, context.settings.generate, tell=context.progress.warn)
+        _change_log(context, OPENED_NAME, lambda rows: [*rows, sampler.facts()])
+        return sampler
+
+
+def check_backend(context: Context) -> None:
+    """Let a backend that samples elsewhere say what would make the work fail, before anything is loaded or written."""
+    generate = context.settings.generate
+    backend = discovery.load("generation", generate.backend)
+    if hasattr(backend, "check"):
+        backend.check(generate, tell=context.progress.warn)
+
+
+@dataclass(frozen=True)
 class SamplingUnits:
     """Responses to prompts, a batch of prompts for each unit; generate and evaluate build on it.
 
@@ -39,8 +110,7 @@ class SamplingUnits:
 
     Attributes:
         context: That of the step whose folder the units' files are in.
-        policy: What answers, as it is set.
-        tokenizer: Turns its tokens into text.
+        answering: What answers.
         prompts: The prompts, in the order of work.
         settings: How many responses of which length, and how they are drawn.
         make_id: The id of a prompt's response by the prompt's id and the response's index.
@@ -49,8 +119,7 @@ class SamplingUnits:
     """
 
     context: Context
-    policy: "PreTrainedModel | PeftModel"
-    tokenizer: "PreTrainedTokenizerBase"
+    answering: Answering
     prompts: Sequence[EncodedPrompt]
     settings: GenerateSettings | EvaluateSettings
     make_id: Callable[[str, int], str]
@@ -78,8 +147,14 @@ class SamplingUnits:
         """The responses of all units, read from their files."""
         return [row for unit in self.units() for row in self.context.folder.read_rows(unit.name, Response)]
 
+    def facts(self) -> dict[str, Any]:
+        """For the summary: what a backend that samples elsewhere found, by whichever process; none of any other."""
+        name = self.context.settings.generate.backend
+        rows = self.context.folder.read_rows(OPENED_NAME, dict) if self.context.folder.has(OPENED_NAME) else []
+        return {"backend": {"name": name, **_together(rows)}} if rows else {}
+
     def _sample(self, prompts: Sequence[EncodedPrompt], seed: int) -> list[Response]:
-        return _sample_batch(self.context, self.policy, self.tokenizer, prompts, self.settings, self.make_id, seed)
+        return _sample_batch(self.context, self.answering, prompts, self.settings, self.make_id, seed)
 
 
 def _in_batches_that_fit(
@@ -112,19 +187,40 @@ def _note_batches(context: Context, unit: int, sizes: list[int]) -> None:
         )
     if len(sizes) == 1 and not context.folder.has(HALVED_NAME):
         return
-    with waiting(context.run.lock_path(f"{context.folder.path.parent.name}-{HALVED_NAME}")):  # others may note theirs
-        before = context.folder.read_rows(HALVED_NAME, dict) if context.folder.has(HALVED_NAME) else []
+
+    def changed(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows = [row for row in before if row["unit"] != unit]
         rows += [{"unit": unit, "batches": sizes}] if len(sizes) > 1 else []
-        rows.sort(key=lambda row: row["unit"])
+        return sorted(rows, key=lambda row: row["unit"])
+
+    _change_log(context, HALVED_NAME, changed)
+
+
+def _change_log(context: Context, name: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Write a log of the folder anew where a change of its rows makes others of them; other processes may note theirs."""
+    with waiting(context.run.lock_path(f"{context.folder.path.parent.name}-{name}")):
+        before = context.folder.read_rows(name, dict) if context.folder.has(name) else []
+        rows = change(before)
         if rows != before:
-            context.folder.write_json_lines(HALVED_NAME, rows)
+            context.folder.write_json_lines(name, rows)
+
+
+def _together(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was found each time as one: a number is the largest, of anything else all that there was."""
+    found: dict[str, Any] = {}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [row[key] for row in rows if row.get(key) is not None]
+        several = list(dict.fromkeys(values))
+        if values and all(isinstance(value, int | float) for value in values):
+            found[key] = max(values)
+        else:
+            found[key] = several[0] if len(several) == 1 else several or None
+    return found
 
 
 def _sample_batch(
     context: Context,
-    policy: "PreTrainedModel | PeftModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    answering: Answering,
     unit: Sequence[EncodedPrompt],
     settings: GenerateSettings | EvaluateSettings,
     make_id: Callable[[str, int], str],
@@ -132,24 +228,17 @@ def _sample_batch(
 ) -> list[Response]:
     from activedpo_cli.generate.backends.base import SamplingSettings
     from activedpo_cli.models.encoding import decode_response, stop_token_ids
-    from activedpo_cli.models.vocabulary import padding_id
 
-    generate = context.settings.generate
+    generate, tokenizer = context.settings.generate, answering.tokenizer
     sampling = SamplingSettings(
         num_responses=settings.num_responses,
         max_new_tokens=settings.max_new_tokens or generate.max_new_tokens,
         temperature=settings.temperature,
         top_k=settings.top_k,
         top_p=settings.top_p,
-        stop_token_ids=stop_token_ids(tokenizer, policy.generation_config, generate.stop_token_ids),
+        stop_token_ids=stop_token_ids(tokenizer, answering.policy.generation_config, generate.stop_token_ids),
     )
-    sampled = discovery.load("generation", generate.backend).sample_unit(
-        policy,
-        [prompt.token_ids for prompt in unit],
-        sampling=sampling,
-        seed=seed,
-        pad_token_id=padding_id(tokenizer),
-    )
+    sampled = answering.sample([prompt.token_ids for prompt in unit], sampling, seed)
     return [
         Response(
             response_id=make_id(prompt.prompt_id, index),

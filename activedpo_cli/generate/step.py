@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base import discovery
 from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering, prompt_rendering_settings
 from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.records import Prompt, Response, response_id
@@ -20,7 +19,14 @@ from activedpo_cli.generate.prompts_as_read import (
     started_answers,
     tell_of_other_rendering,
 )
-from activedpo_cli.generate.sampling import HALVED_NAME, EncodedPrompt, SamplingUnits
+from activedpo_cli.generate.sampling import (
+    ELSEWHERE_SETTINGS,
+    SAMPLING_LOGS,
+    Answering,
+    EncodedPrompt,
+    SamplingUnits,
+    check_backend,
+)
 from activedpo_cli.pairs.candidates import no_such_score, refuse_unread_score
 from activedpo_cli.policy.early_check import READS, check_model
 from activedpo_cli.policy.policy import load_policy, load_reference, load_tokenizer_of, reference_digest
@@ -37,8 +43,9 @@ PROMPTS_NAME = "prompts.json"
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """What the responses depend on."""
-    return flat(config, "seed", "generate") | {
+    """What the responses depend on; where a policy elsewhere is to be found is none of it."""
+    own = {key: value for key, value in flat(config, "seed", "generate").items() if key not in ELSEWHERE_SETTINGS}
+    return own | {
         "model.dtype": config.model.dtype,
         "model.attn_implementation": config.model.attn_implementation,
         **prompt_rendering_settings(config),
@@ -67,6 +74,8 @@ def check(context: Context) -> None:
         )
     if context.settings.generate.responses:
         pool.check(context.run, context.settings)
+    else:
+        check_backend(context)
 
 
 def open_work(context: Context) -> Work:
@@ -137,17 +146,19 @@ class _Sampling(UnitWork):
             context.progress,
             is_first=context.iteration == 1,
         )
-        self._policy, self._tokenizer = _current_policy(context)
+        answering = _current_policy(context)
+        self._policy, self._tokenizer = answering.policy, answering.tokenizer
         _check_sampling(context, self._policy, self._tokenizer)
         _note_dates(context, self._tokenizer)
+        if not self.folder.has(PROMPTS_NAME):  # nothing is made yet that would pin settings
+            answering.open()
         seed, iteration = context.settings.seed, context.iteration
         self._renders = renders_plain_text(self._tokenizer, context.settings.prompts.chat_template)
         self._drawn, prompts = self._draw()
         tell_of_other_rendering(context, self._encoded)
         self._sampling = SamplingUnits(
             context,
-            self._policy,
-            self._tokenizer,
+            answering,
             prompts,
             context.settings.generate,
             make_id=lambda prompt_id, index: response_id(prompt_id, iteration, index),
@@ -173,7 +184,8 @@ class _Sampling(UnitWork):
                 f"all {made['responses']} responses were cut off at {longest} tokens: give more with "
                 "--max-new-tokens, or name the token that ends an answer in generate.stop_token_ids"
             )
-        return made | facts | {"rendered": self._renders} | started_answers(drawn.prompts)
+        rendered = {"rendered": self._renders}
+        return made | facts | rendered | started_answers(drawn.prompts) | self._sampling.facts()
 
     def _draw(self) -> tuple[DrawnPrompts, list[EncodedPrompt]]:
         """The prompts of the iteration, written down, and their tokens."""
@@ -236,7 +248,6 @@ def _check_sampling(
     check_turn_end(
         tokenizer, named(context.run.prompts()), context.settings, context.progress, stops, is_first=is_first
     )
-    discovery.load("generation", context.settings.generate.backend)
 
 
 def _note_dates(context: Context, tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -257,14 +268,14 @@ def _note_dates(context: Context, tokenizer: "PreTrainedTokenizerBase") -> None:
         )
 
 
-def _current_policy(context: Context) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
+def _current_policy(context: Context) -> Answering:
     """θ_{t−1}; before any training that is π_ref itself, which needs no adapter."""
     if context.iteration == 1:
         reference = load_reference(context.run, context.settings, context.execution)
         check_model(context, reference)
-        return reference.model, reference.tokenizer
+        return Answering(context, reference.model, reference.tokenizer, None)
     policy, tokenizer, _ = load_policy(context, context.iteration - 1)
-    return policy, tokenizer
+    return Answering(context, policy, tokenizer, context.run.adapter_path(context.iteration - 1))
 
 
 def _summary(responses: Sequence[Response]) -> dict[str, Any]:
@@ -292,13 +303,14 @@ STAGE = Stage(
     check,
     sections=("generate",),
     later=LATER_RENDERING_SETTINGS,
-    logs=(HALVED_NAME,),
+    logs=SAMPLING_LOGS,
     also=(
+        *ELSEWHERE_SETTINGS,
         "label.score_field",
         "label.oracle",
         "prompts.duplicates",
         *READS,
-    ),  # they decide what is refused, and nothing of what is made
+    ),  # they decide what is refused or where it is made, and nothing of what is made
     files=pool.FILES,
     is_shared=True,
 )

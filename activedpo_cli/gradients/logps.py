@@ -1,11 +1,12 @@
 """Summed log-probabilities of responses."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from activedpo_cli.base.shapes import Float
+from activedpo_cli.base.shapes import Float, Int
 from activedpo_cli.gradients.batch import ResponseBatch
 from activedpo_cli.gradients.model_state import evaluation_mode
 from activedpo_cli.gradients.response_head import (
@@ -16,6 +17,8 @@ from activedpo_cli.gradients.response_head import (
     without_wrapper,
 )
 
+TOKENS_AT_ONCE = 64
+
 
 def response_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " examples"]:
     """Log π(y | x) summed over response tokens, without dropout and without gradients.
@@ -24,6 +27,35 @@ def response_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, " ex
     """
     with torch.no_grad(), evaluation_mode(model):
         return summed_logps(model, batch)
+
+
+def token_logps(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, "examples targets"]:
+    """Log π of each response token alone, without dropout and without gradients; 0 where a token is none of the response's.
+
+    Nats. The last columns are those of the last tokens; how many there are before them is the model's business.
+    """
+    with torch.no_grad(), evaluation_mode(model):
+        head = response_head(model)
+        if head is None:
+            return _by_own_logits(model, batch)
+        return _by_head(backbone_states(model, batch), batch, head)
+
+
+def response_logits(
+    model: nn.Module, batch: ResponseBatch
+) -> "Iterator[tuple[Float[Tensor, 'tokens vocabulary'], Int[Tensor, ' tokens']]]":
+    """The logits from which each response token was drawn, and the tokens, some at a time and in order; in float32."""
+    is_target = batch.response_mask[:, 1:]
+    rows, positions = is_target.nonzero(as_tuple=True)
+    targets = batch.input_ids[rows, positions + 1]
+    with torch.no_grad(), evaluation_mode(model):
+        head = response_head(model)
+        whole = None if head is not None else model(**accepted_arguments(without_wrapper(model), _inputs(batch))).logits
+        states = backbone_states(model, batch) if whole is None else whole
+        for start in range(0, len(targets), TOKENS_AT_ONCE):
+            part = slice(start, start + TOKENS_AT_ONCE)
+            found = states[rows[part], positions[part]]
+            yield found.float() if head is None else head.logits(found).float(), targets[part]
 
 
 def summed_logps(

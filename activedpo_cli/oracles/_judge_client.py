@@ -4,11 +4,9 @@ Address and key are the ones that the settings name, and no others: the client l
 headers from variables that begin with OPENAI_, and send them to whatever server is asked.
 """
 
-import email.utils
 import importlib
 import json
 import os
-import random
 import re
 import ssl
 import time
@@ -17,19 +15,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from activedpo_cli.base.display import display_text, redacted_text
 from activedpo_cli.base.errors import ActiveDPOError, UsageError
-from activedpo_cli.base.judge_url import is_on_this_machine
+from activedpo_cli.base.server_calls import (
+    LONGEST_WAIT,
+    NOTED_WAIT,
+    TAKES_LATER,
+    growing_pause,
+    harmless,
+    key_in,
+    seconds_asked_for,
+    without_key,
+)
+from activedpo_cli.base.server_url import is_on_this_machine
 from activedpo_cli.base.settings import JudgeSettings
 
 EXTRA = "judge"
-LONGEST_WAIT = 3600.0
-"""Seconds for which a server's wish to be left alone is granted; beyond, the command ends, and can be typed again."""
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-NOTED_WAIT = 10.0
-"""Seconds of waiting from which it is said."""
 REFUSES_SCHEMA = (400, 422)
-TAKES_LATER = frozenset({408, 409, 425, 429})
 MAY_BE_PAID = frozenset({408, 502, 504, 524})
 """Statuses by which something on the way gave up waiting for a server that may have done the work."""
 NO_MONEY = "insufficient_quota"
@@ -37,9 +38,6 @@ NOT_ALLOWED = frozenset({"content_filter", "content_policy_violation", "invalid_
 """Codes by which a server refuses one question for what stands in it, and may well take the next."""
 UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
 """How the client's HTTP library calls what went wrong before anything was sent."""
-EXCERPT = 300
-_UNSENDABLE = re.compile(r"[^!-~]")
-"""What can't stand in a header behind `Bearer`."""
 _TOO_LONG = re.compile(
     r"context.{0,20}(?:length|window|size)|maximum.{0,20}(?:context|tokens|length)"
     r"|too (?:long|many tokens)|exceeds?.{0,30}tokens",
@@ -131,7 +129,7 @@ class JudgeClient:
         self._model = model
         self._settings = settings
         self._base_url = settings.base_url
-        self._key = key_of(settings)
+        self._key = key_in(settings.api_key_env, "label.judge.api_key_env")
         self._pause, self._tell, self._clock = pause, tell, clock
         self._uses_schema = settings.structured != "none"
         self._library, self._client = _open(settings, self._base_url, self._key)
@@ -172,7 +170,7 @@ class JudgeClient:
                         details=[f"it was asked {failures + 1} times; every reply before is kept"],
                         hint="see whether the server runs, and give the same command again",
                     ) from None
-                self._pause(_growing_pause(failures))
+                self._pause(growing_pause(failures))
             failures += 1
 
     def _post(self, question: str, response_format: dict[str, Any] | None) -> Any:
@@ -220,9 +218,7 @@ class JudgeClient:
         )
 
     def _harmless(self, text: str) -> str:
-        """What a server says, short, without the key, and safe to show."""
-        shown = display_text(redacted_text(without_key(text, self._key)))
-        return shown if len(shown) <= EXCERPT else shown[:EXCERPT] + "…"
+        return harmless(text, self._key)
 
     def _reply(self, answer: Any) -> Reply:
         """The reply in an answer of which nothing can be taken for granted; an answer without a choice is an empty one."""
@@ -245,8 +241,8 @@ class JudgeClient:
 
     def _wait(self, refused: _RefusedError, failures: int) -> None:
         """Wait as the server asks, else for longer every time; raises JudgeUnreachableError for longer than one should."""
-        asked = _seconds(refused.retry_after, self._clock)
-        seconds = _growing_pause(failures) if asked is None else asked
+        asked = seconds_asked_for(refused.retry_after, self._clock)
+        seconds = growing_pause(failures) if asked is None else asked
         if seconds > LONGEST_WAIT:
             raise JudgeUnreachableError(
                 f"the judge at {self._base_url} asks to be left alone for {seconds / 3600:.1f} hours",
@@ -275,29 +271,6 @@ class JudgeClient:
             details=[refused.message, *moved, "every reply before is kept"],
             hint=hints.get(refused.status, "give the same command again once the server takes calls"),
         )
-
-
-def key_of(settings: JudgeSettings) -> str | None:
-    """The key in the variable that the settings name; raises UsageError where it is not set, or can't be sent."""
-    if settings.api_key_env is None:
-        return None
-    key = os.environ.get(settings.api_key_env, "").strip()
-    if not key:
-        raise UsageError(
-            f"the variable `{settings.api_key_env}`, which label.judge.api_key_env names, is not set",
-            hint=f"put the key there with `export {settings.api_key_env}=…`, or `--set label.judge.api_key_env=null`",
-        )
-    if _UNSENDABLE.search(key):  # the library would show it in an error of its own, spelled in another way
-        raise UsageError(
-            f"the variable `{settings.api_key_env}` holds a key with a blank, a line break or a letter beyond ASCII in it",
-            hint=f"put the key alone there, on one line: `export {settings.api_key_env}=…`",
-        )
-    return key
-
-
-def without_key(text: str, key: str | None) -> str:
-    """The text without the key, which a server may repeat in an error."""
-    return text.replace(key, "***") if key else text
 
 
 def _open(settings: JudgeSettings, base_url: str, key: str | None) -> tuple[Any, Any]:
@@ -357,25 +330,6 @@ def _is_too_long(refused: _RefusedError) -> bool:
 def _may_pass(refused: _RefusedError) -> bool:
     """Whether the same call may be taken later."""
     return (refused.status in TAKES_LATER and refused.code != NO_MONEY) or refused.status >= 500
-
-
-def _growing_pause(failures: int) -> float:
-    """Seconds before a call is made again, up to double by chance, so that several callers part."""
-    return min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE) * (1 + random.random())
-
-
-def _seconds(retry_after: str | None, clock: Callable[[], float]) -> float | None:
-    """The seconds that a header `Retry-After` means: a number, or a date; None where it is neither."""
-    if retry_after is None:
-        return None
-    try:
-        return max(0.0, float(retry_after)) if float(retry_after) < float("inf") else None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - clock())
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _dictionary(value: Any) -> dict[str, Any]:

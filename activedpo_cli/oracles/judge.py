@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from activedpo_cli.base.at_once import each_in_order
 from activedpo_cli.base.errors import OracleNotFoundError, UsageError
 from activedpo_cli.base.records import RecordedPreference
 from activedpo_cli.base.settings import JudgeSettings, LabelSettings
-from activedpo_cli.oracles._at_once import each_in_order
 from activedpo_cli.oracles._judge_client import JudgeClient, NotAllowedError, NotAskedError, Reply, TooLongError
 from activedpo_cli.oracles._judge_limits import Allowance, QuestionCalls
 from activedpo_cli.oracles._judge_prompt import (

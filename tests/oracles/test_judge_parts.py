@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from activedpo_cli.base.at_once import each_in_order
 from activedpo_cli.base.interruption import forget, request
 from activedpo_cli.base.records import Spent
 from activedpo_cli.base.settings import JudgeSettings
-from activedpo_cli.oracles._at_once import each_in_order
 from activedpo_cli.oracles._judge_client import NotAskedError
 from activedpo_cli.oracles._judge_limits import Allowance
 from activedpo_cli.oracles._judge_prompt import (

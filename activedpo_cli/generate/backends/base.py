@@ -1,8 +1,15 @@
-"""What every generation backend offers: one batch of prompts in, responses as token ids out."""
+"""What every generation backend offers: one batch of prompts in, responses as token ids out.
 
-from collections.abc import Sequence
+A backend that samples from the loaded model is a module with `sample_unit`. One that has to find the policy elsewhere is a
+module with `check` and `open_sampler`: it is told who is to answer, and gives what then samples.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from activedpo_cli.base.settings import GenerateSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +48,53 @@ class GenerationBackend(Protocol):
         pad_token_id: int | None,
     ) -> list[list[SampledResponse]]:
         """`num_responses` responses to each prompt, in the prompts' order; equal arguments give equal tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Who is to answer.
+
+    Attributes:
+        model: The loaded model. As long as it samples its adapter is on, or off where `adapter` is None.
+        tokenizer: Its tokenizer.
+        adapter: The folder of the adapter that is on; None where π_ref itself answers.
+        reference: What π_ref is called by people, a folder or the id of a hub, for messages.
+
+    """
+
+    model: Any
+    tokenizer: Any
+    adapter: Path | None
+    reference: str
+
+
+class Sampler(Protocol):
+    """What samples from a policy that it was opened with."""
+
+    def sample_unit(
+        self, prompts_token_ids: Sequence[Sequence[int]], *, sampling: SamplingSettings, seed: int
+    ) -> list[list[SampledResponse]]:
+        """`num_responses` responses to each prompt, in the prompts' order."""
+
+    def facts(self) -> dict[str, Any]:
+        """What is to be recorded of how the policy was found, as JSON values."""
+
+
+class OpeningBackend(Protocol):
+    """A module of `generate/backends/` that samples from a policy elsewhere."""
+
+    def check(self, settings: GenerateSettings, *, tell: Callable[[str], None]) -> None:
+        """Raise an ActiveDPOError for what would make the work fail, before any model is loaded and anything written.
+
+        `tell` hears what somebody who waits should know.
+        """
+
+    def open_sampler(self, policy: Policy, settings: GenerateSettings, *, tell: Callable[[str], None]) -> Sampler:
+        """Find the policy, and make sure that it is the one.
+
+        Args:
+            policy: Who is to answer.
+            settings: Where to look.
+            tell: Hears what somebody who waits should know.
+
+        """
