@@ -49,8 +49,8 @@ class Person:
         self.watched.press(key)
 
 
-def kill_again_and_again(browser: Any, server: LabelServer, kills: int, seed: int) -> dict[str, Any]:
-    """Label to the end, killing the server so often at random; returns what came of it."""
+def kill_again_and_again(browser: Any, server: LabelServer, kills: int, seed: int, most: int = 8) -> dict[str, Any]:
+    """Label to the end, killing the server so often at random, after up to `most` keys; returns what came of it."""
     chance = random.Random(seed)
     server.start()
     people = [Person(browser, server.addresses[name]) for name in ("ann", "bo")]
@@ -58,7 +58,7 @@ def kill_again_and_again(browser: Any, server: LabelServer, kills: int, seed: in
         person.watched.wait_for_pair(1)
     events = server.run / "iter-001" / "label" / "labels.jsonl"
     for number in range(kills):
-        for _ in range(chance.randint(1, 8)):
+        for _ in range(chance.randint(1, most)):
             chance.choice(people).press(chance.choice("12t"))
             people[0].watched.page.wait_for_timeout(chance.uniform(0, 30))
         assert server.process is not None
@@ -99,7 +99,7 @@ def _labels(path: Path) -> list[dict[str, Any]]:
 def test_some_kills(browser: Any, waiting: Path) -> None:
     server = LabelServer(waiting)
     try:
-        kill_again_and_again(browser, server, kills=3, seed=1)
+        kill_again_and_again(browser, server, kills=10, seed=1, most=4)
     finally:
         server.close()
 
