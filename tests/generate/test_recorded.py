@@ -504,7 +504,8 @@ def test_messages_spelled_out_as_text_are_refused_with_their_column(tmp_path, sp
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    "text", ["[1or 2]", "[1, 2]", '{"a": 1}', "[]", "{", '[{"role": "king"}]', "['role', 'content']"]
+    "text",
+    ["[1or 2]", "{[1]}", "{{}: 1}", "[1, 2]", '{"a": 1}', "[]", "{", '[{"role": "king"}]', "['role', 'content']"],
 )
 def test_a_text_that_only_looks_like_structure_stays(tmp_path, text):
     [found] = read_recorded(written(tmp_path, {"prompt": text, "chosen": "x", "rejected": text}))
