@@ -377,6 +377,8 @@ def test_undo_of_an_answer_that_is_of_no_use_takes_back_no_other(browser: Any, t
         person.page.route("**/api/answer", lambda route: held.append(route))
         person.press("1", "u")
         person.wait_for_text("Undo waits")
+        while not held:  # the page says so before the request is there
+            person.page.wait_for_timeout(10)
         held[0].fulfill(status=404, json={"error": "not asked about", "run": page.access.run_id})
         person.wait_for_text("1 answer could not be used")
         person.page.wait_for_timeout(100)
