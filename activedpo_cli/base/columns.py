@@ -68,7 +68,13 @@ def _value(text: str) -> Any:
             with warnings.catch_warnings():  # Python warns of odd spellings of numbers in what is a text
                 warnings.simplefilter("ignore")
                 return read(text)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # TypeError: `{[1]}`, no set of Python's
+        except (
+            ValueError,
+            SyntaxError,
+            TypeError,
+            RecursionError,
+            MemoryError,
+        ):  # TypeError: `{[1]}`, no set of Python's
             continue
     return None
 
