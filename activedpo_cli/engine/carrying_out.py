@@ -2,8 +2,8 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,7 +72,7 @@ def _summary(
 ) -> dict[str, Any] | None:
     """Facts for people about the work, all of which is there; None where another process has finished it."""
     try:
-        with _shared(task, shard):
+        with task.lent.lent(None) if shard and task.lent else nullcontext():
             work = open_work()
             _do_all(task, work, shard, progress)
         if task.folder.started is None:
@@ -82,15 +82,6 @@ def _summary(
         return summary if is_ours else None
     finally:
         progress.stop()
-
-
-@contextmanager
-def _shared(task: Task, shard: Shard | None) -> Iterator[None]:
-    if shard is None or task.lent is None:
-        yield
-        return
-    with task.lent.lent(None):
-        yield
 
 
 def _do_all(task: Task, work: Work, shard: Shard | None, progress: Progress) -> None:

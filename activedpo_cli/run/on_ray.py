@@ -1,8 +1,9 @@
 """Stages on the workers of a Ray cluster, or of a small one on this machine: `--executor ray`.
 
 Ray starts processes, gives each its GPUs, and starts one again that died. What they do is what `--shard` does: they claim
-units in the run's folder, which all of them see. Only a stage's name and given settings travel. The process that asks
-needs no GPU, and does itself what needs none: *select*, and asking people.
+units in the run's folder, which all of them see. A stage's name and given settings travel, and where Python looks for
+code; the environment, in which secrets may be, does not. The process that asks needs no GPU, and does itself what needs
+none: *select*, and asking people.
 """
 
 import logging
@@ -30,8 +31,6 @@ STORE_BYTES = 80_000_000
 """The least that Ray takes for its own store of objects on this machine, in which nothing of ours lies."""
 SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Ray reports to its makers unless it is told not to."""
-OF_THE_MACHINE = frozenset({"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"})
-"""Variables that differ between machines, so that a worker keeps its own."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,6 @@ class _Job:
     shard: Shard | None
     folder: str
     path: Sequence[str]
-    environment: Mapping[str, str]
 
 
 class RayStages:
@@ -130,7 +128,6 @@ def _job(
     execution: Execution,
     shard: Shard | None,
 ) -> _Job:
-    environment = {name: value for name, value in os.environ.items() if name not in OF_THE_MACHINE}
     return _Job(
         run=str(run.path.absolute()),
         stage=stage.name,
@@ -142,7 +139,6 @@ def _job(
         shard=shard,
         folder=os.getcwd(),
         path=tuple(str(Path(part or ".").absolute()) for part in sys.path),
-        environment=environment | {WORKERS: str(shard.count if shard else 1)},
     )
 
 
@@ -177,7 +173,7 @@ def _failure(ready: Any) -> list[dict[str, Any]]:
 
 def work(job: _Job) -> dict[str, Any] | None:
     """In a worker: do the units that nobody else does, until all are there; what went wrong, if anything did."""
-    os.environ.update(job.environment)
+    os.environ[WORKERS] = str(job.shard.count if job.shard else 1)
     os.chdir(job.folder)
     sys.path[:] = [*job.path, *(part for part in sys.path if part not in job.path)]
     prepare()

@@ -46,15 +46,11 @@ def test_who_joins_later_sweeps_nothing_away_and_finishes_nothing_twice(tmp_path
         half_written.write_bytes(b"of the first process")
         with exclusive(tmp_path / "lock.lock", "work") as lock:
             task = Task(folder, started(), tmp_path / "claims", lent=lock)
-            late = Squares(folder, before=lambda unit: None)
-            made_by_the_other.append(carry_out(task, lambda: Finishing(late), ONE_OF_TWO, SilentProgress()))
+            made_by_the_other.append(carry_out(task, finds_all_units, ONE_OF_TWO, SilentProgress()))
 
-    class Finishing(AtOnce):
-        """Another process, which finds all units there."""
-
-        def __init__(self, work: Squares) -> None:
-            super().__init__(lambda: {"was there": half_written.exists()} | {"sum": 55})
-            assert half_written.exists(), "what another process writes was swept away"
+    def finds_all_units() -> AtOnce:
+        assert half_written.exists(), "what another process writes was swept away"
+        return AtOnce(dict)
 
     with exclusive(tmp_path / "lock.lock", "work") as lock:
         task = Task(folder, started(), tmp_path / "claims", lent=lock)
