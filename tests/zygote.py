@@ -9,14 +9,22 @@ import pkgutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from faults import Fault, note_answers
+
+WITHOUT_THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+"""A fork has none of its parent's threads, but the locks that they held."""
 
 
 class Zygote:
@@ -29,7 +37,7 @@ class Zygote:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+            env={**os.environ, **WITHOUT_THREADS},
         )
 
     def start(
@@ -190,6 +198,22 @@ def quicken_accelerate() -> None:
         memory.gc = SimpleNamespace(collect=lambda: 0)
 
 
+def _warm_up() -> None:
+    """Do everything once: what libraries import, compile and remember at their first call is half of a small command."""
+    from command_line import done, on
+    from small_models import save_small_model
+    from small_runs import small_run
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # else a thread watches its bars
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        prompts = Path(folder) / "prompts.jsonl"
+        prompts.write_text("".join(json.dumps({"prompt": f"Question {number}?"}) + "\n" for number in range(12)))
+        run = small_run(Path(folder) / "run", save_small_model(Path(folder) / "llama", num_hidden_layers=1), prompts)
+        done(*on(run, "run"), "--iterations", 1, "--quiet")
+    assert len(os.listdir("/proc/self/task")) == 1, "no other thread may live at a fork"
+
+
 def _serve() -> None:
     gc.disable()  # imports make no garbage
     import matplotlib.figure  # noqa: F401
@@ -200,6 +224,7 @@ def _serve() -> None:
         if module.name != "activedpo_cli.__main__":
             importlib.import_module(module.name)
     quicken_accelerate()
+    _warm_up()
     gc.freeze()  # else the first collection in a child copies all of it
     gc.enable()
 
