@@ -17,7 +17,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from faults import Fault, note_answers
+from report_page import draw_quickly
 
 WITHOUT_THREADS = {
     "OMP_NUM_THREADS": "1",
@@ -54,6 +56,7 @@ class Zygote:
         answers: Path | None = None,
         without: tuple[str, ...] = (),
         slowed: str | None = None,
+        blank_figures: bool = False,
     ) -> int:
         """Run a command in a folder, silently or at a terminal (of that name); returns the process id at once.
 
@@ -62,6 +65,7 @@ class Zygote:
             answers: Where the ids of pairs are noted whose labels it has acknowledged.
             without: Packages that can't be imported, as though they were not installed.
             slowed: `MODULE:CLASS.METHOD` of ours that takes 0.2 s longer, so that a signal comes in time.
+            blank_figures: Draw none, and write files without a picture in their places.
 
         """
         request = {
@@ -76,6 +80,7 @@ class Zygote:
             "answers": str(answers) if answers else None,
             "without": without,
             "slowed": slowed,
+            "blank_figures": blank_figures,
         }
         self.last_pid = self._asked(request)
         assert self.last_pid > 1, "a signal to it would go to whole groups of processes"
@@ -125,6 +130,7 @@ def _run(
     answers: str | None,
     without: list[str],
     slowed: str | None,
+    blank_figures: bool,
     **streams: str | None,
 ) -> None:
     os.chdir(folder)
@@ -148,6 +154,8 @@ def _run(
         _leave_out(set(without))
     if slowed:
         _slow_down(*slowed.split(":"))
+    if blank_figures:
+        draw_quickly(pytest.MonkeyPatch())
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")  # buffered as befits a terminal
     sys.argv = ["activedpo", *words]
     from activedpo_cli.cli.app import main
