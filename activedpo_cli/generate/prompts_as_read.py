@@ -1,15 +1,18 @@
 """A prompt is what the model reads, its tokens: compared with earlier work of the run, and with other prompts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.records import Prompt, Response
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context
 from activedpo_cli.generate.sampling import EncodedPrompt
 
 RESPONSES = "responses-*.jsonl"
+NAMED = 3
+"""Repeated prompts that a message names."""
 
 
 def refuse_repetition(config: Config, prompt_id: str) -> None:
@@ -32,6 +35,23 @@ def refuse_repetitions(config: Config, prompts: Sequence[Prompt], encode: Callab
         if tokens in known:
             refuse_repetition(config, prompt.prompt_id)
         known.add(tokens)
+
+
+def repeated_prompts(prompts: Iterable[EncodedPrompt]) -> dict[str, str]:
+    """By id each prompt that the model reads as it reads an earlier one of these, with the id of the first such."""
+    first: dict[tuple[int, ...], str] = {}
+    return {
+        prompt.prompt_id: earlier
+        for prompt in prompts
+        if (earlier := first.setdefault(tuple(prompt.token_ids), prompt.prompt_id)) != prompt.prompt_id
+    }
+
+
+def named_repetitions(repeated: Mapping[str, str], what: str) -> str:
+    """`the model reads 2 held-out prompts as it reads others: `p7` as `p3`, …`."""
+    shown = [f"`{prompt_id}` as `{earlier}`" for prompt_id, earlier in list(repeated.items())[:NAMED]]
+    more = ["…"] if len(repeated) > NAMED else []
+    return f"the model reads {counted(len(repeated), what)} as it reads others: {', '.join(shown + more)}"
 
 
 def refuse_other_prompts(context: Context, prompts: Sequence[EncodedPrompt]) -> None:
