@@ -176,7 +176,7 @@ class _Evaluation(_HeldOutSampling):
             **preference_accuracy(context, self._policy, self._tokenizer),
             **_facts(context),
             "eval_prompts_too_long": len(self._too_long),
-            "eval_prompts_repeated": self._repeated,
+            **({"eval_prompts_repeated": self._repeated} if self._repeated else {}),
         }
         context.folder.write_json("metrics.json", metrics)
         return metrics | self.sampling.facts()
