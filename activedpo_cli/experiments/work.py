@@ -7,7 +7,7 @@ from contextlib import suppress
 from activedpo_cli.base.errors import ActiveDPOError, BusyError, LabelsPendingError, StorageError
 from activedpo_cli.base.interruption import raise_if_requested
 from activedpo_cli.base.progress import Progress, SilentProgress
-from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.runner import StageOrder, run_stage
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.evaluate.initial_evaluation import initial_record
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
@@ -115,7 +115,7 @@ def _do_stage(
     is_from_pool = name == "generate" and run.config.generate.responses is not None  # it fills pool/ on its way
     if not is_from_pool and borrow_stage(run, stage, iteration, siblings):
         return
-    run_stage(run, stage, iteration, {}, force=False, execution=execution, progress=progress)
+    run_stage(StageOrder(run=run, stage=stage, iteration=iteration, given={}, execution=execution, progress=progress))
 
 
 def _siblings(folder: ExperimentFolder, job: Job) -> list[Run]:

@@ -18,10 +18,10 @@ from typing import Any
 from activedpo_cli.base.errors import ActiveDPOError, UsageError
 from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.settings import Config
 from activedpo_cli.base.threads import WORKERS, prepare
-from activedpo_cli.engine.runner import run_stage
-from activedpo_cli.engine.step import Execution, Stage, StageResult
-from activedpo_cli.oracles.base import asks_some_people
+from activedpo_cli.engine.runner import StageOrder, run_stage
+from activedpo_cli.engine.step import Execution, StageResult
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.store.run import Run
 
@@ -53,6 +53,7 @@ class _Job:
     stage: str
     iteration: int
     given: Mapping[str, Any]
+    force: bool
     device: str
     options: Mapping[str, Any]
     typed: Sequence[str]
@@ -68,39 +69,35 @@ class RayStages:
         require_ray()
         self._options = options
 
-    def __call__(
-        self,
-        run: Run,
-        stage: Stage,
-        iteration: int,
-        given: Mapping[str, Any],
-        *,
-        force: bool,
-        execution: Execution,
-        progress: Progress,
-    ) -> StageResult:
+    def __call__(self, order: StageOrder) -> StageResult:
         """Bring one stage of one iteration to its finished state.
+
+        What is made again by `force` is made by one worker, since one that comes late would begin it once more.
 
         Raises what `run_stage` raises, by whichever worker; ActiveDPOError where workers die again and again.
         """
-        if force or run.stage(stage.name, iteration).manifest or _is_done_here(run, stage, given):
-            return run_stage(run, stage, iteration, given, force=force, execution=execution, progress=progress)
-        number = self._options.workers if stage.is_shared else 1
-        jobs = [
-            _job(run, stage, iteration, given, execution, Shard(index, number) if number > 1 else None)
-            for index in range(number)
-        ]
+        if self._is_done_here(order):
+            return run_stage(order)
+        stage, progress = order.stage, order.progress
+        is_shared = stage.is_shared(_settings(order)) and not order.force
+        number = self._options.workers if is_shared else 1
+        jobs = [_job(order, Shard(index, number) if number > 1 else None) for index in range(number)]
         with _connected(self._options) as gpus:
             progress.note(
-                f"`{stage.name}` of iteration {iteration} on {number} worker{'s' if number > 1 else ''} of Ray"
+                f"`{stage.name}` of iteration {order.iteration} on {number} worker{'s' if number > 1 else ''} of Ray"
             )
             failures = _carried_out(jobs, gpus)
-        if run.stage(stage.name, iteration).manifest is None:
+        if order.run.stage(stage.name, order.iteration).manifest is None or (order.force and failures):
             raise _told(failures)
         for failure in failures:
             progress.warn(f"a worker failed, and the others did its units: {failure['message']}")
-        made = run_stage(run, stage, iteration, given, force=False, execution=execution, progress=progress)
-        return replace(made, was_done=False)
+        return replace(run_stage(replace(order, force=False)), was_done=False)
+
+    def _is_done_here(self, order: StageOrder) -> bool:
+        """Whether this process does it: it is there already, or the step says so."""
+        if not order.force and order.run.stage(order.stage.name, order.iteration).manifest:
+            return True
+        return order.stage.is_done_here(_settings(order))
 
 
 def require_ray() -> None:
@@ -114,28 +111,22 @@ def require_ray() -> None:
         ) from error
 
 
-def _is_done_here(run: Run, stage: Stage, given: Mapping[str, Any]) -> bool:
-    """Whether this process does the stage: it needs no model, or people answer at this terminal."""
-    oracle = str(given.get("label.oracle", run.config.label.oracle))
-    return stage.name == "select" or (stage.name == "label" and asks_some_people(oracle))
+def _settings(order: StageOrder) -> Config:
+    """What the stage will see when it begins, or goes on."""
+    begun = None if order.force else order.run.stage(order.stage.name, order.iteration).started
+    return order.stage.seen(order.run, begun, order.given)
 
 
-def _job(
-    run: Run,
-    stage: Stage,
-    iteration: int,
-    given: Mapping[str, Any],
-    execution: Execution,
-    shard: Shard | None,
-) -> _Job:
+def _job(order: StageOrder, shard: Shard | None) -> _Job:
     return _Job(
-        run=str(run.path.absolute()),
-        stage=stage.name,
-        iteration=iteration,
-        given=dict(given),
-        device=execution.device,
-        options=dict(execution.options),
-        typed=tuple(execution.typed),
+        run=str(order.run.path.absolute()),
+        stage=order.stage.name,
+        iteration=order.iteration,
+        given=dict(order.given),
+        force=order.force,
+        device=order.execution.device,
+        options=dict(order.execution.options),
+        typed=tuple(order.execution.typed),
         shard=shard,
         folder=os.getcwd(),
         path=tuple(str(Path(part or ".").absolute()) for part in sys.path),
@@ -179,9 +170,16 @@ def work(job: _Job) -> dict[str, Any] | None:
     prepare()
     execution = Execution(job.device, job.options, typed=job.typed, shard=job.shard)
     try:
-        run = Run.open(Path(job.run))
         run_stage(
-            run, load_stage(job.stage), job.iteration, job.given, force=False, execution=execution, progress=Progress()
+            StageOrder(
+                run=Run.open(Path(job.run)),
+                stage=load_stage(job.stage),
+                iteration=job.iteration,
+                given=job.given,
+                force=job.force,
+                execution=execution,
+                progress=Progress(),
+            )
         )
     except ActiveDPOError as error:
         return {
