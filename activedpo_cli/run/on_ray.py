@@ -9,8 +9,7 @@ none: *select*, and asking people.
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,28 +75,22 @@ class RayStages:
 
         Raises what `run_stage` raises, by whichever worker; ActiveDPOError where workers die again and again.
         """
-        if self._is_done_here(order):
+        if _is_done_here(order):
             return run_stage(order)
         stage, progress = order.stage, order.progress
         is_shared = stage.is_shared(_settings(order)) and not order.force
         number = self._options.workers if is_shared else 1
         jobs = [_job(order, Shard(index, number) if number > 1 else None) for index in range(number)]
-        with _connected(self._options) as gpus:
-            progress.note(
-                f"`{stage.name}` of iteration {order.iteration} on {number} worker{'s' if number > 1 else ''} of Ray"
-            )
-            failures = _carried_out(jobs, gpus)
+        gpus = _reach(self._options)
+        progress.note(
+            f"`{stage.name}` of iteration {order.iteration} on {number} worker{'s' if number > 1 else ''} of Ray"
+        )
+        failures = _carried_out(jobs, gpus)
         if order.run.stage(stage.name, order.iteration).manifest is None or (order.force and failures):
             raise _told(failures)
         for failure in failures:
             progress.warn(f"a worker failed, and the others did its units: {failure['message']}")
         return replace(run_stage(replace(order, force=False)), was_done=False)
-
-    def _is_done_here(self, order: StageOrder) -> bool:
-        """Whether this process does it: it is there already, or the step says so."""
-        if not order.force and order.run.stage(order.stage.name, order.iteration).manifest:
-            return True
-        return order.stage.is_done_here(_settings(order))
 
 
 def require_ray() -> None:
@@ -109,6 +102,13 @@ def require_ray() -> None:
             "--executor ray needs the package `ray`, which is not installed",
             hint="pip install 'activedpo-cli[ray]', or start several commands with --shard I/N",
         ) from error
+
+
+def _is_done_here(order: StageOrder) -> bool:
+    """Whether this process does it: it is there already, or the step says so."""
+    if not order.force and order.run.stage(order.stage.name, order.iteration).manifest:
+        return True
+    return order.stage.is_done_here(_settings(order))
 
 
 def _settings(order: StageOrder) -> Config:
@@ -137,7 +137,8 @@ def _carried_out(jobs: Sequence[_Job], gpus: float) -> list[dict[str, Any]]:
     """Have workers do the jobs; what failed, as facts of errors."""
     import ray
 
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES_AGAIN, max_calls=1)(work)
+    # A process that has used a GPU keeps memory of it until it ends; another one need not import everything again.
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES_AGAIN, max_calls=1 if gpus else 0)(work)
     pending = [task.remote(job) for job in jobs]
     failures = []
     try:
@@ -205,9 +206,8 @@ def _told(failures: Sequence[Mapping[str, Any]]) -> ActiveDPOError:
     return _WorkerError(next((failure for failure in failures if failure.get("hint")), failures[0]))
 
 
-@contextmanager
-def _connected(options: RayOptions) -> Iterator[float]:
-    """Reach the cluster, or start one here; yields how many GPUs each worker gets.
+def _reach(options: RayOptions) -> float:
+    """Reach the cluster, or start one here, for as long as this process lives; returns how many GPUs each worker gets.
 
     Raises:
         ActiveDPOError: There is none at the address, or it has other versions of Ray or Python.
@@ -215,6 +215,21 @@ def _connected(options: RayOptions) -> Iterator[float]:
 
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in SILENT.items()})
+    import ray
+
+    if not ray.is_initialized():
+        _connect(options)
+    present = float(ray.cluster_resources().get("GPU", 0))
+    wanted = options.gpus if options.gpus is not None else float(present >= 1)
+    if wanted > present:
+        raise UsageError(
+            f"--gpus-per-worker is {wanted:g}, and the cluster has {present:g} GPUs",
+            hint=f"--gpus-per-worker {int(present)}",
+        )
+    return wanted
+
+
+def _connect(options: RayOptions) -> None:
     import ray
 
     here: dict[str, Any] = {} if options.address else {"num_cpus": max(options.workers, os.cpu_count() or 1)}
@@ -228,14 +243,3 @@ def _connected(options: RayOptions) -> Iterator[float]:
             details=str(error).strip().splitlines()[:3],
             hint="`ray status` there says whether it runs; leave --ray-address out to work on this machine alone",
         ) from error
-    try:
-        present = float(ray.cluster_resources().get("GPU", 0))
-        wanted = options.gpus if options.gpus is not None else float(present >= 1)
-        if wanted > present:
-            raise UsageError(
-                f"--gpus-per-worker is {wanted:g}, and the cluster has {present:g} GPUs",
-                hint=f"--gpus-per-worker {int(present)}",
-            )
-        yield wanted
-    finally:
-        ray.shutdown()
