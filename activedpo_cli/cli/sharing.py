@@ -50,6 +50,21 @@ def refuse_several(command: str | None, typed: str | None = None) -> None:
         )
 
 
+def shard_of_experiment(typed: str | None, jobs: int) -> Shard | None:
+    """Which of several processes an experiment is, None for one that is alone or that starts its own by `--jobs`.
+
+    Raises UsageError where it would be both. A queue's tasks may have nothing to do with each other.
+    """
+    if jobs == 1:
+        return shard_of(typed)
+    refuse_several("experiment --jobs")
+    if typed is not None and parse_shard(typed).count > 1:
+        raise UsageError(
+            f"--jobs {jobs} starts its own processes, and --shard says which of them this is", hint="leave one out"
+        )
+    return None
+
+
 def runner_of(options: "StageOptions") -> "StageRunner | None":
     """What does a stage, by the options of its command; None where this process does."""
     return runner_for(options.executor, options.workers, options.gpus_per_worker, options.ray_address, options.shard)

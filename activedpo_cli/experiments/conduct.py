@@ -8,6 +8,7 @@ from typing import Any
 from activedpo_cli.base.combinations import refuse_ineffective, refuse_unestimated, unused
 from activedpo_cli.base.config import build_config, flat, nested, parse_assignment
 from activedpo_cli.base.errors import ActiveDPOError, RefusedError, UsageError
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import SECTIONS, Config
@@ -37,6 +38,7 @@ class ExperimentRequest:
     set_: Sequence[str] = ()
     device: str = "auto"
     with_report: bool = True
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +133,10 @@ def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[J
         return busy
     from activedpo_cli.models.kept_base import KeptBase
 
-    execution = Execution(request.device, kept=KeptBase())
+    execution = Execution(request.device, kept=KeptBase())  # of no shard, since a run is one process's
     progress.start("runs", len(jobs), "runs")
     try:
-        waiting = do_jobs(folder, jobs, execution, progress, lambda job: progress.advance())
+        waiting = do_jobs(folder, jobs, execution, progress, request.shard, lambda job: progress.advance())
     finally:
         progress.stop()
     return [job.path.name for job in waiting]

@@ -96,10 +96,12 @@ def test_a_choice_among_files_is_for_one(tmp_path: Path) -> None:
     assert "in one process" in refused(2, *among, "--shard", "1/2")
 
 
-def test_an_experiment_refuses_before_it_makes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_starts_no_processes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    assert "leave one out" in refused(2, "experiment", "figure-1-tiny", "--jobs", 2, "--shard", "0/4")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert "one of 4 processes" in refused(2, "experiment", "figure-1-tiny")
+    assert "one of 4 processes" in refused(2, "experiment", "figure-1-tiny", "--jobs", 2)
+    assert "one of 4 processes" in refused(2, "export", "--to", "trl")
     assert not list(tmp_path.iterdir())
 
 
