@@ -28,6 +28,8 @@ from activedpo_cli.run.command import load_stage
 from activedpo_cli.store.run import Run
 
 TWO_WORKERS = ("--executor", "ray", "--workers", 2)
+MARK = "ACTIVEDPO_TEST_PLACE"
+"""The variable by which a test knows its processes again."""
 SECRET = "not for anybody else"
 WAITING = """
 import os, time
@@ -146,6 +148,43 @@ def test_what_a_worker_refuses_is_said_with_its_code(finished: Path) -> None:
     assert not (finished / "iter-002" / "generate").exists()
 
 
+@pytest.mark.slow
+def test_a_node_that_disappears(labels_to_come: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes of one worker each, as Ray starts them on one machine; that of who asks first is taken away."""
+    ray: Any = pytest.importorskip("ray", reason="ray, an extra, is not there")
+    from ray.cluster_utils import Cluster
+
+    for name, value in on_ray.SILENT.items():
+        monkeypatch.setenv(name, value)
+    alone = Path(shutil.copytree(labels_to_come, tmp_path / "alone"))
+    ask(alone)
+    (tmp_path / "asked").unlink()
+    (tmp_path / "hang").touch()
+    small = {"num_cpus": 1, "object_store_memory": on_ray.STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args={**small, "num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(**small), cluster.add_node(**small)]
+
+    def take_away() -> None:
+        until(lambda: (tmp_path / "asked").exists() and (tmp_path / "asked").read_text().endswith("\n"), 120)
+        asking = int((tmp_path / "asked").read_text().partition(":")[0])
+        for node in nodes:
+            raylet = next(info.process.pid for info in node.all_processes["raylet"])
+            if parent(Path("/proc") / str(asking)) == raylet:
+                cluster.remove_node(node, allow_graceful=False)
+        (tmp_path / "killed").touch()
+
+    taker = threading.Thread(target=take_away)
+    taker.start()
+    try:
+        ask(labels_to_come, *TWO_WORKERS, "--ray-address", cluster.address)
+        taker.join()
+        until(lambda: sum(node["Alive"] for node in ray.nodes()) == 2, 120)  # it is declared dead after a while
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert outputs(labels_to_come, 2, "label") == outputs(alone, 2, "label")
+
+
 def order_of(run: Path, stage: str, **given: Any) -> StageOrder:
     return StageOrder(
         run=Run.open(run),
@@ -162,6 +201,7 @@ def test_a_job_holds_nothing_of_the_environment(new_run: Path, monkeypatch: pyte
     job = pickle.dumps(on_ray._job(order_of(new_run, "generate"), Shard(0, 2)))
     assert str(new_run).encode() in job
     assert SECRET.encode() not in job
+    assert len(job) < 10_000, "more than a stage's name and its settings travels"
 
 
 @pytest.mark.parametrize(
@@ -197,15 +237,18 @@ def test_kills_of_workers_of_the_command_and_of_all(
     while sum(ended.values()) < kills:
         process = started(run, tmp_path)
         time.sleep(chance.uniform(4, 30))
-        whole, victim = family(process.pid), chance.choice(list(ended))
-        workers = [pid for pid in whole if b"ray::" in words_of(pid)]
-        victims = {"worker": chance.sample(workers, min(1, len(workers))), "command": [process.pid], "all": whole}
+        victim = chance.choice(list(ended))
+        workers = [pid for pid in ours(tmp_path) if b"ray::work" in words_of(pid)]
+        victims = {"worker": workers[:1], "command": [process.pid], "all": [process.pid, *ours(tmp_path)]}
         for pid in victims[victim]:
             kill(pid)
-            ended[victim] += pid == victims[victim][0]
+        ended[victim] += bool(victims[victim])
+        while victim == "all" and (born_since := ours(tmp_path)):
+            for pid in born_since:
+                kill(pid)
         status = process.wait(timeout=600)
         assert status in (0, -signal.SIGKILL), (tmp_path / "said").read_text()
-        until(lambda left=whole: not any(b"ray" in words_of(pid) for pid in left), 120)
+        until(lambda: not ours(tmp_path), 120)
         check_nothing_half_visible(run)
         assert all(files == expected[stage] for stage, files in all_outputs(run).items())
         if status == 0:
@@ -221,18 +264,17 @@ def test_kills_of_workers_of_the_command_and_of_all(
 def started(run: Path, place: Path) -> "subprocess.Popen[bytes]":
     words = [sys.executable, "-m", "activedpo_cli", *on(run, "run"), "--iterations", 2, "--quiet", "--no-report"]
     with (place / "said").open("wb") as said:
-        return subprocess.Popen([*map(str, words), *map(str, TWO_WORKERS)], stderr=said, cwd=place)
+        environment = {**os.environ, MARK: str(place)}
+        return subprocess.Popen([*map(str, words), *map(str, TWO_WORKERS)], stderr=said, cwd=place, env=environment)
 
 
-def family(pid: int) -> list[int]:
-    """A process and all that came from it."""
-    children: dict[int, list[int]] = {}
+def ours(place: Path) -> list[int]:
+    """All that came from the command, whoever their parent is now, and that have not ended."""
+    found, mark = [], f"{MARK}={place}".encode()
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            children.setdefault(parent(path), []).append(int(path.name))
-    found = [pid]
-    for one in found:
-        found += children.get(one, [])
+            if mark in (path / "environ").read_bytes().split(b"\0"):  # one that has ended has none
+                found.append(int(path.name))
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import RULE, STAGES, activedpo, all_outputs, done, on, refused, rows, snapshot
+from command_line import RULE, STAGES, activedpo, all_outputs, done, manifest, on, refused, rows, snapshot
 from small_runs import small_run
 from zygote import Zygote
 
@@ -74,6 +74,27 @@ def test_one_of_several_goes_on_where_another_was_killed(
     done(*words, "--shard", "0/2")
     name = "iter-001/generate"
     assert all_outputs(begun_anew)[name] == all_outputs(finished_original)[name]
+
+
+def test_one_without_the_files_of_the_model_is_refused_and_the_other_goes_on(
+    tmp_path: Path, small_model: Path, prompts_file: Path, zygote: Zygote
+) -> None:
+    """The model is renamed while the first process, which has loaded it, works: the second is on a machine without it."""
+    model = Path(shutil.copytree(small_model, tmp_path / "model"))
+    run = small_run(tmp_path / "run", model, prompts_file)
+    words = on(run, "generate", "--quiet")
+    slowed = "activedpo_cli.generate.sampling:SamplingUnits.do"
+    first = zygote.start((*words, "--shard", "0/2"), tmp_path, slowed=slowed)
+    generated = run / "iter-001" / "generate"
+    while not list(generated.glob("responses-*")):
+        time.sleep(0.001)
+    model.rename(tmp_path / "elsewhere")
+    told = refused(3, *words, "--shard", "1/2")
+    assert f"the model in `{model}` is not the one this run was made with" in told
+    assert not (generated / "manifest.json").exists(), "it was refused too late to prove anything"
+    (tmp_path / "elsewhere").rename(model)
+    assert zygote.wait(first) == 0
+    assert manifest(run, 1, "generate")["execution"]["attempts"] == 1
 
 
 def test_one_of_several_needs_no_other(begun_anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
