@@ -6,9 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from activedpo_cli.base.errors import ActiveDPOError, BusyError
-from activedpo_cli.cli.options import DeviceOption, JsonOption, QuietOption, SetOption, ShardOption
+from activedpo_cli.cli.options import (
+    AddressOption,
+    DeviceOption,
+    ExecutorOption,
+    GpusOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    ShardOption,
+    WorkersOption,
+)
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result, print_table
-from activedpo_cli.cli.sharing import device_of, shard_of_experiment, speaks
+from activedpo_cli.cli.sharing import device_of, runner_for, shard_of_experiment, speaks
 
 if TYPE_CHECKING:
     from activedpo_cli.experiments.conduct import ExperimentResult
@@ -41,6 +51,10 @@ def experiment(
     set_: SetOption = None,
     device: DeviceOption = "auto",
     shard: ShardOption = None,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusOption = None,
+    ray_address: AddressOption = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write what the finished runs say together at the end.")
     ] = True,
@@ -61,9 +75,11 @@ def experiment(
 
     Example:   activedpo experiment figure-1-tiny --jobs 2
     """
+    from activedpo_cli.engine.runner import run_stage
     from activedpo_cli.experiments.conduct import ExperimentRequest, conduct
 
-    own = shard_of_experiment(shard, jobs)
+    do = runner_for(executor, workers, gpus_per_worker, ray_address, shard)
+    own = shard_of_experiment(shard, jobs, executor)
     request = ExperimentRequest(
         spec=spec,
         output=output,
@@ -78,7 +94,7 @@ def experiment(
         shard=own,
     )
     quiet = quiet or not speaks(own)
-    _print_experiment(conduct(request, make_progress(quiet)), quiet=quiet, json=json and speaks(own))
+    _print_experiment(conduct(request, make_progress(quiet), do or run_stage), quiet=quiet, json=json and speaks(own))
 
 
 def _print_experiment(result: "ExperimentResult", *, quiet: bool, json: bool) -> None:

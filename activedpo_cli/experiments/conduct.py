@@ -13,6 +13,7 @@ from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.engine.names import with_known_names
+from activedpo_cli.engine.runner import StageRunner, run_stage
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.experiments.spec import parse_seeds, read_spec, spec_path, with_settings
@@ -66,8 +67,10 @@ class ExperimentResult:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def conduct(request: ExperimentRequest, progress: Progress) -> ExperimentResult:
+def conduct(request: ExperimentRequest, progress: Progress, do: StageRunner = run_stage) -> ExperimentResult:
     """Do all runs that were asked for and are not done, and report on every finished run of the experiment.
+
+    Stages are done by `do`, here or elsewhere, unless `jobs` asks for processes of their own.
 
     Raises UsageError for a specification, arm or seed that is not there and for settings that no run can have, RefusedError
     where runs stand that were made with other settings; nothing is made then.
@@ -85,7 +88,7 @@ def conduct(request: ExperimentRequest, progress: Progress) -> ExperimentResult:
     missing = [job for job in jobs if not folder.is_done(job)]
     busy: list[str] = []
     if missing:
-        busy = _work(request, folder, missing, progress)
+        busy = _work(request, folder, missing, progress, do)
     if not spec.keep_features:
         prune(folder, folder.jobs())
     failed = {job.path.name: text for job in jobs if not folder.is_done(job) and (text := folder.failure(job))}
@@ -108,7 +111,9 @@ def _seeds(text: str | None) -> list[int]:
         ) from error
 
 
-def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[Job], progress: Progress) -> list[str]:
+def _work(
+    request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[Job], progress: Progress, do: StageRunner
+) -> list[str]:
     """Do the runs here or in worker processes; returns the names of those that others are doing."""
     if request.jobs > 1:
         from activedpo_cli.experiments.workers import last_words, run_workers
@@ -136,7 +141,7 @@ def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[J
     execution = Execution(request.device, kept=KeptBase())  # of no shard, since a run is one process's
     progress.start("runs", len(jobs), "runs")
     try:
-        waiting = do_jobs(folder, jobs, execution, progress, request.shard, lambda job: progress.advance())
+        waiting = do_jobs(folder, jobs, execution, progress, request.shard, lambda job: progress.advance(), do)
     finally:
         progress.stop()
     return [job.path.name for job in waiting]

@@ -8,13 +8,14 @@ none: *select*, and asking people.
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.errors import ActiveDPOError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, NotReadyError, UsageError
 from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
@@ -153,10 +154,13 @@ def _carried_out(jobs: Sequence[_Job], gpus: float) -> list[dict[str, Any]]:
 
 def _failure(ready: Any) -> list[dict[str, Any]]:
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         failure = ray.get(ready)
+    except RayTaskError as error:
+        last = str(error).strip().splitlines()[-1]
+        return [{"message": f"a worker of Ray failed: {last}", "code": ActiveDPOError.exit_code}]
     except RayError as error:
         last = str(error).strip().splitlines()[-1]
         return [{"message": f"a worker of Ray died {TRIES_AGAIN + 1} times", "details": [last], "code": 1}]
@@ -166,11 +170,11 @@ def _failure(ready: Any) -> list[dict[str, Any]]:
 def work(job: _Job) -> dict[str, Any] | None:
     """In a worker: do the units that nobody else does, until all are there; what went wrong, if anything did."""
     os.environ[WORKERS] = str(job.shard.count if job.shard else 1)
-    os.chdir(job.folder)
     sys.path[:] = [*job.path, *(part for part in sys.path if part not in job.path)]
     prepare()
     execution = Execution(job.device, job.options, typed=job.typed, shard=job.shard)
     try:
+        _stand_in(job.folder)
         run_stage(
             StageOrder(
                 run=Run.open(Path(job.run)),
@@ -190,6 +194,17 @@ def work(job: _Job) -> dict[str, Any] | None:
             "code": error.exit_code,
         }
     return None
+
+
+def _stand_in(folder: str) -> None:
+    """Go where the command was typed, since names of files may be relative to it."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise NotReadyError(
+            f"the worker on {socket.gethostname()} does not see `{folder}`, where the command was typed: {error.strerror}",
+            hint="type it in a folder that all nodes share, and name the run by a path that is the same on all of them",
+        ) from error
 
 
 class _WorkerError(ActiveDPOError):

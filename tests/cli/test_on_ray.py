@@ -1,5 +1,6 @@
 """`--executor ray`: the same bytes on two workers of Ray, whoever of them is killed, and nothing said to anybody else."""
 
+import json
 import os
 import pickle
 import random
@@ -11,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import STAGES, all_outputs, done, manifest, on, outputs, refused
+from command_line import RULE, STAGES, all_outputs, done, manifest, on, outputs, refused
 from fault_loop import check_nothing_half_visible
-from small_runs import small_run
+from small_runs import SMALL, small_run
 
 from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.progress import SilentProgress
@@ -183,6 +185,37 @@ def test_a_node_that_disappears(labels_to_come: Path, tmp_path: Path, monkeypatc
         ray.shutdown()
         cluster.shutdown()
     assert outputs(labels_to_come, 2, "label") == outputs(alone, 2, "label")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_an_experiment_on_two_workers(
+    finished_original: Path, tmp_path: Path, small_model: Path, prompts_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"model.name": str(small_model), "prompts.source": str(prompts_file), "prompts.eval_prompts": 4}
+    spec = {"title": "One run", "settings": SMALL | settings | {"label.oracle": RULE}, "arms": {"alone": {}}}
+    Path("spec.yaml").write_text(json.dumps(spec | {"seeds": [0], "iterations": 1, "baseline": "alone"}))
+    assert "leave one out" in refused(2, "experiment", "spec.yaml", "--jobs", 2, *TWO_WORKERS)
+    done("experiment", "spec.yaml", "--no-report", *TWO_WORKERS)
+    made, expected = all_outputs(tmp_path / "runs/spec/runs/alone-s0"), all_outputs(finished_original)
+    assert made.items() <= expected.items()
+    assert "iter-001/evaluate" in made
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so(new_run: Path, tmp_path: Path) -> None:
+    job = replace(on_ray._job(order_of(new_run, "generate"), None), folder=str(tmp_path / "elsewhere"))
+    failure = on_ray.work(job)
+    assert failure is not None
+    assert f"does not see `{tmp_path / 'elsewhere'}`" in failure["message"]
+    assert failure["code"] == 4
+    assert not (new_run / "iter-001").exists()
+
+
+def test_ray_starts_its_own_processes(new_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="ray, an extra, is not there")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "one of 2 processes" in refused(2, *on(new_run, "generate"), *TWO_WORKERS)
 
 
 def order_of(run: Path, stage: str, **given: Any) -> StageOrder:
