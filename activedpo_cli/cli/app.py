@@ -69,7 +69,9 @@ MEMORY_ADVICE = {
 """The settings by which a command needs less."""
 LOOKING = frozenset({"status", "show", "ls", "bench", "verify", "doctor"})
 """Commands that write nothing."""
-SHARING = frozenset({"init", "sft", "generate", "featurize", "select", "label", "train", "evaluate", "run"})
+SHARING = frozenset(
+    {"init", "sft", "generate", "featurize", "select", "label", "train", "evaluate", "run", "experiment"}
+)
 """Commands that several processes may be given at once: they share units, and wait for what one of them does alone."""
 READER_GONE_EXIT_CODE = 128 + signal.SIGPIPE
 

@@ -6,8 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from activedpo_cli.base.errors import ActiveDPOError, BusyError
-from activedpo_cli.cli.options import DeviceOption, JsonOption, QuietOption, SetOption
+from activedpo_cli.cli.options import (
+    AddressOption,
+    DeviceOption,
+    ExecutorOption,
+    GpusOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    ShardOption,
+    WorkersOption,
+)
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result, print_table
+from activedpo_cli.cli.sharing import device_of, runner_for, shard_of_experiment, speaks
 
 if TYPE_CHECKING:
     from activedpo_cli.experiments.conduct import ExperimentResult
@@ -39,6 +50,11 @@ def experiment(
     ] = None,
     set_: SetOption = None,
     device: DeviceOption = "auto",
+    shard: ShardOption = None,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusOption = None,
+    ray_address: AddressOption = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write what the finished runs say together at the end.")
     ] = True,
@@ -52,14 +68,18 @@ def experiment(
     --arms and --seeds say which runs to do; the report is about every finished run of the experiment.
 
     Runs of one seed share prompts, held-out prompts and everything else that comes out the same. Stop it at any time; the
-    same command goes on. Several processes or machines may work on one folder: each takes runs that nobody works on.
+    same command goes on. Several processes or machines may work on one folder: each takes runs that nobody works on. With
+    --shard, or under a launcher, each waits for the others too, and does the runs of those that died.
 
     Writes   runs/NAME/      results.jsonl, summary.json, tables.md, index.html, figures/
 
     Example:   activedpo experiment figure-1-tiny --jobs 2
     """
+    from activedpo_cli.engine.runner import run_stage
     from activedpo_cli.experiments.conduct import ExperimentRequest, conduct
 
+    do = runner_for(executor, workers, gpus_per_worker, ray_address, shard)
+    own = shard_of_experiment(shard, jobs, executor)
     request = ExperimentRequest(
         spec=spec,
         output=output,
@@ -69,10 +89,12 @@ def experiment(
         seeds=seeds,
         iterations=iterations,
         set_=set_ or [],
-        device=device,
+        device=device_of(device, own),
         with_report=report,
+        shard=own,
     )
-    _print_experiment(conduct(request, make_progress(quiet)), quiet=quiet, json=json)
+    quiet = quiet or not speaks(own)
+    _print_experiment(conduct(request, make_progress(quiet), do or run_stage), quiet=quiet, json=json and speaks(own))
 
 
 def _print_experiment(result: "ExperimentResult", *, quiet: bool, json: bool) -> None:

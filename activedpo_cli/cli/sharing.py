@@ -50,6 +50,26 @@ def refuse_several(command: str | None, typed: str | None = None) -> None:
         )
 
 
+def shard_of_experiment(typed: str | None, jobs: int, executor: str | None) -> Shard | None:
+    """Which of several processes an experiment is, None for one that is alone or that starts its own by `--jobs`.
+
+    Raises UsageError where it would be both. A queue's tasks may have nothing to do with each other.
+    """
+    if jobs == 1:
+        return shard_of(typed)
+    if executor is not None:
+        raise UsageError(
+            f"--jobs {jobs} starts processes here, and --executor {executor} has workers elsewhere",
+            hint="leave one out; the runs of an experiment are done one after the other by --executor, unit by unit",
+        )
+    refuse_several("experiment --jobs")
+    if typed is not None and parse_shard(typed).count > 1:
+        raise UsageError(
+            f"--jobs {jobs} starts its own processes, and --shard says which of them this is", hint="leave one out"
+        )
+    return None
+
+
 def runner_of(options: "StageOptions") -> "StageRunner | None":
     """What does a stage, by the options of its command; None where this process does."""
     return runner_for(options.executor, options.workers, options.gpus_per_worker, options.ray_address, options.shard)
@@ -71,6 +91,7 @@ def runner_for(
         raise UsageError(
             "--executor ray starts its own processes, and --shard says which of them this is", hint="leave one out"
         )
+    refuse_several("--executor ray")
     from activedpo_cli.run.on_ray import RayOptions, RayStages
 
     return RayStages(RayOptions(workers or DEFAULT_WORKERS, gpus, address))

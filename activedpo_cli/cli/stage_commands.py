@@ -327,10 +327,11 @@ def _stage(
     from activedpo_cli.cli.stage_output import print_stage, stage_as_json
     from activedpo_cli.run.command import do_stage
 
+    do = runner_of(options)
     request = _request(name, given, options, preset=preset, make=make, doing=doing)
     quiet = options.quiet or not speaks(request.shard)
     try:
-        result = do_stage(request, make_progress(quiet), runner_of(options))
+        result = do_stage(request, make_progress(quiet), do)
     except LabelsPendingError as error:
         if options.json:
             print_json(error.facts)

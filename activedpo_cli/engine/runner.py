@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import (
@@ -44,24 +44,32 @@ SECONDS_FOR_MOMENTS = 1.0
 """How long a lock may be held before the stage counts as busy: those who share its work hold it for moments."""
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What is asked for: a stage of an iteration with the given settings, and how to work."""
+@dataclass(frozen=True, kw_only=True)
+class StageOrder:
+    """A stage of an iteration that is to be brought to its finished state, and how.
+
+    Attributes:
+        given: Settings given by flags, with dotted keys; they are written to `config.yaml` once all checks have passed.
+        force: Make it again although it is finished or was begun with other settings.
+
+    """
 
     run: Run
     stage: Stage
     iteration: int
     given: Mapping[str, Any]
-    force: bool
+    force: bool = False
     execution: Execution
     progress: Progress
 
     @property
     def folder(self) -> StageFolder:
+        """Where its files are."""
         return self.run.stage(self.stage.name, self.iteration)
 
     @property
     def redone(self) -> StageFolder:
+        """Where it is made again."""
         return self.run.redone_stage(self.stage.name, self.iteration)
 
     @property
@@ -79,50 +87,21 @@ class _Asked:
         return again(self.run, self.stage.name, self.iteration, self.execution, *more)
 
 
-class StageRunner(Protocol):
-    """What brings stages to their finished state: `run_stage` in this process, or others elsewhere."""
-
-    def __call__(
-        self,
-        run: Run,
-        stage: Stage,
-        iteration: int,
-        given: Mapping[str, Any],
-        *,
-        force: bool,
-        execution: Execution,
-        progress: Progress,
-    ) -> StageResult:
-        """Bring one stage of one iteration to its finished state."""
-        ...
+StageRunner = Callable[[StageOrder], StageResult]
+"""What brings stages to their finished state: `run_stage` in this process, or others elsewhere."""
 
 
-def run_stage(
-    run: Run,
-    stage: Stage,
-    iteration: int,
-    given: Mapping[str, Any],
-    *,
-    force: bool,
-    execution: Execution,
-    progress: Progress,
-) -> StageResult:
-    """Bring one stage of one iteration to its finished state.
-
-    Args:
-        given: Settings given by flags, with dotted keys; they are written to `config.yaml` once all checks have passed.
-        force: Make it again although it is finished or was begun with other settings.
-
-    """
-    asked = _Asked(run, stage, iteration, given, force, execution, progress)
+def run_stage(asked: StageOrder) -> StageResult:
+    """Bring one stage of one iteration to its finished state."""
+    run, stage, execution = asked.run, asked.stage, asked.execution
     run.forget_digests()
     rebuild = bool(execution.options.get("rebuild"))
-    if rebuild and force:
+    if rebuild and asked.force:
         raise UsageError("--rebuild keeps the answers that there are, and --force asks again", hint="leave one out")
     folder = asked.folder
-    if not force and not rebuild and folder.manifest:
+    if not asked.force and not rebuild and folder.manifest:
         return _up_to_date(asked)
-    if force and execution.shard:
+    if asked.force and execution.shard:
         raise UsageError(
             "--force is for one process, since one that comes late would make again what the others have just made",
             hint=f"leave out --shard (and the launcher); or move `{folder.path}` away, and let all of them begin anew",
@@ -132,7 +111,7 @@ def run_stage(
         if not execution.shard:
             refuse_while_shared(asked.claims, str(folder.path))
         if rebuild and stage.reopening is not None and stage.reopening.has_damaged_record(folder):
-            stage.reopening.adopt_answers(run, stage, iteration, given, execution, progress)
+            stage.reopening.adopt_answers(run, stage, asked.iteration, asked.given, execution, asked.progress)
         _set_unknown_aside(asked)
         if rebuild:
             _reopen(asked)
@@ -147,7 +126,7 @@ def run_stage(
             return _up_to_date(asked, asks_for_work=False)
         if target.path != folder.path:
             swap_in(target, folder, run.stale)
-    return StageResult(stage, iteration, folder.path, manifest, was_done=False)
+    return StageResult(stage, asked.iteration, folder.path, manifest, was_done=False)
 
 
 def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> KeyboardInterrupt:
@@ -156,7 +135,7 @@ def _saying_what_is_kept(error: KeyboardInterrupt, target: StageFolder) -> Keybo
     return type(error)(f"what was finished is kept, {part}")
 
 
-def _up_to_date(asked: _Asked, *, asks_for_work: bool = True) -> StageResult:
+def _up_to_date(asked: StageOrder, *, asks_for_work: bool = True) -> StageResult:
     """What there is; options may ask for more of a finished stage than it has, unless it was finished on behalf of them."""
     run, stage, folder = asked.run, asked.stage, asked.folder
     manifest = folder.manifest
@@ -180,7 +159,7 @@ def _up_to_date(asked: _Asked, *, asks_for_work: bool = True) -> StageResult:
     return StageResult(stage, asked.iteration, folder.path, manifest, was_done=True)
 
 
-def _reopen(asked: _Asked) -> None:
+def _reopen(asked: StageOrder) -> None:
     """Let a finished stage be continued from what it keeps, where it was made with the same settings and inputs."""
     folder = asked.folder
     manifest = folder.manifest
@@ -192,7 +171,7 @@ def _reopen(asked: _Asked) -> None:
         folder.reopen()
 
 
-def _refuse_work_options(asked: _Asked, manifest: Manifest) -> None:
+def _refuse_work_options(asked: StageOrder, manifest: Manifest) -> None:
     """Raise RefusedError where an option asks for work on a finished stage that was not done when it was finished."""
     run, stage = asked.run, asked.stage
     wanted = [name for name in stage.work_options if asked.execution.options.get(name)]
@@ -209,7 +188,7 @@ def _refuse_work_options(asked: _Asked, manifest: Manifest) -> None:
     )
 
 
-def _set_unknown_aside(asked: _Asked) -> None:
+def _set_unknown_aside(asked: StageOrder) -> None:
     """Files without an intact record of what they were made with are not continued, and not lost."""
     folder = asked.folder
     try:
@@ -226,7 +205,7 @@ def _set_unknown_aside(asked: _Asked) -> None:
             )
 
 
-def _target(asked: _Asked) -> StageFolder | None:
+def _target(asked: StageOrder) -> StageFolder | None:
     """The folder to work in; None when another process finished the stage while this one waited."""
     run, stage, folder, redone = asked.run, asked.stage, asked.folder, asked.redone
     if _is_waiting_for_swap(asked):
@@ -250,7 +229,7 @@ def _target(asked: _Asked) -> StageFolder | None:
     return redone
 
 
-def _keep_only_same_work(asked: _Asked) -> None:
+def _keep_only_same_work(asked: StageOrder) -> None:
     redone = asked.redone
     record = redone.started
     if redone.path.exists() and (record is None or _differences(asked, record)):
@@ -259,7 +238,7 @@ def _keep_only_same_work(asked: _Asked) -> None:
         set_aside(redone, asked.run.stale)
 
 
-def _is_waiting_for_swap(asked: _Asked) -> bool:
+def _is_waiting_for_swap(asked: StageOrder) -> bool:
     """Whether a forced redo was finished and then interrupted before it took the old one's place."""
     record = asked.redone.manifest
     if record is None:
@@ -268,7 +247,7 @@ def _is_waiting_for_swap(asked: _Asked) -> bool:
     return is_between_renames or (asked.force and not _differences(asked, record))
 
 
-def _differences(asked: _Asked, record: Started) -> list[str]:
+def _differences(asked: StageOrder, record: Started) -> list[str]:
     """How given settings, the stage's version and its inputs of today differ from what the record says, as lines of text."""
     run, stage = asked.run, asked.stage
     own = set(every_setting_of(stage.sections)).difference(stage.also)
@@ -278,12 +257,12 @@ def _differences(asked: _Asked, record: Started) -> list[str]:
     return differences + input_differences(record, stage.inputs_beside(run, asked.iteration, record))
 
 
-def _known(asked: _Asked, record: Started) -> dict[str, Any]:
+def _known(asked: StageOrder, record: Started) -> dict[str, Any]:
     """The given settings, in which a file with the content that is recorded goes by the path under which it is."""
     return with_known_files(record, asked.stage.files, asked.given)
 
 
-def _refuse_differences(asked: _Asked, record: Started) -> None:
+def _refuse_differences(asked: StageOrder, record: Started) -> None:
     try:
         differences = _differences(asked, record)
     except OracleNotFoundError as error:
@@ -295,7 +274,7 @@ def _refuse_differences(asked: _Asked, record: Started) -> None:
         refuse(asked.run, asked.stage.name, asked.iteration, differences, asked.given, asked.execution)
 
 
-def _do(asked: _Asked, target: StageFolder, lock: HeldLock) -> Manifest | None:
+def _do(asked: StageOrder, target: StageFolder, lock: HeldLock) -> Manifest | None:
     """Work in `target`; None where another process finished the stage while this one had lent its lock."""
     run, stage = asked.run, asked.stage
     record = target.started
@@ -317,7 +296,7 @@ def _do(asked: _Asked, target: StageFolder, lock: HeldLock) -> Manifest | None:
     if record is None:
         stage.check(context)
     kept = {key: value for key, value in asked.given.items() if key not in started.settings} if record else asked.given
-    task = Task(target, started, asked.claims, stage.logs, lock if stage.is_shared else None)
+    task = Task(target, started, asked.claims, stage.logs, lock if stage.is_shared(seen) else None)
     written = all_settings(with_changes(run.config, asked.given), kept)
 
     def may_discard() -> bool:

@@ -127,6 +127,16 @@ class Reopening(Protocol):
         ...
 
 
+def always(config: Config) -> bool:
+    """Of any settings."""
+    return True
+
+
+def never(config: Config) -> bool:
+    """Of none."""
+    return False
+
+
 @dataclass(frozen=True)
 class Stage:
     """A step of an iteration, with a command of its own.
@@ -153,7 +163,9 @@ class Stage:
             where it holds something else.
         check_free: For a stage whose work is shared with others who do not hold its lock: raises BusyError while they are
             at work, so that what was begun is not set aside.
-        is_shared: Whether several processes may do its units together.
+        is_shared: Whether several processes may do its units together, by the settings that it sees.
+        is_done_here: Whether it is done where it was asked for, and never by a worker elsewhere, by the same settings: it
+            needs no model, or people answer at this terminal, or what it asks needs a key of this environment.
         reopening: How `--rebuild` opens it again; None where the stage has nothing to keep and is simply made again.
 
     """
@@ -176,7 +188,8 @@ class Stage:
     work_options: tuple[str, ...] = ()
     is_done: Callable[[Run, int, Config, Execution, Progress], bool] | None = None
     check_free: Callable[[Run, int], None] | None = None
-    is_shared: bool = False
+    is_shared: Callable[[Config], bool] = never
+    is_done_here: Callable[[Config], bool] = never
     reopening: Reopening | None = None
 
     def seen(self, run: Run, record: Started | None, given: Mapping[str, Any]) -> Config:

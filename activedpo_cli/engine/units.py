@@ -58,6 +58,10 @@ class UnitWork(Work, Protocol):
         """All units, in the order of work; the same in every process and after every interruption."""
         ...
 
+    def is_there(self, unit: Unit) -> bool:
+        """Whether a unit was made; what `finish` takes away again is there too, as what it was made for."""
+        return self.folder.has(unit.name)
+
     def do(self, unit: Unit) -> None:
         """Make one unit's file."""
         ...
@@ -93,8 +97,8 @@ def do_units(work: UnitWork, claims: Path, progress: Progress, shard: Shard | No
             does those that others have left.
 
     """
-    folder, units = work.folder, work.units()
-    missing = [unit for unit in units if not folder.has(unit.name)]
+    units = work.units()
+    missing = [unit for unit in units if not work.is_there(unit)]
     total = sum(unit.size for unit in units)
     if shard:
         own = {unit.name for unit in units[shard.index :: shard.count]}
@@ -103,7 +107,7 @@ def do_units(work: UnitWork, claims: Path, progress: Progress, shard: Shard | No
     with shown(progress, label, total, things, total - sum(unit.size for unit in missing)) as advance:
         for unit in missing:
             with claimed(claims / f"{unit.name}.lock") as is_ours:
-                if is_ours and not folder.has(unit.name):  # another process may have made it since
+                if is_ours and not work.is_there(unit):  # another process may have made it since
                     work.do(unit)
                     advance(unit.size)
-    return all(folder.has(unit.name) for unit in units)
+    return all(work.is_there(unit) for unit in units)

@@ -1,6 +1,6 @@
 """Accuracy of the implicit reward: how often β log π_θ/π_ref ranks held-out preferences as people did."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from pathlib import Path
@@ -13,7 +13,6 @@ from activedpo_cli.base.records import PromptText, Response, response_id
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import digest_of_known
 from activedpo_cli.engine.step import Context
-from activedpo_cli.label.scoring import logps_of
 from activedpo_cli.pairs.candidates import no_such_score, refuse_unread_score
 from activedpo_cli.statistics.summaries import win_rate_interval
 from activedpo_cli.store.run import Run
@@ -57,46 +56,55 @@ def held_out_inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
     return digests
 
 
-def preference_accuracy(context: Context, policy: "PeftModel", tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
-    """Share of held-out preferences whose chosen response has the larger implicit reward, equal ones counting ½.
+class HeldOut:
+    """The held-out preferences of an evaluation, of which there may be none.
 
-    The share is averaged within a prompt and then over prompts, and the interval is Wilson's for that many prompts: the
-    preferences about one prompt are not independent of each other. A prompt is what the model reads, its tokens. None
-    where there are no held-out preferences.
+    Reading them warns of rows that were left out.
     """
-    import torch
 
-    from activedpo_cli.models.adapters import reference_mode
-    from activedpo_cli.models.implicit_reward import implicit_reward
+    def __init__(self, context: Context, policy: "PeftModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._beta = context.settings.train.beta
+        from_file, self._left_out = _from_file(context, tokenizer, policy)
+        self._preferences = [*_from_pool(context), *from_file]
+        responses = {row.response_id: row for pair in self._preferences for row in (pair.chosen, pair.rejected)}
+        self.responses = list(responses.values())
 
-    from_file, left_out = _from_file(context, tokenizer, policy)
-    preferences = [*_from_pool(context), *from_file]
-    counted = {} if left_out is None else {"preference_rows_left_out": left_out.counts()}
-    names = ("preference_accuracy", "preference_accuracy_ci_low", "preference_accuracy_ci_high")
-    if not preferences:
-        return {**dict.fromkeys(names), "preference_margin_mean": None, "preference_pairs": 0, **counted}
-    responses = {row.response_id: row for pair in preferences for row in (pair.chosen, pair.rejected)}
-    unique = list(responses.values())
-    logps = logps_of(context, policy, tokenizer, unique, "log π of held-out responses")
-    with reference_mode(policy):
-        ref_logps = logps_of(context, policy, tokenizer, unique, "log π_ref of held-out responses")
-    values = implicit_reward(
-        torch.tensor(logps, dtype=torch.float64),
-        torch.tensor(ref_logps, dtype=torch.float64),
-        context.settings.train.beta,
-    )
-    rewards = dict(zip(responses, values.tolist(), strict=True))
-    margins = [rewards[pair.chosen.response_id] - rewards[pair.rejected.response_id] for pair in preferences]
-    correct: dict[tuple[int, ...], list[float]] = {}
-    for pair, margin in zip(preferences, margins, strict=True):
-        correct.setdefault(tuple(pair.chosen.prompt_token_ids), []).append(0.5 if margin == 0 else float(margin > 0))
-    interval = win_rate_interval([sum(values) / len(values) for values in correct.values()])
-    return {
-        **dict(zip(names, interval, strict=True)),
-        "preference_margin_mean": sum(margins) / len(margins),
-        "preference_pairs": len(preferences),
-        **counted,
-    }
+    def accuracy(self, logps: Sequence[float], ref_logps: Sequence[float]) -> dict[str, Any]:
+        """Share of the preferences whose chosen response has the larger implicit reward, equal ones counting ½.
+
+        The share is averaged within a prompt and then over prompts, and the interval is Wilson's for that many prompts: the
+        preferences about one prompt are not independent of each other. A prompt is what the model reads, its tokens. None
+        where there are no held-out preferences.
+
+        Args:
+            logps, ref_logps: Log π and log π_ref of each of `responses`.
+
+        """
+        import torch
+
+        from activedpo_cli.models.implicit_reward import implicit_reward
+
+        preferences = self._preferences
+        counted = {} if self._left_out is None else {"preference_rows_left_out": self._left_out.counts()}
+        names = ("preference_accuracy", "preference_accuracy_ci_low", "preference_accuracy_ci_high")
+        if not preferences:
+            return {**dict.fromkeys(names), "preference_margin_mean": None, "preference_pairs": 0, **counted}
+        values = implicit_reward(
+            torch.tensor(logps, dtype=torch.float64), torch.tensor(ref_logps, dtype=torch.float64), self._beta
+        )
+        rewards = {row.response_id: value for row, value in zip(self.responses, values.tolist(), strict=True)}
+        margins = [rewards[pair.chosen.response_id] - rewards[pair.rejected.response_id] for pair in preferences]
+        correct: dict[tuple[int, ...], list[float]] = {}
+        for pair, margin in zip(preferences, margins, strict=True):
+            tokens = tuple(pair.chosen.prompt_token_ids)
+            correct.setdefault(tokens, []).append(0.5 if margin == 0 else float(margin > 0))
+        interval = win_rate_interval([sum(values) / len(values) for values in correct.values()])
+        return {
+            **dict(zip(names, interval, strict=True)),
+            "preference_margin_mean": sum(margins) / len(margins),
+            "preference_pairs": len(preferences),
+            **counted,
+        }
 
 
 def check_held_out(run: Run, config: Config) -> None:

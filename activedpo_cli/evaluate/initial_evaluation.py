@@ -20,9 +20,10 @@ from activedpo_cli.engine.parts import Part, ensure
 from activedpo_cli.engine.step import Context
 from activedpo_cli.engine.units import Work
 from activedpo_cli.evaluate.measures import reward_measures, text_measures
+from activedpo_cli.evaluate.measuring import Column, Measuring
 from activedpo_cli.generate.prompts_as_read import RESPONSES
 from activedpo_cli.generate.sampling import SAMPLING_LOGS
-from activedpo_cli.label.scoring import evaluated_rows, score_responses, scorer_settings, scorers_of
+from activedpo_cli.label.scoring import Scoring, evaluated_rows, scorer_settings, scorers_of
 from activedpo_cli.label.step import oracle_inputs
 from activedpo_cli.policy.policy import reference_digest
 from activedpo_cli.store.lock import exclusive
@@ -90,6 +91,11 @@ def ensure_initial_evaluation(context: Context, sample: Sample) -> list[Evaluate
     """π_SFT's responses, sampled by `sample` unless they are there, with rewards by this evaluation's scorers."""
     run, folder, scorers = context.run, context.run.initial_evaluation, scorers_of(context.settings)
     responses = _ensure_responses(context, sample)
+    for spec in filter(None, scorers):
+        measuring = _measuring(context, responses, spec)
+        measuring.do_with_others(
+            run.lock_path("initial-evaluation").with_suffix(""), context.execution, context.progress
+        )
     with exclusive(run.lock_path("initial-evaluation"), str(folder.path), context.execution.patience):
         rewards, second_rewards = (
             None if spec is None else _ensure_rewards(context, responses, spec) for spec in scorers
@@ -163,18 +169,21 @@ def _ensure_responses(context: Context, sample: Sample) -> list[Response]:
 
 def _ensure_rewards(context: Context, responses: Sequence[Response], scorer: str) -> list[float]:
     """The scorer's rewards of the responses, by the file that `rewards_name` names."""
-    folder, config = context.run.initial_evaluation, context.settings
-    name = rewards_name(scorer, oracle_inputs(scorer, config), scorer_settings(config))
+    folder, name = context.run.initial_evaluation, _rewards_name(context, scorer)
+    measuring = _measuring(context, responses, scorer)
     rows = folder.read_rows(name, ResponseReward) if folder.has(name) else []
     is_redo = context.folder.path != context.run.stage("evaluate", context.iteration).path
     if is_redo or not rows:  # --force: what a scorer imports may have changed, and no digest covers that
-        kept, rewards = rows, score_responses(context, responses, scorer)
+        if is_redo:
+            measuring.finish()
+        kept, rewards = rows, measuring.values(_stem(name), context.progress)
         rows = [
             ResponseReward(response_id=response.response_id, scorer=scorer, reward=reward)
             for response, reward in zip(responses, rewards, strict=True)
         ]
         if rows != kept:
             folder.write_rows(name, rows)
+    measuring.finish()
     by_id = {row.response_id: row.reward for row in rows}
     if by_id.keys() != {response.response_id for response in responses}:
         raise InvalidDataError(
@@ -182,3 +191,18 @@ def _ensure_rewards(context: Context, responses: Sequence[Response], scorer: str
             hint=f"rm {shlex.quote(str(folder.path / name))}  # the scorer is then asked again",
         )
     return [by_id[response.response_id] for response in responses]
+
+
+def _measuring(context: Context, responses: Sequence[Response], scorer: str) -> Measuring:
+    name, scoring = _rewards_name(context, scorer), Scoring(context, scorer)
+    column = Column(_stem(name), responses, scoring.batch, scoring.scores)
+    return Measuring(context.run.initial_evaluation, [column], name)
+
+
+def _rewards_name(context: Context, scorer: str) -> str:
+    config = context.settings
+    return rewards_name(scorer, oracle_inputs(scorer, config), scorer_settings(config))
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".jsonl")

@@ -1,19 +1,25 @@
 """Stage 6: measure the new policy on held-out prompts, against π_SFT's responses to the same prompts (paper §4)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering
 from activedpo_cli.base.errors import InvalidDataError, UsageError, naming
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.numbers import shown
-from activedpo_cli.base.records import response_id
+from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.records import Response, response_id
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
-from activedpo_cli.engine.step import Context, Stage, require, require_each
-from activedpo_cli.engine.units import Unit, UnitWork
-from activedpo_cli.evaluate.held_out import FILE, READ_BY, check_held_out, held_out_inputs, preference_accuracy
+from activedpo_cli.engine.step import Context, Stage, always, require, require_each
+from activedpo_cli.engine.units import Unit, UnitWork, do_units
+from activedpo_cli.evaluate.held_out import FILE, READ_BY, HeldOut, check_held_out, held_out_inputs
 from activedpo_cli.evaluate.initial_evaluation import (
+    METRICS_NAME,
     check_same_sampling,
     ensure_initial_evaluation,
     has_answers_to,
@@ -21,6 +27,7 @@ from activedpo_cli.evaluate.initial_evaluation import (
     sampling_settings,
 )
 from activedpo_cli.evaluate.measures import reward_measures, text_measures
+from activedpo_cli.evaluate.measuring import Column, Measuring
 from activedpo_cli.generate.prompts_as_read import named_repetitions, repeated_prompts
 from activedpo_cli.generate.sampling import (
     ELSEWHERE_SETTINGS,
@@ -31,10 +38,11 @@ from activedpo_cli.generate.sampling import (
     check_backend,
 )
 from activedpo_cli.label.scoring import (
+    LOGPS_BATCH,
+    Scoring,
     evaluated_rows,
     logps_of,
     note_scorer,
-    score_responses,
     scorer_by_default,
     scorer_inputs,
     scorer_settings,
@@ -48,6 +56,17 @@ from activedpo_cli.store.run import Run
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
+
+REWARDS = ("reward", "second-reward")
+"""The columns of the two scorers."""
+LOGPS = {
+    "logps": "log π of responses",
+    "ref-logps": "log π_ref of responses",
+    "held-out-logps": "log π of held-out responses",
+    "held-out-ref-logps": "log π_ref of held-out responses",
+}
+REF_LOGPS = ("ref-logps", "held-out-ref-logps")
+"""Those columns that π_ref gives."""
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -156,30 +175,60 @@ class _Evaluation(_HeldOutSampling):
         )
         super().__init__(context, self._policy, self._tokenizer, _as_first_read(context, prompts), context.iteration)
 
-    def finish(self) -> dict[str, Any]:
-        from activedpo_cli.models.adapters import reference_mode
+    def do_what_is_missing(self, claims: Path, progress: Progress, shard: Shard | None = None) -> bool:
+        """Sample; then measure, as one of several processes. Alone `finish` does that, all at once."""
+        if not super().do_what_is_missing(claims, progress, shard):
+            return False
+        return do_units(self._measuring, claims, progress, shard) if shard else True
 
-        context, responses = self._context, self.sampling.responses()
-        rewards, second_rewards = (
-            None if spec is None else score_responses(context, responses, spec) for spec in scorers_of(context.settings)
+    def finish(self) -> dict[str, Any]:
+        context, measuring = self._context, self._measuring
+        first, second = (
+            None if spec is None else measuring.values(name, context.progress)
+            for name, spec in zip(REWARDS, scorers_of(context.settings), strict=True)
         )
-        logps = logps_of(context, self._policy, self._tokenizer, responses, "log π of responses")
-        with reference_mode(self._policy):
-            ref_logps = logps_of(context, self._policy, self._tokenizer, responses, "log π_ref of responses")
-        rows = evaluated_rows(
-            responses, rewards=rewards, second_rewards=second_rewards, logps=logps, ref_logps=ref_logps
-        )
+        logps, ref_logps, held_out, ref_held_out = (measuring.values(name, context.progress) for name in LOGPS)
+        rows = evaluated_rows(self._responses, rewards=first, second_rewards=second, logps=logps, ref_logps=ref_logps)
         context.folder.write_rows("samples.jsonl", rows)
         metrics = {
             **reward_measures(rows, self._initial),
             **text_measures(rows, self._initial, pure_sampling=_is_pure_sampling(context.settings)),
-            **preference_accuracy(context, self._policy, self._tokenizer),
+            **self._held_out.accuracy(held_out, ref_held_out),
             **_facts(context),
             "eval_prompts_too_long": len(self._too_long),
             **({"eval_prompts_repeated": self._repeated} if self._repeated else {}),
         }
-        context.folder.write_json("metrics.json", metrics)
+        context.folder.write_json(METRICS_NAME, metrics)
+        measuring.finish()
         return metrics | self.sampling.facts()
+
+    @cached_property
+    def _responses(self) -> list[Response]:
+        return self.sampling.responses()
+
+    @cached_property
+    def _held_out(self) -> HeldOut:
+        return HeldOut(self._context, self._policy, self._tokenizer)
+
+    @cached_property
+    def _measuring(self) -> Measuring:
+        """All that is measured, once all responses are there."""
+        scorings = {
+            name: Scoring(self._context, spec)
+            for name, spec in zip(REWARDS, scorers_of(self._context.settings), strict=True)
+            if spec is not None
+        }
+        own, held_out = self._responses, self._held_out.responses
+        columns = [Column(name, own, scoring.batch, scoring.scores) for name, scoring in scorings.items()]
+        for name, responses in zip(LOGPS, (own, own, held_out, held_out), strict=True):
+            columns.append(Column(name, responses, LOGPS_BATCH, partial(self._logps, name)))
+        return Measuring(self.folder, columns, METRICS_NAME)
+
+    def _logps(self, name: str, responses: Sequence[Response], progress: Progress) -> list[float]:
+        from activedpo_cli.models.adapters import reference_mode
+
+        with reference_mode(self._policy) if name in REF_LOGPS else nullcontext():
+            return logps_of(self._policy, self._tokenizer, responses, LOGPS[name], progress)
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -312,5 +361,5 @@ STAGE = Stage(
     also=("generate.max_new_tokens", *ELSEWHERE_SETTINGS),
     logs=SAMPLING_LOGS,
     readings={READ_BY: FILE},
-    is_shared=True,
+    is_shared=always,
 )

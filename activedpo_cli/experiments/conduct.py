@@ -8,10 +8,12 @@ from typing import Any
 from activedpo_cli.base.combinations import refuse_ineffective, refuse_unestimated, unused
 from activedpo_cli.base.config import build_config, flat, nested, parse_assignment
 from activedpo_cli.base.errors import ActiveDPOError, RefusedError, UsageError
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.engine.names import with_known_names
+from activedpo_cli.engine.runner import StageRunner, run_stage
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
 from activedpo_cli.experiments.spec import parse_seeds, read_spec, spec_path, with_settings
@@ -37,6 +39,7 @@ class ExperimentRequest:
     set_: Sequence[str] = ()
     device: str = "auto"
     with_report: bool = True
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +67,10 @@ class ExperimentResult:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def conduct(request: ExperimentRequest, progress: Progress) -> ExperimentResult:
+def conduct(request: ExperimentRequest, progress: Progress, do: StageRunner = run_stage) -> ExperimentResult:
     """Do all runs that were asked for and are not done, and report on every finished run of the experiment.
+
+    Stages are done by `do`, here or elsewhere, unless `jobs` asks for processes of their own.
 
     Raises UsageError for a specification, arm or seed that is not there and for settings that no run can have, RefusedError
     where runs stand that were made with other settings; nothing is made then.
@@ -83,7 +88,7 @@ def conduct(request: ExperimentRequest, progress: Progress) -> ExperimentResult:
     missing = [job for job in jobs if not folder.is_done(job)]
     busy: list[str] = []
     if missing:
-        busy = _work(request, folder, missing, progress)
+        busy = _work(request, folder, missing, progress, do)
     if not spec.keep_features:
         prune(folder, folder.jobs())
     failed = {job.path.name: text for job in jobs if not folder.is_done(job) and (text := folder.failure(job))}
@@ -106,7 +111,9 @@ def _seeds(text: str | None) -> list[int]:
         ) from error
 
 
-def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[Job], progress: Progress) -> list[str]:
+def _work(
+    request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[Job], progress: Progress, do: StageRunner
+) -> list[str]:
     """Do the runs here or in worker processes; returns the names of those that others are doing."""
     if request.jobs > 1:
         from activedpo_cli.experiments.workers import last_words, run_workers
@@ -131,10 +138,10 @@ def _work(request: ExperimentRequest, folder: ExperimentFolder, jobs: Sequence[J
         return busy
     from activedpo_cli.models.kept_base import KeptBase
 
-    execution = Execution(request.device, kept=KeptBase())
+    execution = Execution(request.device, kept=KeptBase())  # of no shard, since a run is one process's
     progress.start("runs", len(jobs), "runs")
     try:
-        waiting = do_jobs(folder, jobs, execution, progress, lambda job: progress.advance())
+        waiting = do_jobs(folder, jobs, execution, progress, request.shard, lambda job: progress.advance(), do)
     finally:
         progress.stop()
     return [job.path.name for job in waiting]

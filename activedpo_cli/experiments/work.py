@@ -6,8 +6,10 @@ from contextlib import suppress
 
 from activedpo_cli.base.errors import ActiveDPOError, BusyError, LabelsPendingError, StorageError
 from activedpo_cli.base.interruption import raise_if_requested
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.progress import Progress, SilentProgress
-from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.company import waits
+from activedpo_cli.engine.runner import StageOrder, StageRunner, run_stage
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.evaluate.initial_evaluation import initial_record
 from activedpo_cli.experiments.folder import ExperimentFolder, Job
@@ -38,36 +40,61 @@ def do_jobs(
     jobs: Sequence[Job],
     execution: Execution,
     progress: Progress,
+    shard: Shard | None = None,
     on_done: Callable[[Job], None] = lambda job: None,
+    do: StageRunner = run_stage,
 ) -> list[Job]:
     """Do every run that is not done and that nobody else works on; one that fails, however, leaves the others alone.
+
+    One of several processes begins with runs of its own, whose seeds are its own where that can be, so that they take from
+    each other what comes out the same. Then it does what others have left, and waits for what they do: the run of a process
+    that dies is done by another.
 
     Returns those that others still work on; `ExperimentFolder.failure` says why one failed. Raises LabelsPendingError
     where people have to answer, which no experiment waits for.
     """
-    busy: list[Job] = []
-    said: set[str] = set()
-    for job in jobs:
-        if folder.is_done(job):
-            continue
-        try:
-            with exclusive(folder.lock_path(job), str(job.path)):
-                if not folder.is_done(job):  # another process may have done it since
-                    _do_job(folder, job, execution, _Quiet(progress, said))
-                    rows_of(folder, job)
-            folder.note_failure(job, None)
-        except BusyError:
-            busy.append(job)
-            continue
-        except LabelsPendingError:
-            raise
-        except ActiveDPOError as error:
-            _note(folder, job, error, "\n".join([error.message, *error.details]))
-        except Exception as error:
-            raise_if_requested()  # a library may have made its own error of a signal
-            _note(folder, job, error, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
-        on_done(job)
-    return [job for job in busy if not folder.is_done(job)]
+    failures = {job.path: folder.failure(job) for job in jobs}
+    left = [job for job in jobs if not folder.is_done(job)]
+    if shard:
+        own = jobs[len(jobs) * shard.index // shard.count : len(jobs) * (shard.index + 1) // shard.count]
+        left.sort(key=lambda job: job not in own)
+    report, pauses = _Quiet(progress, set()), waits()
+    while True:
+        left = [job for job in left if _is_busy(folder, job, failures[job.path], execution, report, on_done, do)]
+        if shard is None or not left:
+            return [job for job in left if not folder.is_done(job)]
+        next(pauses)
+
+
+def _is_busy(
+    folder: ExperimentFolder,
+    job: Job,
+    failure: str | None,
+    execution: Execution,
+    progress: Progress,
+    on_done: Callable[[Job], None],
+    do: StageRunner,
+) -> bool:
+    """Do a run unless it is done, or others failed at it since this `failure` of it was known; says whether others do it."""
+    try:
+        with exclusive(folder.lock_path(job), str(job.path)):
+            if folder.failure(job) != failure:
+                return False
+            if not folder.is_done(job):  # another process may have done it since
+                _do_job(folder, job, execution, progress, do)
+                rows_of(folder, job)
+        folder.note_failure(job, None)
+    except BusyError:
+        return True
+    except LabelsPendingError:
+        raise
+    except ActiveDPOError as error:
+        _note(folder, job, error, "\n".join([error.message, *error.details]))
+    except Exception as error:
+        raise_if_requested()  # a library may have made its own error of a signal
+        _note(folder, job, error, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+    on_done(job)
+    return False
 
 
 def _note(folder: ExperimentFolder, job: Job, error: Exception, message: str) -> None:
@@ -97,17 +124,23 @@ def prune(folder: ExperimentFolder, jobs: Sequence[Job]) -> None:
                     files.remove(path)
 
 
-def _do_job(folder: ExperimentFolder, job: Job, execution: Execution, progress: Progress) -> None:
+def _do_job(folder: ExperimentFolder, job: Job, execution: Execution, progress: Progress, do: StageRunner) -> None:
     run, _ = ensure_run(_request(folder, job), progress)
     for iteration in range(1, folder.spec.iterations + 1):
         for name in STAGES:
             is_pruned = name == "featurize" and run.stage("select", iteration).manifest is not None
             if not is_pruned and run.stage(name, iteration).manifest is None:
-                _do_stage(run, name, iteration, _siblings(folder, job), execution, progress)
+                _do_stage(run, name, iteration, _siblings(folder, job), execution, progress, do)
 
 
 def _do_stage(
-    run: Run, name: str, iteration: int, siblings: Sequence[Run], execution: Execution, progress: Progress
+    run: Run,
+    name: str,
+    iteration: int,
+    siblings: Sequence[Run],
+    execution: Execution,
+    progress: Progress,
+    do: StageRunner,
 ) -> None:
     stage = load_stage(name)
     if name == "evaluate":
@@ -115,7 +148,7 @@ def _do_stage(
     is_from_pool = name == "generate" and run.config.generate.responses is not None  # it fills pool/ on its way
     if not is_from_pool and borrow_stage(run, stage, iteration, siblings):
         return
-    run_stage(run, stage, iteration, {}, force=False, execution=execution, progress=progress)
+    do(StageOrder(run=run, stage=stage, iteration=iteration, given={}, execution=execution, progress=progress))
 
 
 def _siblings(folder: ExperimentFolder, job: Job) -> list[Run]:

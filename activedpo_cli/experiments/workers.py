@@ -1,4 +1,4 @@
-"""Do the runs of an experiment in several processes, which take runs by their locks; other machines may join in.
+"""Do the runs of an experiment in several processes, by the same command with `--shard`; other machines may join in.
 
 Ctrl-C at the terminal reaches this process alone, which has the others finish. None outlives it, however it ends.
 """
@@ -55,6 +55,7 @@ def _start(
     folder: ExperimentFolder, command: Sequence[str], number: int, count: int, stack: ExitStack
 ) -> "subprocess.Popen[bytes]":
     path = folder.log_path(number)
+    command = [*command, "--shard", f"{number - 1}/{count}"]
     log = stack.enter_context(files.open_log(path))
     environment = {**os.environ, WORKERS: str(count), PARENT_PIPE: "1"}
     # The pipe is never written to: it ends with this process, and so do the workers.

@@ -16,7 +16,7 @@ from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.records import ExcludedResponse, FeatureRow, LabelledPairRow, Response
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Column, Config
-from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.step import Context, Stage, always, require
 from activedpo_cli.engine.units import AtOnce, Unit, UnitWork, Work
 from activedpo_cli.features.columns import Exclusions, FeatureColumns, read_excluded
 from activedpo_cli.features.true_scores import check_scores, scores_settings
@@ -253,5 +253,6 @@ STAGE = Stage(
     check,
     sections=("adapter", "featurize"),
     also=("featurize.gradient_checkpointing",),
-    is_shared=True,
+    is_shared=always,
+    is_done_here=lambda config: not columns(config),
 )

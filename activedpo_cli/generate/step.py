@@ -8,7 +8,7 @@ from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.records import Prompt, Response, response_id
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
-from activedpo_cli.engine.step import Context, Stage, require
+from activedpo_cli.engine.step import Context, Stage, always, require
 from activedpo_cli.engine.units import AtOnce, Unit, UnitWork, Work
 from activedpo_cli.generate import pool
 from activedpo_cli.generate.drawing import HELD_OUT, REPEATED, TOO_LONG, DrawnPrompts, draw_prompts
@@ -312,5 +312,5 @@ STAGE = Stage(
         *READS,
     ),  # they decide what is refused or where it is made, and nothing of what is made
     files=pool.FILES,
-    is_shared=True,
+    is_shared=always,
 )

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import ActiveDPOError
-from activedpo_cli.base.records import EvaluatedResponse, Response
+from activedpo_cli.base.progress import Progress, shown
+from activedpo_cli.base.records import EvaluatedResponse, PromptText, Response
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Context
 from activedpo_cli.label.step import oracle_inputs
@@ -69,17 +71,38 @@ def note_scorer(context: Context) -> None:
 
 def score_responses(context: Context, responses: Sequence[Response], scorer: str) -> list[float]:
     """The scorer's value of each response."""
-    prompts = {prompt.prompt_id: prompt.prompt for prompt in context.run.prompts()}
-    oracle = open_oracle(scorer, context.settings.label, context.execution.device)
-    size = context.settings.evaluate.unit_size
-    scores: list[float] = []
-    context.progress.start(f"rewards by {scorer}", len(responses), "responses")
-    for start in range(0, len(responses), size):
-        unit = responses[start : start + size]
-        scores += oracle.score([prompts[row.prompt_id] for row in unit], [row.text for row in unit])  # type: ignore[attr-defined]
-        context.progress.advance(len(unit))
-    context.progress.stop()
-    return scores
+    return Scoring(context, scorer).scores(responses, context.progress)
+
+
+class Scoring:
+    """A scorer of an evaluation, opened when it is first asked."""
+
+    def __init__(self, context: Context, scorer: str) -> None:
+        self._context, self._scorer = context, scorer
+
+    @property
+    def batch(self) -> int:
+        """How many responses it is asked about at once."""
+        return self._context.settings.evaluate.unit_size
+
+    def scores(self, responses: Sequence[Response], progress: Progress) -> list[float]:
+        """Its value of each response."""
+        scores: list[float] = []
+        with shown(progress, f"rewards by {self._scorer}", len(responses), "responses") as advance:
+            for start in range(0, len(responses), self.batch):
+                unit = responses[start : start + self.batch]
+                prompts = [self._prompts[row.prompt_id] for row in unit]
+                scores += self._oracle.score(prompts, [row.text for row in unit])
+                advance(len(unit))
+        return scores
+
+    @cached_property
+    def _prompts(self) -> dict[str, PromptText]:
+        return {prompt.prompt_id: prompt.prompt for prompt in self._context.run.prompts()}
+
+    @cached_property
+    def _oracle(self) -> Any:
+        return open_oracle(self._scorer, self._context.settings.label, self._context.execution.device)
 
 
 def evaluated_rows(
@@ -112,11 +135,11 @@ def evaluated_rows(
 
 
 def logps_of(
-    context: Context,
     policy: "PeftModel",
     tokenizer: "PreTrainedTokenizerBase",
     responses: Sequence[Response],
     label: str,
+    progress: Progress,
 ) -> list[float]:
     """Log π(y|x) of each response, summed over its tokens, under the policy as it is set."""
     from activedpo_cli.gradients.batch import pad_responses
@@ -130,17 +153,16 @@ def logps_of(
         return response_logps(policy, batch).tolist()
 
     values: list[float] = []
-    context.progress.start(label, len(responses), "responses")
-    for start in range(0, len(responses), LOGPS_BATCH):
-        unit = responses[start : start + LOGPS_BATCH]
-        try:
-            found = [value for part in in_halves(logps, unit) for value in part]
-        except TooLargeError as error:
-            raise _too_large(error.row) from error
-        _require_finite(unit, found, label)
-        values += found
-        context.progress.advance(len(unit))
-    context.progress.stop()
+    with shown(progress, label, len(responses), "responses") as advance:
+        for start in range(0, len(responses), LOGPS_BATCH):
+            unit = responses[start : start + LOGPS_BATCH]
+            try:
+                found = [value for part in in_halves(logps, unit) for value in part]
+            except TooLargeError as error:
+                raise _too_large(error.row) from error
+            _require_finite(unit, found, label)
+            values += found
+            advance(len(unit))
     return values
 
 

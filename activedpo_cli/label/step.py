@@ -19,7 +19,6 @@ from activedpo_cli.base.config import flat
 from activedpo_cli.base.errors import InvalidDataError, LabelsPendingError, RefusedError, UsageError
 from activedpo_cli.base.records import (
     SPENT_OUTCOMES,
-    Asked,
     Label,
     OutcomeRow,
     Preference,
@@ -31,9 +30,10 @@ from activedpo_cli.base.settings import JUDGE_KEYS_BESIDE_WORK, Config, LabelSet
 from activedpo_cli.base.template_kwargs import as_arguments
 from activedpo_cli.engine.differences import digest_of_known
 from activedpo_cli.engine.step import Context, Stage, require
-from activedpo_cli.engine.units import AtOnce
+from activedpo_cli.engine.units import AtOnce, Work
 from activedpo_cli.label import earlier_answers, judging
 from activedpo_cli.label.already_done import is_done
+from activedpo_cli.label.answering import Answering
 from activedpo_cli.label.exchange import export_file, import_file
 from activedpo_cli.label.fronts import front_of_terminal
 from activedpo_cli.label.questions import Question, questions, questions_for_people, selected_questions
@@ -47,7 +47,6 @@ from activedpo_cli.oracles.base import (
     asks_some_people,
     draws_answers,
     keeps_replies,
-    label_from_verdict,
     open_oracle,
     oracle_identity,
     parse_spec,
@@ -58,8 +57,6 @@ from activedpo_cli.store.manifest import Started
 from activedpo_cli.store.reply_log import REPLIES_NAME
 from activedpo_cli.store.run import Run
 
-FIRST_DRAW, SECOND_DRAW = "first draw", "second draw"
-"""Whose answers two draws of one machine are."""
 LARGEST_GUIDELINES = 2**20
 """Bytes; whatever is larger is not what somebody wrote for people to read."""
 GOLD = "label.gold"
@@ -155,18 +152,34 @@ def refuse_beside(label: LabelSettings) -> None:
     )
 
 
+def open_work(context: Context) -> Work:
+    """Buy the missing answers, then write down what stands; whatever can be called is asked by several processes."""
+    if not is_called(context.settings):
+        return AtOnce(lambda: work(context))
+    _refuse_files(context)
+    return Answering(context, lambda log: _prepared(context, log), lambda asked, log: _close(context, asked, log, None))
+
+
+def is_called(config: Config) -> bool:
+    """Whether the oracle answers whenever it is called, at no cost: a model, a function or a record."""
+    return not asks_some_people(config.label.oracle) and not keeps_replies(config.label.oracle)
+
+
+def is_for_this_process(config: Config) -> bool:
+    """Whether people answer at this terminal, a judge is asked with a key of this environment, or answers are looked up."""
+    return not is_called(config) or parse_spec(config.label.oracle)[0] == "recorded"
+
+
 def work(context: Context) -> dict[str, Any]:
-    """Buy the missing answers, then write down what stands."""
+    """Ask a judge, people, or one after the other."""
     log = context.folder.label_log()
-    torn = log.repair()
-    if torn:
-        context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
-    asked = _questions(context)
-    earlier_answers.take_over(context, asked, log)
+    asked = _prepared(context, log)
     oracle = context.settings.label.oracle
     if not asks_some_people(oracle):
         _refuse_files(context)
-    stopped = _ask_what_is_called(context, asked, log)
+    stopped = None
+    if keeps_replies(oracle) and not context.execution.options.get("accept_partial"):
+        stopped = judging.ask(context, _selected(asked), log)  # no further where the stage is to be closed as it is
     if asks_some_people(oracle):
         _tell_of_fewer(context, asked)
         # A file may hold answers about pairs that the judge has answered since it was written.
@@ -175,6 +188,16 @@ def work(context: Context) -> dict[str, Any]:
         if context.folder.started is None:
             return _left(context)
     return _close(context, asked, log, stopped)
+
+
+def _prepared(context: Context, log: LabelLog) -> list[Question]:
+    """What is asked, after the log was mended and what was answered before was taken over."""
+    torn = log.repair()
+    if torn:
+        context.progress.warn(f"cut {torn} bytes of an answer whose writing was interrupted before it was acknowledged")
+    asked = _questions(context)
+    earlier_answers.take_over(context, asked, log)
+    return asked
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -327,63 +350,6 @@ def _user() -> str:
         return "annotator"
 
 
-def _ask_what_is_called(context: Context, asked: list[Question], log: LabelLog) -> str | None:
-    """Ask whatever answers when it is called; a judge no further where the stage is to be closed as it is.
-
-    Returns the limit that kept a judge from being asked more, None where none did.
-    """
-    oracle = context.settings.label.oracle
-    if keeps_replies(oracle):
-        return None if context.execution.options.get("accept_partial") else judging.ask(context, _selected(asked), log)
-    if not asks_some_people(oracle):
-        _ask_machine(context, _selected(asked), log)
-        _draw_again(context, [question.comparison for question in asked if question.people > 1], log)
-    return None
-
-
-def _ask_machine(context: Context, comparisons: list[Comparison], log: LabelLog) -> None:
-    """Ask unit by unit; a unit that was interrupted is scored again as a whole, and only missing answers are added.
-
-    Pairs whose answer was taken over belong to no unit.
-    """
-    config, standing = context.settings, log.labels()
-    asked = [
-        comparison
-        for comparison in comparisons
-        if comparison.pair_id not in standing or not standing[comparison.pair_id].taken_from
-    ]
-    oracle = _open(context)
-    size = config.label.unit_size
-    context.progress.start("answers", len(comparisons), "pairs", len(standing))
-    for start in range(0, len(asked), size):
-        unit = asked[start : start + size]
-        if all(comparison.pair_id in standing for comparison in unit):
-            continue
-        for comparison, verdict in zip(unit, judging.verdicts(context, oracle, unit), strict=True):
-            if comparison.pair_id not in standing:
-                label = label_from_verdict(comparison, verdict, config.label.oracle)
-                log.append(replace(label, role="selected", annotator=FIRST_DRAW) if config.label.overlap else label)
-                context.progress.advance()
-    context.progress.stop()
-
-
-def _draw_again(context: Context, comparisons: Sequence[Comparison], log: LabelLog) -> None:
-    """Draw a second answer to these pairs, independently of the first, as if somebody else had been asked."""
-    given = {label.asked for label in log.answers()}
-    left = [comparison for comparison in comparisons if Asked(comparison.pair_id, SECOND_DRAW) not in given]
-    if not left:
-        return
-    oracle, size = _open(context), context.settings.label.unit_size
-    context.progress.start("second answers", len(left), "pairs")
-    for start in range(0, len(left), size):
-        unit = left[start : start + size]
-        for comparison, verdict in zip(unit, judging.verdicts(context, oracle, unit, SECOND_DRAW), strict=True):
-            label = label_from_verdict(comparison, verdict, context.settings.label.oracle)
-            log.append(replace(label, role="overlap", annotator=SECOND_DRAW))
-            context.progress.advance()
-    context.progress.stop()
-
-
 def _close(context: Context, asked: list[Question], log: LabelLog, stopped: str | None) -> dict[str, Any]:
     answers = log.answers()
     standing = settled(answers, context.settings.label.settle)
@@ -524,7 +490,7 @@ STAGE = Stage(
     1,
     settings,
     inputs,
-    lambda context: AtOnce(lambda: work(context)),
+    open_work,
     headline,
     check,
     sections=("label",),
@@ -534,5 +500,7 @@ STAGE = Stage(
     work_options=("import", "export", "ask-again"),
     is_done=is_done,
     check_free=refuse_while_people_answer,
+    is_shared=is_called,
+    is_done_here=is_for_this_process,
     reopening=earlier_answers,
 )

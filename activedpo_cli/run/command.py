@@ -14,7 +14,7 @@ from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.engine.differences import given_differences, is_fixed, refuse, with_known_files
 from activedpo_cli.engine.names import with_known_names
-from activedpo_cli.engine.runner import StageRunner, run_stage
+from activedpo_cli.engine.runner import StageOrder, StageRunner, run_stage
 from activedpo_cli.engine.step import Execution, Stage, StageResult
 from activedpo_cli.generate import pool
 from activedpo_cli.run.create import RunRequest, discard, find_run, preset_for
@@ -81,13 +81,15 @@ def do_stage(request: StageRequest, progress: Progress, do: StageRunner | None =
         for sentence in unused(with_changes(run.config, given), request.given):
             progress.warn(sentence)
         return (do or run_stage)(
-            run,
-            load_stage(request.stage),
-            iteration,
-            given,
-            force=request.force,
-            execution=execution,
-            progress=progress,
+            StageOrder(
+                run=run,
+                stage=load_stage(request.stage),
+                iteration=iteration,
+                given=given,
+                force=request.force,
+                execution=execution,
+                progress=progress,
+            )
         )
     except BaseException:
         if made and discard(run):

@@ -13,7 +13,7 @@ from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, given_differences, refuse
 from activedpo_cli.engine.names import with_known_names
-from activedpo_cli.engine.runner import StageRunner, run_stage
+from activedpo_cli.engine.runner import StageOrder, StageRunner, run_stage
 from activedpo_cli.engine.step import Execution, StageResult
 from activedpo_cli.label.answered_twice import answered_twice
 from activedpo_cli.label.scoring import scorer_by_default
@@ -209,4 +209,7 @@ def _do_stage(
         if not isinstance(record, Manifest):
             run.change_config(all_settings(with_changes(run.config, given), given))
         given = _comparable(record, given)
-    return do(run, load_stage(name), iteration, given, force=False, execution=execution, progress=progress)
+    stage = load_stage(name)
+    return do(
+        StageOrder(run=run, stage=stage, iteration=iteration, given=given, execution=execution, progress=progress)
+    )

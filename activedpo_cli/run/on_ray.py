@@ -8,20 +8,20 @@ none: *select*, and asking people.
 
 import logging
 import os
+import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.errors import ActiveDPOError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, NotReadyError, UsageError
 from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.progress import Progress
+from activedpo_cli.base.settings import Config
 from activedpo_cli.base.threads import WORKERS, prepare
-from activedpo_cli.engine.runner import run_stage
-from activedpo_cli.engine.step import Execution, Stage, StageResult
-from activedpo_cli.oracles.base import asks_some_people
+from activedpo_cli.engine.runner import StageOrder, run_stage
+from activedpo_cli.engine.step import Execution, StageResult
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.store.run import Run
 
@@ -53,6 +53,7 @@ class _Job:
     stage: str
     iteration: int
     given: Mapping[str, Any]
+    force: bool
     device: str
     options: Mapping[str, Any]
     typed: Sequence[str]
@@ -68,39 +69,29 @@ class RayStages:
         require_ray()
         self._options = options
 
-    def __call__(
-        self,
-        run: Run,
-        stage: Stage,
-        iteration: int,
-        given: Mapping[str, Any],
-        *,
-        force: bool,
-        execution: Execution,
-        progress: Progress,
-    ) -> StageResult:
+    def __call__(self, order: StageOrder) -> StageResult:
         """Bring one stage of one iteration to its finished state.
+
+        What is made again by `force` is made by one worker, since one that comes late would begin it once more.
 
         Raises what `run_stage` raises, by whichever worker; ActiveDPOError where workers die again and again.
         """
-        if force or run.stage(stage.name, iteration).manifest or _is_done_here(run, stage, given):
-            return run_stage(run, stage, iteration, given, force=force, execution=execution, progress=progress)
-        number = self._options.workers if stage.is_shared else 1
-        jobs = [
-            _job(run, stage, iteration, given, execution, Shard(index, number) if number > 1 else None)
-            for index in range(number)
-        ]
-        with _connected(self._options) as gpus:
-            progress.note(
-                f"`{stage.name}` of iteration {iteration} on {number} worker{'s' if number > 1 else ''} of Ray"
-            )
-            failures = _carried_out(jobs, gpus)
-        if run.stage(stage.name, iteration).manifest is None:
+        if _is_done_here(order):
+            return run_stage(order)
+        stage, progress = order.stage, order.progress
+        is_shared = stage.is_shared(_settings(order)) and not order.force
+        number = self._options.workers if is_shared else 1
+        jobs = [_job(order, Shard(index, number) if number > 1 else None) for index in range(number)]
+        gpus = _reach(self._options)
+        progress.note(
+            f"`{stage.name}` of iteration {order.iteration} on {number} worker{'s' if number > 1 else ''} of Ray"
+        )
+        failures = _carried_out(jobs, gpus)
+        if order.run.stage(stage.name, order.iteration).manifest is None or (order.force and failures):
             raise _told(failures)
         for failure in failures:
             progress.warn(f"a worker failed, and the others did its units: {failure['message']}")
-        made = run_stage(run, stage, iteration, given, force=False, execution=execution, progress=progress)
-        return replace(made, was_done=False)
+        return replace(run_stage(replace(order, force=False)), was_done=False)
 
 
 def require_ray() -> None:
@@ -114,28 +105,29 @@ def require_ray() -> None:
         ) from error
 
 
-def _is_done_here(run: Run, stage: Stage, given: Mapping[str, Any]) -> bool:
-    """Whether this process does the stage: it needs no model, or people answer at this terminal."""
-    oracle = str(given.get("label.oracle", run.config.label.oracle))
-    return stage.name == "select" or (stage.name == "label" and asks_some_people(oracle))
+def _is_done_here(order: StageOrder) -> bool:
+    """Whether this process does it: it is there already, or the step says so."""
+    if not order.force and order.run.stage(order.stage.name, order.iteration).manifest:
+        return True
+    return order.stage.is_done_here(_settings(order))
 
 
-def _job(
-    run: Run,
-    stage: Stage,
-    iteration: int,
-    given: Mapping[str, Any],
-    execution: Execution,
-    shard: Shard | None,
-) -> _Job:
+def _settings(order: StageOrder) -> Config:
+    """What the stage will see when it begins, or goes on."""
+    begun = None if order.force else order.run.stage(order.stage.name, order.iteration).started
+    return order.stage.seen(order.run, begun, order.given)
+
+
+def _job(order: StageOrder, shard: Shard | None) -> _Job:
     return _Job(
-        run=str(run.path.absolute()),
-        stage=stage.name,
-        iteration=iteration,
-        given=dict(given),
-        device=execution.device,
-        options=dict(execution.options),
-        typed=tuple(execution.typed),
+        run=str(order.run.path.absolute()),
+        stage=order.stage.name,
+        iteration=order.iteration,
+        given=dict(order.given),
+        force=order.force,
+        device=order.execution.device,
+        options=dict(order.execution.options),
+        typed=tuple(order.execution.typed),
         shard=shard,
         folder=os.getcwd(),
         path=tuple(str(Path(part or ".").absolute()) for part in sys.path),
@@ -146,7 +138,8 @@ def _carried_out(jobs: Sequence[_Job], gpus: float) -> list[dict[str, Any]]:
     """Have workers do the jobs; what failed, as facts of errors."""
     import ray
 
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES_AGAIN, max_calls=1)(work)
+    # A process that has used a GPU keeps memory of it until it ends; another one need not import everything again.
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES_AGAIN, max_calls=1 if gpus else 0)(work)
     pending = [task.remote(job) for job in jobs]
     failures = []
     try:
@@ -161,10 +154,13 @@ def _carried_out(jobs: Sequence[_Job], gpus: float) -> list[dict[str, Any]]:
 
 def _failure(ready: Any) -> list[dict[str, Any]]:
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         failure = ray.get(ready)
+    except RayTaskError as error:
+        last = str(error).strip().splitlines()[-1]
+        return [{"message": f"a worker of Ray failed: {last}", "code": ActiveDPOError.exit_code}]
     except RayError as error:
         last = str(error).strip().splitlines()[-1]
         return [{"message": f"a worker of Ray died {TRIES_AGAIN + 1} times", "details": [last], "code": 1}]
@@ -174,14 +170,21 @@ def _failure(ready: Any) -> list[dict[str, Any]]:
 def work(job: _Job) -> dict[str, Any] | None:
     """In a worker: do the units that nobody else does, until all are there; what went wrong, if anything did."""
     os.environ[WORKERS] = str(job.shard.count if job.shard else 1)
-    os.chdir(job.folder)
     sys.path[:] = [*job.path, *(part for part in sys.path if part not in job.path)]
     prepare()
     execution = Execution(job.device, job.options, typed=job.typed, shard=job.shard)
     try:
-        run = Run.open(Path(job.run))
+        _stand_in(job.folder)
         run_stage(
-            run, load_stage(job.stage), job.iteration, job.given, force=False, execution=execution, progress=Progress()
+            StageOrder(
+                run=Run.open(Path(job.run)),
+                stage=load_stage(job.stage),
+                iteration=job.iteration,
+                given=job.given,
+                force=job.force,
+                execution=execution,
+                progress=Progress(),
+            )
         )
     except ActiveDPOError as error:
         return {
@@ -191,6 +194,17 @@ def work(job: _Job) -> dict[str, Any] | None:
             "code": error.exit_code,
         }
     return None
+
+
+def _stand_in(folder: str) -> None:
+    """Go where the command was typed, since names of files may be relative to it."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise NotReadyError(
+            f"the worker on {socket.gethostname()} does not see `{folder}`, where the command was typed: {error.strerror}",
+            hint="type it in a folder that all nodes share, and name the run by a path that is the same on all of them",
+        ) from error
 
 
 class _WorkerError(ActiveDPOError):
@@ -207,9 +221,8 @@ def _told(failures: Sequence[Mapping[str, Any]]) -> ActiveDPOError:
     return _WorkerError(next((failure for failure in failures if failure.get("hint")), failures[0]))
 
 
-@contextmanager
-def _connected(options: RayOptions) -> Iterator[float]:
-    """Reach the cluster, or start one here; yields how many GPUs each worker gets.
+def _reach(options: RayOptions) -> float:
+    """Reach the cluster, or start one here, for as long as this process lives; returns how many GPUs each worker gets.
 
     Raises:
         ActiveDPOError: There is none at the address, or it has other versions of Ray or Python.
@@ -217,6 +230,21 @@ def _connected(options: RayOptions) -> Iterator[float]:
 
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in SILENT.items()})
+    import ray
+
+    if not ray.is_initialized():
+        _connect(options)
+    present = float(ray.cluster_resources().get("GPU", 0))
+    wanted = options.gpus if options.gpus is not None else float(present >= 1)
+    if wanted > present:
+        raise UsageError(
+            f"--gpus-per-worker is {wanted:g}, and the cluster has {present:g} GPUs",
+            hint=f"--gpus-per-worker {int(present)}",
+        )
+    return wanted
+
+
+def _connect(options: RayOptions) -> None:
     import ray
 
     here: dict[str, Any] = {} if options.address else {"num_cpus": max(options.workers, os.cpu_count() or 1)}
@@ -230,14 +258,3 @@ def _connected(options: RayOptions) -> Iterator[float]:
             details=str(error).strip().splitlines()[:3],
             hint="`ray status` there says whether it runs; leave --ray-address out to work on this machine alone",
         ) from error
-    try:
-        present = float(ray.cluster_resources().get("GPU", 0))
-        wanted = options.gpus if options.gpus is not None else float(present >= 1)
-        if wanted > present:
-            raise UsageError(
-                f"--gpus-per-worker is {wanted:g}, and the cluster has {present:g} GPUs",
-                hint=f"--gpus-per-worker {int(present)}",
-            )
-        yield wanted
-    finally:
-        ray.shutdown()

@@ -18,7 +18,7 @@ from activedpo_cli.base.regular_files import open_regular
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import given_differences, refuse
 from activedpo_cli.engine.names import with_known_names
-from activedpo_cli.engine.runner import run_stage
+from activedpo_cli.engine.runner import StageOrder, run_stage
 from activedpo_cli.engine.step import Execution, StageResult
 from activedpo_cli.generate.pool import fitting_pairs
 from activedpo_cli.models.resolve import is_adapter_folder, resolve_model
@@ -255,13 +255,15 @@ def _do(run: Run, name: str, given: Mapping[str, Any], request: PoolRequest, pro
         _check_enough_left(run, with_changes(run.config, given), request.pool)
     force = request.force and name == "select"
     return run_stage(
-        run,
-        load_stage(name),
-        1,
-        given if record is None or force else _known(record, given),
-        force=force,
-        execution=Execution(request.device),
-        progress=progress,
+        StageOrder(
+            run=run,
+            stage=load_stage(name),
+            iteration=1,
+            given=given if record is None or force else _known(record, given),
+            force=force,
+            execution=Execution(request.device),
+            progress=progress,
+        )
     )
 
 

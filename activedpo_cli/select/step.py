@@ -9,7 +9,7 @@ from activedpo_cli.base.errors import InvalidDataError, NotReadyError
 from activedpo_cli.base.records import SelectedPair
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import Config
-from activedpo_cli.engine.step import Context, Stage, require_each
+from activedpo_cli.engine.step import Context, Stage, always, require_each
 from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.pairs.candidates import candidate_pairs, label_inputs, no_such_score, response_inputs
 from activedpo_cli.select.candidate_table import (
@@ -165,5 +165,13 @@ def _score_tensors(candidates: "Candidates", chosen: "Selection") -> "dict[str, 
 
 
 STAGE = Stage(
-    "select", 1, settings, inputs, lambda context: AtOnce(lambda: work(context)), headline, check, sections=("select",)
+    "select",
+    1,
+    settings,
+    inputs,
+    lambda context: AtOnce(lambda: work(context)),
+    headline,
+    check,
+    sections=("select",),
+    is_done_here=always,
 )

@@ -94,7 +94,7 @@ class Attempts:
     Attributes:
         number: Attempts, the one that is under way included.
         seconds_before: Seconds of all earlier attempts together, each counted until the last file that it left.
-        began: When the one under way began, in seconds since 1970.
+        began: When the one under way began, in seconds since 1970, by the clock of the machine that works.
 
     """
 
@@ -104,12 +104,16 @@ class Attempts:
 
 
 def note_attempt(folder: Path) -> None:
-    """Note that work is taken up now, and how long the attempt before worked, if there was one."""
+    """Note that work is taken up now, and how long the attempt before worked, if there was one.
+
+    Both ends of that attempt are read from times that the file system gave, whose clock may not be this machine's.
+    """
     before = read_attempts(folder)
     number, seconds = (before.number, before.seconds_before) if before else (0, 0.0)
     if before is not None:
-        newest = max((path.stat().st_mtime for path in _files_below(folder)), default=before.began)
-        seconds += max(newest - before.began, 0.0)
+        began = (folder / ATTEMPTS_NAME).stat().st_mtime
+        newest = max((path.stat().st_mtime for path in _files_below(folder)), default=began)
+        seconds += max(newest - began, 0.0)
     noted = Attempts(number + 1, round(seconds, 3), round(time.time(), 3))
     write_bytes(folder / ATTEMPTS_NAME, json.dumps(asdict(noted)).encode() + b"\n")
 

@@ -12,6 +12,7 @@ from command_line import STAGES, activedpo, all_outputs, done, make_partial, man
 from small_runs import small_run
 
 from activedpo_cli.base import config as config_module
+from activedpo_cli.engine.runner import StageOrder
 from activedpo_cli.run import loop
 
 REAL_RUN_STAGE = loop.run_stage
@@ -26,11 +27,11 @@ def stages_done(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str
 
     noted = Noted()
 
-    def run_stage(run: Any, stage: Any, iteration: int, given: Any, **_: Any) -> None:
-        run.iteration_path(iteration).mkdir(exist_ok=True)
+    def run_stage(order: StageOrder) -> None:
+        order.run.iteration_path(order.iteration).mkdir(exist_ok=True)
         if len(noted) == noted.stop_after:
             raise KeyboardInterrupt
-        noted.append((iteration, stage.name))
+        noted.append((order.iteration, order.stage.name))
 
     monkeypatch.setattr(loop, "run_stage", run_stage)
     return noted
@@ -41,10 +42,10 @@ def interrupt_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Presses Ctrl-C when a stage is about to be done."""
 
     def at(name: str) -> None:
-        def run_stage(run: Any, stage: Any, *rest: Any, **options: Any) -> Any:
-            if stage.name == name:
+        def run_stage(order: StageOrder) -> Any:
+            if order.stage.name == name:
                 raise KeyboardInterrupt
-            return REAL_RUN_STAGE(run, stage, *rest, **options)
+            return REAL_RUN_STAGE(order)
 
         monkeypatch.setattr(loop, "run_stage", run_stage)
 

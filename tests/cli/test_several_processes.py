@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import STAGES, activedpo, all_outputs, done, on, refused, snapshot
+from command_line import RULE, STAGES, activedpo, all_outputs, done, manifest, on, refused, rows, snapshot
+from small_runs import small_run
 from zygote import Zygote
 
 from activedpo_cli.train.trainer_setup import on_one_device
@@ -75,6 +76,27 @@ def test_one_of_several_goes_on_where_another_was_killed(
     assert all_outputs(begun_anew)[name] == all_outputs(finished_original)[name]
 
 
+def test_one_without_the_files_of_the_model_is_refused_and_the_other_goes_on(
+    tmp_path: Path, small_model: Path, prompts_file: Path, zygote: Zygote
+) -> None:
+    """The model is renamed while the first process, which has loaded it, works: the second is on a machine without it."""
+    model = Path(shutil.copytree(small_model, tmp_path / "model"))
+    run = small_run(tmp_path / "run", model, prompts_file)
+    words = on(run, "generate", "--quiet")
+    slowed = "activedpo_cli.generate.sampling:SamplingUnits.do"
+    first = zygote.start((*words, "--shard", "0/2"), tmp_path, slowed=slowed)
+    generated = run / "iter-001" / "generate"
+    while not list(generated.glob("responses-*")):
+        time.sleep(0.001)
+    model.rename(tmp_path / "elsewhere")
+    told = refused(3, *words, "--shard", "1/2")
+    assert f"the model in `{model}` is not the one this run was made with" in told
+    assert not (generated / "manifest.json").exists(), "it was refused too late to prove anything"
+    (tmp_path / "elsewhere").rename(model)
+    assert zygote.wait(first) == 0
+    assert manifest(run, 1, "generate")["execution"]["attempts"] == 1
+
+
 def test_one_of_several_needs_no_other(begun_anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
@@ -95,10 +117,12 @@ def test_a_choice_among_files_is_for_one(tmp_path: Path) -> None:
     assert "in one process" in refused(2, *among, "--shard", "1/2")
 
 
-def test_an_experiment_refuses_before_it_makes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_starts_no_processes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    assert "leave one out" in refused(2, "experiment", "figure-1-tiny", "--jobs", 2, "--shard", "0/4")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert "one of 4 processes" in refused(2, "experiment", "figure-1-tiny")
+    assert "one of 4 processes" in refused(2, "experiment", "figure-1-tiny", "--jobs", 2)
+    assert "one of 4 processes" in refused(2, "export", "--to", "trl")
     assert not list(tmp_path.iterdir())
 
 
@@ -140,3 +164,72 @@ def test_two_gpus_without_a_launcher_are_one() -> None:
             return self._n_gpu
 
     assert on_one_device(Arguments()).n_gpu == 1
+
+
+NOTING = """
+import os, time
+from letter_rule import score as by_rule
+
+def score(prompts, responses):
+    time.sleep(0.05)
+    with open("asked", "a") as asked:
+        asked.write(f"{os.getpid()} {len(responses)}\\n")
+    return by_rule(prompts, responses)
+"""
+
+
+@pytest.fixture
+def noting(tmp_path: Path, small_model: Path, prompts_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run on which everything is asked that can be shared: two draws, two scorers, held-out preferences."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "noting.py").write_text(NOTING)
+    (tmp_path / "held-out.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"{n}?", "chosen": "yes" * n, "rejected": "no"}) + "\n" for n in range(1, 5))
+    )
+    drawn = {"label__answer": "bradley-terry", "label__overlap": 3, "label__settle": "majority", "label__unit_size": 1}
+    scored = {"evaluate__second_scorer": RULE, "evaluate__preferences": "held-out.jsonl"}
+    return small_run(tmp_path / "shared", small_model, prompts_file, "python:noting:score", **drawn, **scored)
+
+
+def test_answers_rewards_and_log_probabilities_are_shared(noting: Path, zygote: Zygote) -> None:
+    place = noting.parent
+    alone = Path(shutil.copytree(noting, place / "alone"))
+    words = ("--iterations", 1, "--quiet", "--no-report")
+    done(*on(alone, "run"), *words)
+    asked_alone = [line.split()[1] for line in (place / "asked").read_text().splitlines()]
+    (place / "asked").unlink()
+    together(zygote, [(*on(noting, "run"), *words, "--shard", f"{n}/2") for n in (0, 1)], place, [{}, {}])
+    assert all_outputs(noting) == all_outputs(alone)
+    asked = [line.split() for line in (place / "asked").read_text().splitlines()]
+    assert len({pid for pid, _ in asked}) == 2, "one process asked for everything"
+    assert sorted(number for _, number in asked) == sorted(asked_alone), "something was asked twice"
+    labels = [
+        [(row["label"]["pair_id"], row["label"]["annotator"]) for row in rows(run / "iter-001/label/labels.jsonl")]
+        for run in (noting, alone)
+    ]
+    assert labels[0] == labels[1], "the log has another order"
+    for folder in ("iter-001/label", "iter-001/evaluate", "reference/evaluate"):
+        left = [path.name for path in (noting / folder).iterdir()]
+        assert sorted(left) == sorted(path.name for path in (alone / folder).iterdir())
+    claims = [path.name for path in (noting / ".locks").rglob("*.lock")]
+    for column in ("logps", "ref-logps", "held-out-logps", "held-out-ref-logps", "second-reward"):
+        assert f"measured-{column}-00000.jsonl.lock" in claims
+
+
+def test_alone_goes_on_with_answers_and_rewards_of_several_that_were_killed(noting: Path, zygote: Zygote) -> None:
+    """What units hold is not asked again, and stands in the log in its order."""
+    place, words = noting.parent, ("--iterations", 1, "--quiet", "--no-report")
+    alone = Path(shutil.copytree(noting, place / "alone"))
+    done(*on(alone, "run"), *words)
+    for stage, pattern in (("label", "*answers-*"), ("evaluate", "measured-reward-*")):
+        doomed = (*on(noting, "run"), *words, "--shard", "1/2")
+        folder = noting / "iter-001" / stage
+        status = zygote.stop_when(doomed, place, lambda at=folder, of=pattern: any(at.glob(of)), signal.SIGKILL)
+        assert status == -signal.SIGKILL
+        assert not (folder / "manifest.json").exists(), "it was killed too late to prove anything"
+    (place / "asked").unlink()
+    done(*on(noting, "run"), *words)
+    assert all_outputs(noting) == all_outputs(alone)
+    assert not list(noting.glob("iter-001/*/measured-*"))
+    asked = [line.split()[1] for line in (place / "asked").read_text().splitlines()]
+    assert len(asked) < 4, "the initial rewards stand, and so does a part of the others"

@@ -171,14 +171,19 @@ def test_the_unit_of_a_killed_process_is_made_by_another(tmp_path: Path) -> None
     assert work.seen == NAMES
 
 
-def test_the_seconds_of_all_attempts_add_up(tmp_path: Path) -> None:
-    """The first attempt works for a known time, by the modification time of what it left, before it breaks off."""
+def test_the_seconds_of_all_attempts_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt works for a known time, by the modification time of what it left, before it breaks off.
+
+    The clock of the file system, on another machine, is an hour apart from this one's.
+    """
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() - 3600)
     folder = StageFolder(tmp_path / "work")
     task = Task(folder, started(), tmp_path / "claims")
 
     def break_off() -> dict[str, Any]:
         folder.write_json_lines(NAMES[0], [])
-        os.utime(folder.path / NAMES[0], times=(time.time() + 7, time.time() + 7))
+        modified = (folder.path / NAMES[0]).stat().st_mtime + 7
+        os.utime(folder.path / NAMES[0], times=(modified, modified))
         raise RuntimeError
 
     with pytest.raises(RuntimeError):

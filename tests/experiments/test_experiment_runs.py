@@ -383,6 +383,26 @@ def test_two_processes_share_the_runs(
     assert together == alone
 
 
+def test_who_is_left_does_the_runs_of_a_killed_one_and_reports(zygote: Zygote, tmp_path: Path, made: Path) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
+    command = ("experiment", "small.yaml", "--seeds", "3", "--iterations", 1)
+    runs = folder / "runs" / "small" / "runs"
+    slowed = "activedpo_cli.generate.sampling:SamplingUnits.do"
+    doomed = zygote.start((*command, "--shard", "1/2"), folder, slowed=slowed)
+    _when(lambda: (runs / "norm-s3" / "iter-001").is_dir())
+    assert not (runs / "random-s3").exists(), "it begins with the run of the other one"
+    other = zygote.start((*command, "--shard", "0/2"), folder, stdout=tmp_path / "page", stderr=tmp_path / "said")
+    _when(lambda: (runs / "random-s3").is_dir())
+    os.kill(doomed, signal.SIGKILL)
+    assert zygote.wait(doomed) == -signal.SIGKILL
+    assert not (runs / "norm-s3" / "iter-001" / "evaluate" / "manifest.json").exists(), "it was killed too late"
+    assert zygote.wait(other) == 0, (tmp_path / "said").read_text()
+    assert "2 of 2 runs are done" in (tmp_path / "said").read_text()
+    assert (folder / (tmp_path / "page").read_text().splitlines()[-1]).is_file()
+    for path in runs.iterdir():
+        assert all_outputs(path).items() <= all_outputs(made / "runs/small/runs" / path.name).items()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_the_command(tmp_path: Path, made: Path, number: int) -> None:
     """However it ends: asked, when it has them finish, or killed, when they see that it is gone."""
