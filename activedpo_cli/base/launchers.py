@@ -6,6 +6,7 @@ needs none of the others to be there.
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from activedpo_cli.base.errors import UsageError
 
@@ -32,6 +33,14 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train together, and accelerate's configuration for them where one was given."""
+
+    number: int
+    config: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 import typer
@@ -89,6 +90,25 @@ AddressOption = Annotated[
         rich_help_panel=WORKERS_PANEL,
     ),
 ]
+ProcessesOption = Annotated[
+    Optional[int],
+    typer.Option(
+        "--num-processes",
+        min=1,
+        metavar="N",
+        help="Train in N processes under `accelerate launch`, one a GPU; updates stay as large as they are. [default: 1]",
+        rich_help_panel=WORKERS_PANEL,
+    ),
+]
+AccelerateOption = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--accelerate-config",
+        metavar="FILE",
+        help="accelerate's configuration for them, as `accelerate config` writes it.",
+        rich_help_panel=WORKERS_PANEL,
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -116,6 +136,14 @@ class StageOptions:
     ray_address: AddressOption = None
     quiet: QuietOption = False
     json: JsonOption = False
+
+
+@dataclass(frozen=True)
+class TrainOptions(StageOptions):
+    """What *train* can be told; each field is a flag."""
+
+    num_processes: ProcessesOption = None
+    accelerate_config: AccelerateOption = None
 
 
 @dataclass(frozen=True)

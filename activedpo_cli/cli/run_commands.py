@@ -7,12 +7,14 @@ import typer
 
 from activedpo_cli.base.errors import LabelsPendingError
 from activedpo_cli.cli.options import (
+    AccelerateOption,
     AddressOption,
     DeviceOption,
     ExecutorOption,
     GpusOption,
     JsonOption,
     PresetOption,
+    ProcessesOption,
     QuietOption,
     RunOption,
     SetOption,
@@ -25,7 +27,7 @@ from activedpo_cli.cli.options import (
 )
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
 from activedpo_cli.cli.select_forms import RidgeOption, with_ridge
-from activedpo_cli.cli.sharing import device_of, runner_for, shard_of, speaks
+from activedpo_cli.cli.sharing import device_of, processes_of, runner_for, shard_of, speaks
 from activedpo_cli.cli.typed import typed_command
 
 LOOP_SETTINGS = without_clashes(
@@ -88,6 +90,8 @@ def run_loop(
     workers: WorkersOption = None,
     gpus_per_worker: GpusOption = None,
     ray_address: AddressOption = None,
+    num_processes: ProcessesOption = None,
+    accelerate_config: AccelerateOption = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Make the report page at the end.")] = True,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -109,7 +113,10 @@ def run_loop(
         set_ = with_ridge(set_, ridge, method, quiet=quiet)
     do = runner_for(executor, workers, gpus_per_worker, ray_address, shard)
     own = shard_of(shard)
-    request = LoopRequest(run, preset, all_given(given, set_), iterations, device_of(device, own), typed_command(), own)
+    together = processes_of(num_processes, accelerate_config, own, executor)
+    request = LoopRequest(
+        run, preset, all_given(given, set_), iterations, device_of(device, own), typed_command(), own, together
+    )
     try:
         done = show_loop(request, do, quiet=quiet or not speaks(own), json=json)
     except LabelsPendingError as error:

@@ -1,10 +1,11 @@
 """Which of several processes a command is, as it was typed or as a launcher says."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activedpo_cli.base.errors import UsageError
-from activedpo_cli.base.launchers import Shard, be_alone, launched_as, parse_shard, trainers_size
+from activedpo_cli.base.launchers import Processes, Shard, be_alone, launched_as, parse_shard, trainers_size
 
 if TYPE_CHECKING:
     from activedpo_cli.cli.options import StageOptions
@@ -68,6 +69,27 @@ def shard_of_experiment(typed: str | None, jobs: int, executor: str | None) -> S
             f"--jobs {jobs} starts its own processes, and --shard says which of them this is", hint="leave one out"
         )
     return None
+
+
+def processes_of(
+    number: int | None, config: Path | None, shard: Shard | None = None, executor: str | None = None
+) -> Processes | None:
+    """Into how many processes training divides its updates; None for one. Raises UsageError for contradictions."""
+    if config is not None and (number or 1) == 1:
+        raise UsageError("--accelerate-config goes with --num-processes", hint="--num-processes 2, or leave it out")
+    if number is None or number == 1:
+        return None
+    if executor is not None:
+        raise UsageError(
+            "--executor ray has one worker train, and --num-processes is for processes of this machine",
+            hint="leave one out",
+        )
+    if shard is not None:
+        raise UsageError(
+            f"this is one of {shard.count} processes, and --num-processes starts its own to train in",
+            hint="give --num-processes to a command that is started alone",
+        )
+    return Processes(number, None if config is None else config.absolute())
 
 
 def runner_of(options: "StageOptions") -> "StageRunner | None":

@@ -10,15 +10,18 @@ import typer
 from activedpo_cli.base.errors import LabelsPendingError, UsageError
 from activedpo_cli.cli import completion
 from activedpo_cli.cli.options import (
+    AccelerateOption,
     DeviceOption,
     ForceOption,
     JsonOption,
     PresetOption,
+    ProcessesOption,
     QuietOption,
     RunOption,
     SetOption,
     ShardOption,
     StageOptions,
+    TrainOptions,
     all_given,
     flags_of,
     with_settings,
@@ -33,10 +36,11 @@ from activedpo_cli.cli.select_forms import (
     select_from_pool,
     with_ridge,
 )
-from activedpo_cli.cli.sharing import device_of, refuse_several, runner_of, shard_of, speaks
+from activedpo_cli.cli.sharing import device_of, processes_of, refuse_several, runner_of, shard_of, speaks
 from activedpo_cli.cli.typed import typed_command, typed_options
 
 if TYPE_CHECKING:
+    from activedpo_cli.base.launchers import Processes, Shard
     from activedpo_cli.label.web.server import WebOptions
     from activedpo_cli.run.command import StageRequest
 
@@ -52,6 +56,8 @@ def sft(
     force: ForceOption = False,
     device: DeviceOption = "auto",
     shard: ShardOption = None,
+    num_processes: ProcessesOption = None,
+    accelerate_config: AccelerateOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -69,7 +75,18 @@ def sft(
 
     Example:   activedpo sft --run small --data examples.jsonl.gz --lora-r 64 --learning-rate 2e-4
     """
-    options = StageOptions(run, None, set_, force, device, shard, quiet=quiet, json=json)
+    options = TrainOptions(
+        run,
+        None,
+        set_,
+        force,
+        device,
+        shard,
+        quiet=quiet,
+        json=json,
+        num_processes=num_processes,
+        accelerate_config=accelerate_config,
+    )
     _stage("sft", given, options, preset=preset, make=True)
 
 
@@ -293,7 +310,7 @@ def _web_options(
 
 
 @with_settings(flags_of("train", "adapter"))
-def train(given: Mapping[str, Any], options: StageOptions) -> None:
+def train(given: Mapping[str, Any], options: TrainOptions) -> None:
     """Continue the policy with DPO on the preferences; the reference is the initial model in every iteration.
 
     Reads   iter-N/label/, iter-(N-1)/train/adapter      Writes   iter-N/train/adapter/, metrics.jsonl
@@ -367,4 +384,11 @@ def _request(
         typed_command(),
         typed_options(),
         shard,
+        _processes(options, shard),
     )
+
+
+def _processes(options: StageOptions, shard: "Shard | None") -> "Processes | None":
+    if not isinstance(options, TrainOptions):
+        return None
+    return processes_of(options.num_processes, options.accelerate_config, shard, options.executor)

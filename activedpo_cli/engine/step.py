@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from activedpo_cli.base.config import flat, with_changes
 from activedpo_cli.base.errors import NotReadyError
-from activedpo_cli.base.launchers import Shard
+from activedpo_cli.base.launchers import Processes, Shard
 from activedpo_cli.base.looking_once import once
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
@@ -47,6 +47,7 @@ class Execution:
         kept: Base weights, held for the stages that follow.
         typed: The words behind the stage's name, where it was called by that; hints repeat them.
         shard: Which of several processes at the same work this one is; None where it is alone.
+        processes: Into how many processes *train* and *sft* divide each update; None where they train in this one.
 
     """
 
@@ -55,6 +56,12 @@ class Execution:
     kept: "KeptBase | None" = None
     typed: Sequence[str] = ()
     shard: Shard | None = None
+    processes: Processes | None = None
+
+    @property
+    def speaks_for_all(self) -> bool:
+        """Whether this process is alone, or the first of several."""
+        return self.shard is None or self.shard.is_first
 
     @property
     def patience(self) -> float | None:

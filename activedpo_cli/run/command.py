@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from activedpo_cli.base.combinations import unused
 from activedpo_cli.base.config import build_config, with_changes
 from activedpo_cli.base.errors import UsageError
-from activedpo_cli.base.launchers import Shard
+from activedpo_cli.base.launchers import Processes, Shard
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.engine.differences import given_differences, is_fixed, refuse, with_known_files
@@ -53,6 +53,7 @@ class StageRequest:
     command: Sequence[str] = ()
     typed: Sequence[str] = ()
     shard: Shard | None = None
+    processes: Processes | None = None
 
 
 def load_stage(name: str) -> Stage:
@@ -66,7 +67,9 @@ def do_stage(request: StageRequest, progress: Progress, do: StageRunner | None =
     A run made by this command goes away again when the stage fails before any work began.
     """
     request = replace(request, given=with_known_names(request.given))
-    execution = Execution(request.device, request.options, typed=request.typed, shard=request.shard)
+    execution = Execution(
+        request.device, request.options, typed=request.typed, shard=request.shard, processes=request.processes
+    )
     wanted = RunRequest(
         run_path(request.run), request.preset, request.given, request.command, patience=execution.patience
     )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from activedpo_cli.base.combinations import refuse_ineffective, refuse_unestimated, unused
 from activedpo_cli.base.config import with_changes
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.base.launchers import Shard
+from activedpo_cli.base.launchers import Processes, Shard
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.differences import all_settings, given_differences, refuse
@@ -25,6 +25,7 @@ from activedpo_cli.select.method_settings import check_given_settings, method_se
 from activedpo_cli.store import jsonl
 from activedpo_cli.store.manifest import Manifest, Started
 from activedpo_cli.store.run import SFT, STAGES, Run, run_path
+from activedpo_cli.train.launching import check_processes
 from activedpo_cli.train.sft_step import refuse_late
 from activedpo_cli.train.step import check_effect
 
@@ -44,6 +45,7 @@ class LoopRequest:
     device: str = "auto"
     command: Sequence[str] = ()
     shard: Shard | None = None
+    processes: Processes | None = None
 
 
 class LoopListener(Protocol):
@@ -66,7 +68,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener, do
     contradicts a stage that has.
     """
     request = replace(request, given=with_known_names(request.given))
-    execution = Execution(request.device, shard=request.shard)
+    execution = Execution(request.device, shard=request.shard, processes=request.processes)
     wanted = RunRequest(
         run_path(request.run), request.preset, request.given, request.command, patience=execution.patience
     )
@@ -79,6 +81,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener, do
             progress.warn(sentence)
         last = _last_iteration(run, request.iterations)
         _check(run, last, given, progress)
+        _check_processes(run, last, with_changes(run.config, given), execution)
         if request.iterations is not None and request.iterations != iterations_asked_for(run):
             jsonl.write_json(run.path / LOOP_NAME, {"iterations": request.iterations})
         listener.opened(run, last)
@@ -160,6 +163,14 @@ def _check(run: Run, last: int, given: Mapping[str, Any], progress: Progress) ->
     )
     for spec in sorted(spec for spec in specs if spec):
         oracle_identity(spec, config.label)  # raises for code that is not there, before hours of work
+
+
+def _check_processes(run: Run, last: int, config: Config, execution: Execution) -> None:
+    """Refuse processes that can't train together before hours of sampling."""
+    if run.stage("train", last).manifest is None:
+        check_processes(execution, config.train)
+    if config.sft.data is not None and run.stage(SFT, 0).manifest is None:
+        check_processes(execution, config.sft)
 
 
 def _check_budget(run: Run, config: Config) -> None:

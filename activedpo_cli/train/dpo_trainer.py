@@ -19,16 +19,19 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from activedpo_cli.base.errors import UsageError
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.settings import TrainSettings
 from activedpo_cli.models.dropout import base_dropout_off
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import NUMPY_SEEDS, seeded_library_state
 from activedpo_cli.models.vocabulary import padding_id
+from activedpo_cli.train.division import Division
 from activedpo_cli.train.trainer_setup import (
     AuditedTrainer,
     RowsInBatch,
     Watch,
     check_schedule,
+    division_for,
     model_restored,
     on_one_device,
     planned_steps,
@@ -69,16 +72,20 @@ def train_dpo(
     on_log: Callable[[dict[str, float]], None],
     scratch: Path,
     asks_reference_once: bool = True,
+    shard: Shard | None = None,
 ) -> DPOResult:
     """Update the policy's adapter in place; π_ref is the same model with its adapter off.
 
     π_ref is asked about each pair when training first comes to it, or in every epoch unless `asks_reference_once`.
-    Equal arguments give equal adapters, bit for bit on a CPU. `on_log` gets each metrics row as it is made; `scratch`
-    is a folder for the libraries. Raises ActiveDPOError when nothing is trainable, when a loss or gradient is not
-    finite (before that update), when the first gradient is zero, when a policy that is π_ref has a reward, and when rows
-    or tokens are not those given; raises UsageError for settings that the libraries refuse.
+    Equal arguments give equal adapters, bit for bit on a CPU. Where this is one of several processes (`shard`), all with the
+    same arguments, they make updates together, which are the same but for rounding and for the adapter's dropout. `on_log`
+    gets each metrics row as it is made; `scratch` is a folder for the libraries. Raises ActiveDPOError when nothing is
+    trainable, when a loss or gradient is not finite (before that update), when the first gradient is zero, when a policy
+    that is π_ref has a reward, and when rows or tokens are not those given; raises UsageError for settings that the
+    libraries refuse, or that processes can't share.
     """
     check_examples(examples)
+    division = division_for(settings, shard.count if shard else 1)
     check_schedule(settings, planned_steps(len(examples), settings), "train")
     trainable_parameters(policy)
     audit, rows = TrainingAudit(examples, settings, policy, asks_once=asks_reference_once), []
@@ -94,7 +101,7 @@ def train_dpo(
         model_restored(policy, device, checkpointing=settings.gradient_checkpointing),
         _without_copied_reference(policy),
     ):
-        config = _config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch)
+        config = _config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch, division=division)
         trainer = _StoredTokensTrainer(
             model=policy,
             args=config,
@@ -104,6 +111,7 @@ def train_dpo(
             callbacks=[Watch(audit, keep)],
         )
         trainer.audit = audit
+        trainer.share_updates(division, seed)
         policy.delete_adapter(COPIED_REFERENCE)
         trainer.train()
     audit.check_weights(trainable_parameters(policy))
@@ -167,10 +175,12 @@ def _collator(tokenizer: PreTrainedTokenizerBase) -> _CollatorWithRows:
     return _CollatorWithRows(pad_token_id=padding_id(tokenizer), max_length=None)
 
 
-def _config(settings: TrainSettings, *, seed: int, device: torch.device, scratch: Path) -> DPOConfig:
+def _config(
+    settings: TrainSettings, *, seed: int, device: torch.device, scratch: Path, division: Division | None
+) -> DPOConfig:
     try:
         config = DPOConfig(
-            **shared_arguments(settings, seed=seed, device=device, scratch=scratch),
+            **shared_arguments(settings, seed=seed, device=device, scratch=scratch, division=division),
             beta=settings.beta,
             **_loss_of_trl(settings),
             precompute_ref_log_probs=False,

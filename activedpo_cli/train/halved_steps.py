@@ -20,6 +20,7 @@ class HalvingTrainer:
     Attributes:
         rows_that_fit: How many rows of a batch are worked on at once since memory ran out; None while it did not.
         share: The part of the batch that is being worked on, by which its mean loss counts.
+        may_halve: Whether a batch may be done in parts; not by one of several processes, since all have to keep step.
 
     """
 
@@ -27,6 +28,7 @@ class HalvingTrainer:
     rows_that_fit: int | None = None
     share = 1.0
     can_undo = True
+    may_halve = True
 
     def share_of(self, part: dict[str, Any], whole: dict[str, Any], num_items_in_batch: Any) -> float:
         """How much the loss of a part counts in that of the whole: for a mean over rows, the part's share of the rows."""
@@ -43,7 +45,7 @@ class HalvingTrainer:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if size == 1 or not self.can_undo:
+                if size == 1 or not self.can_undo or not self.may_halve:
                     raise self.audit.too_large() from error
             self.audit.forget(inputs["row"].tolist())
             self.rows_that_fit = size // 2

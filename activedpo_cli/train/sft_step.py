@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,11 @@ from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.generate.backends._recorded import unsaid
 from activedpo_cli.policy.policy import BaseWeights, load_base, weights_location
 from activedpo_cli.policy.rendering_check import check_rendering, check_turn_end
+from activedpo_cli.store.files import take_in, write_folder_with
+from activedpo_cli.store.jsonl import read_json, write_json
 from activedpo_cli.store.run import SFT, Run
+from activedpo_cli.train import launching
+from activedpo_cli.train.launching import RESULT, check_processes
 from activedpo_cli.train.sft_data import Encoded, SFTRow, encode_rows, read_sft_rows
 from activedpo_cli.train.step import note_smaller_steps
 
@@ -71,6 +76,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse to come too late, settings without effect, and a file that holds anything but examples."""
+    check_processes(context.execution, context.settings.sft)
     refuse_late(context.run)
     refuse_ineffective(context.settings, "sft")
     _rows(context)
@@ -93,6 +99,7 @@ def with_known_data(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
 def work(context: Context) -> dict[str, Any]:
     """Train, write full weights, and measure the held-out loss of the model as given and of what was made."""
     config, folder = context.settings, context.folder
+    check_processes(context.execution, config.sft)
     rows = _rows(context, context.progress.warn)
     base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
     prompts = ((row.origin, row.prompt) for row in rows if row.prompt is not None)
@@ -106,7 +113,11 @@ def work(context: Context) -> dict[str, Any]:
     before = _loss_before(context, base, held, digest)
     if not folder.has(MODEL):
         try:
-            _train(context, base, train)
+            if context.execution.processes is None:
+                _train(context, base, train)
+            else:
+                base.model.cpu()  # it would take memory that a process on the same device needs
+                _train_in_processes(context, len(train))
         except Exception:
             if not folder.names(CHECKPOINTS):
                 for name in (BEFORE, EXAMPLES):  # so that another attempt may have other settings
@@ -129,6 +140,7 @@ def work(context: Context) -> dict[str, Any]:
         "cut": len(encoded.cut),
         "end_token_id": None if end is None else end.token_id,
         "steps": len(metrics),
+        **launching.facts_of(context.execution),
         "loss": metrics[-1]["loss"],
         "held_out_loss_before": _per_token(before, held),
         "held_out_loss_after": _per_token(after, held),
@@ -300,34 +312,105 @@ def _measured(context: Context, weights: BaseWeights, held: "Sequence[SFTExample
 
 def _train(context: Context, base: BaseWeights, examples: "Sequence[SFTExample]") -> None:
     """Train from the newest checkpoint, and write the metrics, then the weights: these say that it is done."""
-    from activedpo_cli.models.merging import write_full_weights
-    from activedpo_cli.train.sft_trainer import planned_steps, step_of, train_sft
-
-    config, folder = context.settings, context.folder
-    number_format = base.model.dtype
-    model = _trainable(base, config)
-    checkpoint = next((folder.path / name for name in reversed(folder.names(CHECKPOINTS))), None)
-    done = step_of(checkpoint) if checkpoint else 0
-    context.progress.start("SFT", planned_steps(len(examples), config.sft), "steps", done)
+    folder = context.folder
+    _show_steps(context, len(examples))
     with folder.scratch() as scratch:
-        result: SFTResult = train_sft(
-            model,
-            base.tokenizer,
+        result, save = _trained(
+            context,
+            base,
             examples,
-            config.sft,
-            seed=derive_seed(config.seed, "sft", "train"),
-            device=base.device,
-            scratch=scratch,
-            checkpoint=checkpoint,
+            scratch,
             on_log=lambda row: context.progress.advance(),
             on_checkpoint=lambda step, path: _keep(context, step, path),
         )
     context.progress.stop()
     note_smaller_steps(context, result.rows_that_fit)
+    folder.write_json_lines(METRICS, result.metrics)
+    folder.write_folder(MODEL, save)
+
+
+def _show_steps(context: Context, examples: int) -> None:
+    from activedpo_cli.train.sft_trainer import planned_steps, step_of
+
+    checkpoint = _newest_checkpoint(context)
+    done = step_of(checkpoint) if checkpoint else 0
+    context.progress.start("SFT", planned_steps(examples, context.settings.sft), "steps", done)
+
+
+def _newest_checkpoint(context: Context) -> Path | None:
+    folder = context.folder
+    return next((folder.path / name for name in reversed(folder.names(CHECKPOINTS))), None)
+
+
+def _trained(
+    context: Context,
+    base: BaseWeights,
+    examples: "Sequence[SFTExample]",
+    scratch: Path,
+    *,
+    on_log: Callable[[dict[str, float]], None],
+    on_checkpoint: Callable[[int, Path], None],
+) -> "tuple[SFTResult, Callable[[Path], None]]":
+    """What training did, and what writes the weights that it made into a folder."""
+    from activedpo_cli.models.merging import write_full_weights
+    from activedpo_cli.train.sft_trainer import train_sft
+
+    config = context.settings
+    number_format = base.model.dtype
+    model = _trainable(base, config)
+    result = train_sft(
+        model,
+        base.tokenizer,
+        examples,
+        config.sft,
+        seed=derive_seed(config.seed, "sft", "train"),
+        device=base.device,
+        scratch=scratch,
+        checkpoint=_newest_checkpoint(context),
+        on_log=on_log,
+        on_checkpoint=on_checkpoint,
+        shard=context.execution.shard if context.execution.processes else None,
+    )
     if config.sft.lora_r is None:
         model.to(number_format)
-    folder.write_json_lines(METRICS, result.metrics)
-    folder.write_folder(MODEL, lambda destination: write_full_weights(model, base.tokenizer, destination))
+    return result, lambda destination: write_full_weights(model, base.tokenizer, destination)
+
+
+def _train_in_processes(context: Context, examples: int) -> None:
+    """The same by several processes, which hand on checkpoints while they work."""
+    folder = context.folder
+    _show_steps(context, examples)
+    with folder.scratch() as scratch:
+
+        def keep_checkpoints() -> None:
+            for path in sorted(scratch.glob(CHECKPOINTS)):
+                _keep(context, int(path.name.rpartition("-")[2]), path)
+
+        advance = context.progress.advance
+        launching.train_together(context, __name__, scratch, lambda row: advance(), keep_checkpoints)
+        context.progress.stop()
+        folder.write_json_lines(METRICS, read_json(scratch / RESULT)["metrics"])
+        folder.take_in(scratch / MODEL, MODEL)
+
+
+def train_together(context: Context, job: Path, scratch: Path, on_log: Callable[[dict[str, float]], None]) -> None:
+    """In one of several processes: train with the others; the first one leaves in the folder of the job what was made."""
+    config = context.settings
+    base = load_base(weights_location(context.run, context.run.given_base), config, context.execution)
+    rows = _rows(context)
+    encoded = _encoded(context, rows, base, _end(context, rows, base))
+    examples, _ = encoded.split(config.sft.eval_share, derive_seed(config.seed, "sft", "split"))
+    result, save = _trained(
+        context,
+        base,
+        examples,
+        scratch,
+        on_log=on_log,
+        on_checkpoint=lambda step, path: take_in(path, job / f"checkpoint-{step:08d}"),
+    )
+    if context.execution.speaks_for_all:
+        write_folder_with(job / MODEL, save)
+        write_json(job / RESULT, asdict(result))
 
 
 def _trainable(base: BaseWeights, config: Config) -> Any:

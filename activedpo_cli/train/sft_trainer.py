@@ -12,23 +12,27 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.settings import SftSettings
 from activedpo_cli.models.dropout import base_dropout_off
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import NUMPY_SEEDS, seeded_library_state
 from activedpo_cli.models.vocabulary import padding_id
+from activedpo_cli.train.division import Division
 from activedpo_cli.train.sft_examples import IGNORED, SFTAudit, SFTExample
 from activedpo_cli.train.trainer_setup import (
     AuditedTrainer,
     RowsInBatch,
     Watch,
     check_schedule,
+    division_for,
     metrics_row,
     model_restored,
     on_one_device,
@@ -65,16 +69,20 @@ def train_sft(
     checkpoint: Path | None,
     on_log: Callable[[dict[str, float]], None],
     on_checkpoint: Callable[[int, Path], None],
+    shard: Shard | None = None,
 ) -> SFTResult:
     """Update whatever of the model is trainable, in place: all of it, or an adapter.
 
     Equal arguments give equal weights, bit for bit on a CPU, and so does going on from any `checkpoint`. Each is a folder
-    that `on_checkpoint` is handed with its step, and must take away. Raises ActiveDPOError when a loss or gradient is not
-    finite (before that update) and when rows or tokens are not those given; UsageError for settings that are refused,
-    InvalidDataError for a checkpoint of anybody else's making.
+    that `on_checkpoint` is handed with its step, and must take away. Where this is one of several processes (`shard`), all
+    with the same arguments, they make updates together, which are the same but for rounding and for an adapter's dropout;
+    the first one hands checkpoints on, and they go on from those of any number of processes. Raises ActiveDPOError when a
+    loss or gradient is not finite (before that update) and when rows or tokens are not those given; UsageError for settings
+    that are refused, InvalidDataError for a checkpoint of anybody else's making.
     """
     if not examples:
         raise InvalidDataError("there are no examples to train on")
+    division = division_for(settings, shard.count if shard else 1)
     check_schedule(settings, planned_steps(len(examples), settings), "sft")
     trainable_parameters(model)
     audit = SFTAudit(examples)
@@ -86,13 +94,14 @@ def train_sft(
     ):
         trainer = _ReadyTokensTrainer(
             model=model,
-            args=_config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch),
+            args=_config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch, division=division),
             train_dataset=_dataset(examples),
             processing_class=tokenizer,
             data_collator=_collator(tokenizer),
             callbacks=[Watch(audit, on_log), _Keep(audit, on_checkpoint)],
         )
         trainer.audit = audit
+        trainer.share_updates(division, seed)
         if checkpoint is not None:
             trainer.remember(checkpoint)
         try:
@@ -105,6 +114,7 @@ def train_sft(
     audit.check_weights(trainable_parameters(model))
     # A state that was read back has its names in another order.
     rows = [row for logs in trainer.state.log_history if (row := metrics_row(dict(sorted(logs.items())))) is not None]
+    audit.seen.update(gather_object(sorted(audit.seen)))
     if settings.num_train_epochs >= 1:
         audit.check_complete(audit.seen)
     return SFTResult(
@@ -132,7 +142,9 @@ class _ReadyTokensTrainer(AuditedTrainer, SFTTrainer):
     def remember(self, checkpoint: Path) -> None:
         """Count on from a checkpoint: which rows were seen, and how many tokens."""
         self.audit.seen.update(json.loads((checkpoint / SEEN).read_bytes()))
-        self._total_train_tokens = TrainerState.load_from_json(str(checkpoint / STATE)).log_history[-1]["num_tokens"]
+        if self.args.process_index == 0:  # what several processes have counted is added up
+            state = TrainerState.load_from_json(str(checkpoint / STATE))
+            self._total_train_tokens = state.log_history[-1]["num_tokens"]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write no model card."""
@@ -155,7 +167,10 @@ class _Keep(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / SEEN).write_text(json.dumps(sorted(self.audit.seen)))
+        seen = sorted(set(gather_object(sorted(self.audit.seen))))  # also waits until each process has written its part
+        if args.process_index != 0:
+            return
+        (folder / SEEN).write_text(json.dumps(seen))
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         self.keep(state.global_step, folder)
 
@@ -174,10 +189,12 @@ def _collator(tokenizer: PreTrainedTokenizerBase) -> _CollatorWithRows:
     return _CollatorWithRows(pad_token_id=padding_id(tokenizer))
 
 
-def _config(settings: SftSettings, *, seed: int, device: torch.device, scratch: Path) -> SFTConfig:
+def _config(
+    settings: SftSettings, *, seed: int, device: torch.device, scratch: Path, division: Division | None
+) -> SFTConfig:
     try:
         config = SFTConfig(
-            **shared_arguments(settings, seed=seed, device=device, scratch=scratch),
+            **shared_arguments(settings, seed=seed, device=device, scratch=scratch, division=division),
             dataset_kwargs={"skip_prepare_dataset": True},
             packing=False,
             loss_type="nll",

@@ -1,7 +1,10 @@
 """Stage 5: DPO on the labelled pairs (paper Eq. 2), against π_SFT in every iteration."""
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +21,19 @@ from activedpo_cli.label.answered_twice import answered_twice
 from activedpo_cli.pairs.candidates import LabelledPair, label_inputs, labelled_pairs, outcomes
 from activedpo_cli.policy.policy import base_name, check_adapter_settings, load_policy, reference_digest
 from activedpo_cli.statistics.wrong_answers import WrongAnswers, wrong_answers
+from activedpo_cli.store.files import copy_folder, write_folder_with
+from activedpo_cli.store.jsonl import read_json, write_json
 from activedpo_cli.store.run import SFT, Run
 from activedpo_cli.store.stage_folder import StageFolder
+from activedpo_cli.train import launching
+from activedpo_cli.train.launching import RESULT, check_processes
 
 if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+    from activedpo_cli.train.dpo_trainer import DPOResult
     from activedpo_cli.train.training_audit import DPOExample
 
 METRICS = "metrics.jsonl"
@@ -55,6 +67,7 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 
 def check(context: Context) -> None:
     """Refuse another adapter than the run's, settings that the loss does not read, and to train on nothing."""
+    check_processes(context.execution, context.settings.train)
     check_adapter_settings(context.run, context.settings)
     check_effect(context.run, context.iteration, context.settings, context.progress)
     if context.settings.train.label_smoothing == FROM_OVERLAP:
@@ -87,40 +100,35 @@ def check_effect(run: Run, iteration: int, config: Config, progress: Progress) -
 
 def work(context: Context) -> dict[str, Any]:
     """Train, and write the adapter with its tokenizer and the metrics of every step."""
-    from activedpo_cli.models.adapters import save_adapter
-    from activedpo_cli.train.dpo_trainer import planned_steps, train_dpo
+    from activedpo_cli.train.dpo_trainer import DPOResult, planned_steps
 
-    run, config, iteration = context.run, context.settings, context.iteration
+    run, config = context.run, context.settings
+    check_processes(context.execution, config.train)
     examples = _examples(context)
     _note_other_losses(context)
-    training, about_answers = _with_wrong_share(context)
-    start = iteration - 1 if config.train.start == "previous" else 0
-    policy, tokenizer, device = load_policy(context, start, trainable=True)
-    context.progress.start("DPO", planned_steps(len(examples), training), "steps")
+    training, about_answers = _with_wrong_share(context, context.progress.warn)
+    advance = context.progress.advance
     with context.folder.scratch() as scratch:
-        result = train_dpo(
-            policy,
-            tokenizer,
-            examples,
-            training,
-            seed=derive_seed(config.seed, "train", iteration),
-            device=device,
-            on_log=lambda row: context.progress.advance(),
-            scratch=scratch,
-            asks_reference_once=_version(context) > ASKS_IN_EVERY_EPOCH,
-        )
-    context.progress.stop()
-    note_smaller_steps(context, result.rows_that_fit)
-
-    def save(destination: Path) -> None:
-        save_adapter(policy, destination, base_name=base_name(run), tokenizer=tokenizer)
-
-    context.folder.write_json_lines(METRICS, result.metrics)
-    context.folder.write_folder("adapter", save)
+        if context.execution.processes is None:
+            policy, tokenizer, device = load_policy(context, _start(context), trainable=True)
+            context.progress.start("DPO", planned_steps(len(examples), training), "steps")
+            result = _trained(context, policy, tokenizer, device, scratch, lambda row: advance())
+            save = _saving(run, policy, tokenizer)
+        else:
+            _make_initial_adapter(context)
+            context.progress.start("DPO", planned_steps(len(examples), training), "steps")
+            launching.train_together(context, __name__, scratch, lambda row: advance())
+            result = DPOResult(**read_json(scratch / RESULT))
+            save = partial(copy_folder, scratch / "adapter")
+        context.progress.stop()
+        note_smaller_steps(context, result.rows_that_fit)
+        context.folder.write_json_lines(METRICS, result.metrics)
+        context.folder.write_folder("adapter", save)
     last = result.metrics[-1]
     return {
         "preferences": result.rows_trained,
         "tokens": result.tokens_trained,
+        **launching.facts_of(context.execution),
         "labels": config.train.labels,
         "start": config.train.start,
         "reference": run.base["name"],
@@ -131,20 +139,72 @@ def work(context: Context) -> dict[str, Any]:
     }
 
 
+def train_together(context: Context, job: Path, scratch: Path, on_log: Callable[[dict[str, float]], None]) -> None:
+    """In one of several processes: train with the others; the first one leaves in the folder of the job what was made."""
+    policy, tokenizer, device = load_policy(context, _start(context), trainable=True)
+    result = _trained(context, policy, tokenizer, device, scratch, on_log)
+    if context.execution.speaks_for_all:
+        write_folder_with(job / "adapter", _saving(context.run, policy, tokenizer))
+        write_json(job / RESULT, asdict(result))
+
+
+def _start(context: Context) -> int:
+    return context.iteration - 1 if context.settings.train.start == "previous" else 0
+
+
+def _trained(
+    context: Context,
+    policy: "PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    device: "torch.device",
+    scratch: Path,
+    on_log: Callable[[dict[str, float]], None],
+) -> "DPOResult":
+    from activedpo_cli.train.dpo_trainer import train_dpo
+
+    return train_dpo(
+        policy,
+        tokenizer,
+        _examples(context),
+        _with_wrong_share(context)[0],
+        seed=derive_seed(context.settings.seed, "train", context.iteration),
+        device=device,
+        on_log=on_log,
+        scratch=scratch,
+        asks_reference_once=_version(context) > ASKS_IN_EVERY_EPOCH,
+        shard=context.execution.shard if context.execution.processes else None,
+    )
+
+
+def _saving(run: Run, policy: "PeftModel", tokenizer: "PreTrainedTokenizerBase") -> Callable[[Path], None]:
+    from activedpo_cli.models.adapters import save_adapter
+
+    return partial(save_adapter, policy, base_name=base_name(run), tokenizer=tokenizer)
+
+
+def _make_initial_adapter(context: Context) -> None:
+    """Make it here where it is missing and needed, since several processes would make it at once."""
+    if _start(context) == 0 and context.run.initial_adapter.manifest is None:
+        load_policy(context, 0)
+        gc.collect()
+
+
 def _version(context: Context) -> int:
     """The version by which this training goes, which is that of whoever began it."""
     started = context.folder.started
     return VERSION if started is None else started.stage_version
 
 
-def _with_wrong_share(context: Context) -> tuple[TrainSettings, dict[str, Any]]:
+def _with_wrong_share(
+    context: Context, warn: Callable[[str], None] = lambda sentence: None
+) -> tuple[TrainSettings, dict[str, Any]]:
     """The settings of training with the share of wrong labels as a number, and what the record says of an estimated one."""
     settings = context.settings.train
     if settings.label_smoothing != FROM_OVERLAP:
         return settings, {}
     found, left_out = _wrong_answers(context)
     if found.is_cut:
-        context.progress.warn(
+        warn(
             f"answers to {found.differing} of {found.pairs} pairs that were answered twice differ, hardly fewer than coins "
             f"would: training assumes that {100 * found.share:.0f} % are wrong, the most it does"
         )

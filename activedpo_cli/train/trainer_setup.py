@@ -14,8 +14,10 @@ from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.interruption import raise_if_requested
 from activedpo_cli.base.settings import SftSettings, TrainSettings
 from activedpo_cli.models.dropout import base_in_evaluation_mode
+from activedpo_cli.train.division import Division, Portion, divided
 from activedpo_cli.train.expected_loss import noted_logps
 from activedpo_cli.train.halved_steps import HalvingTrainer
+from activedpo_cli.train.shared_updates import PORTION, SharedUpdates
 from activedpo_cli.train.training_audit import BatchAudit, trainable_parameters
 
 LearningSettings = SftSettings | TrainSettings
@@ -47,8 +49,18 @@ def check_schedule(settings: LearningSettings, steps: int, section: str) -> None
         ) from error
 
 
-def shared_arguments(settings: LearningSettings, *, seed: int, device: torch.device, scratch: Path) -> dict[str, Any]:
+def division_for(settings: LearningSettings, processes: int) -> Division | None:
+    """How so many processes share an update; None for one. Raises UsageError where they can't."""
+    if processes == 1:
+        return None
+    return divided(settings.per_device_train_batch_size, settings.gradient_accumulation_steps, processes)
+
+
+def shared_arguments(
+    settings: LearningSettings, *, seed: int, device: torch.device, scratch: Path, division: Division | None = None
+) -> dict[str, Any]:
     """The arguments of either trainer: every number from the settings, one log line for each update, nothing printed."""
+    sizes = division or Division(1, settings.per_device_train_batch_size, settings.gradient_accumulation_steps, 0, 0)
     return {
         "output_dir": str(scratch),
         "learning_rate": settings.learning_rate,
@@ -58,8 +70,8 @@ def shared_arguments(settings: LearningSettings, *, seed: int, device: torch.dev
         "max_grad_norm": settings.max_grad_norm,
         "optim": "adamw_torch",
         "num_train_epochs": settings.num_train_epochs,
-        "per_device_train_batch_size": settings.per_device_train_batch_size,
-        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "per_device_train_batch_size": sizes.batch,
+        "gradient_accumulation_steps": sizes.accumulation,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "max_length": None,
@@ -76,6 +88,8 @@ def shared_arguments(settings: LearningSettings, *, seed: int, device: torch.dev
         "report_to": "none",
         "router_aux_loss_coef": 0.0,  # left out, TRL adds what a mixture of experts was pretrained with
         "eval_strategy": "no",
+        **({"ddp_find_unused_parameters": False, "ddp_broadcast_buffers": False} if division else {}),
+        **({"ddp_backend": "gloo"} if division and device.type == "cpu" else {}),
     }
 
 
@@ -140,7 +154,7 @@ def _settings_of(base: Any) -> list[Any]:
     return list({id(config): config for config in found if config is not None}.values())
 
 
-class AuditedTrainer(HalvingTrainer):
+class AuditedTrainer(SharedUpdates, HalvingTrainer):
     """A layer over one of TRL's trainers: every batch and loss passes an audit, and nothing is sent anywhere."""
 
     def _send_telemetry(self) -> None:
@@ -149,14 +163,22 @@ class AuditedTrainer(HalvingTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """TRL's loss of the batch without its row numbers, with nothing random in the base."""
         raise_if_requested()
-        base_in_evaluation_mode(model)
-        self.audit.check_batch(inputs["row"], inputs)
-        batch = {key: inputs[key] for key in inputs if key != "row"}
+        own = self.accelerator.unwrap_model(model)  # type: ignore[attr-defined]
+        base_in_evaluation_mode(own)
+        portion: Portion | None = inputs.get(PORTION)
+        is_own = portion is None or portion.weight > 0
+        if is_own:
+            self.audit.check_batch(inputs["row"], inputs)
+        batch = {key: inputs[key] for key in inputs if key not in ("row", PORTION)}
         tokens = kwargs.get("num_items_in_batch")
-        with noted_logps(model) as passes:
+        with noted_logps(own) as passes, self.at_work_on(portion):
             loss = super().compute_loss(model, batch, *args, **kwargs)  # type: ignore[misc]
-        self.audit.check_loss(loss.detach(), inputs, passes, None if tokens is None else float(tokens))
-        return loss if self.share == 1.0 else loss * self.share
+        if is_own:
+            processes = self.division.processes if self.division and tokens is not None else 1
+            of_these = loss.detach() / processes  # a mean over processes will be taken of what is to be a sum
+            self.audit.check_loss(of_these, inputs, passes, None if tokens is None else float(tokens))
+        share = self.share if portion is None or tokens is not None else portion.share
+        return loss if share == 1.0 else loss * share
 
 
 class RowsInBatch:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,13 @@ class BatchAudit:
 
     def forget(self, rows: Sequence[int]) -> None:
         """Take back what was noted of rows whose pass is done again."""
+
+    def take_news(self) -> Mapping[int, Any]:
+        """What was noted of rows since this was last asked for, to tell other processes."""
+        return {}
+
+    def hear(self, news: Mapping[int, Any]) -> None:
+        """Take note of what another process noted."""
 
     def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
         """Stop unless the batch holds the tokens of its rows; the audits of DPO and of SFT know what these are."""
@@ -143,6 +151,7 @@ class TrainingAudit(BatchAudit):
         self.untrained = policy is not None and is_reference(policy)
         formats = set() if policy is None else {parameter.dtype for parameter in policy.parameters()}
         self.reference: dict[int, tuple[float, float]] = {}
+        self.news: dict[int, tuple[float, float]] = {}
         self.format_of_logps = torch.float32
         self.share_of_rounding = max((ROUNDING.get(dtype, ROUGH_ROUNDING) for dtype in formats), default=0.0)
 
@@ -172,7 +181,9 @@ class TrainingAudit(BatchAudit):
         if known is None and self.asks_once:
             self.format_of_logps = passes[1].dtype
             halves = (half.tolist() for half in reference.chunk(2))
-            self.reference |= dict(zip(self.batch, zip(*halves, strict=True), strict=True))
+            said = dict(zip(self.batch, zip(*halves, strict=True), strict=True))
+            self.reference |= said
+            self.news |= said
         return expected_preference_loss(passes[0], reference, counted, self.settings)
 
     def known_reference(self, rows: Tensor) -> Float[Tensor, " responses"] | None:
@@ -185,6 +196,16 @@ class TrainingAudit(BatchAudit):
         """Ask π_ref about these rows again, in the batch in which the policy is asked now."""
         for row in rows:
             self.reference.pop(row, None)
+            self.news.pop(row, None)
+
+    def take_news(self) -> Mapping[int, tuple[float, float]]:
+        """What π_ref said of the pairs that this process was the first to ask about."""
+        news, self.news = self.news, {}
+        return news
+
+    def hear(self, news: Mapping[int, tuple[float, float]]) -> None:
+        """Take note of what π_ref said to another process."""
+        self.reference |= news
 
     def check_loss(
         self, loss: Tensor, inputs: Mapping[str, Tensor], passes: Sequence[Tensor], tokens: float | None = None
