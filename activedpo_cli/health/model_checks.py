@@ -29,7 +29,7 @@ def examine_model(config: Config, execution: Execution) -> dict[str, Any]:
     Raises ActiveDPOError where the model is not found or can't be loaded.
     """
     with _location(config) as where:
-        base = load_base(where, config, execution)
+        base = load_base(where, config, execution, quantization=config.model.quantization)
         checks = [Check("the model loads", "ok", _described(base), "")]
         checks += _template_checks(base, config)
         asked = CHECKS | adapter_checks() | {"training begins at the reference": _first_step}

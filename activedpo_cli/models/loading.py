@@ -17,6 +17,7 @@ from transformers import (
 from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.models.loading_errors import refusing_what_is_broken
+from activedpo_cli.models.quantization import Quantization, keep_exact, loading_arguments, settle_quantized
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
 from activedpo_cli.models.resolve import is_adapter_folder
@@ -72,18 +73,20 @@ def load_base_model(
     dtype: Literal["auto", "float32", "bfloat16"],
     device: torch.device,
     attn_implementation: str,
+    quantization: Quantization = "none",
 ) -> PreTrainedModel:
     """A causal language model in evaluation mode with every parameter frozen.
 
-    `dtype` auto keeps the checkpoint's number format. Raises InvalidDataError when the weights are absent, not
-    safetensors, incomplete (libraries fill the gaps at random), of other shapes, or not finite, and for an adapter.
+    `dtype` auto keeps the checkpoint's number format; with a `quantization` it is that of what is not quantised. Raises
+    InvalidDataError when the weights are absent, not safetensors, incomplete (libraries fill the gaps at random), of other
+    shapes, or not finite, and for an adapter; raises what `loading_arguments` raises.
     """
     if is_adapter_folder(path_or_id):
         raise InvalidDataError(
             f"`{path_or_id}` is an adapter, and a whole model is needed here",
             hint="merge it into its base (`merge_and_unload()`, then `save_pretrained(FOLDER)`) and name that instead",
         )
-    _configuration(path_or_id, revision)
+    quantized = loading_arguments(quantization, _configuration(path_or_id, revision), path_or_id, device)
     # Filling missing weights draws from the global random state.
     with refusing_what_is_broken("model", path_or_id), quiet_libraries(), seeded_library_state(0):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -95,6 +98,7 @@ def load_base_model(
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **quantized,
         )
     model, report = loaded
     for config in (model.config, model.config.get_text_config()):
@@ -102,21 +106,14 @@ def load_base_model(
             config.output_router_logits = False
     _require_complete(path_or_id, report)
     _require_token_ids(path_or_id, model)
-    model.to(device).eval().requires_grad_(False)
-    keep_backward_passes(model)
+    if quantized:
+        settle_quantized(model, path_or_id)
+    else:
+        model.to(device)
+    model.eval().requires_grad_(False)
+    keep_exact(model)
     require_finite(model, path_or_id)
     return model
-
-
-def keep_backward_passes(model: torch.nn.Module) -> None:
-    """Let bitsandbytes' 4-bit layers compute alike in training and evaluation.
-
-    On some CPUs they pack their weights for a kernel without a backward pass as soon as they are evaluated
-    (`Linear4bit.forward`), which leaves log-probabilities right and gradients far too small.
-    """
-    for layer in model.modules():
-        if getattr(layer, "support_avx512bf16_for_cpu", False):
-            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def require_finite(model: torch.nn.Module, name: str) -> None:

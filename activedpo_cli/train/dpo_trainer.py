@@ -29,6 +29,7 @@ from activedpo_cli.train.trainer_setup import (
     RowsInBatch,
     Watch,
     check_schedule,
+    formats_kept,
     model_restored,
     on_one_device,
     planned_steps,
@@ -91,14 +92,15 @@ def train_dpo(
         _without_copied_reference(policy),
     ):
         config = _config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch)
-        trainer = _StoredTokensTrainer(
-            model=policy,
-            args=config,
-            train_dataset=_dataset(examples),
-            processing_class=tokenizer,
-            data_collator=_collator(tokenizer),
-            callbacks=[Watch(audit, keep)],
-        )
+        with formats_kept(policy):
+            trainer = _StoredTokensTrainer(
+                model=policy,
+                args=config,
+                train_dataset=_dataset(examples),
+                processing_class=tokenizer,
+                data_collator=_collator(tokenizer),
+                callbacks=[Watch(audit, keep)],
+            )
         trainer.audit = audit
         policy.delete_adapter(COPIED_REFERENCE)
         trainer.train()

@@ -29,6 +29,7 @@ from activedpo_cli.train.trainer_setup import (
     RowsInBatch,
     Watch,
     check_schedule,
+    formats_kept,
     metrics_row,
     model_restored,
     on_one_device,
@@ -84,14 +85,15 @@ def train_sft(
         base_dropout_off(model),
         model_restored(model, device, checkpointing=settings.gradient_checkpointing),
     ):
-        trainer = _ReadyTokensTrainer(
-            model=model,
-            args=_config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch),
-            train_dataset=_dataset(examples),
-            processing_class=tokenizer,
-            data_collator=_collator(tokenizer),
-            callbacks=[Watch(audit, on_log), _Keep(audit, on_checkpoint)],
-        )
+        with formats_kept(model):
+            trainer = _ReadyTokensTrainer(
+                model=model,
+                args=_config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch),
+                train_dataset=_dataset(examples),
+                processing_class=tokenizer,
+                data_collator=_collator(tokenizer),
+                callbacks=[Watch(audit, on_log), _Keep(audit, on_checkpoint)],
+            )
         trainer.audit = audit
         if checkpoint is not None:
             trainer.remember(checkpoint)
