@@ -60,7 +60,7 @@ def load_tokenizer(path_or_id: str, revision: str | None = None) -> PreTrainedTo
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
     if not is_adapter_folder(path_or_id):
-        count = getattr(_configuration(path_or_id, revision).get_text_config(), "vocab_size", None)
+        count = getattr(configuration_at(path_or_id, revision).get_text_config(), "vocab_size", None)
         if isinstance(count, int):
             remember_embeddings(tokenizer, count)
     return tokenizer
@@ -86,7 +86,7 @@ def load_base_model(
             f"`{path_or_id}` is an adapter, and a whole model is needed here",
             hint="merge it into its base (`merge_and_unload()`, then `save_pretrained(FOLDER)`) and name that instead",
         )
-    quantized = loading_arguments(quantization, _configuration(path_or_id, revision), path_or_id, device)
+    quantized = loading_arguments(quantization, configuration_at(path_or_id, revision), path_or_id, device)
     # Filling missing weights draws from the global random state.
     with refusing_what_is_broken("model", path_or_id), quiet_libraries(), seeded_library_state(0):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -135,7 +135,7 @@ def context_length(model: PreTrainedModel | PeftModel | PretrainedConfig) -> int
 
 def context_length_at(path_or_id: str, revision: str | None = None) -> int | None:
     """`context_length` of a model that is not loaded, from its configuration alone."""
-    return context_length(_configuration(path_or_id, revision))
+    return context_length(configuration_at(path_or_id, revision))
 
 
 def generation_config_at(path_or_id: str, revision: str | None = None) -> GenerationConfig:
@@ -143,15 +143,16 @@ def generation_config_at(path_or_id: str, revision: str | None = None) -> Genera
     try:
         return GenerationConfig.from_pretrained(path_or_id, revision=revision or "main")
     except (OSError, ValueError, TypeError):
-        return GenerationConfig.from_model_config(_configuration(path_or_id, revision))
+        return GenerationConfig.from_model_config(configuration_at(path_or_id, revision))
 
 
 def hidden_size_at(path_or_id: str, revision: str | None = None) -> int:
     """The width of the hidden states of a model that is not loaded."""
-    return int(_configuration(path_or_id, revision).get_text_config().hidden_size)
+    return int(configuration_at(path_or_id, revision).get_text_config().hidden_size)
 
 
-def _configuration(path_or_id: str, revision: str | None) -> PretrainedConfig:
+def configuration_at(path_or_id: str, revision: str | None = None) -> PretrainedConfig:
+    """What config.json says of a model that is not loaded; raises InvalidDataError where it is no configuration."""
     with refusing_what_is_broken("configuration of", path_or_id), quiet_libraries():
         config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
         text = config.get_text_config()
