@@ -61,11 +61,14 @@ class Tokens:
 
 
 class ImaginedModel:
-    """A model of which there is a configuration alone."""
+    """A model of which there is a configuration alone; attention is `eager`, or fused whatever the kernel is called."""
 
-    def __init__(self, config: PretrainedConfig, dtype: torch.dtype, adapter: Adapter) -> None:
+    def __init__(
+        self, config: PretrainedConfig, dtype: torch.dtype, adapter: Adapter, attn_implementation: str = "sdpa"
+    ) -> None:
         self.config, self.dtype, self.adapter = config, dtype, adapter
-        self.whole = _without_memory(config, dtype)
+        self.attention = "eager" if attn_implementation == "eager" else "sdpa"
+        self.whole = _without_memory(config, dtype, self.attention)
         self.layers = int(config.get_text_config().num_hidden_layers)
         self._policies: dict[int, PeftModel] = {}
 
@@ -116,19 +119,19 @@ class ImaginedModel:
                 setattr(text, ALIKE, list(getattr(text, ALIKE))[:layers])
             names = self.adapter.target_modules
             self._policies[layers] = random_policy(
-                _without_memory(config, self.dtype), r=self.adapter.r, lora_alpha=1, target_modules=names, seed=0
+                _without_memory(config, self.dtype, self.attention),
+                r=self.adapter.r,
+                lora_alpha=1,
+                target_modules=names,
+                seed=0,
             )
         return self._policies[layers]
 
 
-def _without_memory(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _without_memory(config: PretrainedConfig, dtype: torch.dtype, attention: str) -> PreTrainedModel:
     with quiet_libraries(), seeded_library_state(0), META:
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=_attention(config))
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
-
-
-def _attention(config: PretrainedConfig) -> str:
-    return "eager" if getattr(config, "_attn_implementation", None) == "eager" else "sdpa"
 
 
 class _Imagining(LiveStorages):
@@ -213,7 +216,9 @@ def _update(policy: PeftModel, tokens: Tokens, checkpointing: bool) -> None:
         weight.requires_grad_(True)
     try:
         with torch.enable_grad(), checkpointed_layers(policy, enabled=checkpointing):
-            torch.autograd.grad(_response_logps(policy, _ids(tokens.rows, tokens.length), tokens).sum(), adapter)
+            torch.autograd.grad(
+                _response_logps(policy, _ids(tokens.rows, tokens.length), tokens).sum(), adapter, allow_unused=True
+            )
     finally:
         for weight in adapter:
             weight.requires_grad_(False)

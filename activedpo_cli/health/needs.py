@@ -188,7 +188,7 @@ def estimate(config: Config, where: tuple[str, str | None], device: "torch.devic
     kind = "cuda" if device.type == "cuda" else "cpu"
     adapter = Adapter(config.adapter.r, config.adapter.target_modules)
     try:
-        model = ImaginedModel(described, dtype, adapter)
+        model = ImaginedModel(described, dtype, adapter, config.model.attn_implementation)
         found = Needs(model, config, kind, measured_speed(device, dtype), longest)
         return Estimate(found.weights, list(found.each()))
     except UNIMAGINED as error:

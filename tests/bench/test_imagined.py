@@ -41,8 +41,10 @@ def test_weights_are_counted(real: Any, imagined: ImaginedModel) -> None:
     assert imagined.weights() == sum(weight.numel() for weight in real.parameters()) - adapter
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_features(real: Any, imagined: ImaginedModel, checkpointing: bool) -> None:
+@pytest.mark.parametrize(("attention", "checkpointing"), [("sdpa", False), ("sdpa", True), ("eager", False)])
+def test_features(make_random_policy: Any, attention: str, checkpointing: bool) -> None:
+    real = make_random_policy(r=8, attn_implementation=attention, **SIZES)
+    imagined = ImaginedModel(real.get_base_model().config, torch.float32, Adapter(8, "all-linear"), attention)
     batch = pad_responses([[1] * TOKENS.prompt] * TOKENS.rows, [[2] * TOKENS.response] * TOKENS.rows, 0, CPU)
     projection = make_projection("factored", 512, 0)
     with checkpointed_layers(real, enabled=checkpointing):

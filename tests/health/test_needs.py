@@ -62,3 +62,12 @@ def test_the_number_format_is_read_from_the_weights(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({k: v for k, v in described.items() if "dtype" not in k}))
     half = estimate(build_config({}), (str(folder), None), torch.device("cpu"), 16).weights
     assert half == 2 * sum(weight.numel() for weight in load(folder).parameters())
+
+
+def test_an_architecture_that_can_not_be_imagined_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    model = save_small_model(tmp_path, "mixtral")
+    found = json.loads(done("doctor", "--model", model, "--set", "adapter.r=2", "--json").stdout)
+    assert found["usable"]
+    first, second, *_ = found["checks"]
+    assert first["says"].startswith("can't be told: passes of this architecture can't be imagined")
+    assert second["name"] == "the model loads"
