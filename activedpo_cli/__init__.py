@@ -1,3 +1,7 @@
 """Choose which response pairs are worth a preference label (ActiveDPO, arXiv 2505.19241)."""
 
+import logging
+
 __version__ = "0.1.0"
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as PEFT loads it, it names a kernel that is not wanted here

@@ -23,6 +23,9 @@ CONFIG_NAME = "config.yaml"
 LATER_RENDERING_SETTINGS = ("prompts.template_date", "prompts.template_kwargs")
 """The settings of how prompts become text that records of earlier versions lack; they had their default."""
 RENDERING_SETTINGS = ("prompts.chat_template", *LATER_RENDERING_SETTINGS)
+LATER_MODEL_SETTINGS = ("model.quantization",)
+"""The settings of how the base is loaded that records of earlier versions lack; they had their default."""
+LOADING_SETTINGS = ("model.dtype", "model.attn_implementation", *LATER_MODEL_SETTINGS)
 EXCERPTS = reprlib.Repr()
 EXCERPTS.maxstring = EXCERPTS.maxother = 120
 
@@ -122,6 +125,11 @@ def prompt_rendering(config: Config) -> dict[str, Any]:
 def prompt_rendering_settings(config: Config) -> dict[str, Any]:
     """The same as settings with dotted keys, which every step declares that encodes prompts."""
     return {key: getattr(config.prompts, key.partition(".")[2]) for key in RENDERING_SETTINGS}
+
+
+def loading_settings(config: Config) -> dict[str, Any]:
+    """How the base is loaded, with dotted keys, which every step declares that computes with it."""
+    return {key: getattr(config.model, key.partition(".")[2]) for key in LOADING_SETTINGS}
 
 
 def read_value(text: str) -> Any:

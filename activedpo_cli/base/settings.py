@@ -86,6 +86,11 @@ class ModelSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "number format of the base weights; auto keeps the checkpoint's", "--dtype"
     )
+    quantization: Literal["none", "8bit", "4bit"] = setting(
+        "none",
+        "hold the linear layers of the base in 8 bits, or in 4 (NF4, as in QLoRA), by bitsandbytes; the adapter stays in "
+        "float32",
+    )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = setting("sdpa", "attention kernel")
 
 

@@ -37,6 +37,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("max_tokens", "max_length", "max_completion_length", "response_length"), LENGTH),
     **dict.fromkeys(("model_name", "model_name_or_path", "base_model", "model_path", "path"), ("model.name",)),
     **dict.fromkeys(("torch_dtype", "bf16", "fp16"), ("model.dtype",)),
+    **dict.fromkeys(("load_in_4bit", "load_in_8bit", "quantize", "qlora"), ("model.quantization",)),
     **dict.fromkeys(("dataset", "dataset_name", "data", "prompts_file"), ("prompts.source",)),
     **dict.fromkeys(("strategy", "acquisition", "acquisition_function", "query_strategy"), ("select.method",)),
     **dict.fromkeys(("num_labels", "n_labels", "num_pairs", "labels_per_iteration"), ("select.budget",)),

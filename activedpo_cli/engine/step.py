@@ -33,7 +33,10 @@ from activedpo_cli.store.stage_folder import StageFolder
 if TYPE_CHECKING:
     from activedpo_cli.models.kept_base import KeptBase
 
+ABSENT = "not installed"
 PACKAGES = ("activedpo-cli", "torch", "transformers", "peft", "trl", "safetensors", "numpy")
+WHERE_INSTALLED = ("bitsandbytes",)
+"""Packages of extras that change results."""
 STAGE_INPUT = re.compile(r"iter-(?P<iteration>\d+)/(?P<stage>\w+)")
 
 
@@ -322,7 +325,8 @@ def place_of(name: str) -> tuple[str, int] | None:
 def environment() -> dict[str, str]:
     """Versions of what the result was made with; recorded, never compared."""
     versions = {"python": platform.python_version(), "platform": f"{sys.platform} {platform.machine()}"}
-    return versions | {package: _version(package) for package in PACKAGES}
+    beside = {package: _version(package) for package in WHERE_INSTALLED if _version(package) != ABSENT}
+    return versions | {package: _version(package) for package in PACKAGES} | beside
 
 
 @cache
@@ -331,4 +335,4 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return ABSENT

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from activedpo_cli.base.config import prompt_rendering_settings
+from activedpo_cli.base.config import loading_settings, prompt_rendering_settings
 from activedpo_cli.base.errors import InvalidDataError, RefusedError
 from activedpo_cli.base.records import EvaluatedResponse, Response, ResponseReward
 from activedpo_cli.base.settings import Config
@@ -52,8 +52,7 @@ def sampling_settings(config: Config) -> dict[str, Any]:
         "evaluate.unit_size": evaluate.unit_size,
         "generate.backend": config.generate.backend,
         "generate.stop_token_ids": config.generate.stop_token_ids,
-        "model.dtype": config.model.dtype,
-        "model.attn_implementation": config.model.attn_implementation,
+        **loading_settings(config),
         **prompt_rendering_settings(config),
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering
+from activedpo_cli.base.config import LATER_MODEL_SETTINGS, LATER_RENDERING_SETTINGS, flat, prompt_rendering
 from activedpo_cli.base.errors import InvalidDataError, UsageError, naming
 from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.numbers import shown
@@ -356,7 +356,7 @@ STAGE = Stage(
     headline,
     check,
     sections=("evaluate",),
-    later=LATER_RENDERING_SETTINGS,
+    later=(*LATER_MODEL_SETTINGS, *LATER_RENDERING_SETTINGS),
     # The length is only named in an error, as the source of one that is too large.
     also=("generate.max_new_tokens", *ELSEWHERE_SETTINGS),
     logs=SAMPLING_LOGS,

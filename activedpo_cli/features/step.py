@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.config import flat
+from activedpo_cli.base.config import LATER_MODEL_SETTINGS, flat, loading_settings
 from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.records import ExcludedResponse, FeatureRow, LabelledPairRow, Response
 from activedpo_cli.base.seeds import derive_seed
@@ -57,8 +57,7 @@ def settings(config: Config) -> dict[str, Any]:
         | {
             "featurize.compute": columns(config),
             "generate.truncated": config.generate.truncated,
-            "model.dtype": config.model.dtype,
-            "model.attn_implementation": config.model.attn_implementation,
+            **loading_settings(config),
         }
     )
 
@@ -253,6 +252,7 @@ STAGE = Stage(
     check,
     sections=("adapter", "featurize"),
     also=("featurize.gradient_checkpointing",),
+    later=LATER_MODEL_SETTINGS,
     is_shared=always,
     is_done_here=lambda config: not columns(config),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base import discovery
-from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.errors import ActiveDPOError, UsageError
 from activedpo_cli.base.records import Response
 from activedpo_cli.base.seeds import derive_seed
 from activedpo_cli.base.settings import EvaluateSettings, GenerateSettings
@@ -94,9 +94,18 @@ class Answering:
 
 
 def check_backend(context: Context) -> None:
-    """Let a backend that samples elsewhere say what would make the work fail, before anything is loaded or written."""
-    generate = context.settings.generate
+    """Let a backend that samples elsewhere say what would make the work fail, before anything is loaded or written.
+
+    Raises UsageError where the base is quantised here: elsewhere it would be other weights, and the difference may be too
+    small for a comparison of log-probabilities to show.
+    """
+    generate, quantization = context.settings.generate, context.settings.model.quantization
     backend = discovery.load("generation", generate.backend)
+    if hasattr(backend, "open_sampler") and quantization != "none":
+        raise UsageError(
+            f"model.quantization is {quantization}, and with `--backend {generate.backend}` other weights would sample",
+            hint="make the run without --quantization, or sample with `--backend transformers`",
+        )
     if hasattr(backend, "check"):
         backend.check(generate, tell=context.progress.warn)
 

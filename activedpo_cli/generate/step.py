@@ -3,7 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from activedpo_cli.base.config import LATER_RENDERING_SETTINGS, flat, prompt_rendering, prompt_rendering_settings
+from activedpo_cli.base.config import (
+    LATER_MODEL_SETTINGS,
+    LATER_RENDERING_SETTINGS,
+    flat,
+    loading_settings,
+    prompt_rendering,
+    prompt_rendering_settings,
+)
 from activedpo_cli.base.errors import InvalidDataError, naming
 from activedpo_cli.base.records import Prompt, Response, response_id
 from activedpo_cli.base.seeds import derive_seed
@@ -46,8 +53,7 @@ def settings(config: Config) -> dict[str, Any]:
     """What the responses depend on; where a policy elsewhere is to be found is none of it."""
     own = {key: value for key, value in flat(config, "seed", "generate").items() if key not in ELSEWHERE_SETTINGS}
     return own | {
-        "model.dtype": config.model.dtype,
-        "model.attn_implementation": config.model.attn_implementation,
+        **loading_settings(config),
         **prompt_rendering_settings(config),
     }
 
@@ -302,7 +308,7 @@ STAGE = Stage(
     headline,
     check,
     sections=("generate",),
-    later=LATER_RENDERING_SETTINGS,
+    later=(*LATER_MODEL_SETTINGS, *LATER_RENDERING_SETTINGS),
     logs=SAMPLING_LOGS,
     also=(
         *ELSEWHERE_SETTINGS,

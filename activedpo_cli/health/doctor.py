@@ -91,13 +91,21 @@ def _cuda(torch: Any, number: int) -> str:
     return f"cuda:{number} {properties.name} ({properties.total_memory / 1e9:.0f} GB)"
 
 
-def _memory() -> Check:
+def memory_of_machine() -> tuple[int, int] | None:
+    """Bytes of memory that are free, and all there are; None where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-        total, free = kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+        return kilobytes["MemAvailable"] * 1024, kilobytes["MemTotal"] * 1024
     except (OSError, ValueError, LookupError):
+        return None
+
+
+def _memory() -> Check:
+    known = memory_of_machine()
+    if known is None:
         return Check("memory", "ok", "not known on this system", "")
+    free, total = known
     says = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB are free"
     if free < LITTLE_MEMORY:
         return Check("memory", "warning", says, "close other programs, or use a smaller model")

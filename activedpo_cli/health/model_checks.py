@@ -16,11 +16,23 @@ from activedpo_cli.base.errors import ActiveDPOError
 from activedpo_cli.base.settings import FROM_OVERLAP, Config
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.health.doctor import Check
-from activedpo_cli.policy.early_check import CHECKS, Subject, adapter_checks, checking
+from activedpo_cli.policy.early_check import CHECKS, USUAL_PROMPT, Subject, adapter_checks, checking
 from activedpo_cli.policy.policy import BaseWeights, load_base
 
 if TYPE_CHECKING:
     from activedpo_cli.models.template_checks import Finding
+
+SMALLER_WEIGHTS = (
+    "a smaller model, `--set model.quantization=4bit`, `--set model.dtype=bfloat16`, or a machine with more memory"
+)
+SMALLER_BATCHES = {
+    "generate": "what does not fit is sampled in halves; --set generate.unit_size=16 makes that unnecessary",
+    "featurize": "--set featurize.tokens_per_batch=1024, or --set featurize.gradient_checkpointing=true",
+    "train": "--set train.per_device_train_batch_size=1 with train.gradient_accumulation_steps for the same updates, or "
+    "--set train.gradient_checkpointing=true",
+    "evaluate": "what does not fit is sampled in halves; --set evaluate.unit_size=16 makes that unnecessary",
+}
+"""What a stage needs less memory with."""
 
 
 def examine_model(config: Config, execution: Execution) -> dict[str, Any]:
@@ -29,21 +41,69 @@ def examine_model(config: Config, execution: Execution) -> dict[str, Any]:
     Raises ActiveDPOError where the model is not found or can't be loaded.
     """
     with _location(config) as where:
-        base = load_base(where, config, execution)
-        checks = [Check("the model loads", "ok", _described(base), "")]
-        checks += _template_checks(base, config)
-        asked = CHECKS | adapter_checks() | {"training begins at the reference": _first_step}
-        with checking(base, config) as subject:
-            for name, ask in asked.items():
-                if any(check.state == "refused" for check in checks):
-                    checks.append(Check(name, "not asked", "", ""))
-                    continue
-                checks.append(_asked(name, ask, subject))
+        needed, is_too_large = _needed(where, config, execution)
+        checks = [*needed, *([] if is_too_large else _looked_at(where, config, execution))]
     return {
         "model": config.model.name,
         "usable": all(check.state in ("ok", "warning") for check in checks),
         "checks": [asdict(check) for check in checks],
     }
+
+
+def _needed(where: tuple[str, str | None], config: Config, execution: Execution) -> tuple[list[Check], bool]:
+    """What each stage will need, before anything is loaded; and whether the weights alone exceed what is free."""
+    from activedpo_cli.health.needs import estimate, free_memory
+    from activedpo_cli.models.loading import pick_device
+
+    device = pick_device(execution.device)
+    try:
+        found = estimate(config, where, device, USUAL_PROMPT)
+    except ActiveDPOError as error:
+        return [Check("memory and time", "ok", f"can't be told: {error.in_one_line}", "")], False
+    free = free_memory(device)
+    if free is not None and found.weights > free:
+        says = f"the weights alone take {_gigabytes(found.weights)}, and {_gigabytes(free)} are free on {device}"
+        return [Check("memory and time", "refused", says, SMALLER_WEIGHTS)], True
+    checks = []
+    for need in found.stages:
+        says = f"about {_gigabytes(need.bytes)}, {_duration(need.seconds)} for {need.work}"
+        is_tight = free is not None and need.bytes > free
+        checks.append(
+            Check(
+                f"memory and time: {need.stage}",
+                "warning" if is_tight else "ok",
+                says + (f"; {_gigabytes(free)} are free on {device}" if is_tight and free is not None else ""),
+                SMALLER_BATCHES[need.stage] if is_tight else "",
+            )
+        )
+    return checks, False
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    """In one unit, roughly, as it is known."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.2g} {unit}"
+    return f"{max(seconds, 1):.0f} s"
+
+
+def _looked_at(where: tuple[str, str | None], config: Config, execution: Execution) -> list[Check]:
+    """The checks for which the weights are loaded."""
+    base = load_base(where, config, execution, quantization=config.model.quantization)
+    checks = [Check("the model loads", "ok", _described(base), "")]
+    checks += _template_checks(base, config)
+    asked = CHECKS | adapter_checks() | {"training begins at the reference": _first_step}
+    with checking(base, config) as subject:
+        for name, ask in asked.items():
+            if any(check.state == "refused" for check in checks):
+                checks.append(Check(name, "not asked", "", ""))
+                continue
+            checks.append(_asked(name, ask, subject))
+    return checks
 
 
 def _asked(name: str, ask: Callable[[Subject], str], subject: Subject) -> Check:

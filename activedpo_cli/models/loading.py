@@ -20,6 +20,7 @@ from transformers import (
 from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.models.loading_errors import refusing_what_is_broken
+from activedpo_cli.models.quantization import Quantization, keep_exact, loading_arguments, settle_quantized
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
 from activedpo_cli.models.resolve import is_adapter_folder
@@ -62,7 +63,7 @@ def load_tokenizer(path_or_id: str, revision: str | None = None) -> PreTrainedTo
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
     if not is_adapter_folder(path_or_id):
-        count = getattr(_configuration(path_or_id, revision).get_text_config(), "vocab_size", None)
+        count = getattr(configuration_at(path_or_id, revision).get_text_config(), "vocab_size", None)
         if isinstance(count, int):
             remember_embeddings(tokenizer, count)
     return tokenizer
@@ -75,18 +76,20 @@ def load_base_model(
     dtype: Literal["auto", "float32", "bfloat16"],
     device: torch.device,
     attn_implementation: str,
+    quantization: Quantization = "none",
 ) -> PreTrainedModel:
     """A causal language model in evaluation mode with every parameter frozen.
 
-    `dtype` auto keeps the checkpoint's number format. Raises InvalidDataError when the weights are absent, not
-    safetensors, incomplete (libraries fill the gaps at random), of other shapes, or not finite, and for an adapter.
+    `dtype` auto keeps the checkpoint's number format; with a `quantization` it is that of what is not quantised. Raises
+    InvalidDataError when the weights are absent, not safetensors, incomplete (libraries fill the gaps at random), of other
+    shapes, or not finite, and for an adapter; raises what `loading_arguments` raises.
     """
     if is_adapter_folder(path_or_id):
         raise InvalidDataError(
             f"`{path_or_id}` is an adapter, and a whole model is needed here",
             hint="merge it into its base (`merge_and_unload()`, then `save_pretrained(FOLDER)`) and name that instead",
         )
-    _configuration(path_or_id, revision)
+    quantized = loading_arguments(quantization, configuration_at(path_or_id, revision), path_or_id, device)
     # Filling missing weights draws from the global random state.
     with refusing_what_is_broken("model", path_or_id), quiet_libraries(), seeded_library_state(0):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -98,6 +101,7 @@ def load_base_model(
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **quantized,
         )
     model, report = loaded
     for config in (model.config, model.config.get_text_config()):
@@ -105,21 +109,14 @@ def load_base_model(
             config.output_router_logits = False
     _require_complete(path_or_id, report)
     _require_token_ids(path_or_id, model)
-    model.to(device).eval().requires_grad_(False)
-    keep_backward_passes(model)
+    if quantized:
+        settle_quantized(model, path_or_id)
+    else:
+        model.to(device)
+    model.eval().requires_grad_(False)
+    keep_exact(model)
     require_finite(model, path_or_id)
     return model
-
-
-def keep_backward_passes(model: torch.nn.Module) -> None:
-    """Let bitsandbytes' 4-bit layers compute alike in training and evaluation.
-
-    On some CPUs they pack their weights for a kernel without a backward pass as soon as they are evaluated
-    (`Linear4bit.forward`), which leaves log-probabilities right and gradients far too small.
-    """
-    for layer in model.modules():
-        if getattr(layer, "support_avx512bf16_for_cpu", False):
-            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def require_finite(model: torch.nn.Module, name: str) -> None:
@@ -141,7 +138,7 @@ def context_length(model: PreTrainedModel | PeftModel | PretrainedConfig) -> int
 
 def context_length_at(path_or_id: str, revision: str | None = None) -> int | None:
     """`context_length` of a model that is not loaded, from its configuration alone."""
-    return context_length(_configuration(path_or_id, revision))
+    return context_length(configuration_at(path_or_id, revision))
 
 
 def generation_config_at(path_or_id: str, revision: str | None = None) -> GenerationConfig:
@@ -149,16 +146,19 @@ def generation_config_at(path_or_id: str, revision: str | None = None) -> Genera
     try:
         return GenerationConfig.from_pretrained(path_or_id, revision=revision or "main")
     except (OSError, ValueError, TypeError):
-        return GenerationConfig.from_model_config(_configuration(path_or_id, revision))
+        return GenerationConfig.from_model_config(configuration_at(path_or_id, revision))
 
 
 def hidden_size_at(path_or_id: str, revision: str | None = None) -> int:
     """The width of the hidden states of a model that is not loaded."""
-    return int(_configuration(path_or_id, revision).get_text_config().hidden_size)
+    return int(configuration_at(path_or_id, revision).get_text_config().hidden_size)
 
 
-def _configuration(path_or_id: str, revision: str | None) -> PretrainedConfig:
-    """Read, checked, and for reading only: a stage asks several times, so what a file says is kept while it is the same."""
+def configuration_at(path_or_id: str, revision: str | None = None) -> PretrainedConfig:
+    """What config.json says of a model that is not loaded, for reading only; kept in memory while the file is the same.
+
+    Raises InvalidDataError where it is no configuration.
+    """
     try:
         facts = os.stat(Path(path_or_id) / "config.json")
     except OSError:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from activedpo_cli.models.quantization import Quantization
+
 ADAPTER_VERSION = 1
 
 
@@ -68,12 +70,14 @@ def hidden_size(run: Run) -> int:
 
 
 def load_reference(run: Run, config: Config, execution: Execution) -> BaseWeights:
-    """Load π_ref, frozen."""
-    return load_base(model_location(run), config, execution)
+    """Load π_ref, frozen, in as many bits as `model.quantization` says."""
+    return load_base(model_location(run), config, execution, quantization=config.model.quantization)
 
 
-def load_base(where: tuple[str, str | None], config: Config, execution: Execution) -> BaseWeights:
-    """Load the weights of a folder or hub id and revision, frozen, as every stage does."""
+def load_base(
+    where: tuple[str, str | None], config: Config, execution: Execution, *, quantization: "Quantization" = "none"
+) -> BaseWeights:
+    """Load the weights of a folder or hub id and revision, frozen, as every stage does; *sft* takes them as they are."""
     from activedpo_cli.models import loading
 
     location, revision = where
@@ -86,9 +90,10 @@ def load_base(where: tuple[str, str | None], config: Config, execution: Executio
             dtype=config.model.dtype,
             device=device,
             attn_implementation=config.model.attn_implementation,
+            quantization=quantization,
         )
 
-    key = (location, revision, config.model.dtype, str(device), config.model.attn_implementation)
+    key = (location, revision, config.model.dtype, str(device), config.model.attn_implementation, quantization)
     model = load() if execution.kept is None else execution.kept.model(key, load)
     return BaseWeights(model, loading.load_tokenizer(location, revision), device)
 

@@ -32,6 +32,7 @@ from activedpo_cli.train.trainer_setup import (
     Watch,
     check_schedule,
     division_for,
+    formats_kept,
     model_restored,
     on_one_device,
     planned_steps,
@@ -102,14 +103,15 @@ def train_dpo(
         _without_copied_reference(policy),
     ):
         config = _config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch, division=division)
-        trainer = _StoredTokensTrainer(
-            model=policy,
-            args=config,
-            train_dataset=_dataset(examples),
-            processing_class=tokenizer,
-            data_collator=_collator(tokenizer),
-            callbacks=[Watch(audit, keep)],
-        )
+        with formats_kept(policy):
+            trainer = _StoredTokensTrainer(
+                model=policy,
+                args=config,
+                train_dataset=_dataset(examples),
+                processing_class=tokenizer,
+                data_collator=_collator(tokenizer),
+                callbacks=[Watch(audit, keep)],
+            )
         trainer.audit = audit
         trainer.share_updates(division, seed)
         policy.delete_adapter(COPIED_REFERENCE)

@@ -417,9 +417,15 @@ def _trainable(base: BaseWeights, config: Config) -> Any:
     """All weights in float32, since steps of 2e-5 would be lost in bfloat16's rounding; or a fresh adapter on top."""
     from activedpo_cli.gradients.policy_check import require_running
     from activedpo_cli.models.adapters import with_fresh_adapter
+    from activedpo_cli.models.quantization import is_quantized
 
     sft = config.sft
     if sft.lora_r is None:
+        if is_quantized(base.model):
+            raise UsageError(
+                "all weights are to be trained, and those of this model are quantised",
+                hint="take its weights as they were before; `--quantization` then quantises what *sft* makes",
+            )
         return base.model.float().requires_grad_(True)
     adapter = AdapterSettings(
         r=sft.lora_r, lora_alpha=sft.lora_alpha, lora_dropout=sft.lora_dropout, target_modules=sft.lora_modules

@@ -33,6 +33,7 @@ from activedpo_cli.train.trainer_setup import (
     Watch,
     check_schedule,
     division_for,
+    formats_kept,
     metrics_row,
     model_restored,
     on_one_device,
@@ -92,14 +93,15 @@ def train_sft(
         base_dropout_off(model),
         model_restored(model, device, checkpointing=settings.gradient_checkpointing),
     ):
-        trainer = _ReadyTokensTrainer(
-            model=model,
-            args=_config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch, division=division),
-            train_dataset=_dataset(examples),
-            processing_class=tokenizer,
-            data_collator=_collator(tokenizer),
-            callbacks=[Watch(audit, on_log), _Keep(audit, on_checkpoint)],
-        )
+        with formats_kept(model):
+            trainer = _ReadyTokensTrainer(
+                model=model,
+                args=_config(settings, seed=seed % NUMPY_SEEDS, device=device, scratch=scratch, division=division),
+                train_dataset=_dataset(examples),
+                processing_class=tokenizer,
+                data_collator=_collator(tokenizer),
+                callbacks=[Watch(audit, on_log), _Keep(audit, on_checkpoint)],
+            )
         trainer.audit = audit
         trainer.share_updates(division, seed)
         if checkpoint is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.combinations import READ_BESIDE_OTHERS, ineffective, refuse_ineffective
-from activedpo_cli.base.config import flat
+from activedpo_cli.base.config import LATER_MODEL_SETTINGS, flat, loading_settings
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.numbers import shown
 from activedpo_cli.base.progress import Progress
@@ -48,10 +48,7 @@ NOTED_REWARD = 0.02
 
 def settings(config: Config) -> dict[str, Any]:
     """What the new adapter depends on."""
-    return flat(config, "seed", "adapter", "train") | {
-        "model.dtype": config.model.dtype,
-        "model.attn_implementation": config.model.attn_implementation,
-    }
+    return flat(config, "seed", "adapter", "train") | loading_settings(config)
 
 
 def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
@@ -325,6 +322,7 @@ STAGE = Stage(
     headline,
     check,
     sections=("adapter", "train"),
+    later=LATER_MODEL_SETTINGS,
     logs=(METRICS,),
     standing=(ASKS_IN_EVERY_EPOCH,),
 )

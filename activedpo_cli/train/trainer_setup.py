@@ -149,6 +149,18 @@ def model_restored(model: Any, device: torch.device, *, checkpointing: bool) -> 
         model.zero_grad(set_to_none=True)
 
 
+@contextmanager
+def formats_kept(model: Any) -> Iterator[None]:
+    """Keep the number format of what is trained: TRL, set up within, narrows it to bfloat16 on a quantised base.
+
+    Features are gradients of the adapter as it is stored, in float32.
+    """
+    kept = [(parameter, parameter.data) for parameter in trainable_parameters(model)]
+    yield
+    for parameter, values in kept:
+        parameter.data = values
+
+
 def _settings_of(base: Any) -> list[Any]:
     found = [base.config, base.config.get_text_config(), base.generation_config]
     return list({id(config): config for config in found if config is not None}.values())

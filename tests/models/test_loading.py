@@ -2,25 +2,15 @@
 
 import json
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_models import save_small_model
 from small_policies import load
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from activedpo_cli.base.errors import InvalidDataError, UsageError
-from activedpo_cli.models.loading import (
-    context_length,
-    context_length_at,
-    keep_backward_passes,
-    load_base_model,
-    load_tokenizer,
-    pick_device,
-)
+from activedpo_cli.models.loading import context_length, context_length_at, load_tokenizer, pick_device
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma", "qwen3", "gpt2"])
@@ -123,54 +113,3 @@ def test_devices(monkeypatch):
     for name in ("cuda", "cuda:3", "gpu"):
         with pytest.raises(UsageError):
             pick_device(name)
-
-
-class PackingLinear(torch.nn.Linear):
-    """Evaluated as bitsandbytes evaluates 4-bit layers on a CPU that it has a kernel for: with no gradient to the input."""
-
-    support_avx512bf16_for_cpu = True
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        packs = self.support_avx512bf16_for_cpu and not self.training and not states.requires_grad
-        self.packed = getattr(self, "packed", False) or packs
-        return torch.nn.functional.linear(states.detach() if self.packed else states, self.weight)
-
-
-def test_layers_that_lose_their_backward_pass_in_evaluation_keep_it() -> None:
-    layer = PackingLinear(3, 2).eval()
-    states = torch.ones(1, 3)
-    keep_backward_passes(torch.nn.Sequential(layer))
-    layer(states)
-    states.requires_grad_(True)
-    layer(states).sum().backward()
-    assert states.grad is not None
-    assert torch.equal(states.grad[0], layer.weight.sum(0))
-
-
-def test_gradients_through_four_bits_are_those_of_their_values(tmp_path: Path) -> None:
-    """Against the same weights written out in full; the layers have been evaluated before, which is when they pack."""
-    bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs bitsandbytes")
-    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
-    folder = save_small_model(tmp_path / "full", hidden_size=64, intermediate_size=128, head_dim=32)
-    AutoModelForCausalLM.from_pretrained(folder, quantization_config=quantization).save_pretrained(tmp_path / "four")
-    models = {
-        name: load_base_model(
-            str(tmp_path / name), dtype="auto", device=torch.device("cpu"), attn_implementation="sdpa"
-        )
-        for name in ("full", "four")
-    }
-    layers = dict(models["four"].named_modules())
-    for name, module in models["full"].named_modules():
-        if isinstance(four := layers[name], bitsandbytes.nn.Linear4bit):
-            weight: Any = four.weight
-            values = bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state)
-            module.weight.data = values.to(torch.float32)
-    found = []
-    for model in models.values():
-        embeddings: Any = model.get_input_embeddings()
-        states = embeddings(torch.arange(8)[None]).detach()
-        model(inputs_embeds=states)
-        states.requires_grad_(True)
-        model(inputs_embeds=states).logits.log_softmax(-1)[..., 0].sum().backward()
-        found.append(states.grad)
-    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
