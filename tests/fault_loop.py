@@ -45,7 +45,7 @@ def fault_loop(zygote: Zygote, case: Case, kind: str, place: Path, numbers: Iter
         folder = _fresh(case, place / "work")
         where = _Where(case, kind, number, place)
         status = zygote.run(
-            case.words, folder, stderr=where.stderr, fault=where.fault, answers=where.answers, **where.typed
+            case.words, folder, stderr=where.stderr, fault=where.fault, answers=where.answers, **where.others
         )
         fired = where.note.read_text() if where.note.is_file() else None
         said = where.stderr.read_text()
@@ -59,7 +59,7 @@ def fault_loop(zygote: Zygote, case: Case, kind: str, place: Path, numbers: Iter
         _check_ending(kind, status, fired, said, what)
         _check_answers(folder, where.answers)
         if kind != "short":
-            status = zygote.run(case.words, folder, stderr=where.stderr, answers=where.answers, **where.typed)
+            status = zygote.run(case.words, folder, stderr=where.stderr, answers=where.answers, **where.others)
             assert status == 0, f"{what}\nand again: {where.stderr.read_text()}"
         assert case.look(folder) == expected, what
         _check_answers(folder, where.answers)
@@ -97,10 +97,10 @@ class _Where:
         for path in (self.note, self.answers):
             path.unlink(missing_ok=True)
         self.fault = {"kind": kind, "at": number, "note": str(self.note)}
-        self.typed: dict[str, Path] = {}
+        self.others: dict[str, Any] = {"blank_figures": True}
         if case.typed:
             (place / "typed").write_text(case.typed)
-            self.typed = {"stdin": place / "typed"}
+            self.others["stdin"] = place / "typed"
 
 
 def _fresh(case: Case, folder: Path) -> Path:
@@ -112,7 +112,7 @@ def golden(zygote: Zygote, case: Case, place: Path) -> Any:
     """What there is after the command, undisturbed."""
     place.mkdir(parents=True, exist_ok=True)
     folder, where = _fresh(case, place / "work"), _Where(case, "short", 10**9, place)
-    assert zygote.run(case.words, folder, stderr=where.stderr, **where.typed) == 0, where.stderr.read_text()
+    assert zygote.run(case.words, folder, stderr=where.stderr, **where.others) == 0, where.stderr.read_text()
     return case.look(folder)
 
 

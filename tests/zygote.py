@@ -9,14 +9,24 @@ import pkgutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from faults import Fault, note_answers
+from report_page import draw_quickly
+
+WITHOUT_THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+"""A fork has none of its parent's threads, but the locks that they held."""
 
 
 class Zygote:
@@ -29,7 +39,7 @@ class Zygote:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+            env={**os.environ, **WITHOUT_THREADS},
         )
 
     def start(
@@ -46,6 +56,7 @@ class Zygote:
         answers: Path | None = None,
         without: tuple[str, ...] = (),
         slowed: str | None = None,
+        blank_figures: bool = False,
     ) -> int:
         """Run a command in a folder, silently or at a terminal (of that name); returns the process id at once.
 
@@ -54,6 +65,7 @@ class Zygote:
             answers: Where the ids of pairs are noted whose labels it has acknowledged.
             without: Packages that can't be imported, as though they were not installed.
             slowed: `MODULE:CLASS.METHOD` of ours that takes 0.2 s longer, so that a signal comes in time.
+            blank_figures: Draw none, and write files without a picture in their places.
 
         """
         request = {
@@ -68,6 +80,7 @@ class Zygote:
             "answers": str(answers) if answers else None,
             "without": without,
             "slowed": slowed,
+            "blank_figures": blank_figures,
         }
         self.last_pid = self._asked(request)
         assert self.last_pid > 1, "a signal to it would go to whole groups of processes"
@@ -117,6 +130,7 @@ def _run(
     answers: str | None,
     without: list[str],
     slowed: str | None,
+    blank_figures: bool,
     **streams: str | None,
 ) -> None:
     os.chdir(folder)
@@ -140,6 +154,8 @@ def _run(
         _leave_out(set(without))
     if slowed:
         _slow_down(*slowed.split(":"))
+    if blank_figures:
+        draw_quickly(pytest.MonkeyPatch())
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")  # buffered as befits a terminal
     sys.argv = ["activedpo", *words]
     from activedpo_cli.cli.app import main
@@ -190,6 +206,22 @@ def quicken_accelerate() -> None:
         memory.gc = SimpleNamespace(collect=lambda: 0)
 
 
+def _warm_up() -> None:
+    """Do everything once: what libraries import, compile and remember at their first call is half of a small command."""
+    from command_line import done, on
+    from small_models import save_small_model
+    from small_runs import small_run
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # else a thread watches its bars
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        prompts = Path(folder) / "prompts.jsonl"
+        prompts.write_text("".join(json.dumps({"prompt": f"Question {number}?"}) + "\n" for number in range(12)))
+        run = small_run(Path(folder) / "run", save_small_model(Path(folder) / "llama", num_hidden_layers=1), prompts)
+        done(*on(run, "run"), "--iterations", 1, "--quiet")
+    assert len(os.listdir("/proc/self/task")) == 1, "no other thread may live at a fork"
+
+
 def _serve() -> None:
     gc.disable()  # imports make no garbage
     import matplotlib.figure  # noqa: F401
@@ -200,6 +232,7 @@ def _serve() -> None:
         if module.name != "activedpo_cli.__main__":
             importlib.import_module(module.name)
     quicken_accelerate()
+    _warm_up()
     gc.freeze()  # else the first collection in a child copies all of it
     gc.enable()
 

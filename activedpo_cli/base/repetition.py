@@ -1,18 +1,22 @@
 """Responses that begin with the text of their prompt, as some data sets have them."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from activedpo_cli.base.columns import is_blank
+from activedpo_cli.base.columns import is_blank, is_message
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.tables import Row, named_lines
 
 CERTAIN_LENGTH = 16
 """Characters of a prompt that no answer begins with by chance."""
+CERTAIN_WORDS, CERTAIN_ANSWERS = 3, 4
+"""Words of a prompt, more than a greeting has, that so many different answers do not all begin with by chance."""
 CERTAIN_NUMBER = 20
 """Different short prompts that answers do not all begin with by chance."""
+WORD, SPACES = re.compile(r"[^\W\d_]+"), re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,9 @@ class Repetition:
     rows: int
 
     def without_prompt(self, text: str, prompt: Any) -> str:
-        """A response without its prompt at the start, spaces at whose end may lack there; as it is where nothing is cut."""
-        if not self.is_cut or not isinstance(prompt, str) or not _begins(text, prompt):
-            return text
-        return text[len(prompt) if text.startswith(prompt) else len(prompt.rstrip()) :]
+        """A response without its prompt at the start, spaces around which may lack there; as it is where nothing is cut."""
+        end = _end_of_prompt(text, _as_text(prompt)) if self.is_cut else None
+        return text if end is None else text[end:]
 
     def in_words(self) -> str | None:
         """What a person has to know of it."""
@@ -43,29 +46,61 @@ def repetition_in(rows: Iterable[tuple[Row, Any, list[Any]]], columns: str) -> R
     """Whether a file's responses are whole texts, prompt included: only where all are, since one may well begin so.
 
     `rows` holds each row with its prompt and its responses, which messages call `columns`. Any answer to `Hi` may begin with
-    it, so a file is certain by the length of most of its prompts, or by the number of different ones. Raises
-    InvalidDataError where most rows repeat their prompt, of a length that leaves no doubt, and others do not.
+    it, so a file is certain by the length of most of its prompts, by their words and the number of different answers, or by
+    the number of different prompts. Raises InvalidDataError where most rows leave no doubt that they repeat their prompt,
+    and others do not.
     """
     considered = [
         (row, prompt, texts) for row, prompt, texts in rows if texts and not any(map(is_blank, (prompt, *texts)))
     ]
-    repeating = [(row.line, prompt.strip()) for row, prompt, texts in considered if _repeats(prompt, texts)]
+    repeating = [(row.line, prompt, texts) for row, prompt, texts in considered if _repeats(prompt, texts)]
     others = [row for row, prompt, texts in considered if not _repeats(prompt, texts)]
-    long = [prompt for _, prompt in repeating if len(prompt) >= CERTAIN_LENGTH]
-    are_long = bool(repeating) and 2 * len(long) >= len(repeating)
-    if others and 2 * len(others) < len(considered) and are_long:
+    is_certain = _are_certain([(_as_text(prompt) or "", texts) for _, prompt, texts in repeating])
+    if others and 2 * len(others) < len(considered) and is_certain:
         raise InvalidDataError(
             f"{others[0].origin} does not repeat its prompt in {columns}, as most rows of the file do",
             details=[f"{len(repeating)} of {len(considered)} rows begin so with the text of `prompt`"],
             hint="take the prompt off the start of all responses, or leave the other rows out",
         )
-    is_certain = are_long or len({prompt for _, prompt in repeating}) >= CERTAIN_NUMBER
-    return Repetition(not others and is_certain, tuple(line for line, _ in repeating), len(considered))
+    return Repetition(not others and is_certain, tuple(line for line, _, _ in repeating), len(considered))
+
+
+def _are_certain(repeating: Sequence[tuple[str, list[Any]]]) -> bool:
+    """Whether rows that all repeat their prompt, given with their responses, can't do so by chance."""
+    prompts = [prompt.strip() for prompt, _ in repeating]
+    long = [prompt for prompt in prompts if len(prompt) >= CERTAIN_LENGTH]
+    if long and 2 * len(long) >= len(prompts):
+        return True
+    worded = [p for p in prompts if len(p) >= CERTAIN_LENGTH or len(WORD.findall(p)) >= CERTAIN_WORDS]
+    answers = {_as_text(text) for _, texts in repeating for text in texts}
+    are_worded = 2 * len(worded) >= len(prompts) and len(answers) >= CERTAIN_ANSWERS
+    return are_worded or len(set(prompts)) >= CERTAIN_NUMBER
 
 
 def _repeats(prompt: Any, texts: list[Any]) -> bool:
-    return isinstance(prompt, str) and all(isinstance(text, str) and _begins(text, prompt) for text in texts)
+    asked = _as_text(prompt)
+    return all(_end_of_prompt(_as_text(text), asked) is not None for text in texts)
 
 
-def _begins(text: str, prompt: str) -> bool:
-    return text.startswith(prompt.rstrip())
+def _as_text(value: Any) -> str | None:
+    """A text, or what a single message holds as text; None of anything else."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if is_message(value):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _end_of_prompt(text: str | None, prompt: str | None) -> int | None:
+    """Where the prompt ends at the start of a text; None where it does not stand there, whatever its white space is."""
+    if text is None or prompt is None:
+        return None
+    if text.startswith(prompt):
+        return len(prompt)
+    end = 0
+    for number, word in enumerate(prompt.split()):
+        start = SPACES.match(text, end).end()  # type: ignore[union-attr]
+        if not text.startswith(word, start) or (number and start == end):
+            return None
+        end = start + len(word)
+    return end

@@ -157,7 +157,9 @@ def label(
     export: Annotated[
         Optional[Path],
         typer.Option(
-            "--export", help="Write the pending pairs to FILE.jsonl or FILE.csv, or as --format says, and stop."
+            "--export",
+            help="Write the pending pairs, of a closed stage the answers, to FILE.jsonl or FILE.csv, or as --format says, "
+            "and stop.",
         ),
     ] = None,
     import_: Annotated[Optional[Path], typer.Option("--import", help="Read answers from such a file.")] = None,

@@ -150,9 +150,10 @@ def differences_of_work(made: Started, wanted: Started, files: Mapping[str, str]
     return [*lines, *version_difference(made, wanted.stage_version), *input_differences(made, wanted.inputs)]
 
 
-def version_difference(record: Started, version: int) -> list[str]:
-    """Whether work was done by another version of its step, as a line of text; empty where it was not."""
-    return [] if record.stage_version == version else [f"version of the stage  {record.stage_version} → {version}"]
+def version_difference(record: Started, version: int, standing: Collection[int] = ()) -> list[str]:
+    """Whether work was done by another version of its step than this or one that stands, as a line of text; else empty."""
+    stands = record.stage_version in (version, *standing)
+    return [] if stands else [f"version of the stage  {record.stage_version} → {version}"]
 
 
 def with_known_files(record: Started | None, files: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -252,7 +252,7 @@ def _differences(asked: StageOrder, record: Started) -> list[str]:
     run, stage = asked.run, asked.stage
     own = set(every_setting_of(stage.sections)).difference(stage.also)
     differences = given_differences(run, record, _known(asked, record), own)
-    if other := version_difference(record, stage.version):
+    if other := version_difference(record, stage.version, stage.standing):
         return differences + other  # what another version recorded need not say what this one's inputs depend on
     return differences + input_differences(record, stage.inputs_beside(run, asked.iteration, record))
 

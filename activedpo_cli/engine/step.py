@@ -156,6 +156,8 @@ class Stage:
         readings: Inputs that name the rules by which a file is read, and the name of that file's content: work that is
             recorded with the same file goes by the rules of its record, or by those of before they were named.
         goes_on_as_read: Whether that holds for begun work too, which then goes on by those rules; else for finished work.
+        standing: Earlier versions whose results differ from this one's by rounding alone: what they finished counts as up to
+            date, and what they began goes on by the version that its record names.
         work_options: Options that ask for work, and so make no sense once the stage is finished.
         is_done: Whether a finished stage holds what such options ask for, so that they ask for nothing; raises RefusedError
             where it holds something else.
@@ -182,6 +184,7 @@ class Stage:
     files: Mapping[str, str] = field(default_factory=dict)
     readings: Mapping[str, str] = field(default_factory=dict)
     goes_on_as_read: bool = False
+    standing: tuple[int, ...] = ()
     work_options: tuple[str, ...] = ()
     is_done: Callable[[Run, int, Config, Execution, Progress], bool] | None = None
     check_free: Callable[[Run, int], None] | None = None

@@ -6,7 +6,7 @@ so that an iteration is only ever compared with rewards from its own scorer.
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from activedpo_cli.engine.step import Context
 from activedpo_cli.engine.units import Work
 from activedpo_cli.evaluate.measures import reward_measures, text_measures
 from activedpo_cli.evaluate.measuring import Column, Measuring
+from activedpo_cli.generate.prompts_as_read import RESPONSES
 from activedpo_cli.generate.sampling import SAMPLING_LOGS
 from activedpo_cli.label.scoring import Scoring, evaluated_rows, scorer_settings, scorers_of
 from activedpo_cli.label.step import oracle_inputs
@@ -112,6 +113,14 @@ def prompts_of_initial(run: Run) -> dict[str, list[int]]:
     folder = run.initial_evaluation
     names = folder.manifest.outputs if folder.manifest else ()
     return {row.prompt_id: row.prompt_token_ids for name in names for row in folder.read_rows(name, Response)}
+
+
+def has_answers_to(run: Run, prompt_ids: Collection[str]) -> bool:
+    """Whether π_SFT has answered one of these prompts, finished or not."""
+    folder = run.initial_evaluation
+    return bool(prompt_ids) and any(
+        row.prompt_id in prompt_ids for name in folder.names(RESPONSES) for row in folder.read_rows(name, Response)
+    )
 
 
 def rewards_name(scorer: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:

@@ -22,11 +22,13 @@ from activedpo_cli.evaluate.initial_evaluation import (
     METRICS_NAME,
     check_same_sampling,
     ensure_initial_evaluation,
+    has_answers_to,
     prompts_of_initial,
     sampling_settings,
 )
 from activedpo_cli.evaluate.measures import reward_measures, text_measures
 from activedpo_cli.evaluate.measuring import Column, Measuring
+from activedpo_cli.generate.prompts_as_read import named_repetitions, repeated_prompts
 from activedpo_cli.generate.sampling import (
     ELSEWHERE_SETTINGS,
     SAMPLING_LOGS,
@@ -167,6 +169,7 @@ class _Evaluation(_HeldOutSampling):
         prompts, self._too_long = _eval_prompts(context, self._tokenizer, context_length(self._policy))
         if self._too_long:
             context.progress.warn(f"{len(self._too_long)} held-out prompts are too long for the model's context")
+        prompts, self._repeated = _each_once(context, prompts)
         self._initial = ensure_initial_evaluation(
             context, lambda inner: _InitialSampling(inner, self._policy, self._tokenizer, prompts, 0)
         )
@@ -193,6 +196,7 @@ class _Evaluation(_HeldOutSampling):
             **self._held_out.accuracy(held_out, ref_held_out),
             **_facts(context),
             "eval_prompts_too_long": len(self._too_long),
+            **({"eval_prompts_repeated": self._repeated} if self._repeated else {}),
         }
         context.folder.write_json(METRICS_NAME, metrics)
         measuring.finish()
@@ -296,6 +300,25 @@ def _eval_prompts(
         fits = longest is None or len(tokens) + _max_new_tokens(config) <= longest
         (fitting if fits else too_long).append(EncodedPrompt(prompt.prompt_id, tokens))
     return fitting, too_long
+
+
+def _each_once(context: Context, prompts: list[EncodedPrompt]) -> tuple[list[EncodedPrompt], int]:
+    """The prompts without those that the model reads as an earlier one, and how many these are; said.
+
+    Where the initial model was asked them all, by an earlier version, all are: iterations compare only so.
+    """
+    repeated = repeated_prompts(prompts)
+    if not repeated:
+        return prompts, 0
+    said, initial = named_repetitions(repeated, "held-out prompt"), context.run.initial_evaluation
+    if has_answers_to(context.run, repeated):
+        context.progress.warn(
+            f"{said}; they count twice in `n` and in the intervals, since the initial model answered them all: delete "
+            f"`{initial.path}` and the evaluate folders to evaluate all iterations anew, without them"
+        )
+        return prompts, 0
+    context.progress.warn(f"{said}; they are passed over, so that what the model reads counts once")
+    return [prompt for prompt in prompts if prompt.prompt_id not in repeated], len(repeated)
 
 
 def _as_first_read(context: Context, prompts: list[EncodedPrompt]) -> list[EncodedPrompt]:

@@ -18,7 +18,7 @@ from activedpo_cli.engine.intact import check_intact
 from activedpo_cli.engine.parts import Part
 from activedpo_cli.engine.step import Context
 from activedpo_cli.engine.units import AtOnce
-from activedpo_cli.generate.prompts_as_read import refuse_repetition
+from activedpo_cli.generate.prompts_as_read import PromptsAsRead, named_repetitions, refuse_repetitions
 from activedpo_cli.models.resolve import ModelLocation
 from activedpo_cli.pairs.candidates import pairable, pairs_by_prompt
 from activedpo_cli.policy.policy import load_tokenizer_of, model_location, reference_digest
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from activedpo_cli.generate.backends._gathering import RecordedPrompt
     from activedpo_cli.generate.backends._recorded import PoolResponse, RecordedPairs
 
-POOL_VERSION = 4
+POOL_VERSION = 5
 STOPS = "generate.stop_token_ids"
 FILE = "responses file"
 """The name of the file among the inputs."""
@@ -148,19 +148,23 @@ def _fill(context: Context, folder: StageFolder) -> dict[str, Any]:
     assert context.settings.generate.responses is not None
     prompts = context.run.prompts()
     path = Path(context.settings.generate.responses)
-    say, kwargs = context.progress.warn, context.settings.prompts.template_kwargs
-    are_pairs = context.settings.generate.recorded_pairs == "given"
-    read = read_recorded_pairs(path, say, template_kwargs=kwargs) if are_pairs else None
-    found = read_recorded(path, say, template_kwargs=kwargs) if read is None else read.prompts
-    match = match_to_prompts(found, prompts)
     tokenizer = load_tokenizer_of(context.run)
     check_rendering(tokenizer, named(prompts), context.settings, context.progress, is_first=True, are_given=True)
     stops = stop_token_ids(
         tokenizer, generation_config_at(*model_location(context.run)), context.settings.generate.stop_token_ids
     )
     check_turn_end(tokenizer, named(prompts), context.settings, context.progress, stops, is_first=True)
-    responses, dropped = _encode(context.settings, model_location(context.run), tokenizer, prompts, match.pool)
-    _tell_of_repeated_prompts(context, responses)
+    asked = _as_read(prompts, context.settings, tokenizer)
+    refuse_repetitions(context.settings, prompts, lambda prompt: asked.tokens[prompt.prompt_id])
+    say, kwargs = context.progress.warn, context.settings.prompts.template_kwargs
+    are_pairs = context.settings.generate.recorded_pairs == "given"
+    read = read_recorded_pairs(path, say, template_kwargs=kwargs, as_read=asked.first) if are_pairs else None
+    found = read.prompts if read else read_recorded(path, say, template_kwargs=kwargs, as_read=asked.first)
+    match = match_to_prompts(found, [prompt for prompt in prompts if prompt.prompt_id not in asked.repeated])
+    _tell_of_repeated_prompts(context, asked)
+    responses, dropped = _encode(
+        context.settings, model_location(context.run), tokenizer, prompts, asked.tokens, match.pool
+    )
     counts = Counter(dropped.values())
     kept = {response.response_id for response in responses}
     preferences = [
@@ -230,18 +234,20 @@ def _keep_pairs(
     return {"rows": read.rows, "pairs": len(fitting), "left_out_rows": read.left_out.counts()}
 
 
-def _tell_of_repeated_prompts(context: Context, responses: Sequence[Response]) -> None:
-    """Warn, or refuse where repetitions are errors, of prompts that are one to the model; each keeps its responses."""
-    first: dict[tuple[int, ...], str] = {}
-    repeated: dict[str, str] = {}
-    for response in responses:
-        earlier = first.setdefault(tuple(response.prompt_token_ids), response.prompt_id)
-        if earlier != response.prompt_id:
-            repeated[response.prompt_id] = earlier
-    for prompt_id, earlier in list(repeated.items())[:1]:
-        refuse_repetition(context.settings, prompt_id)
-        read = f"the model reads {counted(len(repeated), 'prompt')} of the pool as it reads others"
-        context.progress.warn(f"{read}, first `{prompt_id}` as `{earlier}`")
+def _as_read(prompts: Sequence[Prompt], config: Config, tokenizer: "PreTrainedTokenizerBase") -> PromptsAsRead:
+    from activedpo_cli.models.encoding import encode_prompt
+    from activedpo_cli.models.quiet import quiet_libraries
+
+    with quiet_libraries():  # they warn of texts beyond the context, which are counted where responses are encoded
+        return PromptsAsRead(prompts, lambda prompt: encode_prompt(tokenizer, prompt, **prompt_rendering(config)))
+
+
+def _tell_of_repeated_prompts(context: Context, asked: PromptsAsRead) -> None:
+    """Warn of prompts that are one to the model, whose responses are gathered as answers to one."""
+    for split, what in (("train", "prompt of the pool"), ("eval", "held-out prompt")):
+        if repeated := asked.met_of(split):
+            said = named_repetitions(repeated, what)
+            context.progress.warn(f"{said}; what is recorded about them counts as about one prompt")
 
 
 def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
@@ -261,18 +267,25 @@ def _tell_of_responses(context: Context, facts: Mapping[str, Any]) -> None:
     )
 
 
-def fitting_pairs(recorded: "Sequence[RecordedPrompt]", config: Config, location: ModelLocation) -> list[int]:
-    """How many pairs are left for each prompt of a file that has any left.
+def fitting_pairs(
+    path: Path, recorded: "Sequence[RecordedPrompt]", config: Config, location: ModelLocation
+) -> list[int]:
+    """How many pairs are left for each prompt of a file that has any left, of the prompts that it holds as it spells them.
 
-    Responses that training can't use are dropped, and their pairs with them.
+    Pairs that the model reads as others are one, and responses that training can't use are dropped with their pairs.
     """
-    from activedpo_cli.generate.backends._recorded import match_to_prompts
+    from activedpo_cli.generate.backends._recorded import match_to_prompts, read_recorded_pairs
     from activedpo_cli.models.loading import load_tokenizer
 
     prompts = [Prompt(prompt_id=f"p{n:06d}", split="train", prompt=item.prompt) for n, item in enumerate(recorded)]
-    match = match_to_prompts(recorded, prompts)
     model = location.source, location.revision
-    responses, _ = _encode(config, model, load_tokenizer(*model), prompts, match.pool)
+    tokenizer = load_tokenizer(*model)
+    asked = _as_read(prompts, config, tokenizer)
+    if asked.repeated:
+        kwargs = config.prompts.template_kwargs
+        recorded = read_recorded_pairs(path, template_kwargs=kwargs, as_read=asked.first).prompts
+    match = match_to_prompts(recorded, prompts)
+    responses, _ = _encode(config, model, tokenizer, prompts, asked.tokens, match.pool)
     kept = {response.response_id for response in responses}
     left = Counter(pair.prompt_id for pair in match.pairs if {pair.response_a_id, pair.response_b_id} <= kept)
     return list(left.values())
@@ -283,10 +296,11 @@ def _encode(
     model: tuple[str, str | None],
     tokenizer: "PreTrainedTokenizerBase",
     prompts: list[Prompt],
+    prompt_tokens: Mapping[str, list[int]],
     pool: list[Any],
 ) -> tuple[list[Response], dict[str, str]]:
     """The responses that training can use, as tokens; and by id why each of the others was dropped (see `LEFT_OUT`)."""
-    from activedpo_cli.models.encoding import answer_end, encode_prompt, encode_response_text
+    from activedpo_cli.models.encoding import answer_end, encode_response_text
     from activedpo_cli.models.loading import context_length_at, generation_config_at
     from activedpo_cli.models.quiet import quiet_libraries
 
@@ -294,10 +308,6 @@ def _encode(
     stops = config.generate.stop_token_ids
     end = answer_end(tokenizer, generation_config_at(*model), stops, **prompt_rendering(config))
     with quiet_libraries():  # they warn of texts beyond the context, which are counted here
-        prompt_tokens: dict[str, list[int]] = {}
-        for prompt in prompts:
-            with naming(f"prompt `{prompt.prompt_id}`"):
-                prompt_tokens[prompt.prompt_id] = encode_prompt(tokenizer, prompt.prompt, **prompt_rendering(config))
         as_held_out = _read_as_held_out(prompts, prompt_tokens)
         rows: list[Response] = []
         dropped: dict[str, str] = {}

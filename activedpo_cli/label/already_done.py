@@ -4,12 +4,15 @@ A command that is typed again after it succeeded, or after it was killed when al
 well as it did before.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from activedpo_cli.base.errors import RefusedError
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Execution, again
+from activedpo_cli.label.closed_export import export_answers
 from activedpo_cli.label.exchange import (
     Reading,
     differing_answers,
@@ -24,7 +27,7 @@ from activedpo_cli.store.run import Run
 
 
 def is_done(run: Run, iteration: int, settings: Config, execution: Execution, progress: Progress) -> bool:
-    """Whether a closed stage holds all that these options ask for; writes nothing.
+    """Whether a closed stage holds all that these options ask for; writes nothing but the file of an export.
 
     Args:
         run: The run.
@@ -36,6 +39,7 @@ def is_done(run: Run, iteration: int, settings: Config, execution: Execution, pr
     Raises:
         InvalidDataError: The file can't be read, or does not ask about the pairs of this stage.
         RefusedError: The file answers pairs otherwise than what stands, or pairs that were left without an answer.
+        UsageError: An export has a name that something else has, or that fits no format.
 
     """
     options = execution.options
@@ -44,12 +48,18 @@ def is_done(run: Run, iteration: int, settings: Config, execution: Execution, pr
     if options.get("import"):
         _require_that_answers_stand(run, iteration, settings, execution, progress)
         return True
-    if options.get("export") and Path(options["export"]).exists():
-        path = Path(options["export"])
-        asked = read_answers(path, _asked(run, iteration, settings), Reading.of(options)).pair_ids
-        progress.note(f"`{path}` is there already, with {len(asked)} pairs of this stage, which is closed")
+    if options.get("export"):
+        progress.note(_exported(run, iteration, settings, options))
         return True
     return False
+
+
+def _exported(run: Run, iteration: int, settings: Config, options: Mapping[str, Any]) -> str:
+    """What the file of an export holds, or now holds; raises InvalidDataError where it is about other pairs."""
+    path, asked = Path(options["export"]), _asked(run, iteration, settings)
+    if path.exists() and (answered := read_answers(path, asked, Reading.of(options)).pair_ids):
+        return f"`{path}` is there already, with {len(answered)} pairs of this stage, which is closed"
+    return export_answers(run, iteration, asked, settings.seed, path, options)
 
 
 def _asked(run: Run, iteration: int, settings: Config) -> list[Question]:

@@ -33,6 +33,7 @@ from activedpo_cli.label.standing import Standing
 from activedpo_cli.oracles.base import Comparison
 from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.label_log import LabelLog
+from activedpo_cli.store.run import Run
 
 PROBLEMS_SHOWN = 10
 UNKNOWN_PAIR = re.compile(r"pair `(\S+)` is not one of those to be labelled")
@@ -285,7 +286,7 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
         and Asked(question.comparison.pair_id, annotator) not in standing
     ]
     chosen = format_to_write(path.name, options.get("format"))
-    title = "-".join(filter(None, [context.run.path.name, f"iter-{context.iteration:03d}", annotator]))
+    title = export_title(context.run, context.iteration, annotator)
     rows = [
         under_borrowed_name(
             question_row(question.comparison, annotator, context.settings.seed),
@@ -295,7 +296,7 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
         for question in pending
     ]
     files = chosen.render(rows, path, title)
-    others = [place for place, content in files.items() if not _holds(place, content)]
+    others = [place for place, content in files.items() if not holds(place, content)]
     taken = next((place for place in others if place.exists()), None)
     if taken is not None:
         raise UsageError(
@@ -309,11 +310,22 @@ def export_file(context: Context, path: Path, asked: Sequence[Question], log: La
         said = f"{counted(len(pending), 'pair')} written to `{path}`"
     else:
         said = f"`{path}` is there already, with the {counted(len(pending), 'pair')} still without an answer"
-    back = path if chosen.__name__.rpartition(".")[2] in TABLES else Path("ANSWERS")
+    back = path if format_name_of(chosen) in TABLES else Path("ANSWERS")
     context.progress.note(f"{said}; {chosen.RETURN}, then `{context.command('label', '--import', str(back))}`")
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def export_title(run: Run, iteration: int, annotator: str | None) -> str:
+    """What a tool that names its data sets calls an export."""
+    return "-".join(filter(None, [run.path.name, f"iter-{iteration:03d}", annotator]))
+
+
+def format_name_of(chosen: ModuleType) -> str:
+    """The name of a format's module, by which `TABLES` are told from others."""
+    return chosen.__name__.rpartition(".")[2]
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Whether a file is there with this content."""
     return path.is_file() and path.read_bytes() == content
 
 

@@ -1,5 +1,8 @@
 """Load base models and tokenizers: format and device explicit, weights frozen, no code and no pickles executed."""
 
+import functools
+import os
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -155,6 +158,20 @@ def hidden_size_at(path_or_id: str, revision: str | None = None) -> int:
 
 
 def _configuration(path_or_id: str, revision: str | None) -> PretrainedConfig:
+    """Read, checked, and for reading only: a stage asks several times, so what a file says is kept while it is the same."""
+    try:
+        facts = os.stat(Path(path_or_id) / "config.json")
+    except OSError:
+        return _checked_configuration(path_or_id, revision)
+    return _remembered_configuration(path_or_id, revision, (facts.st_ino, facts.st_size, facts.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=8)
+def _remembered_configuration(path: str, revision: str | None, _file: tuple[int, ...]) -> PretrainedConfig:
+    return _checked_configuration(path, revision)
+
+
+def _checked_configuration(path_or_id: str, revision: str | None) -> PretrainedConfig:
     with refusing_what_is_broken("configuration of", path_or_id), quiet_libraries():
         config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
         text = config.get_text_config()

@@ -19,7 +19,10 @@ def seeded_library_state(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         random.seed(seed)
         np.random.seed(seed % NUMPY_SEEDS)
-        torch.manual_seed(seed)
+        if torch.accelerator.is_available():
+            torch.manual_seed(seed)
+        else:  # for each accelerator that is not there the other way notes, for good, who wanted it seeded
+            torch.default_generator.manual_seed(seed)
         try:
             yield
         finally:

@@ -174,7 +174,7 @@ def _is_occupied(path: Path) -> bool:
 def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
     # Where pairs are given, a prompt repeats once for each of its pairs, and nothing is lost.
     if plan.config.generate.recorded_pairs == "all":
-        _report_duplicates(plan.prompts, progress)
+        _report_duplicates(plan, progress)
     _report_foreign_preset(request, plan, progress)
 
     def save(folder: Path) -> None:
@@ -228,11 +228,18 @@ def _prepare_reference(folder: Path, plan: _Plan) -> dict[str, Any]:
     return model_digest(here) | {"path": "reference/model", "stored_in_run": True}
 
 
-def _report_duplicates(prompts: PromptCollection, progress: Progress) -> None:
-    dropped = prompts.dropped_duplicates
-    if dropped:
-        shown = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
-        progress.warn(f"left out {len(dropped)} repeated prompts ({shown})")
+def _report_duplicates(plan: _Plan, progress: Progress) -> None:
+    """Say which rows repeat a prompt: as a warning, but where the file has a row for each of its responses."""
+    dropped = plan.prompts.dropped_duplicates
+    if not dropped:
+        return
+    shown = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+    said = f"{counted(len(dropped), 'row', ('repeats', 'repeat'))} the prompt of an earlier one ({shown})"
+    source, responses = source_path(plan.config.prompts.source), plan.config.generate.responses
+    if source is not None and responses is not None and source.absolute() == Path(responses).expanduser().absolute():
+        progress.note(f"{said}: a prompt is in the run once, with the responses of all its rows")
+    else:
+        progress.warn(f"{said}: a prompt is in the run once")
 
 
 def _report_foreign_preset(request: RunRequest, plan: _Plan, progress: Progress) -> None:

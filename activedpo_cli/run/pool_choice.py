@@ -196,7 +196,9 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
     if NEARLY_ALL * config.select.budget > _choosable(config, left) and "model.name" in given:
         location = resolve_model(config.model.name, config.model.revision)
         is_whole = location.path is None or not is_adapter_folder(location.path)  # an adapter may lack a tokenizer
-        _check_budget(config, request.pool, fitting_pairs(prompts, config, location) if is_whole else left)
+        _check_budget(
+            config, request.pool, fitting_pairs(request.pool, prompts, config, location) if is_whole else left
+        )
 
 
 def _check_enough_left(run: Run, config: Config, pool: Path) -> None:

@@ -190,8 +190,8 @@ def _stale_reasons(run: Run, stage: Any, iteration: int, record: Started) -> lis
     try:
         if stage.name == "select" and _has_deleted_features(run, iteration, record):
             require(run, "select", iteration)  # as the stages that follow do, which pass over what was deleted
-            return version_difference(record, stage.version)
-        if other := version_difference(record, stage.version):
+            return version_difference(record, stage.version, stage.standing)
+        if other := version_difference(record, stage.version, stage.standing):
             return other
         return input_differences(record, stage.inputs_beside(run, iteration, record))
     except NotReadyError as error:

@@ -39,6 +39,8 @@ from activedpo_cli.train.training_audit import DPOExample, TrainingAudit, check_
 __all__ = ["DPOExample", "DPOResult", "planned_steps", "train_dpo"]
 
 COPIED_REFERENCE = "ref"
+REF_CHOSEN, REF_REJECTED = "ref_chosen_logps", "ref_rejected_logps"
+"""What TRL calls the log-probabilities of π_ref in a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +68,11 @@ def train_dpo(
     device: torch.device,
     on_log: Callable[[dict[str, float]], None],
     scratch: Path,
+    asks_reference_once: bool = True,
 ) -> DPOResult:
     """Update the policy's adapter in place; π_ref is the same model with its adapter off.
 
+    π_ref is asked about each pair when training first comes to it, or in every epoch unless `asks_reference_once`.
     Equal arguments give equal adapters, bit for bit on a CPU. `on_log` gets each metrics row as it is made; `scratch`
     is a folder for the libraries. Raises ActiveDPOError when nothing is trainable, when a loss or gradient is not
     finite (before that update), when the first gradient is zero, when a policy that is π_ref has a reward, and when rows
@@ -77,7 +81,7 @@ def train_dpo(
     check_examples(examples)
     check_schedule(settings, planned_steps(len(examples), settings), "train")
     trainable_parameters(policy)
-    audit, rows = TrainingAudit(examples, settings, policy), []
+    audit, rows = TrainingAudit(examples, settings, policy, asks_once=asks_reference_once), []
 
     def keep(row: dict[str, float]) -> None:
         rows.append(row)
@@ -112,12 +116,26 @@ def train_dpo(
 
 
 class _StoredTokensTrainer(AuditedTrainer, DPOTrainer):
-    """TRL's trainer, taking the dataset as it is and reporting each batch to an audit."""
+    """TRL's trainer, taking the dataset as it is and reporting each batch to an audit.
+
+    π_ref does not change, so its pass over a pair is done when the pair is first seen, and what it said is used in later
+    epochs. TRL's own `precompute_ref_log_probs` would ask the copy of the adapter instead, and read all weights to name a
+    cache; what is used of it is the branch of the loss that takes log-probabilities from the batch.
+    """
 
     audit: TrainingAudit
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss of the batch, by a pass of π_ref or by what it said before."""
+        known = self.audit.known_reference(inputs["row"])
+        self.precompute_ref_logps = known is not None
+        if known is not None:
+            chosen, rejected = known.to(inputs["input_ids"].device, self.audit.format_of_logps).chunk(2)
+            inputs = inputs | {REF_CHOSEN: chosen, REF_REJECTED: rejected}
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 @dataclass

@@ -61,12 +61,15 @@ def preference_losses(
 
 def expected_preference_loss(
     logps: Float[Tensor, "responses tokens"],
-    ref_logps: Float[Tensor, "responses tokens"],
+    ref_logps: Float[Tensor, " responses"],
     is_answer: Bool[Tensor, "responses tokens"],
     settings: TrainSettings,
 ) -> ExpectedLoss:
-    """The mean loss of pairs by the log-probability of each token; chosen responses come first, then rejected ones."""
-    sums = torch.stack([_sums(logps, is_answer), _sums(ref_logps, is_answer)]).requires_grad_(True)
+    """The mean loss of pairs by the log-probability of each token; chosen responses come first, then rejected ones.
+
+    Of π_ref the log-probability of each response suffices, the sum over its tokens.
+    """
+    sums = torch.stack([sums_of_logps(logps, is_answer), ref_logps.double()]).requires_grad_(True)
     (chosen, rejected), (ref_chosen, ref_rejected) = (row.chunk(2) for row in sums)
     chosen_tokens, rejected_tokens = is_answer.sum(dim=1).double().chunk(2)
     with torch.enable_grad():
@@ -80,7 +83,7 @@ def expected_likelihood_loss(
     logps: Float[Tensor, "examples tokens"], is_learnt: Bool[Tensor, "examples tokens"], tokens: float | None = None
 ) -> ExpectedLoss:
     """The negative log-likelihood of the learnt tokens by the token, or by `tokens`, where these are of a larger batch."""
-    total = _sums(logps, is_learnt).sum() / max(1.0, is_learnt.sum().item() if tokens is None else tokens)
+    total = sums_of_logps(logps, is_learnt).sum() / max(1.0, is_learnt.sum().item() if tokens is None else tokens)
     return _expected(-total, total.abs(), logps.dtype)
 
 
@@ -106,7 +109,8 @@ def next_tokens(mask: Tensor, passes: Sequence[Tensor]) -> Bool[Tensor, "rows to
     return mask.bool()[:, 1:].to(passes[0].device)
 
 
-def _sums(logps: Tensor, counted: Tensor) -> Tensor:
+def sums_of_logps(logps: Tensor, counted: Tensor) -> Float[Tensor, " rows"]:
+    """The log-probability of each row, in double precision, by those of its tokens that are counted."""
     return logps.double().where(counted, 0).sum(dim=1)
 
 

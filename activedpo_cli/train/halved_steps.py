@@ -45,6 +45,7 @@ class HalvingTrainer:
                     raise
                 if size == 1 or not self.can_undo:
                     raise self.audit.too_large() from error
+            self.audit.forget(inputs["row"].tolist())
             self.rows_that_fit = size // 2
             if torch.cuda.is_available():  # after the handler, whose traceback keeps the failed attempt's tensors
                 torch.cuda.empty_cache()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 ANSWERED_TWICE = "answers given twice"
 """The name among the inputs of what it is estimated from."""
+VERSION = 2
+ASKS_IN_EVERY_EPOCH = 1
+"""The version that asked π_ref about a pair in every epoch, and not only when training first came to it."""
 NOTED_REWARD = 0.02
 """Nats by which the first step of training may differ from the reference before it is noted."""
 
@@ -104,6 +107,7 @@ def work(context: Context) -> dict[str, Any]:
             device=device,
             on_log=lambda row: context.progress.advance(),
             scratch=scratch,
+            asks_reference_once=_version(context) > ASKS_IN_EVERY_EPOCH,
         )
     context.progress.stop()
     note_smaller_steps(context, result.rows_that_fit)
@@ -125,6 +129,12 @@ def work(context: Context) -> dict[str, Any]:
         **({"rows_that_fit": result.rows_that_fit} if result.rows_that_fit else {}),
         **{key: last[key] for key in ("loss", "rewards/margins", "rewards/accuracies") if key in last},
     }
+
+
+def _version(context: Context) -> int:
+    """The version by which this training goes, which is that of whoever began it."""
+    started = context.folder.started
+    return VERSION if started is None else started.stage_version
 
 
 def _with_wrong_share(context: Context) -> tuple[TrainSettings, dict[str, Any]]:
@@ -248,7 +258,7 @@ def _example(context: Context, pair: LabelledPair) -> "DPOExample | None":
 
 STAGE = Stage(
     "train",
-    1,
+    VERSION,
     settings,
     inputs,
     lambda context: AtOnce(lambda: work(context)),
@@ -256,4 +266,5 @@ STAGE = Stage(
     check,
     sections=("adapter", "train"),
     logs=(METRICS,),
+    standing=(ASKS_IN_EVERY_EPOCH,),
 )

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
 from activedpo_cli.base.settings import TrainSettings
-from activedpo_cli.train.expected_loss import ExpectedLoss, expected_preference_loss, next_tokens
+from activedpo_cli.base.shapes import Float
+from activedpo_cli.train.expected_loss import ExpectedLoss, expected_preference_loss, next_tokens, sums_of_logps
 
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}
 ROUGH_ROUNDING = 0.1
@@ -42,6 +43,9 @@ class BatchAudit:
         self.seen: set[int] = set()
         self.batch: list[int] = []
         self.step = 1
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Take back what was noted of rows whose pass is done again."""
 
     def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
         """Stop unless the batch holds the tokens of its rows; the audits of DPO and of SFT know what these are."""
@@ -127,12 +131,19 @@ class TrainingAudit(BatchAudit):
     )
 
     def __init__(
-        self, examples: Sequence[DPOExample], settings: TrainSettings, policy: torch.nn.Module | None = None
+        self,
+        examples: Sequence[DPOExample],
+        settings: TrainSettings,
+        policy: torch.nn.Module | None = None,
+        *,
+        asks_once: bool = True,
     ) -> None:
         super().__init__([example.pair_id for example in examples])
-        self.examples, self.settings = examples, settings
+        self.examples, self.settings, self.asks_once = examples, settings, asks_once
         self.untrained = policy is not None and is_reference(policy)
         formats = set() if policy is None else {parameter.dtype for parameter in policy.parameters()}
+        self.reference: dict[int, tuple[float, float]] = {}
+        self.format_of_logps = torch.float32
         self.share_of_rounding = max((ROUNDING.get(dtype, ROUGH_ROUNDING) for dtype in formats), default=0.0)
 
     def check_batch(self, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
@@ -152,19 +163,35 @@ class TrainingAudit(BatchAudit):
     def expected_loss(
         self, inputs: Mapping[str, Tensor], passes: Sequence[Tensor], tokens: float | None
     ) -> ExpectedLoss | None:
-        """The loss that `train.loss_type` names, by a pass of the policy and one of π_ref."""
-        if len(passes) != 2:
+        """The loss that `train.loss_type` names, by a pass of the policy, and one of π_ref or what that said before."""
+        known = self.known_reference(torch.tensor(self.batch))
+        if len(passes) != (2 if known is None else 1):
             return None
-        return expected_preference_loss(
-            passes[0], passes[1], next_tokens(inputs["completion_mask"], passes), self.settings
-        )
+        counted = next_tokens(inputs["completion_mask"], passes)
+        reference = sums_of_logps(passes[1], counted) if known is None else known.to(passes[0].device)
+        if known is None and self.asks_once:
+            self.format_of_logps = passes[1].dtype
+            halves = (half.tolist() for half in reference.chunk(2))
+            self.reference |= dict(zip(self.batch, zip(*halves, strict=True), strict=True))
+        return expected_preference_loss(passes[0], reference, counted, self.settings)
+
+    def known_reference(self, rows: Tensor) -> Float[Tensor, " responses"] | None:
+        """Log π_ref of the chosen responses of these rows, then of the rejected; None where a pass has to say so first."""
+        known = [self.reference.get(row) for row in rows.tolist()]
+        pairs = [pair for pair in known if pair is not None]
+        return torch.tensor(pairs, dtype=torch.float64).T.flatten() if len(pairs) == len(known) else None
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Ask π_ref about these rows again, in the batch in which the policy is asked now."""
+        for row in rows:
+            self.reference.pop(row, None)
 
     def check_loss(
         self, loss: Tensor, inputs: Mapping[str, Tensor], passes: Sequence[Tensor], tokens: float | None = None
     ) -> None:
         """Also stop at a first step whose rewards are not 0 though the policy is its reference."""
         super().check_loss(loss, inputs, passes, tokens)
-        if not (self.untrained and self.step == 1):
+        if not (self.untrained and self.step == 1 and len(passes) == 2):
             return
         logps, ref_logps = (
             part.double().where(next_tokens(inputs["completion_mask"], passes), 0) for part in (passes[0], passes[1])

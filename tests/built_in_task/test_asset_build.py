@@ -15,6 +15,8 @@ from built_in_task.corpus import Corpus
 from built_in_task.language_model import LanguageModelPlan, newest_whole_checkpoint
 from built_in_task.reward_model import RewardModelPlan
 
+pytestmark = pytest.mark.whole
+
 LANGUAGE = LanguageModelPlan(
     vocabulary=300, context=64, width=16, feed_forward=32, layers=2, heads=2, steps=6, batch=2, bf16=False
 )

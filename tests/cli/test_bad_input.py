@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import RULE, STAGES, activedpo, done, list_again, make_partial, manifest, on, refused, snapshot
+from command_line import RULE, STAGES, activedpo, done, list_again, make_partial, manifest, on, refused, rows, snapshot
 from safetensors.torch import load_file, save_file
 
 
@@ -47,7 +47,23 @@ def test_repeated_prompts_warn_or_fail(tmp_path: Path, small_model: Path) -> Non
     message = refused(4, *with_prompts(tmp_path, small_model, content, "--set", "prompts.duplicates=error"))
     assert "given.jsonl line 3 repeats the prompt of given.jsonl line 1" in message
     result = done(*with_prompts(tmp_path, small_model, content))
-    assert "warning: left out 1 repeated prompts" in result.stderr
+    said = " ".join(result.stderr.split())
+    assert (
+        "warning: 1 row repeats the prompt of an earlier one (given.jsonl line 3): a prompt is in the run once" in said
+    )
+
+
+def test_rows_of_several_responses_to_a_prompt_lose_nothing_and_are_no_warning(
+    tmp_path: Path, small_model: Path
+) -> None:
+    path = tmp_path / "given.csv"
+    path.write_text("prompt,response\na,x\na,y\nb,x\nb,z\n")
+    words = ("--model", small_model, "--prompts", path, "--eval-prompts", 0, "--num-prompts", 2, "--responses", path)
+    said = " ".join(done(*on(tmp_path / "run", "generate"), *words).stderr.split())
+    assert "2 rows repeat the prompt of an earlier one (given.csv line 3, given.csv line 5)" in said
+    assert "with the responses of all its rows" in said
+    assert "warning" not in said
+    assert len(rows(tmp_path / "run" / "pool" / "responses.jsonl")) == 4
 
 
 def test_prompts_too_long_for_the_model(tmp_path: Path, small_model: Path) -> None:

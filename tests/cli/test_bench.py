@@ -191,6 +191,7 @@ def test_the_group_lists_what_it_has_and_help_names_the_architectures() -> None:
     assert all(name in model.help for name in ARCHITECTURES)
 
 
+@pytest.mark.whole
 def test_it_runs_where_only_model_libraries_are(small_model: Path) -> None:
     words = [str(word) for word in bench("--model", small_model, "--json")]
     ended = subprocess.run([sys.executable, "-c", THIN, *words], capture_output=True, text=True, check=False)

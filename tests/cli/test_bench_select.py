@@ -29,6 +29,7 @@ def bench(*words: object) -> tuple[object, ...]:
     return ("bench", "select", *SMALL, *words)
 
 
+@pytest.mark.whole
 def test_json_has_both_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -70,6 +71,7 @@ def test_baselines_agree_with_each_other() -> None:
     torch.testing.assert_close(inverse, torch.linalg.inv(design + features[rows].T @ features[rows]))
 
 
+@pytest.mark.whole
 def test_wrong_picks_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = StreamedPlan(pairs=400, proj_dim=8, budget=5, labelled=3, ridge=0.1, memory=10**4, seed=0)
     assert measure_streamed(plan, SilentProgress()).same_picks

@@ -12,6 +12,8 @@ import pytest
 from command_line import RULE, all_outputs, done, on
 from small_runs import SMALL
 
+pytestmark = pytest.mark.whole
+
 WATCH = """
 import gc, os, sys
 

@@ -310,13 +310,67 @@ def test_answers_to_prompts_that_read_as_held_out_ones_are_left_out(tmp_path: Pa
     drawn = json.loads((run / "iter-001" / "generate" / "prompts.json").read_bytes())["prompt_ids"]
     leaking = [name for name, (part, text) in split.items() if part == "train" and text in held_out]
     assert leaking
-    assert sorted(drawn) == sorted(name for name, (part, _) in split.items() if part == "train" and name not in leaking)
+    used = [name for name, (part, _) in sorted(split.items()) if part == "train" and name not in leaking]
+    first = {text: name for name, (_, text) in reversed(split.items()) if name in used}
+    assert sorted(drawn) == sorted(first.values())
+    assert len(rows(run / "pool" / "responses.jsonl")) == 2 * len(first) + 2 * len(held_out)
     assert (
         f"left out {2 * len(leaking)} responses to prompts of the pool that the model reads as it reads held-out"
         in said
     )
     others = [text for part, text in split.values() if part == "train" and text not in held_out]
     assert f"the model reads {len(others) - len(set(others))} prompts of the pool as it reads others" in said
+    strict = small_run(
+        *(tmp_path / "strict", tmp_path / "model", prompts),
+        eval_prompts=2,
+        generate__responses=str(answers),
+        prompts__duplicates="error",
+    )
+    assert "as it reads another one" in in_words(refused(4, *on(strict, "generate"), "--quiet"))
+    assert not (strict / "iter-001").exists()
+
+
+def test_what_is_recorded_about_prompts_that_read_alike_is_about_one(tmp_path: Path) -> None:
+    """Votes and scores are put together, and prompts that only the file of responses spells otherwise are found."""
+    prompts = write_prompts(tmp_path / "prompts.jsonl", ["one", "one ", "two", "three"])
+    answers = tmp_path / "answers.jsonl"
+    spelled = {"one": "yes", "one ": "no", " two": "yes", "three": "yes", "four": "yes"}
+    found = [{"prompt": p, "responses": [{"text": t, "s": n}, "else"]} for n, (p, t) in enumerate(spelled.items())]
+    found.append({"prompt": "one\n", "response": "yes", "s": 10})
+    answers.write_text("".join(json.dumps(row) + "\n" for row in found))
+    run = small_run(
+        *(tmp_path / "run", model_with(tmp_path / "model", TRIMMING), prompts),
+        eval_prompts=0,
+        generate__num_prompts=None,
+        generate__responses=str(answers),
+    )
+    said = in_words(done(*on(run, "generate"), "--quiet").stderr)
+    assert "the model reads 1 prompt of the pool as it reads others: `p000001` as `p000000`" in said
+    kept = [(row["prompt_id"], row["text"], row["scores"]) for row in rows(run / "pool" / "responses.jsonl")]
+    assert kept == [
+        *[("p000000", "yes", {"s": 5.0}), ("p000000", "else", None), ("p000000", "no", {"s": 1.0})],
+        *[("p000002", "yes", {"s": 2.0}), ("p000002", "else", None)],
+        *[("p000003", "yes", {"s": 3.0}), ("p000003", "else", None)],
+    ]
+    facts = json.loads((run / "pool" / "manifest.json").read_bytes())["summary"]
+    assert (facts["prompts_without_responses"], facts["unmatched_prompts_in_file"]) == (0, 1)
+
+
+def test_pairs_about_prompts_that_read_alike_are_offered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spelled = ["Name a fruit.", " Name a fruit.", "Name a fruit.\n", "Name a fruit. "]
+    sides = [("fig", "no"), ("no", "fig"), ("fig", "no"), ("fig", "plum")]
+    found = [{"prompt": p, "chosen": a, "rejected": b} for p, (a, b) in zip(spelled, sides, strict=True)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    model = model_with(tmp_path / "model", TRIMMING)
+    small = ("--set", "adapter.r=2", "--set", "featurize.proj_dim=16", "--quiet", "--output", "picked.jsonl")
+    words = ("select", "--run", tmp_path / "run", "--pool", "pairs.jsonl", "--model", model, *small)
+    assert "only 2 pairs of pairs.jsonl can be chosen" in in_words(refused(4, *words, "--budget", 3))
+    said = in_words(done(*words, "--budget", 2).stderr)
+    assert "4 rows of pairs.jsonl: 2 candidates; left out 2 repeated (lines 2, 3)" in said
+    assert "the model reads 3 prompts of the pool as it reads others: `p000001` as `p000000`, `p000002` as" in said
+    picked = [(row["row"], {row["response_a"], row["response_b"]}) for row in rows(Path("picked.jsonl"))]
+    assert sorted(picked, key=lambda pair: pair[0]) == [(1, {"fig", "no"}), (4, {"fig", "plum"})]
 
 
 def test_what_was_begun_does_not_go_on_with_other_prompts(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

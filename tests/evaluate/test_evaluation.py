@@ -266,7 +266,7 @@ def test_the_accuracy_keeps_an_interval_where_all_preferences_agree(unmeasured: 
     assert ends == pytest.approx((0.206549, 1.0) if found["preference_accuracy"] else (0.0, 0.793451), abs=1e-6)
     path = unmeasured / "iter-002" / "evaluate" / "manifest.json"
     record = json.loads(path.read_bytes())
-    assert record["inputs"].pop("preferences are read by") == "rules 4"
+    assert record["inputs"].pop("preferences are read by") == "rules 5"
     path.write_text(json.dumps(record, indent=2) + "\n")
     assert "up to date" in done(*on(unmeasured, "evaluate", iteration=2)).stderr, "as an earlier version measured it"
     Path("pairs.jsonl").unlink()
@@ -329,8 +329,10 @@ def test_a_prompt_is_what_the_model_reads(tmp_path: Path, monkeypatch: pytest.Mo
     template = CHAT_TEMPLATE.replace("message['content']", "message['content'] | trim")
     (model / "chat_template.jinja").write_text(template)
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": template}))
-    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Question {n}"}) + "\n" for n in range(12)))
-    run = small_run(tmp_path / "run", model, Path("prompts.jsonl"))
+    asked = {"train": [f"Question {n}" for n in range(8)], "eval": ["Held out", "Held out ", "Other"]}
+    given = [{"prompt": text, "part": part} for part, texts in asked.items() for text in texts]
+    Path("prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    run = small_run(tmp_path / "run", model, Path("prompts.jsonl"), eval_prompts=3, prompts__split_column="part")
     for stage in ("generate", "featurize", "select", "label", "train"):
         done(*on(run, stage))
     in_pool = next(row["prompt"] for row in rows(run / "prompts.jsonl") if row["split"] == "train")
@@ -343,6 +345,18 @@ def test_a_prompt_is_what_the_model_reads(tmp_path: Path, monkeypatch: pytest.Mo
     assert "1 about prompts of the pool (line 6)" in said
     ends = (found["preference_accuracy_ci_low"], found["preference_accuracy_ci_high"])
     assert ends == pytest.approx(wilson(found["preference_accuracy"], 2), abs=1e-6)
+    assert "the model reads 1 held-out prompt as it reads others: `p000009` as `p000008`" in " ".join(said.split())
+    assert (found["n"], found["eval_prompts_repeated"]) == (2, 1)
+    ends = (found["win_rate_ci_low"], found["win_rate_ci_high"])
+    assert ends == pytest.approx(wilson(found["win_rate"], 2), abs=1e-6)
+    assert done(*on(run, "verify"))
+    shutil.rmtree(run / "reference" / "evaluate")
+    with monkeypatch.context() as earlier:
+        earlier.setattr("activedpo_cli.evaluate.step.repeated_prompts", lambda prompts: {})
+        done(*on(run, "evaluate"), "--force")
+    said = done(*on(run, "evaluate"), "--force").stderr
+    assert "they count twice in `n` and in the intervals" in " ".join(said.split()), "as an earlier version sampled"
+    assert metrics_of(run, 1)["n"] == 3
 
 
 def test_a_file_without_preferences_is_refused_before_sampling(unmeasured: Path) -> None:

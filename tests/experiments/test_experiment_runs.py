@@ -446,6 +446,7 @@ def _is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.whole
 def test_workers_do_what_one_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
     monkeypatch.chdir(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))

@@ -1,6 +1,7 @@
 """Responses made elsewhere arrive whole, in any known shape, and join the prompts of a run exactly."""
 
 import collections
+import csv
 import decimal
 import gzip
 import json
@@ -279,6 +280,51 @@ def test_many_short_prompts_that_all_answers_repeat_are_cut(tmp_path):
     assert [row[1:3] for row in preferences] == [(f" {n + 1}", " 0") for n in range(20)]
     preferences, _ = read_preferences(written(tmp_path, *rows[:3]))
     assert preferences[0][1] == "0 + 1 = 1"
+
+
+SHORT = {"Name a fruit.": ("A fig.", "No."), "Tell a joke.": ("Ha.", "Go away."), "Sing.": ("La.", "Hm.")}
+
+
+@pytest.mark.parametrize("odd", [None, "Sing. ", "\nSing.", "Sing.\r\n"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_few_prompts_of_three_words_are_cut_from_answers_that_all_repeat_them(tmp_path, suffix, odd):
+    """Three words and four answers: the two of a greeting are no such prompts; white space around a prompt may differ."""
+    rows = [{"prompt": p, "chosen": f"{p} {a}", "rejected": f"{p} {b}"} for p, (a, b) in SHORT.items()]
+    rows[-1]["prompt"] = odd or rows[-1]["prompt"]
+    path = written(tmp_path, *rows)
+    if suffix == "csv":
+        path = tmp_path / "rows.csv"
+        with path.open("w", newline="") as file:
+            table = csv.DictWriter(file, ["prompt", "chosen", "rejected"])
+            table.writeheader()
+            table.writerows(rows)
+    said: list[str] = []
+    preferences, _ = read_preferences(path, said.append)
+    assert [tuple(map(str.strip, row[1:3])) for row in preferences] == list(SHORT.values())
+    assert said == ["the prompt was taken off the start of what answers it in 3 rows"]
+
+
+def test_a_row_that_does_not_repeat_its_short_prompt_as_most_do_is_named(tmp_path):
+    rows = [{"prompt": p, "chosen": f"{p} {a}", "rejected": f"{p} {b}"} for p, (a, b) in SHORT.items()]
+    with pytest.raises(InvalidDataError, match="line 4 does not repeat its prompt"):
+        read_preferences(written(tmp_path, *rows, rows[0] | {"prompt": "name a fruit."}))
+
+
+def test_two_answers_that_begin_with_three_words_stay(tmp_path):
+    row = {"prompt": "I love you", "chosen": "I love you too", "rejected": "I love you not"}
+    [kept], _ = read_preferences(written(tmp_path, row))
+    assert kept[1:3] == ("I love you too", "I love you not")
+
+
+def test_a_prompt_that_messages_repeat_is_cut_and_white_space_within_it_may_differ(tmp_path):
+    asked = "Name a fruit,\r\nand say why."
+    user, answers = [{"role": "user", "content": asked}], [f"Name a fruit, and  say why. {text}" for text in "xy"]
+    sides = [[{"role": "assistant", "content": text}] for text in answers]
+    [row], _ = read_preferences(written(tmp_path, {"prompt": user, "chosen": sides[0], "rejected": sides[1]}))
+    assert row[1:3] == (" x", " y")
+    joined = {"prompt": asked, "chosen": "Name a fruit,and say why. x", "rejected": answers[1]}
+    [row], _ = read_preferences(written(tmp_path, joined))
+    assert row[1] == joined["chosen"], "words that run together are another text"
 
 
 WHOLE = "\n\nHuman: What is a prime number?\n\nAssistant:"

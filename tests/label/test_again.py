@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from command_line import STAGES, activedpo, done, manifest, on, refused, rows, snapshot
 
+from activedpo_cli.base.tables import read_table
+
 
 @pytest.fixture
 def asked(finished: Path) -> Path:
@@ -103,11 +105,45 @@ def test_a_file_that_was_written_is_not_written_again(asked: Path, tmp_path: Pat
     filled = path.read_bytes()
     assert "is there already" in done(*on(asked, "label", iteration=2), "--export", path).stderr
     assert path.read_bytes() == filled
-    assert "--export" in refused(3, *on(asked, "label", iteration=2), "--export", tmp_path / "new.jsonl")
-    assert not (tmp_path / "new.jsonl").exists()
     other = tmp_path / "other.jsonl"
     other.write_text(path.read_text().replace(found[0]["pair_id"], "p999999/i001/r0-r1"))
     assert "p999999" in refused(4, *on(asked, "label", iteration=2), "--export", other)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_closed_stage_is_exported_with_the_answers_that_stand(asked: Path, tmp_path: Path, suffix: str) -> None:
+    """A read: it ends well, also when it is repeated, and the file that it gives is read back without a difference."""
+    first, new = tmp_path / "first.jsonl", tmp_path / f"new.{suffix}"
+    found = exported(asked, first)
+    for row, name in zip(found, ("ann", "ann", "bo", "bo"), strict=True):
+        row |= {"annotator": name, "notes": "=sure", "seconds": 2.5}
+    answer(first, found, "a", "b", "skip", "")
+    label(asked, "--import", first)
+    words = on(asked, "label", iteration=2)
+    done(*words, "--accept-partial")
+    before = snapshot(asked)
+    said = done(*words, "--export", new).stderr
+    assert "3 answers and 1 pair without one written to" in " ".join(said.split())
+    assert "is there already" in done(*words, "--export", new).stderr
+    assert "all 3 answers" in done(*words, "--import", new).stderr
+    assert snapshot(asked) == before
+    texts = [row.values for row in read_table(new)]
+    assert sorted((row["pair_id"], row["annotator"] or "", row["notes"] or "") for row in texts) == sorted(
+        (row["pair_id"], row["annotator"] if row["preference"] else "", row["notes"] if row["preference"] else "")
+        for row in found
+    )
+    tasks = tmp_path / "tasks.json"
+    for _ in range(2):
+        assert "1 pair" in done(*words, "--export", tasks, "--format", "label-studio").stderr
+    assert [task["data"]["pair_id"] for task in json.loads(tasks.read_bytes())] == [found[3]["pair_id"]]
+
+
+def test_an_export_of_a_closed_stage_without_anything_left_ends_well_twice(
+    closed: tuple[Path, Path, list[dict]], tmp_path: Path
+) -> None:
+    words = (*on(closed[0], "label", iteration=2), "--export", tmp_path / "tasks.json", "--format", "label-studio")
+    for _ in range(2):
+        assert "0 pairs without one" in done(*words).stderr
 
 
 def test_what_a_machine_answered_is_no_answer_of_people(finished: Path, tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ def examples(count: int = 4, prompt_length: int = 5, seed: int = 0) -> list[DPOE
     ]
 
 
-def train(policy, rows, settings=ONE_STEP, *, seed=7, tokenizer=None, on_log=lambda row: None, scratch: Path):
+def train(policy, rows, settings=ONE_STEP, *, seed=7, tokenizer=None, on_log=lambda row: None, scratch: Path, **how):
     tokenizer = tokenizer or byte_tokenizer()
-    return train_dpo(policy, tokenizer, rows, settings, seed=seed, device=CPU, on_log=on_log, scratch=scratch)
+    return train_dpo(policy, tokenizer, rows, settings, seed=seed, device=CPU, on_log=on_log, scratch=scratch, **how)
 
 
 def logp(policy, prompt, response) -> torch.Tensor:
@@ -115,6 +115,31 @@ def test_the_reference_does_not_move_with_the_policy(make_policy, tmp_path):
     second = train(make_policy(continued=True), rows, settings, **learning).metrics[1]
     assert second["rewards/chosen"] == pytest.approx(expected["rewards/chosen"], abs=1e-5)
     assert second["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_reference_is_asked_once_for_each_pair(make_policy, tmp_path, dtype):
+    """Three epochs of two batches take two passes of the reference, and come to what the six of version 1 came to."""
+    settings = ONE_STEP.model_copy(update={"num_train_epochs": 3, "per_device_train_batch_size": 2})
+    passes = []
+
+    def trained(scratch: Path, *, once: bool):
+        policy = make_policy(continued=True).to(dtype)
+        passes.clear()
+        handle = policy.register_forward_hook(lambda *_: passes.append(policy.active_adapters))
+        metrics = train(policy, examples(), settings, scratch=scratch, asks_reference_once=once).metrics
+        handle.remove()
+        return weights(policy), metrics, len(passes)
+
+    once, metrics, count = trained(tmp_path / "once", once=True)
+    assert count == 6 + 2
+    each_time, expected, count = trained(tmp_path / "each time", once=False)
+    assert count == 6 + 6
+    for name, value in once.items():
+        torch.testing.assert_close(value, each_time[name], rtol=1e-4, atol=1e-6)
+    for row, other in zip(metrics, expected, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert row["rewards/margins"] == pytest.approx(other["rewards/margins"], abs=1e-5)
 
 
 def test_long_rows_are_neither_dropped_nor_cut_nor_ended(make_policy, tmp_path, monkeypatch):

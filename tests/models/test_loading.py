@@ -1,6 +1,7 @@
 """Base models load frozen, whole and finite; tokenizers get no new tokens."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.models.loading import (
     context_length,
+    context_length_at,
     keep_backward_passes,
     load_base_model,
     load_tokenizer,
@@ -27,6 +29,17 @@ def test_families_load_frozen_in_evaluation_mode(model_folder, family):
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert context_length(model) == context_length(model.config) == 256
+
+
+def test_a_configuration_that_was_changed_is_read_again(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder(), tmp_path / "model")
+    before = context_length_at(str(folder))
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 77}))
+    assert (before, context_length_at(str(folder))) == (256, 77)
+    path.write_text("{")
+    with pytest.raises(InvalidDataError):
+        context_length_at(str(folder))
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])

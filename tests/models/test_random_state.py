@@ -33,3 +33,11 @@ def test_restored_after_an_error():
     with pytest.raises(RuntimeError), seeded_library_state(9):
         raise RuntimeError
     assert float(torch.rand(())) == expected
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 + 5, 2**63 - 1])
+def test_torch_draws_what_its_own_seeding_gives(seed):
+    torch.manual_seed(seed)
+    expected = torch.rand(3)
+    with seeded_library_state(seed):
+        assert torch.equal(torch.rand(3), expected)

@@ -41,6 +41,7 @@ def _quick_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         draw_quickly(monkeypatch)
 
 
+@pytest.mark.whole
 def test_equal_runs_give_equal_bytes(
     finished: Path, random_original: Path, report_original: Path, tmp_path: Path
 ) -> None:

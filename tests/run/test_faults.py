@@ -88,7 +88,8 @@ class Cases:
         return Case(("report", RUN), before, _report_files)
 
     def _experiment(self) -> Case:
-        from experiments.test_experiment_runs import write_spec
+        """Of one run; another makes the same changes again."""
+        from experiments.test_experiment_runs import ARMS, write_spec
 
         before = self.root / "experiment"
         before.mkdir()
@@ -97,6 +98,8 @@ class Cases:
             self.model,
             self.prompts,
             seeds="3",
+            arms={"norm": ARMS["norm"]},
+            baseline="norm",
             iterations=1,
             settings={"label.oracle": "python:letter_rule:score", "evaluate.num_responses": 1},
         )

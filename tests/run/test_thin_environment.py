@@ -10,6 +10,8 @@ from command_line import done, is_told, on, outputs, snapshot
 
 from activedpo_cli.base.config import parse_config
 
+pytestmark = pytest.mark.whole
+
 MISSING = ("trl", "datasets", "jaxtyping", "ruamel", "matplotlib")
 THIN = """
 import sys

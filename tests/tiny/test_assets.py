@@ -70,6 +70,7 @@ def test_the_prompts_are_those_of_the_grammar_and_all_different():
     assert len({*prompts("train"), *prompts("eval")}) == 1200
 
 
+@pytest.mark.whole
 def test_samples_end_vary_and_are_made_of_words(sampled):
     flat = [text for texts in sampled[1] for text in texts]
     ended = sum(text.rstrip().endswith((".", "!", "?", '"')) for text in flat)
@@ -83,6 +84,7 @@ def test_samples_end_vary_and_are_made_of_words(sampled):
         assert dictionary_share(flat, [word.lower() for word in known]) >= 0.95
 
 
+@pytest.mark.whole
 def test_the_reward_varies_within_a_prompt_and_mostly_agrees_with_the_rule(sampled):
     oracle = reward_model.build("tiny", LabelSettings(), "cpu")
     same = different = 0

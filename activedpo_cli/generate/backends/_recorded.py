@@ -158,10 +158,21 @@ def unsaid(message: str) -> None:
     """Tell nobody."""
 
 
+def as_spelled(prompt: PromptText) -> PromptText:
+    """A prompt as its row has it."""
+    return prompt
+
+
 def read_recorded(
-    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] | None = None
+    path: Path,
+    say: Callable[[str], None] = unsaid,
+    *,
+    template_kwargs: Sequence[str] | None = None,
+    as_read: Callable[[PromptText], PromptText] = as_spelled,
 ) -> list[RecordedPrompt]:
     """All prompts of a file of responses, in the order in which they first stand in it.
+
+    What is said of prompts for which `as_read` gives the same one is gathered as about that one.
 
     `template_kwargs` is the setting of the run, and rows may not ask for other arguments of the chat template; None where
     there is no run.
@@ -179,7 +190,7 @@ def read_recorded(
     unordered: dict[str, list[int]] = {}
     unread: dict[str, list[int]] = {}
     for prompt, responses, preferences, row in _parsed_rows(path, say, template_kwargs):
-        gather(gathered, prompt, responses, preferences, row.origin)
+        gather(gathered, as_read(prompt), responses, preferences, row.origin)
         if not responses:
             without.append(row.line)
         if not all(response.text.strip() for response in responses):
@@ -199,7 +210,11 @@ def read_recorded(
 
 
 def read_recorded_pairs(
-    path: Path, say: Callable[[str], None] = unsaid, *, template_kwargs: Sequence[str] | None = None
+    path: Path,
+    say: Callable[[str], None] = unsaid,
+    *,
+    template_kwargs: Sequence[str] | None = None,
+    as_read: Callable[[PromptText], PromptText] = as_spelled,
 ) -> RecordedPairs:
     """The same for a file whose rows are pairs, which are kept as such, in an order that does not tell which was chosen.
 
@@ -213,7 +228,7 @@ def read_recorded_pairs(
     rows, parse = _table(path, say, template_kwargs)
     for row in rows:
         _note_unordered(row, unordered)
-        if reason := _take_pair(row, parse, gathered):
+        if reason := _take_pair(row, parse, gathered, as_read):
             left_out.add(reason, row.line)
     if not gathered:
         raise InvalidDataError(
@@ -223,7 +238,12 @@ def read_recorded_pairs(
     return RecordedPairs([gathering.result() for gathering in gathered.values()], left_out, len(rows))
 
 
-def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, Gathering]) -> str | None:
+def _take_pair(
+    row: Row,
+    parse: Callable[[Row], ParsedRow],
+    gathered: dict[str, Gathering],
+    as_read: Callable[[PromptText], PromptText],
+) -> str | None:
     """Gather the pair of a row; returns why it is left out instead."""
     try:
         prompt, responses, preferences = parse(row)
@@ -239,7 +259,7 @@ def _take_pair(row: Row, parse: Callable[[Row], ParsedRow], gathered: dict[str, 
         return "equal_responses"
     if "chosen" in row.values:
         prompt, responses, preferences = without_verdict_in_order((prompt, responses, preferences))
-    gathering, (index_a, index_b) = gather(gathered, prompt, responses, preferences, row.origin)
+    gathering, (index_a, index_b) = gather(gathered, as_read(prompt), responses, preferences, row.origin)
     return None if gathering.add_pair(index_a, index_b, row.line) else "repeated"
 
 

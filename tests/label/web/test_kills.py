@@ -14,6 +14,8 @@ from command_line import rows
 from label_page import PATIENCE, Watched, chromium
 from label_server import LabelServer
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:

@@ -15,6 +15,8 @@ from label_page import Served, Watched, chromium, plain_questions, questions_abo
 from activedpo_cli.base.display import display_text
 from activedpo_cli.label.web.security import door_for
 
+pytestmark = pytest.mark.whole
+
 GUIDELINES = "# What counts\n\n- **true** before well written\n"
 ELEMENTS = {
     *("P", "UL", "OL", "LI", "BLOCKQUOTE", "EM", "S", "STRONG", "CODE", "PRE", "HR", "BR", "MARK"),
