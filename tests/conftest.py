@@ -33,6 +33,7 @@ LONGEST = (
     "run/test_faults.py",
     "gradients/test_projections.py",
     "soak/test_soak.py",
+    "cli/test_on_ray.py",
 )
 """Files that begin first: one of them at the end would keep one worker busy while the other has nothing left to do."""
 PROMPTS = [f"Question {number}: what is {number} times {number + 3}?" for number in range(24)]

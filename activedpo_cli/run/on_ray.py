@@ -62,6 +62,24 @@ class _Job:
     path: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a worker ended: what it warned of, and what went wrong, as facts of an error, if anything did."""
+
+    warnings: Sequence[str] = ()
+    failure: Mapping[str, Any] | None = None
+
+
+class _Heard(Progress):
+    """Keeps warnings, which the command passes on."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
 class RayStages:
     """Brings stages to their finished state as `run_stage` does, on Ray's workers."""
 
@@ -86,7 +104,10 @@ class RayStages:
         progress.note(
             f"`{stage.name}` of iteration {order.iteration} on {number} worker{'s' if number > 1 else ''} of Ray"
         )
-        failures = _carried_out(jobs, gpus)
+        ended = _carried_out(jobs, gpus)
+        failures = [one.failure for one in ended if one.failure is not None]
+        for warning in dict.fromkeys(warning for one in ended for warning in one.warnings):
+            progress.warn(warning)
         if order.run.stage(stage.name, order.iteration).manifest is None or (order.force and failures):
             raise _told(failures)
         for failure in failures:
@@ -134,45 +155,47 @@ def _job(order: StageOrder, shard: Shard | None) -> _Job:
     )
 
 
-def _carried_out(jobs: Sequence[_Job], gpus: float) -> list[dict[str, Any]]:
-    """Have workers do the jobs; what failed, as facts of errors."""
+def _carried_out(jobs: Sequence[_Job], gpus: float) -> list[Ended]:
+    """Have workers do the jobs; how each ended."""
     import ray
 
     # A process that has used a GPU keeps memory of it until it ends; another one need not import everything again.
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES_AGAIN, max_calls=1 if gpus else 0)(work)
     pending = [task.remote(job) for job in jobs]
-    failures = []
+    ended = []
     try:
         while pending:
             [ready], pending = ray.wait(pending, num_returns=1)
-            failures += _failure(ready)
-    finally:
-        for one in pending:  # Ctrl-C
-            ray.cancel(one, force=True)
-    return failures
+            ended.append(_ended(ready))
+    except BaseException:  # Ctrl-C: workers end with the connection. Cancelling what just ends would bring Ray down.
+        ray.shutdown()
+        raise
+    return ended
 
 
-def _failure(ready: Any) -> list[dict[str, Any]]:
+def _ended(ready: Any) -> Ended:
     import ray
     from ray.exceptions import RayError, RayTaskError
 
     try:
-        failure = ray.get(ready)
+        ended: Ended = ray.get(ready)
     except RayTaskError as error:
         last = str(error).strip().splitlines()[-1]
-        return [{"message": f"a worker of Ray failed: {last}", "code": ActiveDPOError.exit_code}]
+        return Ended(failure={"message": f"a worker of Ray failed: {last}", "code": ActiveDPOError.exit_code})
     except RayError as error:
         last = str(error).strip().splitlines()[-1]
-        return [{"message": f"a worker of Ray died {TRIES_AGAIN + 1} times", "details": [last], "code": 1}]
-    return [failure] if failure is not None else []
+        died = f"a worker of Ray died {TRIES_AGAIN + 1} times"
+        return Ended(failure={"message": died, "details": [last], "code": ActiveDPOError.exit_code})
+    return ended
 
 
-def work(job: _Job) -> dict[str, Any] | None:
-    """In a worker: do the units that nobody else does, until all are there; what went wrong, if anything did."""
+def work(job: _Job) -> Ended:
+    """In a worker: do the units that nobody else does, until all are there."""
     os.environ[WORKERS] = str(job.shard.count if job.shard else 1)
     sys.path[:] = [*job.path, *(part for part in sys.path if part not in job.path)]
     prepare()
     execution = Execution(job.device, job.options, typed=job.typed, shard=job.shard)
+    heard = _Heard()
     try:
         _stand_in(job.folder)
         run_stage(
@@ -183,17 +206,13 @@ def work(job: _Job) -> dict[str, Any] | None:
                 given=job.given,
                 force=job.force,
                 execution=execution,
-                progress=Progress(),
+                progress=heard,
             )
         )
     except ActiveDPOError as error:
-        return {
-            "message": error.message,
-            "details": list(error.details),
-            "hint": error.hint,
-            "code": error.exit_code,
-        }
-    return None
+        facts = {"message": error.message, "details": list(error.details), "hint": error.hint, "code": error.exit_code}
+        return Ended(heard.warnings, facts)
+    return Ended(heard.warnings)
 
 
 def _stand_in(folder: str) -> None:

@@ -205,11 +205,43 @@ def test_an_experiment_on_two_workers(
 
 def test_a_worker_that_does_not_see_the_folder_says_so(new_run: Path, tmp_path: Path) -> None:
     job = replace(on_ray._job(order_of(new_run, "generate"), None), folder=str(tmp_path / "elsewhere"))
-    failure = on_ray.work(job)
+    failure = on_ray.work(job).failure
     assert failure is not None
     assert f"does not see `{tmp_path / 'elsewhere'}`" in failure["message"]
     assert failure["code"] == 4
     assert not (new_run / "iter-001").exists()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_a_worker_warns_of_is_passed_on_once(finished: Path) -> None:
+    """Here of held-out preferences that it leaves out, which both workers read."""
+    shutil.rmtree(finished / "iter-002" / "evaluate")
+    file = finished.parent / "held-out.jsonl"
+    pairs = [{"prompt": "A?", "chosen": "yes", "rejected": "no"}, {"prompt": "A?", "chosen": "no", "rejected": "no"}]
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    told = done(*on(finished, "evaluate", iteration=2), "--preferences", file, *TWO_WORKERS).stderr
+    assert told.count("left out") == 1, told
+
+
+def interrupted(run: Path, place: Path) -> str:
+    """What a command says that is interrupted at its second stage, of which no process is left."""
+    process = started(run, place)
+    until(lambda: (run / "iter-001" / "featurize").exists(), 120)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    until(lambda: not ours(place), 60)
+    return (place / "said").read_text()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_too(new_run: Path, tmp_path: Path) -> None:
+    """Several times, since Ray came down with the command where a worker had just ended by itself."""
+    pytest.importorskip("ray", reason="ray, an extra, is not there")
+    for _ in range(4):
+        told = interrupted(new_run, tmp_path)
+        assert "interrupted: what was finished is kept" in told
+        assert "Check failed" not in told
+        shutil.rmtree(new_run / "iter-001")
 
 
 def test_ray_starts_its_own_processes(new_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
