@@ -3,6 +3,7 @@
 This process holds the stage's lock, and what they make lies in a folder of the job until all of them have ended well.
 """
 
+import gc
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 from activedpo_cli.base.errors import ActiveDPOError, UsageError
 from activedpo_cli.base.interruption import PARENT_PIPE, ends_with_this_process, has_ended
 from activedpo_cli.base.launchers import be_alone
+from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.base.settings import SftSettings, TrainSettings
 from activedpo_cli.base.threads import CORES
 from activedpo_cli.base.yaml_text import read_yaml
@@ -74,8 +76,7 @@ def train_together(
     """
     processes = context.execution.processes
     assert processes is not None
-    if context.execution.kept is not None:
-        context.execution.kept.forget()  # it would take memory that a process on the same device needs
+    _leave_device(context.execution)
     device = "cpu" if _is_cpu(context.execution.device) else "cuda"
     job = {
         "run": str(context.run.path.absolute()),
@@ -98,12 +99,22 @@ def train_together(
         raise _told(folder, processes.number)
 
 
+def _leave_device(execution: Execution) -> None:
+    """Give memory back that a process on the same device needs."""
+    if execution.kept is not None:
+        execution.kept.forget()
+    gc.collect()
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def _check_config(path: Path | None) -> None:
     if path is None:
         return
     if not path.is_file():
         raise UsageError(f"--accelerate-config: there is no file `{path}`")
-    values = read_yaml(path.read_text(encoding="utf-8", errors="replace"))
+    values = read_yaml(read_limited(path).decode(errors="replace"))  # JSON is YAML
     if not isinstance(values, Mapping):
         raise UsageError(f"--accelerate-config: `{path}` is no configuration of accelerate", hint="accelerate config")
     kind = str(values.get("distributed_type", "NO"))
@@ -115,7 +126,7 @@ def _check_config(path: Path | None) -> None:
             ],
             hint="a configuration with `distributed_type: MULTI_GPU`, or none",
         )
-    if int(values.get("num_machines") or 1) != 1:
+    if values.get("num_machines") not in (None, 1):
         raise UsageError(
             f"--accelerate-config: `{path}` is for {values['num_machines']} machines, and training uses one",
             hint="`num_machines: 1`",
@@ -155,16 +166,9 @@ def _launched(context: Context, folder: Path, device: str, log: Any) -> "Iterato
     files.make_folder(temporary)
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--config_file", str(processes.config or folder / CONFIGURATION), "--mixed_precision", "no"]
-    command += [
-        "--num_processes",
-        str(processes.number),
-        "--num_machines",
-        "1",
-        "--main_process_port",
-        "0",
-        "--multi_gpu",
-    ]
-    command += ["--dynamo_backend", "no", "--module", "activedpo_cli.train.worker", str(folder.absolute())]
+    command += ["--multi_gpu", "--num_machines", "1", "--num_processes", str(processes.number)]
+    command += ["--dynamo_backend", "no", "--main_process_port", "0"]  # any that is free
+    command += ["--module", "activedpo_cli.train.worker", str(folder.absolute())]
     launcher = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,  # never written to: it ends with this process, and so do the workers
