@@ -72,6 +72,8 @@ def inputs(run: Run, iteration: int, config: Config) -> dict[str, str]:
 def check(context: Context) -> None:
     """Refuse to come too late, settings without effect, and a file that holds anything but examples."""
     refuse_late(context.run)
+    if context.execution.device == "balanced":
+        raise UsageError("`--device balanced` is not for *sft*, which trains on one device", hint="use auto or cuda:N")
     refuse_ineffective(context.settings, "sft")
     _rows(context)
 
