@@ -99,6 +99,7 @@ def load_base_model(
             f"`{path_or_id}` is an adapter, and a whole model is needed here",
             hint="merge it into its base (`merge_and_unload()`, then `save_pretrained(FOLDER)`) and name that instead",
         )
+    _refuse_flash_in_float32(attn_implementation, DTYPES.get(dtype), path_or_id)
     placed = loading_arguments(quantization, configuration_at(path_or_id, revision), path_or_id, device)
     if is_spread:
         placed |= {"device_map": BALANCED}
@@ -119,6 +120,7 @@ def load_base_model(
     for config in (model.config, model.config.get_text_config()):
         if getattr(config, "output_router_logits", False):  # with it transformers fails to sample a padded batch
             config.output_router_logits = False
+    _refuse_flash_in_float32(attn_implementation, model.dtype, path_or_id)
     _require_complete(path_or_id, report)
     _require_token_ids(path_or_id, model)
     refuse_offloaded(model, path_or_id)
@@ -189,6 +191,15 @@ def _is_without_limit(config: PretrainedConfig) -> bool:
     return isinstance(getattr(type(config), "max_position_embeddings", None), property) and (
         config.max_position_embeddings == -1
     )
+
+
+def _refuse_flash_in_float32(attn_implementation: str, dtype: torch.dtype | None, name: str) -> None:
+    """Raise UsageError where flash attention would get numbers for which it has no kernel, as a pass would tell."""
+    if attn_implementation == "flash_attention_2" and dtype == torch.float32:
+        raise UsageError(
+            f"flash attention computes in half precision, and `{name}` is to be in float32",
+            hint="--dtype bfloat16, or --set model.attn_implementation=sdpa",
+        )
 
 
 def _require_complete(name: str, report: dict[str, Any]) -> None:
