@@ -53,7 +53,9 @@ PresetOption = Annotated[
 DeviceOption = Annotated[
     str,
     typer.Option(
-        "--device", help="cpu, cuda, cuda:1, mps, or auto; never changes settings. $OMP_NUM_THREADS: threads."
+        "--device",
+        help="cpu, cuda, cuda:1, mps, auto, or balanced: all GPUs for one model. Never changes settings. $OMP_NUM_THREADS: "
+        "threads.",
     ),
 ]
 ShardOption = Annotated[

@@ -26,7 +26,15 @@ def shard_of(typed: str | None) -> Shard | None:
 
 
 def device_of(typed: str, shard: Shard | None) -> str:
-    """The device for this process: `auto` gives each of several on a machine the next GPU."""
+    """The device for this process: `auto` gives each of several on a machine the next GPU.
+
+    Raises UsageError where several would each take all GPUs.
+    """
+    if typed == "balanced" and shard is not None and shard.count > 1:
+        raise UsageError(
+            "`--device balanced` takes all GPUs of the machine, and this is one of several processes",
+            hint="one process alone, or `--device auto`, which gives each a GPU",
+        )
     return f"auto:{shard.local}" if typed == "auto" and shard is not None else typed
 
 

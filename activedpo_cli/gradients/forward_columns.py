@@ -45,7 +45,7 @@ def _at_last_token(
     states: Float[Tensor, "examples tokens hidden_size"], batch: ResponseBatch
 ) -> Float[Tensor, "examples hidden_size"]:
     places = torch.arange(batch.attention_mask.shape[1], device=batch.attention_mask.device)
-    last = (batch.attention_mask * places).argmax(dim=1)
+    last = (batch.attention_mask * places).argmax(dim=1).to(states.device)
     found = states[torch.arange(len(states), device=states.device), last]
     return found.to(torch.promote_types(found.dtype, torch.float32))
 
@@ -53,5 +53,5 @@ def _at_last_token(
 def _mean_over_response(
     states: Float[Tensor, "examples tokens hidden_size"], batch: ResponseBatch
 ) -> Float[Tensor, "examples hidden_size"]:
-    mask = batch.response_mask.to(torch.promote_types(states.dtype, torch.float32))
+    mask = batch.response_mask.to(states.device, torch.promote_types(states.dtype, torch.float32))
     return torch.einsum("ntd,nt->nd", states.to(mask.dtype), mask) / mask.sum(dim=1, keepdim=True).clamp(min=1)

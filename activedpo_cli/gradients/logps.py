@@ -54,8 +54,9 @@ def response_logits(
         states = backbone_states(model, batch) if whole is None else whole
         for start in range(0, len(targets), TOKENS_AT_ONCE):
             part = slice(start, start + TOKENS_AT_ONCE)
-            found = states[rows[part], positions[part]]
-            yield found.float() if head is None else head.logits(found).float(), targets[part]
+            found = states[rows[part].to(states.device), positions[part].to(states.device)]
+            logits = found if head is None else head.logits(found)
+            yield logits.float(), targets[part].to(logits.device)
 
 
 def summed_logps(
@@ -83,7 +84,8 @@ def _by_head(
 ) -> Float[Tensor, "examples targets"]:
     is_target = batch.response_mask[:, 1:]
     rows, positions = is_target.nonzero(as_tuple=True)
-    logps = head.logps(states[rows, positions], batch.input_ids[rows, positions + 1])
+    at_targets = states[rows.to(states.device), positions.to(states.device)]
+    logps = head.logps(at_targets, batch.input_ids[rows, positions + 1])
     return torch.zeros(is_target.shape, dtype=logps.dtype, device=logps.device).index_put((rows, positions), logps)
 
 
@@ -97,7 +99,7 @@ def _by_own_logits(model: nn.Module, batch: ResponseBatch) -> Float[Tensor, "exa
     logits = model(**inputs).logits
     logits = logits if "logits_to_keep" in inputs else logits[:, first:]
     targets, is_target = batch.input_ids[:, first + 1 :], is_target[:, first:]
-    logits = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
+    logits = logits[:, :-1].to(targets.device, torch.promote_types(logits.dtype, torch.float32))
     logps = logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)
     return logps.where(is_target, 0)
 

@@ -61,7 +61,8 @@ def active_lora_matrices(model: nn.Module) -> list[LoraMatrix]:
             hint="check `adapter.target_modules`",
         )
     # All layers are asked at once: on a GPU each question would wait for the device.
-    is_used = torch.stack([b.weight.any() for _, _, b in layers.values()]).tolist()
+    used = [b.weight.any() for _, _, b in layers.values()]
+    is_used = torch.stack([one.to(used[0].device) for one in used]).tolist()
     matrices: list[LoraMatrix] = []
     for (name, (is_applied, a, b)), used in zip(layers.items(), is_used, strict=True):
         shape_a = MatrixShape(f"{name}/lora_A", a.out_features, a.in_features)

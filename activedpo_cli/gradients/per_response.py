@@ -18,6 +18,7 @@ from activedpo_cli.gradients.logps import summed_logps
 from activedpo_cli.gradients.lora_matrices import LoraMatrix, MatrixShape, active_lora_matrices
 from activedpo_cli.gradients.model_state import embeddings_as_leaf, evaluation_mode, frozen_parameters
 from activedpo_cli.gradients.projections.base import Projection, add_squared_norms, outer_products
+from activedpo_cli.gradients.sums_by_device import SumsByDevice
 from activedpo_cli.gradients.taps import GradientSink, tapped
 
 ExactNorms = Literal["auto", "always"]
@@ -146,9 +147,19 @@ class FeatureSink:
     ) -> None:
         examples, device = len(batch.input_ids), batch.input_ids.device
         self.projection = projection
-        self.features = torch.zeros(examples, projection.proj_dim, dtype=dtype, device=device)
-        self.squared_norms = torch.zeros(examples, dtype=dtype, device=device)
+        self._features = SumsByDevice((examples, projection.proj_dim), dtype, device)
+        self._squared_norms = SumsByDevice((examples,), dtype, device)
         self._forms_gradients = forms_gradients
+
+    @property
+    def features(self) -> Float[Tensor, "examples proj_dim"]:
+        """The sums so far, on the device of the batch."""
+        return self._features.total()
+
+    @property
+    def squared_norms(self) -> Float[Tensor, " examples"]:
+        """Of the gradients that were formed, likewise."""
+        return self._squared_norms.total()
 
     def keep(self, shape: MatrixShape, long: Float[Tensor, "examples tokens width"]) -> Tensor:
         """The long factor, compressed at once unless the gradient itself is wanted."""
@@ -156,9 +167,9 @@ class FeatureSink:
 
     def add(self, shape: MatrixShape, short: Float[Tensor, "examples tokens rank"], kept: Tensor) -> None:
         """Add the image of one matrix's gradients."""
-        seen_by_projection = self.projection.forms_gradient(shape)
+        seen_by_projection, norms = self.projection.forms_gradient(shape), self._squared_norms.beside(kept)
         if self._forms_gradients:
             if not seen_by_projection:
-                add_squared_norms(outer_products(short, kept), self.squared_norms)
+                add_squared_norms(outer_products(short, kept), norms)
             kept = self.projection.compress(shape, kept)
-        self.projection.add(shape, short, kept, self.features, self.squared_norms if seen_by_projection else None)
+        self.projection.add(shape, short, kept, self._features.beside(kept), norms if seen_by_projection else None)

@@ -14,6 +14,7 @@ from activedpo_cli.gradients.lora_matrices import LoraMatrix, MatrixShape, activ
 from activedpo_cli.gradients.per_response import backward_pass, is_taken_alone, working_dtype
 from activedpo_cli.gradients.projections.base import Projection, outer_products
 from activedpo_cli.gradients.projections.factored import Factored
+from activedpo_cli.gradients.sums_by_device import SumsByDevice
 
 TOLERATED = 1.15
 """A wider sketch is advised where the error is clearly above so many times a dense projection's."""
@@ -110,7 +111,12 @@ class _GramSink:
         examples, device = len(batch.input_ids), batch.input_ids.device
         self.projection = projection
         self.gram = torch.zeros(examples, examples, dtype=torch.float64)  # on the CPU: not every device has float64
-        self.features = torch.zeros(examples, projection.proj_dim, dtype=dtype, device=device)
+        self._features = SumsByDevice((examples, projection.proj_dim), dtype, device)
+
+    @property
+    def features(self) -> Tensor:
+        """The sums so far."""
+        return self._features.total()
 
     def keep(self, shape: MatrixShape, long: Tensor) -> Tensor:
         return long
@@ -118,7 +124,7 @@ class _GramSink:
     def add(self, shape: MatrixShape, short: Tensor, kept: Tensor) -> None:
         gradients = outer_products(short, kept).flatten(1)
         self.gram += (gradients @ gradients.T).cpu()
-        self.projection.add(shape, short, self.projection.compress(shape, kept), self.features)
+        self.projection.add(shape, short, self.projection.compress(shape, kept), self._features.beside(kept))
 
 
 class _WholeSink(_GramSink):
@@ -130,7 +136,7 @@ class _WholeSink(_GramSink):
 
     def add(self, shape: MatrixShape, short: Tensor, kept: Tensor) -> None:
         self.whole[shape] = outer_products(short, kept)[0].flatten().float().cpu()
-        self.projection.add(shape, short, self.projection.compress(shape, kept), self.features)
+        self.projection.add(shape, short, self.projection.compress(shape, kept), self._features.beside(kept))
 
 
 def _cosines(gram: Float[Tensor, "examples examples"]) -> Float[Tensor, "examples examples"]:

@@ -36,12 +36,13 @@ class ResponseHead:
         self, hidden: Float[Tensor, "positions hidden"], targets: Int[Tensor, " positions"]
     ) -> Float[Tensor, " positions"]:
         """Log π of each target after its hidden state, differentiable; float32, or float64 for a float64 model."""
-        found: Tensor = _ChunkedLogps.apply(hidden, targets, self)
-        return found
+        there = self.weight.device  # a model that lies on several devices may end on another one
+        found: Tensor = _ChunkedLogps.apply(hidden.to(there), targets.to(there), self)
+        return found.to(targets.device)
 
     def logits(self, hidden: Float[Tensor, "positions hidden"]) -> Float[Tensor, "positions vocabulary"]:
         """Logits in at least float32, a new tensor."""
-        logits = nn.functional.linear(hidden, self.weight, self.bias)
+        logits = nn.functional.linear(hidden.to(self.weight.device), self.weight, self.bias)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits if self.softcap is None else logits.div_(self.softcap).tanh_().mul_(self.softcap)
 
@@ -97,7 +98,7 @@ def _probed_head(base_model: Any) -> ResponseHead | None:
     with torch.no_grad(), evaluation_mode(base_model):
         expected = base_model(**accepted_arguments(base_model, {"input_ids": probe, "use_cache": False})).logits
         found = head.logits(last_hidden_states(base_model, input_ids=probe, use_cache=False)[0])
-    error, scale = (found - expected[0]).abs().max(), expected.abs().max()
+    error, scale = (found - expected[0].to(found.device)).abs().max(), expected.abs().max().to(found.device)
     return head if error <= PROBE_TOLERANCE.get(layer.weight.dtype, 2e-2) * scale else None
 
 

@@ -54,13 +54,14 @@ def _needed(where: tuple[str, str | None], config: Config, execution: Execution)
     """What each stage will need, before anything is loaded; and whether the weights alone exceed what is free."""
     from activedpo_cli.health.needs import estimate, free_memory
     from activedpo_cli.models.loading import pick_device
+    from activedpo_cli.models.placement import BALANCED
 
-    device = pick_device(execution.device)
+    device = pick_device(execution.device, may_spread=True)
     try:
         found = estimate(config, where, device, USUAL_PROMPT)
     except ActiveDPOError as error:
         return [Check("memory and time", "ok", f"can't be told: {error.in_one_line}", "")], False
-    free = free_memory(device)
+    free = free_memory(device, everywhere=execution.device == BALANCED)
     if free is not None and found.weights > free:
         says = f"the weights alone take {_gigabytes(found.weights)}, and {_gigabytes(free)} are free on {device}"
         return [Check("memory and time", "refused", says, SMALLER_WEIGHTS)], True

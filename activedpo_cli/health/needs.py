@@ -212,12 +212,13 @@ def _stored_dtype(folder: str, described: Any) -> "torch.dtype":
     return torch.float32
 
 
-def free_memory(device: "torch.device") -> int | None:
-    """Bytes that are free on a device; None where the system does not say."""
+def free_memory(device: "torch.device", *, everywhere: bool = False) -> int | None:
+    """Bytes that are free on a device, or on all GPUs together; None where the system does not say."""
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        devices = range(torch.cuda.device_count()) if everywhere else [device]
+        return sum(torch.cuda.mem_get_info(one)[0] for one in devices)
     known = memory_of_machine() if device.type == "cpu" else None
     return None if known is None else known[0]
 

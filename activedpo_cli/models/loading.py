@@ -20,6 +20,7 @@ from transformers import (
 from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError, UsageError
 from activedpo_cli.models.loading_errors import refusing_what_is_broken
+from activedpo_cli.models.placement import BALANCED, move, refuse_offloaded
 from activedpo_cli.models.quantization import Quantization, keep_exact, loading_arguments, settle_quantized
 from activedpo_cli.models.quiet import quiet_libraries
 from activedpo_cli.models.random_state import seeded_library_state
@@ -31,13 +32,23 @@ SIZES = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, *, may_spread: bool = False) -> torch.device:
     """The device meant by `auto` (CUDA where there is one, else the CPU), or by a device's own name.
 
-    `auto:3` is meant for the fourth process on a machine, and shares out its GPUs.
+    `auto:3` is meant for the fourth process on a machine, and shares out its GPUs. Of `balanced`, which is all GPUs for one
+    model and taken only by what `may_spread` one, it is the first, on which a pass begins.
 
     Raises UsageError when torch does not know the name, or the machine does not have the device.
     """
+    if name == BALANCED:
+        if not may_spread:
+            raise UsageError("`--device balanced` is for stages of a run", hint="use auto, cpu, cuda or cuda:N")
+        if not torch.cuda.is_available():
+            raise UsageError(
+                "`--device balanced` shares a model out over GPUs, and torch sees none",
+                hint="use `--device auto`, or install a torch with CUDA",
+            )
+        return torch.device("cuda", 0)
     kind, _, local = name.partition(":")
     if kind == "auto" and not torch.cuda.is_available():
         return torch.device("cpu")
@@ -46,7 +57,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"`{name}` is not a device", hint="use auto, cpu, cuda or cuda:N") from error
+        raise UsageError(f"`{name}` is not a device", hint="use auto, cpu, cuda, cuda:N or balanced") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(
             f"device `{name}` was asked for, and torch sees {torch.cuda.device_count()} CUDA devices",
@@ -77,9 +88,11 @@ def load_base_model(
     device: torch.device,
     attn_implementation: str,
     quantization: Quantization = "none",
+    is_spread: bool = False,
 ) -> PreTrainedModel:
     """A causal language model in evaluation mode with every parameter frozen.
 
+    With `is_spread` its layers are shared out over all GPUs of the machine, and it begins on the first of these.
     `dtype` auto keeps the checkpoint's number format; with a `quantization` it is that of what is not quantised. Raises
     InvalidDataError when the weights are absent, not safetensors, incomplete (libraries fill the gaps at random), of other
     shapes, or not finite, and for an adapter; raises what `loading_arguments` raises.
@@ -89,7 +102,10 @@ def load_base_model(
             f"`{path_or_id}` is an adapter, and a whole model is needed here",
             hint="merge it into its base (`merge_and_unload()`, then `save_pretrained(FOLDER)`) and name that instead",
         )
-    quantized = loading_arguments(quantization, configuration_at(path_or_id, revision), path_or_id, device)
+    _refuse_flash_in_float32(attn_implementation, DTYPES.get(dtype), path_or_id)
+    placed = loading_arguments(quantization, configuration_at(path_or_id, revision), path_or_id, device)
+    if is_spread:
+        placed |= {"device_map": BALANCED}
     # Filling missing weights draws from the global random state.
     with refusing_what_is_broken("model", path_or_id), quiet_libraries(), seeded_library_state(0):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -101,18 +117,20 @@ def load_base_model(
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **quantized,
+            **placed,
         )
     model, report = loaded
     for config in (model.config, model.config.get_text_config()):
         if getattr(config, "output_router_logits", False):  # with it transformers fails to sample a padded batch
             config.output_router_logits = False
+    _refuse_flash_in_float32(attn_implementation, model.dtype, path_or_id)
     _require_complete(path_or_id, report)
     _require_token_ids(path_or_id, model)
-    if quantized:
+    refuse_offloaded(model, path_or_id)
+    if quantization != "none":
         settle_quantized(model, path_or_id)
-    else:
-        model.to(device)
+    elif not is_spread:
+        move(model, device)
     model.eval().requires_grad_(False)
     keep_exact(model)
     require_finite(model, path_or_id)
@@ -192,6 +210,15 @@ def _is_without_limit(config: PretrainedConfig) -> bool:
     return isinstance(getattr(type(config), "max_position_embeddings", None), property) and (
         config.max_position_embeddings == -1
     )
+
+
+def _refuse_flash_in_float32(attn_implementation: str, dtype: torch.dtype | None, name: str) -> None:
+    """Raise UsageError where flash attention would get numbers for which it has no kernel, as a pass would tell."""
+    if attn_implementation == "flash_attention_2" and dtype == torch.float32:
+        raise UsageError(
+            f"flash attention computes in half precision, and `{name}` is to be in float32",
+            hint="--dtype bfloat16, or --set model.attn_implementation=sdpa",
+        )
 
 
 def _require_complete(name: str, report: dict[str, Any]) -> None:

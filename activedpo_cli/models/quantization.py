@@ -39,7 +39,17 @@ def loading_arguments(kind: Quantization, config: PretrainedConfig, name: str, d
         if kind == "8bit"
         else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
     )
-    return {"quantization_config": wanted, "device_map": {"": device}}  # 8-bit layers can't be moved afterwards
+    return {
+        "quantization_config": wanted,
+        "device_map": {"": _numbered(device)},
+    }  # 8-bit layers can't be moved afterwards
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """The device with its number, by which accelerate compares a quantised model's with the one that it trains on."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def is_quantized(model: torch.nn.Module) -> bool:

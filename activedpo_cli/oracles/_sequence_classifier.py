@@ -64,7 +64,9 @@ class SequenceClassifier:
                 f"`{name}` lacks trained weights that a reward model needs, so its scores would be random",
                 details=[f"missing: {', '.join(missing[:5])}" + (" …" if len(missing) > 5 else "")],
             )
-        return cls(model.to(pick_device(device)).eval().requires_grad_(False), tokenizer, settings, name)
+        return cls(
+            model.to(pick_device(device, may_spread=True)).eval().requires_grad_(False), tokenizer, settings, name
+        )
 
     @property
     def truncated(self) -> int:

@@ -79,9 +79,11 @@ def load_base(
 ) -> BaseWeights:
     """Load the weights of a folder or hub id and revision, frozen, as every stage does; *sft* takes them as they are."""
     from activedpo_cli.models import loading
+    from activedpo_cli.models.placement import BALANCED
 
     location, revision = where
-    device = loading.pick_device(execution.device)
+    is_spread = execution.device == BALANCED
+    device = loading.pick_device(execution.device, may_spread=True)
 
     def load() -> "PreTrainedModel":
         return loading.load_base_model(
@@ -91,9 +93,18 @@ def load_base(
             device=device,
             attn_implementation=config.model.attn_implementation,
             quantization=quantization,
+            is_spread=is_spread,
         )
 
-    key = (location, revision, config.model.dtype, str(device), config.model.attn_implementation, quantization)
+    key = (
+        location,
+        revision,
+        config.model.dtype,
+        str(device),
+        config.model.attn_implementation,
+        quantization,
+        is_spread,
+    )
     model = load() if execution.kept is None else execution.kept.model(key, load)
     return BaseWeights(model, loading.load_tokenizer(location, revision), device)
 

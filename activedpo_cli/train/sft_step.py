@@ -78,6 +78,8 @@ def check(context: Context) -> None:
     """Refuse to come too late, settings without effect, and a file that holds anything but examples."""
     check_processes(context.execution, context.settings.sft)
     refuse_late(context.run)
+    if context.execution.device == "balanced":
+        raise UsageError("`--device balanced` is not for *sft*, which trains on one device", hint="use auto or cuda:N")
     refuse_ineffective(context.settings, "sft")
     _rows(context)
 

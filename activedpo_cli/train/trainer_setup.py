@@ -14,6 +14,7 @@ from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.interruption import raise_if_requested
 from activedpo_cli.base.settings import SftSettings, TrainSettings
 from activedpo_cli.models.dropout import base_in_evaluation_mode
+from activedpo_cli.models.placement import move
 from activedpo_cli.train.division import Division, Portion, divided
 from activedpo_cli.train.expected_loss import noted_logps
 from activedpo_cli.train.halved_steps import HalvingTrainer
@@ -145,7 +146,7 @@ def model_restored(model: Any, device: torch.device, *, checkpointing: bool) -> 
         for config, values in kept:  # pad token, use_cache, …: they would be saved with the weights
             vars(config).clear()
             vars(config).update(values)
-        model.eval().to(device)
+        move(model.eval(), device)
         model.zero_grad(set_to_none=True)
 
 

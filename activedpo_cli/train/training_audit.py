@@ -87,7 +87,7 @@ class BatchAudit:
     def check_gradient(self, parameters: Sequence[torch.nn.Parameter], *, first_step: bool) -> None:
         """Stop before an update on gradients that are not finite, or that are all zero at the first step."""
         norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
-        norm = torch.stack(norms).norm().item() if norms else 0.0
+        norm = torch.stack([one.to(norms[0].device) for one in norms]).norm().item() if norms else 0.0
         if not math.isfinite(norm):
             raise self._stopped(f"{self.gradient} is not finite")
         if first_step and norm == 0:

@@ -27,14 +27,14 @@ def test_every_stage_that_loads_the_model_is_told(small_model: Path) -> None:
 
 
 def test_weights_that_exceed_what_is_free_are_not_loaded(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(needs, "free_memory", lambda *_, **__: 1000)
     monkeypatch.setattr("activedpo_cli.health.model_checks.load_base", lambda *_, **__: pytest.fail("was loaded"))
     said = refused(3, "doctor", "--model", small_model, "--json")
     assert "model.quantization=4bit" in said
 
 
 def test_a_stage_that_exceeds_it_is_a_warning(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "free_memory", lambda device: 10**6)
+    monkeypatch.setattr(needs, "free_memory", lambda *_, **__: 10**6)
     told = json.loads(done("doctor", "--model", small_model, "--set", "adapter.r=4", "--json").stdout)["checks"]
     (train,) = (check for check in told if check["name"] == "memory and time: train")
     assert train["state"] == "warning"

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from small_models import save_small_model
 from small_policies import load
 
-from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError, UsageError
 from activedpo_cli.models.loading import context_length, context_length_at, load_tokenizer, pick_device
 
 
@@ -35,6 +35,17 @@ def test_a_configuration_that_was_changed_is_read_again(model_folder, tmp_path):
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_dtype(model_folder, dtype, expected):
     assert {parameter.dtype for parameter in load(model_folder(), dtype=dtype).parameters()} == {expected}
+
+
+def test_flash_attention_in_float32_is_refused(model_folder):
+    with pytest.raises(UsageError, match="half precision"):
+        load(model_folder(), dtype="float32", attn_implementation="flash_attention_2")
+
+
+def test_flash_attention_that_is_not_installed_is_named(model_folder):
+    with pytest.raises(ActiveDPOError, match="cannot be loaded") as refused:
+        load(model_folder(), dtype="bfloat16", attn_implementation="flash_attention_2")
+    assert any("FlashAttention2" in line for line in refused.value.details)
 
 
 def edited(folder, edit):
