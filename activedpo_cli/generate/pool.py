@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from activedpo_cli.generate.backends._gathering import RecordedPrompt
     from activedpo_cli.generate.backends._recorded import PoolResponse, RecordedPairs
 
-POOL_VERSION = 5
+POOL_VERSION = 6
 STOPS = "generate.stop_token_ids"
 FILE = "responses file"
 """The name of the file among the inputs."""

@@ -327,6 +327,33 @@ def test_a_prompt_that_messages_repeat_is_cut_and_white_space_within_it_may_diff
     assert row[1] == joined["chosen"], "words that run together are another text"
 
 
+def _said(role, text):
+    return {"role": role, "content": text}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda asked, text: ([_said("user", [{"type": "text", "text": asked}])], text),
+        lambda asked, text: ([_said("system", "Be kind."), _said("user", asked)], text),
+        lambda asked, text: ([_said("user", "Hi"), _said("assistant", "Hi!"), _said("user", asked)], text),
+        lambda asked, text: (asked, [_said("user", asked), _said("assistant", text)]),
+        lambda asked, text: (None, [_said("user", asked), _said("assistant", text)]),
+        lambda asked, text: (None, [{"from": "human", "value": asked}, {"from": "gpt", "value": text}]),
+    ],
+)
+def test_what_answers_the_last_of_several_messages_loses_its_text(tmp_path, shape):
+    """However the rows spell the messages, those that are asked and those that answer."""
+    rows = []
+    for asked, answers in SHORT.items():
+        sides = [shape(asked, f"{asked} {answer}") for answer in answers]
+        rows.append({"prompt": sides[0][0], "chosen": sides[0][1], "rejected": sides[1][1]})
+    said: list[str] = []
+    preferences, _ = read_preferences(written(tmp_path, *rows), said.append)
+    assert [tuple(map(str.strip, row[1:3])) for row in preferences] == list(SHORT.values())
+    assert said == ["the prompt was taken off the start of what answers it in 3 rows"]
+
+
 WHOLE = "\n\nHuman: What is a prime number?\n\nAssistant:"
 
 
