@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from activedpo_cli.base.column_names import UNSEEN, plain_name, spellings
+from activedpo_cli.base.column_names import UNSEEN, bare_name, plain_name, spellings
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.text_files import split_at_returns
 
@@ -120,7 +120,7 @@ class _Table:
 
     def read_header(self, cells: list[str], line: int) -> None:
         """Take the names in; those at the end that are empty name nothing."""
-        names = [cell.strip(UNSEEN) for cell in cells]
+        names = [bare_name(cell) for cell in cells]
         while names and not names[-1]:
             names.pop()
         if cells[0].lstrip(UNSEEN).startswith(('{"', '[{"')):
