@@ -563,6 +563,19 @@ def test_what_is_no_number_is_kept_apart_with_its_place(tmp_path, value):
     assert found.responses[1].unread == {}
 
 
+def test_a_rating_within_an_object_that_is_no_number_is_unread_by_its_name(tmp_path):
+    """As in UltraFeedback, which has `N/A` among its ratings, beside reasons that are text; nothing is left unsaid."""
+    rated = [{"helpfulness": {"Rating": 4}, "honesty": {"Rating": given, "Rationale": None}} for given in ("5", "N/A")]
+    row = {"instruction": "Q", "completions": [{"response": f"{n}", "annotations": one} for n, one in enumerate(rated)]}
+    [found] = read_recorded(written(tmp_path, row))
+    name = "annotations.honesty.Rating"
+    assert [response.scores.get(name) for response in found.responses] == [5, None]
+    assert [response.unread for response in found.responses] == [
+        {},
+        {name: "responses.jsonl line 1, response 2: 'N/A'"},
+    ]
+
+
 @pytest.mark.parametrize(
     "spell",
     [json.dumps, repr, lambda messages: "array([" + ",\n ".join(map(repr, messages)) + "], dtype=object)"],

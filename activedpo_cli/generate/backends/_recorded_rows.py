@@ -181,7 +181,10 @@ def without_verdict_in_order(parsed: ParsedRow) -> ParsedRow:
 def _parse_list(values: Mapping[str, Any], origin: str) -> list[RowResponse]:
     items = [] if values["responses"] is None else values["responses"]
     if not isinstance(items, list):
-        raise InvalidDataError(f"{origin}: `responses` is a list, not {excerpt(items)}")
+        raise InvalidDataError(
+            f"{origin}: `responses` is a list, not {excerpt(items)}",
+            hint="give the data set as JSONL or parquet, whose cells can hold lists, or a row with a `response` for each",
+        )
     found = []
     for number, (item, scores) in enumerate(zip(items, of_list(values, items, origin), strict=True), start=1):
         found.append(_response(_item_fields(item), f"{origin}, response {number}", scores))
