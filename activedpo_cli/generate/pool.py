@@ -202,7 +202,7 @@ def _keep_unread_scores(context: Context, folder: StageFolder, pool: "Sequence[P
     for row in found:
         if row.numbers:
             context.progress.warn(
-                f"`{row.name}` is a number in {row.numbers} responses and none that can be read in {row.others} "
+                f"`{row.name}` is a number in {counted(row.numbers, 'response')} and none that can be read in {row.others} "
                 f"({row.first})"
             )
 
