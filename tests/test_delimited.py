@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,28 @@ def test_an_export_whose_header_was_spelled_anew_loses_its_guards_too(tmp_path, 
     path.write_text(f"{header(names)}\r\n{rest}".replace("uarded", "one").replace("UARDED", "ONE"), newline="")
     with pytest.raises(InvalidDataError, match="line 2, response_a: the text begins with an apostrophe"):
         read_recorded(path)
+
+
+def test_an_export_that_was_changed_or_written_again_loses_its_guards_or_is_refused(tmp_path):
+    """Columns that were taken out are named still; what was renamed may be guarded; and pandas writes JSON of it."""
+    content = render_csv([EXPORT | {"response_a": "=1+1 is two", "response_b": "'- so", "notes": "=n"}]).decode(
+        "utf-8-sig"
+    )
+    [row] = csv.DictReader(content.splitlines())
+    assert row[GUARDED] == "response_a notes"
+    del row["notes"]
+    other = {"response_a": "chosen", "response_b": "rejected"}
+    for name, spell in (
+        ("pairs.jsonl", json.dumps),
+        ("pairs.csv", lambda row: "\n".join(",".join(cells) for cells in (row, row.values()))),
+    ):
+        path = tmp_path / name
+        path.write_text(spell(row))
+        [found] = read_recorded(path)
+        assert [response.text for response in found.responses] == ["=1+1 is two", "'- so"], name
+        path.write_text(spell({other.get(column, column): cell for column, cell in row.items()}))
+        with pytest.raises(InvalidDataError, match="(chosen|rejected): the text begins with an apostrophe"):
+            read_recorded(path)
 
 
 def test_a_column_of_that_name_that_guards_nothing_stays(tmp_path):

@@ -20,7 +20,17 @@ SEPARATORS = re.compile(r"[\s_-]+")
 @lru_cache(maxsize=1024)
 def plain_name(name: str) -> str:
     """A name in small letters, with one underscore for whatever separates its words."""
-    return SEPARATORS.sub("_", name.strip(UNSEEN).lower())
+    return SEPARATORS.sub("_", bare_name(name).lower())
+
+
+def bare_name(name: str) -> str:
+    """A name without what nobody sees around it, nor the quotation marks that a byte-order mark made a part of it.
+
+    Python's `csv` reads them so, of a file that begins with that mark and a quoted name, unless it is opened as `utf-8-sig`.
+    """
+    bare = name.strip(UNSEEN)
+    is_quoted = name.startswith("\ufeff") and len(bare) > 2 and bare[0] == bare[-1] == '"'
+    return bare[1:-1].strip(UNSEEN) if is_quoted else bare
 
 
 def spellings(columns: Collection[str], names: Collection[str]) -> Mapping[str, list[str]]:

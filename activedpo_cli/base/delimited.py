@@ -9,10 +9,11 @@ from running them.
 import csv
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from typing import Any
 
-from activedpo_cli.base.column_names import UNSEEN, plain_name, spellings
+from activedpo_cli.base.column_names import UNSEEN, bare_name, plain_name, spellings
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.text_files import split_at_returns
 
@@ -28,6 +29,8 @@ FORMULA_OF_TEXT = re.compile(r'="[^"]*"')
 """How spreadsheets are made to keep a number as text: the cell is a formula, and not the text."""
 EXPORTED = ("pair_id", "response_a_id", "response_b_id")
 """Columns by which a table is known as an export."""
+COLUMNS_OF_EXPORT = (*EXPORTED, "prompt", "response_a", "response_b", "preference", "annotator", "seconds", "notes")
+"""All that an export has, some of which may have been taken out of it."""
 
 
 def delimited_rows(
@@ -60,10 +63,8 @@ def delimited_rows(
         else:
             row = table.row(cells, line)
             formulas = tuple(name for name, cell in row.items() if cell[:2] == '="' and FORMULA_OF_TEXT.fullmatch(cell))
-            if table.may_be_guarded:
-                yield line, _without_guard(row), (*_doubtful_columns(row), *formulas)
-            else:
-                yield line, row, formulas
+            bare, doubtful = without_guard(row) if table.may_be_guarded else (row, ())
+            yield line, bare, (*doubtful, *formulas)
 
 
 class _Physical:
@@ -120,7 +121,7 @@ class _Table:
 
     def read_header(self, cells: list[str], line: int) -> None:
         """Take the names in; those at the end that are empty name nothing."""
-        names = [cell.strip(UNSEEN) for cell in cells]
+        names = [bare_name(cell) for cell in cells]
         while names and not names[-1]:
             names.pop()
         if cells[0].lstrip(UNSEEN).startswith(('{"', '[{"')):
@@ -187,24 +188,29 @@ class _Table:
         return "a tab" if self.delimiter == "\t" else f"`{self.delimiter}`"
 
 
-def _without_guard(row: dict[str, str]) -> dict[str, str]:
-    """The row without the apostrophes that an export put before cells, and without the column that names these."""
-    naming = spellings(row, (GUARDED,)).get(GUARDED)
-    if naming is None:
-        return row
-    guarded, columns = set(map(plain_name, row[naming[0]].split())), set(map(plain_name, row))
-    if not guarded < columns:
-        return row
-    return {
-        column: cell[1:] if plain_name(column) in guarded and cell.startswith("'") else cell
-        for column, cell in row.items()
-        if column != naming[0]
-    }
+def without_guard(row: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The row without the apostrophes that an export put before cells, and the columns that may have one all the same.
 
-
-def _doubtful_columns(row: dict[str, str]) -> tuple[str, ...]:
-    """Columns of an export that may have an apostrophe in front, where the column that would say so was taken out."""
+    Those are of an export whose column that names them was taken out, or names one that was renamed. The column goes too.
+    """
     known = spellings(row, (GUARDED, *EXPORTED))
-    if GUARDED in known or not known.keys() >= set(EXPORTED):
-        return ()
-    return tuple(name for name, cell in row.items() if cell.startswith("'") and FORMULA.match(cell[1:]))
+    if GUARDED not in known:
+        is_export = known.keys() >= set(EXPORTED)
+        return dict(row), tuple(name for name, cell in row.items() if is_export and _looks_guarded(cell))
+    naming, columns = known[GUARDED][0], set(map(plain_name, row))
+    named = row[naming]
+    guarded = set(map(plain_name, named.split())) if isinstance(named, str) else {GUARDED}
+    if not guarded <= (columns | {*COLUMNS_OF_EXPORT}) - {GUARDED}:
+        return dict(row), ()
+    others = {name: cell for name, cell in row.items() if name != naming}
+    renamed = [name for name in others if plain_name(name) not in COLUMNS_OF_EXPORT]
+    doubtful = [name for name in renamed if plain_name(name) not in guarded and _looks_guarded(others[name])]
+    bare = {
+        name: cell[1:] if plain_name(name) in guarded and isinstance(cell, str) and cell.startswith("'") else cell
+        for name, cell in others.items()
+    }
+    return bare, () if guarded <= columns else tuple(doubtful)
+
+
+def _looks_guarded(cell: Any) -> bool:
+    return isinstance(cell, str) and cell.startswith("'") and bool(FORMULA.match(cell[1:]))

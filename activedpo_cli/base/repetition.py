@@ -45,10 +45,11 @@ class Repetition:
 def repetition_in(rows: Iterable[tuple[Row, Any, list[Any]]], columns: str) -> Repetition:
     """Whether a file's responses are whole texts, prompt included: only where all are, since one may well begin so.
 
-    `rows` holds each row with its prompt and its responses, which messages call `columns`. Any answer to `Hi` may begin with
-    it, so a file is certain by the length of most of its prompts, by their words and the number of different answers, or by
-    the number of different prompts. Raises InvalidDataError where most rows leave no doubt that they repeat their prompt,
-    and others do not.
+    `rows` holds each row with its prompt and its responses, as text or as messages, of which the last counts; what is said
+    calls the responses `columns`. Any answer to `Hi` may begin with it, so a file is certain by the length of most of its
+    prompts, by their words and the number of different answers, or by the number of different prompts.
+
+    Raises InvalidDataError where most rows leave no doubt that they repeat their prompt, and others do not.
     """
     considered = [
         (row, prompt, texts) for row, prompt, texts in rows if texts and not any(map(is_blank, (prompt, *texts)))
@@ -83,11 +84,15 @@ def _repeats(prompt: Any, texts: list[Any]) -> bool:
 
 
 def _as_text(value: Any) -> str | None:
-    """A text, or what a single message holds as text; None of anything else."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+    """A text, or that of the last of some messages, which alone is answered, or answers; None of anything else."""
+    if isinstance(value, list) and value:
+        value = value[-1]
     if is_message(value):
-        value = value.get("content")
+        value = value["content"] if "content" in value else value["value"]
+        if isinstance(value, list):
+            texts = [part.get("text") if isinstance(part, dict) else None for part in value]
+            known = [text for text in texts if isinstance(text, str)]
+            value = "".join(known) if len(known) == len(texts) else None
     return value if isinstance(value, str) else None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from activedpo_cli.base.column_names import plain_name, spellings, with_known_names
 from activedpo_cli.base.columns import KNOWN
-from activedpo_cli.base.delimited import GUARDED, delimited_rows
+from activedpo_cli.base.delimited import GUARDED, delimited_rows, without_guard
 from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.base.json_text import DECODER, json_of_line, json_values
@@ -133,7 +133,7 @@ def refuse_doubtful(row: Row, *columns: str) -> None:
             )
         raise InvalidDataError(
             f"{row.origin}, {column}: the text begins with an apostrophe, as an export guards what looks like a formula",
-            details=[f"the column `{GUARDED}`, which says where it did, was taken out of the file"],
+            details=[f"the column `{GUARDED}`, which says where it did, was taken out, or names a column that was"],
             hint="export the pairs again; or, where the apostrophe is the text's own, leave out the column `pair_id`",
         )
 
@@ -187,6 +187,9 @@ def _with_read_errors(
     try:
         for row in rows():
             count += 1
+            if GUARDED in row.values:  # a table that was written again as JSON or parquet
+                values, doubtful = without_guard(row.values)
+                row = replace(row, values=values, doubtful=(*row.doubtful, *doubtful))
             found = {name: meant for name, meant in spellings(row.values, names).items() if meant != [name]}
             yield replace(row, values=with_known_names(row.values, found, row.origin)) if found else row
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:

@@ -19,7 +19,7 @@ from activedpo_cli.store.run import Run
 
 FILE = "preferences file"
 """The name of the file among the inputs."""
-READ_BY, READING = "preferences are read by", "rules 5"
+READ_BY, READING = "preferences are read by", "rules 6"
 """What is read from a file of preferences, as an input; what was measured on the same file by older rules stands."""
 
 if TYPE_CHECKING:

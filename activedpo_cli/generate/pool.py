@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from activedpo_cli.generate.backends._gathering import RecordedPrompt
     from activedpo_cli.generate.backends._recorded import PoolResponse, RecordedPairs
 
-POOL_VERSION = 5
+POOL_VERSION = 6
 STOPS = "generate.stop_token_ids"
 FILE = "responses file"
 """The name of the file among the inputs."""
@@ -202,7 +202,7 @@ def _keep_unread_scores(context: Context, folder: StageFolder, pool: "Sequence[P
     for row in found:
         if row.numbers:
             context.progress.warn(
-                f"`{row.name}` is a number in {row.numbers} responses and none that can be read in {row.others} "
+                f"`{row.name}` is a number in {counted(row.numbers, 'response')} and none that can be read in {row.others} "
                 f"({row.first})"
             )
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.errors import RefusedError
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
 from activedpo_cli.engine.step import Execution, again
-from activedpo_cli.label.closed_export import export_answers
+from activedpo_cli.label.closed_export import answers_to_export, export_answers
 from activedpo_cli.label.exchange import (
     Reading,
     differing_answers,
@@ -57,8 +58,12 @@ def is_done(run: Run, iteration: int, settings: Config, execution: Execution, pr
 def _exported(run: Run, iteration: int, settings: Config, options: Mapping[str, Any]) -> str:
     """What the file of an export holds, or now holds; raises InvalidDataError where it is about other pairs."""
     path, asked = Path(options["export"]), _asked(run, iteration, settings)
-    if path.exists() and (answered := read_answers(path, asked, Reading.of(options)).pair_ids):
-        return f"`{path}` is there already, with {len(answered)} pairs of this stage, which is closed"
+    if path.exists() and (found := read_answers(path, asked, Reading.of(options))).pair_ids:
+        answers = answers_to_export(run, iteration, options.get("annotator"))
+        lacking = len(new_answers(answers, found.labels, asked))
+        told = f"; {counted(lacking, 'answer')} that stand{'s' * (lacking == 1)} would go to a file of another name"
+        said = f"`{path}` is there already, with {len(found.pair_ids)} pairs of this stage, which is closed"
+        return said + told * bool(lacking)
     return export_answers(run, iteration, asked, settings.seed, path, options)
 
 

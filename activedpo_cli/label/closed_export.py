@@ -43,12 +43,22 @@ def export_answers(
     return f"{' and '.join(told)} {where}: the stage is closed"
 
 
+def answers_to_export(run: Run, iteration: int, annotator: str | None) -> list[Label]:
+    """What people answered, without what they were asked again; with an annotator, what these answered."""
+    answers = run.stage("label", iteration).label_log().answers()
+    return [label for label in answers if _is_exported(label, annotator)]
+
+
+def _is_exported(label: Label, annotator: str | None) -> bool:
+    return label.role != "repeat" and not is_of_judge(label) and annotator in (None, label.annotator)
+
+
 def _rows(question: Question, answers: Sequence[Label], annotator: str | None, seed: int) -> Iterator[dict[str, Any]]:
     """A row for each answer of a person to a pair, or one without, where nobody, nor a judge, has answered it."""
     comparison = question.comparison
     given = [label for label in answers if label.pair_id == comparison.pair_id and label.role != "repeat"]
     for label in given:
-        if not is_of_judge(label) and annotator in (None, label.annotator):
+        if _is_exported(label, annotator):
             row = question_row(comparison, label.annotator or "", seed)
             is_first = label.preferred_id == row["response_a_id"]
             said = ("a" if is_first else "b") if label.outcome == "chosen" else label.outcome

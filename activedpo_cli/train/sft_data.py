@@ -59,12 +59,21 @@ def read_sft_rows(
     """
     if path.name.lower().removesuffix(".gz").endswith(".txt"):
         return [_text(row, row.values["prompt"]) for row in read_table(path)]
-    rows = list(known_rows(path, template_kwargs))
-    answers = [(row, row.values["prompt"], [_first_answer(row)[1]]) for row in rows if "prompt" in row.values]
+    rows = [(row, _parsed(row)) for row in known_rows(path, template_kwargs)]
+    answers = [(row, learnt.prompt, [learnt.text]) for row, learnt in rows]
     repetition = repetition_in(answers if cut else [], "its answer")
     if said := repetition.in_words():
         say(said)
-    return [_parsed(row, repetition) for row in rows]
+    return [_without_prompt(learnt, repetition) for _, learnt in rows]
+
+
+def _without_prompt(learnt: SFTRow, repetition: Repetition) -> SFTRow:
+    text = repetition.without_prompt(learnt.text, learnt.prompt)
+    if not text.strip():
+        raise InvalidDataError(
+            f"{learnt.origin}: the answer holds its prompt alone", hint="remove this row; there is nothing to learn"
+        )
+    return replace(learnt, text=text)
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,7 @@ def _first_answer(row: Row) -> tuple[str | None, Any]:
     return name, [value] if isinstance(value, dict) else value
 
 
-def _parsed(row: Row, repetition: Repetition) -> SFTRow:
+def _parsed(row: Row) -> SFTRow:
     values = {name: value for name, value in row.values.items() if value is not None}
     refuse_doubtful(row, "prompt", *ANSWER_COLUMNS)
     answer, value = _first_answer(row)
@@ -170,7 +179,7 @@ def _parsed(row: Row, repetition: Repetition) -> SFTRow:
             _filled(row, "", empty)
         if answer is None or (answer == "response" and scores_in(values)):
             raise _unknown(row, values, "has a `prompt`, and neither `completion` nor `chosen`")
-        learnt = _answer(row, parse_prompt(values["prompt"], row.origin), value, answer, repetition)
+        learnt = _answer(row, parse_prompt(values["prompt"], row.origin), value, answer)
         return _conditioned(row, learnt)
     if "messages" in values:
         return _conditioned(row, _conversation(row, values["messages"], "messages"))
@@ -192,14 +201,14 @@ def _conditioned(row: Row, learnt: SFTRow) -> SFTRow:
     return replace(learnt, prompt=with_conditions(learnt.prompt, row.values, row.origin))
 
 
-def _answer(row: Row, prompt: PromptText, value: Any, name: str, repetition: Repetition) -> SFTRow:
+def _answer(row: Row, prompt: PromptText, value: Any, name: str) -> SFTRow:
     if isinstance(value, list):
         whole = _conversation(row, value if len(value) > 1 else [{"role": "user", "content": "-"}, *value], name)
         if len(value) > 1:
             assert isinstance(whole.prompt, list)
             require_same_prompt(whole.prompt, prompt, f"{row.origin}, {name}")
         return SFTRow(row.origin, prompt, whole.text)
-    return SFTRow(row.origin, prompt, _filled(row, repetition.without_prompt(_filled(row, value, name), prompt), name))
+    return SFTRow(row.origin, prompt, _filled(row, value, name))
 
 
 def _conversation(row: Row, value: Any, name: str) -> SFTRow:

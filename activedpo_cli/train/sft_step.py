@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DATA = "data"
 """The name of the file among the inputs."""
-READ_BY, READING = "examples are read by", "rules 4"
+READ_BY, READING = "examples are read by", "rules 5"
 """What is read from a file of examples, as an input; records without it are of examples that kept a repeated prompt."""
 FILES = {"sft.data": DATA}
 STOPS = "generate.stop_token_ids"

@@ -266,7 +266,7 @@ def test_the_accuracy_keeps_an_interval_where_all_preferences_agree(unmeasured: 
     assert ends == pytest.approx((0.206549, 1.0) if found["preference_accuracy"] else (0.0, 0.793451), abs=1e-6)
     path = unmeasured / "iter-002" / "evaluate" / "manifest.json"
     record = json.loads(path.read_bytes())
-    assert record["inputs"].pop("preferences are read by") == "rules 5"
+    assert record["inputs"].pop("preferences are read by") == "rules 6"
     path.write_text(json.dumps(record, indent=2) + "\n")
     assert "up to date" in done(*on(unmeasured, "evaluate", iteration=2)).stderr, "as an earlier version measured it"
     Path("pairs.jsonl").unlink()

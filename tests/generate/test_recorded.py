@@ -327,6 +327,33 @@ def test_a_prompt_that_messages_repeat_is_cut_and_white_space_within_it_may_diff
     assert row[1] == joined["chosen"], "words that run together are another text"
 
 
+def _said(role, text):
+    return {"role": role, "content": text}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda asked, text: ([_said("user", [{"type": "text", "text": asked}])], text),
+        lambda asked, text: ([_said("system", "Be kind."), _said("user", asked)], text),
+        lambda asked, text: ([_said("user", "Hi"), _said("assistant", "Hi!"), _said("user", asked)], text),
+        lambda asked, text: (asked, [_said("user", asked), _said("assistant", text)]),
+        lambda asked, text: (None, [_said("user", asked), _said("assistant", text)]),
+        lambda asked, text: (None, [{"from": "human", "value": asked}, {"from": "gpt", "value": text}]),
+    ],
+)
+def test_what_answers_the_last_of_several_messages_loses_its_text(tmp_path, shape):
+    """However the rows spell the messages, those that are asked and those that answer."""
+    rows = []
+    for asked, answers in SHORT.items():
+        sides = [shape(asked, f"{asked} {answer}") for answer in answers]
+        rows.append({"prompt": sides[0][0], "chosen": sides[0][1], "rejected": sides[1][1]})
+    said: list[str] = []
+    preferences, _ = read_preferences(written(tmp_path, *rows), said.append)
+    assert [tuple(map(str.strip, row[1:3])) for row in preferences] == list(SHORT.values())
+    assert said == ["the prompt was taken off the start of what answers it in 3 rows"]
+
+
 WHOLE = "\n\nHuman: What is a prime number?\n\nAssistant:"
 
 
@@ -534,6 +561,19 @@ def test_what_is_no_number_is_kept_apart_with_its_place(tmp_path, value):
     assert [response.scores for response in found.responses] == [{}, {}]
     assert found.responses[0].unread["rm"].startswith("responses.jsonl line 1: ")
     assert found.responses[1].unread == {}
+
+
+def test_a_rating_within_an_object_that_is_no_number_is_unread_by_its_name(tmp_path):
+    """As in UltraFeedback, which has `N/A` among its ratings, beside reasons that are text; nothing is left unsaid."""
+    rated = [{"helpfulness": {"Rating": 4}, "honesty": {"Rating": given, "Rationale": None}} for given in ("5", "N/A")]
+    row = {"instruction": "Q", "completions": [{"response": f"{n}", "annotations": one} for n, one in enumerate(rated)]}
+    [found] = read_recorded(written(tmp_path, row))
+    name = "annotations.honesty.Rating"
+    assert [response.scores.get(name) for response in found.responses] == [5, None]
+    assert [response.unread for response in found.responses] == [
+        {},
+        {name: "responses.jsonl line 1, response 2: 'N/A'"},
+    ]
 
 
 @pytest.mark.parametrize(

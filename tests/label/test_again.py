@@ -1,5 +1,6 @@
 """A label command typed again after it has done its work, or all but its last write, ends as well as it did before."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -132,6 +133,12 @@ def test_a_closed_stage_is_exported_with_the_answers_that_stand(asked: Path, tmp
         (row["pair_id"], row["annotator"] if row["preference"] else "", row["notes"] if row["preference"] else "")
         for row in found
     )
+    one = tmp_path / f"one.{suffix}"
+    assert "2 answers and 1 pair without one written to" in done(*words, "--annotator", "ann", "--export", one).stderr
+    said = " ".join(done(*words, "--export", one).stderr.split())
+    assert (
+        "with 3 pairs of this stage, which is closed; 1 answer that stands would go to a file of another name" in said
+    )
     tasks = tmp_path / "tasks.json"
     for _ in range(2):
         assert "1 pair" in done(*words, "--export", tasks, "--format", "label-studio").stderr
@@ -144,6 +151,28 @@ def test_an_export_of_a_closed_stage_without_anything_left_ends_well_twice(
     words = (*on(closed[0], "label", iteration=2), "--export", tmp_path / "tasks.json", "--format", "label-studio")
     for _ in range(2):
         assert "0 pairs without one" in done(*words).stderr
+
+
+def test_an_export_that_libraries_have_rewritten_is_read_back(asked: Path, tmp_path: Path) -> None:
+    """As `csv` reads and writes it, byte-order mark and all, and with the NaN of pandas where nothing was written."""
+    path, nan = tmp_path / "pairs.csv", float("nan")
+    label(asked, "--export", path)
+    with path.open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert next(iter(found[0])) == '\ufeff"pair_id"', "what the library makes of the mark"
+    found[0]["preference"] = "a"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, found[0])
+        writer.writeheader()
+        writer.writerows(found)
+    assert "1 new answer from" in label(asked, "--import", path).stderr
+    left = {"annotator": nan, "seconds": nan, "notes": nan}
+    again = [row | left | {"preference": "tie" if n == 3 else nan} for n, row in enumerate(found)]
+    other = tmp_path / "pairs.jsonl"
+    other.write_text("".join(json.dumps(row) + "\n" for row in again))
+    said = label(asked, "--import", other).stderr
+    assert "1 new answer from" in said
+    assert "3 rows have no preference yet (lines 1, 2, 3)" in " ".join(said.split())
 
 
 def test_what_a_machine_answered_is_no_answer_of_people(finished: Path, tmp_path: Path) -> None:

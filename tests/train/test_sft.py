@@ -308,7 +308,7 @@ def test_a_prompt_that_all_answers_repeat_is_not_learnt_twice(new_run: Path, tmp
     assert json.loads(done(*on(new_run, "status"), "--json").stdout)["sft"]["state"] == "complete"
     done(*on(new_run, "sft"), "--force", "--quiet")
     assert sft_manifest(new_run)["summary"]["tokens"] == 3 * 4, "made again, it is read by the rules of today"
-    assert sft_manifest(new_run)["inputs"]["examples are read by"] == "rules 4"
+    assert sft_manifest(new_run)["inputs"]["examples are read by"] == "rules 5"
 
 
 def begun(run: Path, small_model: Path, prompts: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

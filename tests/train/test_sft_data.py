@@ -68,8 +68,26 @@ def test_a_prompt_that_every_answer_repeats_is_not_learnt(tmp_path: Path) -> Non
     with pytest.raises(InvalidDataError, match="line 4 does not repeat its prompt in its answer"):
         read_sft_rows(path)
     path.write_text(json.dumps({"prompt": "a prompt of many words", "completion": "a prompt of many words"}))
-    with pytest.raises(InvalidDataError, match="`completion` is empty"):
+    with pytest.raises(InvalidDataError, match="line 1: the answer holds its prompt alone"):
         read_sft_rows(path)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda user, answer: {"prompt": user["content"], "completion": [answer]},
+        lambda user, answer: {"prompt": user["content"], "completion": answer},
+        lambda user, answer: {"prompt": [user], "completion": [user, answer]},
+        lambda user, answer: {"messages": [{"role": "system", "content": "Be kind."}, user, answer]},
+    ],
+)
+def test_a_prompt_that_every_answer_repeats_is_not_learnt_from_messages_either(tmp_path: Path, shape: Any) -> None:
+    path, said = tmp_path / "rows.jsonl", list[str]()
+    asked = [{"role": "user", "content": f"Question number {n}:"} for n in range(3)]
+    rows = [shape(one, {"role": "assistant", "content": f"{one['content']} yes"}) for one in asked]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row.text for row in read_sft_rows(path, said.append)] == [" yes"] * 3
+    assert said == ["the prompt was taken off the start of what answers it in 3 rows"]
 
 
 def test_an_answer_that_merely_begins_with_a_short_prompt_is_learnt_whole(tmp_path: Path) -> None:

@@ -112,7 +112,13 @@ def _parse_answers(row: Row) -> tuple[list[RowResponse], list[RowPreference]]:
 
 def repetition_of(rows: list[Row]) -> Repetition:
     """Whether every response of a file is the whole text, prompt included, as some data sets and engines have it."""
-    return repetition_in([(row, row.values.get("prompt"), _texts(row)) for row in rows], "its responses")
+    return repetition_in([(row, _asked(row), _texts(row)) for row in rows], "its responses")
+
+
+def _asked(row: Row) -> Any:
+    """The prompt of a row as it stands there, or the messages before a chosen one; nothing where there are none."""
+    prompt, chosen = row.values.get("prompt"), row.values.get("chosen")
+    return chosen[:-1] if prompt is None and isinstance(chosen, list) else prompt
 
 
 def _texts(row: Row) -> list[Any]:
@@ -175,7 +181,10 @@ def without_verdict_in_order(parsed: ParsedRow) -> ParsedRow:
 def _parse_list(values: Mapping[str, Any], origin: str) -> list[RowResponse]:
     items = [] if values["responses"] is None else values["responses"]
     if not isinstance(items, list):
-        raise InvalidDataError(f"{origin}: `responses` is a list, not {excerpt(items)}")
+        raise InvalidDataError(
+            f"{origin}: `responses` is a list, not {excerpt(items)}",
+            hint="give the data set as JSONL or parquet, whose cells can hold lists, or a row with a `response` for each",
+        )
     found = []
     for number, (item, scores) in enumerate(zip(items, of_list(values, items, origin), strict=True), start=1):
         found.append(_response(_item_fields(item), f"{origin}, response {number}", scores))
@@ -254,13 +263,12 @@ def _parse_preference(row: Row, repetition: Repetition) -> ParsedRow:
     if "prompt" not in values:
         if not isinstance(values["chosen"], list) and any(name in values for name in FOREIGN):
             raise _unknown(row, "has no `prompt`")
-        shared, chosen, rejected = _implicit_prompt(values["chosen"], values["rejected"], origin)
-        prompt = with_conditions(shared, values, origin)
+        bare, chosen, rejected = _implicit_prompt(values["chosen"], values["rejected"], origin)
     else:
         bare = parse_prompt(values["prompt"], origin)
         chosen, rejected = (_response_text(values[name], f"{origin}, {name}", bare) for name in ("chosen", "rejected"))
-        chosen, rejected = (repetition.without_prompt(text, bare) for text in (chosen, rejected))
-        prompt = with_conditions(bare, values, origin)
+    chosen, rejected = (repetition.without_prompt(text, bare) for text in (chosen, rejected))
+    prompt = with_conditions(bare, values, origin)
     return prompt, _sides((chosen, rejected), of_sides(values, ("chosen", "rejected"), origin), origin), verdict
 
 

@@ -27,10 +27,14 @@ class Scores:
         for name, value in fields.items():
             if is_blank(value):
                 continue
-            nested = dict(_nested(value, name, DEEPEST)) if isinstance(value, Mapping) else {name: as_number(value)}
-            numbers = {inner: number for inner, number in nested.items() if number is not None}
+            nested = dict(_nested(value, name, DEEPEST)) if isinstance(value, Mapping) else {name: value}
+            read = {inner: as_number(part) for inner, part in nested.items()}
+            numbers = {inner: number for inner, number in read.items() if number is not None}
             if not numbers or len(numbers) > MOST_NESTED:
                 self.unread[name] = f"{origin}: {excerpt(value)}"
+            for inner, part in nested.items() if len(nested) <= MOST_NESTED else ():
+                if inner not in numbers and not is_blank(part):
+                    self.unread.setdefault(inner, f"{origin}: {excerpt(part)}")
             for inner, number in numbers.items() if len(numbers) <= MOST_NESTED else ():
                 if self.numbers.setdefault(inner, number) != number:
                     raise InvalidDataError(
@@ -39,12 +43,13 @@ class Scores:
                     )
 
 
-def _nested(value: Mapping[str, Any], name: str, depth: int) -> Iterator[tuple[str, float | None]]:
+def _nested(value: Mapping[str, Any], name: str, depth: int) -> Iterator[tuple[str, Any]]:
+    """What an object holds, and the objects in it, by their names with points between."""
     for inner, part in value.items():
         if isinstance(part, Mapping) and depth > 1:
             yield from _nested(part, f"{name}.{inner}", depth - 1)
         else:
-            yield f"{name}.{inner}", as_number(part)
+            yield f"{name}.{inner}", part
 
 
 def of_list(values: Mapping[str, Any], items: Sequence[Any], origin: str) -> list[Scores]:
@@ -111,8 +116,8 @@ def _stem(name: str, side: str) -> str:
 
 def _is_lone(value: Any) -> bool:
     """Whether a value is a number, or an object of numbers of which none belongs to a certain response."""
-    parts = _nested(value, "", 1) if isinstance(value, Mapping) else [("", as_number(value))]
-    return any(number is not None for _, number in parts)
+    parts = list(value.values()) if isinstance(value, Mapping) else [value]
+    return any(as_number(part) is not None for part in parts)
 
 
 def _lists(values: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
@@ -132,6 +137,10 @@ def _may_be_scores(value: Any) -> bool:
     filled = [part for part in value if not is_blank(part)]
     return bool(filled) and all(
         as_number(part) is not None
-        or (isinstance(part, Mapping) and not is_message(part) and any(n is not None for _, n in _nested(part, "", 1)))
+        or (
+            isinstance(part, Mapping)
+            and not is_message(part)
+            and any(as_number(inner) is not None for inner in part.values())
+        )
         for part in filled
     )
