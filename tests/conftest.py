@@ -34,6 +34,8 @@ LONGEST = (
     "gradients/test_projections.py",
     "soak/test_soak.py",
     "cli/test_on_ray.py",
+    "cli/test_loop_alone.py",
+    "label/web/test_page.py",
 )
 """Files that begin first: one of them at the end would keep one worker busy while the other has nothing left to do."""
 PROMPTS = [f"Question {number}: what is {number} times {number + 3}?" for number in range(24)]

@@ -25,6 +25,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
+@pytest.mark.whole
 def test_every_part_is_measured_in_small(script: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "gpu.json"
     found = script.main([*SMALL, "--output", str(output), "--only", *PARTS])

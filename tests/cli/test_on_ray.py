@@ -29,6 +29,8 @@ from activedpo_cli.run import on_ray
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.store.run import Run
 
+pytestmark = pytest.mark.whole
+
 TWO_WORKERS = ("--executor", "ray", "--workers", 2)
 MARK = "ACTIVEDPO_TEST_PLACE"
 """The variable by which a test knows its processes again."""

@@ -63,6 +63,7 @@ def at_call(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str, ranks: str
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
+@pytest.mark.whole
 def test_two_processes_make_the_adapter_of_one(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three pairs in batches of two and one, the latter for one of both alone, twice; random states are their own."""
     given = ("--labels", "all", "--train-batch-size", 2, "--epochs", 2)
