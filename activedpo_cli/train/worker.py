@@ -7,6 +7,7 @@ run. Here nothing is written but in the folder of the job: by the first process 
 import importlib
 import json
 import os
+import select
 import sys
 import threading
 import time
@@ -36,6 +37,8 @@ def main() -> NoReturn:
     folder = Path(sys.argv[1])
     shard = launched_as(os.environ) or Shard(0, 1)
     if os.environ.get(PARENT_PIPE):
+        if select.select([0], [], [], 0)[0]:  # it is gone already, and another may be at work in the folder
+            os._exit(1)
         threading.Thread(target=_end_with_parent, daemon=True).start()
     code = 0
     try:
