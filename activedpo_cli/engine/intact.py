@@ -71,8 +71,11 @@ def check_file(run: Run, folder: StageFolder, name: str) -> None:
 
 
 def is_kept_beside(stage: str, name: str) -> bool:
-    """Whether a stage keeps a file that its manifest does not list: what scorers said of the initial model."""
-    return stage == "initial-evaluation" and (name == "metrics.json" or name.startswith("rewards-"))
+    """Whether a stage keeps a file that its manifest does not list: what scorers said of the initial model.
+
+    `measured-…` are parts of that, by other processes that are at work on it.
+    """
+    return stage == "initial-evaluation" and (name == "metrics.json" or name.startswith(("rewards-", "measured-")))
 
 
 def check_prompts(run: Run) -> None:

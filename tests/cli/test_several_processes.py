@@ -216,6 +216,14 @@ def test_answers_rewards_and_log_probabilities_are_shared(noting: Path, zygote: 
         assert f"measured-{column}-00000.jsonl.lock" in claims
 
 
+def test_what_another_one_is_just_measuring_of_the_initial_model_is_no_fault(finished: Path) -> None:
+    """It comes into a folder that has its manifest already."""
+    shutil.rmtree(finished / "iter-002" / "evaluate")
+    (finished / "reference" / "evaluate" / "measured-rewards-0123456789ab-00000.jsonl").write_text("{}\n")
+    done(*on(finished, "evaluate", iteration=2))
+    done(*on(finished, "verify"))
+
+
 def test_alone_goes_on_with_answers_and_rewards_of_several_that_were_killed(noting: Path, zygote: Zygote) -> None:
     """What units hold is not asked again, and stands in the log in its order."""
     place, words = noting.parent, ("--iterations", 1, "--quiet", "--no-report")
