@@ -127,11 +127,17 @@ def _check_ending(kind: str, status: int, fired: str, said: str, what: str) -> N
         assert fired.endswith((".holder", ".pairs")), what
     else:
         assert status == 1, what
-        assert "error: " in said, what
+        assert "error: " in said or "✗ " in said, what  # the latter of a run of an experiment
         assert "hint: " in said, what
-        assert _visible(Path(fired.split(" ", 2)[2])) in said.replace("\n", ""), what
+        assert _visible(_written(fired)) in said.replace("\n", ""), what
         if kind == "enospc":
             assert "free: " in said, what
+
+
+def _written(fired: str) -> Path:
+    """What the operation was about; of one that fills a folder, something in it."""
+    _, operation, path = fired.split(" ", 2)
+    return Path(path, "file") if operation == "fill" else Path(path)
 
 
 def _visible(path: Path) -> str:

@@ -142,3 +142,5 @@ def _print_failures(failed: dict[str, str]) -> None:
     for reason, names in by_reason.items():
         shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
         print_message(f"✗ {shown}: {reason}", style="bad")
+    if failed:
+        print_message("hint: the same command tries these runs again; what was finished is kept")
