@@ -91,7 +91,9 @@ def conduct(request: ExperimentRequest, progress: Progress, do: StageRunner = ru
         busy = _work(request, folder, missing, progress, do)
     if not spec.keep_features:
         prune(folder, folder.jobs())
-    failed = {job.path.name: text for job in jobs if not folder.is_done(job) and (text := folder.failure(job))}
+    # A run that failed at its very end, when the disk did not confirm its last record, counts as done and is told of once.
+    undone = [job for job in jobs if job in missing or not folder.is_done(job)]
+    failed = {job.path.name: text for job in undone if (text := folder.failure(job))}
     result = ExperimentResult(
         folder=folder.path,
         runs=len(jobs),

@@ -1,5 +1,6 @@
 """Whole experiments through the command line: shared work is what each run would have made alone."""
 
+import errno
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from activedpo_cli.experiments.report import all_tables, analysis_of, summarise
 from activedpo_cli.experiments.results import row_of
 from activedpo_cli.experiments.spec import read_spec
 from activedpo_cli.select.methods import largest_norm
+from activedpo_cli.store.operations import operations
 
 ORACLE = """
 def score(prompts, responses):
@@ -364,6 +366,26 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: p
     assert "none-s3: select.budget is 50, but only 3 pairs can be chosen" in told.stderr
     assert "Traceback" not in told.stderr
     assert {row["arm"] for row in rows(Path("runs/small/results.jsonl"))} == {"random"}
+
+
+def test_a_run_whose_last_record_the_disk_did_not_confirm_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path
+) -> None:
+    monkeypatch.chdir(shutil.copytree(made, tmp_path / "empty", ignore=shutil.ignore_patterns("runs")))
+    plain = operations.sync
+
+    def failing(path: Path, descriptor: int) -> None:
+        if path.name == "evaluate" and path.parent.name == "iter-001" and (path / "manifest.json").exists():
+            raise OSError(errno.EIO, "injected")
+        plain(path, descriptor)
+
+    command = ("experiment", "small.yaml", "--iterations", 1, "--seeds", "3", "--arms", "random", "--no-report")
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "sync", failing)
+        told = activedpo(*command)
+    assert told.exit_code == 1
+    assert "✗ random-s3: `runs/small/runs/random-s3/iter-001/evaluate" in told.stderr.replace("\n", "")
+    assert "✓ 1 of 1 runs are done" in done(*command).stderr
 
 
 def test_two_processes_share_the_runs(
