@@ -4,6 +4,7 @@ Tensors there have shapes and no values. Every storage that the pass would make 
 architecture does is counted, and one operation's own scratch space is not. Few layers are tried and the rest is added.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -34,6 +35,8 @@ FEW, MORE = 2, 4
 """Layers of the two models by which the cost of a layer is known."""
 TILE = 32_768
 """Entries of the vocabulary for which TRL holds the logits of all tokens at once, however small the vocabulary is."""
+MOST_OPERATIONS = 5_000
+"""Of reading prompts; a transformer has some hundred for a layer, and one that goes from token to token takes minutes."""
 ALIKE = "layer_types"
 """What in a configuration has an entry for each layer."""
 
@@ -99,7 +102,9 @@ class ImaginedModel:
 
     def sampling(self, tokens: Tokens) -> int:
         """The same of sampling responses to prompts at once: when these are read, or when the last token is drawn."""
-        prompts = self._by_layers(lambda policy: _peak(lambda: _read(policy, tokens.rows, tokens.prompt)))
+        prompts = self._by_layers(
+            lambda policy: _peak(lambda: _read(policy, tokens.rows, tokens.prompt), MOST_OPERATIONS)
+        )
         kept = self._by_layers(lambda policy: _kept(lambda: _read(policy, tokens.rows, tokens.length)))
         logits = tokens.rows * self.config.get_text_config().vocab_size
         return max(prompts, kept + kept // self.layers + logits * (self.dtype.itemsize + 3 * 4))
@@ -135,10 +140,20 @@ def _without_memory(config: PretrainedConfig, dtype: torch.dtype, attention: str
 
 
 class _Imagining(LiveStorages):
-    """Follows storages of tensors without values, and answers what a library asks of a value with yes."""
+    """Follows storages of tensors without values, and answers what a library asks of a value with yes.
+
+    Raises RuntimeError where there are more operations than `most`.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        super().__init__()
+        self._operations, self._most = 0, most
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation, if it is no question."""
+        self._operations += 1
+        if self._operations > self._most:
+            raise RuntimeError("they have too many operations, as where a layer goes from token to token")
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return True if args[0].dtype == torch.bool else 1
         if func is torch.ops.aten._to_copy.default and args[0].is_meta and kwargs.get("device") == torch.device("cpu"):
@@ -146,8 +161,8 @@ class _Imagining(LiveStorages):
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 
-def _peak(work: Callable[[], object]) -> int:
-    with _fused_attention(), _Imagining() as live:
+def _peak(work: Callable[[], object], most: float = math.inf) -> int:
+    with _fused_attention(), _Imagining(most) as live:
         work()
     return live.peak
 
