@@ -94,6 +94,9 @@ def conduct(request: ExperimentRequest, progress: Progress, do: StageRunner = ru
     # A run that failed at its very end, when the disk did not confirm its last record, counts as done and is told of once.
     undone = [job for job in jobs if job in missing or not folder.is_done(job)]
     failed = {job.path.name: text for job in undone if (text := folder.failure(job))}
+    for job in jobs:
+        if job not in undone and folder.failure(job):
+            folder.note_failure(job, None)
     result = ExperimentResult(
         folder=folder.path,
         runs=len(jobs),

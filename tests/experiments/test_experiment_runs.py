@@ -386,6 +386,9 @@ def test_a_run_whose_last_record_the_disk_did_not_confirm_is_told_of(
     assert told.exit_code == 1
     assert "✗ random-s3: `runs/small/runs/random-s3/iter-001/evaluate" in told.stderr.replace("\n", "")
     assert "✓ 1 of 1 runs are done" in done(*command).stderr
+    assert not [
+        path for path in Path("runs/small").rglob("*") if path.is_file() and "injected" in path.read_text("latin-1")
+    ]
 
 
 def test_two_processes_share_the_runs(
