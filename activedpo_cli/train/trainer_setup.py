@@ -61,7 +61,7 @@ def shared_arguments(
     settings: LearningSettings, *, seed: int, device: torch.device, scratch: Path, division: Division | None = None
 ) -> dict[str, Any]:
     """The arguments of either trainer: every number from the settings, one log line for each update, nothing printed."""
-    sizes = division or Division(1, settings.per_device_train_batch_size, settings.gradient_accumulation_steps, 0, 0)
+    sizes = division or divided(settings.per_device_train_batch_size, settings.gradient_accumulation_steps, 1)
     return {
         "output_dir": str(scratch),
         "learning_rate": settings.learning_rate,
