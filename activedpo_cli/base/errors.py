@@ -33,6 +33,18 @@ class ActiveDPOError(Exception):
         """What is wrong with its facts, for lists of problems."""
         return "; ".join([self.message, *self.details])
 
+    def to_travel(self) -> dict[str, Any]:
+        """What another process needs to raise it again, as `TravelledError`."""
+        return {"message": self.message, "details": list(self.details), "hint": self.hint, "code": self.exit_code}
+
+
+class TravelledError(ActiveDPOError):
+    """What another process raised, by what `to_travel` gave there, with its exit code; details and hint may lack."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        super().__init__(facts["message"], details=facts.get("details", ()), hint=facts.get("hint"))
+        self.exit_code = facts["code"]
+
 
 class UsageError(ActiveDPOError):
     """A flag or a setting is wrong."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.errors import ActiveDPOError, NotReadyError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, NotReadyError, TravelledError, UsageError
 from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
@@ -210,8 +210,7 @@ def work(job: _Job) -> Ended:
             )
         )
     except ActiveDPOError as error:
-        facts = {"message": error.message, "details": list(error.details), "hint": error.hint, "code": error.exit_code}
-        return Ended(heard.warnings, facts)
+        return Ended(heard.warnings, error.to_travel())
     return Ended(heard.warnings)
 
 
@@ -226,18 +225,10 @@ def _stand_in(folder: str) -> None:
         ) from error
 
 
-class _WorkerError(ActiveDPOError):
-    """What a worker said, with its exit code."""
-
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        super().__init__(facts["message"], details=facts.get("details", ()), hint=facts.get("hint"))
-        self.exit_code = facts["code"]
-
-
 def _told(failures: Sequence[Mapping[str, Any]]) -> ActiveDPOError:
     """The error that says most: one that a worker explained, rather than that it died."""
     assert failures, "a stage that no worker failed at is finished"
-    return _WorkerError(next((failure for failure in failures if failure.get("hint")), failures[0]))
+    return TravelledError(next((failure for failure in failures if failure.get("hint")), failures[0]))
 
 
 def _reach(options: RayOptions) -> float:

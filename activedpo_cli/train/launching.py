@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli.base.errors import ActiveDPOError, UsageError
+from activedpo_cli.base.errors import ActiveDPOError, TravelledError, UsageError
 from activedpo_cli.base.interruption import PARENT_PIPE, ends_with_this_process, has_ended
 from activedpo_cli.base.launchers import be_alone
 from activedpo_cli.base.regular_files import read_limited
@@ -238,14 +238,6 @@ class _Rows:
             self._on_row(json.loads(line))
 
 
-class _WorkerError(ActiveDPOError):
-    """What a process said, with its exit code."""
-
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        super().__init__(facts["message"], details=facts["details"], hint=facts["hint"])
-        self.exit_code = facts["code"]
-
-
 def _told(folder: Path, number: int) -> ActiveDPOError:
     """That a process was killed, else what the first one said that failed; others fail then because they lose it."""
     log = folder / LOG
@@ -255,7 +247,7 @@ def _told(folder: Path, number: int) -> ActiveDPOError:
     found = [folder / ERROR.format(index) for index in range(number)]
     failures = sorted((jsonl.read_json(path) for path in found if path.is_file()), key=lambda facts: facts["time"])
     if failures and killed is None:
-        return _WorkerError(failures[0])
+        return TravelledError(failures[0])
     which = f"process {killed[0] + 1} of {number} ended with code {killed[1]}" if killed else "the launcher ended"
     why = ", killed as the system does where memory is short" if killed and killed[1] == -signal.SIGKILL else ""
     return ActiveDPOError(

@@ -89,12 +89,7 @@ def _unlogged(row: dict[str, float]) -> None:
 def _facts(error: BaseException) -> dict[str, Any]:
     """What the process that started this one tells of the error."""
     if isinstance(error, ActiveDPOError):
-        return {
-            "message": error.message,
-            "details": list(error.details),
-            "hint": error.hint,
-            "code": error.exit_code,
-        }
+        return error.to_travel()
     if isinstance(error, Exception) and is_out_of_memory(error):
         return {"message": "memory does not suffice to train", "details": [], "hint": None, "code": 1}
     lines = traceback.format_exception(error)
