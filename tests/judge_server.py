@@ -37,6 +37,21 @@ class Raw:
     cut: bool = False
     hang: bool = False
 
+    def send(self, handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
+        """Answer so, and end the connection."""
+        handler.close_connection = True
+        if self.hang:
+            ended.wait(20)
+            return
+        data = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        handler.send_response(self.status)
+        for name, value in {"Content-Type": "application/json", **self.headers}.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(data[: len(data) // 2] if self.cut else data)
+
 
 def parsed(body: dict[str, Any], headers: dict[str, str]) -> Question:
     message = body["messages"][0]["content"]
@@ -107,18 +122,7 @@ def judge_server(answer: Callable[[Question], Raw] = honest) -> Iterator[JudgeSe
                 question = parsed(body, dict(self.headers))
                 served.questions.append(question)
                 raw = served.answer(question)
-            self.close_connection = True
-            if raw.hang:
-                served.ended.wait(20)
-                return
-            data = raw.body if isinstance(raw.body, bytes) else json.dumps(raw.body).encode()
-            self.send_response(raw.status)
-            for name, value in {"Content-Type": "application/json", **raw.headers}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2] if raw.cut else data)
+            raw.send(self, served.ended)
 
         def log_message(self, *_: Any) -> None:
             pass

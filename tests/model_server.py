@@ -170,18 +170,7 @@ def model_server(folder: Path, **behaviour: Any) -> Iterator[ModelServer]:
                 served.asked.append((path, body, dict(self.headers)))
                 answer = served.change(path, body, served.answer(path, body))
             raw = answer if isinstance(answer, Raw) else Raw(body=answer)
-            self.close_connection = True
-            if raw.hang:
-                ended.wait(20)
-                return
-            data = raw.body if isinstance(raw.body, bytes) else json.dumps(raw.body).encode()
-            self.send_response(raw.status)
-            for name, value in {"Content-Type": "application/json", **raw.headers}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2] if raw.cut else data)
+            raw.send(self, ended)
 
         def log_message(self, *_: Any) -> None:
             pass
