@@ -15,7 +15,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OF_OTHERS = {
     *("--local-dir", "--upgrade", "--no-deps", "--check", "--minutes", "--small", "--table", "--no-"),
     *("--quick", "--config", "--mixed", "--num", "--main", "--multi", "--dynamo", "--module"),
-    *("--view-id", "--data", "--ref"),
+    *("--view-id", "--data", "--ref", "--turns"),
     *("--array", "--requeue", "--ntasks", "--gpus", "--gpus-per-task", "--nproc", "--no-python"),
     *("--enable-lora", "--max-lora-rank", "--max-loras", "--max-model-len", "--generation-config", "--enforce-eager"),
 }
