@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import torch
-from judge_server import Raw
+from judge_server import Listening, Raw
 from peft import PeftModel
 from small_policies import load
 from transformers import PreTrainedModel
@@ -175,8 +175,7 @@ def model_server(folder: Path, **behaviour: Any) -> Iterator[ModelServer]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Listening(Handler)
     served = ModelServer(f"http://127.0.0.1:{server.server_address[1]}/v1", folder, **behaviour)
     served.models[served.name] = load(folder, dtype=served.dtype)
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True)
