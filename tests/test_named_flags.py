@@ -15,12 +15,12 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OF_OTHERS = {
     *("--local-dir", "--upgrade", "--no-deps", "--check", "--minutes", "--small", "--table", "--no-"),
     *("--quick", "--config", "--mixed", "--num", "--main", "--multi", "--dynamo", "--module"),
-    *("--view-id", "--data", "--ref", "--turns"),
+    *("--view-id", "--data", "--ref", "--turns", "--strict"),
     *("--array", "--requeue", "--ntasks", "--gpus", "--gpus-per-task", "--nproc", "--no-python"),
     *("--enable-lora", "--max-lora-rank", "--max-loras", "--max-model-len", "--generation-config", "--enforce-eager"),
 }
-"""Flags of pip, hf, ruff, labelling tools, trainers, SLURM, torchrun, accelerate (up to an underscore), vLLM and of this
-project's own scripts."""
+"""Flags of pip, hf, ruff, mkdocs, labelling tools, trainers, SLURM, torchrun, accelerate (up to an underscore), vLLM and of
+this project's own scripts."""
 
 
 def flags_of(command: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What README tells a reader to type works as it is typed."""
+"""What the first pages tell a reader to type about a model of their own works as it is typed."""
 
 import re
 import shlex
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from command_line import done
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parent.parent / "docs/tutorial/your-model.md").read_text(encoding="utf-8")
 SMALLER = ("--num-prompts", 6, "--eval-prompts", 4, "--max-new-tokens", 4, "--budget", 3, "--iterations", 1)
 """Given after the recipe's own numbers, of which the last count."""
 
 
 def section(title: str) -> str:
-    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def blocks(text: str, language: str) -> list[str]:

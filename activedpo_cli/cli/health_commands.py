@@ -55,6 +55,7 @@ def doctor(
     --set adapter.target_modules=all-linear say how it is to be used, and it exits 3 where a run would refuse it so.
 
     Example:   activedpo doctor --folder /scratch/runs
+
     Example:   activedpo doctor --model gemma-2b --set adapter.target_modules=all-linear
     """
     if model is not None:

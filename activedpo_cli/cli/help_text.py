@@ -101,12 +101,12 @@ def _panels(command: Any, context: Any, width: int) -> "Iterator[Panel]":
     from rich.panel import Panel
     from rich.text import Text
 
-    for title, rows in _rows_by_panel(command, context).items():
+    for title, rows in rows_by_panel(command, context).items():
         text = Text("\n").join(_table(rows, width - MARGINS))
         yield Panel(text, title=title, title_align="left", width=width, border_style="dim")
 
 
-def _rows_by_panel(command: Any, context: Any) -> dict[str, list[tuple[list[str], str]]]:
+def rows_by_panel(command: Any, context: Any) -> dict[str, list[tuple[list[str], str]]]:
     """By the title of a panel: names that stand for one thing, and what it means."""
     found: dict[str, list[tuple[list[str], str]]] = {"Arguments": [], "Options": []}
     for parameter in command.get_params(context):
