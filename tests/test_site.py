@@ -1,4 +1,4 @@
-"""The site of the documentation is built without a warning, holds every setting and command, and can be read by everybody."""
+"""The site of the documentation is built without a warning, has every setting and command, and can be read by everybody."""
 
 import functools
 import http.server
