@@ -17,7 +17,15 @@ OF_OTHERS = {
     *("--quick", "--config", "--mixed", "--num", "--main", "--multi", "--dynamo", "--module"),
     *("--view-id", "--data", "--ref", "--turns"),
     *("--array", "--requeue", "--ntasks", "--gpus", "--gpus-per-task", "--nproc", "--no-python"),
-    *("--enable-lora", "--max-lora-rank", "--max-loras", "--max-model-len", "--generation-config", "--enforce-eager"),
+    *(
+        "--enable-lora",
+        "--max-lora-rank",
+        "--max-loras",
+        "--max-model-len",
+        "--generation-config",
+        "--enforce-eager",
+        "--revision",
+    ),
 }
 """Flags of pip, hf, ruff, labelling tools, trainers, SLURM, torchrun, accelerate (up to an underscore), vLLM and of this
 project's own scripts."""
