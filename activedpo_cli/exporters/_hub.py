@@ -26,8 +26,8 @@ class Pushed:
     is_private: bool
 
 
-def check_name(repository: str, kind: Kind) -> None:
-    """Raise UsageError where this is no `ORG/NAME`."""
+def check_name(repository: str, kind: Kind, flag: str = "--push") -> None:
+    """Raise UsageError where this is no `ORG/NAME`, which the flag takes."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -35,12 +35,10 @@ def check_name(repository: str, kind: Kind) -> None:
         validate_repo_id(repository)
     except HFValidationError as error:
         raise UsageError(
-            f"`{repository[:60]}` is no name of a {WORDS[kind]} on the hub", hint="--push ORG/NAME"
+            f"`{repository[:60]}` is no name of a {WORDS[kind]} on the hub", hint=f"{flag} ORG/NAME"
         ) from error
     if "/" not in repository:
-        raise UsageError(
-            f"`{repository[:60]}` does not say whose {WORDS[kind]} it is to be", hint=f"--push ORG/{repository}"
-        )
+        raise UsageError(f"`{repository[:60]}` does not say whose {WORDS[kind]} it is", hint=f"{flag} ORG/{repository}")
 
 
 def push(files: Mapping[str, Path], repository: str, kind: Kind, *, public: bool = False) -> Pushed:

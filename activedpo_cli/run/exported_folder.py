@@ -72,11 +72,10 @@ def standing_at(place: Path, wanted: Started, again: str, *, force: bool) -> Sta
         _refuse(place, [f"it holds `{name}`" for name in sorted(os.listdir(place))], "is no export", again, force)
         return Standing(is_kept=True)
     differences = tuple(differences_of_work(record, wanted))
-    faults = [fault for fault in listed_faults(StageFolder(place), record) if fault.name != CARD]
-    if not differences and not faults and not force:
+    faults = listed_faults(StageFolder(place), record)
+    if not differences and not force and all(fault.name == CARD for fault in faults):
         return Standing(record=record)
-    changed = [*listed_faults(StageFolder(place), record), *unknown_files(StageFolder(place), record)]
-    changed = [fault for fault in changed if fault.kind != "missing"]
+    changed = [fault for fault in [*faults, *unknown_files(StageFolder(place), record)] if fault.kind != "missing"]
     if changed:
         said = [*(f"{fault.name}: {fault.what}" for fault in changed), *differences]
         _refuse(place, said, "was changed since it was written, and is not what would be written now", again, force)

@@ -206,6 +206,8 @@ class _Export:
         request, run = self.request, self.run
         if request.base is not None and request.form == "merged":
             raise UsageError("--base is what an adapter names, and --merged writes whole weights", hint="leave one out")
+        if request.base is not None:
+            _hub.check_name(request.base, "model", "--base")
         if request.public and request.push is None:
             raise UsageError("--public is for what goes to the hub", hint="--push ORG/NAME --public")
         if self.iteration == 0 and request.form == "adapter":

@@ -326,6 +326,8 @@ def test_what_can_not_be_done_is_refused(finished: Path) -> None:
     assert "adds nothing" in refused(2, *on(finished, "export"), "--iteration", 0)
     assert "leave one out" in refused(2, *on(finished, "export"), "--merged", "--base", "org/base")
     assert "--push ORG/NAME" in refused(2, *on(finished, "export"), "--public")
+    assert "--base ORG/NAME" in refused(2, *on(finished, "export"), "--base", "/home/ann/model")
+    assert "--base ORG/name" in refused(2, *on(finished, "export"), "--base", "name")
     assert "whose model" in refused(2, *on(finished, "export"), "--merged", "--push", "name")
     assert "--output FOLDER" in refused(2, *on(finished, "export"), "--format", "trl")
     for wrong in (["--merged"], ["--force"], ["--base", "a/b"], ["--iteration", 0]):
