@@ -1,5 +1,7 @@
 """The command that takes what a run has made elsewhere: its policy, or its preferences."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -8,44 +10,47 @@ import typer
 from activedpo_cli.base.errors import UsageError
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.cli import completion
-from activedpo_cli.cli.options import DeviceOption, JsonOption, QuietOption, RunOption
+from activedpo_cli.cli.options import DeviceOption, JsonOption, QuietOption, RunOption, with_settings
 from activedpo_cli.cli.render import make_progress, print_json, print_message, print_result
 
 POLICY_PANEL = "The policy"
 PREFERENCES_PANEL = "The preferences"
+HUB_PANEL = "The hub"
+FormatOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="Whose files: trl, openrlhf, axolotl, llama-factory (see `activedpo ls exporters`).",
+        autocompletion=completion.exporters,
+        rich_help_panel=PREFERENCES_PANEL,
+    ),
+]
+OutputOption = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--output",
+        metavar="FOLDER",
+        help="Where it goes, outside of the run; needed with --format. [default: export/iter-NNN-adapter or "
+        "-merged in the run]",
+    ),
+]
+WhoseOption = Annotated[
+    Optional[int],
+    typer.Option(
+        "--iteration",
+        min=0,
+        metavar="N",
+        help="After which one; 0 is the initial model, with --merged. With --format: of one alone. [default: the last "
+        "one trained; with --format all that are labelled]",
+    ),
+]
 
 
-def export(
-    format_: Annotated[
-        Optional[str],
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="Whose files: trl, openrlhf, axolotl, llama-factory (see `activedpo ls exporters`).",
-            autocompletion=completion.exporters,
-            rich_help_panel=PREFERENCES_PANEL,
-        ),
-    ] = None,
-    output: Annotated[
-        Optional[Path],
-        typer.Option(
-            "--output",
-            metavar="FOLDER",
-            help="Where it goes, outside of the run; needed with --format. [default: export/iter-NNN-adapter or "
-            "-merged in the run]",
-        ),
-    ] = None,
-    run: RunOption = None,
-    iteration: Annotated[
-        Optional[int],
-        typer.Option(
-            "--iteration",
-            min=0,
-            metavar="N",
-            help="After which one; 0 is the initial model, with --merged. With --format: of one alone. [default: the last "
-            "one trained; with --format all that are labelled]",
-        ),
-    ] = None,
+@dataclass(frozen=True)
+class PolicyOptions:
+    """What the export of a policy can be told; each field is a flag."""
+
     merged: Annotated[
         bool,
         typer.Option(
@@ -53,7 +58,7 @@ def export(
             help="Whole weights instead of the adapter: merged in float32, saved in the model's own number format.",
             rich_help_panel=POLICY_PANEL,
         ),
-    ] = False,
+    ] = False
     base: Annotated[
         Optional[str],
         typer.Option(
@@ -62,7 +67,7 @@ def export(
             help="What the adapter names as its base, where that is on the hub by now. [default: as the run names it]",
             rich_help_panel=POLICY_PANEL,
         ),
-    ] = None,
+    ] = None
     force: Annotated[
         bool,
         typer.Option(
@@ -70,20 +75,43 @@ def export(
             help="Write it again, also where another folder stands, which is kept beside.",
             rich_help_panel=POLICY_PANEL,
         ),
-    ] = False,
-    device: DeviceOption = "auto",
+    ] = False
+    device: DeviceOption = "auto"
+
+    def typed(self) -> list[str]:
+        """The flags that were given."""
+        given = {"--merged": self.merged, "--base": self.base, "--force": self.force, "--device": self.device != "auto"}
+        return [name for name, value in given.items() if value]
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """What is to become of it on the hub; each field is a flag."""
+
     push: Annotated[
         Optional[str],
         typer.Option(
             "--push",
             metavar="ORG/NAME",
             help="Make it a private repository on the Hugging Face hub too.",
-            rich_help_panel="The hub",
+            rich_help_panel=HUB_PANEL,
         ),
-    ] = None,
+    ] = None
     public: Annotated[
-        bool, typer.Option("--public", help="With --push: one that everybody can see.", rich_help_panel="The hub")
-    ] = False,
+        bool, typer.Option("--public", help="With --push: one that everybody can see.", rich_help_panel=HUB_PANEL)
+    ] = False
+
+
+@with_settings([])
+def export(
+    given: Mapping[str, Any],
+    format_: FormatOption = None,
+    output: OutputOption = None,
+    run: RunOption = None,
+    iteration: WhoseOption = None,
+    *,
+    policy: PolicyOptions,
+    hub: HubOptions,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -106,26 +134,27 @@ def export(
     from activedpo_cli.run.policy_export import PolicyRequest
 
     if format_ is None:
-        policy = PolicyRequest(
-            form="merged" if merged else "adapter",
+        wanted = PolicyRequest(
+            form="merged" if policy.merged else "adapter",
             output=output,
             iteration=iteration,
-            base=base,
-            push=push,
-            public=public,
-            force=force,
+            base=policy.base,
+            push=hub.push,
+            public=hub.public,
+            force=policy.force,
         )
-        _export_policy(run, policy, device, quiet=quiet, json=json)
+        _export_policy(run, wanted, policy.device, quiet=quiet, json=json)
         return
-    given = {"--merged": merged, "--base": base, "--force": force, "--device": device != "auto"}
-    wrong = [name for name, value in given.items() if value] + (["--iteration 0"] if iteration == 0 else [])
+    wrong = [*policy.typed(), *(["--iteration 0"] if iteration == 0 else [])]
     if wrong:
         raise UsageError(
             f"{wrong[0]} is for the policy, and --format exports the preferences", hint="leave one of them out"
         )
     if output is None:
         raise UsageError("--format needs the folder that the preferences go to", hint="--output FOLDER")
-    preferences = ExportRequest(format_name=format_, output=output, iteration=iteration, push=push, public=public)
+    preferences = ExportRequest(
+        format_name=format_, output=output, iteration=iteration, push=hub.push, public=hub.public
+    )
     _export_preferences(run, preferences, quiet=quiet, json=json)
 
 
