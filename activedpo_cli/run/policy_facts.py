@@ -152,6 +152,11 @@ def _of_select(record: Manifest, source: str) -> Fact:
 
 def _of_label(record: Manifest, source: str) -> Fact:
     value = f"by {answered_by(record)}: {outcomes_of(record)}"
+    people, noise = record.summary.get("people"), record.settings.get("label.noise")
+    if people:
+        value += f"; people answered {people['pairs']} of {people['of']}"
+    if noise:
+        value += f"; {noise:g} of the preferences were turned around, to try noise"
     return Fact(name=f"iteration {record.iteration}: answered", value=value, source=source, digest=record.digest)
 
 

@@ -21,8 +21,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from activedpo_cli.run import policy_export
 from activedpo_cli.run.cards import is_dataset_card
-from activedpo_cli.run.policy_facts import public_name
+from activedpo_cli.run.policy_facts import origin_of, public_name
 from activedpo_cli.store.operations import operations
+from activedpo_cli.store.run import Run
 
 ADAPTER_FILES = {
     "adapter_config.json",
@@ -108,6 +109,21 @@ def test_the_card_says_what_the_artifacts_say(finished: Path) -> None:
     assert str(Path.home()) not in text
 
 
+def test_who_answered_is_told_as_it_was(finished: Path) -> None:
+    """Answers that were turned around, and people beside a judge, are no small print."""
+    path = finished / "iter-001/label/manifest.json"
+    record = json.loads(path.read_text())
+    record["settings"]["label.noise"] = 0.25
+    record["summary"] |= {"oracle": "mixed:org/judge", "people": {"pairs": 3, "of": 4, "share": 0.75}}
+    path.write_text(json.dumps(record))
+    (answered, *_) = [fact for fact in origin_of(Run.open(finished), 1).facts if fact.source == "iter-001/label"]
+    assert answered.value.startswith("by mixed:org/judge: ")
+    assert answered.value.endswith("; people answered 3 of 4; 0.25 of the preferences were turned around, to try noise")
+    record["summary"] |= {"oracle": "human", "people": None}
+    path.write_text(json.dumps(record))
+    assert origin_of(Run.open(finished), 1).facts[2].value.startswith("by people: ")
+
+
 def test_what_was_not_measured_is_left_out(finished: Path) -> None:
     """An evaluation of another adapter than the one that goes out is none of it; one that comes later goes in."""
     shutil.rmtree(finished / "iter-002/evaluate")
@@ -175,7 +191,7 @@ def test_killed_at_any_change_no_folder_looks_whole(finished: Path, monkeypatch:
         monkeypatch.setattr(operations, "rename", rename)
         try:
             policy_export.export_policy(
-                policy_export.Run.open(finished),
+                Run.open(finished),
                 policy_export.PolicyRequest(),
                 policy_export.Execution(),
                 policy_export.Progress(),
