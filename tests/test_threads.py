@@ -121,6 +121,7 @@ def test_the_runtime_that_torch_loads_says_that_it_heard(given: dict[str, str], 
     assert f"OMP_NUM_THREADS = '{number or allotted_cores()}'" in says
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(sys.platform != "linux", reason="wheels for other systems come with another OpenMP runtime")
 def test_torch_loads_one_runtime_when_it_is_imported_and_not_before() -> None:
     """So it hears what is set until then."""
@@ -198,6 +199,7 @@ def test_torch_computes_with_them_and_gets_its_own_back() -> None:
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.whole
 def test_one_thread_is_one_thread_however_it_is_asked_for() -> None:
     """Bit for bit: a process that had one from its start, and one that had three and was told."""
     work = (

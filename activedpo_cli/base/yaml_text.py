@@ -58,9 +58,9 @@ def read_yaml(text: str) -> Any:
     return deepcopy(_read(text))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _read(text: str) -> Any:
-    """What the text holds; a command asks several times for the same `config.yaml`, which takes a while to read."""
+    """What the text holds; the same `config.yaml` is asked for several times, and an experiment has one for each run."""
     try:
         node = _composed(text)
         if node is None:
@@ -85,7 +85,7 @@ def _composed(text: str) -> Any:
     return _kept_nodes(text) if "<<" not in text and "!" not in text else _kept_nodes.__wrapped__(text)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=32)
 def _kept_nodes(text: str) -> Node | None:
     return yaml.compose(text, Loader=_Loader)  # a safe loader
 

@@ -64,6 +64,7 @@ MEMORY_ADVICE = {
     "label": "a smaller --unit-size",
     "train": "a smaller --train-batch-size with more --gradient-accumulation-steps, or --gradient-checkpointing",
     "evaluate": "a smaller --unit-size, or --device cpu",
+    "export": "--device cpu, or --device balanced",
     "sft": "a smaller --batch-size with more --gradient-accumulation-steps, --gradient-checkpointing, or --lora-r 64",
 }
 """The settings by which a command needs less."""

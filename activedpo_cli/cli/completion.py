@@ -84,4 +84,5 @@ BY_SETTING: dict[str, Callable[..., list[str]]] = {
 """What the flags of these settings offer."""
 formats = _quiet(lambda ctx, incomplete: choices_of("formats"))
 exporters = _quiet(lambda ctx, incomplete: choices_of("exporters"))
+trackers = _quiet(lambda ctx, incomplete: ("tensorboard", "wandb", "trackio", "mlflow", "none"))
 presets = _quiet(lambda ctx, incomplete: choices_of("presets"))

@@ -111,6 +111,15 @@ AccelerateOption = Annotated[
         rich_help_panel=WORKERS_PANEL,
     ),
 ]
+TrackOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--track",
+        metavar="NAME,NAME",
+        help="Tell tensorboard, wandb, trackio or mlflow what finished stages measured, from now on; none: no more.",
+        autocompletion=completion.trackers,
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -136,6 +145,7 @@ class StageOptions:
     workers: WorkersOption = None
     gpus_per_worker: GpusOption = None
     ray_address: AddressOption = None
+    track: TrackOption = None
     quiet: QuietOption = False
     json: JsonOption = False
 
@@ -262,6 +272,11 @@ def all_given(given: Mapping[str, Any], assignments: Iterable[str] | None) -> di
     found |= dict(parse_assignment(text) for text in assignments or ())
     check_values(found)
     return found
+
+
+def names_in(typed: str | None) -> list[str] | None:
+    """Names that were typed with commas between them; None where nothing was typed."""
+    return None if typed is None else [name.strip() for name in typed.split(",") if name.strip()]
 
 
 def _parsed(key: str, value: Any) -> Any:

@@ -19,9 +19,11 @@ from activedpo_cli.cli.options import (
     RunOption,
     SetOption,
     ShardOption,
+    TrackOption,
     WorkersOption,
     all_given,
     flags_of,
+    names_in,
     with_settings,
     without_clashes,
 )
@@ -92,6 +94,7 @@ def run_loop(
     ray_address: AddressOption = None,
     num_processes: ProcessesOption = None,
     accelerate_config: AccelerateOption = None,
+    track: TrackOption = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Make the report page at the end.")] = True,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -115,7 +118,15 @@ def run_loop(
     own = shard_of(shard)
     together = processes_of(num_processes, accelerate_config, own, executor)
     request = LoopRequest(
-        run, preset, all_given(given, set_), iterations, device_of(device, own), typed_command(), own, together
+        run,
+        preset,
+        all_given(given, set_),
+        iterations,
+        device_of(device, own),
+        typed_command(),
+        own,
+        together,
+        names_in(track),
     )
     try:
         done = show_loop(request, do, quiet=quiet or not speaks(own), json=json)

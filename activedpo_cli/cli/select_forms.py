@@ -132,6 +132,7 @@ def select_from_pool(files: FilesOptions, pool: PoolOptions, options: SelectOpti
     typed = [flag for flag, value in beside.items() if value is not None]
     if typed:
         raise UsageError(f"{typed[0]} does not go with --pool, which makes features and a first iteration itself")
+    _refuse_tracking(options)
     assert pool.pool is not None
     named = {} if pool.model is None else {"model.name": pool.model}
     request = PoolRequest(pool.pool, options.run, {**given, **named}, files.output, options.force, options.device)
@@ -154,6 +155,15 @@ def select_from_files(files: FilesOptions, options: SelectOptions, given: Mappin
         )
     if options.run is not None or options.iteration is not None:
         raise UsageError("--features takes no run, so it goes with neither --run nor --iteration")
+    _refuse_tracking(options)
     memory = int(min(files.memory * 1e9, sys.maxsize))
     request = FilesRequest(files.features, files.pairs, files.labelled, files.output, given, memory, options.force)
     print_choice(do_files_choice(request, make_progress(options.quiet)), json=options.json, quiet=options.quiet)
+
+
+def _refuse_tracking(options: SelectOptions) -> None:
+    if options.track is not None:
+        raise UsageError(
+            "--track is for the stages of a run",
+            hint="leave it out here; `activedpo label --track …` tells all before it",
+        )

@@ -21,9 +21,11 @@ from activedpo_cli.cli.options import (
     SetOption,
     ShardOption,
     StageOptions,
+    TrackOption,
     TrainOptions,
     all_given,
     flags_of,
+    names_in,
     with_settings,
 )
 from activedpo_cli.cli.render import make_progress, print_json
@@ -58,6 +60,7 @@ def sft(
     shard: ShardOption = None,
     num_processes: ProcessesOption = None,
     accelerate_config: AccelerateOption = None,
+    track: TrackOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -82,6 +85,7 @@ def sft(
         force,
         device,
         shard,
+        track=track,
         quiet=quiet,
         json=json,
         num_processes=num_processes,
@@ -385,6 +389,7 @@ def _request(
         typed_options(),
         shard,
         _processes(options, shard),
+        names_in(options.track),
     )
 
 

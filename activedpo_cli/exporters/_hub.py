@@ -1,59 +1,91 @@
-"""A private data set on the hub."""
+"""A repository on the Hugging Face hub: private unless the person says otherwise, all files in one commit.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+The token is the hub client's own business (`HF_TOKEN`, `hf auth login`): it is not read, stored or shown here.
+"""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from activedpo_cli.base.display import redacted_text
 from activedpo_cli.base.errors import ActiveDPOError, RefusedError, UsageError
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
-def check_name(repository: str) -> None:
-    """Raise UsageError where this is no `ORG/NAME`."""
+Kind = Literal["model", "dataset"]
+WORDS = {"model": "model", "dataset": "data set"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What is on the hub now: its address, and whether others can't see it."""
+
+    address: str
+    is_private: bool
+
+
+def check_name(repository: str, kind: Kind, flag: str = "--push") -> None:
+    """Raise UsageError where this is no `ORG/NAME`, which the flag takes."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise UsageError(f"`{repository[:60]}` is no name of a data set on the hub", hint="--push ORG/NAME") from error
-    if "/" not in repository:
         raise UsageError(
-            f"`{repository[:60]}` does not say whose data set it is to be", hint=f"--push ORG/{repository}"
-        )
+            f"`{repository[:60]}` is no name of a {WORDS[kind]} on the hub", hint=f"{flag} ORG/NAME"
+        ) from error
+    if "/" not in repository:
+        raise UsageError(f"`{repository[:60]}` does not say whose {WORDS[kind]} it is", hint=f"{flag} ORG/{repository}")
 
 
-def push(rows: Sequence[Mapping[str, Any]], repository: str) -> str:
-    """Make the rows a private data set, or the newest version of one; returns its address.
+def push(files: Mapping[str, Path], repository: str, kind: Kind, *, public: bool = False) -> Pushed:
+    """Make a repository of these files, by the names that they get there, or their newest version in one that is there.
+
+    Files that are there already as they are cost no upload; where all are, there is no new version.
 
     Raises:
-        RefusedError: There is a public data set of that name, which would stay public.
+        RefusedError: There is a public repository of that name, and `public` was not asked for.
         ActiveDPOError: The hub did not take it, for the reason that it gave.
 
     """
-    import datasets
+    from huggingface_hub import CommitOperationAdd, HfApi
 
+    hub = HfApi()
     try:
-        is_public = _is_public(repository)
-        if not is_public:
-            datasets.Dataset.from_list([dict(row) for row in rows]).push_to_hub(repository, private=True)
+        is_private = _is_private(hub, repository, kind)
+        if is_private is not False or public:
+            if is_private is None:
+                hub.create_repo(repository, repo_type=kind, private=not public)
+                is_private = not public
+            hub.create_commit(
+                repository,
+                [CommitOperationAdd(name, str(path)) for name, path in files.items()],
+                commit_message="Export by activedpo",
+                repo_type=kind,
+            )
     except Exception as error:  # the hub's client raises its own, its HTTP library's and OS errors alike
         raise ActiveDPOError(
-            f"the data set {repository} could not be pushed",
-            details=[f"{type(error).__name__}: {error}".partition("\n")[0]],
+            f"the {WORDS[kind]} {repository} could not be pushed",
+            details=[redacted_text(f"{type(error).__name__}: {error}".partition("\n")[0])],
             hint="`hf auth login` with a token that may write; the files are there, and the same command goes on",
         ) from error
-    if is_public:
+    if not is_private and not public:
         raise RefusedError(
-            f"the data set {repository} is public, and what people answered would be",
-            hint="make it private, or name another one with --push ORG/NAME",
+            f"the {WORDS[kind]} {repository} is public, and what goes there would be",
+            hint="--public where that is meant; else make it private, or name another one with --push ORG/NAME",
         )
-    return f"https://huggingface.co/datasets/{repository}"
+    folder = "datasets/" if kind == "dataset" else ""
+    return Pushed(address=f"{hub.endpoint}/{folder}{repository}", is_private=bool(is_private))
 
 
-def _is_public(repository: str) -> bool:
-    from huggingface_hub import HfApi
+def _is_private(hub: "HfApi", repository: str, kind: Kind) -> bool | None:
+    """Whether a repository can't be seen by others; None where there is none."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        return HfApi().dataset_info(repository).private is not True
+        return hub.repo_info(repository, repo_type=kind).private is True
     except RepositoryNotFoundError:
-        return False
+        return None

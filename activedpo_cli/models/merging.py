@@ -1,10 +1,12 @@
 """Merge a LoRA SFT model into full weights, so that "adapters off" is π_SFT."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from activedpo_cli.base.errors import ActiveDPOError, InvalidDataError
@@ -66,6 +68,37 @@ def write_full_weights(
     with quiet_libraries():
         model.save_pretrained(destination)
     tokenizer.save_pretrained(destination)
+
+
+def merge_in_float32(policy: PeftModel) -> None:
+    """Add each layer's update to its weights in float32 and round the sum once, to the weights' own number format.
+
+    PEFT alone rounds the update first, and then the sum. One adapted module is held in float32 at a time. The policy
+    computes as before, and `write_full_weights` has nothing left to merge.
+
+    Raises what PEFT raises for layers that can't be merged, or whose weights would not be finite.
+    """
+    model: Any = policy.get_base_model()
+    _untie_adapted_head(policy, model)
+    for base, wrappers in _adapted_modules(policy):
+        formats = {name: weight.dtype for name, weight in base.named_parameters(recurse=False)}
+        for weight in base.parameters(recurse=False):
+            weight.data = weight.data.float()
+        for wrapper in wrappers:
+            with quiet_libraries():
+                wrapper.merge(safe_merge=True)  # type: ignore[operator]
+        for name, weight in base.named_parameters(recurse=False):
+            weight.data = weight.data.to(formats[name])
+
+
+def _adapted_modules(policy: PeftModel) -> Iterator[tuple[torch.nn.Module, list[BaseTunerLayer]]]:
+    """Each adapted module of the base, with what PEFT put around it, which is several where its bare weights are adapted."""
+    found: dict[int, tuple[torch.nn.Module, list[BaseTunerLayer]]] = {}
+    for layer in policy.modules():
+        if isinstance(layer, BaseTunerLayer):
+            base = layer.get_base_layer()
+            found.setdefault(id(base), (base, []))[1].append(layer)
+    yield from found.values()
 
 
 def _mend_generation_settings(model: PreTrainedModel) -> None:

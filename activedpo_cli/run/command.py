@@ -18,6 +18,7 @@ from activedpo_cli.engine.runner import StageOrder, StageRunner, run_stage
 from activedpo_cli.engine.step import Execution, Stage, StageResult
 from activedpo_cli.generate import pool
 from activedpo_cli.run.create import RunRequest, discard, find_run, preset_for
+from activedpo_cli.run.tracking import check_trackers, trackers_of
 from activedpo_cli.select.method_settings import check_given_settings
 from activedpo_cli.store.run import SFT, Run, run_path
 from activedpo_cli.train.sft_step import with_known_data
@@ -54,6 +55,7 @@ class StageRequest:
     typed: Sequence[str] = ()
     shard: Shard | None = None
     processes: Processes | None = None
+    track: Sequence[str] | None = None
 
 
 def load_stage(name: str) -> Stage:
@@ -67,6 +69,7 @@ def do_stage(request: StageRequest, progress: Progress, do: StageRunner | None =
     A run made by this command goes away again when the stage fails before any work began.
     """
     request = replace(request, given=with_known_names(request.given))
+    check_trackers(request.track or ())
     execution = Execution(
         request.device, request.options, typed=request.typed, shard=request.shard, processes=request.processes
     )
@@ -83,7 +86,7 @@ def do_stage(request: StageRequest, progress: Progress, do: StageRunner | None =
             check_given_settings(request.given, method, progress)
         for sentence in unused(with_changes(run.config, given), request.given):
             progress.warn(sentence)
-        return (do or run_stage)(
+        result = (do or run_stage)(
             StageOrder(
                 run=run,
                 stage=load_stage(request.stage),
@@ -98,6 +101,10 @@ def do_stage(request: StageRequest, progress: Progress, do: StageRunner | None =
         if made and discard(run):
             progress.note(f"took `{run.path}` away again, since nothing was made in it")
         raise
+    if execution.speaks_for_all:
+        with trackers_of(run, request.track, progress) as trackers:
+            trackers.tell()
+    return result
 
 
 def plan_labels(request: StageRequest, progress: Progress) -> "JudgePlan":

@@ -1,4 +1,4 @@
-"""`activedpo export`: the preferences that a run has bought, as another trainer reads them.
+"""`activedpo export --format`: the preferences that a run has bought, as another trainer reads them.
 
 What goes out are the rows of `label/preferences.jsonl` of closed stages: one for each selected pair of which a response was
 preferred, by the answer that trains. Ties, pairs of which both are bad and skipped ones are left out and counted; control
@@ -20,6 +20,8 @@ from activedpo_cli.engine.intact import check_intact
 from activedpo_cli.engine.step import require
 from activedpo_cli.exporters import _hub
 from activedpo_cli.exporters.base import Exported
+from activedpo_cli.run.cards import CARD, dataset_card, is_dataset_card
+from activedpo_cli.run.policy_facts import facts_of_answers
 from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.run import Run
 
@@ -35,6 +37,7 @@ class ExportRequest:
     output: Path
     iteration: int | None = None
     push: str | None = None
+    public: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class ExportResult:
         warnings: What the person should know.
         usage: Lines that make the trainer read the files.
         was_there: Whether all files were there with this content.
-        pushed: The address on the hub, None where nothing was pushed.
+        pushed: Where they are on the hub, None where nothing was pushed.
 
     """
 
@@ -60,7 +63,7 @@ class ExportResult:
     warnings: Sequence[str]
     usage: Sequence[str]
     was_there: bool
-    pushed: str | None
+    pushed: _hub.Pushed | None
 
 
 def export_preferences(run: Run, request: ExportRequest, progress: Progress) -> ExportResult:
@@ -77,7 +80,9 @@ def export_preferences(run: Run, request: ExportRequest, progress: Progress) -> 
     exporter = discovery.load("exporters", request.format_name)
     _check_place(run, request.output)
     if request.push is not None:
-        _hub.check_name(request.push)
+        _hub.check_name(request.push, "dataset")
+    elif request.public:
+        raise UsageError("--public is for what goes to the hub", hint="--push ORG/NAME --public")
     iterations = _iterations(run, request.iteration, progress)
     preferences, counts = _bought(run, iterations)
     exported: Exported = exporter.export(preferences, request.output)
@@ -86,16 +91,28 @@ def export_preferences(run: Run, request: ExportRequest, progress: Progress) -> 
         raise InvalidDataError(
             f"`{run.path}` has no preference to export", details=[f"{number} {why}" for why, number in left_out.items()]
         )
-    was_there = _write({request.output / name: content for name, content in exported.files.items()})
+    contents = {**exported.files, CARD: _card(run, request, exported, iterations).encode()}
+    files = {name: request.output / name for name in contents}
+    was_there = _write({files[name]: content for name, content in contents.items()})
     return ExportResult(
-        files=[request.output / name for name in exported.files],
+        files=list(files.values()),
         preferences=len(exported.rows),
         iterations=iterations,
         left_out=left_out,
         warnings=exported.warnings,
         usage=exported.usage,
         was_there=was_there,
-        pushed=_hub.push(exported.rows, request.push) if request.push is not None else None,
+        pushed=None if request.push is None else _hub.push(files, request.push, "dataset", public=request.public),
+    )
+
+
+def _card(run: Run, request: ExportRequest, exported: Exported, iterations: Sequence[int]) -> str:
+    return dataset_card(
+        facts_of_answers(run, iterations),
+        rows=len(exported.rows),
+        columns=list(exported.rows[0]),
+        file=next(iter(exported.files)),
+        format_name=request.format_name,
     )
 
 
@@ -139,11 +156,18 @@ def _bought(run: Run, iterations: Sequence[int]) -> tuple[list[dict[str, Any]], 
 
 
 def _write(files: Mapping[Path, bytes]) -> bool:
-    """Write what is not there yet; says whether all was. Nothing is written where anything else has one of the names."""
+    """Write what is not there yet; says whether all was. Nothing is written where anything else has one of the names.
+
+    A card stays as it is, whatever it says by now.
+    """
     missing = []
     for path, content in files.items():
         if not path.exists():
             missing.append(path)
+        elif (
+            path.name == CARD and path.is_file() and is_dataset_card(path.read_text(encoding="utf-8", errors="replace"))
+        ):
+            continue  # a person may have added to it, such as a licence
         elif not path.is_file() or path.read_bytes() != content:
             raise RefusedError(
                 f"`{path}` is there and holds something else",

@@ -21,6 +21,7 @@ from activedpo_cli.label.step import refuse_beside
 from activedpo_cli.oracles.base import asks_some_people, oracle_identity
 from activedpo_cli.run.command import changeable, load_stage, refuse_foreign_sft
 from activedpo_cli.run.create import RunRequest, discard, find_run
+from activedpo_cli.run.tracking import check_trackers, trackers_of
 from activedpo_cli.select.method_settings import check_given_settings, method_settings
 from activedpo_cli.store import jsonl
 from activedpo_cli.store.manifest import Manifest, Started
@@ -46,6 +47,7 @@ class LoopRequest:
     command: Sequence[str] = ()
     shard: Shard | None = None
     processes: Processes | None = None
+    track: Sequence[str] | None = None
 
 
 class LoopListener(Protocol):
@@ -68,6 +70,7 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener, do
     contradicts a stage that has.
     """
     request = replace(request, given=with_known_names(request.given))
+    check_trackers(request.track or ())
     execution = Execution(request.device, shard=request.shard, processes=request.processes)
     wanted = RunRequest(
         run_path(request.run), request.preset, request.given, request.command, patience=execution.patience
@@ -85,11 +88,14 @@ def do_loop(request: LoopRequest, progress: Progress, listener: LoopListener, do
         if request.iterations is not None and request.iterations != iterations_asked_for(run):
             jsonl.write_json(run.path / LOOP_NAME, {"iterations": request.iterations})
         listener.opened(run, last)
-        for iteration, name in _stages(last, with_sft=_needs_sft(run, given)):
-            record = _record(run, name, iteration)
-            if not isinstance(record, Manifest):
-                listener.began(iteration, name)
-            listener.finished(_do_stage(do or run_stage, run, name, iteration, record, given, execution, progress))
+        with trackers_of(run, request.track, progress) as trackers:
+            for iteration, name in _stages(last, with_sft=_needs_sft(run, given)):
+                record = _record(run, name, iteration)
+                if not isinstance(record, Manifest):
+                    listener.began(iteration, name)
+                listener.finished(_do_stage(do or run_stage, run, name, iteration, record, given, execution, progress))
+                if execution.speaks_for_all:
+                    trackers.tell()
     except BaseException:
         if made and discard(run):
             progress.note(f"took `{run.path}` away again, since nothing was made in it")

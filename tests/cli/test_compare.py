@@ -213,6 +213,7 @@ def test_without_features_diversity_is_unknown(finished: Path) -> None:
     assert "–" in done(*on(finished, "compare"), "apo").stdout
 
 
+@pytest.mark.whole
 def test_neither_comparing_nor_explaining_loads_a_model_library(finished: Path) -> None:
     pair = rows(finished / "iter-002" / "select" / "selection.jsonl")[0]["pair_id"]
     commands = [[str(word) for word in on(finished, *words)] for words in (("compare",), ("show", "--why", pair))]

@@ -212,6 +212,7 @@ def test_warnings_stay(workplace: Path, zygote: Zygote) -> None:
     assert_clean(terminal)
 
 
+@pytest.mark.whole
 def test_people_have_the_terminal_to_themselves(workplace: Path, zygote: Zygote) -> None:
     asked: list[Screen] = []
     told = [0.0]

@@ -1,16 +1,18 @@
 """A LoRA SFT model merged into full weights computes what base plus adapter computed."""
 
+import copy
 import json
 
 import pytest
 import torch
+from model_families import family_policy
 from peft import LoraConfig, get_peft_model
-from small_models import save_small_model
+from small_models import byte_tokenizer, save_small_model
 from small_policies import disturb, load
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from activedpo_cli.base.errors import InvalidDataError
-from activedpo_cli.models.merging import merge_adapter_model
+from activedpo_cli.models.merging import merge_adapter_model, merge_in_float32, write_full_weights
 from activedpo_cli.models.quiet import quiet_libraries
 
 PROBE = torch.tensor([[5, 17, 99, 200, 31]])
@@ -184,6 +186,59 @@ def test_the_commit_of_the_base_counts(model_folder, tmp_path, monkeypatch):
     changed(tmp_path / "sft", base_model_name_or_path="acme/base", revision=commits["old"])
     with torch.no_grad():
         torch.testing.assert_close(merged(tmp_path / "sft")(probe).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sums_are_rounded_once():
+    """The weights are those of float32, to the last bit; PEFT alone rounds the update before it adds it, too."""
+    policy = family_policy("llama", "attention", dtype=torch.bfloat16)
+    alone = copy.deepcopy(policy)
+    layers = {name: layer for name, layer in policy.named_modules() if hasattr(layer, "lora_A")}
+    expected = {}
+    for name, layer in layers.items():
+        update = (
+            layer.scaling["default"] * layer.lora_B["default"].weight.float() @ layer.lora_A["default"].weight.float()
+        )
+        expected[name] = (layer.get_base_layer().weight.float() + update).bfloat16()
+        for matrix in (layer.lora_A["default"], layer.lora_B["default"]):
+            matrix.float()
+    merge_in_float32(policy)
+    assert len(expected) == 8
+    for name, weight in expected.items():
+        assert torch.equal(layers[name].get_base_layer().weight, weight)
+    alone.merge_adapter(safe_merge=True)
+    others = dict(alone.named_modules())
+    assert any(not torch.equal(others[name].get_base_layer().weight, weight) for name, weight in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("family", "wanted"), [("gpt2", "attention"), ("mixtral", "all-linear"), ("gemma3-text", "attention")]
+)
+def test_what_was_merged_in_float32_computes_the_same(tmp_path, family, wanted):
+    """Transposed weights, bare ones of experts, and tied embeddings, whose layer is not adapted."""
+    policy = family_policy(family, wanted)
+    with torch.no_grad():
+        expected = policy(PROBE).logits
+        with policy.disable_adapter():
+            assert (policy(PROBE).logits - expected).abs().max() > 0.1
+    merge_in_float32(policy)
+    with quiet_libraries():
+        write_full_weights(policy, byte_tokenizer(), tmp_path)
+        merged_model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(merged_model(PROBE).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_that_is_tied_and_adapted_is_merged_alone(model_folder, tmp_path):
+    base = load(model_folder("gemma"))
+    policy = disturb(get_peft_model(base, LoraConfig(r=4, target_modules=["lm_head"], task_type="CAUSAL_LM"))).eval()
+    with torch.no_grad():
+        expected = policy(PROBE).logits
+    merge_in_float32(policy)
+    with quiet_libraries():
+        write_full_weights(policy, byte_tokenizer(), tmp_path)
+    with torch.no_grad():
+        merged_model = AutoModelForCausalLM.from_pretrained(tmp_path)
+        torch.testing.assert_close(merged_model(PROBE).logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_base_must_be_named(tmp_path):

@@ -1,13 +1,16 @@
 """`activedpo export`: what other trainers make of the files, by their own rules, and what never goes out."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command_line import STAGES, activedpo, done, manifest, on, refused, rows, snapshot
 from hostile_text import HOSTILE
+from hub_server import TOKEN, Repository, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import byte_tokenizer
@@ -268,46 +271,58 @@ def test_a_run_without_preferences_or_changed_since(finished: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-class Hub:
-    """Stands for the hub: knows one data set, and takes what it is given unless it is out of reach."""
-
-    def __init__(self, known: dict[str, bool], fails: bool = False) -> None:
-        self.known, self.fails, self.pushed = known, fails, {}
-
-    def put_in_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import datasets
-        import huggingface_hub
-
-        monkeypatch.setattr(datasets.Dataset, "push_to_hub", self.push)
-        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", self.info)
-
-    def info(self, name: str) -> Any:
-        from huggingface_hub.errors import RepositoryNotFoundError
-
-        if name not in self.known:
-            raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
-        return type("Info", (), {"private": self.known[name]})
-
-    def push(self, name: str, *, private: bool | None = None) -> None:
-        if self.fails:
-            raise ConnectionError("out of reach")
-        self.pushed[name] = private
-
-
 def test_a_data_set_on_the_hub_is_private(
     finished_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("export", "--run", finished_original, "--format", "trl", "--output", tmp_path / "out", "--push")
-    hub = Hub({"org/public": False, "org/private": True})
-    hub.put_in_place(monkeypatch)
-    assert "https://huggingface.co/datasets/org/new" in done(*words, "org/new").stdout
-    done(*words, "org/private", "--quiet")
-    assert hub.pushed == {"org/new": True, "org/private": True}
-    assert "is public" in refused(3, *words, "org/public")
-    assert "org/public" not in hub.pushed
-    assert "ORG/NAME" in refused(2, *words, "a b")
-    assert "whose data set" in refused(2, *words, "name")
-    hub.fails = True
-    said = refused(1, *words, "org/new")
-    assert "out of reach" in said
+    with serving(monkeypatch) as hub:
+        hub.repositories["datasets/org/public"] = Repository(private=False)
+        hub.repositories["datasets/org/private"] = Repository(private=True)
+        assert f"{hub.url}/datasets/org/new" in done(*words, "org/new").stdout
+        done(*words, "org/private", "--quiet")
+        written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+        for name in ("new", "private"):
+            assert hub.repositories[f"datasets/org/{name}"] == Repository(True, written, 1)
+        assert "is public" in refused(3, *words, "org/public")
+        assert not hub.repositories["datasets/org/public"].files
+        done(*words, "org/public", "--public", "--quiet")
+        assert hub.repositories["datasets/org/public"].files == written
+        assert "ORG/NAME" in refused(2, *words, "a b")
+        assert "whose data set" in refused(2, *words, "name")
+        hub.is_broken = True
+        said = refused(1, *words, "org/new")
+    assert "could not be pushed" in said
+    assert TOKEN not in said
     assert "hf auth login" in said
+    assert "--push ORG/NAME" in refused(2, *words[:-1], "--public")
+
+
+def test_the_card_of_preferences_says_where_they_come_from(finished_original: Path, tmp_path: Path) -> None:
+    words = ("export", "--run", finished_original, "--format", "llama-factory", "--output", tmp_path / "out")
+    done(*words)
+    card = tmp_path / "out/README.md"
+    metadata = yaml.safe_load(card.read_text().split("---\n")[1])
+    (config,) = metadata["configs"]
+    assert (tmp_path / "out" / config["data_files"]).is_file()
+    assert "license" not in metadata
+    for t in (1, 2):
+        record = manifest(finished_original, t, "label")
+        digest = hashlib.sha256(
+            json.dumps(
+                {name: facts["sha256"] for name, facts in record["outputs"].items()},
+                sort_keys=True,
+                separators=(",", ":"),
+            ).encode()
+        ).hexdigest()
+        chosen, tied = record["summary"]["chosen"], record["summary"]["tie"]
+        assert (
+            f"python:letter_rule:score: {chosen} with a preferred response, {tied} tied | iter-00{t}/label"
+            in card.read_text()
+        )
+        assert digest[:16] in card.read_text()
+    card.write_text(card.read_text().replace("tags:", "license: mit\ntags:"))
+    changed = card.read_text()
+    assert "there already" in done(*words).stderr
+    assert card.read_text() == changed, "what a person added stays"
+    card.write_text("# My project\n")
+    assert "README.md` is there and holds something else" in refused(3, *words)

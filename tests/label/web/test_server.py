@@ -35,6 +35,7 @@ def server(waiting: Path) -> Iterator[LabelServer]:
     found.close()
 
 
+@pytest.mark.whole
 def test_two_people_label_all_and_the_stage_closes(server: LabelServer) -> None:
     server.words = ("--overlap", "5")
     server.start()
@@ -51,6 +52,7 @@ def test_two_people_label_all_and_the_stage_closes(server: LabelServer) -> None:
     assert "up to date" in done(*on(server.run, "label"), "--web").stderr
 
 
+@pytest.mark.whole
 def test_it_ends_by_a_signal_and_goes_on_at_the_same_place(server: LabelServer) -> None:
     server.start()
     Client(server, "ann").label(3)

@@ -1,0 +1,96 @@
+"""A policy's files for readers elsewhere: the settings of its adapter, how it samples, and what serves it."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from activedpo_cli.base.regular_files import read_limited
+from activedpo_cli.models.adapters import ATTACHING_ERRORS
+from activedpo_cli.models.foreign_adapter import CONFIG_FILE
+from activedpo_cli.models.loading import generation_config_at
+from activedpo_cli.models.quiet import quiet_libraries
+
+Form = Literal["adapter", "merged"]
+SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes for `--max-lora-rank`, the smallest that it needs (`vllm/config/lora.py`)."""
+SAME_ARITHMETIC = 1e-3
+"""Nats per token by which log-probabilities may differ where the same numbers are computed, or float32 ones."""
+ROUNDED_WEIGHTS = 5e-2
+"""The same where an update was added to weights in half precision, and the sum rounded to it."""
+
+
+def tolerance_of(form: Form, number_format: str) -> float:
+    """How far a token's log-probability may be off in the mean over texts, in nats, where only rounding differs."""
+    return SAME_ARITHMETIC if form == "adapter" or number_format == "torch.float32" else ROUNDED_WEIGHTS
+
+
+def adapter_settings_for(folder: Path, base_name: str, revision: str | None) -> bytes:
+    """`adapter_config.json` of a folder, with another name of the base and the commit that it was at."""
+    settings = json.loads(read_limited(folder / CONFIG_FILE))
+    settings |= {"base_model_name_or_path": base_name, "revision": revision}
+    return (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
+
+
+def generation_settings(location: str, revision: str | None) -> bytes:
+    """`generation_config.json` of a base, as text."""
+    return generation_config_at(location, revision).to_json_string(use_diff=True).encode()
+
+
+def attach_as_others_do(base: PreTrainedModel, folder: Path) -> PeftModel:
+    """The base with the adapter of a folder, by PEFT's own reading; raises ValueError where PEFT can't."""
+    try:
+        with quiet_libraries():
+            return PeftModel.from_pretrained(base, str(folder)).eval()
+    except ATTACHING_ERRORS as error:
+        raise ValueError(f"PEFT does not read it: {error}".partition("\n")[0]) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """How an exported policy is used.
+
+    Attributes:
+        serve: The command that serves it.
+        python: Lines that load it.
+        warning: Why a server may not take it as it is; None where nothing is known against it.
+
+    """
+
+    serve: str
+    python: str
+    warning: str | None = None
+
+
+def usage_of(form: Form, place: str, settings: Mapping[str, Any]) -> Usage:
+    """How a merged model, or an adapter with these settings of PEFT, is served and loaded from a folder or the hub."""
+    if form == "merged":
+        python = f"from transformers import pipeline\n\nwrite = pipeline('text-generation', model={place!r})"
+        return Usage(serve=f"vllm serve {shlex.quote(place)}", python=python)
+    base, revision = str(settings["base_model_name_or_path"]), settings.get("revision")
+    words = ["vllm", "serve", base, *(["--revision", str(revision)] if revision else [])]
+    words += ["--enable-lora", "--max-lora-rank", str(_served_rank(int(settings["r"])))]
+    words += ["--lora-modules", f"policy={place}"]
+    python = (
+        "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n\n"
+        f"model = AutoPeftModelForCausalLM.from_pretrained({place!r})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({place!r})"
+    )
+    return Usage(serve=shlex.join(words), python=python, warning=_unserved(settings))
+
+
+def _served_rank(rank: int) -> int:
+    return next((served for served in SERVED_RANKS if served >= rank), rank)
+
+
+def _unserved(settings: Mapping[str, Any]) -> str | None:
+    if int(settings["r"]) > SERVED_RANKS[-1]:
+        return f"its rank is {settings['r']}, and vLLM takes at most {SERVED_RANKS[-1]}: serve whole weights (--merged)"
+    if settings.get("target_parameters"):
+        return "it adapts bare weights, as of experts, which a server may not take: serve whole weights (--merged)"
+    return None
