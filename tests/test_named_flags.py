@@ -20,8 +20,8 @@ OF_OTHERS = {
     *("--enable-lora", "--max-lora-rank", "--max-loras", "--max-model-len", "--generation-config", "--enforce-eager"),
     *("--revision", "--logdir", "--project"),
 }
-"""Flags of pip, hf, ruff, mkdocs, labelling tools, trackers, trainers, SLURM, torchrun, accelerate (up to an underscore), vLLM
-and of this project's own scripts."""
+"""Flags of pip, hf, ruff, mkdocs, labelling tools, trackers, trainers, SLURM, torchrun, accelerate (up to an underscore),
+vLLM and of this project's own scripts."""
 
 
 def flags_of(command: str) -> set[str]:
