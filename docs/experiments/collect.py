@@ -64,7 +64,7 @@ def tables_of(folder: Path) -> dict[str, Table]:
 
 def overview() -> Table:
     """For each task, whether ActiveDPO and the best of the other choices are better than random."""
-    head = ["task", "who answers", "seeds", "ActiveDPO", "the best other choice", "by the second scorer"]
+    head = ["task", "who answers", "seeds", "ActiveDPO better?", "another choice better?", "by the second scorer"]
     return table(OVERVIEW_TITLE, head, [[task, who, *_against_random(*place)] for task, who, *place in TASKS])
 
 
@@ -77,7 +77,7 @@ def _against_random(name: str, ending: str) -> list[str]:
     best = max(sorted(others), key=lambda arm: first[arm].height.mean)
     checked = ", ".join(_verdict(second[arm]) for arm in (OUR_METHOD, best) if second)
     ours, theirs = _cell(first[OUR_METHOD], spent), _cell(first[best], spent)
-    return [str(len(first[OUR_METHOD].seeds)), ours, f"`{best}`: {theirs}", checked]
+    return [str(len(first[OUR_METHOD].seeds)), ours, f"{theirs} (`{best}`)", checked]
 
 
 def _arms(found: Analysis, measure: str, ending: str) -> dict[str, ArmCurve]:
