@@ -53,7 +53,8 @@ def commands_page() -> str:
     group = get_command(app)
     listed = [
         _table(
-            ("", "what it does"), [(f"[`{name}`](#{name})", _first_line(_commands()[name][0].help)) for name in names]
+            ("command", "what it does"),
+            [(f"[`{name}`](#{name})", _first_line(_commands()[name][0].help)) for name in names],
         )
         for names in COMMANDS.values()
     ]
