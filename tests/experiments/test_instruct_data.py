@@ -96,7 +96,7 @@ def test_ridge_is_that_of_differences_within_prompts(prepare: ModuleType) -> Non
     np.testing.assert_allclose(prepare.fit(seen, scores, group, 7.0), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["methods", "methods-gpu"])
+@pytest.mark.parametrize("name", ["instruct-methods", "instruct-methods-gpu"])
 def test_every_arm_is_one_that_a_run_can_have(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from activedpo_cli.experiments.conduct import _config
     from activedpo_cli.select.method_settings import method_settings

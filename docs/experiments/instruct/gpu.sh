@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The experiment of methods-gpu.yaml on a machine with a GPU and without a network, from a copy of this repository.
+# The experiment of instruct-methods-gpu.yaml on a machine with a GPU and without a network, from a copy of this repository.
 #
 #   gpu.sh pack FOLDER      here, once prepare.py has run: the GGUF file, prompts, scorers and wheels, as FOLDER/part-*, 40 MiB each
 #   gpu.sh take FOLDER      there, for the parts that have arrived in FOLDER; some now and some later is right
@@ -12,7 +12,7 @@
 #   WHEELS   packages to carry               those that an image with torch, transformers and peft lacks
 #   TARGET   options of pip for the machine  CPython 3.12 on x86-64
 #   STORE    where parts and runs lie there  /tmp/instruct
-#   SPEC     the experiment                  methods-gpu.yaml beside this
+#   SPEC     the experiment                  instruct-methods-gpu.yaml beside this
 #   JOBS     processes on the one card       10
 #   MINUTES  when to stop                    8
 #   OUT      where results go                runs/instruct-gpu
@@ -21,7 +21,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 store=${STORE:-/tmp/instruct}
-spec=${SPEC:-$here/methods-gpu.yaml}
+spec=${SPEC:-$here/instruct-methods-gpu.yaml}
 python=${PYTHON:-python3}
 wheels=${WHEELS-trl==1.16.0 datasets multiprocess==0.70.19 dill==0.4.1 pydantic==2.14.4 pydantic-core==2.50.5 typing-inspection annotated-types gguf}
 target=${TARGET---python-version 3.12 --implementation cp --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64}
