@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from activedpo_cli.base.errors import InvalidDataError
 from activedpo_cli.models.loading import DTYPES, load_tokenizer, require_complete, require_finite
@@ -27,18 +27,21 @@ from activedpo_cli.models.random_state import seeded_library_state
 FACTORS = "rope_freqs.weight"
 """The tensor of factors by which the frequencies of positions are divided, as in Llama 3."""
 HEAD = "output.weight"
+SPECIAL = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
+"""What the format and transformers call the same tokens."""
 OTHER_FORM = "take the model that it was made from, as a hub id or a folder"
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a file says of itself: how its matrices are stored, how many weights it holds, and of them in the head."""
+    """What a file says: how its matrices are stored, how many weights there are, and in the head, which ids are special."""
 
     form: str
     weights: int
     head: int
     architecture: str
     scaling: str
+    special: dict[str, int]
 
 
 def convert_gguf(file: Path, dtype: str, destination: Path) -> str:
@@ -66,11 +69,13 @@ def convert_gguf(file: Path, dtype: str, destination: Path) -> str:
             )
         with refusing_what_is_broken("tokenizer of", name), _quiet():
             tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=file.name, trust_remote_code=False)
+            _name_special_tokens(tokenizer, contents.special)
     model, report = loaded
     require_complete(name, report)
     _refuse_dropped(name, contents, model)
     require_finite(model, name)
     _forget_form(model)
+    _end_at_turns(model, contents.special)
     write_full_weights(model, tokenizer, destination)
     load_tokenizer(str(destination))
     return f"{contents.architecture}, {contents.form}, to {str(number).removeprefix('torch.')}"
@@ -113,7 +118,26 @@ def _read(file: Path) -> _Contents:
         head=sizes.get(HEAD, 0),
         architecture=architecture,
         scaling="none" if scaling is None else scaling.contents(),
+        special={
+            name: int(field.contents())
+            for name in (*SPECIAL, "eot")
+            if (field := reader.fields.get(f"tokenizer.ggml.{name}_token_id")) is not None
+        },
     )
+
+
+def _name_special_tokens(tokenizer: PreTrainedTokenizerBase, special: dict[str, int]) -> None:
+    """Let the file say which tokens begin, end and fill a text; some versions of transformers take others than it names."""
+    for name, attribute in SPECIAL.items():
+        if name in special:
+            setattr(tokenizer, attribute, tokenizer.convert_ids_to_tokens(special[name]))
+
+
+def _end_at_turns(model: PreTrainedModel, special: dict[str, int]) -> None:
+    """Let a response end where a turn does, too, where the file knows of a token for that."""
+    ends = [special[name] for name in ("eos", "eot") if name in special]
+    if len(set(ends)) > 1:
+        model.generation_config.eos_token_id = ends
 
 
 def _refuse_dropped(name: str, contents: _Contents, model: PreTrainedModel) -> None:

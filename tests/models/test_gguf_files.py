@@ -62,6 +62,27 @@ def test_it_is_the_model_of_the_folder(folder: Path, file: Path, tmp_path: Path)
     assert "quantization_config" not in json.loads((tmp_path / "made" / "config.json").read_text())
 
 
+def test_the_file_says_which_tokens_are_special(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers 5.17 takes `<bos>` for the end of a text, whatever the file says; none reads the end of a turn."""
+    read = AutoTokenizer.from_pretrained
+
+    def with_another_end(*words: Any, **options: Any) -> Any:
+        tokenizer = read(*words, **options)
+        tokenizer.eos_token = tokenizer.bos_token
+        return tokenizer
+
+    theirs = read(folder)
+    turn = theirs.convert_tokens_to_ids("<turn>")
+    chatty = write_gguf(folder, tmp_path / "chatty.gguf", tokenizer__ggml__eot_token_id=turn)
+    with monkeypatch.context() as patch:
+        patch.setattr(gguf_files.AutoTokenizer, "from_pretrained", with_another_end)
+        gguf_files.convert_gguf(chatty, "auto", tmp_path / "made")
+    ours = read(tmp_path / "made")
+    assert (ours.bos_token, ours.eos_token, ours.pad_token) == ("<bos>", "<eos>", "<pad>")
+    ends = json.loads((tmp_path / "made" / "generation_config.json").read_text())["eos_token_id"]
+    assert ends == [theirs.eos_token_id, turn]
+
+
 def test_packed_weights_are_the_numbers_that_their_codes_mean(folder: Path, tmp_path: Path) -> None:
     kind = gguf.GGMLQuantizationType.Q8_0
     packed = write_gguf(folder, tmp_path / "packed.gguf", quantized=kind)
