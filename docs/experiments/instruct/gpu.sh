@@ -23,7 +23,7 @@ root=$(cd "$here/../../.." && pwd)
 store=${STORE:-/tmp/instruct}
 spec=${SPEC:-$here/instruct-methods-gpu.yaml}
 python=${PYTHON:-python3}
-wheels=${WHEELS-trl==1.16.0 datasets multiprocess==0.70.19 dill==0.4.1 pydantic==2.14.4 pydantic-core==2.50.5 typing-inspection annotated-types gguf}
+wheels=${WHEELS-trl==1.16.0 datasets==5.2.0 multiprocess==0.70.19 dill==0.4.1 pydantic==2.14.4 pydantic-core==2.50.5 typing-inspection annotated-types gguf==0.19.0}
 target=${TARGET---python-version 3.12 --implementation cp --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64}
 do=${1:-}; shift || true
 
