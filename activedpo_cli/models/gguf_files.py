@@ -18,6 +18,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from activedpo_cli.base.errors import InvalidDataError
+from activedpo_cli.base.regular_files import open_regular
 from activedpo_cli.models.loading import DTYPES, load_tokenizer, require_complete, require_finite
 from activedpo_cli.models.loading_errors import refusing_what_is_broken
 from activedpo_cli.models.merging import write_full_weights
@@ -52,6 +53,7 @@ def convert_gguf(file: Path, dtype: str, destination: Path) -> str:
     """
     name = str(file)
     with refusing_what_is_broken("model", name), _quiet():
+        open_regular(file).close()
         contents = _read(file)
     number = DTYPES.get(dtype) or (torch.float32 if contents.form == "F32" else torch.bfloat16)
     # Libraries read whatever else lies in the folder of the file.

@@ -78,7 +78,8 @@ def resolve_model(name: str, revision: str | None = None, *, may_be_packed: bool
         return ModelLocation(name=name, path=str(folder.resolve()), hub_id=None, revision=None)
     if may_be_packed and is_gguf_file(folder):
         _require_gguf_reader(name)
-        return ModelLocation(name=name, path=str(folder.resolve()), hub_id=None, revision=None)
+        # A link, as in the hub's cache, may lead to a file of another name.
+        return ModelLocation(name=name, path=str(folder.absolute()), hub_id=None, revision=None)
     if _is_file(folder):
         raise _is_no_folder(name, folder)
     if not _may_be_hub_id(target):

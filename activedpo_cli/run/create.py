@@ -237,8 +237,8 @@ def _prepare_reference(folder: Path, plan: _Plan, progress: Progress) -> dict[st
     elif path is not None and is_gguf_file(path):
         from activedpo_cli.models.gguf_files import convert_gguf
 
-        origin = {"converted_from": {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}}
         progress.note(f"converted `{path}` ({convert_gguf(path, plan.config.model.dtype, stored)})")
+        origin = {"converted_from": {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}}
     else:
         return model_digest(plan.location) | {"stored_in_run": False}
     here = ModelLocation(name=plan.config.model.name, path=str(stored), hub_id=None, revision=None)

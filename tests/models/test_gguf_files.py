@@ -104,7 +104,8 @@ def test_packed_weights_are_the_numbers_that_their_codes_mean(folder: Path, tmp_
 def test_a_run_converts_once_and_goes_on_without_the_file(
     folder: Path, file: Path, prompts_file: Path, tmp_path: Path
 ) -> None:
-    moved = Path(shutil.copy(file, tmp_path / "tiny.gguf"))
+    blob, moved = Path(shutil.copy(file, tmp_path / "0a1b2c")), tmp_path / "tiny.gguf"
+    moved.symlink_to(blob)  # as the hub's cache has it
     run = small_run(tmp_path / "run", moved, prompts_file, **WITHOUT_FEATURES)
     base = json.loads((run / "reference" / "base.json").read_text())
     assert base["converted_from"] == {
@@ -130,6 +131,12 @@ def test_a_run_converts_once_and_goes_on_without_the_file(
 
 def prompts(file: Path) -> tuple[object, ...]:
     return ("--prompts", file, "--eval-prompts", 4)
+
+
+def test_a_pipe_is_not_waited_for(prompts_file: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    for words in (("doctor",), ("init", "--run", tmp_path / "run", *prompts(prompts_file))):
+        assert "pipe" in refused(4, words[0], "--model", tmp_path / "pipe.gguf", *words[1:])
 
 
 def cut(file: Path, path: Path) -> None:
