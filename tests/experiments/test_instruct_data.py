@@ -96,12 +96,13 @@ def test_ridge_is_that_of_differences_within_prompts(prepare: ModuleType) -> Non
     np.testing.assert_allclose(prepare.fit(seen, scores, group, 7.0), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["instruct-methods", "instruct-methods-gpu"])
+@pytest.mark.parametrize("name", ["instruct-methods", "instruct-methods-gpu", "instruct-pool"])
 def test_every_arm_is_one_that_a_run_can_have(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from activedpo_cli.experiments.conduct import _config
     from activedpo_cli.select.method_settings import method_settings
 
-    monkeypatch.setenv("INSTRUCT", str(tmp_path))
+    for variable in ("INSTRUCT", "ACTIVEDPO_DATA"):
+        monkeypatch.setenv(variable, str(tmp_path))
     spec = read_spec(str(INSTRUCT / f"{name}.yaml"))
     jobs = ExperimentFolder(tmp_path, spec).jobs()
     assert len(jobs) == len(spec.arms) * len(spec.seeds)
