@@ -15,11 +15,11 @@ from typing import Any
 import typer
 from typer.main import get_command, get_group
 
-from activedpo_cli import __version__
 from activedpo_cli.base.display import redacted
 from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated
 from activedpo_cli.base.interruption import is_requested
 from activedpo_cli.base.out_of_memory import is_out_of_memory
+from activedpo_cli.base.version import __version__
 from activedpo_cli.cli.help_text import HelpedCommand, HelpedGroup
 from activedpo_cli.cli.render import print_error, print_message, safe_text
 from activedpo_cli.cli.sharing import refuse_several
