@@ -94,7 +94,7 @@ def choose(
         prompt_index=_prompts(asked[places], features, max_per_prompt),
         texts=features.texts,
         times_sampled=features.times_sampled,
-        labelled=None if labelled is None else _labelled(name, found.NEEDS, labelled, normalise),
+        labelled=None if labelled is None else _labelled(name, found.NEEDS, features, labelled, normalise),
         beta=beta,
     )
     _require_budget(candidates, budget, max_per_prompt)
@@ -154,15 +154,33 @@ def _prompts(pairs: Int[Tensor, "pairs 2"], features: Features, max_per_prompt: 
     return torch.arange(len(pairs))
 
 
-def _labelled(name: str, needs: tuple[str, ...], labelled: Features, normalise: str) -> Labelled:
+def _labelled(name: str, needs: tuple[str, ...], features: Features, labelled: Features, normalise: str) -> Labelled:
     _require_needs(name, tuple(need for need in needs if need != "texts"), labelled, "the labelled pairs")
     if labelled.preferred is None:
         raise UsageError(
             "of the labelled pairs nobody says which response was preferred",
             hint="with_pairs(pairs, preferred), or rows with `chosen` and `rejected`; zeros where the method reads none",
         )
+    _require_alike(needs, features, labelled)
     kept = _not_excluded(labelled.pairs, labelled)
     return Labelled(**_table(labelled.pairs[kept], labelled, needs, normalise), preferred=labelled.preferred[kept])
+
+
+def _require_alike(needs: tuple[str, ...], features: Features, labelled: Features) -> None:
+    """Raise UsageError where columns of both are of different widths, or features of different projections."""
+    for need in needs:
+        shapes = [list(each.columns[need].shape[1:]) for each in (features, labelled) if need in each.columns]
+        if len(shapes) == 2 and shapes[0] != shapes[1]:
+            raise UsageError(
+                f"a row of `{need}` has {shapes[0][0]} numbers, and one of the labelled pairs {shapes[1][0]}"
+            )
+    made = features.made_with, labelled.made_with
+    if "features" in needs and None not in made and made[0] != made[1]:
+        raise UsageError(
+            "features of different projections do not compare",
+            details=[f"these: {made[0]}", f"of the labelled pairs: {made[1]}"],
+            hint="featurize both with the same projection, projection_width and seed",
+        )
 
 
 def _require_budget(candidates: Candidates, budget: int, max_per_prompt: int | None) -> None:

@@ -36,6 +36,7 @@ class Features:
         texts: The responses themselves; None where no method is to read them.
         times_sampled: How often each response was sampled for its prompt; None for once each.
         excluded: Rows that are not finite, of which no pair is chosen.
+        made_with: Projection and seed of `features`, by name; None where nobody says. Others compare with none of these.
 
     Raises:
         UsageError: a column has no known name, or lengths, rows or values do not fit.
@@ -55,6 +56,7 @@ class Features:
     texts: tuple[str, ...] | None
     times_sampled: Int[Tensor, " responses"] | None
     excluded: tuple[int, ...]
+    made_with: Mapping[str, Any] | None
 
     @explained
     def __init__(
@@ -67,6 +69,7 @@ class Features:
         texts: Sequence[str] | None = None,
         times_sampled: Numbers | None = None,
         excluded: Sequence[int] = (),
+        made_with: Mapping[str, Any] | None = None,
     ) -> None:
         tensors = {name: _column(name, column) for name, column in columns.items()}
         count = _responses(tensors, texts)
@@ -79,6 +82,7 @@ class Features:
             "texts": None if texts is None else tuple(texts),
             "times_sampled": _numbers(times_sampled, "times_sampled", count, "responses"),
             "excluded": tuple(excluded),
+            "made_with": made_with,
         }
         for name, value in made.items():
             object.__setattr__(self, name, value)

@@ -107,6 +107,7 @@ def featurize(
         texts=read.texts,
         times_sampled=torch.tensor(read.times_sampled, dtype=torch.int64),
         excluded=excluded,
+        made_with={"projection": projection, "width": projection_width, "seed": seed} if "features" in wanted else None,
     )
 
 

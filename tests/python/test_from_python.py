@@ -38,7 +38,8 @@ PROMISED = {
     "featurize": "model tokenizer rows *method='activedpo' *columns=() *proj_dim=8192 *projection='factored' "
     "*projection_width=1 *seed=0 *append_eos=True *tokens_per_batch=2048 *gradient_checkpointing=False *progress=None",
     "read_run": "path=None",
-    "Features": "*columns *pairs *preferred=None *prompt_index=None *texts=None *times_sampled=None *excluded=()",
+    "Features": "*columns *pairs *preferred=None *prompt_index=None *texts=None *times_sampled=None *excluded=() "
+    "*made_with=None",
     "Features.with_columns": "self **columns",
     "Features.with_pairs": "self pairs preferred=None",
     "Choice": "*method *indices *pairs *scores",
@@ -344,6 +345,10 @@ def test_an_excluded_response_is_part_of_no_choice_and_no_history() -> None:
     assert scores[1] == scores[2] != scores[0]
 
 
+def labelled(**changes: Any) -> Features:
+    return known(preferred=[1, 1, -1, 0], **changes)
+
+
 def not_finite(row: int) -> torch.Tensor:
     features = known().columns["features"].clone()
     features[row, 1] = torch.nan
@@ -382,12 +387,14 @@ def test_features_that_do_not_fit(changes: dict[str, Any], said: str) -> None:
         ({"budget": 1, "settings": {"rigde": 1}}, "settings of method `activedpo` are wrong"),
         ({"budget": 1, "settings": {"ridge": 0}}, "λ must be a positive number"),
         ({"budget": 1, "labelled": known()}, "nobody says which response was preferred"),
+        ({"budget": 1, "labelled": labelled(columns={"features": torch.ones(8, 5)})}, "4 numbers, and .* pairs 5"),
+        ({"budget": 1, "labelled": labelled(made_with={"seed": 1})}, "different projections do not compare"),
         ({"budget": 1, "features": not_finite(3)}, "row 3 of `features` is not finite"),
     ],
 )
 def test_choices_that_are_refused(options: dict[str, Any], said: str) -> None:
     features = options.pop("features", None)
-    table = known() if features is None else known(columns={"features": features})
+    table = known(made_with={"seed": 0}) if features is None else known(columns={"features": features})
     with pytest.raises(ActiveDPOError, match=said):
         choose(table, **options)
 
