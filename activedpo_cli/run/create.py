@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli import __version__
 from activedpo_cli.base.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
 from activedpo_cli.base.digests import digest_of_file, sha256_of
 from activedpo_cli.base.errors import BusyError, RefusedError, UsageError
@@ -15,6 +14,7 @@ from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import AdapterSettings, Config
+from activedpo_cli.base.version import __version__
 from activedpo_cli.engine.differences import all_settings, given_differences, is_fixed, number_of_settings
 from activedpo_cli.models.built_in import LANGUAGE_MODEL, is_built_in
 from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, is_gguf_file, model_digest, resolve_model
