@@ -102,6 +102,7 @@ WRITERS = {
     "store/files.py": "the mode and length of its own temporary files",
     "store/tensors.py": "fills what `files.write_with` shows",
     "models/adapters.py": "fills a folder that `files.write_folder_with` shows",
+    "models/gguf_files.py": "a link in a temporary folder, in no run",
     "models/merging.py": "fills a folder that `files.write_folder_with` shows",
     "train/sft_trainer.py": "fills a checkpoint in the scratch folder, which `files.take_in` shows",
     "bench/select_streamed.py": "a temporary folder, in no run",

@@ -17,11 +17,12 @@ OF_OTHERS = {
     *("--quick", "--config", "--mixed", "--num", "--main", "--multi", "--dynamo", "--module"),
     *("--view-id", "--data", "--ref", "--turns", "--strict"),
     *("--array", "--requeue", "--ntasks", "--gpus", "--gpus-per-task", "--nproc", "--no-python"),
+    *("--no-optional-locks", "--always", "--dirty", "--abbrev", "--exclude", "--from"),
     *("--enable-lora", "--max-lora-rank", "--max-loras", "--max-model-len", "--generation-config", "--enforce-eager"),
     *("--revision", "--logdir", "--project"),
 }
-"""Flags of pip, hf, ruff, mkdocs, labelling tools, trackers, trainers, SLURM, torchrun, accelerate (up to an underscore),
-vLLM and of this project's own scripts."""
+"""Flags of pip, hf, ruff, mkdocs, labelling tools, trackers, trainers, SLURM, torchrun, accelerate (up to an
+underscore), git, uv, vLLM and of this project's own scripts."""
 
 
 def flags_of(command: str) -> set[str]:

@@ -71,7 +71,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A folder that holds the wheel alone."""
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("tried")
     shutil.copytree(ROOT / "activedpo_cli", source / "activedpo_cli", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     build = f"import setuptools.build_meta as build; build.build_wheel({str(folder)!r})"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)

@@ -81,10 +81,12 @@ class Section(BaseModel):
 class ModelSettings(Section):
     """The language model to be aligned: θ₀ = π_ref = π_SFT."""
 
-    name: str = setting("tiny", "alias (see `activedpo ls models`), hub id, or local folder", "--model")
+    name: str = setting("tiny", "alias (see `activedpo ls models`), hub id, local folder, or GGUF file", "--model")
     revision: str | None = setting(None, "hub revision; null takes the newest when the run is made", "--model-revision")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "number format of the base weights; auto keeps the checkpoint's", "--dtype"
+        "auto",
+        "number format of the base weights; auto keeps the checkpoint's, and of a packed GGUF file makes bfloat16",
+        "--dtype",
     )
     quantization: Literal["none", "8bit", "4bit"] = setting(
         "none",

@@ -15,11 +15,11 @@ from typing import Any
 import typer
 from typer.main import get_command, get_group
 
-from activedpo_cli import __version__
 from activedpo_cli.base.display import redacted
 from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated
 from activedpo_cli.base.interruption import is_requested
 from activedpo_cli.base.out_of_memory import is_out_of_memory
+from activedpo_cli.base.version import described
 from activedpo_cli.cli.help_text import HelpedCommand, HelpedGroup
 from activedpo_cli.cli.render import print_error, print_message, safe_text
 from activedpo_cli.cli.sharing import refuse_several
@@ -144,9 +144,13 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version, and the commit where that is known.", is_eager=True
+    ),
+) -> None:
     if version:
-        sys.stdout.write(f"activedpo {__version__}\n")
+        sys.stdout.write(f"activedpo {described()}\n")
         raise typer.Exit()
 
 
@@ -298,7 +302,7 @@ def _bug(error: BaseException) -> ActiveDPOError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return ActiveDPOError(
         f"unexpected {type(error).__name__}: {error}",
-        details=[f"in {frame.filename}:{frame.lineno}", f"activedpo {__version__}; this is a bug"],
+        details=[f"in {frame.filename}:{frame.lineno}", f"activedpo {described()}; this is a bug"],
         hint="set ACTIVEDPO_DEBUG=1 and run the command again to see the traceback",
     )
 

@@ -196,7 +196,7 @@ def _check_arms(folder: ExperimentFolder, jobs: Sequence[Job], progress: Progres
                 progress.warn(f"arm `{job.arm}`: {sentence}")
             model = config.model.name, config.model.revision
             if model not in models:
-                resolve_model(*model)
+                resolve_model(*model, may_be_packed=True)
                 models.add(model)
         except ActiveDPOError as error:
             error.message = f"arm `{job.arm}`: {error.message}"

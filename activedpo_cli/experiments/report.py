@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from activedpo_cli import __version__
 from activedpo_cli.base.progress import SilentProgress
+from activedpo_cli.base.version import __version__
 from activedpo_cli.engine.parts import Part, ensure
 from activedpo_cli.engine.step import Execution
 from activedpo_cli.engine.units import AtOnce

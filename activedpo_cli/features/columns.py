@@ -38,22 +38,21 @@ class FeatureColumns:
     """Computes `features` with their norms and `logps` under θ of the iteration before, the other columns under π_ref."""
 
     def __init__(self, context: Context, columns: Sequence[str]) -> None:
+        from activedpo_cli.gradients.columns import ResponseColumns
         from activedpo_cli.gradients.featurizer import Featurizer
         from activedpo_cli.gradients.policy_check import check_policy
         from activedpo_cli.gradients.projections import make_projection
         from activedpo_cli.models.vocabulary import padding_id
 
         self._context, self._settings, self._columns = context, context.settings.featurize, set(columns)
-        self._is_reference = context.iteration == 1  # the initial adapter has B = 0
         policy, tokenizer, device = load_policy(context, context.iteration - 1)
         self._seed = derive_seed(context.settings.seed, "projection")  # the same in every iteration
-        self._policy = policy
         alone = frozenset[str]()
         if "features" in self._columns:
             found = check_policy(policy)
             alone = found.alone
             _note_slow_passes(context.progress, found.slow)
-        self._featurizer = Featurizer(
+        featurizer = Featurizer(
             model=policy,
             projection=make_projection(
                 self._settings.projection, self._settings.proj_dim, self._seed, self._settings.projection_width
@@ -65,14 +64,15 @@ class FeatureColumns:
             gradient_checkpointing=self._settings.gradient_checkpointing,
             alone=alone,
         )
+        is_reference = context.iteration == 1  # the initial adapter has B = 0
+        self._source = ResponseColumns(policy, featurizer, self._columns, is_reference)
 
     def of(self, responses: Sequence[Response]) -> Columns:
         """The columns of some responses, one row each; a row that is not finite is zeroed and named."""
         import torch
 
         with _naming_what_is_too_large(responses):
-            found = self._under_policy(responses)
-            found |= self._under_reference(responses, found.get("logps"))
+            found = self._source.of(_rows(responses))
         if "scores" in self._columns:
             found["scores"] = scores(self._context, responses)
         excluded = _excluded(found, responses)
@@ -87,7 +87,7 @@ class FeatureColumns:
         from activedpo_cli.gradients.memory import TooLargeError
 
         try:
-            return self._featurizer.quality(_rows(responses))
+            return self._source.featurizer.quality(_rows(responses))
         except TooLargeError:
             return None
 
@@ -95,7 +95,7 @@ class FeatureColumns:
         """The flags that bring the projection's error down."""
         from activedpo_cli.gradients.quality import advice
 
-        return advice(self._policy, self._featurizer.projection)
+        return advice(self._source.policy, self._source.featurizer.projection)
 
     def header(self, responses: Sequence[Response], excluded: Sequence[ExcludedResponse]) -> dict[str, str]:
         """What the tensors are, for the safetensors header."""
@@ -110,34 +110,6 @@ class FeatureColumns:
             "token_rule": "sum over response tokens, a generated end-of-text token included",
             "excluded": json.dumps([asdict(row) for row in excluded]),
         }
-
-    def _under_policy(self, responses: Sequence[Response]) -> "dict[str, Tensor]":
-        if "features" in self._columns:
-            gradients = self._featurizer.gradients(_rows(responses))
-            found = {"features": gradients.features, "norms": gradients.features.norm(dim=1), "logps": gradients.logps}
-            return found if gradients.exact_norms is None else found | {"exact_norms": gradients.exact_norms}
-        if "logps" in self._columns:
-            return _computed(logps=self._featurizer.forward(_rows(responses), logps=True).logps)
-        return {}
-
-    def _under_reference(self, responses: Sequence[Response], logps: "Tensor | None") -> "dict[str, Tensor]":
-        """The columns that need π_ref, computed with the adapters off.
-
-        In iteration 1 the policy is π_ref, so its `logps` serve as `ref_logps`, and rewards are exactly 0.
-        """
-        from activedpo_cli.models.adapters import reference_mode
-
-        known = logps if self._is_reference and "ref_logps" in self._columns else None
-        needs_logps = "ref_logps" in self._columns and known is None
-        needs_hidden, needs_mean = "hidden" in self._columns, "mean_hidden" in self._columns
-        if not (needs_logps or needs_hidden or needs_mean):
-            return _computed(ref_logps=known)
-        with reference_mode(self._policy):
-            found = self._featurizer.forward(
-                _rows(responses), logps=needs_logps, hidden=needs_hidden, mean_hidden=needs_mean
-            )
-        ref_logps = found.logps if known is None else known
-        return _computed(ref_logps=ref_logps, hidden=found.hidden, mean_hidden=found.mean_hidden)
 
 
 class Exclusions:
@@ -201,26 +173,15 @@ def _note_slow_passes(progress: Progress, matrices: Sequence[str]) -> None:
         )
 
 
-def _computed(**columns: "Tensor | None") -> "dict[str, Tensor]":
-    """The columns that were computed, each copied into memory of its own, as safetensors files need it."""
-    return {name: tensor.clone() for name, tensor in columns.items() if tensor is not None}
-
-
 def _rows(responses: Sequence[Response]) -> "list[Row]":
     return [(response.prompt_token_ids, response.token_ids) for response in responses]
 
 
 def _excluded(found: "dict[str, Tensor]", responses: Sequence[Response]) -> list[ExcludedResponse]:
     """Name what is not finite, and put zeros in its place."""
-    import torch
+    from activedpo_cli.gradients.columns import zero_what_is_not_finite
 
-    columns: dict[int, list[str]] = {}
-    for name, tensor in found.items():
-        for row in (~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]).all(dim=1)).nonzero():
-            columns.setdefault(int(row), []).append(name)
-    for tensor in found.values():
-        tensor[list(columns)] = 0
     return [
         ExcludedResponse(response_id=responses[row].response_id, columns=names)
-        for row, names in sorted(columns.items())
+        for row, names in zero_what_is_not_finite(found).items()
     ]

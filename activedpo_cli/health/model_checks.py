@@ -147,20 +147,26 @@ def _template_check(name: str, found: "list[Finding]") -> Check:
 
 @contextmanager
 def _location(config: Config) -> Iterator[tuple[str, str | None]]:
-    """Where the weights are; those of an adapter merged into its base stand there while this is open."""
-    from activedpo_cli.models.resolve import is_adapter_folder, resolve_model
+    """Where the weights are; those of an adapter, merged, or of a GGUF file stand there while this is open."""
+    from activedpo_cli.models.resolve import is_adapter_folder, is_gguf_file, resolve_model
 
-    found = resolve_model(config.model.name, config.model.revision)
+    found = resolve_model(config.model.name, config.model.revision, may_be_packed=True)
     if found.path is None:
         yield found.hub_id or config.model.name, found.revision
-    elif not is_adapter_folder(found.path):
-        yield found.path, None
-    else:
+    elif is_adapter_folder(found.path):
         from activedpo_cli.models.merging import merge_adapter_model
 
         with tempfile.TemporaryDirectory() as folder:
             merge_adapter_model(Path(found.path), Path(folder) / "model")
             yield str(Path(folder) / "model"), None
+    elif is_gguf_file(found.path):
+        from activedpo_cli.models.gguf_files import convert_gguf
+
+        with tempfile.TemporaryDirectory() as folder:
+            convert_gguf(Path(found.path), config.model.dtype, Path(folder) / "model")
+            yield str(Path(folder) / "model"), None
+    else:
+        yield found.path, None
 
 
 def _described(base: BaseWeights) -> str:

@@ -124,7 +124,7 @@ def load_base_model(
         if getattr(config, "output_router_logits", False):  # with it transformers fails to sample a padded batch
             config.output_router_logits = False
     _refuse_flash_in_float32(attn_implementation, model.dtype, path_or_id)
-    _require_complete(path_or_id, report)
+    require_complete(path_or_id, report)
     _require_token_ids(path_or_id, model)
     refuse_offloaded(model, path_or_id)
     if quantization != "none":
@@ -221,7 +221,8 @@ def _refuse_flash_in_float32(attn_implementation: str, dtype: torch.dtype | None
         )
 
 
-def _require_complete(name: str, report: dict[str, Any]) -> None:
+def require_complete(name: str, report: dict[str, Any]) -> None:
+    """Raise InvalidDataError where a checkpoint lacks weights of its model, or has others in their place."""
     mismatched = [key if isinstance(key, str) else key[0] for key in report.get("mismatched_keys", ())]
     for problem, keys in (("lacks", sorted(report["missing_keys"])), ("has another shape of", sorted(mismatched))):
         if keys:

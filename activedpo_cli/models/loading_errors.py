@@ -26,6 +26,10 @@ HINTS = (  # the first whose words stand in the error says the way out; small le
         "accept the model's terms on its page of the hub, then `hf auth login`",
     ),
     (
+        ("gguf model with architecture", "gguf model_type", "tokenizer from a gguf file"),
+        "take the model that the file was made from, as a hub id or a folder: of GGUF, transformers reads some kinds alone",
+    ),
+    (
         ("bitsandbytes", "optimum", "gptq", "quantiz", "autoawq", "compressed-tensors"),
         "install what it names, or take the model's weights as they were before they were quantized",
     ),
@@ -100,7 +104,9 @@ def _hint(error: BaseException, folder: Path) -> str:
 
 
 def _weights(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.safetensors") if path.is_file()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return [folder] if folder.is_file() else []
+    return sorted(path for path in folder.glob("*.safetensors") if path.is_file())
 
 
 def _begins(path: Path, data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import importlib.util
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -21,6 +22,8 @@ ALIASES = {
 
 HUB_TIMEOUT_SECONDS = 5.0
 LONGEST_NAME = 200
+GGUF_LIBRARY = "gguf"
+"""The package, and the extra that brings it."""
 SMALL_FILE_BYTES = 16 * 2**20
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGESTED = (
@@ -41,7 +44,7 @@ DIGESTED = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLocation:
-    """Where a model lies: a folder (`path`, absolute) or the hub (`hub_id` at the commit `revision`)."""
+    """Where a model lies: a folder or GGUF file (`path`, absolute), or the hub (`hub_id` at the commit `revision`)."""
 
     name: str
     path: str | None
@@ -54,11 +57,12 @@ class ModelLocation:
         return self.path or self.hub_id or self.name
 
 
-def resolve_model(name: str, revision: str | None = None) -> ModelLocation:
+def resolve_model(name: str, revision: str | None = None, *, may_be_packed: bool = False) -> ModelLocation:
     """Find a model by the built-in one's name, alias, local folder or hub id; reads at most one small answer from the hub.
 
-    Raises InvalidDataError for a folder that holds no model, and ActiveDPOError when the name is neither a folder, nor
-    cached, nor reachable.
+    With `may_be_packed` the name of a GGUF file means that file, for those who convert it. Raises InvalidDataError for a
+    folder that holds no model, and ActiveDPOError when the name is neither a folder, nor cached, nor reachable, or the
+    package that reads GGUF is missing.
     """
     target = str(LANGUAGE_MODEL) if is_built_in(name) else ALIASES.get(name, name)
     folder = Path(target).expanduser()
@@ -66,12 +70,16 @@ def resolve_model(name: str, revision: str | None = None) -> ModelLocation:
         if not ((folder / "config.json").is_file() or is_adapter_folder(folder)):
             packed = next(iter(sorted(folder.glob("*.gguf"))), None)
             if packed is not None:
-                raise _is_no_folder(str(packed), packed)
+                raise _holds_packed(name, packed)
             raise InvalidDataError(
                 f"`{name}` is not a model folder: it holds no config.json",
                 hint="pass the folder that holds config.json and the *.safetensors files",
             )
         return ModelLocation(name=name, path=str(folder.resolve()), hub_id=None, revision=None)
+    if may_be_packed and is_gguf_file(folder):
+        _require_gguf_reader(name)
+        # A link, as in the hub's cache, may lead to a file of another name.
+        return ModelLocation(name=name, path=str(folder.absolute()), hub_id=None, revision=None)
     if _is_file(folder):
         raise _is_no_folder(name, folder)
     if not _may_be_hub_id(target):
@@ -84,6 +92,11 @@ def resolve_model(name: str, revision: str | None = None) -> ModelLocation:
 def is_adapter_folder(folder: str | Path) -> bool:
     """Whether a folder holds a LoRA adapter, which has to be merged before it can be π_SFT."""
     return (Path(folder) / "adapter_config.json").is_file()
+
+
+def is_gguf_file(path: str | Path) -> bool:
+    """Whether a path leads to a file by whose name its weights are packed as GGUF, and have to be converted."""
+    return Path(path).suffix.lower() == ".gguf" and _is_file(Path(path))
 
 
 def model_digest(location: ModelLocation) -> dict[str, Any]:
@@ -164,16 +177,29 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_no_folder(name: str, path: Path) -> InvalidDataError:
-    is_packed = path.suffix.lower() == ".gguf"
+    is_packed = is_gguf_file(path)
     return InvalidDataError(
         f"`{name}` is a file, and a model is a folder with config.json and *.safetensors weights",
-        details=["GGUF weights are made for inference alone, mostly quantized: no gradient can be had from them"]
-        if is_packed
-        else [],
-        hint="take the model that it was made from, as a hub id or a folder"
+        details=["a GGUF file is read for `--model` of a run, which converts it, and by `doctor`"] if is_packed else [],
+        hint="take the model that it was made from, or `reference/model` of a run that was made with the file"
         if is_packed
         else "pass the folder that the file is in",
     )
+
+
+def _holds_packed(name: str, packed: Path) -> InvalidDataError:
+    return InvalidDataError(
+        f"`{name}` is not a model folder: it holds no config.json, but `{packed.name}`",
+        hint=f"pass the file itself: --model {packed}",
+    )
+
+
+def _require_gguf_reader(name: str) -> None:
+    if importlib.util.find_spec(GGUF_LIBRARY) is None:
+        raise ActiveDPOError(
+            f"reading `{name}` needs the package {GGUF_LIBRARY}, which is not installed",
+            hint=f"pip install 'activedpo-cli[{GGUF_LIBRARY}]'",
+        )
 
 
 def _shards(index: Path) -> set[str]:

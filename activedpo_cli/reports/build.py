@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli import __version__
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress, SilentProgress
+from activedpo_cli.base.version import __version__
 from activedpo_cli.engine.differences import differences_of_work
 from activedpo_cli.engine.parts import Part, ensure
 from activedpo_cli.engine.step import Execution

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from activedpo_cli import __version__
 from activedpo_cli.base.records import Response
+from activedpo_cli.base.version import __version__
 from activedpo_cli.reports.cost import cost_section
 from activedpo_cli.reports.labels import label_section, read_agreement, read_labels
 from activedpo_cli.reports.origin import origin_section

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from activedpo_cli import __version__
 from activedpo_cli.base.config import CONFIG_NAME, build_config, flat, nested, render_config, with_changes
 from activedpo_cli.base.digests import digest_of_file, sha256_of
 from activedpo_cli.base.errors import BusyError, RefusedError, UsageError
@@ -15,9 +14,10 @@ from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.presets import read_preset
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import AdapterSettings, Config
+from activedpo_cli.base.version import __version__
 from activedpo_cli.engine.differences import all_settings, given_differences, is_fixed, number_of_settings
 from activedpo_cli.models.built_in import LANGUAGE_MODEL, is_built_in
-from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, model_digest, resolve_model
+from activedpo_cli.models.resolve import ModelLocation, is_adapter_folder, is_gguf_file, model_digest, resolve_model
 from activedpo_cli.prompts._collect import PromptCollection, collect_prompts, source_path
 from activedpo_cli.store import files, jsonl
 from activedpo_cli.store.lock import exclusive
@@ -120,7 +120,17 @@ def _differences_in_what_is_fixed(run: Run, request: RunRequest) -> list[str]:
     recorded = facts["prompts_source_digest"]
     if "prompts.source" in request.given and source and source.is_file() and sha256_of(source) != recorded:
         differences.append(f"the content of `{source}` has changed since the run was made")
+    if "model.name" in request.given:
+        differences += _changed_packed_weights(run)
     return differences
+
+
+def _changed_packed_weights(run: Run) -> list[str]:
+    """Say where the file that the run's weights were converted from is another one now; one that is gone is not missed."""
+    packed = run.given_base.get("converted_from")
+    if packed is None or not is_gguf_file(packed["path"]) or sha256_of(Path(packed["path"])) == packed["sha256"]:
+        return []
+    return [f"the content of `{packed['path']}` has changed since the run was made"]
 
 
 def _refuse(run: Run, differences: list[str]) -> None:
@@ -159,7 +169,7 @@ def _plan(request: RunRequest) -> _Plan:
     config = build_config(nested(request.given, read_preset(preset)))
     if preset == "paper" and "model.name" not in request.given:
         raise UsageError("a run with your own prompts needs a model", hint="add `--model NAME_OR_FOLDER`")
-    location = resolve_model(config.model.name, config.model.revision)
+    location = resolve_model(config.model.name, config.model.revision, may_be_packed=True)
     are_pairs = config.generate.recorded_pairs == "given"
     # Rows without a prompt are passed over here, since the reader of pairs counts them.
     prompts = collect_prompts(config.prompts, config.seed, skip_empty=are_pairs)
@@ -178,7 +188,7 @@ def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
     _report_foreign_preset(request, plan, progress)
 
     def save(folder: Path) -> None:
-        _fill(folder, request, plan)
+        _fill(folder, request, plan, progress)
 
     if request.path.exists() and not _is_occupied(request.path):
         files.remove(request.path)
@@ -190,9 +200,9 @@ def _make(request: RunRequest, plan: _Plan, progress: Progress) -> None:
     )
 
 
-def _fill(folder: Path, request: RunRequest, plan: _Plan) -> None:
+def _fill(folder: Path, request: RunRequest, plan: _Plan, progress: Progress) -> None:
     prompts, config = plan.prompts, plan.config
-    base = _prepare_reference(folder / "reference", plan)
+    base = _prepare_reference(folder / "reference", plan, progress)
     jsonl.write_json(folder / "reference" / "base.json", base)
     jsonl.write_rows(folder / "prompts.jsonl", prompts.prompts)
     files.write_bytes(folder / CONFIG_NAME, render_config(config).encode())
@@ -212,20 +222,27 @@ def _fill(folder: Path, request: RunRequest, plan: _Plan) -> None:
     jsonl.write_json(folder / "run.json", facts | {"checksum": digest_of(facts)})
 
 
-def _prepare_reference(folder: Path, plan: _Plan) -> dict[str, Any]:
-    """Point to π_SFT, or store it: the built-in model, and an adapter merged into its base."""
+def _prepare_reference(folder: Path, plan: _Plan, progress: Progress) -> dict[str, Any]:
+    """Point to π_SFT, or store it: the built-in model, an adapter merged into its base, a GGUF file converted."""
     stored = folder / "model"
+    path = None if plan.location.path is None else Path(plan.location.path)
     files.make_folder(folder)
+    origin: dict[str, Any] = {}
     if is_built_in(plan.config.model.name):
         files.copy_folder(LANGUAGE_MODEL, stored)
-    elif plan.location.path is not None and is_adapter_folder(plan.location.path):
+    elif path is not None and is_adapter_folder(path):
         from activedpo_cli.models.merging import merge_adapter_model
 
-        merge_adapter_model(Path(plan.location.path), stored)
+        merge_adapter_model(path, stored)
+    elif path is not None and is_gguf_file(path):
+        from activedpo_cli.models.gguf_files import convert_gguf
+
+        progress.note(f"converted `{path}` ({convert_gguf(path, plan.config.model.dtype, stored)})")
+        origin = {"converted_from": {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}}
     else:
         return model_digest(plan.location) | {"stored_in_run": False}
     here = ModelLocation(name=plan.config.model.name, path=str(stored), hub_id=None, revision=None)
-    return model_digest(here) | {"path": "reference/model", "stored_in_run": True}
+    return model_digest(here) | {"path": "reference/model", "stored_in_run": True} | origin
 
 
 def _report_duplicates(plan: _Plan, progress: Progress) -> None:

@@ -5,7 +5,6 @@ preferred, by the answer that trains. Ties, pairs of which both are bad and skip
 pairs, gold pairs, repetitions and what further people said are in none of these files.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from typing import Any
 from activedpo_cli.base import discovery
 from activedpo_cli.base.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
 from activedpo_cli.base.progress import Progress
-from activedpo_cli.base.regular_files import lines_of
-from activedpo_cli.engine.intact import check_intact
-from activedpo_cli.engine.step import require
 from activedpo_cli.exporters import _hub
 from activedpo_cli.exporters.base import Exported
 from activedpo_cli.run.cards import CARD, dataset_card, is_dataset_card
 from activedpo_cli.run.policy_facts import facts_of_answers
+from activedpo_cli.run.records import preference_records
 from activedpo_cli.store.files import write_bytes
 from activedpo_cli.store.run import Run
 
@@ -145,13 +142,9 @@ def _bought(run: Run, iterations: Sequence[int]) -> tuple[list[dict[str, Any]], 
     preferences: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     for number in iterations:
-        require(run, "label", number)
-        folder = run.stage("label", number)
-        check_intact(run, folder)
-        record = folder.manifest
-        assert record is not None
-        counts.update({name: record.summary.get(name, 0) for name in OUTCOMES})
-        preferences += [json.loads(line) for line in lines_of(folder.path / "preferences.jsonl")]
+        rows, without = preference_records(run, number)
+        preferences += rows
+        counts.update(without)
     return preferences, counts
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from activedpo_cli.base.errors import ActiveDPOError, NotReadyError, TravelledError, UsageError
+from activedpo_cli.base.hub_code import fetch_no_code
 from activedpo_cli.base.launchers import Shard
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.settings import Config
@@ -194,6 +195,7 @@ def work(job: _Job) -> Ended:
     os.environ[WORKERS] = str(job.shard.count if job.shard else 1)
     sys.path[:] = [*job.path, *(part for part in sys.path if part not in job.path)]
     prepare()
+    fetch_no_code()
     execution = Execution(job.device, job.options, typed=job.typed, shard=job.shard)
     heard = _Heard()
     try:

@@ -21,7 +21,7 @@ from activedpo_cli.engine.names import with_known_names
 from activedpo_cli.engine.runner import StageOrder, run_stage
 from activedpo_cli.engine.step import Execution, StageResult
 from activedpo_cli.generate.pool import fitting_pairs
-from activedpo_cli.models.resolve import is_adapter_folder, resolve_model
+from activedpo_cli.models.resolve import is_adapter_folder, is_gguf_file, resolve_model
 from activedpo_cli.pairs.candidates import answerable, usable_responses
 from activedpo_cli.run.command import changeable, load_stage
 from activedpo_cli.run.create import RunRequest, discard, find_run
@@ -194,8 +194,9 @@ def _check_new(request: PoolRequest, given: Mapping[str, Any]) -> None:
     prompts = read_recorded_pairs(request.pool, template_kwargs=config.prompts.template_kwargs).prompts
     left = [len(item.pairs) for item in prompts]
     if NEARLY_ALL * config.select.budget > _choosable(config, left) and "model.name" in given:
-        location = resolve_model(config.model.name, config.model.revision)
-        is_whole = location.path is None or not is_adapter_folder(location.path)  # an adapter may lack a tokenizer
+        location = resolve_model(config.model.name, config.model.revision, may_be_packed=True)
+        # An adapter may lack a tokenizer, and that of a GGUF file is had by converting it.
+        is_whole = location.path is None or not (is_adapter_folder(location.path) or is_gguf_file(location.path))
         _check_budget(
             config, request.pool, fitting_pairs(request.pool, prompts, config, location) if is_whole else left
         )

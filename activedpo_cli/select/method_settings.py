@@ -27,16 +27,32 @@ def method_settings(config: Config) -> BaseModel:
 
     """
     method = discovery.resolve("acquisition", config.select.method)
-    section, known = method_section(method), discovery.load("acquisition", method).Settings
-    values = config.select.methods.get(section, {})
-    if "ridge" in known.model_fields and "ridge" in values:
-        check_ridge(values["ridge"], f"--set select.methods.{section}.ridge={known.model_fields['ridge'].default}")
+    section = method_section(method)
+    own, prefix = config.select.methods.get(section, {}), f"select.methods.{section}."
+    known = discovery.load("acquisition", method).Settings.model_fields
+    default = known["ridge"].default if "ridge" in known else None
+    return checked_settings(method, own, prefix, f"--set {prefix}ridge={default}")
+
+
+def checked_settings(method: str, own: Mapping[str, Any], prefix: str = "", way_out: str | None = None) -> BaseModel:
+    """The settings that are a method's own, with its defaults; raises what `method_settings` does.
+
+    Args:
+        method: Its option value.
+        own: Those that are given, by their names.
+        prefix: What stands before a name in what is said.
+        way_out: What helps where λ is no positive number.
+
+    """
+    known = discovery.load("acquisition", method).Settings
+    if "ridge" in known.model_fields and "ridge" in own:
+        check_ridge(own["ridge"], way_out)
     try:
-        return known.model_validate(values)
+        return known.model_validate(dict(own))
     except ValidationError as error:
         names = list(known.model_fields)
-        problems = [_explained(section, problem, names) for problem in error.errors()]
-        there = [f"known: {', '.join(f'select.methods.{section}.{name}' for name in names)}"] if names else []
+        problems = [_explained(prefix, problem, names) for problem in error.errors()]
+        there = [f"known: {', '.join(f'{prefix}{name}' for name in names)}"] if names else []
         without = "" if names else ": it has none"
         raise UsageError(f"the settings of method `{method}` are wrong{without}", details=problems + there) from error
 
@@ -55,7 +71,7 @@ def settings_of_choice(config: Config) -> dict[str, Any]:
     return {"seed": config.seed, **general, "select.method": method, **of_method}
 
 
-def check_ridge(value: Any, hint: str) -> None:
+def check_ridge(value: Any, hint: str | None) -> None:
     """Raise InvalidDataError unless λ, whatever was typed for it, is a positive number."""
     try:
         number = math.nan if isinstance(value, bool) or value is None else float(value)
@@ -82,8 +98,8 @@ def check_given_settings(given: Mapping[str, Any], method: str, progress: Progre
         check_ridge(given[f"{own}ridge"], f"--set {own}ridge=0.1")
 
 
-def _explained(section: str, problem: Any, names: list[str]) -> str:
+def _explained(prefix: str, problem: Any, names: list[str]) -> str:
     leaf = ".".join(map(str, problem["loc"]))
     if problem["type"] != "extra_forbidden":
-        return f"select.methods.{section}.{leaf}  {problem['msg']}"
-    return f"select.methods.{section}.{leaf}  unknown setting" + did_you_mean(leaf, names)
+        return f"{prefix}{leaf}  {problem['msg']}"
+    return f"{prefix}{leaf}  unknown setting" + did_you_mean(leaf, names)

@@ -35,6 +35,10 @@ class _BaseFile(BaseModel):
     sha256: str
 
 
+class _Packed(_BaseFile):
+    path: str
+
+
 class _Base(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -45,6 +49,7 @@ class _Base(BaseModel):
     files: dict[str, _BaseFile]
     digest: str
     stored_in_run: bool
+    converted_from: _Packed | None = None
 
     @model_validator(mode="after")
     def _lies_somewhere(self) -> "_Base":

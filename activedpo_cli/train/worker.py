@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from activedpo_cli.base.errors import ActiveDPOError
+from activedpo_cli.base.hub_code import fetch_no_code
 from activedpo_cli.base.interruption import PARENT_PIPE
 from activedpo_cli.base.launchers import Processes, Shard, launched_as
 from activedpo_cli.base.out_of_memory import is_out_of_memory
@@ -34,6 +35,7 @@ JOB, ROWS, ERROR = "job.json", "rows.jsonl", "error-{}.json"
 
 def main() -> NoReturn:
     """Train, and end at once: a library's clean-up would wait for processes that are gone."""
+    fetch_no_code()
     folder = Path(sys.argv[1])
     shard = launched_as(os.environ) or Shard(0, 1)
     if os.environ.get(PARENT_PIPE):

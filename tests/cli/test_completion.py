@@ -1,5 +1,9 @@
 """What a shell is offered when Tab is pressed, asked in the way in which a shell asks."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +64,36 @@ def test_choices() -> None:
     assert offered("activedpo init --preset t") == ["tiny"]
     assert offered("activedpo ls r") == ["runs"]
     assert offered("activedpo compare rand") == ["random"]
+
+
+ASKED = """
+source "$HOME/.bash_completions/activedpo.sh"
+COMP_WORDS=(activedpo select --method ac); COMP_CWORD=3
+_activedpo_completion activedpo
+echo "offered: ${COMPREPLY[*]}"
+"""
+
+
+@pytest.mark.whole
+def test_a_bash_that_installed_it_offers_words(tmp_path: Path) -> None:
+    """As a terminal has it: the command writes into the folder of whoever typed it, and a new bash reads that."""
+    command = Path(sys.executable).with_name("activedpo")
+    if not shutil.which("bash") or not command.exists():
+        pytest.skip("needs bash, and the command beside Python")
+    paths = os.pathsep.join([str(command.parent), os.environ["PATH"]])
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": paths}
+    subprocess.run(
+        ["bash", "-c", "activedpo --install-completion; true"], env=environment, check=True, capture_output=True
+    )
+    assert "bash_completions/activedpo.sh" in (tmp_path / ".bashrc").read_text()
+    found = subprocess.run(["bash", "-c", ASKED], env=environment, check=True, capture_output=True, text=True)
+    assert found.stdout == "offered: activedpo\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_what_a_shell_is_to_read(shell: str) -> None:
+    """The text that `--show-completion` prints calls the command by the variables that it reads."""
+    result = CliRunner().invoke(app, [], prog_name="activedpo", env={"_ACTIVEDPO_COMPLETE": f"source_{shell}"})
+    assert result.exit_code == 0
+    assert f"_ACTIVEDPO_COMPLETE=complete_{shell}" in result.stdout
+    assert "activedpo" in result.stdout

@@ -130,14 +130,16 @@ def test_the_base_of_an_adapter_is_no_adapter(model_folder, tmp_path: Path) -> N
         merge_adapter_model(tmp_path / "b", tmp_path / "merged")
 
 
-@pytest.mark.parametrize("inside", [True, False])
-def test_packed_weights_are_no_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
+def test_packed_weights_are_no_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "tiny.gguf").write_bytes(b"GGUF")
     with pytest.raises(InvalidDataError, match=r"tiny\.gguf` is a file") as refusal:
-        resolve_model("models" if inside else "models/tiny.gguf")
-    assert "no gradient" in refusal.value.details[0]
+        resolve_model("models/tiny.gguf")
+    assert "which converts it" in refusal.value.details[0]
+    with pytest.raises(InvalidDataError, match=r"no config\.json, but `tiny\.gguf`") as refusal:
+        resolve_model("models")
+    assert "--model models/tiny.gguf" in refusal.value.hint
 
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A base in 4 or 8 bits: everything is what the values of its codes give, held against these written out in float32."""
 
 import copy
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -194,15 +193,6 @@ def test_without_the_library_the_extra_is_named(
     said = refused(1, *on(run, "generate"), "--quiet")
     assert "bitsandbytes" in said
     assert "pip install 'activedpo-cli[quant]'" in said
-
-
-def test_no_kernel_is_fetched_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """bitsandbytes asks the package `kernels` for one as it is loaded, wherever that is installed."""
-    (tmp_path / "kernels.py").write_text("")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert importlib.util.find_spec("kernels") is None
-    with pytest.raises(ImportError):
-        importlib.import_module("kernels")
 
 
 def test_a_server_would_sample_from_other_weights(model_folder: Any, prompts_file: Path, tmp_path: Path) -> None:

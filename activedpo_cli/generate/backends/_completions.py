@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from activedpo_cli import __version__
 from activedpo_cli.base.errors import ActiveDPOError, UsageError
 from activedpo_cli.base.server_calls import (
     LONGEST_WAIT,
@@ -26,6 +25,7 @@ from activedpo_cli.base.server_calls import (
 )
 from activedpo_cli.base.server_url import crosses_network_unencrypted, is_on_this_machine
 from activedpo_cli.base.settings import GenerateSettings
+from activedpo_cli.base.version import __version__
 
 MAX_RETRIES = 4
 """Times that a call is made again which the server did not take."""

@@ -92,7 +92,7 @@ def _check_used_responses(responses: TensorRows, pairs: PairList, normalise: str
     step = max(1, NUMBERS_READ_AT_ONCE // responses.shape[1])
     with shown(progress, f"checking {responses.path.name}", len(used), "responses") as advance:
         for rows in used.split(step):
-            bad = _first_bad(responses.take(rows), normalise == "none")
+            bad = first_unusable(responses.take(rows), normalise == "none")
             if bad is not None:
                 place, said = bad
                 raise InvalidDataError(
@@ -107,7 +107,7 @@ def _check_labelled(labelled: "Tensor", path: object, normalise: str, progress: 
     import torch
 
     name = f"`pair_features` of {path}"
-    bad = _first_bad(labelled, normalise != "pair")
+    bad = first_unusable(labelled, normalise != "pair")
     if bad is not None:
         raise InvalidDataError(f"row {bad[0]} of {name} {bad[1]}", hint="leave that pair out, or mend it")
     lengths = torch.linalg.vector_norm(labelled, dim=1)
@@ -130,8 +130,8 @@ def _warn_of_repeated_pairs(pairs: PairList, progress: Progress) -> None:
         progress.warn(f"{count} the two responses of another pair, and could be picked beside it")
 
 
-def _first_bad(features: "Tensor", is_squared: bool) -> tuple[int, str] | None:
-    """The first row that can not be used, and what is wrong with it."""
+def first_unusable(features: "Tensor", is_squared: bool) -> tuple[int, str] | None:
+    """The first row that can not be used, and what is wrong with it; rows that are squared must not overflow."""
     import torch
 
     bad = (~features.isfinite()).any(dim=1).nonzero().flatten()
