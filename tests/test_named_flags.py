@@ -19,10 +19,10 @@ OF_OTHERS = {
     *("--array", "--requeue", "--ntasks", "--gpus", "--gpus-per-task", "--nproc", "--no-python"),
     *("--no-optional-locks", "--always", "--dirty", "--abbrev", "--exclude", "--from"),
     *("--enable-lora", "--max-lora-rank", "--max-loras", "--max-model-len", "--generation-config", "--enforce-eager"),
-    *("--revision", "--logdir", "--project"),
+    *("--revision", "--logdir", "--project", "--gguf", "--merge"),
 }
 """Flags of pip, hf, ruff, mkdocs, labelling tools, trackers, trainers, SLURM, torchrun, accelerate (up to an
-underscore), git, uv, vLLM and of this project's own scripts."""
+underscore), git, uv, vLLM, llama.cpp and of this project's own scripts."""
 
 
 def flags_of(command: str) -> set[str]:
