@@ -5,6 +5,7 @@ into weights of its own, so that what it computes is not what PEFT computes besi
 """
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -149,6 +150,14 @@ def _sampled(
     }
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # who asked may have been killed
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def model_server(folder: Path, **behaviour: Any) -> Iterator[ModelServer]:
     """Serve a model until the block ends."""
@@ -175,8 +184,7 @@ def model_server(folder: Path, **behaviour: Any) -> Iterator[ModelServer]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     served = ModelServer(f"http://127.0.0.1:{server.server_address[1]}/v1", folder, **behaviour)
     served.models[served.name] = load(folder, dtype=served.dtype)
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True)

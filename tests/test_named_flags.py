@@ -18,6 +18,9 @@ OF_OTHERS = {
     *("--view-id", "--data", "--ref", "--turns"),
     *("--array", "--requeue", "--ntasks", "--gpus", "--gpus-per-task", "--nproc", "--no-python"),
     *("--enable-lora", "--max-lora-rank", "--max-loras", "--max-model-len", "--generation-config", "--enforce-eager"),
+    *("--no-enable-chunked-prefill", "--gpu-memory-utilization", "--max-num-seqs", "--tensor-parallel-size"),
+    *("--pipeline-parallel-size", "--data-parallel-size", "--host", "--port", "--uds", "--api-key"),
+    *("--served-model-name", "--uvicorn-log-level", "--revision", "--tokenizer", "--tokenizer-revision"),
 }
 """Flags of pip, hf, ruff, labelling tools, trainers, SLURM, torchrun, accelerate (up to an underscore), vLLM and of this
 project's own scripts."""
