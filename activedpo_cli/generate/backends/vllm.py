@@ -131,9 +131,15 @@ def _arguments(policy: Policy, interpreter: Interpreter, further: Sequence[str])
 
 
 def _rank_limit(adapter: Path) -> int:
-    """The limit that vLLM is to have for an adapter, whose rank is none that it could not serve."""
+    """The limit that vLLM is to have for an adapter; raises UsageError for one beyond all limits."""
     rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
-    return next(limit for limit in LORA_RANKS if limit >= rank)
+    limit = next((limit for limit in LORA_RANKS if limit >= rank), None)
+    if limit is None:  # of a run that began with another backend
+        raise UsageError(
+            f"the adapter `{adapter}` has rank {rank}, and vLLM serves {LARGEST_RANK} at most",
+            hint="`--backend transformers`",
+        )
+    return limit
 
 
 def _free_share(device: Any) -> float | None:
