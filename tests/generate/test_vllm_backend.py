@@ -226,6 +226,21 @@ def test_nothing_is_left_of_it_when_the_command_is_stopped(
     assert within(2, lambda: not left(place)), left(place)
 
 
+@pytest.mark.whole
+def test_several_processes_start_one_each(finished: Path, served: ModelServer, place: Path, zygote: Zygote) -> None:
+    """Together they make what one alone makes."""
+    alone = Path(shutil.copytree(finished, finished.parent / "alone"))
+    done(*on(alone, "generate", iteration=3), *WORDS)
+    environment = {name: os.environ[name] for name in ("PYTHONPATH", "FAKE_VLLM_NOTES", "FAKE_VLLM_BEHIND")}
+    words = (*on(finished, "generate", iteration=3), *WORDS, "--quiet")
+    environment["TMPDIR"] = str(place)
+    pids = [zygote.start((*words, "--shard", f"{number}/2"), place, environment=environment) for number in (0, 1)]
+    assert [zygote.wait(pid) for pid in pids] == [0, 0]
+    assert len(started(place)) in (2, 3), "one that comes late finds nothing to do"
+    assert within(5, lambda: not left(place)), left(place)
+    assert outputs(finished, 3, "generate") == outputs(alone, 3, "generate")
+
+
 def test_nothing_is_left_of_it_when_the_guard_is_killed(new_run: Path, served: ModelServer, place: Path) -> None:
     """Of the three that know of the engine, one is enough."""
 
