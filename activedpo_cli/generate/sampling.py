@@ -50,6 +50,7 @@ class Answering:
         policy: The loaded model, as it is set when it is asked.
         tokenizer: Turns its tokens into text.
         adapter: The folder of the adapter that is on when it is asked; None where π_ref answers.
+        rank: That of adapters to come, where π_ref answers before any is trained.
 
     """
 
@@ -57,6 +58,7 @@ class Answering:
     policy: "PreTrainedModel | PeftModel"
     tokenizer: "PreTrainedTokenizerBase"
     adapter: Path | None
+    rank: int | None = None
 
     def open(self) -> None:
         """Find the policy where it is elsewhere, which is done in any case before it is asked for the first time."""
@@ -99,6 +101,7 @@ class Answering:
             adapter=adapter,
             reference=str(stored or base["hub_id"]),
             revision=None if stored else base["revision"],
+            rank=self.rank,
         )
         sampler: Sampler = self._backend.open_sampler(
             policy, context.settings.generate, tell=context.progress.warn, note=context.progress.note

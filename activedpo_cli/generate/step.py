@@ -293,7 +293,7 @@ def _current_policy(context: Context) -> Answering:
     if context.iteration == 1:
         reference = load_reference(context.run, context.settings, context.execution)
         check_model(context, reference)
-        return Answering(context, reference.model, reference.tokenizer, None)
+        return Answering(context, reference.model, reference.tokenizer, None, context.settings.adapter.r)
     policy, tokenizer, _ = load_policy(context, context.iteration - 1)
     return Answering(context, policy, tokenizer, context.run.adapter_path(context.iteration - 1))
 

@@ -90,9 +90,8 @@ def test_base_and_adapter(new_run: Path, served: ModelServer, place: Path, small
         assert told(note)["--host"] == "127.0.0.1"
         variables = note["environment"]
         assert variables["VLLM_NO_USAGE_STATS"] == variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
-    for note in (first, initial):
-        assert "--enable-lora" not in note["arguments"]
-    for note in (evaluating, second):
+    assert "--enable-lora" not in initial["arguments"]
+    for note in (first, evaluating, second):
         assert told(note)["--max-lora-rank"] == "8", "the run's 2 rounded up to what vLLM takes"
     facts = {
         stage: manifest(new_run, t, stage)["summary"]["backend"] for stage, t in (("generate", 2), ("evaluate", 1))
@@ -132,6 +131,7 @@ def test_what_is_there_is_kept_and_an_adapter_not_applied_stops(
     ("fault", "words"),
     [
         ("memory", ("Available memory on node 0", "code 1", "VLLM_CPU_KVCACHE_SPACE=1")),
+        ("lora", ("GPT2LMHeadModel does not support LoRA yet", "--backend transformers")),
         ("architecture", ("['NovelForCausalLM'] are not supported", "--backend transformers")),
         ("killed", ("code -9, killed as the system does where memory is short", "VLLM_CPU_KVCACHE_SPACE=1")),
     ],
@@ -275,9 +275,8 @@ def test_a_rank_beyond_its_limits_is_refused_before_anything_is_sampled(
     assert "adapter.r is 600" in said
     assert "rank 512 at most" in said
     assert not started(place)
-    (tmp_path / "adapter_config.json").write_text('{"r": 600}')
     with pytest.raises(UsageError, match="has rank 600, and vLLM serves 512 at most"):
-        vllm._rank_limit(tmp_path)
+        vllm._limit_for(600)
 
 
 def test_settings_without_the_backend_are_said(new_run: Path) -> None:
@@ -291,7 +290,11 @@ def test_what_it_is_told_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cuda", 1)
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (60, 80))
     policy: Any = SimpleNamespace(
-        model=SimpleNamespace(dtype=torch.bfloat16, device=device), adapter=None, reference="org/model", revision="main"
+        model=SimpleNamespace(dtype=torch.bfloat16, device=device),
+        adapter=None,
+        rank=None,
+        reference="org/model",
+        revision="main",
     )
     words = vllm._arguments(policy, _engine.Interpreter("python", "0.32.0", on_cpu=False), ["--max-num-seqs=9"])
     assert dict(zip(words, words[1:], strict=False))["--gpu-memory-utilization"] == "0.65"

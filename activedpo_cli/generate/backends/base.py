@@ -60,6 +60,7 @@ class Policy:
         adapter: The folder of the adapter that is on; None where π_ref itself answers.
         reference: Where π_ref is, a folder or the id of a hub.
         revision: Of the hub; None of a folder.
+        rank: That of adapters to come, where π_ref itself answers before any is trained.
 
     """
 
@@ -68,6 +69,7 @@ class Policy:
     adapter: Path | None
     reference: str
     revision: str | None = None
+    rank: int | None = None
 
 
 class Sampler(Protocol):

@@ -118,8 +118,11 @@ def _arguments(policy: Policy, interpreter: Interpreter, further: Sequence[str])
     if policy.revision is not None:
         arguments += ["--revision", policy.revision, "--tokenizer-revision", policy.revision]
     arguments += ["--dtype", str(policy.model.dtype).removeprefix("torch."), "--generation-config", "vllm"]
-    if policy.adapter is not None:
-        arguments += ["--enable-lora", "--max-loras", "1", "--max-lora-rank", str(_rank_limit(policy.adapter))]
+    rank = policy.rank if policy.adapter is None else _rank_of(policy.adapter)
+    if (
+        rank is not None
+    ):  # before any adapter is trained too: a model for which vLLM takes none is better known at first
+        arguments += ["--enable-lora", "--max-loras", "1", "--max-lora-rank", str(_limit_for(rank))]
     if interpreter.on_cpu:
         # A seeded request whose prompt is read in parts ends vLLM 0.32 on CPUs: "CPU Generator does not use offset".
         arguments += ["--enforce-eager", "--no-enable-chunked-prefill"]
@@ -130,14 +133,16 @@ def _arguments(policy: Policy, interpreter: Interpreter, further: Sequence[str])
     return [*arguments, *further]
 
 
-def _rank_limit(adapter: Path) -> int:
-    """The limit that vLLM is to have for an adapter; raises UsageError for one beyond all limits."""
-    rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+def _rank_of(adapter: Path) -> int:
+    return int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+
+
+def _limit_for(rank: int) -> int:
+    """The limit that vLLM is to have; raises UsageError for a rank beyond all, in a run that began with another backend."""
     limit = next((limit for limit in LORA_RANKS if limit >= rank), None)
-    if limit is None:  # of a run that began with another backend
+    if limit is None:
         raise UsageError(
-            f"the adapter `{adapter}` has rank {rank}, and vLLM serves {LARGEST_RANK} at most",
-            hint="`--backend transformers`",
+            f"the adapter has rank {rank}, and vLLM serves {LARGEST_RANK} at most", hint="`--backend transformers`"
         )
     return limit
 

@@ -20,6 +20,7 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 SAID = {
     "memory": "(Worker pid=7) ERROR 11-28 18:15:20 [multiproc_executor.py:1063] ValueError: Available memory on node 0 "
     "(18.45/23.54 GiB) on kv cache allocation is less than requested memory for kv (300.0 GiB).",
+    "lora": "ValueError: GPT2LMHeadModel does not support LoRA yet.",
     "architecture": "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n"
     "  Value error, Model architectures ['NovelForCausalLM'] are not supported for now. Supported: dict_keys([])",
 }
