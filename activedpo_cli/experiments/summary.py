@@ -10,11 +10,11 @@ from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, counterparts
 from activedpo_cli.reports.page import Answer, Summary
 from activedpo_cli.reports.summary import CAME_OUT, NEXT, RAN
-from activedpo_cli.reports.verdict import HOW_COMPARED, LEVEL, Comparison, message_of, named, sentence_of
-from activedpo_cli.reports.wording import with_interval
+from activedpo_cli.reports.verdict import HOW_COMPARED, LEVEL, Comparison, message_of, sentence_of
+from activedpo_cli.reports.wording import listed, with_interval
 
 BEST = 3
-"""Arms whose ends the summary names, beside the baseline."""
+"""Arms whose ends the summary names, beside the baseline, and whose comparisons it has in numbers."""
 Curves = Mapping[str, Sequence[ArmCurve]]
 """The arms' curves by the title of each measure."""
 
@@ -24,16 +24,9 @@ def experiment_summary(folder: ExperimentFolder, rows: Sequence[ResultRow], curv
     spec = folder.spec
     found = {title: comparisons(arms, spec) for title, arms in curves.items()}
     first = next(iter(found.values()), [])
-    against = [
-        sentence_of(row, str(spec.baseline), title[0].lower() + title[1:])
-        for title, compared in found.items()
-        for row in compared
-    ]
     answers = [Answer(RAN, _what_was_run(spec, rows)), Answer(CAME_OUT, _ends(spec, curves))]
     if spec.baseline is not None:
-        unknown = "No arm has two seeds in common with it yet"
-        told = [*_first(against), HOW_COMPARED] if against else [unknown]
-        answers.append(Answer(f"Better than {spec.baseline}?", told))
+        answers.append(Answer(f"Better than {spec.baseline}?", _against_baseline(found, spec.baseline)))
     return Summary(
         message=message_of(first, str(spec.baseline)) if first else _message_without_comparison(spec, curves),
         answers=[*answers, _what_next(folder, rows, first)],
@@ -56,10 +49,17 @@ def comparisons(curves: Sequence[ArmCurve], spec: ExperimentSpec) -> list[Compar
     ]
 
 
-def _first(sentences: Sequence[str]) -> list[str]:
-    """All of a few sentences, else the first ones and where the others are."""
-    few = list(sentences[: 2 * BEST])
-    return [*few, "The tables below have the others"] if len(sentences) > len(few) else few
+def _against_baseline(found: Mapping[str, Sequence[Comparison]], base: str) -> list[str]:
+    """The first measure in numbers, of many arms those with a verdict and the highest; of other measures the message."""
+    compared = [(title[0].lower() + title[1:], rows) for title, rows in found.items() if rows]
+    if not compared:
+        return ["No arm has two seeds in common with it yet"]
+    (title, first), *others = compared
+    ordered = sorted(first, key=lambda row: (row.verdict not in ("better", "worse"), -row.interval.mean))
+    sentences = [sentence_of(row, base, title) for row in ordered[:BEST]]
+    if len(ordered) > BEST:
+        sentences.append(f"The tables below have the numbers of the other {len(ordered) - BEST}")
+    return [*sentences, *(f"In {name}: {message_of(rows, base)}" for name, rows in others), HOW_COMPARED]
 
 
 def _message_without_comparison(spec: ExperimentSpec, curves: Curves) -> str:
@@ -110,7 +110,9 @@ def _what_next(folder: ExperimentFolder, rows: Sequence[ResultRow], found: Seque
     names = [best, counterparts(spec, spec.baseline)[best]]
     both = [str(job.path) for job in folder.jobs(names, spec.seeds[:1])]
     return Answer(
-        NEXT, [f"See what {named(names)} picked and answered, side by side"], shlex.join(["activedpo", "report", *both])
+        NEXT,
+        [f"See what {listed(names)} picked and answered, side by side"],
+        shlex.join(["activedpo", "report", *both]),
     )
 
 

@@ -35,6 +35,8 @@ PANEL_WIDTH, PANEL_HEIGHT, LABEL_WIDTH = 4.2, 3.0, 0.9
 """Inches of a panel, and what names at the ends of its lines take beside it."""
 NAME_HEIGHT = 0.068
 """What a line of text takes of the height of a panel's axes."""
+FEW_BANDS = 4
+"""Bands that can be told apart where they lie on each other; those of more lines are paler."""
 FEW_PLACES = 9
 DENSE_POINTS = 40
 GROUP_WIDTH = 1.0
@@ -265,7 +267,7 @@ def _set_one_scale(figure: "Figure") -> None:
 
 
 def _draw_lines(axes: "Axes", rows: list[Series]) -> list[_End]:
-    ends = []
+    shade, ends = 0.16 if len(rows) <= FEW_BANDS else 0.06, []
     for series in rows:
         look = _look(series)
         y = _numbers(series.y)
@@ -275,7 +277,7 @@ def _draw_lines(axes: "Axes", rows: list[Series]) -> list[_End]:
         ends += [_End(name, *point, look) for point in points[-1:]]
         if series.low is not None and series.high is not None and series.group is None:
             axes.fill_between(
-                series.x, _numbers(series.low), _numbers(series.high), color=look["color"], alpha=0.16, linewidth=0
+                series.x, _numbers(series.low), _numbers(series.high), color=look["color"], alpha=shade, linewidth=0
             )
     return ends
 

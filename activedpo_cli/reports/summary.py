@@ -12,10 +12,11 @@ from activedpo_cli.reports.over_seeds import ByScorer, groups_by_scorer
 from activedpo_cli.reports.page import Answer, Summary
 from activedpo_cli.reports.run_data import RunData
 from activedpo_cli.reports.seeds import BASELINE
-from activedpo_cli.reports.verdict import HOW_COMPARED, Comparison, message_of, named, sentence_of
+from activedpo_cli.reports.verdict import ANY, HOW_COMPARED, Comparison, message_of, named, sentence_of
 from activedpo_cli.reports.wording import listed, number, share, share_with_interval, signed, with_interval
 
 RAN, CAME_OUT, BETTER, NEXT = "What was run", "What came out", "Better than random choice?", "What next"
+MOST_COMMANDS = 3
 AS_METHODS_NEED = ("featurize.compute", "select.method", "select.methods.", "seed")
 """Settings that a run by another method has of its own, or that are typed by other options."""
 TAKEN_FROM = {"evaluate.max_new_tokens": "generate.max_new_tokens", "evaluate.scorer": "label.oracle"}
@@ -77,7 +78,7 @@ def _message_of_several(runs: Sequence[RunData], compared: Sequence[tuple[ByScor
     methods = list(dict.fromkeys(" then ".join(run.methods) or "no method" for run in runs))
     if BASELINE in methods and len(methods) > 1:
         others = [method for method in methods if method != BASELINE]
-        return f"Too few seeds to tell {named(others, 'any of')} from {BASELINE}"
+        return f"Too few seeds to tell {named(others, ANY)} from {BASELINE}"
     return f"{len(runs)} runs beside each other, none of them compared with {BASELINE} over seeds"
 
 
@@ -89,9 +90,9 @@ def _what_was_run(runs: Sequence[RunData]) -> list[str]:
     rounds = f"{min(iterations)} to {max(iterations)}" if len(set(iterations)) > 1 else str(iterations[0])
     spent = sum(map(_spent, runs))
     what = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    model = ("Model " if len(models) == 1 else "Models ") + named(models)
-    chosen = f", pairs chosen by {named(methods)}" if methods else ""
-    labels = f"{_labels(spent)} by {named(oracles)}" if oracles else _labels(spent)
+    model = ("Model " if len(models) == 1 else "Models ") + named(models, "{}")
+    chosen = f", pairs chosen by {named(methods, '{} methods')}" if methods else ""
+    labels = f"{_labels(spent)} by {named(oracles, '{} oracles')}" if oracles else _labels(spent)
     seeds = sorted({run.seed for run in runs if run.seed is not None})
     sown = f" Seed\N{NO-BREAK SPACE}{seeds[0]}." if len(seeds) == 1 else f" {len(seeds)} seeds." if seeds else ""
     unit = "iteration" if rounds == "1" else "iterations"
@@ -168,10 +169,12 @@ def _end(run: RunData) -> str:
 
 
 def _what_next(runs: Sequence[RunData], compared: Sequence[tuple[ByScorer, list[Comparison]]]) -> Answer:
-    if unfinished := [run for run in runs if run.unfinished]:
-        commands = [f"activedpo run --run {shlex.quote(run.name)}" for run in unfinished[:3]]
-        names = named([run.name for run in unfinished])
-        return Answer(NEXT, [f"Finish {names}: {len(unfinished[0].unfinished)} stages are open"], "\n".join(commands))
+    if begun := [run for run in runs if open_stages(run)]:
+        commands = [f"activedpo run --run {shlex.quote(run.name)}" for run in begun]
+        stages = sum(len(open_stages(run)) for run in begun)
+        what = f"{stages} stages are open" if stages > 1 else "1 stage is open"
+        names = named([run.name for run in begun], "{} runs")
+        return Answer(NEXT, [f"Finish {names}: {what}"], "\n".join(commands[:MOST_COMMANDS]))
     if compared and any(row.verdict == "better" for _, found in compared[:1] for row in found):
         scored_by, found = compared[0]
         best = max(found, key=lambda row: (row.verdict == "better", row.interval.mean)).name
@@ -189,6 +192,13 @@ def _what_next(runs: Sequence[RunData], compared: Sequence[tuple[ByScorer, list[
             "activedpo experiment mine.yaml",
         )
     return _random_sibling(runs[0])
+
+
+def open_stages(run: RunData) -> list[str]:
+    """What is to be done in iterations that are not at their end; a stage deleted after it was read is not."""
+    end = "train" if run.settings.get("prompts.eval_prompts") == [0] else "evaluate"
+    begun = [name.partition("/")[0] for name in run.unfinished if name.endswith(f"/{end}")]
+    return [name for name in run.unfinished if name.partition("/")[0] in begun]
 
 
 def _random_sibling(run: RunData) -> Answer:

@@ -12,6 +12,7 @@ FEWEST_SEEDS = 6
 """With fewer no sign-flip test reaches 0.05."""
 LEVEL = 0.05
 MOST_NAMED = 3
+ANY, OF_THEM, OTHERS = "any of {}", "{} of them", "{} others"
 HOW_COMPARED = (
     "Differences at equal seeds in the mean height of the curve over labels, with 95 % intervals over seeds; p by sign "
     f"flips, by Holm for several. A verdict takes {FEWEST_SEEDS} seeds, p up to {LEVEL} and an interval without 0."
@@ -61,20 +62,20 @@ def message_of(found: Sequence[Comparison], base: str) -> str:
     for row in found:
         by_verdict.setdefault(row.verdict, []).append(row.name)
     better, worse, untold, few = (by_verdict.get(kind, []) for kind in ("better", "worse", "not told", "too few"))
+    rest = untold + few
     if better:
-        rest = f", {named(untold + few)} {_is(untold + few)} not told from it" if untold or few else ""
         by = f" by {_height(found, better[0])}" if len(better) == 1 else ""
-        lost = f", {named(worse)} {_is(worse)} worse" if worse else ""
-        return f"{named(better)} {_is(better)} better than {base}{by}{rest}{lost}"
+        lost = f", {named(worse, OTHERS)} {_is(worse)} worse" if worse else ""
+        unknown = f", {named(rest, OTHERS)} {_is(rest)} not told from it" if rest else ""
+        return f"{named(better, OF_THEM)} {_is(better)} better than {base}{by}{unknown}{lost}"
     if worse:
         by = f" by {_height(found, worse[0])}" if len(worse) == 1 else ""
-        rest = f", and {named(untold + few)} {_is(untold + few)} not told from it" if untold or few else ""
-        return f"{named(worse)} {_is(worse)} worse than {base}{by}{rest}"
-    if untold:
-        seeds = max(row.seeds for row in found)
-        return f"{seeds} seeds do not tell {named(untold, 'any of')} from {base}"
+        unknown = f", and {named(rest, OTHERS)} {_is(rest)} not told from it" if rest else ""
+        return f"{named(worse, OF_THEM)} {_is(worse)} worse than {base}{by}{unknown}"
     most = max(row.seeds for row in found)
-    return f"{most} {'seeds are' if most > 1 else 'seed is'} too few to tell {named(few, 'any of')} from {base}"
+    if untold:
+        return f"{most} seeds do not tell {named(rest, ANY)} from {base}"
+    return f"{most} {'seeds are' if most > 1 else 'seed is'} too few to tell {named(few, ANY)} from {base}"
 
 
 def sentence_of(found: Comparison, base: str, measure: str) -> str:
@@ -89,9 +90,9 @@ def sentence_of(found: Comparison, base: str, measure: str) -> str:
     return f"{found.name}: {verdict}. {signed(found.interval)} in {measure}, {seeds}, p {number(found.p_value)}"
 
 
-def named(names: Sequence[str], many: str = "") -> str:
-    """All of a few names, else how many there are."""
-    return listed(names) if len(names) <= MOST_NAMED else f"{many} {len(names)} others".strip()
+def named(names: Sequence[str], many: str) -> str:
+    """All of a few names, else a phrase with how many there are for `{}`."""
+    return listed(names) if len(names) <= MOST_NAMED else many.format(len(names))
 
 
 def _is(names: Sequence[str]) -> str:

@@ -166,10 +166,25 @@ def test_an_unfinished_run_is_to_be_finished_first() -> None:
     found = summary_of([begun])
     assert found.message == "Nothing is measured yet: 0 labels spent, no policy evaluated"
     assert command(found) == "activedpo run --run 'my run'"
-    going_on = run("activedpo", 0, metrics(0.5, (0.2, 0.6)), unfinished=["iter-002/train"])
+    going_on = run("activedpo", 0, metrics(0.5, (0.2, 0.6)), unfinished=["iter-002/train", "iter-002/evaluate"])
     found = summary_of([going_on])
     assert found.message.startswith("After 10 labels reward is higher")
     assert command(found) == "activedpo run --run activedpo-0"
+
+
+def test_features_that_were_deleted_to_save_space_leave_nothing_to_finish() -> None:
+    whole = run("activedpo", 0, metrics(0.5, (0.2, 0.6)), unfinished=["iter-001/featurize"])
+    assert command(summary_of([whole])).startswith("activedpo run --run activedpo-0-random ")
+
+
+def test_many_are_counted_and_few_are_named() -> None:
+    names = ["a", "b", "c", "d"]
+    level = sides(LEVEL[:6], "random")
+    alike = [one for name in names for one in sides(MIXED, name)]
+    assert summary_of([*alike, *level]).message == "6 seeds do not tell any of 4 from random"
+    values = [*BETTER, 0.22, 0.24, 0.26, 0.21]  # 4 · 2/2¹⁰ by Holm
+    better = [one for name in names for one in sides(values, name)]
+    assert summary_of([*better, *sides([0.0] * 10, "random")]).message == "4 of them are better than random"
 
 
 @pytest.mark.parametrize(
