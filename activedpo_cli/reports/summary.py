@@ -10,7 +10,7 @@ from activedpo_cli.base.presets import available_presets, read_preset
 from activedpo_cli.reports.gains import gains_of, last_evaluation
 from activedpo_cli.reports.over_seeds import ByScorer, groups_by_scorer
 from activedpo_cli.reports.page import Answer, Summary
-from activedpo_cli.reports.run_data import RunData
+from activedpo_cli.reports.run_data import Evaluation, RunData
 from activedpo_cli.reports.seeds import BASELINE
 from activedpo_cli.reports.verdict import ANY, HOW_COMPARED, Comparison, message_of, named, sentence_of
 from activedpo_cli.reports.wording import listed, number, share, share_with_interval, signed, with_interval
@@ -54,7 +54,7 @@ def _message_of_one(run: RunData) -> str:
         return f"Nothing is measured yet: {_labels(_spent(run))} spent, no policy evaluated"
     after = f"After {_labels(last.labels_spent)}"
     if not gains:
-        accuracy = last.metrics.get("preference_accuracy")
+        accuracy = _accuracy(last)
         if accuracy is None:
             return f"{after} nobody scored the policy, so that nothing is known of its answers"
         return f"{after} the policy orders {share(accuracy)} of held-out preferences rightly"
@@ -175,6 +175,10 @@ def _what_next(runs: Sequence[RunData], compared: Sequence[tuple[ByScorer, list[
         what = f"{stages} stages are open" if stages > 1 else "1 stage is open"
         names = named([run.name for run in begun], "{} runs")
         return Answer(NEXT, [f"Finish {names}: {what}"], "\n".join(commands[:MOST_COMMANDS]))
+    unscored = [run for run in runs if (last := last_evaluation(run)) and not gains_of(run) and not _accuracy(last)]
+    if unscored:
+        names = named([run.name for run in unscored], "{} runs")
+        return Answer(NEXT, [f"Let a scorer say what {names} came to"], _scoring_command(unscored[0]))
     if compared and any(row.verdict == "better" for _, found in compared[:1] for row in found):
         scored_by, found = compared[0]
         best = max(found, key=lambda row: (row.verdict == "better", row.interval.mean)).name
@@ -192,6 +196,20 @@ def _what_next(runs: Sequence[RunData], compared: Sequence[tuple[ByScorer, list[
             "activedpo experiment mine.yaml",
         )
     return _random_sibling(runs[0])
+
+
+def _scoring_command(run: RunData) -> str:
+    """What measures the last policy of a run again, with a scorer."""
+    last = last_evaluation(run)
+    iteration = 1 if last is None else last.iteration
+    return (
+        f"activedpo evaluate --run {shlex.quote(run.name)} --iteration {iteration} --scorer reward-model:MODEL --force"
+    )
+
+
+def _accuracy(last: Evaluation) -> float | None:
+    """The share of held-out preferences that the policy orders rightly; None where there were none."""
+    return last.metrics.get("preference_accuracy")
 
 
 def open_stages(run: RunData) -> list[str]:

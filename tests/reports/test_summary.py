@@ -172,6 +172,16 @@ def test_an_unfinished_run_is_to_be_finished_first() -> None:
     assert command(found) == "activedpo run --run activedpo-0"
 
 
+def test_a_run_that_nobody_scored_is_to_be_scored() -> None:
+    unscored = run("activedpo", 0, {"reward_mean": None})
+    found = summary_of([unscored])
+    assert found.message == "After 10 labels nobody scored the policy, so that nothing is known of its answers"
+    assert answer(found, "What came out") == "Nobody scored the responses"
+    assert command(found).startswith("activedpo evaluate --run activedpo-0 --iteration 1 --scorer ")
+    ordered = run("activedpo", 0, {"reward_mean": None, "preference_accuracy": 0.625})
+    assert summary_of([ordered]).message == "After 10 labels the policy orders 62.5 % of held-out preferences rightly"
+
+
 def test_features_that_were_deleted_to_save_space_leave_nothing_to_finish() -> None:
     whole = run("activedpo", 0, metrics(0.5, (0.2, 0.6)), unfinished=["iter-001/featurize"])
     assert command(summary_of([whole])).startswith("activedpo run --run activedpo-0-random ")
