@@ -160,13 +160,12 @@ def cost_message(runs: Sequence[RunData]) -> str:
     if not total:
         return ""
     most = max(seconds, key=lambda stage: seconds[stage])
-    return f"{most} takes {share(seconds[most] / total)} of {number(total, 1)} s"
+    return f"Of {number(total, 1)} s {share(seconds[most] / total)} went into {most}"
 
 
 def _against_half(rate: MeanInterval, what: str) -> str:
-    told = {"more": "More than half ", "fewer": "Fewer than half ", "": "Not told from half: "}[_side(rate)]
-    shown = share_with_interval(*rate)
-    return f"{told}{what}: {shown}" if _side(rate) else f"{told}{shown} {what}"
+    told = {"more": "more than half", "fewer": "fewer than half", "": "not told from half"}[_side(rate)]
+    return f"{share_with_interval(*rate)} {what}: {told}"
 
 
 def _side(rate: MeanInterval) -> str:

@@ -236,7 +236,7 @@ def test_a_loss_is_called_one() -> None:
         summary_of([alone]).message == "After 10 labels reward is lower than the initial model's, by python:rule:score"
     )
     assert reward_message([alone]) == "Reward fell by 0.400 [0.200, 0.600]"
-    assert win_rate_message([alone]) == "Fewer than half of comparisons won: 30.0 % [20.0, 40.0]"
+    assert win_rate_message([alone]) == "30.0 % [20.0, 40.0] of comparisons won: fewer than half"
 
 
 def test_headings_of_several_runs_count_them() -> None:
