@@ -12,7 +12,7 @@ FEWEST_SEEDS = 6
 """With fewer no sign-flip test reaches 0.05."""
 LEVEL = 0.05
 MOST_NAMED = 3
-ANY, OF_THEM, OTHERS = "any of {}", "{} of them", "{} others"
+ANY, OTHERS = "any of {}", "{} others"
 HOW_COMPARED = (
     "Differences at equal seeds in the mean height of the curve over labels, with 95 % intervals over seeds; p by sign "
     f"flips, by Holm for several. A verdict takes {FEWEST_SEEDS} seeds, p up to {LEVEL} and an interval without 0."
@@ -62,20 +62,21 @@ def message_of(found: Sequence[Comparison], base: str) -> str:
     for row in found:
         by_verdict.setdefault(row.verdict, []).append(row.name)
     better, worse, untold, few = (by_verdict.get(kind, []) for kind in ("better", "worse", "not told", "too few"))
-    rest = untold + few
+    unknown = f"; {named(untold + few, OTHERS)} {_is(untold + few)} not told from it" if untold or few else ""
+    all_named = "{} of " + str(len(found))
     if better:
         by = f" by {_height(found, better[0])}" if len(better) == 1 else ""
-        lost = f", {named(worse, OTHERS)} {_is(worse)} worse" if worse else ""
-        unknown = f", {named(rest, OTHERS)} {_is(rest)} not told from it" if rest else ""
-        return f"{named(better, OF_THEM)} {_is(better)} better than {base}{by}{unknown}{lost}"
+        lost = f"; {named(worse, OTHERS)} {_is(worse)} worse" if worse else ""
+        return f"{named(better, all_named)} {_is(better)} better than {base}{by}{lost}{unknown}"
     if worse:
         by = f" by {_height(found, worse[0])}" if len(worse) == 1 else ""
-        unknown = f", and {named(rest, OTHERS)} {_is(rest)} not told from it" if rest else ""
-        return f"{named(worse, OF_THEM)} {_is(worse)} worse than {base}{by}{unknown}"
-    most = max(row.seeds for row in found)
+        return f"{named(worse, all_named)} {_is(worse)} worse than {base}{by}{unknown}"
     if untold:
-        return f"{most} seeds do not tell {named(rest, ANY)} from {base}"
-    return f"{most} {'seeds are' if most > 1 else 'seed is'} too few to tell {named(few, ANY)} from {base}"
+        seeds = max(row.seeds for row in found if row.verdict == "not told")
+        lacking = f"; of {named(few, OTHERS)} there are too few" if few else ""
+        return f"{seeds} seeds do not tell {named(untold, ANY)} from {base}{lacking}"
+    seeds = max(row.seeds for row in found)
+    return f"{seeds} {'seeds are' if seeds > 1 else 'seed is'} too few to tell {named(few, ANY)} from {base}"
 
 
 def sentence_of(found: Comparison, base: str, measure: str) -> str:

@@ -79,6 +79,18 @@ def test_arms_that_lose_are_said_to() -> None:
     assert found.answers[2].sentences[0].startswith("ours: worse than random. \N{MINUS SIGN}0.255 [")
 
 
+def test_what_is_not_told_and_what_has_too_few_seeds_is_said_of_each() -> None:
+    level = [0.1, -0.1, 0.2, -0.2, 0.1, -0.1]
+    found = summary({"random": LEVEL, "ours": level, "short": BETTER[:3]})
+    assert found.message == "6 seeds do not tell ours from random; of short there are too few"
+    ten = [*BETTER, 0.22, 0.24, 0.26, 0.21]
+    found = summary(
+        {"random": [0.0] * 10, "ours": ten, "worse": [-value for value in ten], "level": [*level, *level[:4]]}, 10
+    )
+    assert found.message.startswith("ours is better than random by 0.246 [")
+    assert found.message.endswith("; worse is worse; level is not told from it")
+
+
 def test_two_seeds_are_too_few_and_the_number_that_it_takes_is_said() -> None:
     found = summary({"random": LEVEL[:2], "ours": BETTER[:2], "other": BETTER[:2]}, seeds=2)
     assert found.message == "2 seeds are too few to tell ours and other from random"

@@ -194,7 +194,7 @@ def test_many_are_counted_and_few_are_named() -> None:
     assert summary_of([*alike, *level]).message == "6 seeds do not tell any of 4 from random"
     values = [*BETTER, 0.22, 0.24, 0.26, 0.21]  # 4 · 2/2¹⁰ by Holm
     better = [one for name in names for one in sides(values, name)]
-    assert summary_of([*better, *sides([0.0] * 10, "random")]).message == "4 of them are better than random"
+    assert summary_of([*better, *sides([0.0] * 10, "random")]).message == "4 of 4 are better than random"
 
 
 @pytest.mark.parametrize(
