@@ -10,7 +10,7 @@ from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, counterparts
 from activedpo_cli.reports.page import Answer, Summary
 from activedpo_cli.reports.summary import CAME_OUT, NEXT, RAN
-from activedpo_cli.reports.verdict import HOW_COMPARED, LEVEL, Comparison, message_of, sentence_of
+from activedpo_cli.reports.verdict import HOW_COMPARED, LEVEL, Comparison, headline, message_of, sentence_of
 from activedpo_cli.reports.wording import listed, with_interval
 
 BEST = 3
@@ -22,14 +22,13 @@ Curves = Mapping[str, Sequence[ArmCurve]]
 def experiment_summary(folder: ExperimentFolder, rows: Sequence[ResultRow], curves: Curves) -> Summary:
     """The summary of the finished runs, which `rows` are the evaluations of."""
     spec = folder.spec
-    found = {title: comparisons(arms, spec) for title, arms in curves.items()}
-    first = next(iter(found.values()), [])
+    found = [(_within(title), told) for title, arms in curves.items() if (told := comparisons(arms, spec))]
     answers = [Answer(RAN, _what_was_run(spec, rows)), Answer(CAME_OUT, _ends(spec, curves))]
     if spec.baseline is not None:
         answers.append(Answer(f"Better than {spec.baseline}?", _against_baseline(found, spec.baseline)))
     return Summary(
-        message=message_of(first, str(spec.baseline)) if first else _message_without_comparison(spec, curves),
-        answers=[*answers, _what_next(folder, rows, first)],
+        message=headline(found, str(spec.baseline)) if found else _message_without_comparison(spec, curves),
+        answers=[*answers, _what_next(folder, rows, found[0][1] if found else [])],
     )
 
 
@@ -49,12 +48,16 @@ def comparisons(curves: Sequence[ArmCurve], spec: ExperimentSpec) -> list[Compar
     ]
 
 
-def _against_baseline(found: Mapping[str, Sequence[Comparison]], base: str) -> list[str]:
+def _within(title: str) -> str:
+    """A measure's title within a sentence."""
+    return title[0].lower() + title[1:]
+
+
+def _against_baseline(found: Sequence[tuple[str, Sequence[Comparison]]], base: str) -> list[str]:
     """The first measure in numbers, of many arms those with a verdict and the highest; of other measures the message."""
-    compared = [(title[0].lower() + title[1:], rows) for title, rows in found.items() if rows]
-    if not compared:
+    if not found:
         return ["No arm has two seeds in common with it yet"]
-    (title, first), *others = compared
+    (title, first), *others = found
     ordered = sorted(first, key=lambda row: (row.verdict not in ("better", "worse"), -row.interval.mean))
     sentences = [sentence_of(row, base, title) for row in ordered[:BEST]]
     if len(ordered) > BEST:

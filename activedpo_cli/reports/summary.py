@@ -12,7 +12,7 @@ from activedpo_cli.reports.over_seeds import ByScorer, groups_by_scorer
 from activedpo_cli.reports.page import Answer, Summary
 from activedpo_cli.reports.run_data import Evaluation, RunData
 from activedpo_cli.reports.seeds import BASELINE
-from activedpo_cli.reports.verdict import ANY, HOW_COMPARED, Comparison, message_of, named, sentence_of
+from activedpo_cli.reports.verdict import ANY, HOW_COMPARED, Comparison, headline, named, sentence_of
 from activedpo_cli.reports.wording import listed, number, share, share_with_interval, signed, with_interval
 
 RAN, CAME_OUT, BETTER, NEXT = "What was run", "What came out", "Better than random choice?", "What next"
@@ -73,8 +73,8 @@ def _message_of_one(run: RunData) -> str:
 
 def _message_of_several(runs: Sequence[RunData], compared: Sequence[tuple[ByScorer, list[Comparison]]]) -> str:
     if compared:
-        scored_by, found = compared[0]
-        return message_of(found, scored_by.compared.label)
+        measures = [(_measure(scored_by), found) for scored_by, found in compared]
+        return headline(measures, compared[0][0].compared.label)
     methods = list(dict.fromkeys(" then ".join(run.methods) or "no method" for run in runs))
     if BASELINE in methods and len(methods) > 1:
         others = [method for method in methods if method != BASELINE]
@@ -144,7 +144,7 @@ def _better_than_random(runs: Sequence[RunData], compared: Sequence[tuple[ByScor
     if compared:
         return [
             *(
-                sentence_of(row, scored_by.compared.label, f"reward {scored_by.title}")
+                sentence_of(row, scored_by.compared.label, _measure(scored_by))
                 for scored_by, found in compared
                 for row in found
             ),
@@ -160,6 +160,10 @@ def _better_than_random(runs: Sequence[RunData], compared: Sequence[tuple[ByScor
     if by_chance:
         return ["Every run here chose at random"]
     return ["This page can't say: no run on it chose at random"]
+
+
+def _measure(scored_by: ByScorer) -> str:
+    return f"reward {scored_by.title}"
 
 
 def _end(run: RunData) -> str:

@@ -56,6 +56,14 @@ def comparisons_of(differences: Mapping[str, Sequence[float]]) -> list[Compariso
     ]
 
 
+def headline(compared: Sequence[tuple[str, Sequence[Comparison]]], base: str) -> str:
+    """What the first of some measures says; it is named where another one does not say the same of every method."""
+    (measure, first), *others = compared
+    verdicts = {row.name: row.verdict for row in first}
+    is_same = all(verdicts == {row.name: row.verdict for row in rows} for _, rows in others)
+    return message_of(first, base) + ("" if is_same else f", in {measure}")
+
+
 def message_of(found: Sequence[Comparison], base: str) -> str:
     """What the comparisons say together, in a sentence without a full stop."""
     by_verdict: dict[Verdict, list[str]] = {}

@@ -14,6 +14,7 @@ from activedpo_cli.experiments.results import MEASURES, ResultRow
 from activedpo_cli.experiments.spec import ExperimentSpec, counterparts
 from activedpo_cli.experiments.summary import experiment_summary
 from activedpo_cli.reports.page import Summary
+from activedpo_cli.reports.verdict import comparisons_of, headline
 
 BETTER = [0.30, 0.20, 0.25, 0.35, 0.15, 0.28]
 LEVEL = [0.0] * 6
@@ -121,6 +122,15 @@ def test_a_ceiling_is_named_as_one(ceiling: str | None) -> None:
     found = summary({"random": LEVEL, "top": BETTER}, ceiling=ceiling)
     assert found.answers[1].sentences[0].startswith("top (a ceiling, not a method):" if ceiling else "top:")
     assert ("Nothing to tell from random yet" in found.message) == (ceiling is not None)
+
+
+def test_the_measure_is_named_where_another_one_says_otherwise() -> None:
+    told, untold = comparisons_of({"ours": BETTER}), comparisons_of({"ours": [0.1, -0.1, 0.2, -0.2, 0.1, -0.1]})
+    assert headline([("reward", told), ("win rate", told)], "random").startswith(
+        "ours is better than random by 0.255 ["
+    )
+    assert headline([("reward", told), ("win rate", told)], "random").endswith("]")
+    assert headline([("reward", told), ("win rate", untold)], "random").endswith("], in reward")
 
 
 def test_without_a_baseline_nothing_is_tested() -> None:
