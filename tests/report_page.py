@@ -10,7 +10,7 @@ import pytest
 
 OWN_ELEMENTS = (
     "html head meta title style body header h1 ul li nav a main section h2 h3 p figure img figcaption "
-    "div details summary table thead tbody tr th td article pre"
+    "div details summary table caption thead tbody tr th td article pre code span"
 )
 
 
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 def draw_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures without a drawing, where a test is about something else; they take most of the time."""
     blank = {"png": b"\x89PNG", "svg": b"<svg/>"}
-    monkeypatch.setattr("activedpo_cli.reports.drawing.draw", lambda plot, kinds=(): blank)
+    monkeypatch.setattr("activedpo_cli.reports.drawing.draw", lambda plot, kinds=(), limits=None: blank)
 
 
 def facts(folder: Path) -> dict[str, Any]:

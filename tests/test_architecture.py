@@ -105,6 +105,8 @@ WRITERS = {
     "models/gguf_files.py": "a link in a temporary folder, in no run",
     "models/merging.py": "fills a folder that `files.write_folder_with` shows",
     "train/sft_trainer.py": "fills a checkpoint in the scratch folder, which `files.take_in` shows",
+    "generate/backends/_engine.py": "a temporary folder with the log of an engine, in no run",
+    "generate/backends/_engine_guard.py": "takes that folder away",
     "bench/select_streamed.py": "a temporary folder, in no run",
     "health/model_checks.py": "temporary folders, in no run",
     "cli/signals.py": "last words, to a terminal",

@@ -20,6 +20,9 @@ OF_OTHERS = {
     *("--no-optional-locks", "--always", "--dirty", "--abbrev", "--exclude", "--from"),
     *("--enable-lora", "--max-lora-rank", "--max-loras", "--max-model-len", "--generation-config", "--enforce-eager"),
     *("--revision", "--logdir", "--project", "--gguf", "--merge"),
+    *("--no-enable-chunked-prefill", "--gpu-memory-utilization", "--max-num-seqs", "--tensor-parallel-size"),
+    *("--pipeline-parallel-size", "--data-parallel-size", "--host", "--port", "--uds", "--api-key"),
+    *("--served-model-name", "--uvicorn-log-level", "--revision", "--tokenizer", "--tokenizer-revision"),
 }
 """Flags of pip, hf, ruff, mkdocs, labelling tools, trackers, trainers, SLURM, torchrun, accelerate (up to an
 underscore), git, uv, vLLM, llama.cpp and of this project's own scripts."""

@@ -99,6 +99,14 @@ def _without_server(config: Config) -> str | None:
     return None if config.generate.backend == "server" else f"`generate.backend` is {config.generate.backend}"
 
 
+def _without_vllm(config: Config) -> str | None:
+    return None if config.generate.backend == "vllm" else f"`generate.backend` is {config.generate.backend}"
+
+
+def _without_either(config: Config) -> str | None:
+    return _without_server(config) and _without_vllm(config)
+
+
 def _without_widths(config: Config) -> str | None:
     kind = config.featurize.projection
     return None if kind == "factored" else f"`featurize.projection` is {kind}"
@@ -113,9 +121,11 @@ REASONS: dict[str, Callable[[Config], str | None]] = {
     **dict.fromkeys(("generate.recorded_eos", "generate.recorded_pairs"), _without_file),
     **dict.fromkeys(("generate.temperature", "generate.top_k", "generate.top_p"), _without_sampling),
     **dict.fromkeys(
-        ("generate.server_url", "generate.server_model", "generate.server_api_key_env", "generate.server_timeout"),
+        ("generate.server_url", "generate.server_model", "generate.server_api_key_env"),
         _without_server,
     ),
+    "generate.server_timeout": _without_either,
+    **dict.fromkeys(("generate.vllm_python", "generate.vllm_args", "generate.vllm_start_timeout"), _without_vllm),
     "featurize.projection_width": _without_widths,
 }
 """Settings that are read only beside certain others, and why one is not; None where it is."""

@@ -54,7 +54,7 @@ OTHER_NAMES = {
     },
     "generation": {
         **dict.fromkeys(("hf", "huggingface", "local"), "transformers"),
-        **dict.fromkeys(("vllm", "openai", "sglang", "http"), "server"),
+        **dict.fromkeys(("openai", "sglang", "http"), "server"),
     },
     "formats": {
         **dict.fromkeys(("labelstudio", "ls"), "label-studio"),

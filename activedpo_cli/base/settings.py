@@ -207,8 +207,13 @@ class GenerateSettings(Section):
     )
     server_timeout: Positive = setting(
         600.0,
-        "seconds without a byte from the server, which sends none before a response is whole, until it is asked again",
+        "seconds without a byte from the server, or vLLM, which sends none before a response is whole, until asked again",
     )
+    vllm_python: str | None = setting(
+        None, "the Python for which vLLM is installed, with backend vllm; null takes the one that runs this command"
+    )
+    vllm_args: str = setting("", "further arguments of vLLM's server, quoted as in a shell, such as --max-num-seqs=64")
+    vllm_start_timeout: Positive = setting(1800.0, "seconds that vLLM may take until it answers for the first time")
     responses: str | None = setting(None, "take the responses from this file instead of sampling", "--responses")
     recorded_eos: bool = setting(
         False, "append the end-of-text token (of a chat template: of the turn) to responses from a file"

@@ -66,6 +66,10 @@ class UnitWork(Work, Protocol):
         """Make one unit's file."""
         ...
 
+    def let_go(self) -> None:
+        """End what was started for units alone, such as other processes; more units may come, and it is started anew."""
+        return  # what has an empty body in a protocol counts as abstract
+
     def do_what_is_missing(self, claims: Path, progress: Progress, shard: Shard | None = None) -> bool:
         """Do every unit that is not there and that nobody else has claimed."""
         return do_units(self, claims, progress, shard)
@@ -104,10 +108,13 @@ def do_units(work: UnitWork, claims: Path, progress: Progress, shard: Shard | No
         own = {unit.name for unit in units[shard.index :: shard.count]}
         missing.sort(key=lambda unit: unit.name not in own)
     label, things = work.counted()
-    with shown(progress, label, total, things, total - sum(unit.size for unit in missing)) as advance:
-        for unit in missing:
-            with claimed(claims / f"{unit.name}.lock") as is_ours:
-                if is_ours and not work.is_there(unit):  # another process may have made it since
-                    work.do(unit)
-                    advance(unit.size)
+    try:
+        with shown(progress, label, total, things, total - sum(unit.size for unit in missing)) as advance:
+            for unit in missing:
+                with claimed(claims / f"{unit.name}.lock") as is_ours:
+                    if is_ours and not work.is_there(unit):  # another process may have made it since
+                        work.do(unit)
+                        advance(unit.size)
+    finally:
+        work.let_go()
     return all(work.is_there(unit) for unit in units)

@@ -142,6 +142,9 @@ class _HeldOutSampling(UnitWork):
     def do(self, unit: Unit) -> None:
         self.sampling.do(unit)
 
+    def let_go(self) -> None:
+        self.sampling.let_go()
+
     def finish(self) -> dict[str, Any]:
         responses = self.sampling.responses()
         counts = {"responses": len(responses), "prompts": len({row.prompt_id for row in responses})}

@@ -7,7 +7,7 @@ from statistics import fmean
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.reports.page import Table, table
 from activedpo_cli.reports.plot import Plot, Series, against_labels, interval_series
-from activedpo_cli.reports.wording import number, share_with_interval, with_interval
+from activedpo_cli.reports.wording import listed, number, share_with_interval, with_interval
 from activedpo_cli.statistics.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
 from activedpo_cli.statistics.over_seeds import (
     SeedCurves,
@@ -18,6 +18,8 @@ from activedpo_cli.statistics.over_seeds import (
 )
 from activedpo_cli.statistics.summaries import MeanInterval, mean_interval
 
+FEW_ARMS = 3
+"""Arms whose ends a heading can name."""
 REWARD, SECOND_REWARD = "reward_mean", "second_reward_mean"
 P_COLUMN = "p (Holm, this measure alone)"
 """Head of the column with `p_value`: each measure's arms are corrected by themselves, and nothing over measures."""
@@ -220,6 +222,7 @@ def curve_plot(measured: Measured) -> Plot:
     """Mean over seeds against labels spent, one panel a measure."""
     return Plot(
         name="reward",
+        message=_ending(measured),
         title="Reward against labels",
         caption="Mean over seeds; the band is a 95 % interval (Student's t) over seeds.",
         alternative="Mean reward against labels spent, a line for each arm.",
@@ -234,8 +237,14 @@ def curve_plot(measured: Measured) -> Plot:
     )
 
 
-def difference_plot(measured: Measured, baseline: str) -> Plot:
-    """The same minus the baseline at equal seeds."""
+def _ending(measured: Measured) -> str:
+    """Where the arms end in the first measure, of a few."""
+    ends = [f"{row.arm} {with_interval(*row.mean[-1])}" for row in next((curves for _, curves in measured), [])]
+    return f"At the end: {listed(ends)}" if 0 < len(ends) <= FEW_ARMS else ""
+
+
+def difference_plot(measured: Measured, baseline: str, message: str = "") -> Plot:
+    """The same minus the baseline at equal seeds; `message` is its heading."""
     panels = [
         against_labels(
             title,
@@ -247,6 +256,7 @@ def difference_plot(measured: Measured, baseline: str) -> Plot:
     ]
     return Plot(
         name="differences",
+        message=message,
         title=f"Difference to {baseline}",
         caption=f"Mean difference to {baseline} at equal seeds; the band is its 95 % interval. Where it holds the dotted "
         "line at 0, the seeds do not tell the two apart.",

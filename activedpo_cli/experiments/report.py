@@ -28,10 +28,12 @@ from activedpo_cli.experiments.folder import RESULTS_NAME, SPEC_NAME, Experiment
 from activedpo_cli.experiments.grid import grid_tables
 from activedpo_cli.experiments.results import ResultRow, as_json, read_results
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, counterparts
+from activedpo_cli.experiments.summary import comparisons, experiment_summary
 from activedpo_cli.experiments.tables import cost_table, markdown, other_table
 from activedpo_cli.reports.page import Section, Table, render_page
 from activedpo_cli.reports.plot import Plot
-from activedpo_cli.reports.wording import listed, with_interval
+from activedpo_cli.reports.verdict import FEWEST_SEEDS, message_of
+from activedpo_cli.reports.wording import listed
 from activedpo_cli.store import files, jsonl
 from activedpo_cli.store.lock import waiting
 from activedpo_cli.store.manifest import Started, digest_of
@@ -44,10 +46,6 @@ FIGURES_NAME = "figures"
 REPORT_NAME = ".report"
 """The folder in which the report is made; its files are copied to where people look for them."""
 Value = TypeVar("Value")
-FEWEST_SEEDS = 6
-"""With fewer no sign-flip test reaches 0.05."""
-BEST = 3
-"""Arms that the headline names, beside the baseline."""
 TITLES = {
     REWARD: "Reward by the scorer that answers",
     SECOND_REWARD: "Reward by the second scorer",
@@ -99,7 +97,7 @@ def _build(folder: ExperimentFolder) -> ExperimentReport:
     summary = summarise(analysis) | {"tables_digest": digest_of(markdown(tables))}
 
     def make(target: StageFolder) -> dict[str, Any]:
-        for name, data in report_contents(analysis, summary, tables).items():
+        for name, data in report_contents(folder, analysis, summary, tables).items():
             files.write_bytes(target.path / name, data)
         return {"rows": len(rows)}
 
@@ -108,7 +106,7 @@ def _build(folder: ExperimentFolder) -> ExperimentReport:
         lock=folder.path / ".locks" / "report.lock",
         wanted=Started(
             stage="experiment-report",
-            stage_version=2,
+            stage_version=3,
             iteration=0,
             settings={"activedpo_cli": __version__},
             inputs=report_inputs(rows, folder.spec),
@@ -138,17 +136,19 @@ def report_inputs(rows: Sequence[ResultRow], spec: ExperimentSpec) -> dict[str, 
     }
 
 
-def report_contents(analysis: Analysis, summary: Mapping[str, Any], tables: Sequence[Table]) -> dict[str, bytes]:
+def report_contents(
+    folder: ExperimentFolder, analysis: Analysis, summary: Mapping[str, Any], tables: Sequence[Table]
+) -> dict[str, bytes]:
     """The bytes of all files of the report by their names, `summary.json` last, since it says that the others stand."""
-    from activedpo_cli.reports.drawing import draw
+    from activedpo_cli.reports.drawing import draw, draw_panels
 
-    spec, plots = analysis.spec, all_plots(analysis)
+    sections = report_sections(analysis, tables)
+    plots = [plot for section in sections for plot in section.plots]
     drawn = {plot.name: draw(plot) for plot in plots}
     contents = {f"{FIGURES_NAME}/{name}.{kind}": data for name, kinds in drawn.items() for kind, data in kinds.items()}
-    sentences = report_sentences(analysis)
-    section = Section(anchor="results", title=spec.title, sentences=sentences, plots=plots, tables=list(tables))
-    images = {name: kinds["svg"] for name, kinds in drawn.items()}
-    page = render_page(f"activedpo experiment: {spec.title}", report_headlines(analysis), [section], images)
+    images = {plot.name: draw_panels(plot, drawn[plot.name]["svg"]) for plot in plots}
+    top = experiment_summary(folder, analysis.rows, _by_title(analysis.curves))
+    page = render_page(f"activedpo experiment: {analysis.spec.title}", top, [], sections, images)
     return contents | {
         PAGE_NAME: page.encode(),
         TABLES_NAME: markdown(tables).encode(),
@@ -205,6 +205,24 @@ def all_tables(analysis: Analysis) -> list[Table]:
     return [entry for entry in tables if entry.rows]
 
 
+def report_sections(analysis: Analysis, tables: Sequence[Table]) -> list[Section]:
+    """The page: curves with the tables that compare them, then distance and other measures, cost, and how to read it."""
+    plots = {plot.name: plot for plot in all_plots(analysis)}
+    main = len(analysis.curves)
+    compared = [plots[name] for name in ("differences", "reward") if name in plots]
+    sections = [
+        Section(anchor="results", title="Reward against labels", plots=compared, tables=list(tables[:main])),
+        Section(
+            anchor="distance",
+            title="Distance, length and cost",
+            plots=[plot for name, plot in plots.items() if name == "distance"],
+            tables=list(tables[main:]),
+        ),
+        Section(anchor="reading", title="How to read this page", sentences=report_sentences(analysis)),
+    ]
+    return [section for section in sections if section.plots or section.tables or section.sentences]
+
+
 def all_plots(analysis: Analysis) -> list[Plot]:
     """The figures."""
     found, baseline = list(_by_title(analysis.curves).items()), analysis.spec.baseline
@@ -212,7 +230,8 @@ def all_plots(analysis: Analysis) -> list[Plot]:
     if analysis.at_equal_kl:
         plots.append(distance_plot(analysis.rows, {name: TITLES[name] for name in analysis.at_equal_kl}))
     if baseline is not None and any(row.differences for _, curves in found for row in curves):
-        plots.append(difference_plot(found, baseline))
+        compared = comparisons(found[0][1], analysis.spec)
+        plots.append(difference_plot(found, baseline, message_of(compared, baseline) if compared else ""))
     return plots
 
 
@@ -224,19 +243,6 @@ def _rows_with(rows: Sequence[ResultRow], measure: str) -> list[ResultRow]:
     """All rows where all have the measure, all but iteration 0 where only these have it, else none."""
     later = [row for row in rows if row.iteration]
     return list(rows) if measured(rows, measure) else later if measured(later, measure) else []
-
-
-def report_headlines(analysis: Analysis) -> list[str]:
-    """What the experiment asks, where it says so, and how the arms end in the first measure, the best three of them."""
-    spec = analysis.spec
-    title, curves = next(iter(_by_title(analysis.curves).items()), ("", []))
-    best = sorted(curves, key=lambda row: -row.mean[-1].mean)
-    named = [row for place, row in enumerate(best) if place < BEST or row.arm == spec.baseline]
-    ends = listed([f"{row.arm} {with_interval(*row.mean[-1])}" for row in named])
-    found = [f"{title}, at the end: {ends}"] if ends else []
-    return [*filter(None, [spec.question.strip().rstrip(".")]), *found] or [
-        f"Of {len(spec.seeds)} seeds none has finished"
-    ]
 
 
 def report_sentences(analysis: Analysis) -> list[str]:

@@ -27,7 +27,9 @@ HALVED_NAME = "halved.jsonl"
 OPENED_NAME = "opened.jsonl"
 """What a backend found that samples elsewhere, each time that it was opened."""
 SAMPLING_LOGS = (HALVED_NAME, OPENED_NAME)
-ELSEWHERE_SETTINGS = tuple(f"generate.{name}" for name in GenerateSettings.model_fields if name.startswith("server_"))
+ELSEWHERE_SETTINGS = tuple(
+    f"generate.{name}" for name in GenerateSettings.model_fields if name.startswith(("server_", "vllm_"))
+)
 """Settings that say where a policy is to be found, and nothing of what it answers."""
 
 
@@ -48,6 +50,7 @@ class Answering:
         policy: The loaded model, as it is set when it is asked.
         tokenizer: Turns its tokens into text.
         adapter: The folder of the adapter that is on when it is asked; None where π_ref answers.
+        rank: That of adapters to come, where π_ref answers before any is trained.
 
     """
 
@@ -55,6 +58,7 @@ class Answering:
     policy: "PreTrainedModel | PeftModel"
     tokenizer: "PreTrainedTokenizerBase"
     adapter: Path | None
+    rank: int | None = None
 
     def open(self) -> None:
         """Find the policy where it is elsewhere, which is done in any case before it is asked for the first time."""
@@ -71,6 +75,12 @@ class Answering:
         padding = padding_id(self.tokenizer)
         return self._backend.sample_unit(self.policy, prompts, sampling=sampling, seed=seed, pad_token_id=padding)
 
+    def let_go(self) -> None:
+        """End what was started to find the policy; where it is asked once more it is found anew."""
+        sampler = self.__dict__.pop("_sampler", None)
+        if sampler is not None:
+            sampler.close()
+
     @property
     def _backend(self) -> Any:
         return discovery.load("generation", self.context.settings.generate.backend)
@@ -86,11 +96,33 @@ class Answering:
         adapter = None if self.adapter is None else self.adapter.resolve()
         stored = (context.run.path / base["path"]).resolve() if base["stored_in_run"] else base["path"]
         policy = Policy(
-            model=self.policy, tokenizer=self.tokenizer, adapter=adapter, reference=str(stored or base["hub_id"])
+            model=self.policy,
+            tokenizer=self.tokenizer,
+            adapter=adapter,
+            reference=str(stored or base["hub_id"]),
+            revision=None if stored else base["revision"],
+            rank=self.rank,
         )
-        sampler: Sampler = self._backend.open_sampler(policy, context.settings.generate, tell=context.progress.warn)
-        _change_log(context, OPENED_NAME, lambda rows: [*rows, sampler.facts()])
+        sampler: Sampler = self._backend.open_sampler(
+            policy, context.settings.generate, tell=context.progress.warn, note=context.progress.note
+        )
+        try:
+            _change_log(context, OPENED_NAME, lambda rows: [*rows, sampler.facts()])
+        except BaseException:
+            sampler.close()
+            raise
         return sampler
+
+
+def check_rank(context: Context) -> None:
+    """Raise UsageError where the run's adapters have a rank that the backend could not serve, before any is trained."""
+    name, rank = context.settings.generate.backend, context.settings.adapter.r
+    largest = getattr(discovery.load("generation", name), "LARGEST_RANK", rank)
+    if rank > largest:
+        raise UsageError(
+            f"adapter.r is {rank}, and `--backend {name}` serves adapters of rank {largest} at most",
+            hint="`--backend transformers`, or another run with a smaller adapter.r",
+        )
 
 
 def check_backend(context: Context) -> None:
@@ -151,6 +183,10 @@ class SamplingUnits:
         batches = _in_batches_that_fit(self._sample, prompts, unit.seed)
         _note_batches(self.context, number, [len({row.prompt_id for row in batch}) for batch in batches])
         self.context.folder.write_rows(unit.name, [row for batch in batches for row in batch])
+
+    def let_go(self) -> None:
+        """End what was started for the units alone."""
+        self.answering.let_go()
 
     def responses(self) -> list[Response]:
         """The responses of all units, read from their files."""

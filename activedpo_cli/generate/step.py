@@ -33,6 +33,7 @@ from activedpo_cli.generate.sampling import (
     EncodedPrompt,
     SamplingUnits,
     check_backend,
+    check_rank,
 )
 from activedpo_cli.pairs.candidates import no_such_score, refuse_unread_score
 from activedpo_cli.policy.early_check import READS, check_model
@@ -81,6 +82,7 @@ def check(context: Context) -> None:
     if context.settings.generate.responses:
         pool.check(context.run, context.settings)
     else:
+        check_rank(context)
         check_backend(context)
 
 
@@ -142,8 +144,6 @@ class _Sampling(UnitWork):
     """Responses of θ_{t−1} to drawn prompts."""
 
     def __init__(self, context: Context) -> None:
-        from activedpo_cli.models.encoding import renders_plain_text
-
         self.folder, self._context = context.folder, context
         check_rendering(
             load_tokenizer_of(context.run),
@@ -158,6 +158,17 @@ class _Sampling(UnitWork):
         _note_dates(context, self._tokenizer)
         if not self.folder.has(PROMPTS_NAME):  # nothing is made yet that would pin settings
             answering.open()
+        try:
+            self._prepare(answering)
+        except BaseException:
+            answering.let_go()
+            raise
+
+    def _prepare(self, answering: Answering) -> None:
+        """Settle the prompts and the units."""
+        from activedpo_cli.models.encoding import renders_plain_text
+
+        context = self._context
         seed, iteration = context.settings.seed, context.iteration
         self._renders = renders_plain_text(self._tokenizer, context.settings.prompts.chat_template)
         self._drawn, prompts = self._draw()
@@ -179,6 +190,9 @@ class _Sampling(UnitWork):
 
     def do(self, unit: Unit) -> None:
         self._sampling.do(unit)
+
+    def let_go(self) -> None:
+        self._sampling.let_go()
 
     def finish(self) -> dict[str, Any]:
         drawn = self._drawn
@@ -279,7 +293,7 @@ def _current_policy(context: Context) -> Answering:
     if context.iteration == 1:
         reference = load_reference(context.run, context.settings, context.execution)
         check_model(context, reference)
-        return Answering(context, reference.model, reference.tokenizer, None)
+        return Answering(context, reference.model, reference.tokenizer, None, context.settings.adapter.r)
     policy, tokenizer, _ = load_policy(context, context.iteration - 1)
     return Answering(context, policy, tokenizer, context.run.adapter_path(context.iteration - 1))
 

@@ -30,7 +30,8 @@ from activedpo_cli.store.run import Run
 from activedpo_cli.store.stage_folder import StageFolder
 
 LONGEST_NAME = 100
-REPORT, VERSION = "report", 1
+REPORT, VERSION = "report", 2
+"""Version 1 had no summary on top of the page."""
 _OWN_FILE = re.compile(
     rf"{re.escape(PAGE_NAME)}|{re.escape(FACTS_NAME)}|{FIGURES_NAME}/[a-z-]+\.(png|svg)|"
     + "|".join(map(re.escape, RECORD_NAMES))
@@ -105,7 +106,7 @@ def record_of(folder: StageFolder) -> Manifest | None:
         settings = {"activedpo_cli": facts["activedpo_cli"], "runs": list(facts["inputs"])}
         return Manifest(
             stage=REPORT,
-            stage_version=VERSION,
+            stage_version=1,
             iteration=0,
             settings=settings,
             inputs=_flat(facts["inputs"]),

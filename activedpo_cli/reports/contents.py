@@ -18,6 +18,7 @@ from activedpo_cli.reports.run_data import Batch, Labels, RunData
 from activedpo_cli.reports.samples import read_samples, sample_section
 from activedpo_cli.reports.selection import candidate_couples, overlaps, read_batch, selection_section
 from activedpo_cli.reports.sources import finished_stages, identity_of, is_outdated, stage_facts, unfinished_stages
+from activedpo_cli.reports.summary import summary_of
 from activedpo_cli.reports.training import read_training, training_section
 from activedpo_cli.reports.wording import number, share
 from activedpo_cli.store.manifest import Manifest
@@ -44,19 +45,21 @@ def report_contents(runs: Sequence[Run], names: Sequence[str]) -> dict[str, byte
 
     `names` are what the runs are called. Raises InvalidDataError where a file of a run is damaged.
     """
-    from activedpo_cli.reports.drawing import draw
+    from activedpo_cli.reports.drawing import draw, draw_panels
 
     found = [read_run(run, name) for run, name in zip(runs, names, strict=True)]
     sections = _sections(found)
     summaries = [summary_sentence(run) for run in found]
     plots = [plot for section in sections for plot in section.plots]
     drawn = {plot.name: draw(plot) for plot in plots}
-    images = {name: kinds["svg"] for name, kinds in drawn.items()}
+    images = {plot.name: draw_panels(plot, drawn[plot.name]["svg"]) for plot in plots}
     contents = {f"{FIGURES_NAME}/{name}.{kind}": data for name, kinds in drawn.items() for kind, data in kinds.items()}
-    contents[PAGE_NAME] = render_page(f"activedpo report: {_listed(names)}", summaries, sections, images).encode()
+    summary, title = summary_of(found), f"activedpo report: {_listed(names)}"
+    contents[PAGE_NAME] = render_page(title, summary, summaries, sections, images).encode()
     facts = {
         "schema": SCHEMA,
         "activedpo_cli": __version__,
+        "summary": asdict(summary),
         "summaries": summaries,
         "figures": {plot.name: asdict(plot) for plot in plots},
         "overlaps": [asdict(row) for row in overlaps(found)],

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from activedpo_cli.reports.messages import cost_message
 from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData
@@ -18,6 +19,7 @@ def cost_section(runs: Sequence[RunData]) -> Section | None:
         return None
     plot = Plot(
         name="cost",
+        message=cost_message(runs),
         title="Seconds by stage",
         caption="Time of each stage as its manifest records it, on the machine it ran on. People's time for labels is not "
         "in it. A stage that was resumed counts all its attempts, or its last one where the record is older than "

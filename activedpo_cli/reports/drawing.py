@@ -4,9 +4,12 @@ Texts are drawn as they are: dollar signs begin no formula, and what could steer
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.display import display_text
+from activedpo_cli.reports.end_labels import in_few_lines, spread
 from activedpo_cli.reports.plot import Panel, Plot, Series
 
 if TYPE_CHECKING:
@@ -28,6 +31,12 @@ DASHES: tuple[Any, ...] = (
 BACKGROUND = "#8a8a8a"
 COLUMNS = 2
 BOX_WIDTH = 0.7
+PANEL_WIDTH, PANEL_HEIGHT, LABEL_WIDTH = 4.2, 3.0, 0.9
+"""Inches of a panel, and what names at the ends of its lines take beside it."""
+NAME_HEIGHT = 0.068
+"""What a line of text takes of the height of a panel's axes."""
+FEW_BANDS = 4
+"""Bands that can be told apart where they lie on each other; those of more lines are paler."""
 FEW_PLACES = 9
 DENSE_POINTS = 40
 GROUP_WIDTH = 1.0
@@ -46,6 +55,14 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.edgecolor": "#6b7079",
+    "axes.labelcolor": "#5b6068",
+    "axes.linewidth": 0.8,
+    "text.color": "#1c1e21",
+    "xtick.color": "#6b7079",
+    "ytick.color": "#6b7079",
+    "xtick.labelcolor": "#5b6068",
+    "ytick.labelcolor": "#5b6068",
     "axes.formatter.use_mathtext": False,
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.7,
@@ -58,8 +75,13 @@ STYLE: dict[str, Any] = {
 }
 
 
-def draw(plot: Plot, kinds: Sequence[str] = ("png", "svg")) -> dict[str, bytes]:
-    """The plot as a `png` and an `svg` file, or as one of them alone, which takes less time."""
+def draw(
+    plot: Plot, kinds: Sequence[str] = ("png", "svg"), limits: tuple[float, float] | None = None
+) -> dict[str, bytes]:
+    """The plot as a `png` and an `svg` file, or as one of them alone, which takes less time.
+
+    `limits` are the ends of the axis of values, where others than those that the values themselves have are wanted.
+    """
     import io
 
     import matplotlib
@@ -72,13 +94,21 @@ def draw(plot: Plot, kinds: Sequence[str] = ("png", "svg")) -> dict[str, bytes]:
         rows = -(-len(plot.panels) // COLUMNS)
         columns = min(COLUMNS, len(plot.panels))
         figure = Figure(figsize=_size(plot, rows, columns), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
-        for place, panel in enumerate(plot.panels, start=1):
+        ends = [
             _draw_panel(figure.add_subplot(rows, columns, place), panel)
+            for place, panel in enumerate(plot.panels, start=1)
+        ]
         if plot.has_one_scale:
             _set_one_scale(figure)
         for axes in figure.axes:
+            if limits is not None:
+                axes.set_ylim(*limits)
             _place_title(axes)
-        _draw_legend(figure)
+        if all(_have_room(found) for found in ends):
+            for axes, found in zip(figure.axes, ends, strict=True):
+                _name_ends(axes, found)
+        else:
+            _draw_legend(figure)
         made = {kind: io.BytesIO() for kind in kinds}
         # `savefig` would lay out and draw each file twice, to the same bytes.
         if "svg" in made:
@@ -90,12 +120,38 @@ def draw(plot: Plot, kinds: Sequence[str] = ("png", "svg")) -> dict[str, bytes]:
     return {kind: file.getvalue() for kind, file in made.items()}
 
 
+def draw_panels(plot: Plot, whole: bytes) -> list[bytes]:
+    """Each panel as an SVG of its own, which a page can put beside or under the others as there is room.
+
+    `whole` is the SVG of the plot: that of its panel where it has only one.
+    """
+    if len(plot.panels) == 1:
+        return [whole]
+    limits = _shared_limits(plot) if plot.has_one_scale else None
+    return [draw(replace(plot, panels=[panel]), ["svg"], limits)["svg"] for panel in plot.panels]
+
+
+def _shared_limits(plot: Plot) -> tuple[float, float]:
+    """The range of values of all panels; nothing is laid out or painted for it."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    settings: Any = _defaults() | STYLE
+    with matplotlib.rc_context(settings):
+        figure = Figure()
+        for place, panel in enumerate(plot.panels, start=1):
+            _draw_panel(figure.add_subplot(len(plot.panels), 1, place), panel)
+        limits = [axes.get_ylim() for axes in figure.axes]
+    return min(low for low, _ in limits), max(high for _, high in limits)
+
+
 def _size(plot: Plot, rows: int, columns: int) -> tuple[float, float]:
-    """Width and height in inches; a matrix grows with its rows."""
+    """Width and height in inches; a matrix grows with its rows, and names at the ends of lines take room."""
     if any(panel.kind == "matrix" for panel in plot.panels):
         most = max(len(panel.series) for panel in plot.panels)
         return columns * (2.6 + CELL_WIDTH * most), rows * (2.2 + CELL_HEIGHT * most)
-    return 4.6 * columns if columns > 1 else 6.4, 3.1 * rows + 0.5
+    has_names = any(len({series.group or series.label for series in panel.series}) > 1 for panel in plot.panels)
+    return columns * (PANEL_WIDTH + (LABEL_WIDTH if has_names else 0)), rows * PANEL_HEIGHT
 
 
 def _defaults() -> dict[str, Any]:
@@ -105,7 +161,18 @@ def _defaults() -> dict[str, Any]:
     return {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
 
 
-def _draw_panel(axes: "Axes", panel: Panel) -> None:
+@dataclass(frozen=True)
+class _End:
+    """Where a line, row of boxes or layer of bars ends, and its name that is to stand there."""
+
+    name: str
+    x: float
+    y: float
+    look: dict[str, Any]
+
+
+def _draw_panel(axes: "Axes", panel: Panel) -> list[_End]:
+    """Paint a panel; returns where the names of its series belong, none for a matrix, which has them at its edges."""
     from matplotlib.ticker import FuncFormatter
 
     axes.set_title(display_text(panel.title))
@@ -113,10 +180,10 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
     axes.set_ylabel(display_text(panel.y_label))
     if panel.kind == "matrix":
         _draw_matrix(axes, panel.series)
-        return
+        return []
     if panel.level is not None:
         axes.axhline(panel.level, color="#444444", linewidth=1, linestyle=":")
-    {"lines": _draw_lines, "boxes": _draw_boxes, "bars": _draw_bars}[panel.kind](axes, panel.series)
+    ends = {"lines": _draw_lines, "boxes": _draw_boxes, "bars": _draw_bars}[panel.kind](axes, panel.series)
     _set_ticks(axes, panel)
     if panel.is_share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
@@ -124,6 +191,50 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
         axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # room for half a marker
     if panel.y_from_zero:
         axes.set_ylim(bottom=0)
+    return _one_for_each_name(ends)
+
+
+def _one_for_each_name(ends: Sequence[_End]) -> list[_End]:
+    """The ends, and of lines that share a name one in the middle of theirs."""
+    groups: dict[str, list[_End]] = {}
+    for end in ends:
+        groups.setdefault(end.name, []).append(end)
+    return [replace(rows[0], x=max(row.x for row in rows), y=median(row.y for row in rows)) for rows in groups.values()]
+
+
+def _have_room(ends: Sequence[_End]) -> bool:
+    return NAME_HEIGHT * sum(in_few_lines(end.name).count("\n") + 1 for end in ends) <= 1
+
+
+def _name_ends(axes: "Axes", ends: Sequence[_End]) -> None:
+    """Write the names beside the axes, each at the height of its end or near, with a thread to it; one needs no name."""
+    if len(ends) < 2:
+        return
+    low, high = axes.get_ylim()
+    names = [in_few_lines(end.name) for end in ends]
+    heights = [(end.y - low) / (high - low) for end in ends]
+    places = spread(heights, [NAME_HEIGHT * (name.count("\n") + 1) for name in names])
+    for end, name, height in zip(ends, names, places, strict=True):
+        axes.annotate(
+            name,
+            (end.x, end.y),
+            (1.05, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9.5,
+            linespacing=1.0,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": end.look["color"],
+                "linewidth": 1.1,
+                "linestyle": (0, (1, 1.5)),
+                "alpha": 0.9,
+                "shrinkA": 2,
+                "shrinkB": 3,
+                "relpos": (0, 0.5),
+            },
+        )
 
 
 def _place_title(axes: "Axes") -> None:
@@ -155,23 +266,29 @@ def _set_one_scale(figure: "Figure") -> None:
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
-def _draw_lines(axes: "Axes", rows: list[Series]) -> None:
+def _draw_lines(axes: "Axes", rows: list[Series]) -> list[_End]:
+    shade, ends = 0.16 if len(rows) <= FEW_BANDS else 0.06, []
     for series in rows:
         look = _look(series)
         y = _numbers(series.y)
-        axes.plot(series.x, y, label=display_text(series.group or series.label), markevery=series.marked, **look)
+        name = display_text(series.group or series.label)
+        axes.plot(series.x, y, label=name, markevery=series.marked, **look)
+        points = [(x, value) for x, value in zip(series.x, series.y, strict=True) if value is not None]
+        ends += [_End(name, *point, look) for point in points[-1:]]
         if series.low is not None and series.high is not None and series.group is None:
             axes.fill_between(
-                series.x, _numbers(series.low), _numbers(series.high), color=look["color"], alpha=0.16, linewidth=0
+                series.x, _numbers(series.low), _numbers(series.high), color=look["color"], alpha=shade, linewidth=0
             )
+    return ends
 
 
-def _draw_boxes(axes: "Axes", rows: list[Series]) -> None:
+def _draw_boxes(axes: "Axes", rows: list[Series]) -> list[_End]:
     """Boxes from quartile to quartile with the median as a bar; whiskers from `low` to `high`."""
-    width = BOX_WIDTH / len(rows)
+    width, ends = BOX_WIDTH / len(rows), []
     for place, series in enumerate(rows):
         shift = (place - (len(rows) - 1) / 2) * width
-        color = _look(series)["color"]
+        look = _look(series)
+        color, name = look["color"], display_text(series.label)
         parts = (series.low, series.lower_quartile, series.y, series.upper_quartile, series.high)
         names = ("whislo", "q1", "med", "q3", "whishi")
         columns = zip(*(part or [] for part in parts), strict=True)
@@ -188,13 +305,19 @@ def _draw_boxes(axes: "Axes", rows: list[Series]) -> None:
             medianprops={"color": color, "linewidth": 2.2},
             whiskerprops={"color": color, "linewidth": 1},
         )
-        axes.plot([], [], color=color, linewidth=5, alpha=0.6, label=display_text(series.label))
+        axes.plot([], [], color=color, linewidth=5, alpha=0.6, label=name)
+        if series.x:
+            top = (series.high or series.y)[-1]
+            ends.append(_End(name, series.x[-1] + shift, top or 0.0, look))
+    return ends
 
 
-def _draw_bars(axes: "Axes", rows: list[Series]) -> None:
+def _draw_bars(axes: "Axes", rows: list[Series]) -> list[_End]:
     """Bars on top of each other."""
     floors: dict[float, float] = {}
+    ends = []
     for series in rows:
+        look, name = _look(series), display_text(series.label)
         heights = [value or 0.0 for value in series.y]
         bottoms = [floors.get(x, 0.0) for x in series.x]
         axes.bar(
@@ -202,13 +325,14 @@ def _draw_bars(axes: "Axes", rows: list[Series]) -> None:
             heights,
             bottom=bottoms,
             width=0.7,
-            color=_look(series)["color"],
+            color=look["color"],
             edgecolor="white",
             linewidth=0.6,
-            hatch=("", "//", "..", "\\\\", "xx", "--", "oo")[series.colour % len(PALETTE)],
-            label=display_text(series.label),
+            label=name,
         )
+        ends.append(_End(name, series.x[-1] + 0.35, bottoms[-1] + heights[-1] / 2, look))
         floors |= {x: bottom + height for x, bottom, height in zip(series.x, bottoms, heights, strict=True)}
+    return ends
 
 
 def _draw_matrix(axes: "Axes", rows: list[Series]) -> None:
@@ -221,7 +345,7 @@ def _draw_matrix(axes: "Axes", rows: list[Series]) -> None:
     for place, series in enumerate(rows):
         for x, value in zip(series.x, series.y, strict=True):
             if value is not None:
-                color = "white" if value > DARK_SHARE else "black"
+                color = "white" if value > DARK_SHARE else "#101214"
                 axes.text(x, place, f"{100 * value:.0f}", ha="center", va="center", color=color)
 
 
@@ -235,14 +359,8 @@ def _look(series: Series) -> dict[str, Any]:
     if series.is_background:
         look = {"color": BACKGROUND, "marker": "x", "linestyle": DASHES[1]}
     if series.shade is not None:
-        import matplotlib
-
-        # The palest end of the map can't be seen on white.
-        look = {
-            "color": matplotlib.colormaps["viridis"](0.9 * series.shade),
-            "marker": MARKERS[place],
-            "linestyle": "-",
-        }
+        # One colour that grows stronger can be seen on a light ground and on a dark one.
+        look = {"color": PALETTE[place], "alpha": 0.4 + 0.6 * series.shade, "marker": MARKERS[place], "linestyle": "-"}
     if series.group is not None:
         look |= {"linewidth": GROUP_WIDTH, "alpha": 0.4 if series.is_faint or len(series.x) > DENSE_POINTS else 0.75}
     if series.group is not None or series.marked == []:

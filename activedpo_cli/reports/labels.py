@@ -7,6 +7,7 @@ from activedpo_cli.label.agreement import WHY_SELECTED_DIFFER, Agreement, agreem
 from activedpo_cli.label.earlier_answers import bought
 from activedpo_cli.label.judging import described
 from activedpo_cli.reports.agreement import BETWEEN, PEOPLE, rows_between, rows_of_people
+from activedpo_cli.reports.messages import gap_message, longer_won_message, seconds_message
 from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import CANDIDATES, Panel, Plot, boxes_by_iteration, interval_series
 from activedpo_cli.reports.run_data import Labels, RunData
@@ -144,6 +145,7 @@ def _gap_plot(runs: Sequence[RunData]) -> Plot:
     ]
     return Plot(
         name="score-gap",
+        message=gap_message(runs),
         title="How clear the answers were",
         caption="Difference of the oracle's scores of a labelled pair's two responses, in the oracle's own unit. Small gaps "
         "are hard or pointless questions, large ones easy. Candidates stand beside them where their scores came with the "
@@ -184,6 +186,7 @@ def _length_plot(runs: Sequence[RunData]) -> Plot:
     )
     return Plot(
         name="length-preference",
+        message=longer_won_message(runs),
         title="Do the labels prefer length?",
         caption="Share of labels whose chosen response has more tokens than the rejected one; pairs of equal length are "
         "left out. At the dotted line length says nothing. The band is Wilson's 95 % interval over labels."
@@ -205,6 +208,7 @@ def _time_plot(runs: Sequence[RunData]) -> Plot:
     ]
     return Plot(
         name="label-seconds",
+        message=seconds_message(runs),
         title="Seconds per label",
         caption="Time that people took for an answer, where it was recorded. Boxes hold the middle half, bars are medians, "
         "whiskers go from 5 % to 95 %.",

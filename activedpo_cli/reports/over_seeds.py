@@ -10,6 +10,7 @@ from activedpo_cli.reports.plot import Plot, Series, against_labels, interval_se
 from activedpo_cli.reports.rewards import scored, scorers, titles
 from activedpo_cli.reports.run_data import Evaluation, RunData, Scorer
 from activedpo_cli.reports.seeds import SeedGroup, baseline, seed_groups, ungrouped
+from activedpo_cli.reports.verdict import Comparison, comparisons_of, message_of
 from activedpo_cli.reports.wording import listed, number, with_interval
 from activedpo_cli.statistics.learning_curves import labels_to_reach
 from activedpo_cli.statistics.over_seeds import (
@@ -64,20 +65,20 @@ class ByScorer:
         ours, theirs = at_shared_labels(of_shared_seeds(row.curves, base.curves))
         return (ours, theirs) if len(ours.values) > 1 else None
 
+    def comparisons(self) -> list[Comparison]:
+        """The groups against the baseline, in the height of the curve at the labels and seeds that both have."""
+        pairs = {row.group.label: both for row in self.rows if (both := self.both(row)) and both[0].labels}
+        return comparisons_of({name: height_differences(*both) for name, both in pairs.items()})
+
 
 def seed_section(runs: Sequence[RunData]) -> Section | None:
     """What several seeds of the same settings say together; None where no two runs differ in the seed alone."""
     groups = seed_groups(runs)
-    found = [
-        (title, _curves_by(groups, role, scorer)) for role in ROLES for scorer, title in titles(scorers(runs, role))
-    ]
+    found = _curves(runs, groups)
     if not any(rows for _, rows in found):
         return None
     compared = baseline(groups)
-    drawn = [
-        ByScorer(title=title, rows=[row for row in rows if row.has_mean_curve], compared=compared)
-        for title, rows in found
-    ]
+    drawn = _drawn(found, compared)
     plots = [_mean_plot(drawn), _difference_plot(drawn, compared)]
     return Section(
         anchor="seeds",
@@ -86,6 +87,25 @@ def seed_section(runs: Sequence[RunData]) -> Section | None:
         plots=[plot for plot in plots if plot.panels],
         tables=[entry for scored_by in drawn for entry in _tables(scored_by)],
     )
+
+
+def groups_by_scorer(runs: Sequence[RunData]) -> list[ByScorer]:
+    """What each scorer says of the groups of seeds, the scorer of the evaluation first; empty without groups."""
+    groups = seed_groups(runs)
+    return _drawn(_curves(runs, groups), baseline(groups)) if groups else []
+
+
+def _curves(runs: Sequence[RunData], groups: Sequence[SeedGroup]) -> list[tuple[str, list[GroupCurves]]]:
+    return [
+        (title, _curves_by(groups, role, scorer)) for role in ROLES for scorer, title in titles(scorers(runs, role))
+    ]
+
+
+def _drawn(found: Sequence[tuple[str, list[GroupCurves]]], compared: SeedGroup) -> list[ByScorer]:
+    return [
+        ByScorer(title=title, rows=[row for row in rows if row.has_mean_curve], compared=compared)
+        for title, rows in found
+    ]
 
 
 def _curves_by(groups: Sequence[SeedGroup], role: Role, scorer: Scorer) -> list[GroupCurves]:
@@ -184,9 +204,11 @@ def _mean_plot(drawn: Sequence[ByScorer]) -> Plot:
 
 def _difference_plot(drawn: Sequence[ByScorer], compared: SeedGroup) -> Plot:
     y_label = f"reward minus that of {compared.label}"
+    first = next((scored_by.comparisons() for scored_by in drawn), [])
     panels = [against_labels(scored_by.title, y_label, _difference_series(scored_by), level=0.0) for scored_by in drawn]
     return Plot(
         name="seed-differences",
+        message=message_of(first, compared.label) if first else "",
         title=f"Difference to {compared.label} at equal seeds",
         caption=f"Mean of the difference to the run of {compared.label} with the same seed; the band is its 95 % interval "
         "(Student's t) over seeds. Where it holds the dotted line at 0, the seeds do not tell the two apart.",

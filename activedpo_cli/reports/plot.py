@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from activedpo_cli.reports.wording import number, share
 from activedpo_cli.statistics.summaries import FiveNumbers, MeanInterval
 
 Kind = Literal["lines", "boxes", "bars", "matrix"]
+MOST_IN_WORDS = 12
+"""Series of a panel that its description names."""
 CANDIDATES = "candidates"
 
 
@@ -70,6 +73,8 @@ class Panel:
 class Plot:
     """A figure: `name` is that of its files, `caption` says how to read it, `alternative` what it shows in words.
 
+    `message` is what its numbers say in a sentence, the heading above it; `title` says what it is about.
+
     With `has_one_scale` all panels have the same range of values, so that they can be compared.
     """
 
@@ -79,6 +84,25 @@ class Plot:
     alternative: str
     panels: list[Panel] = field(default_factory=list)
     has_one_scale: bool = False
+    message: str = ""
+
+
+def panel_in_words(panel: Panel) -> str:
+    """What a panel shows, for those who do not see it: where each of its series begins and ends."""
+    shown = [words for series in panel.series[:MOST_IN_WORDS] if (words := _series_in_words(series, panel))]
+    more = len(panel.series) - MOST_IN_WORDS
+    return " ".join([f"{panel.title}:" if panel.title else "", *shown, f"And {more} more." if more > 0 else ""]).strip()
+
+
+def _series_in_words(series: Series, panel: Panel) -> str:
+    points = [(x, y) for x, y in zip(series.x, series.y, strict=True) if y is not None]
+    if not points or panel.kind == "matrix":
+        return ""
+    wording = share if panel.is_share else number
+    ends = [f"{wording(y)} at {number(x, 0)}" for x, y in dict.fromkeys((points[0], points[-1]))]
+    kind = "median " if panel.kind == "boxes" else ""
+    over = f" ({panel.x_label})" if panel.x_label else ""
+    return f"{series.label}, {kind}{' to '.join(ends)}{over}."
 
 
 def boxes_by_iteration(

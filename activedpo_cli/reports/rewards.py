@@ -7,6 +7,7 @@ from statistics import fmean
 from activedpo_cli.base.records import ResponseReward
 from activedpo_cli.evaluate.initial_evaluation import rewards_name
 from activedpo_cli.evaluate.measures import ROLES, Role
+from activedpo_cli.reports.messages import accuracy_message, distance_message, reward_message, win_rate_message
 from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import Panel, Plot, Series, against_labels
 from activedpo_cli.reports.run_data import Evaluation, Metrics, RunData, Scorer
@@ -197,6 +198,7 @@ def _by_scorer(
 def _reward_plot(runs: Sequence[RunData]) -> Plot:
     return Plot(
         name="reward",
+        message=reward_message(runs),
         title="Mean reward on held-out prompts",
         caption="Mean reward over held-out prompts, in the scorer's own unit, higher is better. At 0 labels stands the "
         "initial model. The band is a 95 % interval (Student's t) over prompts, one mean for each prompt."
@@ -210,6 +212,7 @@ def _win_rate_plot(runs: Sequence[RunData]) -> Plot:
     panels = _by_scorer(runs, "win rate", _win_rate_series, level=0.5, is_share=True)
     return Plot(
         name="win-rate",
+        message=win_rate_message(runs),
         title="Win rate against the initial model",
         caption="Share of responses with a higher reward than the initial model's response to the same prompt with the "
         "same seed; equal rewards count half. Above the dotted line at 50 % the policy is the better one. The band is "
@@ -223,6 +226,7 @@ def _accuracy_plot(runs: Sequence[RunData]) -> Plot:
     panel = _measured(runs, "preference_accuracy", "preference_accuracy_ci", "preference accuracy", is_share=True)
     return Plot(
         name="preference-accuracy",
+        message=accuracy_message(runs),
         title="Held-out preferences ordered rightly",
         caption="Share of held-out preferences whose chosen response has the larger implicit reward, averaged within a "
         "prompt and then over prompts. The dotted line at 50 % is guessing. The band is Wilson's 95 % interval over "
@@ -239,6 +243,7 @@ def _distance_plot(runs: Sequence[RunData]) -> Plot:
     ]
     return Plot(
         name="distance",
+        message=distance_message(runs),
         title="Distance from the initial model, and length",
         caption="The KL says how far the policy has moved: the mean log-ratio to the initial model on the policy's own "
         "samples, with a 95 % interval over prompts. Reward that grows with length or with distance alone deserves a "

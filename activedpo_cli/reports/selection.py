@@ -7,6 +7,7 @@ from statistics import fmean
 
 from activedpo_cli.base.records import FeatureRow, Response, SelectedPair
 from activedpo_cli.reports.geometry import COSINE_SAMPLE, NOT_COMPUTED, RANDOM_BATCHES, read_geometry
+from activedpo_cli.reports.messages import length_message, rank_message, score_message, similarity_message
 from activedpo_cli.reports.page import Section, Table, table
 from activedpo_cli.reports.plot import CANDIDATES, Panel, Plot, Series, boxes_by_iteration
 from activedpo_cli.reports.run_data import Batch, RunData
@@ -173,9 +174,10 @@ def _score_plot(runs: Sequence[RunData]) -> Plot:
     ]
     return Plot(
         name="score-decay",
+        message=score_message(runs),
         title="Score by rank",
-        caption="The method's value of each pair at the moment it was picked, best first; early iterations dark, late ones "
-        "bright. A curve that stays level says that the batch could have been larger, a steep one that the last labels "
+        caption="The method's value of each pair at the moment it was picked, best first; early iterations pale, late ones "
+        "strong. A curve that stays level says that the batch could have been larger, a steep one that the last labels "
         "bought little. Levels of different methods do not compare.",
         alternative="Score against rank, a line for each iteration.",
         panels=[panel for panel in panels if panel.series],
@@ -193,6 +195,7 @@ def _cosine_plot(runs: Sequence[RunData]) -> Plot:
     ]
     return Plot(
         name="similarity",
+        message=similarity_message(runs),
         title="Likeness of picked pairs",
         caption="Absolute cosine between φ of every two picked pairs, beside that of every two candidates (of "
         f"{COSINE_SAMPLE} drawn with the run's seed where there are more). Boxes hold the middle half, bars are medians, "
@@ -210,6 +213,7 @@ def _length_plot(runs: Sequence[RunData]) -> Plot:
     ]
     return Plot(
         name="lengths",
+        message=length_message(runs),
         title="Lengths of picked responses",
         caption="Tokens of the responses in picked pairs, beside those in all candidates; a response counts once for each "
         "of its pairs. Boxes as above. A method that prefers one length shows here.",
@@ -256,6 +260,7 @@ def _rank_plot(runs: Sequence[RunData]) -> Plot:
     panel = Panel(title="effective rank of V", x_label="pairs in V", y_label="directions", series=series)
     return Plot(
         name="effective-rank",
+        message=rank_message(runs),
         title="Directions covered by labels",
         caption="The effective rank of V without its ridge: e^H(p), p being the eigenvalues of Σ φφᵀ divided by their sum "
         "and H the entropy, over all pairs labelled earlier and those just picked, φ under the policy of that iteration. "

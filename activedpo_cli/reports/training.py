@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from activedpo_cli.reports.messages import training_message
 from activedpo_cli.reports.page import Section
 from activedpo_cli.reports.plot import Panel, Plot, Series
 from activedpo_cli.reports.run_data import RunData, Training
@@ -48,6 +49,7 @@ def training_section(runs: Sequence[RunData]) -> Section | None:
         return None
     plot = Plot(
         name="training",
+        message=training_message(runs, next(iter(COLUMNS))),
         title="Training, update by update",
         caption="TRL's metrics of each batch before its update, iterations one after the other; a marker stands at the "
         "first update of each iteration. The margin is β times the difference of the log-ratios to the initial model "
@@ -57,7 +59,9 @@ def training_section(runs: Sequence[RunData]) -> Section | None:
         alternative="Training curves by update.",
         panels=panels,
     )
-    return Section(anchor="training", title="Training", run_sentences=_run_sentences(runs), plots=[plot])
+    return Section(
+        anchor="training", title="Training", run_sentences=_run_sentences(runs), plots=[plot], is_folded=True
+    )
 
 
 def _run_sentences(runs: Sequence[RunData]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from activedpo_cli.base.numbers import shown
-from activedpo_cli.statistics.summaries import FiveNumbers
+from activedpo_cli.statistics.summaries import FiveNumbers, MeanInterval
 
 
 def number(value: float | None, digits: int = 3, *beside: float) -> str:
@@ -23,6 +23,11 @@ def with_interval(value: float | None, low: float | None, high: float | None, di
     numbers = (value, low, high)
     mean, *ends = (number(one, digits, *numbers) for one in numbers)
     return f"{mean} [{', '.join(ends)}]"
+
+
+def signed(interval: MeanInterval) -> str:
+    """`+0.873 [0.851, 0.895]`: a difference with its interval."""
+    return ("+" if interval.mean > 0 else "") + with_interval(*interval)
 
 
 def share_with_interval(value: float | None, low: float | None, high: float | None) -> str:

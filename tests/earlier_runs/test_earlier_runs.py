@@ -36,6 +36,10 @@ TWO_DIGITS = "a number that people read keeps two digits that tell something, so
 ASKED_ONCE = (
     "version 2 of *train* asks the reference once for each pair, so that epochs after the first differ by rounding"
 )
+SUMMARY_ON_TOP = (
+    "pages begin with a summary, headings of figures say what they show, and names stand at the ends of lines: version 2 of "
+    "the report and 3 of that of an experiment make them once more"
+)
 STANDING_ANSWERS = "of begun labelling `status` says how many answers stand, not how many lines their log has"
 CHANGED_ON_PURPOSE: dict[str, str] = {
     "*: status *: iterations/*/stages/label/headline": STANDING_ANSWERS,
@@ -51,6 +55,10 @@ CHANGED_ON_PURPOSE: dict[str, str] = {
     "*: report *: outputs/*": IN_THE_MANIFEST,
     "*: report *: runs/*/agreement*": "reports did not say how far the people who label agree",
     "*: report *: figures/cost/caption": ATTEMPTS,
+    "*: report *: figures/*/message": SUMMARY_ON_TOP,
+    "*: report *: figures/score-decay/caption": SUMMARY_ON_TOP,
+    "*: report *: summary/*": SUMMARY_ON_TOP,
+    "*: again: runs/*/report*/*": SUMMARY_ON_TOP,
     "*: report *: runs/*/stages/*/attempts": ATTEMPTS,
     "experiment: again: runs/*/summary.json": CORRECTED_ALONE,
     "experiment: again: runs/*/tables.md": CORRECTED_ALONE,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activedpo_cli.experiments.curves import analyse
-from activedpo_cli.experiments.report import all_tables, analysis_of, report_headlines, report_inputs, report_sentences
+from activedpo_cli.experiments.report import all_tables, analysis_of, report_inputs, report_sentences
 from activedpo_cli.experiments.results import MEASURES, ResultRow
 from activedpo_cli.experiments.spec import ExperimentSpec
 from activedpo_cli.statistics.multiple_comparisons import holm, share_of_the_way, sign_flip_p_value
@@ -199,18 +199,6 @@ def test_each_measure_is_corrected_by_itself_and_the_tables_say_so() -> None:
         {"ours": "1.000 (1.000)", "other": "0.125 (0.250)"},
     ]
     assert "Each measure is corrected by itself" in " ".join(report_sentences(analysis_of(rows, spec)))
-
-
-def test_the_headline_says_how_the_arms_end_also_where_no_question_was_written_down() -> None:
-    ends = {"random": 0.1, "best": 0.5, "second": 0.4, "third": 0.3, "fourth": 0.2}
-    rows = [row(arm, 0, iteration, end * iteration) for arm, end in ends.items() for iteration in (0, 1)]
-    rows = [replace(one, measures={**dict.fromkeys(MEASURES), **one.measures}) for one in rows]
-    spec = ExperimentSpec(title="", arms=list(ends), seeds=[0], baseline="random")
-    ending = "Reward by the scorer that answers, at the end: best 0.500, second 0.400, third 0.300 and random 0.100"
-    assert report_headlines(analysis_of(rows, spec)) == [ending]
-    asking = spec.model_copy(update={"question": "Which is best?"})
-    assert report_headlines(analysis_of(rows, asking)) == ["Which is best?", ending]
-    assert all(report_headlines(analysis_of([], spec)))
 
 
 def test_a_small_kl_is_not_shown_as_nothing() -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from command_line import done, make_partial, manifest, on, outputs, refused, row
 from judge_server import Raw
 from model_server import ModelServer, model_server, refusal
 from small_models import save_small_model
-from small_runs import small_run
 from zygote import Zygote
 
 from activedpo_cli.generate.backends import _completions, server
@@ -165,20 +163,3 @@ def test_nobody_waits_for_a_server_after_an_interruption(new_run: Path, small_mo
         began = time.monotonic()
         assert zygote.wait(pid) == 130
         assert time.monotonic() - began < 5, "the server keeps a call for 20 s"
-
-
-@pytest.mark.slow
-def test_a_real_vllm(tmp_path: Path, prompts_file: Path) -> None:
-    """Two iterations with the server at ACTIVEDPO_VLLM_URL, started as docs/scale.md says with a small model in a folder."""
-    url = os.environ.get("ACTIVEDPO_VLLM_URL")
-    if url is None:
-        pytest.skip("ACTIVEDPO_VLLM_URL names no vLLM server, see docs/scale.md")
-    with urllib.request.urlopen(f"{url}/models") as answer:
-        [base] = [model for model in json.load(answer)["data"] if model["parent"] is None]
-    assert Path(base["root"]).is_dir(), "the test needs the served model's folder"
-    run = small_run(tmp_path / "run", Path(base["root"]), prompts_file, adapter__r=8)
-    done(*on(run, "run"), "--iterations", 2, "--quiet", "--no-report", *SERVED, url)
-    for stage, iteration in (("evaluate", 1), ("generate", 2), ("evaluate", 2)):
-        facts = manifest(run, iteration, stage)["summary"]["backend"]
-        assert facts["mean_difference"] <= facts["tolerance"]
-        assert facts["adapter_share"] == pytest.approx(1, abs=0.1)

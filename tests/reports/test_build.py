@@ -99,7 +99,7 @@ def test_it_shows_what_there_is_and_names_what_is_missing(finished: Path) -> Non
     shutil.rmtree(finished / "reference" / "evaluate")
     build_report([Run.open(finished)])
     assert "iter-001/evaluate, iter-002/label, iter-002/train, iter-002/evaluate not finished" in text(finished)
-    assert "4 labels spent, no policy evaluated yet" in text(finished)
+    assert "4 labels spent, no policy evaluated" in text(finished)
     found = facts(finished / "report")
     assert "reward" not in found["figures"]
     assert [len(panel["series"]) for panel in found["figures"]["score-decay"]["panels"]] == [2]
@@ -117,7 +117,7 @@ def test_without_a_scorer_there_are_no_rewards(finished: Path) -> None:
     assert "win-rate" not in found
     assert "distance" in found
     assert "Nobody scored" in text(finished)
-    assert "evaluated after 8 labels, nobody scored" in text(finished)
+    assert "After 8 labels nobody scored the policy" in text(finished)
 
 
 def test_scorers_do_not_share_axes(finished: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from command_line import done, rows
 from report_page import Page, check_inert, draw_quickly
 
 from activedpo_cli.reports.drawing import draw
-from activedpo_cli.reports.page import Sample, Section, Table, render_page
+from activedpo_cli.reports.page import Answer, Sample, Section, Summary, Table, render_page
 from activedpo_cli.reports.plot import Panel, Plot, Series
 
 HOSTILE = [
@@ -54,19 +55,26 @@ def test_texts_of_models_and_prompts_stay_texts(finished: Path, monkeypatch: pyt
 
 def test_every_text_of_the_page_is_escaped(tmp_path: Path) -> None:
     """Each place in the template where a text can stand."""
-    plot = Plot(name="figure", title=ALL, caption=ALL, alternative=ALL)
+    series = [Series(label=ALL, x=[0, 1], y=[0, 1], sources=[ALL])]
+    panel = Panel(title=ALL, x_label=ALL, y_label=ALL, series=series)
+    plot = Plot(name="figure", title=ALL, caption=ALL, alternative=ALL, message=ALL, panels=[panel])
+    summary = Summary(message=ALL, answers=[Answer(ALL, [ALL], ALL)])
     section = Section(
         anchor="anchor",
         title=ALL,
         sentences=[ALL],
+        run_sentences=[ALL],
         plots=[plot],
         tables=[Table(title=ALL, columns=[ALL], rows=[[ALL]], is_folded=folded) for folded in (True, False)],
         samples=[Sample(title=ALL, prompt=ALL, texts=[(ALL, ALL)])],
     )
     path = tmp_path / "page.html"
-    path.write_bytes(render_page(ALL, [ALL], [section], {"figure": b"<svg/>"}).encode())
+    sections = [section, replace(section, anchor="folded", is_folded=True, samples=[])]
+    path.write_bytes(render_page(ALL, summary, [ALL, ALL], sections, {"figure": [b"<svg/>"]}).encode())
     page = check_inert(path)
-    assert page.text.count(HOSTILE[0]) == 18  # head 4, section 2, figure 2, tables 6, sample 4
+    # title 2, message 1, answer 3, runs 2, contents 2; of each section title 1, sentences 2, figure 3, tables 8; sample 4;
+    # the folded one's summary 1
+    assert page.text.count(HOSTILE[0]) == 10 + 2 * 14 + 4 + 1
     assert page.all("img")[0]["alt"].startswith(HOSTILE[0])
 
 

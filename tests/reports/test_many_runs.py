@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from activedpo_cli.reports.drawing import PALETTE, draw
-from activedpo_cli.reports.page import Section, render_page, table
+from activedpo_cli.reports.page import Section, Summary, render_page, table
 from activedpo_cli.reports.plot import Panel, Plot
 from activedpo_cli.reports.rewards import reward_section
 from activedpo_cli.reports.run_data import Answered, Evaluation, RunData, SampledText, Scorer
@@ -58,6 +58,9 @@ def run(method: str, seed: int, name: str | None = None, **settings: object) -> 
 
 
 TWENTY = [run(method, seed) for method in ("activedpo", "random") for seed in range(10)]
+
+
+TOP = Summary(message="m", answers=[])
 
 
 class Open(HTMLParser):
@@ -113,16 +116,17 @@ def test_numbers_keep_the_names_of_their_runs() -> None:
     assert "thin lines of one colour" in plot.caption
 
 
-def test_a_group_has_one_legend_entry_and_thin_lines_without_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_has_one_name_and_thin_lines_without_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
     drawn: list[Figure] = []
     paint = Figure.draw
     monkeypatch.setattr(Figure, "draw", lambda figure, renderer: (drawn.append(figure), paint(figure, renderer)))
     draw(next(plot for plot in reward_section(TWENTY).plots if plot.name == "reward"))
-    (legend,) = drawn[0].legends
-    assert [text.get_text() for text in legend.get_texts()] == ["activedpo (10 seeds)", "random (10 seeds)"]
     (axes,) = drawn[0].axes
+    assert not drawn[0].legends
+    names = [text.get_text().replace("\n", " ") for text in axes.texts]
+    assert names == ["activedpo (10 seeds)", "random (10 seeds)"]
     assert [line.get_color() for line in axes.lines] == [PALETTE[0]] * 10 + [PALETTE[1]] * 10
     assert {line.get_marker() for line in axes.lines} == {""}
     assert len(axes.collections) == 0  # no bands
@@ -158,16 +162,18 @@ def test_what_is_long_is_folded_and_what_it_means_is_not() -> None:
         plots=[plot_of("many", 20), plot_of("few", 8)],
         tables=[table("long", ["c"], [["cell"]] * 120)],
     )
-    images = {"many": b"<svg/>", "few": b"<svg/>"}
-    seen = Open(render_page("t", [f"summary {run.name}" for run in TWENTY], [section], images))
-    assert seen.images == ["few"]
+    images = {"many": [b"<svg/>"] * 20, "few": [b"<svg/>"] * 8}
+    seen = Open(render_page("t", TOP, [f"summary {run.name}" for run in TWENTY], [section], images))
+    assert seen.images == [f"few {place}:" for place in range(8)]
     assert "how to read many" in seen.text
     assert seen.text.count("a warning") == 20
     assert not re.search("random-3|cell", seen.text)
     short = Section(anchor="a", title="A", run_sentences=["one says"])
-    assert "one says" in Open(render_page("t", ["summary of one"], [short], {})).text
+    assert "one says" in Open(render_page("t", TOP, ["summary of one"], [short], {})).text
 
 
 def test_folded_figures_are_in_the_page() -> None:
-    page = render_page("t", [], [Section(anchor="a", title="A", plots=[plot_of("many", 20)])], {"many": b"<svg/>"})
+    page = render_page(
+        "t", TOP, [], [Section(anchor="a", title="A", plots=[plot_of("many", 20)])], {"many": [b"<svg/>"] * 20}
+    )
     assert base64.b64encode(b"<svg/>").decode() in page

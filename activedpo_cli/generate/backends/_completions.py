@@ -60,30 +60,54 @@ class ServedModel:
     longest: int | None
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a server is.
+
+    Attributes:
+        url: The address, with `/v1`.
+        key: What it wants to see; None where it wants nothing.
+        timeout: Seconds without a byte after which a call is given up.
+        called: What messages call it; None names the address.
+
+    """
+
+    url: str
+    key: str | None
+    timeout: float
+    called: str | None = None
+
+
+def address_of(settings: GenerateSettings) -> Address:
+    """The address that settings name; raises UsageError where they name none, or the key can't be sent safely."""
+    if settings.server_url is None:
+        raise UsageError(
+            "generate.server_url says no server, and nobody is asked who was not named",
+            hint="for instance `--server-url http://127.0.0.1:8000/v1`",
+        )
+    key = key_in(settings.server_api_key_env, "generate.server_api_key_env")
+    if key is not None and crosses_network_unencrypted(settings.server_url):
+        raise UsageError(
+            f"the key in `{settings.server_api_key_env}` would cross the network unencrypted to {settings.server_url}",
+            hint="use https, or a tunnel with `ssh -L` and http://127.0.0.1; or a server that wants no key: "
+            "`--set generate.server_api_key_env=null`",
+        )
+    return Address(settings.server_url, key, settings.server_timeout)
+
+
 class CompletionsServer:
     """A server at one address.
 
     Args:
-        settings: Where it is, and how long it is waited for.
+        address: Where it is, and how long it is waited for.
         tell: Hears what somebody who waits should know.
         ending: Is set when nothing is to be waited for any more.
 
     """
 
-    def __init__(self, settings: GenerateSettings, *, tell: Callable[[str], None], ending: threading.Event) -> None:
-        if settings.server_url is None:
-            raise UsageError(
-                "generate.server_url says no server, and nobody is asked who was not named",
-                hint="for instance `--server-url http://127.0.0.1:8000/v1`",
-            )
-        self.url, self._timeout = settings.server_url, settings.server_timeout
-        self._key = key_in(settings.server_api_key_env, "generate.server_api_key_env")
-        if self._key is not None and crosses_network_unencrypted(self.url):
-            raise UsageError(
-                f"the key in `{settings.server_api_key_env}` would cross the network unencrypted to {self.url}",
-                hint="use https, or a tunnel with `ssh -L` and http://127.0.0.1; or a server that wants no key: "
-                "`--set generate.server_api_key_env=null`",
-            )
+    def __init__(self, address: Address, *, tell: Callable[[str], None], ending: threading.Event) -> None:
+        self.url, self._key, self._timeout = address.url, address.key, address.timeout
+        self.called = address.called or f"the server at {address.url}"
         self._tell, self._ending = tell, ending
         proxies = urllib.request.ProxyHandler({} if is_on_this_machine(self.url) else None)
         self._opener = urllib.request.build_opener(proxies, _NoRedirects())
@@ -98,6 +122,14 @@ class CompletionsServer:
                 hint="look at generate.server_url: it usually ends with /v1, and the server has to speak OpenAI's protocol",
             )
         return [_served(row) for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+
+    def is_up(self, name: str) -> bool:
+        """Whether it answers by now, and serves a model by that name."""
+        try:
+            rows = self._send("/models", None).get("data")
+        except (RefusedCallError, _NoAnswerError):
+            return False
+        return isinstance(rows, list) and any(isinstance(row, dict) and row.get("id") == name for row in rows)
 
     def load_adapter(self, name: str, folder: str) -> None:
         """Let the server load an adapter from a folder that it can read; raises RefusedCallError or ServerError."""
@@ -122,7 +154,7 @@ class CompletionsServer:
         }
         moved = [f"it points to {self.harmless(refused.place)}, where nothing was sent"] if refused.place else []
         return ServerError(
-            f"the server at {self.url} refuses: HTTP {refused.status}",
+            f"{self.called} refuses: HTTP {refused.status}",
             details=[refused.message, *moved, KEPT],
             hint=hints.get(refused.status, "its own log says more; give the same command again once it takes calls"),
         )
@@ -148,7 +180,7 @@ class CompletionsServer:
             except _NoAnswerError as error:
                 if failures == MAX_RETRIES or self._ending.is_set():
                     raise ServerError(
-                        f"the server at {self.url} does not answer: {error}",
+                        f"{self.called} does not answer: {error}",
                         details=[f"{path} was asked {failures + 1} times; {KEPT}"],
                         hint="see whether it runs and has finished loading, and give the same command again",
                     ) from None
@@ -161,7 +193,7 @@ class CompletionsServer:
         seconds = growing_pause(failures) if asked is None else asked
         if seconds > LONGEST_WAIT:
             raise ServerError(
-                f"the server at {self.url} asks to be left alone for {seconds / 3600:.1f} hours",
+                f"{self.called} asks to be left alone for {seconds / 3600:.1f} hours",
                 details=[f"HTTP {refused.status}: {refused.message}", KEPT],
                 hint="give the same command again by then",
             )
@@ -244,14 +276,14 @@ def base_model(server: CompletionsServer, models: Sequence[ServedModel], wanted:
         found = next((model for model in models if model.name == wanted), None)
         if found is None:
             raise UsageError(
-                f"the server at {server.url} serves no model by the name `{wanted}`, which generate.server_model gives",
+                f"{server.called} serves no model by the name `{wanted}`, which generate.server_model gives",
                 details=[f"base models there: {names}"],
                 hint="--server-model NAME, or `--set generate.server_model=null` where it serves only one",
             )
         return found
     if len(bases) != 1:
         raise UsageError(
-            f"which model of the server at {server.url} is the base can't be told",
+            f"which model of {server.called} is the base can't be told",
             details=[f"base models there: {names}"],
             hint="--server-model NAME",
         )

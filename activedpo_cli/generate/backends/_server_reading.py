@@ -19,7 +19,7 @@ def read_logps(server: CompletionsServer, model: str, texts: Sequence[Sequence[i
     values = [value for ids in texts for value in _read(server, model, ids)]
     if not all(is_finite(value) for value in values):
         raise ServerError(
-            f"the server at {server.url} gives log-probabilities that are no numbers, for `{server.harmless(model)}`",
+            f"{server.called} gives log-probabilities that are no numbers, for `{server.harmless(model)}`",
             hint="another number format may help: start it with `--dtype float32` or bfloat16, and look at its log",
         )
     return values
@@ -38,7 +38,7 @@ def _read(server: CompletionsServer, model: str, ids: Sequence[int]) -> list[Any
         if (values := found(answer, ids)) is not None:
             return values
     raise ServerError(
-        f"the server at {server.url} can't tell how probable a text is, so nothing shows what it samples from",
+        f"{server.called} can't tell how probable a text is, so nothing shows what it samples from",
         details=[f"asked for log-probabilities of a prompt's tokens, by `prompt_logprobs` and by `echo`: {said}"],
         hint="use a server that gives them, such as vLLM",
     )

@@ -67,6 +67,9 @@ class ServerSampler:
             "rounding": self._probe.rounding,
         }
 
+    def close(self) -> None:
+        """Do nothing: a server that others started goes on."""
+
     def sample_unit(
         self, prompts_token_ids: Sequence[Sequence[int]], *, sampling: SamplingSettings, seed: int
     ) -> list[list[SampledResponse]]:
@@ -95,12 +98,13 @@ class ServerSampler:
         needed = max(len(prompt) for prompt in prompts) + sampling.max_new_tokens
         if self._base.longest is not None and needed > self._base.longest:
             raise ServerError(
-                f"the server at {self._server.url} reads {self._base.longest} tokens at most, and {needed} are needed",
+                f"{self._server.called} reads {self._base.longest} tokens at most, and {needed} are needed",
                 details=[
                     f"{needed - sampling.max_new_tokens} of a prompt and {sampling.max_new_tokens} of a response",
                     KEPT,
                 ],
-                hint=f"start it with `--max-model-len {needed}` or more, and give the same command again",
+                hint=f"start it with `--max-model-len {needed}` or more (of `--backend vllm`: `--vllm-args`), and give "
+                "the same command again",
             )
 
     def _body(self, prompt: Sequence[int], sampling: SamplingSettings, seed: int) -> dict[str, Any]:
@@ -199,7 +203,7 @@ class ServerSampler:
             named = [TOKEN_NAME.fullmatch(str(token)) for token in tokens] if isinstance(tokens, list) else [None]
             if None in named:
                 raise ServerError(
-                    f"the server at {self._server.url} gives text without the tokens that it sampled",
+                    f"{self._server.called} gives text without the tokens that it sampled",
                     details=["the same text has other tokens when it is encoded again, so nothing is guessed"],
                     hint="use a server that gives them (vLLM 0.10.2 or later does), or sample there by hand and bring the "
                     "texts with `generate --responses FILE`",
@@ -235,7 +239,7 @@ class ServerSampler:
                 f"the policy's in the mean, of which {FEW_TOKENS * self._tolerance:g} are allowed",
                 "when it was asked about fixed texts before, it answered as the policy does",
                 hint="see whether it was started again, or whether several servers answer at this address; then give the "
-                "same command again",
+                "the same command again",
             )
 
     def _finite(self, values: Sequence[Any], count: int) -> list[float]:
@@ -247,7 +251,7 @@ class ServerSampler:
 
     def _unusable(self, what: str, *details: str, hint: str | None = None) -> ServerError:
         return ServerError(
-            f"the server at {self._server.url} {what}",
+            f"{self._server.called} {what}",
             details=[*details, KEPT],
             hint=hint or "see whether it speaks OpenAI's protocol for completions as vLLM does, and what its log says",
         )

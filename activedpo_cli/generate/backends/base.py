@@ -58,7 +58,9 @@ class Policy:
         model: The loaded model. As long as it samples its adapter is on, or off where `adapter` is None.
         tokenizer: Its tokenizer.
         adapter: The folder of the adapter that is on; None where π_ref itself answers.
-        reference: What π_ref is called by people, a folder or the id of a hub, for messages.
+        reference: Where π_ref is, a folder or the id of a hub.
+        revision: Of the hub; None of a folder.
+        rank: That of adapters to come, where π_ref itself answers before any is trained.
 
     """
 
@@ -66,6 +68,8 @@ class Policy:
     tokenizer: Any
     adapter: Path | None
     reference: str
+    revision: str | None = None
+    rank: int | None = None
 
 
 class Sampler(Protocol):
@@ -79,9 +83,15 @@ class Sampler(Protocol):
     def facts(self) -> dict[str, Any]:
         """What is to be recorded of how the policy was found, as JSON values."""
 
+    def close(self) -> None:
+        """End what was started to find it; it is not asked again."""
+
 
 class OpeningBackend(Protocol):
-    """A module of `generate/backends/` that samples from a policy elsewhere."""
+    """A module of `generate/backends/` that samples from a policy elsewhere.
+
+    One that serves adapters up to some rank says that in `LARGEST_RANK`, so that a larger one is refused at first.
+    """
 
     def check(self, settings: GenerateSettings, *, tell: Callable[[str], None]) -> None:
         """Raise an ActiveDPOError for what would make the work fail, before any model is loaded and anything written.
@@ -89,12 +99,20 @@ class OpeningBackend(Protocol):
         `tell` hears what somebody who waits should know.
         """
 
-    def open_sampler(self, policy: Policy, settings: GenerateSettings, *, tell: Callable[[str], None]) -> Sampler:
+    def open_sampler(
+        self,
+        policy: Policy,
+        settings: GenerateSettings,
+        *,
+        tell: Callable[[str], None],
+        note: Callable[[str], None],
+    ) -> Sampler:
         """Find the policy, and make sure that it is the one.
 
         Args:
             policy: Who is to answer.
             settings: Where to look.
-            tell: Hears what somebody who waits should know.
+            tell: Hears what nobody should miss.
+            note: Hears what somebody who waits may want to know.
 
         """

@@ -19,6 +19,7 @@ from activedpo_cli.generate.backends._completions import (
     RefusedCallError,
     ServedModel,
     ServerError,
+    address_of,
     base_model,
 )
 from activedpo_cli.generate.backends._probe import (
@@ -43,20 +44,46 @@ WITH_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and `--enable-lora --max
 
 def check(settings: GenerateSettings, *, tell: Callable[[str], None]) -> None:
     """Raise UsageError or ServerError where no server is named, it does not answer, or does not serve the model named."""
-    server = CompletionsServer(settings, tell=tell, ending=threading.Event())
+    server = CompletionsServer(address_of(settings), tell=tell, ending=threading.Event())
     base_model(server, server.models(), settings.server_model, OWN)
 
 
-def open_sampler(policy: Policy, settings: GenerateSettings, *, tell: Callable[[str], None]) -> ServerSampler:
+def open_sampler(
+    policy: Policy,
+    settings: GenerateSettings,
+    *,
+    tell: Callable[[str], None],
+    note: Callable[[str], None] = lambda message: None,
+) -> ServerSampler:
+    """A sampler of the server that the settings name; raises as `proved` does, UsageError where they name none."""
+    ending = threading.Event()
+    server = CompletionsServer(address_of(settings), tell=tell, ending=ending)
+    return proved(server, policy, settings.server_model, ending=ending, tell=tell)
+
+
+def proved(
+    server: CompletionsServer,
+    policy: Policy,
+    server_model: str | None,
+    *,
+    ending: threading.Event,
+    tell: Callable[[str], None],
+) -> ServerSampler:
     """Have the adapter loaded, under a name that is its digest, and make sure that it is applied.
 
     Raises InvalidDataError where the server's base is another model, ServerError where the adapter is not loaded, not
     applied, or the server can't tell.
+
+    Args:
+        server: Who is asked.
+        policy: Who is to answer.
+        server_model: What the server calls the base; None takes the only one there.
+        ending: Is set when nothing is to be waited for any more.
+        tell: Hears what somebody who waits should know.
+
     """
-    ending = threading.Event()
-    server = CompletionsServer(settings, tell=tell, ending=ending)
     models = server.models()
-    base = base_model(server, models, settings.server_model, OWN)
+    base = base_model(server, models, server_model, OWN)
     texts = probe_texts(policy.model, policy.tokenizer)
     firsts, rests = [ids[:1] for ids in texts], [ids[1:] for ids in texts]
     own = own_logps(policy.model, firsts, rests)
@@ -111,7 +138,7 @@ def _not_loaded(server: CompletionsServer, folder: Path, refused: RefusedCallErr
             f"start vLLM with {WITH_ADAPTERS} {enough}`; another server has to load adapters by /v1/load_lora_adapter"
         )
     return ServerError(
-        f"the server at {server.url} has not loaded the adapter",
+        f"{server.called} has not loaded the adapter",
         details=[f"HTTP {refused.status}: {refused.message}", f"the adapter is in `{folder}`", KEPT],
         hint=hint,
     )
@@ -122,7 +149,7 @@ def _other_base(
 ) -> InvalidDataError:
     number_format = str(policy.model.dtype).removeprefix("torch.")
     return InvalidDataError(
-        f"`{server.harmless(base.name)}` at {server.url} is another model than this run's base, or computes otherwise",
+        f"`{server.harmless(base.name)}` of {server.called} is another model than this run's base, or computes otherwise",
         details=[_distance(found, tolerance), KEPT],
         hint=f"let it serve `{policy.reference}` with `--dtype {number_format}`, not quantised; which of several models is "
         "meant says --server-model",
@@ -159,7 +186,7 @@ def _require_applied(
         "differs": f"answers neither as the adapter `{name}` nor as the base; {seen}",
     }[finding]
     raise ServerError(
-        f"the server at {server.url} {what}",
+        f"{server.called} {what}",
         details=[
             _distance(found, tolerance),
             f"from the base it differs by {found.from_base:.3g}, and the policy in memory by {found.effect:.3g}",
