@@ -14,6 +14,7 @@ from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.models.adapters import ATTACHING_ERRORS
 from activedpo_cli.models.foreign_adapter import CONFIG_FILE
 from activedpo_cli.models.loading import generation_config_at
+from activedpo_cli.models.quantization import Quantization
 from activedpo_cli.models.quiet import quiet_libraries
 
 Form = Literal["adapter", "merged"]
@@ -23,6 +24,13 @@ SAME_ARITHMETIC = 1e-3
 """Nats per token by which log-probabilities may differ where the same numbers are computed, or float32 ones."""
 ROUNDED_WEIGHTS = 5e-2
 """The same where an update was added to weights in half precision, and the sum rounded to it."""
+
+
+_CODES: Mapping[Quantization, str] = {
+    "none": "",
+    "8bit": "load_in_8bit=True",
+    "4bit": "load_in_4bit=True, bnb_4bit_quant_type='nf4', bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype='{}'",
+}
 
 
 def tolerance_of(form: Form, number_format: str) -> float:
@@ -67,28 +75,42 @@ class Usage:
     warning: str | None = None
 
 
-def usage_of(form: Form, place: str, settings: Mapping[str, Any]) -> Usage:
-    """How a merged model, or an adapter with these settings of PEFT, is served and loaded from a folder or the hub."""
+def usage_of(
+    form: Form, place: str, settings: Mapping[str, Any], number_format: str, quantization: Quantization = "none"
+) -> Usage:
+    """How a merged model, or an adapter with these settings of PEFT, is served and loaded from a folder or the hub.
+
+    The number format (`float32`) is named, and how the base is quantised: left to themselves, transformers takes the
+    checkpoint's, and vLLM makes 16 bits of 32.
+    """
+    dtype = ["--dtype", number_format]
     if form == "merged":
         python = f"from transformers import pipeline\n\nwrite = pipeline('text-generation', model={place!r})"
-        return Usage(serve=f"vllm serve {shlex.quote(place)}", python=python)
+        return Usage(serve=shlex.join(["vllm", "serve", place, *dtype]), python=python)
     base, revision = str(settings["base_model_name_or_path"]), settings.get("revision")
-    words = ["vllm", "serve", base, *(["--revision", str(revision)] if revision else [])]
+    words = ["vllm", "serve", base, *(["--revision", str(revision)] if revision else []), *dtype]
+    words += ["--quantization", "bitsandbytes"] if quantization != "none" else []
     words += ["--enable-lora", "--max-lora-rank", str(_served_rank(int(settings["r"])))]
     words += ["--lora-modules", f"policy={place}"]
+    codes = _CODES[quantization]
     python = (
-        "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n\n"
-        f"model = AutoPeftModelForCausalLM.from_pretrained({place!r})\n"
+        "from peft import AutoPeftModelForCausalLM\n"
+        f"from transformers import AutoTokenizer{', BitsAndBytesConfig' if codes else ''}\n\n"
+        + (f"codes = BitsAndBytesConfig({codes.format(number_format)})\n" if codes else "")
+        + f"model = AutoPeftModelForCausalLM.from_pretrained({place!r}, dtype={number_format!r}"
+        f"{', quantization_config=codes' if codes else ''})\n"
         f"tokenizer = AutoTokenizer.from_pretrained({place!r})"
     )
-    return Usage(serve=shlex.join(words), python=python, warning=_unserved(settings))
+    return Usage(serve=shlex.join(words), python=python, warning=_unserved(settings, quantization))
 
 
 def _served_rank(rank: int) -> int:
     return next((served for served in SERVED_RANKS if served >= rank), rank)
 
 
-def _unserved(settings: Mapping[str, Any]) -> str | None:
+def _unserved(settings: Mapping[str, Any], quantization: Quantization) -> str | None:
+    if quantization == "8bit":
+        return "its base is in 8 bits, which others multiply by rounding what comes in too: they compute a little else"
     if int(settings["r"]) > SERVED_RANKS[-1]:
         return f"its rank is {settings['r']}, and vLLM takes at most {SERVED_RANKS[-1]}: serve whole weights (--merged)"
     if settings.get("target_parameters"):

@@ -123,7 +123,7 @@ def export_policy(run: Run, request: PolicyRequest, execution: Execution, progre
         record = StageFolder(place).manifest
     assert record is not None
     pushed = _push(place, record, request)
-    usage = export.usage(place, request.push)
+    usage = export.usage(place, str(record.summary["number_format"]), request.push)
     notes += [*export.notes(), *([usage.warning] if usage.warning else [])]
     if pushed is not None and request.public and pushed.is_private:
         notes.append(f"{request.push} was private before, and stays so until it is made public on the hub")
@@ -179,14 +179,14 @@ class _Export:
         """
         write = self._write_merged if self.request.form == "merged" else self._write_adapter
         number_format, check = write(folder)
+        number_format = number_format.removeprefix("torch.")
         files.write_bytes(folder / CARD, self._card(folder, number_format).encode())
-        StageFolder(folder).finish(self.wanted, logs=(), summary=check, execution={}, environment=environment())
+        summary = check | {"number_format": number_format}
+        StageFolder(folder).finish(self.wanted, logs=(), summary=summary, execution={}, environment=environment())
 
-    def usage(self, place: Path, pushed: str | None) -> "Usage":
+    def usage(self, place: Path, number_format: str, pushed: str | None = None) -> "Usage":
         """How it is served and loaded, from the hub where it went there."""
-        from activedpo_cli.models.shipping import usage_of
-
-        return usage_of(self.request.form, pushed or str(place), self._adapter_settings(place))
+        return self._usage(pushed or str(place), place, number_format)
 
     def notes(self) -> list[str]:
         """What the person should know of any such export."""
@@ -366,17 +366,21 @@ class _Export:
         return [text for text in texts if text.token_ids]
 
     def _card(self, folder: Path, number_format: str) -> str:
-        from activedpo_cli.models.shipping import usage_of
-
         lacks_base = self.request.form == "adapter" and not self._is_found_elsewhere
         return model_card(
             self.origin,
             form=self.request.form,
             is_initial=self.iteration == 0,
             base_in_adapter=public_name(self.base_name) if lacks_base else None,
-            number_format=number_format.removeprefix("torch."),
-            usage=usage_of(self.request.form, "THIS-FOLDER-OR-ORG/NAME", self._adapter_settings(folder)).python,
+            number_format=number_format,
+            usage=self._usage("THIS-FOLDER-OR-ORG/NAME", folder, number_format).python,
         )
+
+    def _usage(self, name: str, folder: Path, number_format: str) -> "Usage":
+        from activedpo_cli.models.shipping import usage_of
+
+        settings, quantization = self._adapter_settings(folder), self.config.model.quantization
+        return usage_of(self.request.form, name, settings, number_format, quantization)
 
     def _adapter_settings(self, folder: Path) -> dict[str, Any]:
         from activedpo_cli.models.shipping import CONFIG_FILE

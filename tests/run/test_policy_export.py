@@ -13,12 +13,13 @@ import yaml
 from command_line import STAGES, done, list_again, manifest, on, refused, rows, snapshot
 from hub_server import TOKEN, Hub, serving
 from model_families import save_family
-from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from small_models import CHAT_TEMPLATE, save_small_model
 from small_runs import small_run
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PretrainedConfig
 
+from activedpo_cli.models import quantization
+from activedpo_cli.models.shipping import usage_of
 from activedpo_cli.run import policy_export
 from activedpo_cli.run.cards import is_dataset_card
 from activedpo_cli.run.policy_facts import origin_of, public_name
@@ -50,6 +51,13 @@ def logps(model: torch.nn.Module, responses: list[dict[str, Any]]) -> torch.Tens
     return torch.stack(found)
 
 
+def as_printed(found: dict[str, Any]) -> Any:
+    """The model that the printed lines of Python load."""
+    names: dict[str, Any] = {}
+    exec(found["python"], names)
+    return (names["write"].model if "write" in names else names["model"]).eval()
+
+
 def front_matter(folder: Path) -> dict[str, Any]:
     return yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
 
@@ -61,8 +69,7 @@ def test_libraries_that_know_nothing_of_us_compute_the_same(finished: Path, word
     assert (found["iteration"], found["state"]) == (iteration, "done")
     folder = Path(found["folder"])
     assert folder == finished / "export" / f"iter-{iteration:03d}-{'merged' if '--merged' in words else 'adapter'}"
-    kind: Any = AutoModelForCausalLM if "--merged" in words else AutoPeftModelForCausalLM
-    theirs = kind.from_pretrained(folder).eval()
+    theirs = as_printed(found)
     ours = honest_policy.load(finished, finished / f"iter-{iteration:03d}/train/adapter")
     some = [row for row in rows(finished / "iter-002/generate/responses-00000.jsonl") if row["token_ids"]]
     torch.testing.assert_close(logps(theirs, some), logps(ours, some), rtol=1e-5, atol=1e-4)
@@ -282,7 +289,8 @@ def test_an_adapter_names_a_base_that_others_find(finished: Path, hub: Hub) -> N
     found = exported(finished, "--base", "org/base", "--push", "org/adapter")
     files = hub.repositories["models/org/adapter"].files
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "org/base"
-    assert found["serve"] == "vllm serve org/base --enable-lora --max-lora-rank 8 --lora-modules policy=org/adapter"
+    lora = "--enable-lora --max-lora-rank 8 --lora-modules policy=org/adapter"
+    assert found["serve"] == f"vllm serve org/base --dtype float32 {lora}"
     assert not any(str(finished.parent).encode() in data for data in files.values())
 
 
@@ -303,7 +311,7 @@ def test_a_base_of_the_hub_is_named_with_its_commit(
     assert f"vllm serve acme/base --revision {commit} " in found["serve"]
     assert found["notes"] == []
     assert front_matter(Path(found["folder"]))["base_model"] == "acme/base"
-    AutoPeftModelForCausalLM.from_pretrained(found["folder"])
+    as_printed(found)
     assert front_matter(Path(exported(run, "--merged")["folder"]))["base_model_relation"] == "finetune"
     assert "as it is" in refused(2, *on(run, "export"), "--iteration", 0, "--merged")
 
@@ -330,6 +338,8 @@ def test_other_architectures(tmp_path: Path, prompts_file: Path, family: str, se
         assert found["check"]["mean_difference"] <= found["check"]["tolerance"]
         folder = Path(found["folder"])
         assert AutoTokenizer.from_pretrained(folder).chat_template == CHAT_TEMPLATE
+        assert as_printed(found).dtype == torch.bfloat16, "of a checkpoint in float32"
+        assert "--dtype bfloat16" in found["serve"]
         is_said = any("bare weights" in note for note in found["notes"])
         assert is_said is (family == "mixtral" and not words)
     weights = load_file(folder / "model.safetensors")
@@ -354,6 +364,19 @@ def test_what_can_not_be_done_is_refused(finished: Path) -> None:
         path.write_text(path.read_text().replace('"model.quantization": "none"', '"model.quantization": "4bit"'))
     list_again(finished, 2, "train")
     assert "a base in 4bit" in refused(3, *on(finished, "export"), "--merged")
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_a_quantized_base_is_loaded_as_the_run_loads_it(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantization, "_require_library", lambda: None)
+    ours = quantization.loading_arguments(kind, PretrainedConfig(), "base", torch.device("cpu"))["quantization_config"]
+    usage = usage_of("adapter", "policy", {"base_model_name_or_path": "base", "r": 8}, "float32", kind)
+    (line,) = [line for line in usage.python.splitlines() if line.startswith("codes = ")]
+    names: dict[str, Any] = {"BitsAndBytesConfig": BitsAndBytesConfig}
+    exec(line, names)
+    assert names["codes"].to_dict() == ours.to_dict()
+    assert "dtype='float32', quantization_config=codes)" in usage.python
+    assert "--quantization bitsandbytes --enable-lora" in usage.serve
 
 
 def test_where_responses_are_gone_prompts_are_compared(finished: Path) -> None:
