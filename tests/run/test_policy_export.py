@@ -280,6 +280,21 @@ def test_push_is_private_whole_and_done_once(finished: Path, hub: Hub) -> None:
     assert TOKEN not in said
 
 
+def test_a_repository_holds_no_part_of_another_export(finished: Path, hub: Hub) -> None:
+    """Transformers would put an adapter that is there on its base, and pass over the whole weights beside it."""
+    words = (*on(finished, "export"), "--push", "org/policy")
+    done(*words, "--base", "org/base")
+    files = hub.repositories["models/org/policy"].files
+    files |= {"LICENSE": b"mine", "model-00001-of-00002.safetensors": b"", "model.safetensors.index.json": b"{}"}
+    done(*words, "--merged")
+    names = {path.name for path in (finished / "export/iter-002-merged").iterdir()}
+    assert files.keys() == names | {"LICENSE"}
+    done(*words, "--merged")
+    assert hub.repositories["models/org/policy"].commits == 2
+    done(*words, "--base", "org/base")
+    assert files.keys() == {path.name for path in (finished / "export/iter-002-adapter").iterdir()} | {"LICENSE"}
+
+
 def test_an_adapter_names_a_base_that_others_find(finished: Path, hub: Hub) -> None:
     said = refused(2, *on(finished, "export"), "--push", "org/adapter")
     assert "--iteration 0 --merged" in said
