@@ -92,16 +92,25 @@ def usage_of(
     words += ["--quantization", "bitsandbytes"] if quantization != "none" else []
     words += ["--enable-lora", "--max-lora-rank", str(_served_rank(int(settings["r"])))]
     words += ["--lora-modules", f"policy={place}"]
-    codes = _CODES[quantization]
-    python = (
-        "from peft import AutoPeftModelForCausalLM\n"
-        f"from transformers import AutoTokenizer{', BitsAndBytesConfig' if codes else ''}\n\n"
-        + (f"codes = BitsAndBytesConfig({codes.format(number_format)})\n" if codes else "")
-        + f"model = AutoPeftModelForCausalLM.from_pretrained({place!r}, dtype={number_format!r}"
-        f"{', quantization_config=codes' if codes else ''})\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({place!r})"
-    )
+    python = _python(base, revision, place, number_format, _CODES[quantization].format(number_format))
     return Usage(serve=shlex.join(words), python=python, warning=_unserved(settings, quantization))
+
+
+def _python(base: str, revision: Any, place: str, number_format: str, codes: str) -> str:
+    """Lines that load base and adapter; PEFT's own loader of both would give the base a row for each token that has none."""
+    arguments = [repr(base), *([f"revision={str(revision)!r}"] if revision else []), f"dtype={number_format!r}"]
+    arguments += ["quantization_config=codes"] if codes else []
+    return "\n".join(
+        [
+            "from peft import PeftModel",
+            f"from transformers import AutoModelForCausalLM, AutoTokenizer{', BitsAndBytesConfig' if codes else ''}",
+            "",
+            *([f"codes = BitsAndBytesConfig({codes})"] if codes else []),
+            f"base = AutoModelForCausalLM.from_pretrained({', '.join(arguments)})",
+            f"model = PeftModel.from_pretrained(base, {place!r})",
+            f"tokenizer = AutoTokenizer.from_pretrained({place!r})",
+        ]
+    )
 
 
 def _served_rank(rank: int) -> int:

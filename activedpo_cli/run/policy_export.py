@@ -186,7 +186,7 @@ class _Export:
 
     def usage(self, place: Path, number_format: str, pushed: str | None = None) -> "Usage":
         """How it is served and loaded, from the hub where it went there."""
-        return self._usage(pushed or str(place), place, number_format)
+        return self._usage(pushed or str(place), self._adapter_settings(place), number_format)
 
     def notes(self) -> list[str]:
         """What the person should know of any such export."""
@@ -366,6 +366,7 @@ class _Export:
         return [text for text in texts if text.token_ids]
 
     def _card(self, folder: Path, number_format: str) -> str:
+        settings = self._adapter_settings(folder)
         lacks_base = self.request.form == "adapter" and not self._is_found_elsewhere
         return model_card(
             self.origin,
@@ -373,14 +374,17 @@ class _Export:
             is_initial=self.iteration == 0,
             base_in_adapter=public_name(self.base_name) if lacks_base else None,
             number_format=number_format,
-            usage=self._usage("THIS-FOLDER-OR-ORG/NAME", folder, number_format).python,
+            usage=self._usage(
+                "THIS-FOLDER-OR-ORG/NAME",
+                settings | ({"base_model_name_or_path": "FOLDER-OF-ITS-BASE"} if lacks_base else {}),
+                number_format,
+            ).python,
         )
 
-    def _usage(self, name: str, folder: Path, number_format: str) -> "Usage":
+    def _usage(self, name: str, settings: dict[str, Any], number_format: str) -> "Usage":
         from activedpo_cli.models.shipping import usage_of
 
-        settings, quantization = self._adapter_settings(folder), self.config.model.quantization
-        return usage_of(self.request.form, name, settings, number_format, quantization)
+        return usage_of(self.request.form, name, settings, number_format, self.config.model.quantization)
 
     def _adapter_settings(self, folder: Path) -> dict[str, Any]:
         from activedpo_cli.models.shipping import CONFIG_FILE

@@ -345,7 +345,10 @@ def test_other_architectures(tmp_path: Path, prompts_file: Path, family: str, se
     model = save_family(tmp_path / "model", family)
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.add_tokens(["<no row>"], special_tokens=True)
     tokenizer.save_pretrained(model)
+    rows_of_base = AutoModelForCausalLM.from_pretrained(model).get_input_embeddings().num_embeddings
+    assert len(tokenizer) > rows_of_base
     run = small_run(tmp_path / "run", model, prompts_file, train__include_ties=True, **settings)
     done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
     for words in ((), ("--merged",)):
@@ -353,7 +356,9 @@ def test_other_architectures(tmp_path: Path, prompts_file: Path, family: str, se
         assert found["check"]["mean_difference"] <= found["check"]["tolerance"]
         folder = Path(found["folder"])
         assert AutoTokenizer.from_pretrained(folder).chat_template == CHAT_TEMPLATE
-        assert as_printed(found).dtype == torch.bfloat16, "of a checkpoint in float32"
+        theirs = as_printed(found)
+        assert theirs.dtype == torch.bfloat16, "of a checkpoint in float32"
+        assert theirs.get_input_embeddings().num_embeddings == rows_of_base
         assert "--dtype bfloat16" in found["serve"]
         is_said = any("bare weights" in note for note in found["notes"])
         assert is_said is (family == "mixtral" and not words)
