@@ -131,6 +131,29 @@ def test_who_answered_is_told_as_it_was(finished: Path) -> None:
     assert origin_of(Run.open(finished), 1).facts[2].value.startswith("by people: ")
 
 
+def test_how_it_was_trained_is_told_where_it_is_not_the_usual_way(finished: Path) -> None:
+    """After training from the initial model anew, what earlier iterations trained is in no policy."""
+    usual = [fact.value for fact in origin_of(Run.open(finished), 2).facts if fact.source == "iter-002/train"]
+    path = finished / "iter-002/train/manifest.json"
+    record = json.loads(path.read_text())
+    settings = {"labels": "all", "start": "reference", "loss_type": "robust", "label_smoothing": "overlap"}
+    record["settings"] |= {f"train.{key}": value for key, value in settings.items()} | {"adapter.use_rslora": True}
+    record["summary"]["wrong_answers"] = {"share": 0.125}
+    path.write_text(json.dumps(record))
+    labels = finished / "iter-002/label/manifest.json"
+    labels.write_text(labels.read_text().replace('"label.answer": "argmax"', '"label.answer": "bradley-terry"'))
+    facts = {fact.source: fact.value for fact in origin_of(Run.open(finished), 2).facts if "2: " in fact.name}
+    for words in (
+        "of all iterations so far in ",
+        "begun at the initial model",
+        "loss robust with 0.125 of the labels taken for wrong",
+        "rank-stabilised LoRA of rank 2, alpha 8",
+    ):
+        assert words in facts["iter-002/train"]
+        assert words not in usual[0]
+    assert facts["iter-002/label"].endswith("; answers were drawn from scores by Bradley–Terry at temperature 1")
+
+
 def test_what_was_not_measured_is_left_out(finished: Path) -> None:
     """An evaluation of another adapter than the one that goes out is none of it; one that comes later goes in."""
     shutil.rmtree(finished / "iter-002/evaluate")
