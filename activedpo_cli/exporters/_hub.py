@@ -113,4 +113,4 @@ def _is_private(hub: "HfApi", repository: str, kind: Kind) -> tuple[bool | None,
         found = hub.repo_info(repository, repo_type=kind)
     except RepositoryNotFoundError:
         return None, []
-    return found.private is True, [file.rfilename for file in found.siblings or ()]
+    return found.private is True, [file.rfilename for file in getattr(found, "siblings", None) or ()]
