@@ -259,6 +259,35 @@ def test_what_computes_something_else_never_appears(finished: Path, form: str, m
     assert exported(finished)["state"] == "done"
 
 
+def test_a_policy_that_is_trained_again_meanwhile_is_not_exported(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card would name the training before."""
+    plain = policy_export.load_reference
+
+    def load(*given: Any) -> Any:
+        done(*on(finished, "train", iteration=2), "--force", "--learning-rate", 0.02, "--quiet")
+        return plain(*given)
+
+    monkeypatch.setattr(policy_export, "load_reference", load)
+    assert "made again while" in refused(75, *on(finished, "export"))
+    assert not list((finished / "export").glob("[!.]*"))
+
+
+@pytest.mark.parametrize(("moved", "is_said"), [(0.02, True), (2.0, False)])
+def test_rounding_as_large_as_what_was_learnt_is_told(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, moved: float, is_said: bool
+) -> None:
+    exported(finished, "--merged")
+    path = finished / "export/iter-002-merged/manifest.json"
+    record = json.loads(path.read_text())
+    assert record["summary"]["moved_by_training"] > 0.01
+    assert exported(finished, "--merged")["notes"] == []
+    record["summary"] |= {"mean_difference": 0.01, "moved_by_training": moved}
+    path.write_text(json.dumps(record))
+    assert any("loses nothing" in note for note in exported(finished, "--merged")["notes"]) is is_said
+
+
 def test_a_changed_adapter_is_not_exported(finished: Path) -> None:
     path = finished / "iter-002/train/adapter/adapter_model.safetensors"
     data = bytearray(path.read_bytes())
