@@ -196,8 +196,15 @@ def test_what_ends_in_the_middle_goes_on_without_doubles(
 
 
 def test_no_stage_fails_for_a_tracker(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        name: f"{'0123456789abcdef' * 2}{number}"
+        for number, name in enumerate(("WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"))
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+
     def fails(order: dict[str, Any]) -> None:
-        raise ActiveDPOError(f"no login, and {TOKEN} is no key")
+        raise ActiveDPOError(f"no login, and {TOKEN} is no key, nor is {' or '.join(secrets.values())}")
 
     monkeypatch.setattr(tracking, "_Tracker", fails)
     monkeypatch.setattr(tracking, "PACKAGES", dict.fromkeys(tracking.PACKAGES, "json"))
@@ -205,6 +212,7 @@ def test_no_stage_fails_for_a_tracker(finished: Path, monkeypatch: pytest.Monkey
     assert result.stderr.count("wandb was not told: no login") == 1
     assert result.stderr.count("mlflow was not told") == 1
     assert TOKEN not in result.output
+    assert not any(value in result.output for value in secrets.values())
     assert not (finished / "tracking/wandb.json").exists()
     (finished / "tracking/trackers.json").write_text("[]")
     assert "is damaged" in done(*on(finished, "evaluate", iteration=2)).stderr
