@@ -49,7 +49,9 @@ class Hub:
             return 404, {"error": "Repository not found"}
         repository = self.repositories[found[1]]
         if method == "GET":
-            return 200, {"id": found[1].partition("/")[2], "private": repository.private, "sha": "0" * 40}
+            files = [{"rfilename": name} for name in repository.files]
+            name = found[1].partition("/")[2]
+            return 200, {"id": name, "private": repository.private, "sha": "0" * 40, "siblings": files}
         if found[2] == "preupload/main":
             return 200, {"files": [self._known(repository, file["path"]) for file in json.loads(body)["files"]]}
         assert found[2] == "commit/main", path
@@ -57,6 +59,8 @@ class Hub:
             entry = json.loads(line)
             if entry["key"] == "file":
                 repository.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            if entry["key"] == "deletedFile":
+                del repository.files[entry["value"]["path"]]
         repository.commits += 1
         return 200, {"success": True, "commitOid": "0" * 40, "commitUrl": f"{self._address(found[1])}/commit/0"}
 

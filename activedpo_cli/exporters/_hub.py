@@ -5,6 +5,7 @@ The token is the hub client's own business (`HF_TOKEN`, `hf auth login`): it is 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 
 Kind = Literal["model", "dataset"]
 WORDS = {"model": "model", "dataset": "data set"}
+READ_UNASKED = {
+    "model": (
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "model-*-of-*.safetensors",
+    ),
+    "dataset": (),
+}
+"""What libraries read of a repository wherever it is there, if it comes from another export."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,25 +59,34 @@ def check_name(repository: str, kind: Kind, flag: str = "--push") -> None:
 def push(files: Mapping[str, Path], repository: str, kind: Kind, *, public: bool = False) -> Pushed:
     """Make a repository of these files, by the names that they get there, or their newest version in one that is there.
 
-    Files that are there already as they are cost no upload; where all are, there is no new version.
+    Files that are there already as they are cost no upload; where all are, there is no new version. Files of another model
+    that would be read in the place of these, or with them, leave in the same commit, and stay in the hub's history.
 
     Raises:
         RefusedError: There is a public repository of that name, and `public` was not asked for.
         ActiveDPOError: The hub did not take it, for the reason that it gave.
 
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     hub = HfApi()
     try:
-        is_private = _is_private(hub, repository, kind)
+        is_private, there = _is_private(hub, repository, kind)
+        others = [
+            name
+            for name in there
+            if name not in files and any(fnmatchcase(name, pattern) for pattern in READ_UNASKED[kind])
+        ]
         if is_private is not False or public:
             if is_private is None:
                 hub.create_repo(repository, repo_type=kind, private=not public)
                 is_private = not public
             hub.create_commit(
                 repository,
-                [CommitOperationAdd(name, str(path)) for name, path in files.items()],
+                [
+                    *(CommitOperationAdd(name, str(path)) for name, path in files.items()),
+                    *(CommitOperationDelete(name) for name in others),
+                ],
                 commit_message="Export by activedpo",
                 repo_type=kind,
             )
@@ -81,11 +105,12 @@ def push(files: Mapping[str, Path], repository: str, kind: Kind, *, public: bool
     return Pushed(address=f"{hub.endpoint}/{folder}{repository}", is_private=bool(is_private))
 
 
-def _is_private(hub: "HfApi", repository: str, kind: Kind) -> bool | None:
-    """Whether a repository can't be seen by others; None where there is none."""
+def _is_private(hub: "HfApi", repository: str, kind: Kind) -> tuple[bool | None, list[str]]:
+    """Whether a repository can't be seen by others, None where there is none; and which files it has."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        return hub.repo_info(repository, repo_type=kind).private is True
+        found = hub.repo_info(repository, repo_type=kind)
     except RepositoryNotFoundError:
-        return None
+        return None, []
+    return found.private is True, [file.rfilename for file in getattr(found, "siblings", None) or ()]

@@ -30,6 +30,12 @@ FACTORS = "rope_freqs.weight"
 HEAD = "output.weight"
 SPECIAL = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 """What the format and transformers call the same tokens."""
+LIMITS = {
+    "attention.sliding_window": "sliding_window",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+}
+"""What the format and transformers call limits on what a token sees, and on scores and logits."""
 OTHER_FORM = "take the model that it was made from, as a hub id or a folder"
 
 
@@ -42,6 +48,7 @@ class _Contents:
     head: int
     architecture: str
     scaling: str
+    limits: dict[str, float]
     special: dict[str, int]
 
 
@@ -74,6 +81,7 @@ def convert_gguf(file: Path, dtype: str, destination: Path) -> str:
             _name_special_tokens(tokenizer, contents.special)
     model, report = loaded
     require_complete(name, report)
+    _take_window(model, contents)
     _refuse_dropped(name, contents, model)
     require_finite(model, name)
     _forget_form(model)
@@ -120,6 +128,13 @@ def _read(file: Path) -> _Contents:
         head=sizes.get(HEAD, 0),
         architecture=architecture,
         scaling="none" if scaling is None else scaling.contents(),
+        limits={
+            name: float(value)
+            for name in LIMITS
+            if (field := reader.fields.get(f"{architecture}.{name}")) is not None
+            and isinstance(value := field.contents(), int | float)
+            and value != 0
+        },
         special={
             name: int(field.contents())
             for name in (*SPECIAL, "eot")
@@ -142,6 +157,13 @@ def _end_at_turns(model: PreTrainedModel, special: dict[str, int]) -> None:
         model.generation_config.eos_token_id = ends
 
 
+def _take_window(model: PreTrainedModel, contents: _Contents) -> None:
+    """Give Phi-3 the window that its file names: transformers has a place for it, and does not read it."""
+    window = contents.limits.get("attention.sliding_window")
+    if window is not None and contents.architecture == "phi3":
+        model.config.sliding_window = int(window)
+
+
 def _refuse_dropped(name: str, contents: _Contents, model: PreTrainedModel) -> None:
     """Raise InvalidDataError where the file says more than the model that was made of it holds."""
     own = sum(weights.numel() for weights in model.parameters())
@@ -158,6 +180,14 @@ def _refuse_dropped(name: str, contents: _Contents, model: PreTrainedModel) -> N
             f"`{name}` stretches positions ({contents.scaling}), which transformers would not do",
             hint=OTHER_FORM,
         )
+    for key, value in contents.limits.items():
+        own_value = getattr(model.config.get_text_config(), LIMITS[key], None)
+        if own_value != value:
+            raise InvalidDataError(
+                f"`{name}` says `{key}` {value:g}, and transformers makes a model with {own_value or 'none'} of it",
+                details=["the model would be another one than its file means"],
+                hint=OTHER_FORM,
+            )
 
 
 def _written_out() -> dict[str, Any]:

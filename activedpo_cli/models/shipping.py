@@ -14,6 +14,7 @@ from activedpo_cli.base.regular_files import read_limited
 from activedpo_cli.models.adapters import ATTACHING_ERRORS
 from activedpo_cli.models.foreign_adapter import CONFIG_FILE
 from activedpo_cli.models.loading import generation_config_at
+from activedpo_cli.models.quantization import Quantization
 from activedpo_cli.models.quiet import quiet_libraries
 
 Form = Literal["adapter", "merged"]
@@ -23,6 +24,13 @@ SAME_ARITHMETIC = 1e-3
 """Nats per token by which log-probabilities may differ where the same numbers are computed, or float32 ones."""
 ROUNDED_WEIGHTS = 5e-2
 """The same where an update was added to weights in half precision, and the sum rounded to it."""
+
+
+_CODES: Mapping[Quantization, str] = {
+    "none": "",
+    "8bit": "load_in_8bit=True",
+    "4bit": "load_in_4bit=True, bnb_4bit_quant_type='nf4', bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype='{}'",
+}
 
 
 def tolerance_of(form: Form, number_format: str) -> float:
@@ -67,28 +75,51 @@ class Usage:
     warning: str | None = None
 
 
-def usage_of(form: Form, place: str, settings: Mapping[str, Any]) -> Usage:
-    """How a merged model, or an adapter with these settings of PEFT, is served and loaded from a folder or the hub."""
+def usage_of(
+    form: Form, place: str, settings: Mapping[str, Any], number_format: str, quantization: Quantization = "none"
+) -> Usage:
+    """How a merged model, or an adapter with these settings of PEFT, is served and loaded from a folder or the hub.
+
+    The number format (`float32`) is named, and how the base is quantised: left to themselves, transformers takes the
+    checkpoint's, and vLLM makes 16 bits of 32.
+    """
+    dtype = ["--dtype", number_format]
     if form == "merged":
         python = f"from transformers import pipeline\n\nwrite = pipeline('text-generation', model={place!r})"
-        return Usage(serve=f"vllm serve {shlex.quote(place)}", python=python)
+        return Usage(serve=shlex.join(["vllm", "serve", place, *dtype]), python=python)
     base, revision = str(settings["base_model_name_or_path"]), settings.get("revision")
-    words = ["vllm", "serve", base, *(["--revision", str(revision)] if revision else [])]
+    words = ["vllm", "serve", base, *(["--revision", str(revision)] if revision else []), *dtype]
+    words += ["--quantization", "bitsandbytes"] if quantization != "none" else []
     words += ["--enable-lora", "--max-lora-rank", str(_served_rank(int(settings["r"])))]
     words += ["--lora-modules", f"policy={place}"]
-    python = (
-        "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n\n"
-        f"model = AutoPeftModelForCausalLM.from_pretrained({place!r})\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({place!r})"
+    python = _python(base, revision, place, number_format, _CODES[quantization].format(number_format))
+    return Usage(serve=shlex.join(words), python=python, warning=_unserved(settings, quantization))
+
+
+def _python(base: str, revision: Any, place: str, number_format: str, codes: str) -> str:
+    """Lines that load base and adapter; PEFT's own loader of both would give the base a row for each token that has none."""
+    arguments = [repr(base), *([f"revision={str(revision)!r}"] if revision else []), f"dtype={number_format!r}"]
+    arguments += ["quantization_config=codes"] if codes else []
+    return "\n".join(
+        [
+            "from peft import PeftModel",
+            f"from transformers import AutoModelForCausalLM, AutoTokenizer{', BitsAndBytesConfig' if codes else ''}",
+            "",
+            *([f"codes = BitsAndBytesConfig({codes})"] if codes else []),
+            f"base = AutoModelForCausalLM.from_pretrained({', '.join(arguments)})",
+            f"model = PeftModel.from_pretrained(base, {place!r})",
+            f"tokenizer = AutoTokenizer.from_pretrained({place!r})",
+        ]
     )
-    return Usage(serve=shlex.join(words), python=python, warning=_unserved(settings))
 
 
 def _served_rank(rank: int) -> int:
     return next((served for served in SERVED_RANKS if served >= rank), rank)
 
 
-def _unserved(settings: Mapping[str, Any]) -> str | None:
+def _unserved(settings: Mapping[str, Any], quantization: Quantization) -> str | None:
+    if quantization == "8bit":
+        return "its base is in 8 bits, which others multiply by rounding what comes in too: they compute a little else"
     if int(settings["r"]) > SERVED_RANKS[-1]:
         return f"its rank is {settings['r']}, and vLLM takes at most {SERVED_RANKS[-1]}: serve whole weights (--merged)"
     if settings.get("target_parameters"):

@@ -17,7 +17,7 @@ from activedpo_cli.store.stage_folder import StageFolder
 
 FOLDER = "export"
 """In a run, where exported policies go unless somebody says otherwise."""
-EXPORT, VERSION = "export", 1
+EXPORT, VERSION = "export", 2
 MOST_NAMED = 5
 
 

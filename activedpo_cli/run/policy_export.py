@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.config import prompt_rendering
-from activedpo_cli.base.errors import InvalidDataError, NotReadyError, RefusedError, UsageError
+from activedpo_cli.base.errors import BusyError, InvalidDataError, NotReadyError, RefusedError, UsageError
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.records import Response
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 TEXTS = 8
 """How many texts the check compares."""
+NOTICED_SHARE = 0.25
+"""From which share of what training has changed the rounding of merged weights is told."""
 MERGING_ERRORS = (NotImplementedError, AttributeError, RuntimeError, ValueError, TypeError)
 GENERATION_CONFIG = "generation_config.json"
 READERS = {"adapter": "PEFT", "merged": "transformers"}
@@ -123,8 +125,8 @@ def export_policy(run: Run, request: PolicyRequest, execution: Execution, progre
         record = StageFolder(place).manifest
     assert record is not None
     pushed = _push(place, record, request)
-    usage = export.usage(place, request.push)
-    notes += [*export.notes(), *([usage.warning] if usage.warning else [])]
+    usage = export.usage(place, str(record.summary["number_format"]), request.push)
+    notes += [*export.notes(record.summary), *([usage.warning] if usage.warning else [])]
     if pushed is not None and request.public and pushed.is_private:
         notes.append(f"{request.push} was private before, and stays so until it is made public on the hub")
     return PolicyResult(
@@ -146,8 +148,9 @@ class _Export:
         self.run, self.request, self.execution, self.progress = run, request, execution, progress
         self.iteration = _last_trained(run) if request.iteration is None else request.iteration
         digests = {"reference": reference_digest(run)}
+        self._train = f"iter-{self.iteration:03d}/train"
         if self.iteration:
-            digests[f"iter-{self.iteration:03d}/train"] = require(run, "train", self.iteration)
+            digests[self._train] = require(run, "train", self.iteration)
             check_intact(run, run.stage("train", self.iteration))
         self.config = self._settings()
         self._check_options()
@@ -175,21 +178,34 @@ class _Export:
     def fill(self, folder: Path) -> None:
         """Write everything into a folder that nobody sees yet, and read it back.
 
-        Raises InvalidDataError where what was written is not what the run's policy is.
+        Raises InvalidDataError where what was written is not what the run's policy is, and BusyError where that is another
+        one by now.
         """
         write = self._write_merged if self.request.form == "merged" else self._write_adapter
         number_format, check = write(folder)
+        trained = self.run.stage("train", self.iteration).manifest if self.iteration else None
+        if self.iteration and (trained is None or trained.digest != self.wanted.inputs[self._train]):
+            raise BusyError(
+                f"`{self._train}` was made again while its policy was exported",
+                hint=f"the same again: {self.command()}",
+            )
+        number_format = number_format.removeprefix("torch.")
         files.write_bytes(folder / CARD, self._card(folder, number_format).encode())
-        StageFolder(folder).finish(self.wanted, logs=(), summary=check, execution={}, environment=environment())
+        summary = check | {"number_format": number_format}
+        StageFolder(folder).finish(self.wanted, logs=(), summary=summary, execution={}, environment=environment())
 
-    def usage(self, place: Path, pushed: str | None) -> "Usage":
+    def usage(self, place: Path, number_format: str, pushed: str | None = None) -> "Usage":
         """How it is served and loaded, from the hub where it went there."""
-        from activedpo_cli.models.shipping import usage_of
+        return self._usage(pushed or str(place), self._adapter_settings(place), number_format)
 
-        return usage_of(self.request.form, pushed or str(place), self._adapter_settings(place))
-
-    def notes(self) -> list[str]:
-        """What the person should know of any such export."""
+    def notes(self, check: dict[str, Any]) -> list[str]:
+        """What the person should know of any such export, of which the check found this."""
+        off, moved = check["mean_difference"], check.get("moved_by_training")
+        if moved is not None and off > NOTICED_SHARE * moved:
+            return [
+                f"rounding the weights to {check['number_format']} moves log π by {off:.2g} nats a token in the mean, and "
+                f"training moved it by {moved:.2g}: the adapter, without --merged, loses nothing"
+            ]
         if self.request.form == "merged" or self._is_found_elsewhere:
             return []
         return [
@@ -281,6 +297,8 @@ class _Export:
         else:
             policy = attach_adapter(base.model, self.run.adapter_path(self.iteration), trainable=False)
             own = self._logps(policy, tokenizer, texts)
+            with policy.disable_adapter():
+                moved = _apart(own, self._logps(policy, tokenizer, texts), texts)
             try:
                 merge_in_float32(policy)
                 write_full_weights(policy, tokenizer, folder)
@@ -296,7 +314,8 @@ class _Export:
         del base
         gc.collect()  # two copies of the weights need not fit into memory
         read = load_base((str(folder), None), self.config, self.execution)
-        return number_format, self._compared(folder, read.model, texts, own)
+        check = self._compared(folder, read.model, texts, own)
+        return number_format, check | ({"moved_by_training": fmean(moved)} if self.iteration else {})
 
     def _logps(self, policy: Any, tokenizer: "PreTrainedTokenizerBase", texts: list[Response]) -> list[float]:
         return logps_of(policy, tokenizer, texts, "log π of texts", self.progress)
@@ -315,7 +334,7 @@ class _Export:
         self._check_tokens(tokenizer)
         found = self._logps(read, tokenizer, texts)
         tolerance = tolerance_of(self.request.form, str(read.dtype))
-        each = [abs(a - b) / len(text.token_ids) for a, b, text in zip(own, found, texts, strict=True)]
+        each = _apart(own, found, texts)
         if not fmean(each) <= tolerance:
             raise _not_the_same(
                 f"a token's log-probability is off by {fmean(each):.2g} nats in the mean, and rounding makes at most "
@@ -366,22 +385,35 @@ class _Export:
         return [text for text in texts if text.token_ids]
 
     def _card(self, folder: Path, number_format: str) -> str:
-        from activedpo_cli.models.shipping import usage_of
-
+        settings = self._adapter_settings(folder)
         lacks_base = self.request.form == "adapter" and not self._is_found_elsewhere
         return model_card(
             self.origin,
             form=self.request.form,
             is_initial=self.iteration == 0,
             base_in_adapter=public_name(self.base_name) if lacks_base else None,
-            number_format=number_format.removeprefix("torch."),
-            usage=usage_of(self.request.form, "THIS-FOLDER-OR-ORG/NAME", self._adapter_settings(folder)).python,
+            number_format=number_format,
+            usage=self._usage(
+                "THIS-FOLDER-OR-ORG/NAME",
+                settings | ({"base_model_name_or_path": "FOLDER-OF-ITS-BASE"} if lacks_base else {}),
+                number_format,
+            ).python,
         )
+
+    def _usage(self, name: str, settings: dict[str, Any], number_format: str) -> "Usage":
+        from activedpo_cli.models.shipping import usage_of
+
+        return usage_of(self.request.form, name, settings, number_format, self.config.model.quantization)
 
     def _adapter_settings(self, folder: Path) -> dict[str, Any]:
         from activedpo_cli.models.shipping import CONFIG_FILE
 
         return json.loads((folder / CONFIG_FILE).read_bytes()) if self.request.form == "adapter" else {}
+
+
+def _apart(some: list[float], others: list[float], texts: list[Response]) -> list[float]:
+    """How far log-probabilities of texts lie apart, in nats a token."""
+    return [abs(a - b) / len(text.token_ids) for a, b, text in zip(some, others, texts, strict=True)]
 
 
 def _last_trained(run: Run) -> int:

@@ -157,20 +157,39 @@ def _of_label(record: Manifest, source: str) -> Fact:
         value += f"; people answered {people['pairs']} of {people['of']}"
     if noise:
         value += f"; {noise:g} of the preferences were turned around, to try noise"
+    if record.settings.get("label.answer", "argmax") != "argmax":
+        value += (
+            f"; answers were drawn from scores by Bradley–Terry at temperature {record.settings['label.temperature']:g}"
+        )
     return Fact(name=f"iteration {record.iteration}: answered", value=value, source=source, digest=record.digest)
 
 
 def _of_train(record: Manifest, source: str) -> Fact:
     settings, summary = record.settings, record.summary
-    parts = [f"DPO on {counted(summary['preferences'], 'preference')} in {counted(summary['steps'], 'update')}"]
+    preferences = counted(summary["preferences"], "preference")
+    so_far = " of all iterations so far" if settings.get("train.labels") == "all" else ""
+    parts = [f"DPO on {preferences}{so_far} in {counted(summary['steps'], 'update')}"]
+    if settings.get("train.start") == "reference":
+        parts.append("begun at the initial model")
+    parts += _of_loss(record)
     parts += [f"{name} {settings[key]}" for key, name in TRAINING.items() if key in settings]
     if "adapter.r" in settings:
-        parts.append(f"LoRA of rank {settings['adapter.r']}, alpha {settings['adapter.lora_alpha']:g}")
+        kind = "rank-stabilised LoRA" if settings.get("adapter.use_rslora") else "LoRA"
+        parts.append(f"{kind} of rank {settings['adapter.r']}, alpha {settings['adapter.lora_alpha']:g}")
     if settings.get("model.quantization", "none") != "none":
         parts.append(f"on a base in {settings['model.quantization']}")
     return Fact(
         name=f"iteration {record.iteration}: trained", value=", ".join(parts), source=source, digest=record.digest
     )
+
+
+def _of_loss(record: Manifest) -> Iterator[str]:
+    """The loss, where it is not DPO's own, with the share of labels that it takes for wrong."""
+    loss = record.settings.get("train.loss_type", "sigmoid")
+    if loss == "sigmoid":
+        return
+    share = record.summary.get("wrong_answers", {}).get("share", record.settings.get("train.label_smoothing"))
+    yield f"loss {loss}" + (f" with {share:g} of the labels taken for wrong" if loss in ("robust", "cdpo") else "")
 
 
 _OF_STAGE = {"select": _of_select, "label": _of_label, "train": _of_train}

@@ -100,6 +100,7 @@ class Trackers:
     def __init__(self, run: Run, progress: Progress) -> None:
         self._run, self._progress = run, progress
         self._open: dict[str, _Tracker] = {}
+        self._rows: dict[str, int] = {}
         self._failed: set[str] = set()
 
     def tell(self) -> None:
@@ -120,18 +121,24 @@ class Trackers:
 
     def close(self) -> None:
         """Let each tracker send what it holds."""
-        for name, tracker in self._open.items():
-            is_sent = False
-            with suppress(OSError, ValueError):
-                is_sent = tracker.close()
-            if not is_sent:
-                self._progress.warn(f"{name} did not come to its end; what it was told last may be missing there")
-        self._open.clear()
+        for name in list(self._open):
+            self._close(name)
+
+    def _close(self, name: str) -> None:
+        is_sent = False
+        with suppress(OSError, ValueError):
+            is_sent = self._open.pop(name).close()
+        if not is_sent:
+            self._progress.warn(f"{name} did not come to its end; what it was told last may be missing there")
 
     def _tell(self, name: str) -> None:
         place = self._run.path / FOLDER / f"{name}.json"
         with waiting(self._run.lock_path(f"tracking-{name}")):
             state = _read_state(place)
+            if name in self._open and state["rows"] != self._rows[name]:
+                # Another command told of stages since. What is told behind its rows by a tracker that was opened before
+                # them would be taken for rows that it replaces.
+                self._close(name)
             for stage, digest in self._untold(state):
                 rows, begun = rows_of(self._run, stage), state["telling"]
                 done = begun["rows"] if begun and (begun["stage"], begun["digest"]) == (stage, digest) else 0
@@ -145,6 +152,7 @@ class Trackers:
                 state["told"][stage], state["telling"] = digest, None
                 state["rows"] += len(rows)
                 jsonl.write_json(place, state)
+            self._rows[name] = state["rows"]
 
     def _untold(self, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for stage, _, record in list(finished(self._run)):
@@ -157,7 +165,8 @@ class Trackers:
         if tracker is None:
             tracker = self._open[name] = _Tracker(_order(self._run, name, state, done))
             state["id"] = tracker.id
-            self._progress.note(f"{name} is told what stages measure: {tracker.where or _where(self._run, name)}")
+            if name not in self._rows:
+                self._progress.note(f"{name} is told what stages measure: {tracker.where or _where(self._run, name)}")
         jsonl.write_json(place, state)
         told, error = tracker.tell(state["rows"] + done, rows[done:])
         if error is not None:

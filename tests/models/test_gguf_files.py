@@ -164,6 +164,8 @@ BROKEN = {
     "weight": (other(without="blk.1.ffn_up.weight"), "lacks 1 of the model's weights", "complete"),
     "bias": (other(more={"blk.0.attn_q.bias": np.ones(32, np.float32)}), "transformers makes a model of", "folder"),
     "positions": (other(more={"rope_freqs.weight": np.full(4, 8, np.float32)}), "frequencies of positions", "folder"),
+    "window": (other(llama__attention__sliding_window=4), "sliding_window` 4", "folder"),
+    "cap": (other(llama__final_logit_softcapping=30), "final_logit_softcapping` 30", "folder"),
     "not finite": (other(more={"output_norm.weight": np.full(32, np.nan, np.float32)}), "not finite", "broken"),
 }
 
@@ -176,6 +178,29 @@ def test_a_file_that_is_no_whole_model_is_refused(file: Path, prompts_file: Path
     assert message in said.replace("\n", " ")
     assert hint in said.replace("\n", " ")
     assert not (tmp_path / "run").exists()
+
+
+def test_phi3_keeps_the_window_of_its_file(tmp_path: Path) -> None:
+    """Texts as long as the window are read as before, and of longer ones the end is not."""
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"vocab_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    model, text = Phi3ForCausalLM(Phi3Config(**sizes, **ids)).eval(), torch.arange(3, 15)[None]
+    before = model(text).logits[0]
+    contents = gguf_files._Contents(
+        form="F32",
+        weights=0,
+        head=0,
+        architecture="phi3",
+        scaling="none",
+        limits={"attention.sliding_window": 4.0},
+        special={},
+    )
+    gguf_files._take_window(model, contents)
+    model.save_pretrained(tmp_path / "phi3")
+    changes = (AutoModelForCausalLM.from_pretrained(tmp_path / "phi3")(text).logits[0] - before).abs().amax(-1)
+    assert (changes > 1e-5).tolist() == [False] * 4 + [True] * 8
 
 
 def test_without_the_package_the_extra_is_named(

@@ -13,12 +13,13 @@ import yaml
 from command_line import STAGES, done, list_again, manifest, on, refused, rows, snapshot
 from hub_server import TOKEN, Hub, serving
 from model_families import save_family
-from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from small_models import CHAT_TEMPLATE, save_small_model
 from small_runs import small_run
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PretrainedConfig
 
+from activedpo_cli.models import quantization
+from activedpo_cli.models.shipping import usage_of
 from activedpo_cli.run import policy_export
 from activedpo_cli.run.cards import is_dataset_card
 from activedpo_cli.run.policy_facts import origin_of, public_name
@@ -50,6 +51,13 @@ def logps(model: torch.nn.Module, responses: list[dict[str, Any]]) -> torch.Tens
     return torch.stack(found)
 
 
+def as_printed(found: dict[str, Any]) -> Any:
+    """The model that the printed lines of Python load."""
+    names: dict[str, Any] = {}
+    exec(found["python"], names)
+    return (names["write"].model if "write" in names else names["model"]).eval()
+
+
 def front_matter(folder: Path) -> dict[str, Any]:
     return yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
 
@@ -61,8 +69,7 @@ def test_libraries_that_know_nothing_of_us_compute_the_same(finished: Path, word
     assert (found["iteration"], found["state"]) == (iteration, "done")
     folder = Path(found["folder"])
     assert folder == finished / "export" / f"iter-{iteration:03d}-{'merged' if '--merged' in words else 'adapter'}"
-    kind: Any = AutoModelForCausalLM if "--merged" in words else AutoPeftModelForCausalLM
-    theirs = kind.from_pretrained(folder).eval()
+    theirs = as_printed(found)
     ours = honest_policy.load(finished, finished / f"iter-{iteration:03d}/train/adapter")
     some = [row for row in rows(finished / "iter-002/generate/responses-00000.jsonl") if row["token_ids"]]
     torch.testing.assert_close(logps(theirs, some), logps(ours, some), rtol=1e-5, atol=1e-4)
@@ -122,6 +129,29 @@ def test_who_answered_is_told_as_it_was(finished: Path) -> None:
     record["summary"] |= {"oracle": "human", "people": None}
     path.write_text(json.dumps(record))
     assert origin_of(Run.open(finished), 1).facts[2].value.startswith("by people: ")
+
+
+def test_how_it_was_trained_is_told_where_it_is_not_the_usual_way(finished: Path) -> None:
+    """After training from the initial model anew, what earlier iterations trained is in no policy."""
+    usual = [fact.value for fact in origin_of(Run.open(finished), 2).facts if fact.source == "iter-002/train"]
+    path = finished / "iter-002/train/manifest.json"
+    record = json.loads(path.read_text())
+    settings = {"labels": "all", "start": "reference", "loss_type": "robust", "label_smoothing": "overlap"}
+    record["settings"] |= {f"train.{key}": value for key, value in settings.items()} | {"adapter.use_rslora": True}
+    record["summary"]["wrong_answers"] = {"share": 0.125}
+    path.write_text(json.dumps(record))
+    labels = finished / "iter-002/label/manifest.json"
+    labels.write_text(labels.read_text().replace('"label.answer": "argmax"', '"label.answer": "bradley-terry"'))
+    facts = {fact.source: fact.value for fact in origin_of(Run.open(finished), 2).facts if "2: " in fact.name}
+    for words in (
+        "of all iterations so far in ",
+        "begun at the initial model",
+        "loss robust with 0.125 of the labels taken for wrong",
+        "rank-stabilised LoRA of rank 2, alpha 8",
+    ):
+        assert words in facts["iter-002/train"]
+        assert words not in usual[0]
+    assert facts["iter-002/label"].endswith("; answers were drawn from scores by Bradley–Terry at temperature 1")
 
 
 def test_what_was_not_measured_is_left_out(finished: Path) -> None:
@@ -229,6 +259,35 @@ def test_what_computes_something_else_never_appears(finished: Path, form: str, m
     assert exported(finished)["state"] == "done"
 
 
+def test_a_policy_that_is_trained_again_meanwhile_is_not_exported(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card would name the training before."""
+    plain = policy_export.load_reference
+
+    def load(*given: Any) -> Any:
+        done(*on(finished, "train", iteration=2), "--force", "--learning-rate", 0.02, "--quiet")
+        return plain(*given)
+
+    monkeypatch.setattr(policy_export, "load_reference", load)
+    assert "made again while" in refused(75, *on(finished, "export"))
+    assert not list((finished / "export").glob("[!.]*"))
+
+
+@pytest.mark.parametrize(("moved", "is_said"), [(0.02, True), (2.0, False)])
+def test_rounding_as_large_as_what_was_learnt_is_told(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, moved: float, is_said: bool
+) -> None:
+    exported(finished, "--merged")
+    path = finished / "export/iter-002-merged/manifest.json"
+    record = json.loads(path.read_text())
+    assert record["summary"]["moved_by_training"] > 0.01
+    assert exported(finished, "--merged")["notes"] == []
+    record["summary"] |= {"mean_difference": 0.01, "moved_by_training": moved}
+    path.write_text(json.dumps(record))
+    assert any("loses nothing" in note for note in exported(finished, "--merged")["notes"]) is is_said
+
+
 def test_a_changed_adapter_is_not_exported(finished: Path) -> None:
     path = finished / "iter-002/train/adapter/adapter_model.safetensors"
     data = bytearray(path.read_bytes())
@@ -273,6 +332,21 @@ def test_push_is_private_whole_and_done_once(finished: Path, hub: Hub) -> None:
     assert TOKEN not in said
 
 
+def test_a_repository_holds_no_part_of_another_export(finished: Path, hub: Hub) -> None:
+    """Transformers would put an adapter that is there on its base, and pass over the whole weights beside it."""
+    words = (*on(finished, "export"), "--push", "org/policy")
+    done(*words, "--base", "org/base")
+    files = hub.repositories["models/org/policy"].files
+    files |= {"LICENSE": b"mine", "model-00001-of-00002.safetensors": b"", "model.safetensors.index.json": b"{}"}
+    done(*words, "--merged")
+    names = {path.name for path in (finished / "export/iter-002-merged").iterdir()}
+    assert files.keys() == names | {"LICENSE"}
+    done(*words, "--merged")
+    assert hub.repositories["models/org/policy"].commits == 2
+    done(*words, "--base", "org/base")
+    assert files.keys() == {path.name for path in (finished / "export/iter-002-adapter").iterdir()} | {"LICENSE"}
+
+
 def test_an_adapter_names_a_base_that_others_find(finished: Path, hub: Hub) -> None:
     said = refused(2, *on(finished, "export"), "--push", "org/adapter")
     assert "--iteration 0 --merged" in said
@@ -282,7 +356,8 @@ def test_an_adapter_names_a_base_that_others_find(finished: Path, hub: Hub) -> N
     found = exported(finished, "--base", "org/base", "--push", "org/adapter")
     files = hub.repositories["models/org/adapter"].files
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "org/base"
-    assert found["serve"] == "vllm serve org/base --enable-lora --max-lora-rank 8 --lora-modules policy=org/adapter"
+    lora = "--enable-lora --max-lora-rank 8 --lora-modules policy=org/adapter"
+    assert found["serve"] == f"vllm serve org/base --dtype float32 {lora}"
     assert not any(str(finished.parent).encode() in data for data in files.values())
 
 
@@ -303,7 +378,7 @@ def test_a_base_of_the_hub_is_named_with_its_commit(
     assert f"vllm serve acme/base --revision {commit} " in found["serve"]
     assert found["notes"] == []
     assert front_matter(Path(found["folder"]))["base_model"] == "acme/base"
-    AutoPeftModelForCausalLM.from_pretrained(found["folder"])
+    as_printed(found)
     assert front_matter(Path(exported(run, "--merged")["folder"]))["base_model_relation"] == "finetune"
     assert "as it is" in refused(2, *on(run, "export"), "--iteration", 0, "--merged")
 
@@ -322,7 +397,10 @@ def test_other_architectures(tmp_path: Path, prompts_file: Path, family: str, se
     model = save_family(tmp_path / "model", family)
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.add_tokens(["<no row>"], special_tokens=True)
     tokenizer.save_pretrained(model)
+    rows_of_base = AutoModelForCausalLM.from_pretrained(model).get_input_embeddings().num_embeddings
+    assert len(tokenizer) > rows_of_base
     run = small_run(tmp_path / "run", model, prompts_file, train__include_ties=True, **settings)
     done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
     for words in ((), ("--merged",)):
@@ -330,6 +408,10 @@ def test_other_architectures(tmp_path: Path, prompts_file: Path, family: str, se
         assert found["check"]["mean_difference"] <= found["check"]["tolerance"]
         folder = Path(found["folder"])
         assert AutoTokenizer.from_pretrained(folder).chat_template == CHAT_TEMPLATE
+        theirs = as_printed(found)
+        assert theirs.dtype == torch.bfloat16, "of a checkpoint in float32"
+        assert theirs.get_input_embeddings().num_embeddings == rows_of_base
+        assert "--dtype bfloat16" in found["serve"]
         is_said = any("bare weights" in note for note in found["notes"])
         assert is_said is (family == "mixtral" and not words)
     weights = load_file(folder / "model.safetensors")
@@ -354,6 +436,19 @@ def test_what_can_not_be_done_is_refused(finished: Path) -> None:
         path.write_text(path.read_text().replace('"model.quantization": "none"', '"model.quantization": "4bit"'))
     list_again(finished, 2, "train")
     assert "a base in 4bit" in refused(3, *on(finished, "export"), "--merged")
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_a_quantized_base_is_loaded_as_the_run_loads_it(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantization, "_require_library", lambda: None)
+    ours = quantization.loading_arguments(kind, PretrainedConfig(), "base", torch.device("cpu"))["quantization_config"]
+    usage = usage_of("adapter", "policy", {"base_model_name_or_path": "base", "r": 8}, "float32", kind)
+    (line,) = [line for line in usage.python.splitlines() if line.startswith("codes = ")]
+    names: dict[str, Any] = {"BitsAndBytesConfig": BitsAndBytesConfig}
+    exec(line, names)
+    assert names["codes"].to_dict() == ours.to_dict()
+    assert "dtype='float32', quantization_config=codes)" in usage.python
+    assert "--quantization bitsandbytes --enable-lora" in usage.serve
 
 
 def test_where_responses_are_gone_prompts_are_compared(finished: Path) -> None:

@@ -133,6 +133,37 @@ def test_a_stage_made_again_is_told_again(finished: Path, tracker: type[Tracker]
     assert tracker.rows[before][0]["train/loss"] == rows(finished / "iter-002/train/metrics.jsonl")[0]["loss"]
 
 
+def test_commands_that_tell_in_turn_lose_nothing(
+    finished: Path, tracker: type[Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorBoard forgets what an earlier file has at the step where a later one was opened, or behind it."""
+    opened: list[int] = []
+
+    class Own(tracker):  # type: ignore[valid-type, misc]
+        def __init__(self, order: dict[str, Any]) -> None:
+            super().__init__(order)
+            self.number = len(opened)
+            opened.append(order["step"])
+
+        def tell(self, step: int, rows: list[dict[str, float]]) -> tuple[int, str | None]:
+            assert all(step < later for later in opened[self.number + 1 :]), "it would be forgotten"
+            return super().tell(step, rows)
+
+    monkeypatch.setattr(tracking, "_Tracker", Own)
+    run = Run.open(finished)
+    tracking.choose(run, ["tensorboard"])
+    every, shown = list(tracking.finished(run)), 0
+    monkeypatch.setattr(tracking, "finished", lambda _: iter(every[:shown]))
+    one, other = (tracking.Trackers(run, SilentProgress()) for _ in range(2))
+    for command in (one, one, other, other, one, other):
+        shown += 2
+        command.tell()
+    assert len(opened) == 4, "and stays open while it is alone"
+    assert [len(tracker.rows[step]) for step in range(len(expected_rows(finished)))] == [1] * len(
+        expected_rows(finished)
+    )
+
+
 @pytest.mark.parametrize("dies", [False, True])
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
 def test_what_ends_in_the_middle_goes_on_without_doubles(
@@ -165,8 +196,15 @@ def test_what_ends_in_the_middle_goes_on_without_doubles(
 
 
 def test_no_stage_fails_for_a_tracker(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        name: f"{'0123456789abcdef' * 2}{number}"
+        for number, name in enumerate(("WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"))
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+
     def fails(order: dict[str, Any]) -> None:
-        raise ActiveDPOError(f"no login, and {TOKEN} is no key")
+        raise ActiveDPOError(f"no login, and {TOKEN} is no key, nor is {' or '.join(secrets.values())}")
 
     monkeypatch.setattr(tracking, "_Tracker", fails)
     monkeypatch.setattr(tracking, "PACKAGES", dict.fromkeys(tracking.PACKAGES, "json"))
@@ -174,6 +212,7 @@ def test_no_stage_fails_for_a_tracker(finished: Path, monkeypatch: pytest.Monkey
     assert result.stderr.count("wandb was not told: no login") == 1
     assert result.stderr.count("mlflow was not told") == 1
     assert TOKEN not in result.output
+    assert not any(value in result.output for value in secrets.values())
     assert not (finished / "tracking/wandb.json").exists()
     (finished / "tracking/trackers.json").write_text("[]")
     assert "is damaged" in done(*on(finished, "evaluate", iteration=2)).stderr
