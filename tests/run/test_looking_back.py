@@ -23,6 +23,8 @@ OTHER: Mapping[str, Any] = {
     "adapter.target_modules": ["q_proj"],
     "generate.backend": "transformers",
     "generate.stop_token_ids": [7],
+    "generate.vllm_python": "elsewhere/bin/python",
+    "generate.vllm_args": "--max-num-seqs=64",
     "generate.server_url": "http://127.0.0.1:9/v1",
     "generate.server_model": "elsewhere",
     "generate.server_api_key_env": "KEY",
