@@ -108,6 +108,7 @@ def test_base_and_adapter(new_run: Path, served: ModelServer, place: Path, small
     done("verify", "--run", new_run)
 
 
+@pytest.mark.whole
 def test_what_is_there_is_kept_and_an_adapter_not_applied_stops(
     finished: Path, served: ModelServer, place: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_what_is_there_is_kept_and_an_adapter_not_applied_stops(
     assert within(2, lambda: not left(place)), left(place)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -151,6 +153,7 @@ def test_an_engine_that_does_not_come_up(
     assert within(2, lambda: not left(place)), left(place)
 
 
+@pytest.mark.whole
 def test_arguments_that_it_does_not_know(new_run: Path, served: ModelServer, place: Path) -> None:
     said = refused(1, *on(new_run, "generate"), *WORDS, "--vllm-args=--no-such-thing 3")
     assert "unrecognized arguments: --no-such-thing" in said
@@ -162,6 +165,7 @@ def test_arguments_that_it_does_not_know(new_run: Path, served: ModelServer, pla
     assert told(started(place)[-1])["--max-num-seqs"] == "7"
 
 
+@pytest.mark.whole
 def test_a_port_that_another_takes_meanwhile(
     new_run: Path, served: ModelServer, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def test_a_port_that_another_takes_meanwhile(
     assert within(2, lambda: not left(place)), left(place)
 
 
+@pytest.mark.whole
 def test_an_engine_that_takes_too_long(
     new_run: Path, served: ModelServer, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +187,7 @@ def test_an_engine_that_takes_too_long(
     assert within(2, lambda: not left(place)), left(place)
 
 
+@pytest.mark.whole
 def test_an_engine_that_dies_at_work(
     new_run: Path, served: ModelServer, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +201,7 @@ def test_an_engine_that_dies_at_work(
     done(*on(new_run, "generate"))
 
 
+@pytest.mark.whole
 def test_an_engine_that_hears_no_signal(
     new_run: Path, served: ModelServer, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +248,7 @@ def test_several_processes_start_one_each(finished: Path, served: ModelServer, p
     assert outputs(finished, 3, "generate") == outputs(alone, 3, "generate")
 
 
+@pytest.mark.whole
 def test_nothing_is_left_of_it_when_the_guard_is_killed(new_run: Path, served: ModelServer, place: Path) -> None:
     """Of the three that know of the engine, one is enough."""
 
