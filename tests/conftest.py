@@ -25,6 +25,7 @@ from zygote import Zygote, quicken_accelerate
 MEMORY = Path("/dev/shm")
 """Where files cost no disk; there is such a place on Linux."""
 LONGEST = (
+    "test_tutorial.py",
     "run/test_kill.py",
     "earlier_runs/test_earlier_runs.py",
     "experiments/test_experiment_runs.py",
