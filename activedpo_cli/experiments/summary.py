@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.experiments.curves import ArmCurve
 from activedpo_cli.experiments.folder import SPEC_NAME, ExperimentFolder
 from activedpo_cli.experiments.results import ResultRow
@@ -67,7 +68,7 @@ def _against_baseline(found: Sequence[tuple[str, Sequence[Comparison]]], base: s
 
 def _message_without_comparison(spec: ExperimentSpec, curves: Curves) -> str:
     if not curves:
-        return f"Of {_count(len(spec.seeds), 'seed')} none has finished"
+        return f"Of {counted(len(spec.seeds), 'seed')} none has finished"
     best = max(next(iter(curves.values())), key=lambda row: row.mean[-1].mean)
     if spec.baseline is None:
         return f"{best.arm} ends highest; no baseline is named, so no difference is tested"
@@ -77,9 +78,7 @@ def _message_without_comparison(spec: ExperimentSpec, curves: Curves) -> str:
 def _what_was_run(spec: ExperimentSpec, rows: Sequence[ResultRow]) -> list[str]:
     arms = arms_of(spec)
     done, wanted = len(_finished(rows)), len(arms) * len(spec.seeds)
-    size = (
-        f"{_count(len(arms), 'arm')} × {_count(len(spec.seeds), 'seed')}, {_count(spec.iterations, 'iteration')} each"
-    )
+    size = f"{counted(len(arms), 'arm')} × {counted(len(spec.seeds), 'seed')}, {counted(spec.iterations, 'iteration')} each"
     ready = "all runs finished" if done == wanted else f"{done} of {wanted} runs finished"
     return [*filter(None, [spec.question.strip()]), f"{size}: {ready}"]
 
@@ -107,7 +106,7 @@ def _what_next(folder: ExperimentFolder, rows: Sequence[ResultRow], found: Seque
         return Answer(NEXT, ["Name a baseline in the specification: it is then compared with, at equal seeds"])
     fewest = math.ceil(math.log2(2 * max(1, len(found)) / LEVEL))
     if not found or all(row.verdict == "too few" for row in found):
-        sentence = f"Add seeds to the specification: with {_count(max(1, len(found)), 'comparison')} it takes {fewest}"
+        sentence = f"Add seeds to the specification: with {counted(max(1, len(found)), 'comparison')} it takes {fewest}"
         return Answer(NEXT, [sentence], f"activedpo experiment SPEC.yaml --output {shlex.quote(path)}")
     best = max(found, key=lambda row: (row.verdict == "better", row.interval.mean)).name
     names = [best, counterparts(spec, spec.baseline)[best]]
@@ -121,7 +120,3 @@ def _what_next(folder: ExperimentFolder, rows: Sequence[ResultRow], found: Seque
 
 def _finished(rows: Sequence[ResultRow]) -> set[tuple[str, int]]:
     return {(row.arm, row.seed) for row in rows}
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}" + ("" if number == 1 else "s")

@@ -16,10 +16,9 @@ from activedpo_cli.models.foreign_adapter import CONFIG_FILE
 from activedpo_cli.models.loading import generation_config_at
 from activedpo_cli.models.quantization import Quantization
 from activedpo_cli.models.quiet import quiet_libraries
+from activedpo_cli.models.served_ranks import LIMITS, served_limit
 
 Form = Literal["adapter", "merged"]
-SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes for `--max-lora-rank`, the smallest that it needs (`vllm/config/lora.py`)."""
 SAME_ARITHMETIC = 1e-3
 """Nats per token by which log-probabilities may differ where the same numbers are computed, or float32 ones."""
 ROUNDED_WEIGHTS = 5e-2
@@ -90,7 +89,8 @@ def usage_of(
     base, revision = str(settings["base_model_name_or_path"]), settings.get("revision")
     words = ["vllm", "serve", base, *(["--revision", str(revision)] if revision else []), *dtype]
     words += ["--quantization", "bitsandbytes"] if quantization != "none" else []
-    words += ["--enable-lora", "--max-lora-rank", str(_served_rank(int(settings["r"])))]
+    rank = int(settings["r"])
+    words += ["--enable-lora", "--max-lora-rank", str(served_limit(rank) or rank)]
     words += ["--lora-modules", f"policy={place}"]
     python = _python(base, revision, place, number_format, _CODES[quantization].format(number_format))
     return Usage(serve=shlex.join(words), python=python, warning=_unserved(settings, quantization))
@@ -113,15 +113,11 @@ def _python(base: str, revision: Any, place: str, number_format: str, codes: str
     )
 
 
-def _served_rank(rank: int) -> int:
-    return next((served for served in SERVED_RANKS if served >= rank), rank)
-
-
 def _unserved(settings: Mapping[str, Any], quantization: Quantization) -> str | None:
     if quantization == "8bit":
         return "its base is in 8 bits, which others multiply by rounding what comes in too: they compute a little else"
-    if int(settings["r"]) > SERVED_RANKS[-1]:
-        return f"its rank is {settings['r']}, and vLLM takes at most {SERVED_RANKS[-1]}: serve whole weights (--merged)"
+    if served_limit(int(settings["r"])) is None:
+        return f"its rank is {settings['r']}, and vLLM takes at most {LIMITS[-1]}: serve whole weights (--merged)"
     if settings.get("target_parameters"):
         return "it adapts bare weights, as of experts, which a server may not take: serve whole weights (--merged)"
     return None

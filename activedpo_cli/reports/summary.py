@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from activedpo_cli.base.config import build_config, flat, read_value
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.presets import available_presets, read_preset
 from activedpo_cli.reports.gains import gains_of, last_evaluation
 from activedpo_cli.reports.over_seeds import ByScorer, groups_by_scorer
@@ -51,8 +52,8 @@ def compared_with_random(runs: Sequence[RunData]) -> list[tuple[ByScorer, list[C
 def _message_of_one(run: RunData) -> str:
     last, gains = last_evaluation(run), gains_of(run)
     if last is None:
-        return f"Nothing is measured yet: {_labels(_spent(run))} spent, no policy evaluated"
-    after = f"After {_labels(last.labels_spent)}"
+        return f"Nothing is measured yet: {counted(_spent(run), 'label')} spent, no policy evaluated"
+    after = f"After {counted(last.labels_spent, 'label')}"
     if not gains:
         accuracy = _accuracy(last)
         if accuracy is None:
@@ -89,14 +90,13 @@ def _what_was_run(runs: Sequence[RunData]) -> list[str]:
     iterations = [max((fact.iteration for fact in run.stages), default=0) for run in runs]
     rounds = f"{min(iterations)} to {max(iterations)}" if len(set(iterations)) > 1 else str(iterations[0])
     spent = sum(map(_spent, runs))
-    what = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     model = ("Model " if len(models) == 1 else "Models ") + named(models, "{}")
     chosen = f", pairs chosen by {named(methods, '{} methods')}" if methods else ""
-    labels = f"{_labels(spent)} by {named(oracles, '{} oracles')}" if oracles else _labels(spent)
+    labels = f"{counted(spent, 'label')} by {named(oracles, '{} oracles')}" if oracles else counted(spent, "label")
     seeds = sorted({run.seed for run in runs if run.seed is not None})
     sown = f" Seed\N{NO-BREAK SPACE}{seeds[0]}." if len(seeds) == 1 else f" {len(seeds)} seeds." if seeds else ""
     unit = "iteration" if rounds == "1" else "iterations"
-    return [f"{model}, {what}, {rounds} {unit}{chosen}", f"{labels}.{sown}"]
+    return [f"{model}, {counted(len(runs), 'run')}, {rounds} {unit}{chosen}", f"{labels}.{sown}"]
 
 
 def _what_came_out(run: RunData) -> list[str]:
@@ -134,7 +134,7 @@ def _ends_of(runs: Sequence[RunData]) -> list[str]:
     sentences = []
     for mean, name, last in shown:
         interval = with_interval(mean, last.metrics.get("reward_ci_low"), last.metrics.get("reward_ci_high"))
-        sentences.append(f"{name}: reward {interval} after {_labels(last.labels_spent)}")
+        sentences.append(f"{name}: reward {interval} after {counted(last.labels_spent, 'label')}")
     if len(ends) > len(shown):
         sentences.append(f"These two are the highest and the lowest of {len(ends)}.")
     return [*sentences, "Brackets are 95 % intervals over prompts, each for its run alone."]
@@ -176,9 +176,12 @@ def _what_next(runs: Sequence[RunData], compared: Sequence[tuple[ByScorer, list[
     if begun := [run for run in runs if open_stages(run)]:
         commands = [f"activedpo run --run {shlex.quote(run.name)}" for run in begun]
         stages = sum(len(open_stages(run)) for run in begun)
-        what = f"{stages} stages are open" if stages > 1 else "1 stage is open"
         names = named([run.name for run in begun], "{} runs")
-        return Answer(NEXT, [f"Finish {names}: {what}"], "\n".join(commands[:MOST_COMMANDS]))
+        return Answer(
+            NEXT,
+            [f"Finish {names}: {counted(stages, 'stage', ('is', 'are'))} open"],
+            "\n".join(commands[:MOST_COMMANDS]),
+        )
     unscored = [run for run in runs if (last := last_evaluation(run)) and not gains_of(run) and not _accuracy(last)]
     if unscored:
         names = named([run.name for run in unscored], "{} runs")
@@ -267,7 +270,3 @@ def _spelled(value: Any) -> str:
 
 def _spent(run: RunData) -> int:
     return sum(row.labels_spent for row in run.labels)
-
-
-def _labels(count: int) -> str:
-    return f"{count} label" + ("" if count == 1 else "s")

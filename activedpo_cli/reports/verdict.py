@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.reports.wording import listed, number, signed, with_interval
 from activedpo_cli.statistics.multiple_comparisons import holm, sign_flip_p_value
 from activedpo_cli.statistics.summaries import MeanInterval, mean_interval
@@ -84,7 +85,7 @@ def message_of(found: Sequence[Comparison], base: str) -> str:
         lacking = f"; of {named(few, OTHERS)} there are too few" if few else ""
         return f"{seeds} seeds do not tell {named(untold, ANY)} from {base}{lacking}"
     seeds = max(row.seeds for row in found)
-    return f"{seeds} {'seeds are' if seeds > 1 else 'seed is'} too few to tell {named(few, ANY)} from {base}"
+    return f"{counted(seeds, 'seed', ('is', 'are'))} too few to tell {named(few, ANY)} from {base}"
 
 
 def sentence_of(found: Comparison, base: str, measure: str) -> str:
@@ -95,7 +96,7 @@ def sentence_of(found: Comparison, base: str, measure: str) -> str:
         "not told": f"not told from {base}",
         "too few": "too few seeds for a verdict",
     }[found.verdict]
-    seeds = f"{found.seeds} seed" + ("s" if found.seeds > 1 else "")
+    seeds = counted(found.seeds, "seed")
     return f"{found.name}: {verdict}. {signed(found.interval)} in {measure}, {seeds}, p {number(found.p_value)}"
 
 

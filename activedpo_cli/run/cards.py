@@ -1,19 +1,21 @@
 """The cards of what leaves a run: README.md of a policy or of preferences, with the metadata that the hub reads."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from activedpo_cli.base.display import display_text
 from activedpo_cli.base.numbers import counted
 from activedpo_cli.run.policy_facts import Fact, Origin
 from activedpo_cli.store.run import SFT
 
+if TYPE_CHECKING:
+    from activedpo_cli.models.shipping import Form
+
 CARD = "README.md"
 PAPER = "arxiv:2505.19241"
 TAG = "activedpo"
 OF_PREFERENCES = (TAG, "preference")
 """Tags by which a card of preferences is known as one of ours."""
-Form = Literal["adapter", "merged"]
 MARKUP = str.maketrans({character: f"&#{ord(character)};" for character in "&<>|[]*`\\"})
 """What would be more than text in a cell of a table."""
 DIGITS = 23
@@ -25,7 +27,7 @@ LICENCE = (
 
 
 def model_card(
-    origin: Origin, *, form: Form, is_initial: bool, base_in_adapter: str | None, number_format: str, usage: str
+    origin: Origin, *, form: "Form", is_initial: bool, base_in_adapter: str | None, number_format: str, usage: str
 ) -> str:
     """The card of a policy.
 
@@ -100,7 +102,7 @@ def _title(origin: Origin, is_initial: bool) -> str:
     return f"{_cell(origin.base)}, aligned by DPO" if origin.base else "A policy aligned by DPO"
 
 
-def _what_it_is(form: Form, number_format: str, is_initial: bool) -> str:
+def _what_it_is(form: "Form", number_format: str, is_initial: bool) -> str:
     link = "[ActiveDPO](https://arxiv.org/abs/2505.19241)'s toolkit"
     if is_initial:
         return f"Whole weights in {number_format}: what {link} started from, before any preference was learnt."

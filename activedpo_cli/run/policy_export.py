@@ -24,10 +24,11 @@ from activedpo_cli.engine.step import Execution, environment, require
 from activedpo_cli.exporters import _hub
 from activedpo_cli.label.scoring import logps_of
 from activedpo_cli.policy.policy import load_base, load_reference, model_location, reference_digest
-from activedpo_cli.run.cards import CARD, Form, model_card
+from activedpo_cli.run.cards import CARD, model_card
 from activedpo_cli.run.command import load_stage
 from activedpo_cli.run.exported_folder import EXPORT, VERSION, checked_place, put, standing_at
 from activedpo_cli.run.policy_facts import Origin, origin_of, public_name
+from activedpo_cli.run.records import finished_iterations
 from activedpo_cli.store import files
 from activedpo_cli.store.lock import exclusive
 from activedpo_cli.store.manifest import MANIFEST_NAME, Manifest, Started
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from activedpo_cli.models.shipping import Usage
+    from activedpo_cli.models.shipping import Form, Usage
 
 TEXTS = 8
 """How many texts the check compares."""
@@ -64,7 +65,7 @@ class PolicyRequest:
 
     """
 
-    form: Form = "adapter"
+    form: "Form" = "adapter"
     output: Path | None = None
     iteration: int | None = None
     base: str | None = None
@@ -91,7 +92,7 @@ class PolicyResult:
 
     folder: Path
     iteration: int
-    form: Form
+    form: "Form"
     was_there: bool
     check: dict[str, Any]
     notes: Sequence[str]
@@ -417,14 +418,11 @@ def _apart(some: list[float], others: list[float], texts: list[Response]) -> lis
 
 
 def _last_trained(run: Run) -> int:
-    trained = [number for number in run.iterations() if run.stage("train", number).manifest is not None]
-    if not trained:
-        newest = max(run.iterations(), default=1)
-        raise NotReadyError(
-            f"no iteration of `{run.path}` is trained",
-            hint=f"{run.next_command('train', newest)}; or --iteration 0 --merged for the initial model",
-        )
-    return trained[-1]
+    try:
+        return finished_iterations(run, "train")[-1]
+    except NotReadyError as error:
+        hint = f"{error.hint}; or --iteration 0 --merged for the initial model"
+        raise NotReadyError(error.message, hint=hint) from None
 
 
 def _push(place: Path, record: Manifest, request: PolicyRequest) -> _hub.Pushed | None:

@@ -34,11 +34,10 @@ from activedpo_cli.generate.backends._probe import (
 from activedpo_cli.generate.backends._server_reading import read_logps
 from activedpo_cli.generate.backends._server_sampling import ServerSampler
 from activedpo_cli.generate.backends.base import Policy
+from activedpo_cli.models.served_ranks import served_limit
 
 OWN = "activedpo-"
 """How the names of adapters begin that this program has had loaded; their digest follows."""
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as the largest rank."""
 WITH_ADAPTERS = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and `--enable-lora --max-lora-rank"
 
 
@@ -124,7 +123,7 @@ def _loaded(server: CompletionsServer, models: Sequence[ServedModel], folder: Pa
 def _not_loaded(server: CompletionsServer, folder: Path, refused: RefusedCallError) -> ServerError:
     said = refused.message.lower()
     rank = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"]
-    enough = next((limit for limit in LORA_RANKS if limit >= rank), rank)
+    enough = served_limit(rank) or rank
     hint = (
         "the server has to see the folder under the same path, and to be started with "
         f"`--enable-lora --max-lora-rank {enough}`"

@@ -18,10 +18,11 @@ from activedpo_cli.generate.backends._completions import CompletionsServer, Serv
 from activedpo_cli.generate.backends._engine import Engine, Interpreter, find_interpreter, running_engine
 from activedpo_cli.generate.backends._server_sampling import ServerSampler
 from activedpo_cli.generate.backends.base import Policy, SampledResponse, SamplingSettings
-from activedpo_cli.generate.backends.server import LORA_RANKS, proved
+from activedpo_cli.generate.backends.server import proved
+from activedpo_cli.models.served_ranks import LIMITS, served_limit
 
 Answer = TypeVar("Answer")
-LARGEST_RANK = LORA_RANKS[-1]
+LARGEST_RANK = LIMITS[-1]
 """Of an adapter that it serves."""
 OURS = frozenset(
     {
@@ -139,7 +140,7 @@ def _rank_of(adapter: Path) -> int:
 
 def _limit_for(rank: int) -> int:
     """The limit that vLLM is to have; raises UsageError for a rank beyond all, in a run that began with another backend."""
-    limit = next((limit for limit in LORA_RANKS if limit >= rank), None)
+    limit = served_limit(rank)
     if limit is None:
         raise UsageError(
             f"the adapter has rank {rank}, and vLLM serves {LARGEST_RANK} at most", hint="`--backend transformers`"
