@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from activedpo_cli.base.errors import InvalidDataError
@@ -16,35 +17,54 @@ TRAINING = ("train", SFT)
 Row = dict[str, float]
 
 
-def finished(run: Run) -> Iterator[tuple[str, StageFolder, Manifest]]:
-    """The finished stages of a run in their order, by their names in records; what is damaged is passed over."""
+@dataclass(frozen=True, kw_only=True)
+class FinishedStage:
+    """A finished stage, with what was spent and trained when it was.
+
+    Attributes:
+        name: As records call it: `iter-002/train`.
+        folder: Where it is.
+        record: Its manifest.
+        labels_spent: So far, its own included.
+        updates: Before it, those of *sft* included.
+
+    """
+
+    name: str
+    folder: StageFolder
+    record: Manifest
+    labels_spent: int
+    updates: int
+
+    def rows(self) -> list[Row]:
+        """What is told of it: a row for each update of one that trains, else one row.
+
+        Beside the stage's numbers, called `train/loss` and so on, each has `iteration`, and `labels_spent` and `updates` so
+        far. Raises InvalidDataError where the stage's log of updates can't be read.
+        """
+        beside = {"iteration": self.record.iteration, "labels_spent": self.labels_spent}
+        trains = self.record.stage in TRAINING
+        rows = [row for row in _values(self.record, self.folder) if row]
+        return [row | beside | {"updates": self.updates + number * trains} for number, row in enumerate(rows, start=1)]
+
+
+def finished(run: Run) -> Iterator[FinishedStage]:
+    """The finished stages of a run in their order; what is damaged is passed over."""
     places = [(SFT, 0), *((stage, number) for number in run.iterations() for stage in STAGES)]
+    labels, updates = 0, 0
     for stage, number in places:
         folder = run.stage(stage, number)
+        record = None
         with suppress(InvalidDataError):
             record = folder.manifest
-            if record is not None:
-                yield SFT if stage == SFT else f"iter-{number:03d}/{stage}", folder, record
-
-
-def rows_of(run: Run, name: str) -> list[Row]:
-    """What is told of a finished stage: a row for each update of one that trains, else one row.
-
-    Beside the stage's numbers, called `train/loss` and so on, each has `iteration`, and `labels_spent` and `updates` so far,
-    those of *sft* included. Raises InvalidDataError where the stage's log of updates can't be read.
-    """
-    updates, labels = 0, 0
-    for found, folder, record in finished(run):
-        if record.stage == "label":
+        if record is None:
+            continue
+        if stage == "label":
             labels += int(_number(record.summary.get("labels_spent")) or 0)
-        if found == name:
-            beside = {"iteration": record.iteration, "labels_spent": labels}
-            trains = record.stage in TRAINING
-            rows = [row for row in _values(record, folder) if row]
-            return [row | beside | {"updates": updates + number * trains} for number, row in enumerate(rows, start=1)]
-        if record.stage in TRAINING:
+        name = SFT if stage == SFT else f"iter-{number:03d}/{stage}"
+        yield FinishedStage(name=name, folder=folder, record=record, labels_spent=labels, updates=updates)
+        if stage in TRAINING:
             updates += int(_number(record.summary.get("steps")) or 0)
-    return []
 
 
 def _values(record: Manifest, folder: StageFolder) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from activedpo_cli.base.launchers import be_alone
 from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.run.policy_facts import public_name
-from activedpo_cli.run.tracked_rows import Row, finished, rows_of
+from activedpo_cli.run.tracked_rows import FinishedStage, Row, finished
 from activedpo_cli.store import files, jsonl
 from activedpo_cli.store.lock import waiting
 from activedpo_cli.store.run import Run
@@ -139,8 +139,9 @@ class Trackers:
                 # Another command told of stages since. What is told behind its rows by a tracker that was opened before
                 # them would be taken for rows that it replaces.
                 self._close(name)
-            for stage, digest in self._untold(state):
-                rows, begun = rows_of(self._run, stage), state["telling"]
+            for untold in self._untold(state):
+                stage, digest = untold.name, untold.record.digest
+                rows, begun = untold.rows(), state["telling"]
                 done = begun["rows"] if begun and (begun["stage"], begun["digest"]) == (stage, digest) else 0
                 if done is None and name not in KNOWS_STEPS:
                     self._progress.warn(
@@ -154,10 +155,8 @@ class Trackers:
                 jsonl.write_json(place, state)
             self._rows[name] = state["rows"]
 
-    def _untold(self, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        for stage, _, record in list(finished(self._run)):
-            if state["told"].get(stage) != record.digest:
-                yield stage, record.digest
+    def _untold(self, state: Mapping[str, Any]) -> list[FinishedStage]:
+        return [stage for stage in finished(self._run) if state["told"].get(stage.name) != stage.record.digest]
 
     def _tell_rows(self, name: str, place: Path, state: dict[str, Any], rows: list[Row], done: int) -> None:
         """Tell the rows of a stage of which so many were told; raises ActiveDPOError where the tracker does not take all."""
