@@ -8,10 +8,31 @@ from typing import Any
 
 import pytest
 
+from activedpo_cli.reports.run_data import RunData
+
 OWN_ELEMENTS = (
     "html head meta title style body header h1 ul li nav a main section h2 h3 p figure img figcaption "
     "div details summary table caption thead tbody tr th td article pre code span"
 )
+
+
+def made_up_run(method: str, seed: int, name: str = "", **more: Any) -> RunData:
+    """A run of a preset by a method, of which nothing is known but its seed and what `more` says."""
+    known = {
+        "name": name or f"{method}-{seed}",
+        "preset": "tiny",
+        "made_by": "",
+        "model": "m",
+        "model_digest": "d",
+        "prompts_digest": str(seed),
+        "seed": seed,
+        "methods": [method],
+        "settings": {"seed": [seed]},
+        "stages": [],
+        "unfinished": [],
+        "evaluations": [],
+    }
+    return RunData(**known | more)
 
 
 class Page(HTMLParser):

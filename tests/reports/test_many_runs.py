@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from report_page import made_up_run
 
 from activedpo_cli.reports.drawing import PALETTE, draw
 from activedpo_cli.reports.page import Section, Summary, render_page, table
@@ -21,18 +22,11 @@ def run(method: str, seed: int, name: str | None = None, **settings: object) -> 
     numbers = {"n": 4, "reward_mean": 0.5, "reward_mean_initial": 0.5, "reward_ci_low": 0.4, "reward_ci_high": 0.6}
     numbers |= {"win_rate": 0.5, "win_rate_ci_low": 0.3, "win_rate_ci_high": 0.7}
     texts = [SampledText(response_id="r", text=text, left_out=0, was_cut_off=False, reward=None) for text in ("a", "b")]
-    return RunData(
-        name=name or f"{method}-{seed}",
-        preset="tiny",
-        made_by="",
-        model="m",
-        model_digest="d",
-        prompts_digest=str(seed),
-        seed=seed,
-        methods=[method],
+    return made_up_run(
+        method,
+        seed,
+        name or "",
         settings={"seed": [seed]} | {key: [value] for key, value in settings.items()},
-        stages=[],
-        unfinished=[],
         evaluations=[
             Evaluation(
                 iteration=t,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from report_page import made_up_run
 
 from activedpo_cli.reports.over_seeds import seed_section
 from activedpo_cli.reports.run_data import Evaluation, RunData, Scorer
@@ -35,18 +36,12 @@ def run(
     model: tuple[str, str] = ("m", "d"),
     **settings: Any,
 ) -> RunData:
-    return RunData(
-        name=f"{method}-{seed}",
-        preset="tiny",
-        made_by="",
+    return made_up_run(
+        method,
+        seed,
         model=model[0],
         model_digest=model[1],
-        prompts_digest=str(seed),
-        seed=seed,
-        methods=[method],
         settings={"seed": [seed], "select.method": [method]} | {key: [value] for key, value in settings.items()},
-        stages=[],
-        unfinished=[],
         evaluations=[
             evaluation(place, step * place, reward, rewards[0], scorer) for place, reward in enumerate(rewards)
         ],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import done
-from report_page import facts
+from report_page import facts, made_up_run
 from ruamel.yaml import YAML
 
 from activedpo_cli.reports.messages import reward_message, win_rate_message
@@ -54,15 +54,10 @@ def run(method: str, seed: int, *found: dict[str, Any], name: str = "", unfinish
         )
         for t in range(1, len(found) + 1)
     ]
-    return RunData(
-        name=name or f"{method}-{seed}",
-        preset="tiny",
-        made_by="",
-        model="m",
-        model_digest="d",
-        prompts_digest=str(seed),
-        seed=seed,
-        methods=[method],
+    return made_up_run(
+        method,
+        seed,
+        name,
         settings={"seed": [seed], "select.method": [method]},
         stages=facts,
         unfinished=[*unfinished],
