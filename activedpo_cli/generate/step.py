@@ -291,8 +291,12 @@ def _note_dates(context: Context, tokenizer: "PreTrainedTokenizerBase") -> None:
 def _current_policy(context: Context) -> Answering:
     """θ_{t−1}; before any training that is π_ref itself, which needs no adapter."""
     if context.iteration == 1:
+        from activedpo_cli.policy.number_format import advice_on_format
+
         reference = load_reference(context.run, context.settings, context.execution)
         check_model(context, reference)
+        if (advice := advice_on_format(reference.model)) is not None:
+            context.progress.warn(advice)
         return Answering(context, reference.model, reference.tokenizer, None, context.settings.adapter.r)
     policy, tokenizer, _ = load_policy(context, context.iteration - 1)
     return Answering(context, policy, tokenizer, context.run.adapter_path(context.iteration - 1))

@@ -95,7 +95,7 @@ def _duration(seconds: float) -> str:
 def _looked_at(where: tuple[str, str | None], config: Config, execution: Execution) -> list[Check]:
     """The checks for which the weights are loaded."""
     base = load_base(where, config, execution, quantization=config.model.quantization)
-    checks = [Check("the model loads", "ok", _described(base), "")]
+    checks = [Check("the model loads", "ok", _described(base), ""), _format_check(base)]
     checks += _template_checks(base, config)
     asked = CHECKS | adapter_checks() | {"training begins at the reference": _first_step}
     with checking(base, config) as subject:
@@ -167,6 +167,13 @@ def _location(config: Config) -> Iterator[tuple[str, str | None]]:
             yield str(Path(folder) / "model"), None
     else:
         yield found.path, None
+
+
+def _format_check(base: BaseWeights) -> Check:
+    from activedpo_cli.policy.number_format import advice_on_format
+
+    says, _, do = (advice_on_format(base.model) or "").partition("; ")
+    return Check("number format", "warning" if says else "ok", says, do)
 
 
 def _described(base: BaseWeights) -> str:
