@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,13 +18,15 @@ FOLDERS = sorted(path.parent for path in (DOCS / "results").glob("*/results.json
 
 
 @pytest.fixture(scope="module")
-def collect() -> ModuleType:
+def collect() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("collect_results", DOCS / "experiments" / "collect.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(spec.origin and Path(spec.origin).parent)
+        spec.loader.exec_module(module)
+        yield module
 
 
 def test_every_table_on_a_page_is_that_of_its_results(collect: ModuleType) -> None:
@@ -34,6 +37,35 @@ def test_every_table_on_a_page_is_that_of_its_results(collect: ModuleType) -> No
         assert collect.filled(page) == page, f"python docs/experiments/collect.py writes {path.name} anew"
         assert page.count("<!-- results ") == page.count("<!-- end of results -->")
     assert blocks or not FOLDERS
+
+
+def test_the_package_has_the_evidence_of_the_results(collect: ModuleType) -> None:
+    kept = json.loads(collect.EVIDENCE.read_text(encoding="utf-8"))
+    assert json.loads(collect.evidence()) == kept, "python docs/experiments/collect.py writes it anew"
+
+
+def test_the_evidence_is_that_of_the_summaries(collect: ModuleType) -> None:
+    """Each finding has the numbers that its experiment's own report has, and its verdict follows from these."""
+    words = {True: ("yes", "below"), False: ("perhaps", "perhaps below")}
+    found = json.loads(collect.EVIDENCE.read_text(encoding="utf-8"))["found"]
+    assert {entry["experiment"] for entry in found} <= {folder.name for folder in FOLDERS}
+    for entry in found:
+        summary = json.loads((DOCS / "results" / entry["experiment"] / "summary.json").read_text(encoding="utf-8"))
+        curves = next(iter(summary["measures"].values()))
+        curve = next(one for one in curves if told_as(one, entry))
+        mean, low, high = entry["difference"]
+        p_value = entry["p"] if entry["p_holm"] is None else entry["p_holm"]
+        is_told = not low <= 0 <= high
+        assert entry["verdict"] == (words[p_value < 0.05][mean < 0] if is_told else "no sign")
+        assert entry["seeds"] == len(curve["seeds"])
+        if entry["share"]:
+            assert entry["share"][0] == pytest.approx(curve["share"][0], rel=1e-5)
+
+
+def told_as(curve: dict[str, Any], entry: dict[str, Any]) -> bool:
+    """Whether a curve of a summary is the one whose difference a finding has."""
+    difference = curve["height_difference"]
+    return difference is not None and difference["interval"] == pytest.approx(entry["difference"], rel=1e-5)
 
 
 def close_to(value: Any) -> Any:

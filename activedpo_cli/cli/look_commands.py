@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -221,33 +221,39 @@ def list_choices(
     folder: Annotated[
         Optional[Path], typer.Argument(metavar="[FOLDER]", help="Whose runs are listed. [default: runs]")
     ] = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Of methods: all that was measured against random choice.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """What there is to choose from, and what runs there are.
 
-    Methods and their needs, oracles, prompts (sources), formats of labelling tools, exporters (formats of trainers),
-    models, presets, experiments; and the runs in a folder, with those of the experiments in it: how far each is, what
-    comes next, and the labels it used.
+    Methods with their needs, and whether they were better than random choice; oracles, prompts (sources), formats of
+    labelling tools, exporters (formats of trainers), models, presets, experiments; and the runs in a folder, with those of
+    the experiments in it: how far each is, what comes next, and the labels it used.
 
     Example:   activedpo ls methods
+
+    Example:   activedpo ls methods --evidence
 
     Example:   activedpo ls runs
 
     Example:   activedpo ls experiments
     """
-    from activedpo_cli.run.choices import ALSO, RUNS
+    from activedpo_cli.run.choices import ALSO, METHODS, RUNS
 
+    if evidence and what not in (None, METHODS):
+        raise UsageError(f"`ls {what}` has no evidence", hint=f"activedpo ls {METHODS} --evidence")
     if what == RUNS:
         _list_runs(folder, json=json)
         return
     if folder is not None:
         raise UsageError(f"`ls {what}` takes no folder", hint=f"activedpo ls {RUNS} FOLDER")
-    header, rows, found = _listed(what or "methods")
-    if json:
-        print_json(found)
-        return
-    print_table(header, rows)
-    if what is None:
+    if what in (None, METHODS):
+        _list_methods(with_evidence=evidence, json=json)
+    else:
+        _list_others(str(what), json=json)
+    if what is None and not json:
         print_message(f"`activedpo ls KIND` lists others: {', '.join(ALSO)}")
 
 
@@ -262,18 +268,29 @@ def _list_runs(folder: Path | None, *, json: bool) -> None:
         print_runs(place, found)
 
 
-def _listed(what: str) -> tuple[list[str], list[list[str]], dict[str, Any]]:
-    """The header and rows of a table, and the same as JSON."""
-    from activedpo_cli.run.choices import EXPERIMENTS, choices, method_choices
+def _list_methods(*, with_evidence: bool, json: bool) -> None:
+    from activedpo_cli.cli.methods_output import print_evidence, print_methods
+    from activedpo_cli.run.choices import method_choices
 
-    if what == "methods":
-        methods = method_choices()
-        rows = [[name, ", ".join(row["needs"]) or "nothing", row["help"]] for name, row in methods.items()]
-        return ["name", "needs", "what it is"], rows, methods
+    found = method_choices()
+    if json:
+        print_json(found)
+    elif with_evidence:
+        print_evidence(found)
+    else:
+        print_methods(found)
+
+
+def _list_others(what: str, *, json: bool) -> None:
+    from activedpo_cli.run.choices import EXPERIMENTS, choices
+
     if what == EXPERIMENTS:
         from activedpo_cli.experiments.spec import built_in_specs
 
         found = built_in_specs()
     else:
         found = choices(what)
-    return ["name", "what it is"], [[name, text] for name, text in found.items()], found
+    if json:
+        print_json(found)
+    else:
+        print_table(["name", "what it is"], [[name, text] for name, text in found.items()])

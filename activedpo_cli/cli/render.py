@@ -23,6 +23,8 @@ PLAIN_INTERVAL = 30.0
 RATE_PERIOD = 600.0
 """Seconds that a rate is measured over: of what takes a minute each, shorter times would see none."""
 PIPE_TABLE_WIDTH = 200
+TEXT_WIDTH = 100
+"""Lines of running text that are longer are hard to read."""
 LONGEST_MESSAGE = 4000
 """A message may name something of a file, which may be of any length."""
 
@@ -89,6 +91,11 @@ def fits(columns: list[str], rows: list[list[str]]) -> bool:
     """Whether a table is shown without folding anything."""
     widths = (max(*pair) for pair in zip(_widest(columns, rows), map(len, columns), strict=True))
     return sum(widths) + 2 * (len(columns) - 1) <= _console().width
+
+
+def text_width() -> int:
+    """Columns that a line of running text takes at most, on stdout."""
+    return min(TEXT_WIDTH, _console().width)
 
 
 def _console() -> "Console":

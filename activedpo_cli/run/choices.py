@@ -1,5 +1,6 @@
 """`activedpo ls`: what there is to choose from, each with one line of help."""
 
+from dataclasses import asdict
 from typing import Any
 
 from activedpo_cli.base import discovery
@@ -8,6 +9,7 @@ from activedpo_cli.base.nearest import did_you_mean
 from activedpo_cli.base.presets import available_presets
 from activedpo_cli.models.built_in import BUILT_IN_MODEL
 from activedpo_cli.models.resolve import ALIASES
+from activedpo_cli.run.evidence import findings
 
 BUILT_IN = {BUILT_IN_MODEL: "the built-in model: 1.5 million parameters, writes very short stories"}
 FOLDERS = {"methods": "acquisition", "oracles": "oracles", "prompts": "prompts", "datasets": "prompts"} | {
@@ -16,6 +18,7 @@ FOLDERS = {"methods": "acquisition", "oracles": "oracles", "prompts": "prompts",
 }
 
 
+METHODS = "methods"
 EXPERIMENTS = "experiments"
 """A kind that the package `experiments` lists."""
 RUNS = "runs"
@@ -38,8 +41,12 @@ def choices(what: str) -> dict[str, str]:
 
 
 def method_choices() -> dict[str, dict[str, Any]]:
-    """Name → help and the columns needed, of every method."""
+    """Name → help, the columns needed, and what was measured against random choice, of every method."""
     return {
-        name: {"needs": list(discovery.declared_needs("acquisition", name)), "help": text}
+        name: {
+            "needs": list(discovery.declared_needs("acquisition", name)),
+            "help": text,
+            "evidence": [asdict(finding) for finding in findings(name)],
+        }
         for name, text in choices("methods").items()
     }

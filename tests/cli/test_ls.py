@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import shutil
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import done, on, refused
 
+import activedpo_cli
 from activedpo_cli.base import discovery
 from activedpo_cli.experiments.spec import built_in_specs
 from activedpo_cli.run.listing import listed_runs
@@ -22,6 +26,57 @@ def test_methods_are_listed_with_what_they_need() -> None:
         assert shown[name]["needs"] == list(discovery.load("acquisition", name).NEEDS)
     line = next(line for line in done("ls", "methods").stdout.splitlines() if line.startswith("adpo "))
     assert "hidden, logps, ref_logps" in line
+
+
+def evidence() -> list[dict[str, Any]]:
+    """What comes with the package, which tests/test_results_pages.py holds against the results."""
+    return json.loads((Path(activedpo_cli.__file__).parent / "run/evidence.json").read_text(encoding="utf-8"))["found"]
+
+
+def paragraph(shown: str, name: str) -> str:
+    """What is said of one method, as one line."""
+    (found,) = re.findall(rf"^{name}  needs .*\n((?:    .*\n)+)", shown, re.MULTILINE)
+    return " ".join(found.split())
+
+
+def test_methods_are_listed_with_what_is_known_of_them() -> None:
+    """Better is said of a method where its experiments say so, as it is or with one pair a prompt, and of nothing else."""
+    shown, as_json = done("ls", "methods").stdout, json.loads(done("ls", "methods", "--json").stdout)
+    for name, row in as_json.items():
+        known = [entry for entry in evidence() if entry["method"] == name]
+        assert row["evidence"] == known
+        said = paragraph(shown, name)
+        assert ("no evidence" in said) == (not known and name != "random")
+        better = re.search("(?<!perhaps )better than random on ([^;]*)", said)
+        named = set(re.findall(r"(?:^|, )([^,*(]+?)[*]?(?: \(\d+ %\))?(?=,|$)", better[1])) if better else set()
+        assert named == {entry["task"] for entry in known if entry["verdict"] == "yes"}
+    assert "docs/results.md" in shown
+    gap = next(e for e in evidence() if (e["method"], e["task"], e["settings"]) == ("reward-gap", "stories", {}))
+    assert f"stories ({100 * gap['share'][0]:.0f} %)" in paragraph(shown, "reward-gap")
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_all_numbers_of_the_evidence() -> None:
+    shown = done("ls", "methods", "--evidence").stdout
+    lines = [re.split(r" {2,}", line.rstrip()) for line in shown.splitlines()]
+    for entry in evidence():
+        mark = "*" if entry["settings"] == {"select.max_per_prompt": 1} else ""
+        (row,) = [line for line in lines if line[:2] == [f"{entry['method']}{mark}", entry["task"]]]
+        assert row[2:4] == [str(entry["seeds"]), entry["verdict"]]
+        if entry["share"]:
+            assert row[4].split()[0].replace("−", "-") == str(round(100 * entry["share"][0]))
+    assert re.search(r"^no evidence yet.*badge", shown, re.MULTILINE)
+    assert "has no evidence" in refused(2, "ls", "oracles", "--evidence")
+
+
+def test_a_method_of_another_package_has_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("my_method", "activedpo_cli.select.methods.random", "activedpo.acquisition")
+    monkeypatch.setattr(discovery, "_entry_points", lambda folder: (entry,) if folder == "acquisition" else ())
+    assert "no evidence" in paragraph(done("ls", "methods").stdout, "my-method")
+    assert re.search(
+        r"^no evidence yet.*my-method", done("ls", "methods", "--evidence").stdout.replace(",\n", ", "), re.MULTILINE
+    )
+    assert json.loads(done("ls", "methods", "--json").stdout)["my-method"]["evidence"] == []
 
 
 def test_experiments_are_listed() -> None:
