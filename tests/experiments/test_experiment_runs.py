@@ -429,6 +429,7 @@ def test_who_is_left_does_the_runs_of_a_killed_one_and_reports(zygote: Zygote, t
         assert all_outputs(path).items() <= all_outputs(made / "runs/small/runs" / path.name).items()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_the_command(tmp_path: Path, made: Path, number: int) -> None:
     """However it ends: asked, when it has them finish, or killed, when they see that it is gone."""
