@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from command_line import STAGES, activedpo, all_outputs, done, rows, snapshot
 from make import made_with
+from report_page import draw_quickly
 from safetensors.numpy import load_file
 
 HERE = Path(__file__).parent
@@ -190,13 +191,12 @@ def test_comparisons_find_what_they_found(unpacked: Frozen) -> None:
 
 
 @pytest.mark.parametrize("unpacked", ["built-in", "people"], indirect=True)
-def test_reports_have_the_same_numbers(unpacked: Frozen) -> None:
-    same_pictures = not unpacked.differences_of_machine("matplotlib", "machine")
+def test_reports_have_the_same_numbers(unpacked: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of an archive is drawn too; a further one has no figure that it lacks."""
     for report in unpacked.record["reports"]:
         done(*report["words"])
+        draw_quickly(monkeypatch)
         frozen, found = (json.loads(Path(report[which]).read_bytes()) for which in ("frozen", "made"))
-        if not same_pictures:
-            frozen, found = ({**numbers, "outputs": sorted(numbers["outputs"])} for numbers in (frozen, found))
         assert not differing(f"{unpacked.name}: {' '.join(report['words'])}", frozen, found)
     for run in unpacked.runs:
         done("verify", "--run", run)
