@@ -52,10 +52,8 @@ class Figures:
 class Soak:
     """One run that is worked on and killed until it is finished, then the next, in a folder that is emptied each time."""
 
-    def __init__(
-        self, zygote: Zygote, place: Path, model: Path, prompts: Path, seed: int, *, blank_figures: bool = False
-    ) -> None:
-        self.zygote, self.place, self.blank_figures = zygote, place, blank_figures
+    def __init__(self, zygote: Zygote, place: Path, model: Path, prompts: Path, seed: int) -> None:
+        self.zygote, self.place = zygote, place
         self.random, self.figures = random.Random(seed), Figures(seed)
         self.new, self.run = place / "new", place / "work" / "run"
         small_run(self.new, model, prompts, generate__num_prompts=4, evaluate__num_responses=1)
@@ -101,7 +99,6 @@ class Soak:
             self.place,
             stderr=self.place / f"said-{name}",
             answers=self.place / "answers",
-            blank_figures=self.blank_figures,
         )
 
     def _end(self, pid: int, name: str) -> int:

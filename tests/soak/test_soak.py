@@ -25,7 +25,7 @@ def soak_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kills", [4, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_few_kills(zygote: Zygote, place_in_memory: Path, soak_model: Path, prompts_file: Path, kills: int) -> None:
-    figures = Soak(zygote, place_in_memory, soak_model, prompts_file, seed=7, blank_figures=True).go(kills)
+    figures = Soak(zygote, place_in_memory, soak_model, prompts_file, seed=7).go(kills)
     assert figures.kills >= kills
     check(figures)
 
