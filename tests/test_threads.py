@@ -97,6 +97,7 @@ def test_two_hardware_threads_are_one_core(tmp_path: Path, monkeypatch: pytest.M
         assert allotted_cores(root) == cores
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(sys.platform != "linux", reason="wheels for other systems come with another OpenMP runtime")
 @pytest.mark.parametrize(
     ("given", "spins", "number"),

@@ -213,12 +213,20 @@ def _warm_up() -> None:
     from small_runs import small_run
     from tqdm import tqdm
 
+    from activedpo_cli.reports.drawing import draw
+    from activedpo_cli.reports.plot import Panel, Plot, Series
+
     tqdm.monitor_interval = 0  # else a thread watches its bars
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         prompts = Path(folder) / "prompts.jsonl"
         prompts.write_text("".join(json.dumps({"prompt": f"Question {number}?"}) + "\n" for number in range(12)))
         run = small_run(Path(folder) / "run", save_small_model(Path(folder) / "llama", num_hidden_layers=1), prompts)
-        done(*on(run, "run"), "--iterations", 1, "--quiet")
+        with pytest.MonkeyPatch.context() as patch:
+            draw_quickly(patch)
+            done(*on(run, "run"), "--iterations", 1, "--quiet")
+    rows = [Series(label=name, x=[0.0, 1.0], y=[place, 0.5], sources=[]) for place, name in enumerate("ab")]
+    panels = [Panel(title="A figure", x_label="x", y_label="y", series=rows)] * 2
+    draw(Plot(name="a", title="", caption="", alternative="", panels=panels))
     assert len(os.listdir("/proc/self/task")) == 1, "no other thread may live at a fork"
 
 

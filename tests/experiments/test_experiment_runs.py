@@ -413,10 +413,11 @@ def test_who_is_left_does_the_runs_of_a_killed_one_and_reports(zygote: Zygote, t
     command = ("experiment", "small.yaml", "--seeds", "3", "--iterations", 1)
     runs = folder / "runs" / "small" / "runs"
     slowed = "activedpo_cli.generate.sampling:SamplingUnits.do"
-    doomed = zygote.start((*command, "--shard", "1/2"), folder, slowed=slowed)
+    doomed = zygote.start((*command, "--shard", "1/2"), folder, slowed=slowed, blank_figures=True)
     _when(lambda: (runs / "norm-s3" / "iter-001").is_dir())
     assert not (runs / "random-s3").exists(), "it begins with the run of the other one"
-    other = zygote.start((*command, "--shard", "0/2"), folder, stdout=tmp_path / "page", stderr=tmp_path / "said")
+    said = {"stdout": tmp_path / "page", "stderr": tmp_path / "said"}
+    other = zygote.start((*command, "--shard", "0/2"), folder, **said, blank_figures=True)
     _when(lambda: (runs / "random-s3").is_dir())
     os.kill(doomed, signal.SIGKILL)
     assert zygote.wait(doomed) == -signal.SIGKILL
@@ -428,6 +429,7 @@ def test_who_is_left_does_the_runs_of_a_killed_one_and_reports(zygote: Zygote, t
         assert all_outputs(path).items() <= all_outputs(made / "runs/small/runs" / path.name).items()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_the_command(tmp_path: Path, made: Path, number: int) -> None:
     """However it ends: asked, when it has them finish, or killed, when they see that it is gone."""
