@@ -191,10 +191,13 @@ def _what_next(runs: Sequence[RunData], compared: Sequence[tuple[ByScorer, list[
         best = max(found, key=lambda row: (row.verdict == "better", row.interval.mean)).name
         run = next(iter(next(row.group for row in scored_by.rows if row.group.label == best).runs.values()))
         more = max(fact.iteration for fact in run.stages) + 1
-        return Answer(
-            NEXT,
-            [f"Buy labels for one more iteration with {best}"],
-            f"activedpo run --run {shlex.quote(run.name)} --iterations {more}",
+        return _and_take_it_elsewhere(
+            Answer(
+                NEXT,
+                [f"Buy labels for one more iteration with {best}"],
+                f"activedpo run --run {shlex.quote(run.name)} --iterations {more}",
+            ),
+            run,
         )
     if any(run.methods == [BASELINE] for run in runs):
         return Answer(
@@ -202,7 +205,21 @@ def _what_next(runs: Sequence[RunData], compared: Sequence[tuple[ByScorer, list[
             ["Compare more seeds, at least six: write the settings of these runs into a file (docs/experiments.md)"],
             "activedpo experiment mine.yaml",
         )
-    return _random_sibling(runs[0])
+    sibling = _random_sibling(runs[0])
+    return _and_take_it_elsewhere(sibling, runs[0]) if len(runs) == 1 else sibling
+
+
+def _and_take_it_elsewhere(answer: Answer, run: RunData) -> Answer:
+    """The answer, and what makes whole weights of the policy that the run ends with, where that is no worse than before."""
+    last = last_evaluation(run)
+    if last is None or last.iteration == 0 or any(gain.change == "worse" for gain in gains_of(run)):
+        return answer
+    export = f"activedpo export --run {shlex.quote(run.name)} --merged"
+    return Answer(
+        answer.question,
+        [*answer.sentences, f"Take the policy of {run.name} as it is to another program"],
+        "\n".join(filter(None, [answer.command, export])),
+    )
 
 
 def _scoring_command(run: RunData) -> str:

@@ -112,7 +112,10 @@ def test_better_than_random_with_the_interval_over_seeds() -> None:
     assert f"activedpo: better than random. +{numbers} in reward by python:rule:score, 6 seeds, p 0.031" in answer(
         found, "Better than random choice?"
     )
-    assert command(found) == "activedpo run --run activedpo-0 --iterations 2"
+    assert command(found).splitlines() == [
+        "activedpo run --run activedpo-0 --iterations 2",
+        "activedpo export --run activedpo-0 --merged",
+    ]
 
 
 def test_worse_than_random() -> None:
@@ -225,6 +228,13 @@ def test_one_run_is_compared_with_the_model_it_began_with(
     assert reward_message([alone]).startswith(heading)
 
 
+@pytest.mark.parametrize(("gain", "is_offered"), [((0.2, 0.6), True), ((-0.2, 0.6), True), ((-0.6, -0.2), False)])
+def test_a_policy_is_offered_to_other_programs_unless_it_is_worse(gain: tuple[float, float], is_offered: bool) -> None:
+    found = summary_of([run("activedpo", 0, metrics(START, gain), name="my run")])
+    assert ("activedpo export --run 'my run' --merged" in command(found).splitlines()) is is_offered
+    assert ("Take the policy of my run" in answer(found, "What next")) is is_offered
+
+
 def test_a_loss_is_called_one() -> None:
     alone = run("activedpo", 0, metrics(START - 0.4, (-0.6, -0.2), wins=(0.2, 0.4)))
     assert (
@@ -247,7 +257,8 @@ def test_no_random_run_is_said_and_the_command_makes_one(finished: Path, tmp_pat
     summary = facts(finished / "report")["summary"]
     asked, told = summary["answers"][2], summary["answers"][3]
     assert asked["sentences"] == ["This page can't say: no run on it chose at random"]
-    first, second = told["command"].splitlines()
+    first, second, third = told["command"].splitlines()
+    assert shlex.split(third) == ["activedpo", "export", "--run", "finished", "--merged"]
     assert shlex.split(second) == ["activedpo", "report", "finished", "finished-random"]
     words = shlex.split(first)
     assert words[:4] == ["activedpo", "run", "--run", "finished-random"]
