@@ -71,12 +71,17 @@ def print_selection(found: list[dict[str, Any]], design: dict[str, Any] | None, 
     """The selected pairs, best first, what V was with them, and what the judge was like where one answered."""
     print_table(
         ["rank", "score", "pair", "label", "prompt"],
-        [[str(r["rank"]), f"{r['score']:.4g}", r["pair_id"], r["label"], _short(r["prompt"])] for r in found],
+        [[str(r["rank"]), f"{r['score']:.4g}", r["pair_id"], _short_label(r), _short(r["prompt"])] for r in found],
     )
     if design is not None:
         print_result(f"\n{_design_text(design)}")
     if judge is not None:
         print_result(f"\n{judge}")
+
+
+def _short_label(row: dict[str, Any]) -> str:
+    """The label beside its pair: `r0 preferred`, without the prompt and iteration that the pair's name begins with."""
+    return str(row["label"]).removeprefix(f"{row['pair_id'].rpartition('/')[0]}/")
 
 
 def print_pair(details: dict[str, Any]) -> None:

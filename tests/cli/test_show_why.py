@@ -168,3 +168,14 @@ def test_what_is_no_pair(finished: Path) -> None:
     assert "one response" in refused(2, *on(finished, "show", "--why", f"{pair.rpartition('/')[0]}/r1-r1"))
     assert "has no features" in refused(4, *on(finished, "show", "--why", f"{pair.rpartition('/')[0]}/r1-r99"))
     assert activedpo(*on(finished, "show", pair)).exit_code == 0
+
+
+def test_a_label_is_short_beside_its_pair(finished: Path) -> None:
+    """By the record of the answers: the name of the response without what the pair's name says already."""
+    table = done(*on(finished, "show")).stdout.splitlines()
+    answered = {row["pair_id"]: row["preferred_id"] for row in rows(finished / "iter-002/label/outcomes.jsonl")}
+    assert len(answered) == 8
+    for pair, preferred in answered.items():
+        (line,) = [line for line in table if pair in line]
+        assert preferred is not None
+        assert line.partition(pair)[2].split()[:2] == [preferred.split("/")[-1], "preferred"]
