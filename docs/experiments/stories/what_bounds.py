@@ -124,9 +124,7 @@ def _measured(run: Path, iteration: int) -> dict[str, Tensor]:
     texts = [row["text"] for row in responses]
     for scorer in SCORERS:
         scores = torch.tensor(getattr(scorers, scorer)(texts, texts), dtype=torch.float64)
-        mean = torch.zeros(len(numbers), dtype=torch.float64).index_reduce(
-            0, prompt, scores, "mean", include_self=False
-        )
+        mean = torch.zeros(len(numbers), dtype=torch.float64).index_add(0, prompt, scores) / prompt.bincount()
         weighted = (scores - mean[prompt]).float()[:, None] * read["features"]
         ascent = torch.zeros(len(numbers), SKETCH).index_add(0, prompt, weighted)
         found[f"gaps.{scorer}"] = scores[a] - scores[b]
