@@ -21,6 +21,8 @@ pytest.importorskip("material", reason="pip install mkdocs-material")
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = Path("/usr/bin/chromium")
+LONG = 27_000
+"""Letters on a page of about eight screens of 1,280 × 800 and more, its navigation included."""
 LOOKED_AT = ("index.html", "tutorial/first-run.html", "results.html", "reference/settings.html")
 
 
@@ -67,6 +69,8 @@ def test_long_pages_have_a_list_of_their_contents(site: Path) -> None:
         sections = [row["id"] for tag, row in page.elements if tag == "h2" and "id" in row]
         linked = {row.get("href") for row in page.all("a")}
         assert {f"#{name}" for name in sections} <= linked, path
+        below = [row["id"] for tag, row in page.elements if tag == "h3" and "id" in row]
+        assert len("".join(page.pieces)) < LONG or len({f"#{name}" for name in [*sections, *below]} & linked) > 2, path
 
 
 def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
