@@ -30,7 +30,10 @@ SAME = 1e-6
 
 SHARE_OF_POOL = 3
 SHARE_OF_CHUNK = 8
-"""The pool takes a third of the memory for features, a chunk an eighth; the rest is for the chunk's responses and copies."""
+"""The pool takes a third of the memory for features, a chunk an eighth.
+
+The rest is for the chunk's responses, for copies, and for products of the pool's pairs.
+"""
 
 AT_FIRST = 4
 AT_A_TIME = 256
