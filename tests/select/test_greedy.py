@@ -255,7 +255,7 @@ def by_fractions(features: Tensor, labelled: Tensor, ridge: float, budget: int) 
     inverse = [[Fraction(int(a == b)) / Fraction(ridge) for b in places] for a in places]
 
     def times_inverse(row: list[Fraction]) -> list[Fraction]:
-        return [sum(inverse[a][b] * row[b] for b in places) for a in places]
+        return [sum((inverse[a][b] * row[b] for b in places), Fraction()) for a in places]
 
     def dot(row: list[Fraction], other: list[Fraction]) -> Fraction:
         return sum((a * b for a, b in zip(row, other, strict=True)), Fraction())
