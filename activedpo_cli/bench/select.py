@@ -1,4 +1,4 @@
-"""Measures the greedy choice in memory, against V⁻¹ updated in place and the paper's step as written."""
+"""Measures the greedy choice in memory, against one product, V⁻¹ updated in place and the paper's step as written."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.seeds import derive_seed
-from activedpo_cli.bench.measuring import peak_memory, seconds
+from activedpo_cli.bench.measuring import median_ratio, peak_memory, seconds
 from activedpo_cli.pairs.pair_features import unit_rows
 from activedpo_cli.select.design.design import design_matrix, pair_uncertainty
 from activedpo_cli.select.design.greedy import greedy_uncertainty
@@ -44,6 +44,8 @@ class SelectCost:
     """The measurement; seconds are of all picks, history included; the paper's are scaled from a few steps."""
 
     all_seconds: list[float]
+    product_seconds: list[float]
+    """Of one product of all pairs with the labelled ones, both in float64 already, each right after a choice."""
     sherman_morrison_seconds: list[float]
     step_seconds: list[float]
     textbook_seconds: float
@@ -55,6 +57,11 @@ class SelectCost:
     def seconds(self) -> float:
         """Of the greedy choice: the median."""
         return median(self.all_seconds)
+
+    @property
+    def ratio_to_product(self) -> float:
+        """The choice as a multiple of that product, without which no score is known: the median of the ratios."""
+        return median_ratio(self.all_seconds, self.product_seconds)
 
     @property
     def ratio_to_sherman_morrison(self) -> float:
@@ -69,7 +76,7 @@ class SelectCost:
 
 def measure_select(plan: SelectPlan, progress: Progress) -> SelectCost:
     """Measure on the CPU."""
-    progress.start("measure", 2 * plan.repeats + plan.textbook_steps + 3, "choices")
+    progress.start("measure", 3 * plan.repeats + plan.textbook_steps + 3, "choices")
     try:
         return _measure(plan, progress)
     finally:
@@ -86,12 +93,16 @@ def _measure(plan: SelectPlan, progress: Progress) -> SelectCost:
 
     choose()
     progress.advance()
-    ours, others = [], []
+    ours, products, others = [], [], []
+    in_float64 = features.double(), labelled.double().T
     for _ in range(plan.repeats):
         ours.append(seconds(choose, CPU))
         progress.advance()
+        products.append(seconds(partial(torch.matmul, *in_float64), CPU))
+        progress.advance()
         others.append(seconds(lambda: sherman_morrison(features, labelled, plan.ridge, plan.budget), CPU))
         progress.advance()
+    del in_float64
     inverse = inverse_design(labelled, plan.ridge)
     steps = []
     for _ in range(plan.textbook_steps):
@@ -108,6 +119,7 @@ def _measure(plan: SelectPlan, progress: Progress) -> SelectCost:
     progress.advance()
     return SelectCost(
         all_seconds=ours,
+        product_seconds=products,
         sherman_morrison_seconds=others,
         step_seconds=steps,
         textbook_seconds=min(steps) * plan.budget,

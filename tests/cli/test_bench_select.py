@@ -43,6 +43,7 @@ def test_json_has_both_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for numbers in (found, found["streamed"]):
         assert numbers["same_picks"] is True
         assert min(numbers[key] for key in KEYS - {"same_picks"}) > 0
+    assert found["ratio_to_product"] == pytest.approx(found["all_seconds"][0] / found["all_product_seconds"][0])
     assert 1 <= found["streamed"]["passes"] <= 8
     assert not list(tmp_path.glob("activedpo-*")), "the file goes away"
 
@@ -52,6 +53,8 @@ def test_text_is_a_table_with_its_conditions() -> None:
     assert re.search(r"^in memory +60 +16 +\d+\.\d\d .* yes ", text, re.M)
     assert "streamed" not in text
     assert "2 timed, V⁻¹ not counted" in text
+    assert re.search(r"a choice takes \d+\.\d\d × one product of all pairs with the labelled ones in float64", text)
+    assert "one product" not in done(*bench("--no-streamed", "--quiet", "--labelled", 0)).stdout
 
 
 def test_wrong_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

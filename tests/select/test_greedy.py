@@ -1,6 +1,7 @@
 """Greedy selection against the paper's own form, with V and its inverse rebuilt at every step."""
 
 import itertools
+from fractions import Fraction
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from activedpo_cli.select.design.design import Design, design_matrix, pair_uncertainty
 from activedpo_cli.select.design.greedy import greedy_uncertainty
+from activedpo_cli.select.design.history import History
 
 
 def textbook(
@@ -129,15 +131,23 @@ def test_each_pick_is_the_best_by_an_inverse_from_scratch(examples: int) -> None
         at_first=st.sampled_from([1, 4]),
         most=st.sampled_from([2, 256]),
         entering=st.sampled_from([1, 3, 32]),
+        together=st.sampled_from([1, 2, 16]),
+        largest=st.sampled_from([4, 1024]),
     )
-    def try_one(problem: tuple[Tensor, Tensor, float, int], pool: int, at_first: int, most: int, entering: int) -> None:
-        check_each_pick(problem, pool, at_first, most, entering)
+    def try_one(problem: tuple[Tensor, Tensor, float, int], **sizes: int) -> None:
+        check_each_pick(problem, **sizes)
 
     try_one()
 
 
 def check_each_pick(
-    problem: tuple[Tensor, Tensor, float, int], pool: int, at_first: int, most: int, entering: int
+    problem: tuple[Tensor, Tensor, float, int],
+    pool: int,
+    at_first: int,
+    most: int,
+    entering: int,
+    together: int,
+    largest: int,
 ) -> None:
     features, history, ridge, budget = problem
     with pytest.MonkeyPatch.context() as patch:
@@ -145,6 +155,11 @@ def check_each_pick(
         patch.setattr("activedpo_cli.select.design.greedy.AT_FIRST", at_first)
         patch.setattr("activedpo_cli.select.design.greedy.AT_A_TIME", most)
         patch.setattr("activedpo_cli.select.design.exact_basis.FEWEST_ENTERING", entering)
+        patch.setattr("activedpo_cli.select.design.pool.LIKELY", together)
+        patch.setattr("activedpo_cli.select.design.pool.RECENT", together)
+        patch.setattr("activedpo_cli.select.design.design.BLOCK", together)
+        patch.setattr("activedpo_cli.select.design.sample_space.BLOCK", together)
+        patch.setattr("activedpo_cli.select.design.design.LARGEST", largest // together * together or together)
         rows, scores = greedy_uncertainty(features, history, ridge, budget, torch.arange(len(features)))
     assert len(set(rows.tolist())) == budget
     for place, row in enumerate(rows.tolist()):
@@ -231,6 +246,77 @@ def test_hundreds_of_ties_that_need_an_exact_look_are_all_found() -> None:
         row = next(row for row in remaining if row % 3 not in covered and row not in expected)
         expected.append(row)
     assert rows.tolist() == expected
+
+
+def by_fractions(features: Tensor, labelled: Tensor, ridge: float, budget: int) -> tuple[list[int], list[float]]:
+    """The picks without any rounding; of equal scores the first."""
+    candidates = [[Fraction(value) for value in row] for row in features.tolist()]
+    places = range(features.shape[1])
+    inverse = [[Fraction(int(a == b)) / Fraction(ridge) for b in places] for a in places]
+
+    def times_inverse(row: list[Fraction]) -> list[Fraction]:
+        return [sum((inverse[a][b] * row[b] for b in places), Fraction()) for a in places]
+
+    def dot(row: list[Fraction], other: list[Fraction]) -> Fraction:
+        return sum((a * b for a, b in zip(row, other, strict=True)), Fraction())
+
+    def cover(row: list[Fraction]) -> None:
+        solved = times_inverse(row)
+        gain = 1 + dot(row, solved)
+        for a, b in itertools.product(places, places):
+            inverse[a][b] -= solved[a] * solved[b] / gain
+
+    for row in labelled.tolist():
+        cover([Fraction(value) for value in row])
+    rows: list[int] = []
+    scores: list[float] = []
+    for _ in range(budget):
+        squared = [
+            Fraction(-1) if place in rows else dot(row, times_inverse(row)) for place, row in enumerate(candidates)
+        ]
+        rows.append(squared.index(max(squared)))
+        scores.append(float(max(squared)) ** 0.5)
+        cover(candidates[rows[-1]])
+    return rows, scores
+
+
+@pytest.mark.parametrize("ridge", [2.0**-40, 2.0**-20, 0.125])
+@pytest.mark.parametrize("outside", [0.0, 2.0**-22, 2.0**-10, 1.0])
+def test_pairs_almost_within_what_is_labelled_and_almost_tied_are_told_apart(ridge: float, outside: float) -> None:
+    """φ are sums of labelled pairs with a small part outside, in twos that differ by 3e-8, against exact fractions."""
+    labelled = (random_features(4, 6, 0) * 2**10).round() / 2**10
+    features = (random_features(8, 4, 1) * 2**10).round() / 2**10 @ labelled + outside * random_features(8, 6, 2)
+    features = torch.cat([features, features * (1 + 2.0**-25)])
+    rows, scores = greedy_uncertainty(features, labelled, ridge, 8, torch.arange(16))
+    expected_rows, expected_scores = by_fractions(features, labelled, ridge, 8)
+    assert rows.tolist() == expected_rows
+    assert scores.tolist() == pytest.approx(expected_scores, rel=1e-9)
+
+
+@pytest.mark.parametrize("gap", [1e-9, 1e-8])
+def test_hundreds_that_are_almost_tied_are_taken_in_their_order(gap: float) -> None:
+    """Orthogonal φ beside as many labelled; what is left of each is less by twice what counts as a tie, or by more."""
+    basis = torch.linalg.qr(random_features(300, 300, 3)).Q
+    order = torch.randperm(150, generator=torch.Generator().manual_seed(5))
+    features = basis[:150] * (1 - gap * order.double())[:, None]
+    rows, _ = greedy_uncertainty(features, basis[150:], 0.1, 60, torch.arange(150))
+    assert order[rows].tolist() == list(range(60))
+
+
+def test_what_is_labelled_is_not_read_for_each_pick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside all candidates only those that are likely to be picked, and blocks of picks, are multiplied with it."""
+    multiplied = []
+    coordinates = History.coordinates
+
+    def counted(self: History, features: Tensor) -> Tensor:
+        multiplied.append(len(features))
+        return coordinates(self, features)
+
+    monkeypatch.setattr(History, "coordinates", counted)
+    features, history = random_features(1000, 2000, 0), random_features(20, 2000, 1)
+    greedy_uncertainty(features, history, 1.0, 48, torch.arange(1000))
+    assert sum(multiplied) <= 1000 + 3 * 64 + 48
+    assert len(multiplied) <= 1 + 3 + 3
 
 
 def test_first_pick_is_the_longest_and_scores_are_worked_by_hand() -> None:

@@ -87,13 +87,17 @@ def test_all_are_read_at_most_once_in_three_picks(make: Callable[[], Tensor]) ->
     assert rows.taken_rows <= choice.passes * 400 + 30
 
 
-@pytest.mark.parametrize(("scale", "labelled", "ridge"), [(1, 4, 0.1), (1, 0, 1e-9), (100, 6, 0.1), (100, 12, 1e-3)])
-def test_an_interrupted_choice_goes_on_to_the_same_bits(scale: float, labelled: int, ridge: float) -> None:
-    """Wherever it was interrupted, and whether a pick took an exact look or not."""
-    features, priority, size = normal(200, 8, 0) * scale, torch.arange(200), PoolSize(5, 5, 64)
+@pytest.mark.parametrize(
+    ("scale", "labelled", "ridge", "dim"),
+    [(1, 4, 0.1, 8), (1, 0, 1e-9, 8), (100, 6, 0.1, 8), (100, 12, 1e-3, 8), (9, 30, 0.1, 24)],
+)
+def test_an_interrupted_choice_goes_on_to_the_same_bits(scale: float, labelled: int, ridge: float, dim: int) -> None:
+    """Wherever it was interrupted, whether a pick took an exact look or not, and whether somebody follows the picks."""
+    features, priority, size = normal(200, dim, 0) * scale, torch.arange(200), PoolSize(5, 5, 64)
     log: list[Pick] = []
     whole = pooled_greedy(Counted(features), features[:labelled], ridge, 20, priority, size, after_pick=log.append)
     assert log == whole.picks
+    assert pooled_greedy(Counted(features), features[:labelled], ridge, 20, priority, size).picks == log
     for kept in range(21):
         resumed = pooled_greedy(Counted(features), features[:labelled], ridge, 20, priority, size, picked=log[:kept])
         assert resumed.picks == whole.picks

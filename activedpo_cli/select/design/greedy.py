@@ -14,6 +14,7 @@ from torch import Tensor
 from activedpo_cli.base.shapes import Bool, Float, Int
 from activedpo_cli.pairs.pair_features import Rows, RowsInMemory
 from activedpo_cli.select.design.design import PRECISE, Design
+from activedpo_cli.select.design.pool import Pool
 
 POOL = 256
 """Pairs in the first pool where all are in memory: small enough for a cache, large enough for most of a batch."""
@@ -29,7 +30,10 @@ SAME = 1e-6
 
 SHARE_OF_POOL = 3
 SHARE_OF_CHUNK = 8
-"""The pool takes a third of the memory for features, a chunk an eighth; the rest is for the chunk's responses and copies."""
+"""The pool takes a third of the memory for features, a chunk an eighth.
+
+The rest is for the chunk's responses, for copies, and for products of the pool's pairs.
+"""
 
 AT_FIRST = 4
 AT_A_TIME = 256
@@ -147,14 +151,14 @@ def pooled_greedy(
     max_per_group: int | None = None,
     *,
     picked: Sequence[Pick] = (),
-    after_pick: Callable[[Pick], None] = ignore_pick,
+    after_pick: Callable[[Pick], None] | None = None,
 ) -> PooledChoice:
     """Pick `budget` pairs as `greedy_uncertainty` does, reading all of them as seldom as possible.
 
     Args:
         picked: Picks of an interrupted choice, which goes on after them; on a CPU it ends with the very scores of a choice
             without interruption.
-        after_pick: Called with every further pick.
+        after_pick: Called with every further pick; without it scores are computed for many picks at once, which is faster.
 
     Raises:
         UnrepeatableError: `picked` can not have been picked among these pairs.
@@ -164,9 +168,11 @@ def pooled_greedy(
     search = _Search(candidates, Design(labelled, ridge, budget), priority, pool, groups, max_per_group)
     for pick in picked[:budget]:
         search.repeat(pick)
-    while len(search.choice.picks) < budget:
-        after_pick(search.pick())
-    return search.choice
+    while search.count < budget:
+        search.pick()
+        if after_pick is not None:
+            after_pick(search.last())
+    return PooledChoice(search.picks(), search.passes)
 
 
 class _Search:
@@ -193,18 +199,37 @@ class _Search:
         self._exact_at = torch.full((count,), -1, dtype=torch.int32, device=device)
         """How many pairs had been taken when that was computed."""
         self._slack = torch.zeros_like(self._left)
-        self._pool = torch.zeros(0, dtype=torch.int64, device=device)
-        self._pool_features = torch.empty(0, proj_dim, dtype=torch.float64, device=device)
+        self._no_pool = Pool(self._priority[:0], self._left.new_empty(0, proj_dim), 0)
+        self._pool = self._no_pool
         self._is_in_pool = torch.zeros_like(self._is_open)
         self._pool_size = pool.first
+        self._chunk: Tensor | None = None
         self._applied = 0
-        self.choice = PooledChoice()
+        """Picks in what is known of all pairs."""
+        self._rows: list[int] = []
+        self.passes = 0
 
-    def pick(self) -> Pick:
+    @property
+    def count(self) -> int:
+        """Pairs taken so far."""
+        return len(self._rows)
+
+    def picks(self) -> list[Pick]:
+        """All pairs taken so far."""
+        return [self._described(row, *left) for row, left in zip(self._rows, self._design.lefts(), strict=True)]
+
+    def last(self) -> Pick:
+        """The pair taken last."""
+        return self._described(self._rows[-1], *self._design.lefts()[-1])
+
+    def _described(self, row: int, left: float, exactly: bool) -> Pick:
+        return Pick(row, math.sqrt(left / self._design.ridge), exactly)
+
+    def pick(self) -> None:
         """Take the pair of which the most is left."""
         if not self._is_open.any():
             raise ValueError("fewer pairs can be taken than the budget asks for")
-        if not self.choice.passes:
+        if not self.passes:
             self._read_all()
         contenders = self._contenders()
         if self._is_stale and not self._is_in_pool[contenders].all():
@@ -215,7 +240,7 @@ class _Search:
         if vague.any():
             left[vague] = self._exactly(contenders[vague])
         tied = contenders[left >= left.max() * (1 - TIE_TOLERANCE)]
-        return self._take(int(tied[int(self._priority[tied].argmin())]))
+        self._take(int(tied[int(self._priority[tied].argmin())]))
 
     def repeat(self, pick: Pick) -> None:
         """Take a pair that an interrupted choice took."""
@@ -223,7 +248,8 @@ class _Search:
             raise UnrepeatableError(f"row {pick.row} is none of {len(self._left)} pairs")
         if not self._is_open[pick.row]:
             raise UnrepeatableError(f"row {pick.row} can not be taken any more")
-        score = self._take(pick.row, exactly=pick.exactly).score
+        self._take(pick.row, exactly=pick.exactly)
+        score = self.last().score
         if not abs(score - pick.score) <= SAME * max(score, pick.score):
             raise UnrepeatableError(f"row {pick.row} has the score {score}, not {pick.score}")
 
@@ -231,19 +257,21 @@ class _Search:
     def _is_stale(self) -> bool:
         return self._applied < self._design.count
 
-    def _take(self, row: int, exactly: bool | None = None) -> Pick:
-        left, exactly = self._design.add(self._feature_of(row), float(self._slack[row]), exactly)
-        if len(self._pool):
-            covered = self._design.covered_since(self._pool_features, self._design.count - 1)
-            self._left[self._pool] = (self._left[self._pool] - covered).clamp_min_(0)
-        pick = Pick(row, math.sqrt(left / self._design.ridge), exactly)
-        self.choice.picks.append(pick)
+    def _take(self, row: int, exactly: bool | None = None) -> None:
+        feature, left = self._feature_of(row), float(self._left[row])
         self._is_open[row] = False
+        self._rows.append(row)
         if self._groups is not None and self._max_per_group is not None:
             members = self._groups == self._groups[row]
-            if int(members[self.choice.rows].sum()) >= self._max_per_group:
+            if int(members[self._rows].sum()) >= self._max_per_group:
                 self._is_open[members] = False
-        return pick
+        self._design.add(feature, float(self._slack[row]), exactly, about=left)
+        pool = self._pool.rows
+        if len(pool):
+            place = int(torch.searchsorted(pool, row)) if self._is_in_pool[row] else None
+            open_left = self._left[pool].where(self._is_open[pool], -1.0)
+            covered = self._pool.covered_by_pick(place, feature, open_left, left, self._design)
+            self._left[pool] = (self._left[pool] - covered).clamp_min_(0)
 
     def _contenders(self) -> Int[Tensor, " contenders"]:
         """The open pairs that may have the most left; there is always at least one."""
@@ -286,21 +314,19 @@ class _Search:
         return self._exact[rows]
 
     def _feature_of(self, row: int) -> Float[Tensor, " proj_dim"]:
-        if self._is_in_pool[row]:
-            return self._pool_features[int(torch.searchsorted(self._pool, row))]
-        return self._candidates.take(torch.tensor([row], device=self._left.device))[0].to(self._pool_features)
+        return self._features_of(torch.tensor([row], device=self._left.device))[0]
 
     def _features_of(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows proj_dim"]:
         if self._is_in_pool[rows].all():
-            return self._pool_features[torch.searchsorted(self._pool, rows)]
-        return self._candidates.take(rows).to(self._pool_features)
+            return self._pool.features[self._pool.places_of(rows)]
+        return self._candidates.take(rows).to(self._left)
 
     def _read_all(self) -> None:
         """Apply all picks to all pairs, and fill the pool with those of which the most may be left."""
-        is_first = not self.choice.passes
+        is_first = not self.passes
         for start in range(0, len(self._left), self._size.chunk):
             part = slice(start, start + self._size.chunk)
-            features = self._candidates.read(start, min(part.stop, len(self._left))).to(self._pool_features)
+            features = self._in_float64(self._candidates.read(start, min(part.stop, len(self._left))))
             if is_first:
                 squared_norms = torch.linalg.vector_norm(features, dim=1).square()
                 if not squared_norms.isfinite().all():
@@ -312,17 +338,26 @@ class _Search:
                 stale = self._left[part] - self._design.covered_since(features, self._applied)
                 self._left[part] = self._left[part].where(self._is_in_pool[part], stale)
             self._left[part].clamp_min_(0)
+        self._chunk = None
         if is_first:
             self._slack *= self._design.rounding(float(self._slack.max()))
         self._applied = self._design.count
-        self.choice.passes += 1
+        self.passes += 1
         self._fill()
+
+    def _in_float64(self, features: Float[Tensor, "rows proj_dim"]) -> Float[Tensor, "rows proj_dim"]:
+        """In float64, where they are not yet, in memory that is taken once for all chunks: none is larger than the first."""
+        if features.dtype == torch.float64 and features.device == self._left.device:
+            return features
+        if self._chunk is None:
+            self._chunk = self._left.new_empty(features.shape)
+        return self._chunk[: len(features)].copy_(features)
 
     def _fill(self) -> None:
         size = min(self._pool_size, self._size.most, int(self._is_open.sum()))
-        self._pool = self._upper().topk(size).indices.sort().values
-        self._pool_features = self._pool_features[:0]  # two pools at once would take twice the memory
-        self._pool_features = self._candidates.take(self._pool).to(self._pool_features)
+        rows = self._upper().topk(size).indices.sort().values
+        self._pool = self._no_pool  # two pools at once would take twice the memory
+        self._pool = Pool(rows, self._candidates.take(rows).to(self._left), self._design.count)
         self._is_in_pool.zero_()
-        self._is_in_pool[self._pool] = True
+        self._is_in_pool[rows] = True
         self._pool_size *= 2

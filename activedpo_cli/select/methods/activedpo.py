@@ -24,7 +24,6 @@ from activedpo_cli.select.design.greedy import (
     PooledChoice,
     PoolSize,
     greedy_uncertainty,
-    ignore_pick,
     pooled_greedy,
 )
 from activedpo_cli.select.methods.base import Candidates, Selection, check_budget, seeded_order
@@ -84,7 +83,7 @@ def choose_streamed(
     prompt_index: Int[Tensor, " pairs"] | None = None,
     max_per_prompt: int | None = None,
     picked: Sequence[Pick] = (),
-    after_pick: Callable[[Pick], None] = ignore_pick,
+    after_pick: Callable[[Pick], None] | None = None,
 ) -> PooledChoice:
     """What `choose` chooses, where the candidates do not fit into memory; see `pooled_greedy`."""
     return pooled_greedy(
