@@ -12,7 +12,10 @@ LIKELY = 64
 """Pairs whose products with all of the pool are computed together: those that will probably be picked next."""
 
 RECENT = 64
-"""Picks of which it is kept what they cover; like the likely ones, never more than there are features."""
+"""Picks of which it is kept what they cover."""
+
+SHARE_OF_FEATURES = 8
+"""Either takes no more than this share of the pool's features, which are what memory is counted for."""
 
 
 class Pool:
@@ -29,8 +32,9 @@ class Pool:
         self.features = features
         self._since = covered
         """The earlier moment: V with so many of the pairs that were added."""
-        self._likely_at_once = max(1, min(LIKELY, *features.shape))
-        self._covers = features.new_empty(max(1, min(RECENT, features.shape[1])), len(rows))
+        most = max(1, features.shape[1] // SHARE_OF_FEATURES)
+        self._likely_at_once = max(1, min(LIKELY, most, len(features)))
+        self._covers = features.new_empty(min(RECENT, most), len(rows))
         """e of all pairs, one row for each pick since then, up to `_kept` of them."""
         self._kept = 0
         self._likely: Mapping[int, int] = {}

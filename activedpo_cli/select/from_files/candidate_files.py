@@ -30,9 +30,12 @@ class CandidateFiles:
     pairs: PairList
 
     def bytes_in_memory(self) -> int:
-        """What a choice in memory takes: the features as they are stored, and φ in float64, for the pool once more."""
+        """What a choice in memory takes: the features as they are stored, and φ in float64, for the pool once more.
+
+        What picks cover of the pool, and products of the likely ones with it, take a quarter of that (`SHARE_OF_FEATURES`).
+        """
         count, proj_dim = self.responses.shape
-        return proj_dim * (self.responses.bytes_per_number * count + 16 * len(self.pairs))
+        return proj_dim * (self.responses.bytes_per_number * count + 18 * len(self.pairs))
 
 
 def read_candidate_files(
