@@ -155,6 +155,7 @@ def check_each_pick(
         patch.setattr("activedpo_cli.select.design.greedy.AT_FIRST", at_first)
         patch.setattr("activedpo_cli.select.design.greedy.AT_A_TIME", most)
         patch.setattr("activedpo_cli.select.design.exact_basis.FEWEST_ENTERING", entering)
+        patch.setattr("activedpo_cli.select.design.pool.SHARE_OF_FEATURES", 1)  # else of few features one is likely
         patch.setattr("activedpo_cli.select.design.pool.LIKELY", together)
         patch.setattr("activedpo_cli.select.design.pool.RECENT", together)
         patch.setattr("activedpo_cli.select.design.design.BLOCK", together)
