@@ -96,10 +96,6 @@ class UnrepeatableError(ValueError):
     """The picks with which a choice is to begin are not those of an interrupted choice among these pairs."""
 
 
-def ignore_pick(pick: Pick) -> None:
-    """For a choice whose single picks nobody follows."""
-
-
 def greedy_uncertainty(
     pair_features: Float[Tensor, "pairs proj_dim"],
     labelled_pair_features: Float[Tensor, "labelled proj_dim"],

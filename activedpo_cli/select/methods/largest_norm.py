@@ -15,7 +15,7 @@ from torch import Tensor
 from activedpo_cli.base.settings import Section
 from activedpo_cli.base.shapes import Float, Int
 from activedpo_cli.pairs.pair_features import Rows
-from activedpo_cli.select.design.greedy import Pick, PooledChoice, PoolSize, ignore_pick
+from activedpo_cli.select.design.greedy import Pick, PooledChoice, PoolSize
 from activedpo_cli.select.methods.base import Candidates, best_by, seeded_order, take_in_order
 from activedpo_cli.select.scores.ranking import ranked
 
@@ -45,7 +45,7 @@ def choose_streamed(
     prompt_index: Int[Tensor, " pairs"] | None = None,
     max_per_prompt: int | None = None,
     picked: Sequence[Pick] = (),
-    after_pick: Callable[[Pick], None] = ignore_pick,
+    after_pick: Callable[[Pick], None] | None = None,
 ) -> PooledChoice:
     """What `choose` chooses, in one pass over the pairs; an interrupted choice begins anew."""
     count = pairs.shape[0]
