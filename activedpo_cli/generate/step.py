@@ -296,7 +296,7 @@ def _current_policy(context: Context) -> Answering:
         reference = load_reference(context.run, context.settings, context.execution)
         check_model(context, reference)
         if (advice := advice_on_format(reference.model)) is not None:
-            context.progress.warn(advice)
+            context.progress.warn("; ".join(advice))
         return Answering(context, reference.model, reference.tokenizer, None, context.settings.adapter.r)
     policy, tokenizer, _ = load_policy(context, context.iteration - 1)
     return Answering(context, policy, tokenizer, context.run.adapter_path(context.iteration - 1))

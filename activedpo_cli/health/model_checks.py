@@ -172,8 +172,8 @@ def _location(config: Config) -> Iterator[tuple[str, str | None]]:
 def _format_check(base: BaseWeights) -> Check:
     from activedpo_cli.policy.number_format import advice_on_format
 
-    says, _, do = (advice_on_format(base.model) or "").partition("; ")
-    return Check("number format", "warning" if says else "ok", says, do)
+    advice = advice_on_format(base.model)
+    return Check("number format", "ok", "", "") if advice is None else Check("number format", "warning", *advice)
 
 
 def _described(base: BaseWeights) -> str:

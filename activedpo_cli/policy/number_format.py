@@ -1,18 +1,26 @@
 """Whether a processor is quick in the number format of the weights; many have no instructions for bfloat16."""
 
 import time
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel
 
 NARROW = (torch.bfloat16, torch.float16)
 WORTH_SAYING = 2.0
-"""From how many times as long on somebody is told; half a second of sampling more is nobody's concern."""
+"""From how many times as long on somebody is told; less changes no plan."""
 SIZE = 256
 TURNS = 2
 
 
-def advice_on_format(model: PreTrainedModel) -> str | None:
+class Advice(NamedTuple):
+    """What a run should know of its weights, and what can be done."""
+
+    says: str
+    do: str
+
+
+def advice_on_format(model: PreTrainedModel) -> Advice | None:
     """What to do where a model's weights on a CPU are in a format in which it computes slowly; None where all is well.
 
     The values of a narrow format are values of float32 too, so that the wider one changes nothing but rounding, memory and
@@ -24,9 +32,10 @@ def advice_on_format(model: PreTrainedModel) -> str | None:
     if slower < WORTH_SAYING:
         return None
     name = str(model.dtype).removeprefix("torch.")
-    return (
-        f"the weights are in {name}, in which this processor is slow: a product of matrices takes {slower:.0f} times as "
-        "long as in float32; a run of its own with `--set model.dtype=float32` has the same weights, in twice the memory"
+    return Advice(
+        says=f"the weights are in {name}, in which this processor is slow: a product of matrices takes {slower:.0f} times "
+        "as long as in float32",
+        do="a run of its own with `--set model.dtype=float32` has the same weights, in twice the memory",
     )
 
 
