@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from activedpo_cli import featurize
 from activedpo_cli.base.yaml_text import read_yaml
 from activedpo_cli.reports.wording import with_interval
+from activedpo_cli.select.methods.base import take_in_order
 from activedpo_cli.statistics.bradley_terry import PredictedGaps, predicted_gaps
 from activedpo_cli.statistics.summaries import mean_interval
 from docs.experiments.result_table import rows_of, write_table
@@ -135,13 +136,7 @@ def _measured(run: Path, iteration: int) -> dict[str, Tensor]:
 
 def best(pool: Pool, worth: Tensor) -> Tensor:
     """The pairs of most worth, one a prompt."""
-    rows: list[int] = []
-    prompts: set[int] = set()
-    for row in worth.argsort(descending=True).tolist():
-        if len(rows) < BUDGET and int(pool.prompt[row]) not in prompts:
-            prompts.add(int(pool.prompt[row]))
-            rows.append(row)
-    return torch.tensor(rows)
+    return take_in_order(worth.argsort(descending=True), pool.prompt, BUDGET, max_per_prompt=1)
 
 
 def at_random(pool: Pool, before: Sequence[Bought], generator: torch.Generator) -> Tensor:
