@@ -3,6 +3,7 @@
 import sys
 
 from activedpo_cli.base.errors import InterruptedByUserError
+from activedpo_cli.base.garbage import look_seldom
 from activedpo_cli.base.hub_code import fetch_no_code
 from activedpo_cli.base.threads import prepare
 from activedpo_cli.cli.signals import stoppable
@@ -12,6 +13,7 @@ def main() -> None:
     """Load the command, which takes a moment, and run it."""
     try:
         with stoppable(for_good=True):
+            look_seldom()
             prepare()
             fetch_no_code()
             from activedpo_cli.cli.app import main as run

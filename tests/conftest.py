@@ -11,6 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are so small that threads only cost
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as commands set it: where tests take two threads, none spins for long
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # PEFT imports bitsandbytes, which would compile for two seconds
 os.environ["PYTHONPATH"] = os.pathsep.join(  # processes that tests start find the tests' own scoring rule
     [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )

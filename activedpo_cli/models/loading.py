@@ -19,6 +19,7 @@ from transformers import (
 
 from activedpo_cli.base.display import excerpt
 from activedpo_cli.base.errors import InvalidDataError, UsageError
+from activedpo_cli.base.garbage import look_as_usual
 from activedpo_cli.models.loading_errors import refusing_what_is_broken
 from activedpo_cli.models.placement import BALANCED, move, refuse_offloaded
 from activedpo_cli.models.quantization import Quantization, keep_exact, loading_arguments, settle_quantized
@@ -119,6 +120,7 @@ def load_base_model(
             output_loading_info=True,
             **placed,
         )
+    look_as_usual()  # from here on tensors that are in cycles have to go soon
     model, report = loaded
     for config in (model.config, model.config.get_text_config()):
         if getattr(config, "output_router_logits", False):  # with it transformers fails to sample a padded batch

@@ -175,7 +175,7 @@ def test_handlers_of_the_library_do_not_outlive_the_sitting() -> None:
     app = Ended()
     with _signals_heard(app) as heard:
         signal.signal(signal.SIGTSTP, lambda *_: None)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert app.is_told
     assert [type(error) for error in heard] == [KeyboardInterrupt]
     assert [signal.getsignal(number) for number in numbers] == before
