@@ -21,7 +21,6 @@ from activedpo_cli.run.create import RunRequest, discard, find_run, preset_for
 from activedpo_cli.run.tracking import check_trackers, trackers_of
 from activedpo_cli.select.method_settings import check_given_settings
 from activedpo_cli.store.run import SFT, Run, run_path
-from activedpo_cli.train.sft_step import with_known_data
 
 if TYPE_CHECKING:
     from activedpo_cli.label.judge_plan import JudgePlan
@@ -126,7 +125,11 @@ def plan_labels(request: StageRequest, progress: Progress) -> "JudgePlan":
 
 def changeable(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     """The given settings of stages to come; those that are fixed for the run were compared when it was found."""
-    known = with_known_data(run, pool.with_known_file(run, given))
+    known = pool.with_known_file(run, given)
+    if "sft.data" in known:  # only then is the step of *sft* imported, with all that it needs
+        from activedpo_cli.train.sft_step import with_known_data
+
+        known = with_known_data(run, known)
     return {key: value for key, value in known.items() if not is_fixed(key)}
 
 
