@@ -48,6 +48,7 @@ TASKS = (
     Task("stories", "a rule, drawn by Bradley–Terry", "drawn", ("bernoulli",)),
     Task("the built-in task", "a small reward model", "built-in", ("figure-1-tiny",)),
     Task("recorded answers", "a reward model's record", "recorded", ("pool-methods",)),
+    Task("SmolLM2, short answers", "a small reward model", "SmolLM2", ("instruct-methods",)),
 )
 OVERVIEW_TITLE = "Is anything better than random?"
 METHODS_TITLE = "Which method should I take?"
