@@ -59,8 +59,15 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the files that take longest begin first; all others keep their order, and so do the tests of a file."""
+    """Mark what starts processes, and let the files that take longest begin first.
+
+    All others keep their order, and so do the tests of a file.
+    """
+    for item in items:
+        if "zygote" in getattr(item, "fixturenames", ()):
+            item.add_marker("whole")
     here = Path(__file__).parent
     places = {here / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
