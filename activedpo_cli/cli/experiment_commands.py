@@ -63,6 +63,9 @@ def experiment(
 ) -> None:
     """Compare methods or settings over seeds: a run for each arm and seed, and one report of what they say together.
 
+    A file has a line each for `title: Mine`, `settings: {model.name: my-model, prompts.source: prompts.jsonl}`,
+    `arms: [random, activedpo, reward-gap]` and `seeds: 0-5`; arms may be names with settings too, {small: {adapter.r: 8}}.
+
     --set changes a setting of all runs; where it stands in the grid, `--set key=[a,b]` replaces its values there.
 
     --arms and --seeds say which runs to do; the report is about every finished run of the experiment.
