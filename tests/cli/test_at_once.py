@@ -3,10 +3,10 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,6 @@ def score(prompts, responses):
         stream.write("# and more\\n")
     return [float(len(response)) for response in responses]
 """
-
-
-def command(*words: object, **streams: Any) -> "subprocess.Popen[str]":
-    typed = [str(word) for word in words]
-    return subprocess.Popen([sys.executable, "-m", "activedpo_cli", *typed], text=True, env=os.environ, **streams)
 
 
 def test_settings_given_by_many_commands_at_once_are_all_kept(finished: Path, zygote: Zygote, tmp_path: Path) -> None:
@@ -88,33 +83,72 @@ def test_what_another_set_in_between_is_no_part_of_a_change(finished: Path) -> N
     assert run.change_config({}) == (before, before)
 
 
-@contextmanager
-def sitting(run: Path, name: str, *more: str) -> Iterator["subprocess.Popen[str]"]:
-    """A person who labels, and who has a pair before them."""
-    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    words = on(run, "label", iteration=2)
-    with command(*words, "--oracle", "human", "--annotator", name, *more, **pipes) as session:
+class Session:
+    """A command in a process of its own, to which somebody types and listens through pipes."""
+
+    def __init__(self, zygote: Zygote, words: tuple[object, ...], folder: Path) -> None:
+        self._zygote, self._errors = zygote, folder / "errors"
+        typed, said = folder / "typed", folder / "said"
+        for pipe in (typed, said):
+            os.mkfifo(pipe)
+        self.pid = zygote.start(words, folder, stdin=typed, stdout=said, stderr=self._errors)
+        self._stdin, self._stdout = typed.open("w"), said.open()  # in the order in which the process opens them
+        self.returncode: int | None = None
+
+    def send(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def wait(self) -> None:
+        if self.returncode is None:
+            self.returncode = self._zygote.wait(self.pid)
+
+    def types(self, line: str) -> None:
+        self._stdin.write(line + "\n")
+        self._stdin.flush()
+
+    def heard(self, words: str) -> str:
+        """What it says up to the line with these words."""
+        lines = [self._stdout.readline()]
+        while words not in lines[-1]:
+            assert lines[-1], f"it has ended: {lines}"
+            lines.append(self._stdout.readline())
+        return "".join(lines)
+
+    def to_the_end(self, typed: str = "") -> tuple[str, str]:
+        """What it says from here on, and all that went to its standard error, when this has been typed and no more comes."""
+        self._stdin.write(typed)
+        self._stdin.close()
+        out = self._stdout.read()
+        self.wait()
+        return out, self._errors.read_text()
+
+    def close(self) -> None:
+        self.send(signal.SIGKILL)
+        self.wait()
+        with suppress(BrokenPipeError):
+            self._stdin.close()
+        self._stdout.close()
+
+
+Sitting = Callable[..., AbstractContextManager[Session]]
+
+
+@pytest.fixture
+def sitting(zygote: Zygote, tmp_path: Path) -> Sitting:
+    """`with sitting(run, "ann"):` a person who labels, and who has a pair before them."""
+
+    @contextmanager
+    def sit(run: Path, name: str, *more: str) -> Iterator[Session]:
+        words = (*on(run, "label", iteration=2), "--oracle", "human", "--annotator", name, *more)
+        session = Session(zygote, words, Path(tempfile.mkdtemp(dir=tmp_path)))
         try:
-            heard(session, "Response 2")
+            session.heard("Response 2")
             yield session
         finally:
-            session.kill()
+            session.close()
 
-
-def heard(session: "subprocess.Popen[str]", words: str) -> str:
-    """What a sitting says up to the line with these words."""
-    assert session.stdout is not None
-    lines = [session.stdout.readline()]
-    while words not in lines[-1]:
-        assert lines[-1], f"it has ended: {lines}"
-        lines.append(session.stdout.readline())
-    return "".join(lines)
-
-
-def types(session: "subprocess.Popen[str]", line: str) -> None:
-    assert session.stdin is not None
-    session.stdin.write(line + "\n")
-    session.stdin.flush()
+    return sit
 
 
 @pytest.fixture
@@ -132,12 +166,12 @@ def answers(run: Path) -> list[tuple[str, str]]:
     return [(event["label"]["annotator"], event["label"]["pair_id"]) for event in log]
 
 
-def test_while_a_person_labels(unlabelled: Path) -> None:
+def test_while_a_person_labels(unlabelled: Path, sitting: Sitting) -> None:
     """Nobody closes it, trains on half of it or makes it again under their eyes; what has nothing to do with it goes on."""
     features = all_outputs(unlabelled)["iter-002/featurize"]
     with sitting(unlabelled, "ann") as session:
-        types(session, "t")
-        heard(session, "Response 2")
+        session.types("t")
+        session.heard("Response 2")
         words = on(unlabelled, "label", iteration=2)
         for again in ((*words, "--force"), (*words, "--accept-partial")):
             assert f"process {session.pid} " in refused(75, *again)
@@ -146,33 +180,35 @@ def test_while_a_person_labels(unlabelled: Path) -> None:
         assert all_outputs(unlabelled)["iter-002/featurize"] == features
         assert json.loads(done(*on(unlabelled, "status"), "--json").stdout)
         assert len(answers(unlabelled)) == 1
-        _, said = session.communicate("t\nt\nt\n", timeout=60)
+        _, said = session.to_the_end("t\nt\nt\n")
     assert session.returncode == 0, said
     assert len(answers(unlabelled)) == 4
 
 
-def test_a_command_that_fails_leaves_the_stage_to_who_sits_there(unlabelled: Path, tmp_path: Path) -> None:
+def test_a_command_that_fails_leaves_the_stage_to_who_sits_there(
+    unlabelled: Path, sitting: Sitting, tmp_path: Path
+) -> None:
     """Also to somebody who has not answered yet."""
     (there := tmp_path / "there.csv").touch()
     words = (*on(unlabelled, "label", iteration=2), "--oracle", "human")
     with sitting(unlabelled, "ann") as session:
         refused(4, *words, "--guidelines", tmp_path / "missing.txt")
         refused(2, *words, "--export", there)
-        _, told = session.communicate("t\n" * 4, timeout=60)
+        _, told = session.to_the_end("t\n" * 4)
         assert session.returncode == 0, told
     assert len(answers(unlabelled)) == 4
 
 
-def test_who_began_a_stage_leaves_it_to_who_sits_there(unlabelled: Path) -> None:
+def test_who_began_a_stage_leaves_it_to_who_sits_there(unlabelled: Path, sitting: Sitting) -> None:
     with sitting(unlabelled, "ann") as first, sitting(unlabelled, "bob") as second:
-        first.terminate()
-        first.communicate(timeout=60)
-        _, told = second.communicate("t\n" * 4, timeout=60)
+        first.send(signal.SIGTERM)
+        first.to_the_end()
+        _, told = second.to_the_end("t\n" * 4)
         assert second.returncode == 0, told
     assert [name for name, _ in answers(unlabelled)] == ["bob"] * 4
 
 
-def test_a_stage_asked_anew_that_somebody_else_closes(finished: Path, tmp_path: Path) -> None:
+def test_a_stage_asked_anew_that_somebody_else_closes(finished: Path, sitting: Sitting, tmp_path: Path) -> None:
     """The sitting ends well, although it was begun with an option that a closed stage refuses."""
     path = tmp_path / "pairs.jsonl"
     words = (*on(finished, "label", iteration=2), "--oracle", "human", "--force")
@@ -180,43 +216,43 @@ def test_a_stage_asked_anew_that_somebody_else_closes(finished: Path, tmp_path: 
         assert activedpo(*words, "--export", path).exit_code == 5
         path.write_text("".join(json.dumps(row | {"preference": "tie"}) + "\n" for row in rows(path)))
         done(*words, "--import", path)
-        _, told = session.communicate("1\n", timeout=60)
+        _, told = session.to_the_end("1\n")
         assert session.returncode == 0, told
     assert manifest(finished, 2, "label")["summary"]["tie"] == 4
 
 
-def test_two_people_share_the_pairs_of_a_stage(unlabelled: Path) -> None:
+def test_two_people_share_the_pairs_of_a_stage(unlabelled: Path, sitting: Sitting) -> None:
     """Each sees pairs that the other does not have, and whoever gives the last answer closes the stage."""
     pairs = [row["pair_id"] for row in rows(unlabelled / "iter-002" / "select" / "selection.jsonl")]
     with sitting(unlabelled, "root") as first, sitting(unlabelled, "root") as second:
-        types(second, "t")
-        heard(second, "Response 2")
-        types(second, "t")
-        heard(second, "Response 2")
-        types(second, "s")
-        out, told = second.communicate(timeout=60)
+        second.types("t")
+        second.heard("Response 2")
+        second.types("t")
+        second.heard("Response 2")
+        second.types("s")
+        out, told = second.to_the_end()
         assert second.returncode == 5, told
         assert "1 answer is left to other people" in out
         assert "1 of 4 pairs still wait" in told
-        first.communicate("b\n", timeout=60)
+        first.to_the_end("b\n")
         assert first.returncode == 0
     assert answers(unlabelled) == [("root", pair) for pair in [*pairs[1:], pairs[0]]]
     assert manifest(unlabelled, 2, "label")["summary"]["labels_spent"] == 3
 
 
-def test_a_pair_is_free_again_once_its_process_is_killed(unlabelled: Path) -> None:
+def test_a_pair_is_free_again_once_its_process_is_killed(unlabelled: Path, sitting: Sitting) -> None:
     pairs = [row["pair_id"] for row in rows(unlabelled / "iter-002" / "select" / "selection.jsonl")]
     with sitting(unlabelled, "ann") as first, sitting(unlabelled, "bob") as second:
-        first.kill()
+        first.send(signal.SIGKILL)
         first.wait()
-        types(second, "t")
-        heard(second, "Response 2")
-        types(second, "t")
-        heard(second, "Response 2")
+        second.types("t")
+        second.heard("Response 2")
+        second.types("t")
+        second.heard("Response 2")
     assert answers(unlabelled) == [("bob", pairs[1]), ("bob", pairs[0])]
 
 
-def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path) -> None:
+def test_answers_are_imported_beside_a_sitting(unlabelled: Path, sitting: Sitting, tmp_path: Path) -> None:
     """Also about the pair on the screen, whose two answers are kept; imported to the end, the sitting hears of it."""
     path = tmp_path / "pairs.jsonl"
     words = (*on(unlabelled, "label", iteration=2), "--oracle", "human")
@@ -225,13 +261,13 @@ def test_answers_are_imported_beside_a_sitting(unlabelled: Path, tmp_path: Path)
     with sitting(unlabelled, "ann") as session:
         path.write_text(json.dumps(asked[0] | {"preference": "tie", "annotator": "bob"}) + "\n")
         assert activedpo(*words, "--import", path).exit_code == 5
-        types(session, "1")
-        assert "saved   2/5" in heard(session, "Response 2"), "every answer is counted, of as many as may come"
+        session.types("1")
+        assert "saved   2/5" in session.heard("Response 2"), "every answer is counted, of as many as may come"
         path.write_text(
             "".join(json.dumps(row | {"preference": "skip", "annotator": "bob"}) + "\n" for row in asked[1:])
         )
         done(*words, "--import", path)
-        _, told = session.communicate("1\n", timeout=60)
+        _, told = session.to_the_end("1\n")
         assert session.returncode == 0, told
         assert "was closed or taken away by another command while you answered" in told
         assert "up to date" in told
