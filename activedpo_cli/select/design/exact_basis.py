@@ -72,23 +72,29 @@ class ExactBasis:
             inside, squared = features, features.new_zeros(len(features))
         else:
             inside, squared = self._inside_and_beyond(features, self._basis[: self._rank])
-        return squared + self._left_inside(*self._by_picks(self._over_triangle(inside)))
+        q, r = self._q_and_r()
+        within, beside = _split_twice(self._over_triangle(inside), q.T)
+        return squared + self._left_inside(beside, within, r)
 
     def shrink(self, feature: Float[Tensor, " proj_dim"]) -> tuple[float, Float[Tensor, " proj_dim"]]:
         """λφᵀV⁻¹φ and λV⁻¹φ."""
         inside, outside = self._split(feature[None])
-        beside, within = self._by_picks(self._over_triangle(inside))
-        left = outside.square().sum() + self._left_inside(beside, within)[0]
         q, r = self._q_and_r()
+        within, beside = _split_twice(self._over_triangle(inside), q.T)
+        left = outside.square().sum() + self._left_inside(beside, within, r)[0]
         solved = beside + (q @ torch.cholesky_solve(within.T, r, upper=True)).T
         coordinates = self._over_triangle(solved, transposed=True)
         back = coordinates if self._basis is None else coordinates @ self._basis[: self._rank]
         return float(left), (outside + self._ridge * back)[0]
 
     def _left_inside(
-        self, beside: Float[Tensor, "pairs rank"], within: Float[Tensor, "pairs directions"]
+        self,
+        beside: Float[Tensor, "pairs rank"],
+        within: Float[Tensor, "pairs directions"],
+        r: Float[Tensor, "directions directions"],
     ) -> Float[Tensor, " pairs"]:
-        whitened = torch.linalg.solve_triangular(self._q_and_r()[1].T, within.T, upper=False)
+        """What is left of coordinates times R⁻¹: `within` are theirs in Q, and `beside` is the rest."""
+        whitened = torch.linalg.solve_triangular(r.T, within.T, upper=False)
         by_picks = torch.linalg.vector_norm(whitened, dim=0).square()
         return self._ridge * (torch.linalg.vector_norm(beside, dim=1).square() + by_picks)
 
@@ -123,13 +129,6 @@ class ExactBasis:
             triangle = triangle.T
         first = torch.linalg.solve_triangular(triangle, coordinates[:, :size], upper=not transposed, left=False)
         return torch.cat([first, coordinates[:, size:] / self._ridge**0.5], dim=1)
-
-    def _by_picks(
-        self, scaled: Float[Tensor, "pairs rank"]
-    ) -> tuple[Float[Tensor, "pairs rank"], Float[Tensor, "pairs directions"]]:
-        """Coordinates times R⁻¹: what lies beside the picks' own, and coordinates in Q."""
-        within, beside = _split_twice(scaled, self._q_and_r()[0].T)
-        return beside, within
 
     def _q_and_r(self) -> tuple[Float[Tensor, "rank directions"], Float[Tensor, "directions directions"]]:
         """Q and the triangle U, with Aᵀ = QT and UᵀU = I + TTᵀ."""

@@ -254,7 +254,12 @@ class _Search:
         return self._applied < self._design.count
 
     def _take(self, row: int, exactly: bool | None = None) -> None:
-        feature, left = self._feature_of(row), float(self._left[row])
+        pool, left, place = self._pool.rows, float(self._left[row]), None
+        if self._is_in_pool[row]:
+            place = int(torch.searchsorted(pool, row))
+            feature = self._pool.features[place]
+        else:
+            feature = self._candidates.take(torch.tensor([row], device=pool.device)).to(self._left)[0]
         self._is_open[row] = False
         self._rows.append(row)
         if self._groups is not None and self._max_per_group is not None:
@@ -262,9 +267,7 @@ class _Search:
             if int(members[self._rows].sum()) >= self._max_per_group:
                 self._is_open[members] = False
         self._design.add(feature, float(self._slack[row]), exactly, about=left)
-        pool = self._pool.rows
         if len(pool):
-            place = int(torch.searchsorted(pool, row)) if self._is_in_pool[row] else None
             open_left = self._left[pool].where(self._is_open[pool], -1.0)
             covered = self._pool.covered_by_pick(place, feature, open_left, left, self._design)
             self._left[pool] = (self._left[pool] - covered).clamp_min_(0)
@@ -304,13 +307,11 @@ class _Search:
     def _exactly(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         """What is left of some pairs, computed exactly, once between two picks."""
         unknown = rows[self._exact_at[rows] < self._design.count]
-        for part in unknown.split(AT_A_TIME):
-            self._exact[part] = self._design.left_of(self._features_of(part))
-        self._exact_at[unknown] = self._design.count
+        if len(unknown):  # mostly all were looked at for the lower bound
+            for part in unknown.split(AT_A_TIME):
+                self._exact[part] = self._design.left_of(self._features_of(part))
+            self._exact_at[unknown] = self._design.count
         return self._exact[rows]
-
-    def _feature_of(self, row: int) -> Float[Tensor, " proj_dim"]:
-        return self._features_of(torch.tensor([row], device=self._left.device))[0]
 
     def _features_of(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows proj_dim"]:
         if self._is_in_pool[rows].all():
