@@ -22,7 +22,7 @@ from activedpo_cli.select.from_files.candidate_files import CandidateFiles
 from activedpo_cli.select.from_files.choice import PickLog, choose
 from activedpo_cli.select.from_files.pair_list import PairList
 
-RESPONSES, PAIRS, DIM = 60, 90, 12
+RESPONSES, PAIRS, DIM = 60, 48, 12
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_shards_in_a_folder_are_one_matrix(files: Path) -> None:
 def test_again_is_up_to_date_and_something_else_is_refused(files: Path) -> None:
     done(*select())
     made = (files / "picked.jsonl").stat().st_mtime_ns
-    assert "up to date: 7 of 90 pairs by activedpo" in done(*select("--memory", 1e-5)).stderr
+    assert "up to date: 7 of 48 pairs by activedpo" in done(*select("--memory", 1e-5)).stderr
     assert "select.budget  7 → 8" in refused(3, *select("--budget", 8))
     assert "select.methods.activedpo.ridge  0.1 → 0.2" in refused(3, *select("--ridge", 0.2))
     assert "input labelled  none → " in refused(3, *select("--labelled", "L.safetensors"))
@@ -261,8 +261,8 @@ BAD = {
     ),
     "no json": (lambda: Path("P.jsonl").write_text("{\n"), (), "is not JSON"),
     "empty": (lambda: Path("P.jsonl").write_text(""), (), "holds no rows"),
-    "budget": (None, ("--budget", PAIRS + 1), "only 90 of P.jsonl can be chosen"),
-    "prompts": (None, ("--budget", 31, "--max-per-prompt", 1), "only 30"),
+    "budget": (None, ("--budget", PAIRS + 1), "only 48 of P.jsonl can be chosen"),
+    "prompts": (None, ("--budget", 17, "--max-per-prompt", 1), "only 16"),
     "ridge": (None, ("--set", "select.methods.activedpo.ridge=0"), "λ must be a positive number, not 0"),
     "negative ridge": (None, ("--set", "select.methods.activedpo.ridge=-0.1"), "λ must be a positive number, not -0.1"),
     "ridge flag": (None, ("--ridge", 0), "λ must be a positive number"),
@@ -587,7 +587,7 @@ def test_largest_norm_is_streamed_in_one_pass(files: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("method", ["k-center", "badge"])
 def test_a_method_that_can_not_be_streamed_says_what_it_takes(files: Path, method: str) -> None:
     said = done(*select("--method", method, "--memory", 1e-5)).stderr
-    assert f"method `{method}` holds all pairs in memory, whatever --memory says: about 2.1e-05 GB" in said
+    assert f"method `{method}` holds all pairs in memory, whatever --memory says: about 1.2e-05 GB" in said
     assert "memory" not in done(*select("--method", method, "--memory", 1, output="other.jsonl")).stderr
 
 
