@@ -1,6 +1,5 @@
 """Rows of a matrix in safetensors files that people bring, read as they are needed and never mapped into memory."""
 
-import itertools
 import json
 import math
 import os
@@ -97,16 +96,15 @@ class _Part:
         """Some rows, neighbours at once."""
         import torch
 
-        ends = (rows.diff() > NEIGHBOURS).nonzero().flatten() + 1
-        bounds = [0, *ends.tolist(), len(rows)]
-        runs = [(int(rows[low]), int(rows[high - 1]) + 1) for low, high in itertools.pairwise(bounds)]
-        block = self._gather(runs)
+        later = (rows.diff() > NEIGHBOURS).nonzero().flatten() + 1
+        bounds = torch.cat([later.new_zeros(1), later, later.new_tensor([len(rows)])])
+        starts, stops = rows[bounds[:-1]], rows[bounds[1:] - 1] + 1
+        block = self._gather(list(zip(starts.tolist(), stops.tolist(), strict=True)))
         if len(block) == len(rows):
             return block
-        lengths = torch.tensor([stop - start for start, stop in runs])
-        shifts = torch.tensor([start for start, _ in runs]) - (lengths.cumsum(0) - lengths)
-        counts = torch.tensor([high - low for low, high in itertools.pairwise(bounds)])
-        return block[rows - shifts.repeat_interleave(counts)]
+        lengths = stops - starts
+        shifts = starts - (lengths.cumsum(0) - lengths)
+        return block[rows - shifts.repeat_interleave(bounds.diff())]
 
     def _gather(self, runs: Sequence[tuple[int, int]]) -> "Tensor":
         import torch
