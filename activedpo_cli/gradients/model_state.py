@@ -9,25 +9,29 @@ from torch import Tensor, nn
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Switch dropout and the like off; every module's own mode is restored."""
-    was_training = [(module, module.training) for module in model.modules()]
-    model.eval()
+    was_training = [module for module in model.modules() if module.training]
+    if was_training:
+        model.eval()
     try:
         yield
     finally:
-        for module, training in was_training:
-            module.training = training
+        for module in was_training:
+            module.training = True
 
 
 @contextmanager
 def frozen_parameters(model: nn.Module) -> Iterator[None]:
     """Let no parameter require a gradient, so that none is computed for a weight; each is restored."""
     required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.requires_grad_(False)
+    for parameter, requires_grad in required:
+        if requires_grad:
+            parameter.requires_grad_(False)
     try:
         yield
     finally:
         for parameter, requires_grad in required:
-            parameter.requires_grad_(requires_grad)
+            if parameter.requires_grad != requires_grad:  # the caller may let some of them require one meanwhile
+                parameter.requires_grad_(requires_grad)
 
 
 @contextmanager
