@@ -1,5 +1,7 @@
 """Tiny random models whose LoRA B is not zero, and the honest gradient, which shares no code with the package."""
 
+import copy
+import functools
 from collections.abc import Callable
 
 import peft
@@ -47,9 +49,21 @@ def build_model(
     random_b: bool = True,
     dropout: float = 0.0,
 ) -> nn.Module:
+    """A model of its own, for the caller to change; copying one takes a part of the time that making it does."""
+    wanted = tuple(target_modules) if isinstance(target_modules, list) else target_modules
+    return copy.deepcopy(_built(kind, wanted, dtype, random_b, dropout))
+
+
+@functools.cache
+def _built(
+    kind: str, target_modules: str | tuple[str, ...] | None, dtype: torch.dtype, random_b: bool, dropout: float
+) -> nn.Module:
     torch.manual_seed(0)
     base_model = transformers.AutoModelForCausalLM.from_config(CONFIGS[kind]())
-    targets = target_modules or {"gpt2": ["c_attn"], "bloom": ["query_key_value"]}.get(kind, ATTENTION)
+    targets = (list(target_modules) if isinstance(target_modules, tuple) else target_modules) or {
+        "gpt2": ["c_attn"],
+        "bloom": ["query_key_value"],
+    }.get(kind, ATTENTION)
     config = peft.LoraConfig(
         r=4,
         lora_alpha=12,
