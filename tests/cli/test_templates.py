@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from command_line import done, make_partial, manifest, on, refused, rows
+from command_line import STAGES, done, make_partial, manifest, on, refused, rows
 from small_models import CHAT_TEMPLATE, EOS, TURN, byte_tokenizer, save_small_model, save_small_reward_model
 from small_runs import small_run
 from transformers.utils import chat_template_utils
@@ -18,6 +18,8 @@ from activedpo_cli.base.settings import Config
 from activedpo_cli.models import encoding
 from activedpo_cli.policy.rendering_check import check_rendering
 
+WITHOUT_GRADIENTS = {"select__method": "random"}
+"""For what comes behind a selection, or between others: gradients are of the tokens that were recorded before."""
 CLOCK = "{{ strftime_now('%d %b %Y %H:%M') }}\n" + CHAT_TEMPLATE
 TOKENIZER = byte_tokenizer("bytes-chat")
 
@@ -25,7 +27,7 @@ TOKENIZER = byte_tokenizer("bytes-chat")
 def model_with(folder: Path, template: str) -> Path:
     tokenizer = byte_tokenizer("bytes-chat")
     tokenizer.chat_template = template
-    return save_small_model(folder, tokenizer=tokenizer)
+    return save_small_model(folder, tokenizer=tokenizer, num_hidden_layers=1)
 
 
 def read_by_the_model(folder: Path) -> dict[str, str]:
@@ -87,8 +89,9 @@ def test_later_evaluations_read_what_the_first_one_read(finished: Path, monkeypa
 
 def test_prompts_that_an_earlier_version_dated_are_named(tmp_path: Path, prompts_file: Path) -> None:
     """Its record has no date. The run goes on; what it made is not made again for that."""
-    run = small_run(tmp_path / "run", model_with(tmp_path / "model", CLOCK), prompts_file)
-    done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
+    run = small_run(tmp_path / "run", model_with(tmp_path / "model", CLOCK), prompts_file, **WITHOUT_GRADIENTS)
+    for stage in STAGES[:5]:
+        done(*on(run, stage), "--quiet")
     assert "asks for the date" not in done(*on(run, "generate", iteration=2)).stderr
     shutil.rmtree(run / "iter-002")
     path = run / "iter-001/generate/manifest.json"
@@ -121,7 +124,7 @@ def user(text: str) -> dict[str, str]:
 
 def test_an_answer_that_the_template_does_not_open_is_opened(tmp_path: Path, prompts_file: Path) -> None:
     model = model_with(tmp_path / "model", HEADERLESS)
-    run = small_run(tmp_path / "run", model, prompts_file)
+    run = small_run(tmp_path / "run", model, prompts_file, **WITHOUT_GRADIENTS)
     said = in_words(done(*on(run, "generate"), "--quiet").stderr)
     assert r"the chat template opens no answer; '<turn>assistant\n', which it writes before one, is put behind" in said
     texts = read_by_the_model(run / "iter-001" / "generate").values()
@@ -210,6 +213,7 @@ def test_arguments_of_the_template_are_settings_of_the_run(tmp_path: Path, promp
         prompts_file,
         f"reward-model:{judge}",
         prompts__template_kwargs=["enable_thinking=false"],
+        **WITHOUT_GRADIENTS,
     )
     assert done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report").stderr == ""
     for folder in ("iter-001/generate", "iter-001/evaluate", "reference/evaluate"):
@@ -396,7 +400,12 @@ def test_a_started_answer_is_continued(tmp_path: Path) -> None:
     """The response goes on with it, in what is sampled, and in preferences for others the answer is whole."""
     started = [[user(f"A poem about {n}"), {"role": "assistant", "content": "Sure, "}] for n in range(14)]
     run = small_run(
-        tmp_path / "run", model_with(tmp_path / "model", CHAT_TEMPLATE), write_prompts(tmp_path / "p.jsonl", started)
+        *(
+            tmp_path / "run",
+            model_with(tmp_path / "model", CHAT_TEMPLATE),
+            write_prompts(tmp_path / "p.jsonl", started),
+        ),
+        **WITHOUT_GRADIENTS,
     )
     done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
     for folder in ("iter-001/generate", "iter-001/evaluate", "reference/evaluate"):
@@ -521,7 +530,7 @@ def test_a_template_that_leaves_a_text_out(tmp_path: Path, template: str, prompt
 def test_a_run_reads_its_own_preferences_with_its_template_arguments(tmp_path: Path, prompts_file: Path) -> None:
     """As a pool, as what a recorded oracle says, as examples of *sft* and as held-out preferences, and as it made them."""
     model = model_with(tmp_path / "model", THINKING)
-    arguments = {"prompts__template_kwargs": ["enable_thinking=false"]}
+    arguments = WITHOUT_GRADIENTS | {"prompts__template_kwargs": ["enable_thinking=false"]}
     longer = {"select__max_per_prompt": 1, "generate__max_new_tokens": 16, "generate__stop_token_ids": []}
     first = small_run(tmp_path / "first", model, prompts_file, **longer, **arguments)
     for stage in ("generate", "featurize", "select", "label"):
@@ -558,7 +567,8 @@ def test_template_arguments_of_a_file_that_are_not_the_runs_are_refused_with_bot
 
 
 def test_arguments_without_a_template_are_not_written(tmp_path: Path, small_model: Path, prompts_file: Path) -> None:
-    run = small_run(tmp_path / "run", small_model, prompts_file, prompts__template_kwargs=["enable_thinking=false"])
+    arguments = WITHOUT_GRADIENTS | {"prompts__template_kwargs": ["enable_thinking=false"]}
+    run = small_run(tmp_path / "run", small_model, prompts_file, **arguments)
     for stage in ("generate", "featurize", "select", "label"):
         done(*on(run, stage), "--quiet")
     found = rows(run / "iter-001" / "label" / "preferences.jsonl")

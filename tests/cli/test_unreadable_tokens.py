@@ -16,7 +16,7 @@ def model_with(folder: Path, *added: str, template: str | None = None, **named: 
     tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": list(added), **named})
     tokenizer.chat_template = template
-    return save_small_model(folder, tokenizer=tokenizer, vocab_size=VOCABULARY, pad_token_id=None)
+    return save_small_model(folder, tokenizer=tokenizer, vocab_size=VOCABULARY, pad_token_id=None, num_hidden_layers=1)
 
 
 def test_a_pad_token_beyond_the_model_changes_nothing(tmp_path: Path, prompts_file: Path) -> None:
