@@ -6,7 +6,7 @@ from pathlib import Path
 import honest_policy
 import pytest
 import torch
-from command_line import done, on, refused, rows
+from command_line import STAGES, done, on, refused, rows
 from model_families import CONFIGS, REFUSED, modules_of, save_family
 from safetensors import safe_open
 from small_runs import small_run
@@ -35,8 +35,10 @@ def test_norms_are_those_of_all_that_training_changes(
     model = save_family(tmp_path / "model", family)
     changed = {"adapter__target_modules": modules_of(family, wanted), "featurize__exact_norms": "always"}
     changed |= {"train__include_ties": True, "model__attn_implementation": "eager"}  # some have no other
+    changed |= {"generate__num_prompts": 3, "generate__num_responses": 2, "select__budget": 2}
     run = small_run(tmp_path / "run", model, prompts_file, **changed)
-    done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
+    for stage in STAGES[:5]:
+        done(*on(run, stage), "--quiet")
     assert rows(run / "iter-001" / "train" / "metrics.jsonl")[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     done(*on(run, "generate", iteration=2), "--quiet")
     said = done(*on(run, "featurize", iteration=2), "--quiet").stderr
