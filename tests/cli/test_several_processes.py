@@ -166,6 +166,7 @@ def test_two_gpus_without_a_launcher_are_one() -> None:
     assert on_one_device(Arguments()).n_gpu == 1
 
 
+ONCE = ("--iterations", 1, "--quiet", "--no-report")
 NOTING = """
 import os, time
 from letter_rule import score as by_rule
@@ -178,27 +179,40 @@ def score(prompts, responses):
 """
 
 
+@pytest.fixture(scope="module")
+def noted(tmp_path_factory: pytest.TempPathFactory, small_model: Path, prompts_file: Path) -> Path:
+    """A run on which everything is asked that can be shared: two draws, two scorers, held-out preferences.
+
+    It has not begun; `alone`, which has the same settings, is one iteration by one process, and `asked` what it asked.
+    """
+    place = tmp_path_factory.mktemp("noted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        (place / "noting.py").write_text(NOTING)
+        (place / "held-out.jsonl").write_text(
+            "".join(json.dumps({"prompt": f"{n}?", "chosen": "yes" * n, "rejected": "no"}) + "\n" for n in range(1, 5))
+        )
+        drawn = {"label__answer": "bradley-terry", "label__overlap": 3, "label__settle": "majority"}
+        drawn |= {"label__unit_size": 1}
+        scored = {"evaluate__second_scorer": RULE, "evaluate__preferences": "held-out.jsonl"}
+        run = small_run(place / "shared", small_model, prompts_file, "python:noting:score", **drawn, **scored)
+        alone = Path(shutil.copytree(run, place / "alone"))
+        done(*on(alone, "run"), *ONCE)
+    return place
+
+
 @pytest.fixture
-def noting(tmp_path: Path, small_model: Path, prompts_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run on which everything is asked that can be shared: two draws, two scorers, held-out preferences."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "noting.py").write_text(NOTING)
-    (tmp_path / "held-out.jsonl").write_text(
-        "".join(json.dumps({"prompt": f"{n}?", "chosen": "yes" * n, "rejected": "no"}) + "\n" for n in range(1, 5))
-    )
-    drawn = {"label__answer": "bradley-terry", "label__overlap": 3, "label__settle": "majority", "label__unit_size": 1}
-    scored = {"evaluate__second_scorer": RULE, "evaluate__preferences": "held-out.jsonl"}
-    return small_run(tmp_path / "shared", small_model, prompts_file, "python:noting:score", **drawn, **scored)
+def noting(noted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the run that has not begun, beside the one that is done, where this process stands."""
+    monkeypatch.chdir(shutil.copytree(noted, tmp_path / "noted"))
+    return tmp_path / "noted" / "shared"
 
 
 def test_answers_rewards_and_log_probabilities_are_shared(noting: Path, zygote: Zygote) -> None:
-    place = noting.parent
-    alone = Path(shutil.copytree(noting, place / "alone"))
-    words = ("--iterations", 1, "--quiet", "--no-report")
-    done(*on(alone, "run"), *words)
+    place, alone = noting.parent, noting.parent / "alone"
     asked_alone = [line.split()[1] for line in (place / "asked").read_text().splitlines()]
     (place / "asked").unlink()
-    together(zygote, [(*on(noting, "run"), *words, "--shard", f"{n}/2") for n in (0, 1)], place, [{}, {}])
+    together(zygote, [(*on(noting, "run"), *ONCE, "--shard", f"{n}/2") for n in (0, 1)], place, [{}, {}])
     assert all_outputs(noting) == all_outputs(alone)
     asked = [line.split() for line in (place / "asked").read_text().splitlines()]
     assert len({pid for pid, _ in asked}) == 2, "one process asked for everything"
@@ -226,17 +240,15 @@ def test_what_another_one_is_just_measuring_of_the_initial_model_is_no_fault(fin
 
 def test_alone_goes_on_with_answers_and_rewards_of_several_that_were_killed(noting: Path, zygote: Zygote) -> None:
     """What units hold is not asked again, and stands in the log in its order."""
-    place, words = noting.parent, ("--iterations", 1, "--quiet", "--no-report")
-    alone = Path(shutil.copytree(noting, place / "alone"))
-    done(*on(alone, "run"), *words)
+    place, alone = noting.parent, noting.parent / "alone"
     for stage, pattern in (("label", "*answers-*"), ("evaluate", "measured-reward-*")):
-        doomed = (*on(noting, "run"), *words, "--shard", "1/2")
+        doomed = (*on(noting, "run"), *ONCE, "--shard", "1/2")
         folder = noting / "iter-001" / stage
         status = zygote.stop_when(doomed, place, lambda at=folder, of=pattern: any(at.glob(of)), signal.SIGKILL)
         assert status == -signal.SIGKILL
         assert not (folder / "manifest.json").exists(), "it was killed too late to prove anything"
     (place / "asked").unlink()
-    done(*on(noting, "run"), *words)
+    done(*on(noting, "run"), *ONCE)
     assert all_outputs(noting) == all_outputs(alone)
     assert not list(noting.glob("iter-001/*/measured-*"))
     asked = [line.split()[1] for line in (place / "asked").read_text().splitlines()]
