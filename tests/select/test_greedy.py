@@ -192,13 +192,13 @@ def test_a_ridge_far_below_the_features_gives_the_textbook_picks(dim: int, label
     assert scores.tolist() == pytest.approx(expected_scores, rel=1e-4)  # of the inverse: condition × 1e-16
 
 
-@pytest.mark.parametrize(("labelled", "ridge"), [(0, 0.1), (20, 0.1), (20, 1e-4), (60, 0.1), (60, 1e-4)])
+@pytest.mark.parametrize(("labelled", "ridge"), [(0, 0.1), (12, 0.1), (12, 1e-4), (36, 0.1), (36, 1e-4)])
 def test_more_picks_than_features_are_those_of_the_textbook(labelled: int, ridge: float) -> None:
     """Norms of 170, of which all is covered long before the end."""
-    features = random_features(300, 40, 0) * 27
-    history, priority = random_features(labelled, 40, 1) * 27, torch.arange(300)
-    rows, scores = greedy_uncertainty(features, history, ridge, 200, priority)
-    expected_rows, expected_scores = textbook(features, history, ridge, 200, priority)
+    features = random_features(180, 24, 0) * 35
+    history, priority = random_features(labelled, 24, 1) * 35, torch.arange(180)
+    rows, scores = greedy_uncertainty(features, history, ridge, 120, priority)
+    expected_rows, expected_scores = textbook(features, history, ridge, 120, priority)
     assert rows.tolist() == expected_rows
     assert scores.tolist() == pytest.approx(expected_scores, rel=1e-6)
 
@@ -213,11 +213,11 @@ def test_what_a_pick_costs_does_not_grow_with_the_picks(monkeypatch: pytest.Monk
         return qr(matrix, mode=mode)
 
     monkeypatch.setattr(torch.linalg, "qr", counted)
-    features = random_features(600, 64, 0) * 170
-    greedy_uncertainty(features, random_features(30, 64, 1) * 170, 0.1, 400, torch.arange(600))
+    features = random_features(300, 32, 0) * 170
+    greedy_uncertainty(features, random_features(15, 32, 1) * 170, 0.1, 200, torch.arange(300))
     first, last = work[: len(work) // 2], work[len(work) // 2 :]
     assert sum(last) <= 1.5 * sum(first)
-    assert max(work) <= 100 * 64**2
+    assert max(work) <= 100 * 32**2
 
 
 def test_few_pairs_are_looked_at_exactly(monkeypatch: pytest.MonkeyPatch) -> None:

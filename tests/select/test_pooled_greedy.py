@@ -43,7 +43,7 @@ def normal(count: int, dim: int, seed: int) -> Tensor:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    count=st.integers(2, 40),
+    count=st.integers(2, 27),
     pool=st.integers(1, 12),
     most=st.integers(1, 40),
     chunk=st.integers(1, 50),
