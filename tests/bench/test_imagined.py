@@ -19,7 +19,7 @@ from activedpo_cli.gradients.projections import make_projection
 from activedpo_cli.train.dpo_trainer import DPOExample, train_dpo
 
 CPU = torch.device("cpu")
-LAYERS = 6
+LAYERS = 5
 """More than are imagined, so that the rest is added."""
 SIZES = {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": LAYERS}
 TOKENS = Tokens(rows=4, prompt=24, response=40)
