@@ -5,8 +5,13 @@ import math
 import random
 from collections.abc import Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from activedpo_cli.statistics.summaries import MeanInterval, Number, student_t_quantile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MOST_EXACT = 14
 """Differences up to which all signs are tried; beyond, a sample of them."""
@@ -40,10 +45,26 @@ def joint_sign_flip_p_value(rows: Sequence[Sequence[Number]], seed: int = 0) -> 
     if len(rows) <= MOST_EXACT:
         signs = np.asarray(list(itertools.product((1, -1), repeat=len(rows))))
     else:
-        draw = random.Random(seed)
-        signs = np.asarray([[draw.choice((1, -1)) for _ in rows] for _ in range(SAMPLED_SIGNS)])
+        signs = _sampled_signs(SAMPLED_SIGNS * len(rows), seed).reshape(SAMPLED_SIGNS, len(rows))
     hits = int((np.linalg.norm(signs @ values, axis=1) >= reached).sum())
     return hits / len(signs) if len(rows) <= MOST_EXACT else (hits + 1) / (SAMPLED_SIGNS + 1)
+
+
+def _sampled_signs(count: int, seed: int) -> "NDArray[np.int64]":
+    """As many of 1 and -1 as `random.Random(seed).choice((1, -1))` gives one after the other, in a seventh of the time.
+
+    The choice takes the first two bits of a word of the Mersenne Twister, and the next word while they are 2 or 3.
+    """
+    import numpy as np
+
+    _, (*key, position), _ = random.Random(seed).getstate()
+    words = np.random.MT19937()
+    words.state = {"bit_generator": "MT19937", "state": {"key": np.asarray(key, np.uint32), "pos": position}}
+    taken = np.empty(0, np.int64)
+    while len(taken) < count:
+        bits = (words.random_raw(2 * count) >> np.uint64(30)).astype(np.int64)
+        taken = np.concatenate([taken, bits[bits < 2]])
+    return 1 - 2 * taken[:count]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 from dataclasses import replace
 from statistics import fmean
 
@@ -50,6 +51,17 @@ def test_many_differences_are_sampled_near_the_normal_limit() -> None:
     z = values.sum() / math.sqrt((values**2).sum())
     assert sign_flip_p_value(values.tolist()) == pytest.approx(math.erfc(abs(z) / math.sqrt(2)), abs=0.01)
     assert sign_flip_p_value(values.tolist()) == sign_flip_p_value(values.tolist())
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_sampled_signs_are_those_of_the_standard_library(seed: int) -> None:
+    """Drawn one by one, as reports of earlier versions drew them, so that their numbers stay."""
+    values = [float(value) for value in np.random.default_rng(1).integers(-9, 20, 15)]
+    draw, count = random.Random(seed), 20_000
+    sums = [abs(sum(draw.choice((1, -1)) * value for value in values)) for _ in range(count)]
+    hits = sum(found >= abs(sum(values)) for found in sums)
+    assert sign_flip_p_value(values, seed) == (hits + 1) / (count + 1)
+    assert 0.001 < hits / count < 0.2, "else it would prove little"
 
 
 def test_holm_on_a_textbook_example() -> None:
