@@ -21,6 +21,9 @@ def score(prompts, responses):
     return [float(len(response) + sum(map(ord, response)) % 7) for response in responses]
 """
 
+SLOWED = {"train": "activedpo_cli.train.dpo_trainer:_StoredTokensTrainer.compute_loss"}
+"""What takes longer while a signal is on its way, where the whole work is done in a moment."""
+
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, small_model: Path, prompts_file: Path) -> Path:
@@ -40,7 +43,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, small_model: Path, p
             featurize__tokens_per_batch=128,
             select__budget=12,
             label__unit_size=1,
-            train__num_train_epochs=12,
+            train__num_train_epochs=2,
             evaluate__unit_size=1,
         )
         done(*on(run, "run"), "--iterations", 1, "--quiet", "--no-report")
@@ -83,7 +86,7 @@ def test_killed_and_run_again(workplace: Path, zygote: Zygote, stage: str, sign:
         time.sleep(delay)
         return True
 
-    status = zygote.stop_when(on(run, stage), workplace, seen, signal.SIGKILL)
+    status = zygote.stop_when(on(run, stage), workplace, seen, signal.SIGKILL, slowed=SLOWED.get(stage))
     assert status == -signal.SIGKILL
     assert (folder / "started.json").exists()
     assert not (folder / "manifest.json").exists(), "it was killed too late to prove anything"
@@ -128,7 +131,7 @@ def test_a_polite_signal_keeps_the_work(
         return True
 
     words = (*on(run, stage), *(("--iterations", 1, "--no-report") if stage == "run" else ()), "--quiet")
-    status = zygote.stop_when(words, workplace, seen, number, stderr=workplace / "said")
+    status = zygote.stop_when(words, workplace, seen, number, stderr=workplace / "said", slowed=SLOWED.get(stage))
     said = (workplace / "said").read_text()
     if stage != "select" or not (folder / "manifest.json").exists():  # it may be done before the signal is there
         assert status == 130, said
