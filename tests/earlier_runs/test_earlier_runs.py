@@ -192,10 +192,11 @@ def test_comparisons_find_what_they_found(unpacked: Frozen) -> None:
 
 @pytest.mark.parametrize("unpacked", ["built-in", "people"], indirect=True)
 def test_reports_have_the_same_numbers(unpacked: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first of an archive is drawn too; a further one has no figure that it lacks."""
+    """That of `people` is drawn too; of equal numbers others come out as those of new runs, which `tests/reports` draws."""
+    if unpacked.name != "people":
+        draw_quickly(monkeypatch)
     for report in unpacked.record["reports"]:
         done(*report["words"])
-        draw_quickly(monkeypatch)
         frozen, found = (json.loads(Path(report[which]).read_bytes()) for which in ("frozen", "made"))
         assert not differing(f"{unpacked.name}: {' '.join(report['words'])}", frozen, found)
     for run in unpacked.runs:
