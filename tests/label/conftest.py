@@ -32,3 +32,18 @@ def many_selected_original(tmp_path_factory: pytest.TempPathFactory, small_model
 def many_selected(many_selected_original: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return Path(shutil.copytree(many_selected_original, tmp_path / "many"))
+
+
+@pytest.fixture(scope="session")
+def few_selected_original(many_selected_original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight selected pairs of the same responses, for what a batch shows; read it, never change it."""
+    run = Path(shutil.copytree(many_selected_original, tmp_path_factory.mktemp("runs") / "few"))
+    done(*on(run, "select"), "--budget", 8, "--force", "--quiet")
+    shutil.rmtree(run / ".stale", ignore_errors=True)
+    return run
+
+
+@pytest.fixture
+def few_selected(few_selected_original: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(few_selected_original, tmp_path / "few"))

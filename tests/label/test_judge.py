@@ -35,8 +35,10 @@ from activedpo_cli.oracles.base import Comparison, Judgement
 from activedpo_cli.store.operations import operations
 from activedpo_cli.store.reply_log import ReplyLog
 
-PAIRS = 24
+PAIRS = 8
 CALLS = 2 * PAIRS
+MANY = 24
+"""Enough that a judge's taste for a position is looked at, and that more batches follow."""
 
 
 @pytest.fixture
@@ -87,31 +89,31 @@ class InTurn:
 def test_both_orders_are_asked_and_agree(many_selected: Path, calls_at_once: int) -> None:
     with judge_server() as server:
         done(*asking(many_selected, server, calls_at_once=calls_at_once))
-    assert server.calls == CALLS
+    assert server.calls == 2 * MANY
     texts = [tuple(sorted(question.texts)) for question in server.questions]
     assert all(texts.count(pair) % 2 == 0 for pair in texts)
     found = labels(many_selected)
-    assert len(found) == PAIRS
+    assert len(found) == MANY
     assert {(row["score_a"], row["score_b"]) for row in found} == {(1, 0), (0, 1)}
     assert [row["pair_id"] for row in found] == [
         row["pair_id"] for row in rows(many_selected / "iter-001/select/selection.jsonl")
     ]
     facts = summary(many_selected)["judge"]
-    assert (facts["pairs"], facts["consistency"], facts["calls"]) == (PAIRS, 1.0, CALLS)
+    assert (facts["pairs"], facts["consistency"], facts["calls"]) == (MANY, 1.0, 2 * MANY)
     assert (facts["first_share"], facts["first_share_p"]) == (0.5, 1.0)
-    assert (facts["prompt_tokens"], facts["completion_tokens"]) == (1000 * CALLS, 20 * CALLS)
+    assert (facts["prompt_tokens"], facts["completion_tokens"]) == (1000 * 2 * MANY, 20 * 2 * MANY)
     said = json.loads(done("status", "--run", many_selected, "--json").stdout)
     assert said["iterations"][0]["stages"]["label"]["summary"]["judge"] == facts
     assert "both orders agree on 100 %" in said["iterations"][0]["stages"]["label"]["headline"]
     assert "up to date" in done(*asking(many_selected, server)).stderr  # though nobody listens any more
     shown = " ".join(done("show", "--run", many_selected).stdout.split())
     assert "The judge: both orders agree on 100 % (24 of 24) pairs, the first response won 50 % (24 of 48)" in shown
-    assert f"{CALLS} calls, {1020 * CALLS:,} tokens." in shown
+    assert f"{2 * MANY} calls, {1020 * 2 * MANY:,} tokens." in shown
 
 
-def test_every_call_has_marks_of_its_own(many_selected: Path) -> None:
+def test_every_call_has_marks_of_its_own(few_selected: Path) -> None:
     with judge_server() as server:
-        done(*asking(many_selected, server))
+        done(*asking(few_selected, server))
     drawn = [(question.case, *question.labels) for question in server.questions]
     assert len(set(drawn)) == CALLS
     for question in server.questions:
@@ -139,32 +141,32 @@ def test_orders_that_do_not_agree_are_a_tie(many_selected: Path, second_order: s
     ties = [row for row in labels(many_selected) if row["outcome"] == "tie"]
     assert len(ties) == 6
     assert {abs(row["score_a"] - 0.5) for row in ties} == {abs(score_a - 0.5)}
-    assert summary(many_selected)["judge"]["consistent"] == PAIRS - 6
+    assert summary(many_selected)["judge"]["consistent"] == MANY - 6
     assert summary(many_selected)["tie"] == 6
 
 
 @pytest.mark.parametrize("seconds", [1, 600])
-def test_a_server_that_asks_for_time_gets_it(many_selected: Path, slept: Slept, seconds: int) -> None:
+def test_a_server_that_asks_for_time_gets_it(few_selected: Path, slept: Slept, seconds: int) -> None:
     busy = Raw(429, {"error": {"message": "slow down"}}, {"Retry-After": str(seconds)})
     with judge_server(InTurn(busy, honest, busy)) as server:
-        said = done(*asking(many_selected, server)).stderr
+        said = done(*asking(few_selected, server)).stderr
     assert slept.seconds == [seconds, seconds]
     assert server.calls == CALLS + 2
-    assert len(replies(many_selected)) == CALLS
+    assert len(replies(few_selected)) == CALLS
     assert ("takes no call for 600 s" in said) is (seconds == 600)
 
 
-def test_a_date_is_understood_and_a_day_is_too_long(many_selected: Path, slept: Slept) -> None:
+def test_a_date_is_understood_and_a_day_is_too_long(few_selected: Path, slept: Slept) -> None:
     at = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 90))
     busy = Raw(503, {}, {"Retry-After": at})
     tomorrow = Raw(429, {"error": {"message": "quota"}}, {"Retry-After": "86400"})
     with judge_server(InTurn(busy, honest, tomorrow)) as server:
-        said = refused(1, *asking(many_selected, server))
+        said = refused(1, *asking(few_selected, server))
         assert 85 <= slept.seconds[0] <= 91
         assert len(slept.seconds) == 1
         assert "24.0 hours" in said
-        assert len(replies(many_selected)) == 1
-        done(*asking(many_selected, server))
+        assert len(replies(few_selected)) == 1
+        done(*asking(few_selected, server))
     assert server.calls == CALLS + 2
 
 
@@ -178,57 +180,57 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_a_fault_that_passes_is_survived(many_selected: Path, slept: Slept, fault: Raw) -> None:
+def test_a_fault_that_passes_is_survived(few_selected: Path, slept: Slept, fault: Raw) -> None:
     with judge_server(InTurn(honest, fault, fault, honest)) as server:
-        done(*asking(many_selected, server))
+        done(*asking(few_selected, server))
     assert server.calls == CALLS + 2
     assert 1 <= slept.seconds[0] <= 2 <= slept.seconds[1] <= 4
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_a_fault_that_stays_ends_with_what_was_replied(many_selected: Path, slept: Slept, fault: Raw) -> None:
+def test_a_fault_that_stays_ends_with_what_was_replied(few_selected: Path, slept: Slept, fault: Raw) -> None:
     with judge_server(InTurn(honest, honest, honest, *[fault] * 5)) as server:
-        refused(1, *asking(many_selected, server))
-        assert (server.calls, len(replies(many_selected))) == (8, 3)
-        done(*asking(many_selected, server))
+        refused(1, *asking(few_selected, server))
+        assert (server.calls, len(replies(few_selected))) == (8, 3)
+        done(*asking(few_selected, server))
     assert server.calls == CALLS + 5
 
 
-def test_a_server_that_hangs(many_selected: Path, slept: Slept) -> None:
+def test_a_server_that_hangs(few_selected: Path, slept: Slept) -> None:
     limits = settings(timeout=0.2, max_retries=1)
     with judge_server(InTurn(Raw(hang=True), honest, Raw(hang=True), Raw(hang=True))) as server:
-        assert "no byte for 0.2 s" in refused(1, *asking(many_selected, server, *limits))
-        assert len(replies(many_selected)) == 1
-        done(*asking(many_selected, server, *limits))
+        assert "no byte for 0.2 s" in refused(1, *asking(few_selected, server, *limits))
+        assert len(replies(few_selected)) == 1
+        done(*asking(few_selected, server, *limits))
 
 
-def test_nobody_listens(many_selected: Path, slept: Slept) -> None:
+def test_nobody_listens(few_selected: Path, slept: Slept) -> None:
     with judge_server() as server:
         pass
-    before = (many_selected / "config.yaml").read_text()
-    assert "does not answer" in refused(1, *asking(many_selected, server))
+    before = (few_selected / "config.yaml").read_text()
+    assert "does not answer" in refused(1, *asking(few_selected, server))
     assert len(slept.seconds) == 4
-    assert not (many_selected / "iter-001" / "label").exists()
-    assert (many_selected / "config.yaml").read_text() == before
+    assert not (few_selected / "iter-001" / "label").exists()
+    assert (few_selected / "config.yaml").read_text() == before
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_server_without_schemas_is_asked_without(many_selected: Path, slept: Slept, status: int) -> None:
+def test_a_server_without_schemas_is_asked_without(few_selected: Path, slept: Slept, status: int) -> None:
     def answer(question: Question) -> Raw:
         if "response_format" in question.body:
             return Raw(status, {"detail": "response_format is not known"})
         return honest(question)
 
     with judge_server(answer) as server:
-        assert "structured=none" in refused(1, *asking(many_selected, server, *settings(structured="json_schema")))
-        done(*asking(many_selected, server, *settings(structured="auto"), "--force"))
+        assert "structured=none" in refused(1, *asking(few_selected, server, *settings(structured="json_schema")))
+        done(*asking(few_selected, server, *settings(structured="auto"), "--force"))
     assert server.calls == 2 + CALLS
     assert not slept.seconds
 
 
-def test_a_schema_allows_the_two_labels_and_a_tie(many_selected: Path) -> None:
+def test_a_schema_allows_the_two_labels_and_a_tie(few_selected: Path) -> None:
     with judge_server() as server:
-        done(*asking(many_selected, server))
+        done(*asking(few_selected, server))
     for question in server.questions:
         schema = question.body["response_format"]["json_schema"]["schema"]
         assert schema["properties"]["better"]["enum"] == [*question.labels, "tie"]
@@ -237,9 +239,9 @@ def test_a_schema_allows_the_two_labels_and_a_tie(many_selected: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "advice"), [(400, "temperature=null"), (401, "api_key_env"), (403, "api_key_env"), (404, "/v1")]
 )
-def test_what_no_retry_can_change_is_said_at_once(many_selected: Path, slept: Slept, status: int, advice: str) -> None:
+def test_what_no_retry_can_change_is_said_at_once(few_selected: Path, slept: Slept, status: int, advice: str) -> None:
     with judge_server(lambda _: Raw(status, {"error": {"message": "no such \x1b[31mthing"}})) as server:
-        said = refused(1, *asking(many_selected, server, *settings(structured="none")))
+        said = refused(1, *asking(few_selected, server, *settings(structured="none")))
     assert server.calls == 1
     assert "no such \\x1b[31mthing" in said
     assert advice in said
@@ -248,21 +250,21 @@ def test_what_no_retry_can_change_is_said_at_once(many_selected: Path, slept: Sl
 @pytest.mark.parametrize(
     "body", [{"detail": "pinned to x"}, {"detail": [{"msg": "pinned to x"}]}, {"error": "pinned to x"}, b"pinned to x"]
 )
-def test_what_a_server_says_is_passed_on_in_whatever_shape(many_selected: Path, slept: Slept, body: object) -> None:
+def test_what_a_server_says_is_passed_on_in_whatever_shape(few_selected: Path, slept: Slept, body: object) -> None:
     with judge_server(lambda _: Raw(404, body)) as server:
-        assert "pinned to x" in refused(1, *asking(many_selected, server))
+        assert "pinned to x" in refused(1, *asking(few_selected, server))
 
 
-def test_an_empty_purse_is_not_waited_for(many_selected: Path, slept: Slept) -> None:
+def test_an_empty_purse_is_not_waited_for(few_selected: Path, slept: Slept) -> None:
     empty = Raw(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
     with judge_server(lambda _: empty) as server:
-        assert "exceeded your quota" in refused(1, *asking(many_selected, server))
+        assert "exceeded your quota" in refused(1, *asking(few_selected, server))
     assert (server.calls, slept.seconds) == (1, [])
 
 
-def test_a_redirection_is_not_followed(many_selected: Path, slept: Slept) -> None:
+def test_a_redirection_is_not_followed(few_selected: Path, slept: Slept) -> None:
     with judge_server() as stranger, judge_server(lambda _: Raw(307, {}, {"Location": stranger.url})) as server:
-        said = refused(1, *asking(many_selected, server))
+        said = refused(1, *asking(few_selected, server))
     assert stranger.calls == 0
     assert stranger.url in " ".join(said.split())
 
@@ -299,7 +301,7 @@ NO_VERDICTS: dict[str, Callable[[Question], Raw]] = {
 
 
 @pytest.mark.parametrize("answer", NO_VERDICTS.values(), ids=NO_VERDICTS.keys())
-def test_what_is_no_verdict_is_never_one(many_selected: Path, answer: Callable[[Question], Raw]) -> None:
+def test_what_is_no_verdict_is_never_one(few_selected: Path, answer: Callable[[Question], Raw]) -> None:
     """About one pair; it stays open, is named, and is asked about again only if somebody wants it."""
     broken = ""
 
@@ -308,31 +310,31 @@ def test_what_is_no_verdict_is_never_one(many_selected: Path, answer: Callable[[
         broken = broken or "".join(sorted(question.texts))
         return answer(question) if "".join(sorted(question.texts)) == broken else honest(question)
 
-    first = rows(many_selected / "iter-001/select/selection.jsonl")[0]["pair_id"]
+    first = rows(few_selected / "iter-001/select/selection.jsonl")[0]["pair_id"]
     with judge_server(answer_one_pair) as server:
-        said = refused(5, *asking(many_selected, server))
+        said = refused(5, *asking(few_selected, server))
         assert f"1 of {PAIRS} pairs have no verdict of the judge: `{first}`" in said
-        assert len(labels(many_selected)) == PAIRS - 1
+        assert len(labels(few_selected)) == PAIRS - 1
         calls = server.calls
         assert calls == CALLS - 2 + 6
-        refused(5, *asking(many_selected, server))
+        refused(5, *asking(few_selected, server))
         assert server.calls == calls, "its tries are used up"
-        planned = json.loads(done(*asking(many_selected, server), "--dry-run", "--json").stdout)
+        planned = json.loads(done(*asking(few_selected, server), "--dry-run", "--json").stdout)
         assert (planned["pairs"], planned["calls"]) == (1, 0)
         server.answer = honest
-        done(*asking(many_selected, server, *settings(tries=4)))
+        done(*asking(few_selected, server, *settings(tries=4)))
         assert server.calls == calls + 2
-    assert summary(many_selected)["judge"]["unreadable"].popitem()[1] == 6
+    assert summary(few_selected)["judge"]["unreadable"].popitem()[1] == 6
 
 
-def test_replies_that_were_cut_off_get_more_room(many_selected: Path) -> None:
+def test_replies_that_were_cut_off_get_more_room(few_selected: Path) -> None:
     def answer(question: Question) -> Raw:
         return honest(question) if question.body["max_tokens"] > 1024 else NO_VERDICTS["cut off"](question)
 
     with judge_server(answer) as server:
-        said = refused(5, *asking(many_selected, server, *settings(tries=1)))
+        said = refused(5, *asking(few_selected, server, *settings(tries=1)))
         assert "--set label.judge.tries=2 --set label.judge.max_tokens=4096`" in said
-        done(*asking(many_selected, server, *settings(tries=2, max_tokens=4096)))
+        done(*asking(few_selected, server, *settings(tries=2, max_tokens=4096)))
 
 
 def test_a_stage_is_closed_without_a_verdict_by_wish_alone(many_selected: Path) -> None:
@@ -343,7 +345,7 @@ def test_a_stage_is_closed_without_a_verdict_by_wish_alone(many_selected: Path) 
     assert (found["unanswered"], found["tie"], found["judge"]["without_verdict"]) == (1, 0, 1)
 
 
-def test_thinking_and_a_fence_around_a_verdict_are_taken_off(many_selected: Path) -> None:
+def test_thinking_and_a_fence_around_a_verdict_are_taken_off(few_selected: Path) -> None:
     def answer(question: Question) -> Raw:
         text = verdict_text(question, by_text(question))
         shapes = [
@@ -355,7 +357,7 @@ def test_thinking_and_a_fence_around_a_verdict_are_taken_off(many_selected: Path
         return reply(shapes[server.calls % 4])
 
     with judge_server(answer) as server:
-        done(*asking(many_selected, server))
+        done(*asking(few_selected, server))
     assert server.calls == CALLS
 
 
@@ -371,15 +373,15 @@ def test_a_judge_that_always_takes_the_first_is_stopped(many_selected: Path) -> 
         assert server.calls == 40
         server.answer = honest
         done(*asking(many_selected, server, "--force", oracle="judge:other"))
-    assert summary(many_selected)["judge"]["calls"] == CALLS
+    assert summary(many_selected)["judge"]["calls"] == 2 * MANY
 
 
 def test_a_judge_of_many_ties_and_two_verdicts_is_not_called_biased(many_selected: Path) -> None:
     with judge_server(InTurn(*[lambda question: verdict(question, 0)] * 2)) as server:
-        server.answer.left += [lambda question: verdict(question, None)] * CALLS  # type: ignore[attr-defined]
+        server.answer.left += [lambda question: verdict(question, None)] * 2 * MANY  # type: ignore[attr-defined]
         done(*asking(many_selected, server))
     facts = summary(many_selected)["judge"]
-    assert (facts["decided"], facts["first_won"], facts["consistent"]) == (2, 2, PAIRS - 1)
+    assert (facts["decided"], facts["first_won"], facts["consistent"]) == (2, 2, MANY - 1)
 
 
 def test_a_taste_for_a_position_is_tested_by_pairs() -> None:
@@ -406,20 +408,20 @@ def test_a_taste_for_a_position_is_tested_by_pairs() -> None:
     assert found([consistent] * 20).first_p == 1
 
 
-def test_a_limit_of_calls_holds_also_after_a_new_start(many_selected: Path) -> None:
+def test_a_limit_of_calls_holds_also_after_a_new_start(few_selected: Path) -> None:
     with judge_server() as server:
-        said = refused(5, *asking(many_selected, server, *settings(max_calls=10), calls_at_once=3))
+        said = refused(5, *asking(few_selected, server, *settings(max_calls=10), calls_at_once=3))
         assert "label.judge.max_calls is 10" in said
-        refused(5, *asking(many_selected, server))  # what was set holds
+        refused(5, *asking(few_selected, server))  # what was set holds
         assert server.calls == 10
-        done(*asking(many_selected, server, *settings(max_calls=CALLS)))
+        done(*asking(few_selected, server, *settings(max_calls=CALLS)))
     assert server.calls == CALLS
 
 
-def test_a_limit_of_tokens_is_kept_by_the_worst_case(many_selected: Path) -> None:
+def test_a_limit_of_tokens_is_kept_by_the_worst_case(few_selected: Path) -> None:
     """Replies of 20 tokens were promised room for 900; 1,020 were used by each call."""
     with judge_server() as server:
-        said = refused(5, *asking(many_selected, server, *settings(max_tokens=900, max_tokens_total=5000)))
+        said = refused(5, *asking(few_selected, server, *settings(max_tokens=900, max_tokens_total=5000)))
     assert "label.judge.max_tokens_total is 5000" in said
     assert "--set label.judge.max_tokens_total=…`" in said
     assert server.calls == 4
@@ -437,44 +439,44 @@ def test_what_was_replied_counts_beyond_a_limit(many_selected: Path, tmp_path: P
         for row in known:
             elsewhere.keep(row["key"], row["reply"])
         refused(5, *asking(many_selected, server, *settings(max_calls=4)))
-    assert server.calls == CALLS + 4
+    assert server.calls == 2 * MANY + 4
     assert len(labels(many_selected)) == 2 + 5
 
 
-def test_the_hint_fits_the_reason(many_selected: Path, slept: Slept) -> None:
+def test_the_hint_fits_the_reason(few_selected: Path, slept: Slept) -> None:
     """A limit, even where replies were unreadable too; a question that is too long with its reply gets no further try."""
     with judge_server(InTurn(*[wrong_case] * 3)) as server:
-        said = refused(5, *asking(many_selected, server, *settings(max_calls=9)))
+        said = refused(5, *asking(few_selected, server, *settings(max_calls=9)))
         assert "--set label.judge.max_calls=…`" in said
         assert "tries=" not in said
-        said = refused(5, *asking(many_selected, server, *settings(max_calls=None)))
+        said = refused(5, *asking(few_selected, server, *settings(max_calls=None)))
         assert "--set label.judge.tries=6`" in said
     long = Raw(400, {"error": {"message": "This model's maximum context length is 2048 tokens"}})
     with judge_server(lambda question: long) as server:
-        said = refused(5, *asking(many_selected, server, "--force", oracle="judge:other"))
+        said = refused(5, *asking(few_selected, server, "--force", oracle="judge:other"))
     assert "--set label.judge.max_tokens=256`" in said
 
 
-def test_calls_that_brought_nothing_count_for_the_limits(many_selected: Path, slept: Slept) -> None:
+def test_calls_that_brought_nothing_count_for_the_limits(few_selected: Path, slept: Slept) -> None:
     """Hung up, cut off, given up by a gateway: the server may have worked; what it refused, it did not work on."""
     paid = [Raw(hang=True), CUT, Raw(504, {})]
     free = [Raw(429, {}), Raw(500, {}), Raw(503, {})]
     limits = settings(max_calls=8, max_retries=6, timeout=0.2)
     with judge_server(InTurn(honest, *paid, *free, honest)) as server:
-        assert "label.judge.max_calls is 8" in refused(5, *asking(many_selected, server, *limits))
-        assert (server.calls, len(replies(many_selected))) == (8 + len(free), 8 - len(paid))
-        refused(5, *asking(many_selected, server))
+        assert "label.judge.max_calls is 8" in refused(5, *asking(few_selected, server, *limits))
+        assert (server.calls, len(replies(few_selected))) == (8 + len(free), 8 - len(paid))
+        refused(5, *asking(few_selected, server))
         assert server.calls == 8 + len(free), "a new start makes none of them undone"
 
 
-def test_where_the_work_ends_nobody_who_waits_asks_again(many_selected: Path) -> None:
+def test_where_the_work_ends_nobody_who_waits_asks_again(few_selected: Path) -> None:
     busy, bad = Raw(429, {}, {"Retry-After": "60"}), Raw(401, {"error": {"message": "no key"}})
     with judge_server(InTurn(busy, bad)) as server:
-        refused(1, *asking(many_selected, server, calls_at_once=2))
+        refused(1, *asking(few_selected, server, calls_at_once=2))
     assert server.calls == 2
 
 
-def test_calls_under_way_when_a_process_is_killed_count_for_the_limits(many_selected: Path, zygote: Zygote) -> None:
+def test_calls_under_way_when_a_process_is_killed_count_for_the_limits(few_selected: Path, zygote: Zygote) -> None:
     def answer(question: Question) -> Raw:
         if server.calls % 3 == 0:
             os.kill(zygote.last_pid, signal.SIGKILL)
@@ -484,9 +486,9 @@ def test_calls_under_way_when_a_process_is_killed_count_for_the_limits(many_sele
     limits = settings(max_calls=9)
     with judge_server(answer) as server:
         for _ in range(3):
-            zygote.run(asking(many_selected, server, *limits), many_selected.parent)
-        assert "label.judge.max_calls is 9" in refused(5, *asking(many_selected, server, *limits))
-    assert (server.calls, len(replies(many_selected))) == (9, 6)
+            zygote.run(asking(few_selected, server, *limits), few_selected.parent)
+        assert "label.judge.max_calls is 9" in refused(5, *asking(few_selected, server, *limits))
+    assert (server.calls, len(replies(few_selected))) == (9, 6)
 
 
 def test_a_limit_is_not_reached_by_what_calls_under_way_might_cost(many_selected: Path) -> None:
@@ -494,23 +496,23 @@ def test_a_limit_is_not_reached_by_what_calls_under_way_might_cost(many_selected
     with judge_server() as server:
         limits = settings(max_tokens=9000, max_tokens_total=60_000)
         done(*asking(many_selected, server, *limits, calls_at_once=4))
-    assert server.calls == CALLS
+    assert server.calls == 2 * MANY
 
 
-def test_tokens_that_a_server_does_not_count_are_estimated(many_selected: Path) -> None:
+def test_tokens_that_a_server_does_not_count_are_estimated(few_selected: Path) -> None:
     def answer(question: Question) -> Raw:
         text = verdict_text(question, by_text(question))
         usage = [None, {"prompt_tokens": 0, "completion_tokens": 0}][server.calls % 2]
         return reply(text, usage=usage)
 
     with judge_server(answer) as server:
-        done(*asking(many_selected, server))
-    facts = summary(many_selected)["judge"]
+        done(*asking(few_selected, server))
+    facts = summary(few_selected)["judge"]
     assert facts["prompt_tokens"] == sum(estimated_tokens(question.message) for question in server.questions)
-    assert facts["completion_tokens"] == sum(estimated_tokens(one["text"]) for one in replies(many_selected)) > 0
+    assert facts["completion_tokens"] == sum(estimated_tokens(one["text"]) for one in replies(few_selected)) > 0
 
 
-def test_replies_in_parts_and_thinking_that_is_counted_apart(many_selected: Path) -> None:
+def test_replies_in_parts_and_thinking_that_is_counted_apart(few_selected: Path) -> None:
     """As reasoning models of Mistral reply, and as Gemini counts: thinking is in the total alone, and costs as much."""
 
     def answer(question: Question) -> Raw:
@@ -520,13 +522,13 @@ def test_replies_in_parts_and_thinking_that_is_counted_apart(many_selected: Path
         return reply("", message={"content": [thinking, {"type": "text", "text": text}]}, usage=usage)
 
     with judge_server(answer) as server:
-        done(*asking(many_selected, server))
+        done(*asking(few_selected, server))
     assert server.calls == CALLS
-    facts = summary(many_selected)["judge"]
+    facts = summary(few_selected)["judge"]
     assert (facts["prompt_tokens"], facts["completion_tokens"]) == (1000 * CALLS, 500 * CALLS)
 
 
-def test_killed_between_replies_and_nothing_is_paid_twice(many_selected: Path, zygote: Zygote) -> None:
+def test_killed_between_replies_and_nothing_is_paid_twice(few_selected: Path, zygote: Zygote) -> None:
     """One call is under way when the process dies, whose reply nobody has seen; no other question is put again."""
 
     def answer(question: Question) -> Raw:
@@ -536,18 +538,18 @@ def test_killed_between_replies_and_nothing_is_paid_twice(many_selected: Path, z
         return honest(question)
 
     with judge_server(answer) as server:
-        assert zygote.run(asking(many_selected, server), many_selected.parent) == -signal.SIGKILL
-        log = many_selected / "iter-001" / "label" / "judge-replies.jsonl"
-        assert len(replies(many_selected)) == 7
+        assert zygote.run(asking(few_selected, server), few_selected.parent) == -signal.SIGKILL
+        log = few_selected / "iter-001" / "label" / "judge-replies.jsonl"
+        assert len(replies(few_selected)) == 7
         lines = log.read_bytes().splitlines(keepends=True)
         assert b'"event": "sent"' in lines[-1]
         log.write_bytes(b"".join(lines[:-1])[:-9])  # the disk lost the end of a reply too, which was not used then
         server.ended.set()
-        done(*asking(many_selected, server))
+        done(*asking(few_selected, server))
     asked = [tuple(question.texts) for question in server.questions]
     assert len(asked) == CALLS + 2
     assert len({texts for texts in asked if asked.count(texts) > 1}) <= 2
-    assert summary(many_selected)["judge"]["calls"] == CALLS + 1, "a call whose reply was lost counts too"
+    assert summary(few_selected)["judge"]["calls"] == CALLS + 1, "a call whose reply was lost counts too"
 
 
 @pytest.mark.slow
@@ -565,10 +567,10 @@ def test_killed_at_any_moment_until_it_is_done(many_selected: Path, zygote: Zygo
             assert status == -signal.SIGKILL
             kills += 1
         assert kills >= 4
-        assert CALLS <= server.calls <= CALLS + kills * calls_at_once
-    assert len(replies(many_selected)) == CALLS
-    assert len({(row["pair_id"], row["order"]) for row in replies(many_selected)}) == CALLS
-    assert len(labels(many_selected)) == len({row["pair_id"] for row in labels(many_selected)}) == PAIRS
+        assert 2 * MANY <= server.calls <= 2 * MANY + kills * calls_at_once
+    assert len(replies(many_selected)) == 2 * MANY
+    assert len({(row["pair_id"], row["order"]) for row in replies(many_selected)}) == 2 * MANY
+    assert len(labels(many_selected)) == len({row["pair_id"] for row in labels(many_selected)}) == MANY
     assert activedpo("verify", "--run", many_selected).exit_code == 0
 
 
@@ -586,7 +588,7 @@ def _killed_after(chance: random.Random, run: Path, server: JudgeServer, zygote:
 
 @pytest.mark.parametrize("call", ["write", "sync"])
 def test_a_reply_that_the_disk_does_not_take_is_not_used(
-    many_selected: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    few_selected: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     """Some of it, or all, may be there: it is cut, since only what is safe is used, and the question asked again."""
     real, times = getattr(operations, call), 0
@@ -601,35 +603,35 @@ def test_a_reply_that_the_disk_does_not_take_is_not_used(
 
     with judge_server() as server:
         monkeypatch.setattr(operations, call, full)
-        assert "judge-replies.jsonl" in refused(1, *asking(many_selected, server))
+        assert "judge-replies.jsonl" in refused(1, *asking(few_selected, server))
         assert server.calls == 6
-        done(*asking(many_selected, server))
+        done(*asking(few_selected, server))
     assert server.calls == CALLS + 1
-    assert len(replies(many_selected)) == CALLS
+    assert len(replies(few_selected)) == CALLS
 
 
-def test_files_of_a_closed_stage_are_made_again_without_a_call(many_selected: Path) -> None:
+def test_files_of_a_closed_stage_are_made_again_without_a_call(few_selected: Path) -> None:
     with judge_server() as server:
-        done(*asking(many_selected, server))
-    folder = many_selected / "iter-001" / "label"
-    before = summary(many_selected), (folder / "outcomes.jsonl").read_bytes()
+        done(*asking(few_selected, server))
+    folder = few_selected / "iter-001" / "label"
+    before = summary(few_selected), (folder / "outcomes.jsonl").read_bytes()
     (folder / "outcomes.jsonl").unlink()
-    done(*on(many_selected, "label"), "--rebuild")
-    assert (summary(many_selected), (folder / "outcomes.jsonl").read_bytes()) == before
+    done(*on(few_selected, "label"), "--rebuild")
+    assert (summary(few_selected), (folder / "outcomes.jsonl").read_bytes()) == before
     assert server.calls == CALLS
 
 
-def test_a_damaged_log_of_replies_is_named_and_can_be_done_without(many_selected: Path) -> None:
+def test_a_damaged_log_of_replies_is_named_and_can_be_done_without(few_selected: Path) -> None:
     with judge_server() as server:
-        refused(5, *asking(many_selected, server, *settings(max_calls=9)))
-        log = many_selected / "iter-001" / "label" / "judge-replies.jsonl"
+        refused(5, *asking(few_selected, server, *settings(max_calls=9)))
+        log = few_selected / "iter-001" / "label" / "judge-replies.jsonl"
         log.write_bytes(log.read_bytes().replace(b"because", b"becAuse", 1))
-        said = refused(4, *asking(many_selected, server, *settings(max_calls=None)))
+        said = refused(4, *asking(few_selected, server, *settings(max_calls=None)))
         assert "judge-replies.jsonl` line 2 is not an intact reply" in said
         assert server.calls == 9
         log.rename(log.with_suffix(".damaged"))
-        done(*asking(many_selected, server))
-    assert len(labels(many_selected)) == PAIRS
+        done(*asking(few_selected, server))
+    assert len(labels(few_selected)) == PAIRS
 
 
 @pytest.mark.parametrize(
@@ -646,7 +648,7 @@ def test_a_damaged_log_of_replies_is_named_and_can_be_done_without(many_selected
 )
 @pytest.mark.parametrize("key", [None, "my-own-key-4711"])
 def test_a_key_goes_where_the_settings_say_and_nowhere_else(
-    many_selected: Path, monkeypatch: pytest.MonkeyPatch, trap: dict[str, str], key: str | None
+    few_selected: Path, monkeypatch: pytest.MonkeyPatch, trap: dict[str, str], key: str | None
 ) -> None:
     with judge_server() as stranger, judge_server() as server:
         for name, value in trap.items():
@@ -654,7 +656,7 @@ def test_a_key_goes_where_the_settings_say_and_nowhere_else(
         if key:
             monkeypatch.setenv("MY_JUDGE", key)
         said = refused(
-            5, *asking(many_selected, server, *settings(max_calls=2, api_key_env="MY_JUDGE" if key else None))
+            5, *asking(few_selected, server, *settings(max_calls=2, api_key_env="MY_JUDGE" if key else None))
         )
     assert (server.calls, stranger.calls) == (2, 0)
     for question in server.questions:
@@ -662,26 +664,26 @@ def test_a_key_goes_where_the_settings_say_and_nowhere_else(
         assert headers.get("authorization") == (f"Bearer {key}" if key else None)
         assert "trap" not in str(question.headers).lower()
     assert {name: os.environ[name] for name in trap}, "they are there again"
-    written = [path.read_bytes() for path in many_selected.rglob("*") if path.is_file()]
+    written = [path.read_bytes() for path in few_selected.rglob("*") if path.is_file()]
     assert not any(b"my-own-key" in data for data in [said.encode(), *written])
 
 
-def test_a_server_that_repeats_the_key(many_selected: Path, monkeypatch: pytest.MonkeyPatch, slept: Slept) -> None:
+def test_a_server_that_repeats_the_key(few_selected: Path, monkeypatch: pytest.MonkeyPatch, slept: Slept) -> None:
     monkeypatch.setenv("MY_JUDGE", "my-own-key-4711")
     bad = Raw(401, {"error": {"message": "no such key: my-own-key-4711"}})
     with judge_server(InTurn(lambda _: reply("my-own-key-4711"), bad)) as server:
-        said = refused(1, *asking(many_selected, server, *settings(api_key_env="MY_JUDGE")))
+        said = refused(1, *asking(few_selected, server, *settings(api_key_env="MY_JUDGE")))
     assert "no such key: ***" in said
-    assert "my-own-key" not in json.dumps(replies(many_selected))
+    assert "my-own-key" not in json.dumps(replies(few_selected))
 
 
 @pytest.mark.parametrize("key", ["two-lines\nbehind-it-7", "wïth-umlaut-7", "with a-blank-7"])
 def test_a_key_that_can_not_be_sent_is_refused_and_not_shown(
-    many_selected: Path, monkeypatch: pytest.MonkeyPatch, slept: Slept, key: str
+    few_selected: Path, monkeypatch: pytest.MonkeyPatch, slept: Slept, key: str
 ) -> None:
     monkeypatch.setenv("JUDGE_KEY", key)
     with judge_server() as server:
-        said = refused(2, *asking(many_selected, server, *settings(api_key_env="JUDGE_KEY")))
+        said = refused(2, *asking(few_selected, server, *settings(api_key_env="JUDGE_KEY")))
     assert "`JUDGE_KEY` holds a key with a blank" in " ".join(said.split())
     assert not any(part in said for part in ("lines", "behind", "umlaut", "a-blank-7"))
     assert server.calls == 0
@@ -709,73 +711,73 @@ def test_a_key_that_can_not_be_sent_is_refused_and_not_shown(
         (["--export", "x.jsonl"], "are for people"),
     ],
 )
-def test_what_can_not_work_is_refused_before_anything_begins(many_selected: Path, given: list[str], said: str) -> None:
+def test_what_can_not_work_is_refused_before_anything_begins(few_selected: Path, given: list[str], said: str) -> None:
     with judge_server() as server:
-        assert said in " ".join(refused(2, *asking(many_selected, server, *given)).split())
+        assert said in " ".join(refused(2, *asking(few_selected, server, *given)).split())
     assert server.calls == 0
-    assert not (many_selected / "iter-001" / "label").exists()
+    assert not (few_selected / "iter-001" / "label").exists()
 
 
-def test_the_extra_that_is_missing_is_named(many_selected: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_extra_that_is_missing_is_named(few_selected: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with judge_server() as server:
-        said = refused(1, *asking(many_selected, server))
+        said = refused(1, *asking(few_selected, server))
     assert "pip install 'activedpo-cli[judge]'" in said
-    assert not (many_selected / "iter-001" / "label").exists()
+    assert not (few_selected / "iter-001" / "label").exists()
 
 
-def test_another_judge_than_began_is_refused(many_selected: Path, tmp_path: Path) -> None:
+def test_another_judge_than_began_is_refused(few_selected: Path, tmp_path: Path) -> None:
     rubric = tmp_path / "rubric.txt"
     rubric.write_text("The better response is shorter.")
     with judge_server() as server:
         limited = settings(max_calls=4, rubric=str(rubric))
-        refused(5, *asking(many_selected, server, *limited))
+        refused(5, *asking(few_selected, server, *limited))
         assert all("The better response is shorter." in question.message for question in server.questions)
         for other in (settings(temperature=1), settings(base_url=server.url + "x")):
-            assert "label.judge." in refused(3, *asking(many_selected, server, *other))
-        refused(3, *asking(many_selected, server, oracle="judge:n"))
+            assert "label.judge." in refused(3, *asking(few_selected, server, *other))
+        refused(3, *asking(few_selected, server, oracle="judge:n"))
         other = tmp_path / "other.txt"
         other.write_text("The better response rhymes.")
-        assert "label.judge.rubric" in refused(3, *asking(many_selected, server, *settings(rubric=str(other))))
+        assert "label.judge.rubric" in refused(3, *asking(few_selected, server, *settings(rubric=str(other))))
         shutil.move(other, rubric)
-        assert "input oracle judge:m judge" in refused(3, *asking(many_selected, server))
+        assert "input oracle judge:m judge" in refused(3, *asking(few_selected, server))
         assert server.calls == 4
         rubric.write_text("The better response is shorter.\n")
-        done(*asking(many_selected, server, *settings(max_calls=None, timeout=60, max_retries=1, max_tokens=9)))
+        done(*asking(few_selected, server, *settings(max_calls=None, timeout=60, max_retries=1, max_tokens=9)))
     assert server.calls == CALLS
 
 
-def test_replies_that_were_paid_for_count_when_the_stage_is_made_again(many_selected: Path) -> None:
+def test_replies_that_were_paid_for_count_when_the_stage_is_made_again(few_selected: Path) -> None:
     with judge_server() as server:
-        done(*asking(many_selected, server))
-        first = labels(many_selected)
-        done(*asking(many_selected, server, "--force"))
-        assert (server.calls, labels(many_selected)) == (CALLS, first)
-        assert summary(many_selected)["judge"]["calls"] == 0
-        refused(5, *asking(many_selected, server, "--force", "--ask-again", *settings(max_calls=6)))
+        done(*asking(few_selected, server))
+        first = labels(few_selected)
+        done(*asking(few_selected, server, "--force"))
+        assert (server.calls, labels(few_selected)) == (CALLS, first)
+        assert summary(few_selected)["judge"]["calls"] == 0
+        refused(5, *asking(few_selected, server, "--force", "--ask-again", *settings(max_calls=6)))
         assert server.calls == CALLS + 6
-        done(*asking(many_selected, server, "--force", *settings(max_calls=None)))  # it goes on, and asks anew
+        done(*asking(few_selected, server, "--force", *settings(max_calls=None)))  # it goes on, and asks anew
         assert server.calls == 2 * CALLS
-    kept = sorted(many_selected.glob(".stale/*/judge-replies.jsonl"))
+    kept = sorted(few_selected.glob(".stale/*/judge-replies.jsonl"))
     assert sum(row["event"] == "reply" for row in rows(kept[0])) == CALLS
 
 
-def test_a_question_that_is_too_long_concerns_its_pair_alone(many_selected: Path, slept: Slept) -> None:
+def test_a_question_that_is_too_long_concerns_its_pair_alone(few_selected: Path, slept: Slept) -> None:
     full = Raw(
         400,
         {"error": {"message": "This model's maximum context length is 9 tokens"}},
     )
     with judge_server(InTurn(full, full)) as server:
-        said = refused(5, *asking(many_selected, server))
+        said = refused(5, *asking(few_selected, server))
         assert "longer than the server takes" in said
-        assert len(labels(many_selected)) == PAIRS - 1
-        done(*asking(many_selected, server))
-    assert summary(many_selected)["judge"]["calls"] == CALLS
+        assert len(labels(few_selected)) == PAIRS - 1
+        done(*asking(few_selected, server))
+    assert summary(few_selected)["judge"]["calls"] == CALLS
     assert all("response_format" in question.body for question in server.questions)
 
 
 @pytest.mark.parametrize("code", ["content_filter", "invalid_prompt"])
-def test_a_filter_before_the_model_concerns_its_pair_alone(many_selected: Path, slept: Slept, code: str) -> None:
+def test_a_filter_before_the_model_concerns_its_pair_alone(few_selected: Path, slept: Slept, code: str) -> None:
     """As Azure and OpenAI answer to a prompt that their filter does not like."""
     strange = ""
 
@@ -787,13 +789,13 @@ def test_a_filter_before_the_model_concerns_its_pair_alone(many_selected: Path, 
         return honest(question)
 
     with judge_server(answer) as server:
-        said = " ".join(refused(5, *asking(many_selected, server)).split())
-    assert "1 of 24 pairs have no verdict of the judge" in said
+        said = " ".join(refused(5, *asking(few_selected, server)).split())
+    assert f"1 of {PAIRS} pairs have no verdict of the judge" in said
     assert "2 × refused" in said
     assert server.calls == CALLS
     assert all("response_format" in question.body for question in server.questions)
-    assert len(labels(many_selected)) == PAIRS - 1
-    assert [row.get("not_allowed", False) for row in replies(many_selected)].count(True) == 2
+    assert len(labels(few_selected)) == PAIRS - 1
+    assert [row.get("not_allowed", False) for row in replies(few_selected)].count(True) == 2
 
 
 def test_noise_turns_answers_of_a_judge_around(many_selected: Path) -> None:
@@ -801,7 +803,7 @@ def test_noise_turns_answers_of_a_judge_around(many_selected: Path) -> None:
         done(*asking(many_selected, server, "--label-noise", 0.4))
     turned = [(row["score_a"] == 1) != row["preferred_id"].endswith(row["pair_id"].split("/")[-1].split("-")[0])
               for row in labels(many_selected)]  # fmt: skip
-    assert 0 < sum(turned) < PAIRS
+    assert 0 < sum(turned) < MANY
 
 
 def test_settings_of_a_judge_are_no_part_of_what_others_answered(finished: Path) -> None:
@@ -809,7 +811,7 @@ def test_settings_of_a_judge_are_no_part_of_what_others_answered(finished: Path)
     assert not [key for key in manifest(finished, 1, "label")["settings"] if key.startswith("label.judge")]
 
 
-def test_ctrl_c_is_quick_and_keeps_what_was_replied(many_selected: Path, zygote: Zygote) -> None:
+def test_ctrl_c_is_quick_and_keeps_what_was_replied(few_selected: Path, zygote: Zygote) -> None:
     """Four calls are under way that would take longer."""
 
     def answer(question: Question) -> Raw:
@@ -819,11 +821,11 @@ def test_ctrl_c_is_quick_and_keeps_what_was_replied(many_selected: Path, zygote:
 
     with judge_server(answer) as server:
         began = time.monotonic()
-        assert zygote.run(asking(many_selected, server, calls_at_once=4), many_selected.parent) == 130
+        assert zygote.run(asking(few_selected, server, calls_at_once=4), few_selected.parent) == 130
         assert time.monotonic() - began < 15
-        assert len(replies(many_selected)) == 7
+        assert len(replies(few_selected)) == 7
         server.ended.set()
         server.answer = honest
-        done(*asking(many_selected, server, calls_at_once=4))
-    assert len(replies(many_selected)) == CALLS
-    assert activedpo("verify", "--run", many_selected).exit_code == 0
+        done(*asking(few_selected, server, calls_at_once=4))
+    assert len(replies(few_selected)) == CALLS
+    assert activedpo("verify", "--run", few_selected).exit_code == 0
