@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -255,3 +256,48 @@ def test_changes_at_once_are_changes_one_by_one(text: str, changes: dict[str, An
 def test_a_change_that_would_leave_an_alias_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="only you can change"):
         changed_yaml("a: &one 1\nb: *one\n", {"a": 5, "b": 5})
+
+
+SIMPLE_KEYS = st.sampled_from(["a", "b.c", "e-f", "_g", "true", "null", "y", "n-", "q.", "<<", "1"])
+SIMPLE_VALUES = st.sampled_from(
+    ["", "1", "-1", "1e-4", "no", "null", "-.inf", "a:b", "a:--b", "http://x/y:8/v1", "'a # b'", '"x: y"', "''", "[]"]
+    + ["[a, -2, c-]", "..", "-...", "---", "~", "{}", "26 Jul 2024", "a -b:c", "a - b", "a: b", '"\\n"', "[-, a]", "[a"]
+)
+COMMENTS = st.sampled_from(["", "", "#", " #", " # c: d", "  # θ ≤ → é – '\"[{", " # \u2028"])
+SIMPLE_LINES = st.builds(
+    lambda indent, before, comment: f"{indent}{before}{comment}",
+    st.sampled_from(["", "", "", "  ", "  ", "    ", " "]),
+    st.builds("{}: {}".format, SIMPLE_KEYS, SIMPLE_VALUES) | SIMPLE_KEYS.map("{}:".format) | st.just(""),
+    COMMENTS,
+)
+
+
+def nodes(node: yaml.Node | None) -> Any:
+    """All that is ever read of what was put together: kinds, values and places."""
+    if node is None:
+        return None
+    marks = [(mark.index, mark.line, mark.column) for mark in (node.start_mark, node.end_mark)]
+    flow = None if isinstance(node, yaml.ScalarNode) else node.flow_style
+    parts = node.value
+    if isinstance(node, yaml.CollectionNode):
+        parts = [[nodes(part) for part in (item if isinstance(item, tuple) else (item,))] for item in node.value]
+    return type(node), node.tag, marks, flow, parts
+
+
+@pytest.mark.skipif(yaml_text.CParser is None, reason="needs a PyYAML with libyaml")
+@given(st.lists(SIMPLE_LINES, max_size=6).map(lambda lines: "".join(f"{line}\n" for line in lines)))
+@example(render_config(Config()))
+def test_what_is_read_quickly_is_read_alike(text: str) -> None:
+    if not yaml_text._SIMPLE_TEXT.fullmatch(text):
+        return
+    try:
+        slowly = nodes(yaml.compose(text, Loader=yaml_text._Loader))
+    except yaml.YAMLError:
+        with pytest.raises(yaml.YAMLError):
+            yaml.compose(text, Loader=yaml_text._QuickComposer)
+        return
+    assert nodes(yaml.compose(text, Loader=yaml_text._QuickComposer)) == slowly
+
+
+def test_settings_as_they_are_written_are_read_quickly() -> None:
+    assert yaml_text._SIMPLE_TEXT.fullmatch(render_config(Config()))
