@@ -33,6 +33,12 @@ IDS = {name: SHARED[name] for name in ("vocab_size", "bos_token_id", "eos_token_
 SMALL = ("--set", "adapter.r=2", "--set", "adapter.lora_alpha=8")
 
 
+@pytest.fixture(autouse=True)
+def _needs_are_not_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stages need is looked at in `test_needs.py`; to imagine passes takes up to ten seconds for some architectures."""
+    monkeypatch.setattr("activedpo_cli.health.needs.estimate", Mock(side_effect=ActiveDPOError("not asked here")))
+
+
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     made: dict[str, Path] = {}
@@ -243,11 +249,7 @@ FAMILIES = {"without a limit, and not causal": "XLNetLMHeadModel", "its states h
 
 
 @pytest.mark.parametrize("kind", UNSOUND)
-def test_an_architecture_that_makes_wrong_numbers(
-    kind: str, tmp_path: Path, prompts_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What stages need is tested elsewhere, and imagining some of these architectures takes ten seconds.
-    monkeypatch.setattr("activedpo_cli.health.needs.estimate", Mock(side_effect=ActiveDPOError("not asked here")))
+def test_an_architecture_that_makes_wrong_numbers(kind: str, tmp_path: Path, prompts_file: Path) -> None:
     config, name, says = UNSOUND[kind]
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config()).save_pretrained(tmp_path / "model")
