@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,7 @@ class ModelServer:
         config = json.loads((folder / "adapter_config.json").read_text())
         if config["r"] > self.max_lora_rank:
             return refusal(400, f"LoRA rank {config['r']} is greater than max_lora_rank {self.max_lora_rank}.")
-        policy = PeftModel.from_pretrained(load(self.folder, dtype=self.dtype), str(folder))
-        for parameter_name, parameter in policy.named_parameters():
-            if "lora_B" in parameter_name:
-                parameter.data *= self.applies
-        self.models[name] = policy.merge_and_unload()
+        self.models[name] = _merged(self.folder, self.dtype, folder, name, self.applies)
         return Raw(200, f"Success: LoRA adapter '{name}' added successfully.".encode())
 
     def _complete(self, body: dict[str, Any]) -> Any:
@@ -100,6 +97,22 @@ class ModelServer:
                 known: dict[tuple[int, ...], torch.Tensor] = {}
                 choices += [_sampled(model, ids, body, place, known) for place in range(body["n"])]
         return {"object": "text_completion", "model": body["model"], "choices": choices}
+
+
+@lru_cache(maxsize=4)
+def _base(folder: Path, dtype: str) -> PreTrainedModel:
+    """Kept for the next server, since nothing changes what is served."""
+    return load(folder, dtype=dtype)
+
+
+@lru_cache(maxsize=8)
+def _merged(base: Path, dtype: str, folder: Path, name: str, applies: float) -> PreTrainedModel:
+    """Weights with an adapter in them, which its name identifies; kept for the next server."""
+    policy = PeftModel.from_pretrained(load(base, dtype=dtype), str(folder))
+    for parameter_name, parameter in policy.named_parameters():
+        if "lora_B" in parameter_name:
+            parameter.data *= applies
+    return policy.merge_and_unload()
 
 
 def _log_softmax(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
@@ -177,7 +190,7 @@ def model_server(folder: Path, **behaviour: Any) -> Iterator[ModelServer]:
 
     server = Listening(Handler)
     served = ModelServer(f"http://127.0.0.1:{server.server_address[1]}/v1", folder, **behaviour)
-    served.models[served.name] = load(folder, dtype=served.dtype)
+    served.models[served.name] = _base(folder, served.dtype)
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True)
     thread.start()
     try:

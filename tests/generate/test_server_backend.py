@@ -28,7 +28,7 @@ STOPS = frozenset({EOS, *range(0, 250, 8)})
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
     """A small model with an adapter that has been trained, as it were."""
     place = tmp_path_factory.mktemp("served")
-    folder = save_small_model(place / "model")
+    folder = save_small_model(place / "model", num_hidden_layers=1)
     base = load(folder)
     create_initial_adapter(
         base, AdapterSettings(r=4, lora_alpha=8), seed=0, destination=place / "initial", base_name="b"
@@ -172,7 +172,7 @@ def test_frequencies_are_those_of_the_policy(policy: Policy, served: ModelServer
 
 
 def other_weights(policy: Policy, tmp_path: Path) -> Path:
-    return save_small_model(tmp_path / "other", seed=1)
+    return save_small_model(tmp_path / "other", seed=1, num_hidden_layers=1)
 
 
 @pytest.mark.parametrize("with_adapter", [False, True])
