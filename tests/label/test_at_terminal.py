@@ -7,7 +7,7 @@ import shutil
 import signal
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -161,7 +161,15 @@ def test_a_second_signal_gives_the_terminal_back_too(asked: Path, zygote: Zygote
     assert "stopped at once; what was finished is kept" in shown(terminal)
 
 
-def test_handlers_of_the_library_do_not_outlive_the_sitting() -> None:
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """A shell has what it starts in the background ignore SIGINT, which a sitting then leaves so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_handlers_of_the_library_do_not_outlive_the_sitting(heard_interrupts: None) -> None:
     numbers = (*ENDING, *TAKEN_BY_THE_LIBRARY)
     before = [signal.getsignal(number) for number in numbers]
 
