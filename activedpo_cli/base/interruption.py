@@ -38,6 +38,14 @@ def raise_if_requested() -> None:
         raise _requested
 
 
+def behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The interruption that an exception is, or that it came from: libraries raise their own in its place."""
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, KeyboardInterrupt):
+        link = link.__cause__ or link.__context__
+    return link
+
+
 def ends_with_this_process(pid: int) -> None:
     """Note a child that must not survive where a second signal ends this process at once."""
     _children.add(pid)

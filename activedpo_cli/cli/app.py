@@ -17,7 +17,7 @@ from typer.main import get_command, get_group
 
 from activedpo_cli.base.display import redacted
 from activedpo_cli.base.errors import ActiveDPOError, InterruptedByUserError, Terminated
-from activedpo_cli.base.interruption import is_requested
+from activedpo_cli.base.interruption import behind, is_requested
 from activedpo_cli.base.out_of_memory import is_out_of_memory
 from activedpo_cli.base.version import described
 from activedpo_cli.cli.help_text import HelpedCommand, HelpedGroup
@@ -224,14 +224,8 @@ def _told(error: BaseException, command: str | None) -> int:
 
 
 def _interruption_behind(error: BaseException) -> KeyboardInterrupt | None:
-    """The interruption that an exception is, or that it came from: libraries raise their own in its place."""
-    behind: BaseException | None = error
-    while behind is not None:
-        if isinstance(behind, KeyboardInterrupt):
-            return behind
-        behind = behind.__cause__ or behind.__context__
     is_by_signal = is_requested() and not isinstance(error, ActiveDPOError) and not _is_click(error)
-    return Terminated() if is_by_signal else None
+    return behind(error) or (Terminated() if is_by_signal else None)
 
 
 def _end_by_signal(error: KeyboardInterrupt, command: str | None) -> int:

@@ -19,6 +19,7 @@ from activedpo_cli.base.errors import (
     StorageError,
     UsageError,
 )
+from activedpo_cli.base.interruption import behind
 from activedpo_cli.base.progress import Progress
 from activedpo_cli.base.threads import execution_facts, stage_threads, working_with
 from activedpo_cli.engine.carrying_out import Task, carry_out
@@ -120,8 +121,10 @@ def run_stage(asked: StageOrder) -> StageResult:
             return _up_to_date(asked)
         try:
             manifest = _do(asked, target, lock)
-        except KeyboardInterrupt as error:
-            raise _saying_what_is_kept(error, target) from error
+        except (KeyboardInterrupt, Exception) as error:
+            if (interruption := behind(error)) is None:
+                raise
+            raise _saying_what_is_kept(interruption, target) from error
         if manifest is None:
             return _up_to_date(asked, asks_for_work=False)
         if target.path != folder.path:

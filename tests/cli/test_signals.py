@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command_line import activedpo
 
 from activedpo_cli.base import interruption
 from activedpo_cli.base.errors import Terminated
@@ -98,6 +99,7 @@ def test_a_swallowed_signal_stops_what_asks_before_it_stores() -> None:
     interruption.raise_if_requested()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("number", "module"), [(signal.SIGINT, "typer"), (signal.SIGTERM, "yaml"), (signal.SIGHUP, "torch.nn")]
 )
@@ -111,3 +113,27 @@ def test_a_signal_during_an_import(finished_original: Path, number: int, module:
     assert told.returncode == 130, told.stderr
     assert told.stderr.startswith("interrupted: ")
     assert told.stderr.count("\n") <= 2, told.stderr
+
+
+TURNED_RULE = """
+import os, signal, time
+def score(prompts, responses):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    except BaseException as error:
+        raise ValueError("a library's own words") from error
+"""
+
+
+def test_what_is_kept_is_said_where_a_library_raises_its_own_error(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "turned_rule.py").write_text(TURNED_RULE)
+    monkeypatch.chdir(tmp_path)
+    run = ("--run", finished, "--iteration", 2)
+    result = activedpo("label", *run, "--oracle", "python:turned_rule:score", "--force", "--quiet")
+    assert result.exit_code == 130
+    assert "interrupted: what was finished is kept, " in result.stderr
+    assert f"in `{finished}/iter-002/" in result.stderr
+    assert "library's own words" not in result.stderr
