@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import STAGES, done, on, rows
 
+pytestmark = pytest.mark.whole
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"} | {"OMP_NUM_THREADS": "1"}
 
 
