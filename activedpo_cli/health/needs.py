@@ -36,6 +36,13 @@ STEP_SECONDS_OF_A_LAYER = {"cpu": 3e-4, "cuda": 1e-3}
 """What a layer with an adapter takes for a token at least, however small it is."""
 HELD_BY_ALLOCATOR = {"cpu": 1.6, "cuda": 1.1}
 """How much more than the tensors of a pass an allocator holds, since what was freed is not given back."""
+PRODUCTS = {"cpu": (96, 192, 256, 384, 512, 768), "cuda": (4096,)}
+"""Rows and columns of the matrices whose product measures a device: of the first that takes long enough, else the last."""
+LONG_ENOUGH = 0.01
+"""Seconds of a product that tell what a device does while others are at work too; a large one in bfloat16 takes seconds on
+a processor without instructions for it."""
+COPIED = {"cpu": 2**24, "cuda": 2**28}
+"""Numbers of the copy."""
 FLOAT = 4
 UNIMAGINED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
 """What libraries raise where an architecture asks for the values of tensors that have none."""
@@ -224,14 +231,17 @@ def free_memory(device: "torch.device", *, everywhere: bool = False) -> int | No
 
 
 def measured_speed(device: "torch.device", dtype: "torch.dtype") -> Speed:
-    """By a product of two matrices and by a copy, each the median of three."""
+    """By a product of two matrices, as large as can be measured in a moment, and by a copy, each the median of four."""
     import torch
 
     from activedpo_cli.bench.measuring import seconds
 
-    size, numbers = (4096, 2**28) if device.type == "cuda" else (768, 2**24)
-    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    copied = torch.zeros(numbers, device=device)
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    for size in PRODUCTS[kind]:
+        a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+        if min(seconds(lambda: a @ b, device) for _ in range(2)) >= LONG_ENOUGH:  # noqa: B023 - called here and now
+            break
+    copied = torch.zeros(COPIED[kind], device=device)
     product = median(seconds(lambda: a @ b, device) for _ in range(4))
     copy = median(seconds(copied.clone, device) for _ in range(4))
-    return Speed(2 * size**3 / product, 2 * FLOAT * numbers / copy)
+    return Speed(2 * size**3 / product, 2 * FLOAT * COPIED[kind] / copy)
