@@ -485,10 +485,23 @@ def test_flat_and_listed_rows_say_the_same(tmp_path, rows):
             assert response.scores["rm"] == pytest.approx(sum(values) / len(values))
 
 
-@pytest.mark.parametrize("name", ["scored_responses_wide.jsonl.gz", "scored_responses_deep.jsonl.gz"])
-def test_real_scored_responses_arrive_whole(name):
-    path = shared_file(name)
-    rows = plain_rows(path)
+@pytest.fixture(scope="module")
+def scored_wide():
+    """The rows of the wide file, and what is read of it."""
+    path = shared_file("scored_responses_wide.jsonl.gz")
+    return plain_rows(path), read_recorded(path)
+
+
+@pytest.fixture(scope="module")
+def scored_deep():
+    """The same of the deep file."""
+    path = shared_file("scored_responses_deep.jsonl.gz")
+    return plain_rows(path), read_recorded(path)
+
+
+@pytest.mark.parametrize("name", ["scored_wide", "scored_deep"])
+def test_real_scored_responses_arrive_whole(name, request):
+    rows, recorded = request.getfixturevalue(name)
     expected = {
         (row["prompt"], response["text"], field, response[field])
         for row in rows
@@ -496,7 +509,6 @@ def test_real_scored_responses_arrive_whole(name):
         for field in ("rm_test", "rm_train")
         if response[field] is not None
     }
-    recorded = read_recorded(path)
     found = {
         (item.prompt, response.text, field, value)
         for item in recorded
@@ -508,9 +520,8 @@ def test_real_scored_responses_arrive_whole(name):
     assert len(recorded) == len({row["prompt"] for row in rows})
 
 
-def test_real_scored_responses_have_the_published_size():
-    rows = plain_rows(shared_file("scored_responses_wide.jsonl.gz"))
-    recorded = read_recorded(shared_file("scored_responses_wide.jsonl.gz"))
+def test_real_scored_responses_have_the_published_size(scored_wide):
+    rows, recorded = scored_wide
     assert (len(rows), sum(len(item.responses) for item in recorded)) == (3122, 19017)
 
 
