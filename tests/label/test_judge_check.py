@@ -27,11 +27,12 @@ def checking(run: Path, server: JudgeServer, *words: object, **values: object):
     return ("judge", "check", "--run", run, "--oracle", "judge:m", *settings(server, **values), *words)
 
 
-@pytest.fixture
-def answered(many_selected: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def answered_original(many_selected_original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """People like the text with the larger digest in 15 pairs, the other in 5; 2 ties, one both bad, one skipped."""
-    path = tmp_path / "pairs.jsonl"
-    refused(5, *on(many_selected, "label"), "--oracle", "human", "--export", path)
+    folder = tmp_path_factory.mktemp("answered")
+    run, path = Path(shutil.copytree(many_selected_original, folder / "many")), folder / "pairs.jsonl"
+    refused(5, *on(run, "label"), "--oracle", "human", "--export", path)
     asked = rows(path)
     wanted = ["like"] * 15 + ["unlike"] * 5 + ["tie"] * 2 + ["both_bad", "skip"]
     for row, answer in zip(asked, wanted, strict=True):
@@ -39,8 +40,14 @@ def answered(many_selected: Path, tmp_path: Path) -> Path:
         liked, other = ("a", "b") if by_text(question) == 0 else ("b", "a")
         row["preference"] = {"like": liked, "unlike": other}.get(answer, answer)
     path.write_text("".join(json.dumps(row) + "\n" for row in asked))
-    done(*on(many_selected, "label"), "--import", path)
-    return many_selected
+    done(*on(run, "label"), "--import", path)
+    return run
+
+
+@pytest.fixture
+def answered(answered_original: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(answered_original, tmp_path / "many"))
 
 
 def test_a_judge_is_compared_with_people(answered: Path) -> None:
