@@ -66,7 +66,10 @@ def test_a_killed_holder_leaves_its_name_and_no_lock(tmp_path: Path) -> None:
         b'{"pid": 1}',
     ],
 )
-def test_a_holder_file_that_nobody_holds_never_blocks(tmp_path: Path, content: bytes) -> None:
+def test_a_holder_file_that_nobody_holds_never_blocks(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activedpo_cli.store.lock.SECONDS_BETWEEN_LOOKS", 0.001)
     path, holder = tmp_path / "stage.lock", tmp_path / "stage.holder"
     path.touch()
     holder.write_bytes(content)
