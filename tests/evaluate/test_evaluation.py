@@ -34,6 +34,14 @@ def unmeasured(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return finished
 
 
+@pytest.fixture
+def measured_once(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, with the first iteration and the initial model evaluated."""
+    shutil.rmtree(finished / "iter-002/evaluate")
+    monkeypatch.chdir(tmp_path)
+    return finished
+
+
 def write_judge(value: str) -> Path:
     calls = Path("calls.txt").absolute()
     calls.unlink(missing_ok=True)
@@ -167,13 +175,12 @@ def test_the_initial_evaluation_is_named_and_can_be_deleted(finished: Path) -> N
         ("--set", "generate.recorded_eos=true"),
     ],
 )
-def test_what_does_not_shape_the_samples_does_not_lock_them(unmeasured: Path, words: tuple[str, str]) -> None:
+def test_what_does_not_shape_the_samples_does_not_lock_them(measured_once: Path, words: tuple[str, str]) -> None:
     write_judge("len(text)")
     Path("pairs.jsonl").write_text(json.dumps({"prompt": "Never seen", "chosen": "a", "rejected": "b"}) + "\n")
-    done(*on(unmeasured, "evaluate", iteration=1))
-    before = without(snapshot(unmeasured / "reference" / "evaluate"), "metrics", "rewards")
-    done(*on(unmeasured, "evaluate", iteration=2), *words)
-    assert without(snapshot(unmeasured / "reference" / "evaluate"), "metrics", "rewards") == before
+    before = without(snapshot(measured_once / "reference" / "evaluate"), "metrics", "rewards")
+    done(*on(measured_once, "evaluate", iteration=2), *words)
+    assert without(snapshot(measured_once / "reference" / "evaluate"), "metrics", "rewards") == before
 
 
 def test_training_with_another_beta_does_not_lock_the_evaluation(finished: Path) -> None:
@@ -255,32 +262,32 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return (-b - root) / (2 * a), (-b + root) / (2 * a)
 
 
-def test_the_accuracy_keeps_an_interval_where_all_preferences_agree(unmeasured: Path) -> None:
+def test_the_accuracy_keeps_an_interval_where_all_preferences_agree(measured_once: Path) -> None:
     """One pair, whichever way it falls: z²/(1 + z²) = 0.793451 remains open."""
     pair = {"prompt": "Never seen", "chosen": "yes", "rejected": "no"}
     Path("pairs.jsonl").write_text(json.dumps(pair) + "\n")
-    done(*on(unmeasured, "evaluate", iteration=2), "--preferences", "pairs.jsonl")
-    found = metrics_of(unmeasured, 2)
+    done(*on(measured_once, "evaluate", iteration=2), "--preferences", "pairs.jsonl")
+    found = metrics_of(measured_once, 2)
     ends = (found["preference_accuracy_ci_low"], found["preference_accuracy_ci_high"])
     assert found["preference_accuracy"] in (0.0, 1.0)
     assert ends == pytest.approx((0.206549, 1.0) if found["preference_accuracy"] else (0.0, 0.793451), abs=1e-6)
-    path = unmeasured / "iter-002" / "evaluate" / "manifest.json"
+    path = measured_once / "iter-002" / "evaluate" / "manifest.json"
     record = json.loads(path.read_bytes())
     assert record["inputs"].pop("preferences are read by") == "rules 6"
     path.write_text(json.dumps(record, indent=2) + "\n")
-    assert "up to date" in done(*on(unmeasured, "evaluate", iteration=2)).stderr, "as an earlier version measured it"
+    assert "up to date" in done(*on(measured_once, "evaluate", iteration=2)).stderr, "as an earlier version measured it"
     Path("pairs.jsonl").unlink()
-    assert "up to date" in done(*on(unmeasured, "evaluate", iteration=2)).stderr, "what was measured on it stands"
-    assert "stale" not in done(*on(unmeasured, "status")).stdout
-    assert "there is no file pairs.jsonl" in refused(4, *on(unmeasured, "evaluate", iteration=2), "--force")
+    assert "up to date" in done(*on(measured_once, "evaluate", iteration=2)).stderr, "what was measured on it stands"
+    assert "stale" not in done(*on(measured_once, "status")).stdout
+    assert "there is no file pairs.jsonl" in refused(4, *on(measured_once, "evaluate", iteration=2), "--force")
 
 
-def test_many_preferences_about_one_prompt_count_as_one_prompt(unmeasured: Path) -> None:
+def test_many_preferences_about_one_prompt_count_as_one_prompt(measured_once: Path) -> None:
     """The interval is over prompts: fifty answers about one prompt tell no more of other prompts than one does."""
     pairs = [{"prompt": "Never seen", "chosen": f"yes {n}", "rejected": f"no {n * n}"} for n in range(50)]
     Path("pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    done(*on(unmeasured, "evaluate", iteration=2), "--preferences", "pairs.jsonl")
-    found = metrics_of(unmeasured, 2)
+    done(*on(measured_once, "evaluate", iteration=2), "--preferences", "pairs.jsonl")
+    found = metrics_of(measured_once, 2)
     assert found["preference_pairs"] == 50
     accuracy = found["preference_accuracy"]
     ends = (found["preference_accuracy_ci_low"], found["preference_accuracy_ci_high"])
@@ -288,29 +295,29 @@ def test_many_preferences_about_one_prompt_count_as_one_prompt(unmeasured: Path)
     assert wilson(0.7, 1) == pytest.approx((0.103, 0.979), abs=1e-3)
 
 
-def test_prompts_count_alike_however_many_preferences_they_have(unmeasured: Path) -> None:
+def test_prompts_count_alike_however_many_preferences_they_have(measured_once: Path) -> None:
     """The accuracy of two files together is the mean over their prompts, not over their rows."""
     often = [{"prompt": "Asked often", "chosen": f"yes {n}", "rejected": f"no {n * n}"} for n in range(9)]
     once = [{"prompt": "Asked once", "chosen": "certainly", "rejected": "no"}]
     alone = []
     for asked in (often, once, often + once):
         Path("pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in asked))
-        done(*on(unmeasured, "evaluate", iteration=2), "--preferences", "pairs.jsonl", "--force")
-        alone.append(metrics_of(unmeasured, 2))
+        done(*on(measured_once, "evaluate", iteration=2), "--preferences", "pairs.jsonl", "--force")
+        alone.append(metrics_of(measured_once, 2))
     assert alone[2]["preference_accuracy"] == pytest.approx(fmean(row["preference_accuracy"] for row in alone[:2]))
     ends = (alone[2]["preference_accuracy_ci_low"], alone[2]["preference_accuracy_ci_high"])
     assert ends == pytest.approx(wilson(alone[2]["preference_accuracy"], 2), abs=1e-6)
 
 
-def test_rows_that_measure_nothing_are_left_out_and_counted(unmeasured: Path) -> None:
+def test_rows_that_measure_nothing_are_left_out_and_counted(measured_once: Path) -> None:
     """An empty response has reward 0 whatever the policy is, so it would measure the other response alone."""
     pair = {"prompt": "Never seen", "chosen": "yes", "rejected": "no"}
-    pool = {"prompt": rows(unmeasured / "prompts.jsonl")[0]["prompt"], "chosen": "yes", "rejected": "no"}
-    held = next(row["prompt"] for row in rows(unmeasured / "prompts.jsonl") if row["split"] == "train")
+    pool = {"prompt": rows(measured_once / "prompts.jsonl")[0]["prompt"], "chosen": "yes", "rejected": "no"}
+    held = next(row["prompt"] for row in rows(measured_once / "prompts.jsonl") if row["split"] == "train")
     others = [pair | {"chosen": ""}, pair | {"rejected": "\n"}, pair | {"rejected": "yes"}, pool | {"prompt": held}]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [pair, *others]))
-    said = done(*on(unmeasured, "evaluate", iteration=2), "--preferences", "pairs.jsonl").stderr
-    found = metrics_of(unmeasured, 2)
+    said = done(*on(measured_once, "evaluate", iteration=2), "--preferences", "pairs.jsonl").stderr
+    found = metrics_of(measured_once, 2)
     assert found["preference_pairs"] == 1
     counts = found["preference_rows_left_out"]
     assert {why: number for why, number in counts.items() if number} == {
