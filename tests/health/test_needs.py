@@ -1,6 +1,7 @@
 """`doctor --model` says what stages will need, before anything is loaded."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,25 @@ def test_an_architecture_that_can_not_be_imagined_is_looked_at_all_the_same(tmp_
     first, second, *_ = found["checks"]
     assert first["says"].startswith("can't be told: passes of this architecture can't be imagined")
     assert second["name"] == "the model loads"
+
+
+@pytest.mark.parametrize(("rate", "largest"), [(0.3e9, 192), (2e9, 256), (1e12, 768)])
+def test_a_slow_processor_is_measured_by_small_products(
+    rate: float, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this many operations a second: none of its products takes much longer than what tells how quick it is."""
+    taken = []
+
+    def seconds(work: Callable[[], torch.Tensor], device: torch.device) -> float:
+        result = work()
+        if result.ndim == 1:
+            return result.nbytes / 1e10
+        taken.append((2 * len(result) ** 3 / rate, len(result)))
+        return taken[-1][0]
+
+    monkeypatch.setattr("activedpo_cli.bench.measuring.seconds", seconds)
+    found = needs.measured_speed(torch.device("cpu"), torch.float32)
+    assert found.operations == pytest.approx(rate)
+    assert found.bytes == pytest.approx(2e10)
+    assert max(taken)[1] == largest
+    assert max(taken)[0] < 0.05
