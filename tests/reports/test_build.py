@@ -37,19 +37,17 @@ def text(run: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _quick_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "report_original" not in request.fixturenames:
+    if "drawn_report" not in request.fixturenames:
         draw_quickly(monkeypatch)
 
 
 @pytest.mark.whole
-def test_equal_runs_give_equal_bytes(
-    finished: Path, random_original: Path, report_original: Path, tmp_path: Path
-) -> None:
+def test_equal_runs_give_equal_bytes(finished: Path, random_original: Path, drawn_report: Path, tmp_path: Path) -> None:
     """Copies at another place, with figures drawn again; nothing of a run itself changes."""
     moved = Path(shutil.copytree(random_original, tmp_path / "elsewhere" / random_original.name))
     before = snapshot(finished)
     build_report([Run.open(finished), Run.open(moved)])
-    assert files(finished / "report-by-chance") == files(report_original)
+    assert files(finished / "report-by-chance") == files(drawn_report)
     assert without(snapshot(finished), "report-by-chance/") == before
 
 

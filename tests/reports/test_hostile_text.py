@@ -119,12 +119,12 @@ def test_a_formula_is_drawn_letter_by_letter() -> None:
     assert glyphs["$x_1$"] - glyphs[""] == 5
 
 
-def test_the_page_is_all_that_a_browser_needs(report_original: Path) -> None:
-    check_inert(report_original / "index.html")
-    text = (report_original / "index.html").read_text(encoding="utf-8")
+def test_the_page_is_all_that_a_browser_needs(drawn_report: Path) -> None:
+    check_inert(drawn_report / "index.html")
+    text = (drawn_report / "index.html").read_text(encoding="utf-8")
     outside = re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
     assert "//" not in outside
-    for image in Page(report_original / "index.html").all("img"):
+    for image in Page(drawn_report / "index.html").all("img"):
         root = ElementTree.fromstring(base64.b64decode(image["src"].partition(",")[2]))
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
