@@ -249,10 +249,11 @@ def _check_size(node: Node) -> None:
     while waiting:
         item, are_parts_known = waiting.pop()
         parts = _parts(item)
+        collections = [part for part in parts if not isinstance(part, ScalarNode)]  # a scalar is of size and depth 1
         if are_parts_known:
             open_nodes.discard(id(item))
-            sizes[id(item)] = 1 + sum(sizes[id(part)] for part in parts)
-            depths[id(item)] = 1 + max((depths[id(part)] for part in parts), default=0)
+            sizes[id(item)] = 1 + len(parts) - len(collections) + sum(sizes[id(part)] for part in collections)
+            depths[id(item)] = 1 + max((depths[id(part)] for part in collections), default=int(bool(parts)))
             if sizes[id(item)] > MOST_VALUES:
                 raise ValueError(f"its aliases spell out more than {MOST_VALUES} values")
             if depths[id(item)] > DEEPEST:
@@ -262,7 +263,7 @@ def _check_size(node: Node) -> None:
         elif id(item) not in sizes:
             open_nodes.add(id(item))
             waiting.append((item, True))
-            waiting += [(part, False) for part in parts if id(part) not in sizes]
+            waiting += [(part, False) for part in collections if id(part) not in sizes]
 
 
 def _parts(node: Node) -> list[Node]:
