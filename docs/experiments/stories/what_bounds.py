@@ -211,9 +211,9 @@ CRITERIA: dict[str, Criterion] = {
 }
 
 
-def drawn(gaps: Tensor, generator: torch.Generator) -> Tensor:
+def drawn(gaps: Tensor, generator: torch.Generator, temperature: float = TEMPERATURE) -> Tensor:
     """Answers from the Bradley–Terry model: 1 for a, −1 for b."""
-    says_a = torch.rand(len(gaps), generator=generator, dtype=torch.float64) < (gaps / TEMPERATURE).sigmoid()
+    says_a = torch.rand(len(gaps), generator=generator, dtype=torch.float64) < (gaps / temperature).sigmoid()
     return 2 * says_a.double() - 1
 
 
@@ -232,15 +232,20 @@ def gone_through(criterion: Criterion, pools: Sequence[Pool], generator: torch.G
     return [fmean(column) for column in zip(*found, strict=True)]
 
 
-def main(folder: Path) -> None:
-    """Write the table."""
-    torch.set_num_threads(1)
+def finished_pools(folder: Path) -> dict[str, list[Pool]]:
+    """The five pools of each finished run with random pairs and new labels, by its seed."""
     runs = sorted((folder / "runs").glob("new-s[0-9]*"))
     seeds = {run.name.rpartition("-s")[2]: run for run in runs if (run / "iter-005/evaluate/manifest.json").exists()}
-    pools = {
+    return {
         seed: [read_pool(run, at, folder / "pools" / f"s{seed}-{at}.safetensors") for at in range(1, 6)]
         for seed, run in seeds.items()
     }
+
+
+def main(folder: Path) -> None:
+    """Write the table."""
+    torch.set_num_threads(1)
+    pools = finished_pools(folder)
     found = {}
     for name, criterion in CRITERIA.items():
         by_seed = []
