@@ -1,5 +1,6 @@
 """What `ls methods` prints: each method with what is known of it, in short or with all numbers."""
 
+import json
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +10,8 @@ from activedpo_cli.run.evidence import MARK, NOTHING, ONE_A_PROMPT, Finding, fin
 
 HOW_TO_READ = (
     "better: above random over seeds by the scorer that answers, p by Holm below 0.05; perhaps: by the 95 % interval alone; "
-    f"100 %: as good as reading the answers first; {MARK} with --max-per-prompt 1; small models only, as docs/results.md "
-    "of the repository has it"
+    f"100 %: as good as reading the answers first; {MARK} with --max-per-prompt 1, {2 * MARK} with other settings, which "
+    "`--evidence` names; small models only, as docs/results.md of the repository has it"
 )
 INDENT = "    "
 
@@ -36,7 +37,7 @@ def print_evidence(methods: Mapping[str, dict[str, Any]]) -> None:
 
 
 def _cells(finding: Finding) -> list[str]:
-    others = "".join(f", {key.split('.')[-1]} {value}" for key, value in finding.settings.items())
+    others = "".join(f", {key.split('.')[-1]} {json.dumps(value)}" for key, value in finding.settings.items())
     return [
         f"{finding.method}{MARK if finding.settings == ONE_A_PROMPT else others}",
         finding.task,

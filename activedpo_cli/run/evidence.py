@@ -12,7 +12,7 @@ from typing import Any
 PLACE = Path(__file__).with_name("evidence.json")
 ONE_A_PROMPT = {"select.max_per_prompt": 1}
 MARK = "*"
-"""Behind what was measured with one pair a prompt."""
+"""Behind what was measured with one pair a prompt; twice, with other settings too."""
 NOTHING = "no evidence yet of how it compares with random"
 BETTER = "yes"
 IN_WORDS = {
@@ -59,9 +59,9 @@ class Finding:
     p_holm: float | None
 
     @property
-    def is_told_in_short(self) -> bool:
-        """Whether it is of the method as it is, or with one pair a prompt."""
-        return self.settings in ({}, ONE_A_PROMPT)
+    def mark(self) -> str:
+        """Nothing for the method as it is."""
+        return "" if self.settings == {} else MARK if self.settings == ONE_A_PROMPT else 2 * MARK
 
 
 def findings(method: str) -> list[Finding]:
@@ -75,17 +75,20 @@ def tasks() -> dict[str, dict[str, str]]:
 
 
 def in_short(method: str) -> str:
-    """What is known of a method in a sentence: as it is where that was measured, else with one pair a prompt."""
+    """What is known of a method in a sentence: as it is where that was measured, else with one pair a prompt.
+
+    What was measured with other settings is told beside it, whatever it says.
+    """
     if method == _read()["baseline"]:
         return "what the others are compared with"
-    found = {
-        one.task: one for one in sorted(findings(method), key=lambda one: one.settings == {}) if one.is_told_in_short
-    }
+    known = sorted(findings(method), key=lambda one: -len(one.mark))
+    short = {one.task: one for one in known if one.mark != 2 * MARK}
+    found = [*short.values(), *(one for one in known if one.mark == 2 * MARK)]
     if not found:
         return NOTHING
     told = []
     for verdict, words in IN_WORDS.items():
-        named = [_named(found[task]) for task in tasks() if task in found and found[task].verdict == verdict]
+        named = [_named(one) for task in tasks() for one in found if (one.task, one.verdict) == (task, verdict)]
         if named:
             told.append(f"{words} {', '.join(named)}")
     return "; ".join(told)
@@ -93,7 +96,7 @@ def in_short(method: str) -> str:
 
 def _named(finding: Finding) -> str:
     share = f" ({100 * finding.share[0]:.0f} %)" if finding.verdict == BETTER and finding.share else ""  # type: ignore[operator]
-    return f"{finding.task}{MARK if finding.settings else ''}{share}"
+    return f"{finding.task}{finding.mark}{share}"
 
 
 @cache  # a file of the package, which a process that has begun with it may read once

@@ -17,6 +17,11 @@ from activedpo_cli.experiments.spec import built_in_specs
 from activedpo_cli.run.listing import listed_runs
 
 
+def mark_of(entry: dict[str, Any]) -> str:
+    """One star for one pair a prompt, two for any other settings."""
+    return "*" if entry["settings"] == {"select.max_per_prompt": 1} else "**" if entry["settings"] else ""
+
+
 def test_methods_are_listed_with_what_they_need() -> None:
     """As their modules say when they are imported, though listing imports none."""
     shown = json.loads(done("ls", "methods", "--json").stdout)
@@ -40,7 +45,7 @@ def paragraph(shown: str, name: str) -> str:
 
 
 def test_methods_are_listed_with_what_is_known_of_them() -> None:
-    """Better is said of a method where its experiments say so, as it is or with one pair a prompt, and of nothing else."""
+    """Better is said of a method where its experiments say so, and of nothing else; a mark says that it was not as it is."""
     shown, as_json = done("ls", "methods").stdout, json.loads(done("ls", "methods", "--json").stdout)
     for name, row in as_json.items():
         known = [entry for entry in evidence() if entry["method"] == name]
@@ -48,8 +53,10 @@ def test_methods_are_listed_with_what_is_known_of_them() -> None:
         said = paragraph(shown, name)
         assert ("no evidence" in said) == (not known and name != "random")
         better = re.search("(?<!perhaps )better than random on ([^;]*)", said)
-        named = set(re.findall(r"(?:^|, )([^,*(]+?)[*]?(?: \(\d+ %\))?(?=,|$)", better[1])) if better else set()
-        assert named == {entry["task"] for entry in known if entry["verdict"] == "yes"}
+        named = set(re.findall(r"(?:^|, )([^,(]+?)(?: \(\d+ %\))?(?=,|$)", better[1])) if better else set()
+        as_it_is = {entry["task"] for entry in known if not entry["settings"]}
+        told = [entry for entry in known if mark_of(entry) != "*" or entry["task"] not in as_it_is]
+        assert named == {entry["task"] + mark_of(entry) for entry in told if entry["verdict"] == "yes"}
     assert "docs/results.md" in shown
     gap = next(e for e in evidence() if (e["method"], e["task"], e["settings"]) == ("reward-gap", "stories", {}))
     assert f"stories ({100 * gap['share'][0]:.0f} %)" in paragraph(shown, "reward-gap")
@@ -60,8 +67,9 @@ def test_all_numbers_of_the_evidence() -> None:
     shown = done("ls", "methods", "--evidence").stdout
     lines = [re.split(r" {2,}", line.rstrip()) for line in shown.splitlines()]
     for entry in evidence():
-        mark = "*" if entry["settings"] == {"select.max_per_prompt": 1} else ""
-        (row,) = [line for line in lines if line[:2] == [f"{entry['method']}{mark}", entry["task"]]]
+        others = "".join(f", {key.split('.')[-1]} {json.dumps(value)}" for key, value in entry["settings"].items())
+        name = entry["method"] + (others if mark_of(entry) == "**" else mark_of(entry))
+        (row,) = [line for line in lines if line[:2] == [name, entry["task"]]]
         assert row[2:4] == [str(entry["seeds"]), entry["verdict"]]
         if entry["share"]:
             assert row[4].split()[0].replace("−", "-") == str(round(100 * entry["share"][0]))
