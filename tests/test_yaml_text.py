@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 from activedpo_cli.base import yaml_text
 from activedpo_cli.base.config import render_config, with_changes
 from activedpo_cli.base.errors import UsageError
-from activedpo_cli.base.settings import Config
+from activedpo_cli.base.settings import SECTIONS, Config
 from activedpo_cli.base.yaml_text import changed_yaml, one_line, read_yaml
 
 MEANINGS = {  # what YAML 1.2 says they are; 1.1 differs in most
@@ -48,6 +48,7 @@ MEANINGS = {  # what YAML 1.2 says they are; 1.1 differs in most
     "[no, 1e-3, {a: 017}]": ["no", 1e-3, {"a": 17}],
 }
 SCALARS = st.text("0123456789+-._eExobXOB", min_size=1, max_size=8) | st.text("trueTRUfalsnoyNO~", max_size=5)
+NAMES = st.text("anulNtrueY_0", max_size=5) | st.text("ay_.-/0e+:", max_size=8)
 SIGNS = st.characters(max_codepoint=0x1FFFF, exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="?")
 TEXT = st.text(SIGNS, max_size=20).filter(lambda text: text[:1] != ":")
 VALUES = st.recursive(
@@ -182,6 +183,22 @@ def test_whoever_writes_and_whoever_reads(value: Any) -> None:
     for text in (in_block, changed_yaml("a: {key: 1}\n", {"a.key": value})):
         assert read_yaml(text) == by_ruamel(text) == {"a": {"key": value}}
     assert read_yaml(written_by_ruamel(value)) == {"key": value}
+
+
+@given(VALUES | NAMES | st.lists(NAMES | st.integers() | st.floats() | st.booleans(), max_size=3))
+@example(["null", None, True, -0.0, 1e16, 10**30, "a/b-c.d"])
+@example([])
+@example([[]])
+def test_what_needs_no_quotes_is_written_as_pyyaml_writes_it(value: Any) -> None:
+    quickly = yaml_text._plain(value)
+    if quickly is not None:
+        assert quickly == yaml_text._flow([value])[1:-1]
+        assert quickly == yaml_text._flow(value).removesuffix("...").rstrip("\n ")
+
+
+def test_most_settings_need_no_quotes() -> None:
+    values = [value for section in SECTIONS for value in getattr(Config(), section).model_dump(mode="json").values()]
+    assert sum(yaml_text._plain(value) is not None for value in values) > 0.9 * len(values)
 
 
 def test_who_changes_what_was_read_changes_no_later_reading() -> None:

@@ -53,6 +53,7 @@ for _tag, _pattern, _first in _MEANINGS:
 _BASES = {"0b": 2, "0o": 8, "0x": 16}
 _BYTE_ORDER_MARK = "\ufeff"
 _BETWEEN_TOKENS = re.compile("[ ]*(?:#[^\0\r\n\x85\u2028\u2029]*)?")
+_SIMPLE_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*(?:[./-][A-Za-z0-9_]+)*")
 _WORD = r"-?[A-Za-z0-9_./+][A-Za-z0-9_./+-]*"
 _FLOW = rf"\[(?:{_WORD}(?:, {_WORD})*)?\]|\{{\}}"
 _QUOTED = r"'[\x20-\x26\x28-\x7e]*'|\"[\x20-\x21\x23-\x5b\x5d-\x7e]*\""
@@ -287,9 +288,34 @@ def _check_numbers(value: Any) -> None:
 
 def _written(value: Any, *, is_in_flow: bool = False) -> str:
     """A value in one line; a scalar needs more quotes between brackets or braces than in a block."""
+    plain = _plain(value)
+    if plain is not None:
+        return plain
     if is_in_flow or isinstance(value, list | dict):
         return _flow([value])[1:-1]
     return _flow(value).removesuffix("...").rstrip("\n ")
+
+
+def _plain(value: Any) -> str | None:
+    """A value that needs no quotes anywhere, or a list of such values, as PyYAML writes it; None for any other.
+
+    Nearly all keys and values of `config.yaml` are of this kind, and for each PyYAML would set up a writer of whole texts.
+    """
+    if type(value) is list:
+        parts = [None if isinstance(part, list) else _plain(part) for part in value]
+        return None if None in parts else f"[{', '.join(filter(None, parts))}]"
+    if type(value) is str:
+        return value if _SIMPLE_NAME.fullmatch(value) and not _means_something_else(value) else None
+    if type(value) is float and math.isfinite(value):
+        return repr(value)
+    if type(value) is int:
+        return str(value)
+    return {None: "null", True: "true", False: "false"}[value] if value is None or type(value) is bool else None
+
+
+def _means_something_else(text: str) -> bool:
+    """Whether a plain scalar would be read as something else than a string."""
+    return any(pattern.match(text) for _, pattern in _MEANING_BY_FIRST.get(text[0], ()))
 
 
 def _flow(value: Any) -> str:
