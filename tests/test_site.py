@@ -121,6 +121,12 @@ def test_axe_finds_nothing_serious(address: str, width: int, colours: Any) -> No
             found = [row for row in Axe().run(page)["violations"] if row["impact"] in ("serious", "critical")]
             assert [(row["id"], row["nodes"][0]["html"]) for row in found] == [], name
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+            wide = page.evaluate(
+                "[...document.querySelectorAll('.md-typeset__scrollwrap')]"
+                ".filter(box => box.scrollWidth > box.clientWidth).map(box => box.tabIndex)"
+            )
+            assert set(wide) <= {0}, (name, "a wide table can be scrolled by keys")
+            assert wide or (width, name) != (360, "results.html")
             assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == [], name
             page.close()
         browser.close()

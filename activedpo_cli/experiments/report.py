@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from activedpo_cli.base.numbers import counted
 from activedpo_cli.base.progress import SilentProgress
 from activedpo_cli.base.version import __version__
 from activedpo_cli.engine.parts import Part, ensure
@@ -264,8 +265,8 @@ def report_sentences(analysis: Analysis) -> list[str]:
     if compared:
         sentences.append(
             "Every interval covers 95 % for its number alone, over seeds. p is that of a two-sided sign-flip test of the "
-            f"mean height of the curve; in brackets by Holm for {compared} comparisons, that of a ceiling left out. "
-            "Each measure is corrected by itself for its many arms, and nothing for looking at several measures. "
+            f"mean height of the curve; in brackets by Holm for {counted(compared, 'comparison')}, that of a ceiling left "
+            "out. Each measure is corrected by itself for its many arms, and nothing for looking at several measures. "
             "Differences at single numbers of labels are not corrected for looking at several, nor is anything for looking "
             "while runs were still being added."
         )

@@ -33,8 +33,11 @@ DASHES: tuple[Any, ...] = (
 BACKGROUND = "#8a8a8a"
 COLUMNS = 2
 BOX_WIDTH = 0.7
-PANEL_WIDTH, PANEL_HEIGHT, LABEL_WIDTH = 4.2, 3.0, 0.9
-"""Inches of a panel, and what names at the ends of its lines take beside it."""
+PANEL_WIDTH, PANEL_HEIGHT = 4.2, 3.0
+"""Inches of a panel with all that is written beside it.
+
+Pages show all panels equally wide, so one that were wider, for the names at its lines, would have smaller letters.
+"""
 NAME_HEIGHT = 0.068
 """What a line of text takes of the height of a panel's axes."""
 FEW_BANDS = 4
@@ -148,12 +151,11 @@ def _shared_limits(plot: Plot) -> tuple[float, float]:
 
 
 def _size(plot: Plot, rows: int, columns: int) -> tuple[float, float]:
-    """Width and height in inches; a matrix grows with its rows, and names at the ends of lines take room."""
+    """Width and height in inches; a matrix grows with its rows."""
     if any(panel.kind == "matrix" for panel in plot.panels):
         most = max(len(panel.series) for panel in plot.panels)
         return columns * (2.6 + CELL_WIDTH * most), rows * (2.2 + CELL_HEIGHT * most)
-    has_names = any(len({series.group or series.label for series in panel.series}) > 1 for panel in plot.panels)
-    return columns * (PANEL_WIDTH + (LABEL_WIDTH if has_names else 0)), rows * PANEL_HEIGHT
+    return columns * PANEL_WIDTH, rows * PANEL_HEIGHT
 
 
 def _defaults() -> dict[str, Any]:

@@ -14,7 +14,7 @@ def origin_section(runs: Sequence[RunData], version: str) -> Section:
         anchor="origin",
         title="Where each number came from",
         sentences=[
-            f"Made by activedpo {version}. `report.json` beside this page holds every number drawn here, each with the "
+            f"Made by activedpo {version}. report.json beside this page holds every number drawn here, each with the "
             "stage it was read from, and the digests of these stages.",
             *_warnings(runs),
         ],

@@ -94,7 +94,7 @@ def sample_section(runs: Sequence[RunData]) -> Section | None:
     ]
     if len(shown) < len(sampled):
         sentences.append(
-            f"Only {listed([run.name for run in shown])} are shown; `report.json` has the texts of all runs."
+            f"Only {listed([run.name for run in shown])} are shown; report.json has the texts of all runs."
         )
     samples = [
         _sample(prompt, initial, members, is_named=len(runs) > 1) for (_, prompt, initial), members in groups.items()

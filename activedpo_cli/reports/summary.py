@@ -202,7 +202,7 @@ def _what_next(runs: Sequence[RunData], compared: Sequence[tuple[ByScorer, list[
     if any(run.methods == [BASELINE] for run in runs):
         return Answer(
             NEXT,
-            ["Compare more seeds, at least six, by a file with these settings: `activedpo experiment --help`"],
+            ["Compare more seeds, at least six, by a file with these settings; activedpo experiment --help says how"],
             "activedpo experiment mine.yaml",
         )
     sibling = _random_sibling(runs[0])

@@ -64,9 +64,9 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         files.append(File.generated(config, f"reference/{name}.md", content=page()))
     for folder in LISTED:
         files.append(File.generated(config, _on_site(folder), content=_list_of(folder)))
-    files.append(
-        File.generated(config, "assets/site.css", content=(DOCS / "site/site.css").read_text(encoding="utf-8"))
-    )
+    for name in ("site.css", "site.js"):
+        content = (DOCS / "site" / name).read_text(encoding="utf-8")
+        files.append(File.generated(config, f"assets/{name}", content=content))
     for path in sorted({target for target in _targets() if (ROOT / target).is_file()}):
         if files.get_file_from_path(_on_site(path)) is None:
             files.append(File.generated(config, _on_site(path), abs_src_path=str(ROOT / path)))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -143,14 +145,27 @@ def test_whoever_looks_may_be_many(finished: Path, monkeypatch: pytest.MonkeyPat
 def test_two_ranks_of_torchrun(begun_anew: Path, finished_original: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     told = subprocess.run(
-        [*launcher, "-m", "activedpo_cli", "run", "--iterations", "2", "--no-report"],
+        [*launcher, "-m", "--", "activedpo_cli", "run", "--run", begun_anew, "--iterations", "2", "--no-report"],
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "ACTIVEDPO_RUN": str(begun_anew)},
     )
     assert told.returncode == 0, told.stderr
     assert all_outputs(begun_anew) == all_outputs(finished_original)
+
+
+@pytest.mark.parametrize("page", ["docs/scale.md", "docs/tutorial/your-cluster.md"])
+def test_torchrun_takes_the_commands_of_the_docs_as_they_stand(page: str) -> None:
+    """Which would take an option that begins like one of its own, as `--run` does."""
+    from torch.distributed.run import get_args_parser
+
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    commands = re.findall(r"torchrun [^`\n]* run [^`\n]*", text)
+    assert commands
+    for command in commands:
+        read = get_args_parser().parse_args(shlex.split(command)[1:])
+        assert (read.module, read.training_script) == (True, "activedpo_cli")
+        assert read.training_script_args[0] == "run"
 
 
 def test_two_gpus_without_a_launcher_are_one() -> None:

@@ -51,6 +51,13 @@ def test_equal_runs_give_equal_bytes(finished: Path, random_original: Path, draw
     assert without(snapshot(finished), "report-by-chance/") == before
 
 
+def test_its_sentences_are_no_markdown(finished: Path, random_original: Path) -> None:
+    build_report([Run.open(finished), Run.open(random_original)], finished / "both")
+    document = (finished / "both" / "index.html").read_text(encoding="utf-8")
+    assert "report.json beside this page" in document
+    assert "`" not in re.sub(r"<pre>.*?</pre>", "", document, flags=re.DOTALL)
+
+
 def test_made_again_it_is_the_same(finished: Path) -> None:
     first = build_report([Run.open(finished)])
     made = files(finished / "report")

@@ -87,6 +87,15 @@ def test_each_panel_is_a_picture_and_shares_its_scale_where_they_all_do(monkeypa
     assert draw_panels(plot(low, high), b"") == draw_panels(plot(low, high), b""), "the same bytes again"
 
 
+def test_letters_are_as_large_whether_lines_are_named_or_not() -> None:
+    """A page shows all panels equally wide, so a wider drawing would have smaller letters there."""
+
+    def width(*names: str) -> bytes:
+        return draw(plot(lines(*names)), ["svg"])["svg"].partition(b"<svg")[2].partition(b'viewBox="')[2].split()[2]
+
+    assert width("a") == width("a", "b") == width("a", "a rather long name of a run")
+
+
 def test_every_colour_of_a_figure_has_one_on_a_dark_page() -> None:
     """Blended colours of bands and boxes are written as a colour of the palette with an opacity."""
     names = [f"run {place}" for place in range(len(PALETTE))]

@@ -519,6 +519,7 @@ def test_a_wrong_address_says_what_to_do(browser: Any, tmp_path: Path) -> None:
         person = Watched(browser, page.address()[:-5])
         person.wait_for_text("Open the whole address that you were given")
         assert not person.page.is_visible("button"), "no button does anything yet"
+        assert person.page.get_by_role("main").inner_text().startswith("This address leads nowhere."), "where one looks"
         person.close()
 
 

@@ -294,6 +294,10 @@ function showNothing() {
     text = "The last pairs are with other people, or wait for their opinion. You can close this page; while it is open, a pair that comes free appears here.";
     sayHowFar();
   }
+  sayInstead(heading, text);
+}
+
+function sayInstead(heading, text) { // of a pair
   part("main").hidden = true;
   part("nothing").hidden = false;
   if (part("nothing-heading").textContent !== heading) {
@@ -590,8 +594,13 @@ async function enter() {
     } catch { /* a reload then asks for the address again where two people share the browser */ }
     if (token) history.replaceState(null, "", location.pathname);
   } catch (error) {
-    say(isStranger(error) ? WHOLE_ADDRESS : fault(error));
-    if (!isStranger(error)) setTimeout(enter, 1000);
+    if (isStranger(error)) {
+      say("");
+      sayInstead("This address leads nowhere.", WHOLE_ADDRESS);
+    } else {
+      say(fault(error));
+      setTimeout(enter, 1000);
+    }
     return;
   }
   begin();
