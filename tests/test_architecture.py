@@ -64,6 +64,30 @@ def test_looking_loads_no_model_library(finished_original: Path) -> None:
     assert done.stderr.count("up to date") == 7
 
 
+COUNTING_PROBE = """
+import importlib.metadata
+import sys
+looks = []
+read = importlib.metadata.entry_points
+importlib.metadata.entry_points = lambda **names: looks.append(names) or read(**names)
+from activedpo_cli.cli.app import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    print(looks)
+    raise
+"""
+
+
+def test_an_up_to_date_answer_looks_at_no_other_package(finished_original: Path) -> None:
+    """Every look reads what all installed packages offer; a choice of our own needs none, pydantic takes one."""
+    words = ["generate", "--run", str(finished_original), "--iteration", "2"]
+    done = subprocess.run([sys.executable, "-c", COUNTING_PROBE, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "up to date" in done.stderr
+    assert done.stdout.splitlines()[-1] == "[{'group': 'pydantic'}]"
+
+
 WRITING = {
     *("write_text", "write_bytes", "unlink", "rename", "mkdir", "touch", "rmdir", "symlink_to", "hardlink_to", "chmod"),
     *(

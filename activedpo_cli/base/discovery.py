@@ -83,8 +83,13 @@ def _available(folder: str) -> dict[str, str]:
 
 
 def resolve(folder: str, name: str) -> str:
-    """The option value meant by `name`; raises UsageError with the nearest names when there is none."""
+    """The option value meant by `name`; raises UsageError with the nearest names when there is none.
+
+    Nothing else of the folder is read for a module of its own, and no other package is looked at.
+    """
     value = option_value(name)
+    if any(option_value(path.stem) == value for path in _module_files(folder)):
+        return value
     known = available(folder)
     if value in known:
         return value

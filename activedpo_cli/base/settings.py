@@ -299,7 +299,7 @@ class SelectSettings(Section):
     @field_validator("methods")
     @classmethod
     def _of_known_methods(cls, methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        sections = [method.replace("-", "_") for method in available("acquisition")]
+        sections = [method.replace("-", "_") for method in available("acquisition")] if methods else []
         for name in methods:
             if name not in sections:
                 raise ValueError(f"`{name}` is no method" + did_you_mean(name, sections))

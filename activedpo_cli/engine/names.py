@@ -39,9 +39,11 @@ def with_known_names(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_setting_of_method(key: str) -> None:
     """Raise UsageError for a setting that its method has not, which else only a choice by that method would tell."""
+    if not key.startswith("select.methods."):
+        return
     section, _, name = key.removeprefix("select.methods.").partition(".")
     methods = {method.replace("-", "_"): method for method in discovery.available("acquisition")}
-    if not key.startswith("select.methods.") or section not in methods or not name:
+    if section not in methods or not name:
         return
     known = discovery.setting_names("acquisition", methods[section])
     if name not in known:
