@@ -45,7 +45,12 @@ TASKS = (
     Task("stories, 15 labels a round, not 30", "a rule, always right", "15 a round", ("budget-15",)),
     Task("stories", "a rule, 1 in 10 wrong", "1 in 10 wrong", ("noise",), "+noise=0.1"),
     Task("stories", "a rule, 3 in 10 wrong", "3 in 10 wrong", ("noise",), "+noise=0.3"),
-    Task("stories, fresh seeds", "a rule, drawn by Bradley–Terry", "drawn", ("drawn-answers",), "+temperature=0.5"),
+    Task(
+        "stories, fresh seeds", "a rule, drawn, 2 in 10 wrong", "drawn 2 in 10", ("drawn-answers",), "+temperature=0.24"
+    ),
+    Task(
+        "stories, fresh seeds", "a rule, drawn, 3 in 10 wrong", "drawn 3 in 10", ("drawn-answers",), "+temperature=0.5"
+    ),
     Task("the built-in task", "a small reward model", "built-in", ("figure-1-tiny",)),
     Task("recorded answers", "a reward model's record", "recorded", ("pool-methods",)),
     Task("SmolLM2, short answers", "a small reward model", "SmolLM2", ("instruct-methods",)),
