@@ -21,6 +21,14 @@ from activedpo_cli.statistics.summaries import MeanInterval, mean_interval
 FEW_ARMS = 3
 """Arms whose ends a heading can name."""
 REWARD, SECOND_REWARD = "reward_mean", "second_reward_mean"
+TITLES = {
+    REWARD: "Reward by the scorer that answers",
+    SECOND_REWARD: "Reward by the second scorer",
+    "win_rate": "Win rate against the initial model",
+    "preference_accuracy": "Accuracy on held-out preferences",
+}
+SHARES = {TITLES["win_rate"], TITLES["preference_accuracy"]}
+"""Titles of the measures that are written as per cent, their differences as percentage points."""
 P_COLUMN = "p (Holm, this measure alone)"
 """Head of the column with `p_value`: each measure's arms are corrected by themselves, and nothing over measures."""
 
@@ -162,6 +170,11 @@ def _share(own: SeedCurves, baseline: SeedCurves, ceiling: SeedCurves | None) ->
     return share_of_the_way(values, base, top)
 
 
+def measure_in_words(title: str, interval: MeanInterval) -> str:
+    """A value or difference of the measure with this title: `0.873 [0.851, 0.895]`, of a share `92.5 % [83.1, 97.2]`."""
+    return (share_with_interval if title in SHARES else with_interval)(*interval)
+
+
 def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) -> Table:
     """What each arm's whole curve comes to, best first."""
     ordered = sorted(curves, key=lambda row: -row.height.mean)
@@ -169,11 +182,11 @@ def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) ->
         [
             row.arm,
             str(len(row.seeds)),
-            with_interval(*row.height),
-            "" if row.height_difference is None else with_interval(*row.height_difference.interval),
+            measure_in_words(title, row.height),
+            "" if row.height_difference is None else measure_in_words(title, row.height_difference.interval),
             p_value(row.height_difference),
-            with_interval(*row.mean[-1]),
-            "" if row.differences is None else with_interval(*row.differences[-1]),
+            measure_in_words(title, row.mean[-1]),
+            "" if row.differences is None else measure_in_words(title, row.differences[-1]),
             "" if baseline is None else _labels(row),
             "" if row.share is None or row.share.low is None else share_with_interval(*row.share),
         ]
@@ -196,8 +209,8 @@ def curve_table(title: str, curves: Sequence[ArmCurve], baseline: str | None) ->
 def point_table(title: str, curves: Sequence[ArmCurve]) -> Table:
     """Every arm's mean after each iteration."""
     labels = max((row.labels for row in curves), key=len)
-    rows = [[row.arm, *(with_interval(*point) for point in row.mean)] for row in curves]
-    return table(title, ["arm", *(f"{number(spent, 0)} labels" for spent in labels)], rows)
+    rows = [[row.arm, *(measure_in_words(title, point) for point in row.mean)] for row in curves]
+    return table(f"{title}, after each iteration", ["arm", *(f"{number(spent, 0)} labels" for spent in labels)], rows)
 
 
 def p_value(difference: Difference | None) -> str:
@@ -231,6 +244,7 @@ def curve_plot(measured: Measured) -> Plot:
                 title,
                 "mean over held-out prompts",
                 [_series(row, row.mean, place) for place, row in enumerate(curves)],
+                is_share=title in SHARES,
             )
             for title, curves in measured
         ],
@@ -239,7 +253,8 @@ def curve_plot(measured: Measured) -> Plot:
 
 def _ending(measured: Measured) -> str:
     """Where the arms end in the first measure, of a few."""
-    ends = [f"{row.arm} {with_interval(*row.mean[-1])}" for row in next((curves for _, curves in measured), [])]
+    title, curves = next(iter(measured), ("", []))
+    ends = [f"{row.arm} {measure_in_words(title, row.mean[-1])}" for row in curves]
     return f"At the end: {listed(ends)}" if 0 < len(ends) <= FEW_ARMS else ""
 
 
@@ -251,6 +266,7 @@ def difference_plot(measured: Measured, baseline: str, message: str = "") -> Plo
             f"minus {baseline}",
             [_series(row, row.differences, place) for place, row in enumerate(curves) if row.differences is not None],
             level=0.0,
+            is_share=title in SHARES,
         )
         for title, curves in measured
     ]

@@ -6,10 +6,10 @@ The paper's Figure 2 is such a table: models in rows, subsets of the data in col
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from activedpo_cli.experiments.curves import ArmCurve
+from activedpo_cli.experiments.curves import ArmCurve, measure_in_words
 from activedpo_cli.experiments.spec import ExperimentSpec, points_of, short_value
 from activedpo_cli.reports.page import Table, table
-from activedpo_cli.reports.wording import number, with_interval
+from activedpo_cli.reports.wording import number
 from activedpo_cli.statistics.multiple_comparisons import joint_sign_flip_p_value
 from activedpo_cli.statistics.summaries import mean_interval
 
@@ -31,7 +31,7 @@ def grid_tables(measured: Sequence[tuple[str, Sequence[ArmCurve]]], spec: Experi
         table(
             f"{title}, at the end, by {names[0]} and {names[1]}",
             ["arm", names[0], *_values(spec, 1), "seeds", "p"],
-            [row for arm in spec.arms for row in _rows(arm, _cells(arm, curves, spec), spec)],
+            [row for arm in spec.arms for row in _rows(title, arm, _cells(arm, curves, spec), spec)],
         )
         for title, curves in measured
     ]
@@ -54,7 +54,7 @@ def _cells(arm: str, curves: Sequence[ArmCurve], spec: ExperimentSpec) -> Cells:
     return found
 
 
-def _rows(arm: str, cells: Cells, spec: ExperimentSpec) -> list[list[str]]:
+def _rows(title: str, arm: str, cells: Cells, spec: ExperimentSpec) -> list[list[str]]:
     """Only seeds that every point has: means of unequal seeds would differ by these too."""
     first, second = _values(spec, 0), _values(spec, 1)
     seeds = sorted(set.intersection(*(set(values) for values in cells.values())))
@@ -64,7 +64,10 @@ def _rows(arm: str, cells: Cells, spec: ExperimentSpec) -> list[list[str]]:
         [
             arm,
             row,
-            *(with_interval(*mean_interval([cells[row, column][seed] for seed in seeds])) for column in second),
+            *(
+                measure_in_words(title, mean_interval([cells[row, column][seed] for seed in seeds]))
+                for column in second
+            ),
             str(len(seeds)),
             "",
         ]
@@ -78,7 +81,13 @@ def _rows(arm: str, cells: Cells, spec: ExperimentSpec) -> list[list[str]]:
     p_value = number(joint_sign_flip_p_value(contrasts))
     return [
         *rows,
-        [arm, label, *(with_interval(*mean_interval(values)) for values in by_column), str(len(seeds)), p_value],
+        [
+            arm,
+            label,
+            *(measure_in_words(title, mean_interval(values)) for values in by_column),
+            str(len(seeds)),
+            p_value,
+        ],
     ]
 
 

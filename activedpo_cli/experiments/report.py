@@ -15,6 +15,8 @@ from activedpo_cli.engine.units import AtOnce
 from activedpo_cli.experiments.curves import (
     REWARD,
     SECOND_REWARD,
+    SHARES,
+    TITLES,
     ArmCurve,
     analyse,
     arms_in,
@@ -47,12 +49,6 @@ FIGURES_NAME = "figures"
 REPORT_NAME = ".report"
 """The folder in which the report is made; its files are copied to where people look for them."""
 Value = TypeVar("Value")
-TITLES = {
-    REWARD: "Reward by the scorer that answers",
-    SECOND_REWARD: "Reward by the second scorer",
-    "win_rate": "Win rate against the initial model",
-    "preference_accuracy": "Accuracy on held-out preferences",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +103,7 @@ def _build(folder: ExperimentFolder) -> ExperimentReport:
         lock=folder.path / ".locks" / "report.lock",
         wanted=Started(
             stage="experiment-report",
-            stage_version=3,
+            stage_version=4,
             iteration=0,
             settings={"activedpo_cli": __version__},
             inputs=report_inputs(rows, folder.spec),
@@ -198,7 +194,7 @@ def all_tables(analysis: Analysis) -> list[Table]:
     tables = [
         *(curve_table(title, curves, spec.baseline) for title, curves in found.items()),
         *grid_tables(list(found.items()), spec),
-        *(point_table(f"{title}, after each iteration", curves) for title, curves in found.items()),
+        *(point_table(title, curves) for title, curves in found.items()),
         distance_table(_by_title(analysis.at_equal_kl), rows),
         other_table(rows, arms),
         cost_table(rows, arms),
@@ -231,7 +227,7 @@ def all_plots(analysis: Analysis) -> list[Plot]:
     if analysis.at_equal_kl:
         plots.append(distance_plot(analysis.rows, {name: TITLES[name] for name in analysis.at_equal_kl}))
     if baseline is not None and any(row.differences for _, curves in found for row in curves):
-        compared = comparisons(found[0][1], analysis.spec)
+        compared = comparisons(found[0][1], analysis.spec, is_share=found[0][0] in SHARES)
         plots.append(difference_plot(found, baseline, message_of(compared, baseline) if compared else ""))
     return plots
 
@@ -259,6 +255,10 @@ def report_sentences(analysis: Analysis) -> list[str]:
     if measured([row for row in rows if row.iteration], SECOND_REWARD):
         sentences.append(
             "The second scorer gave no labels; how far it measures the same thing is for the reader to judge."
+        )
+    if SHARES & _by_title(analysis.curves).keys():
+        sentences.append(
+            "Differences between shares, such as win rates, are in percentage points, also where they have a %."
         )
     first = next(iter(analysis.curves.values()), [])
     compared = sum(row.height_difference is not None and row.height_difference.adjusted is not None for row in first)

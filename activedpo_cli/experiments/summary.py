@@ -5,14 +5,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from activedpo_cli.base.numbers import counted
-from activedpo_cli.experiments.curves import ArmCurve
+from activedpo_cli.experiments.curves import SHARES, ArmCurve, measure_in_words
 from activedpo_cli.experiments.folder import SPEC_NAME, ExperimentFolder
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.experiments.spec import ExperimentSpec, arms_of, counterparts
 from activedpo_cli.reports.page import Answer, Summary
 from activedpo_cli.reports.summary import CAME_OUT, NEXT, RAN
 from activedpo_cli.reports.verdict import HOW_COMPARED, LEVEL, Comparison, headline, message_of, sentence_of
-from activedpo_cli.reports.wording import listed, with_interval
+from activedpo_cli.reports.wording import listed
 
 BEST = 3
 """Arms whose ends the summary names, beside the baseline, and whose comparisons it has in numbers."""
@@ -23,7 +23,11 @@ Curves = Mapping[str, Sequence[ArmCurve]]
 def experiment_summary(folder: ExperimentFolder, rows: Sequence[ResultRow], curves: Curves) -> Summary:
     """The summary of the finished runs, which `rows` are the evaluations of."""
     spec = folder.spec
-    found = [(_within(title), told) for title, arms in curves.items() if (told := comparisons(arms, spec))]
+    found = [
+        (_within(title), told)
+        for title, arms in curves.items()
+        if (told := comparisons(arms, spec, is_share=title in SHARES))
+    ]
     answers = [Answer(RAN, _what_was_run(spec, rows)), Answer(CAME_OUT, _ends(spec, curves))]
     if spec.baseline is not None:
         answers.append(Answer(f"Better than {spec.baseline}?", _against_baseline(found, spec.baseline)))
@@ -33,7 +37,7 @@ def experiment_summary(folder: ExperimentFolder, rows: Sequence[ResultRow], curv
     )
 
 
-def comparisons(curves: Sequence[ArmCurve], spec: ExperimentSpec) -> list[Comparison]:
+def comparisons(curves: Sequence[ArmCurve], spec: ExperimentSpec, *, is_share: bool = False) -> list[Comparison]:
     """The arms against their baseline in one measure; a ceiling is no method, has no corrected p and is left out."""
     seeds = {row.arm: set(row.seeds) for row in curves}
     baselines = counterparts(spec, spec.baseline)
@@ -43,6 +47,7 @@ def comparisons(curves: Sequence[ArmCurve], spec: ExperimentSpec) -> list[Compar
             interval=difference.interval,
             seeds=len(seeds[row.arm] & seeds[baselines[row.arm]]),
             p_value=difference.adjusted,
+            is_share=is_share,
         )
         for row in curves
         if (difference := row.height_difference) is not None and difference.adjusted is not None
@@ -90,7 +95,7 @@ def _ends(spec: ExperimentSpec, curves: Curves) -> list[str]:
     shown = [row for place, row in enumerate(ordered) if place < BEST or row.arm == spec.baseline]
     ceilings = set(counterparts(spec, spec.ceiling).values())
     names = [f"{row.arm} (a ceiling, not a method)" if row.arm in ceilings else row.arm for row in shown]
-    ends = [f"{name}: {with_interval(*row.mean[-1])}" for name, row in zip(names, shown, strict=True)]
+    ends = [f"{name}: {measure_in_words(title, row.mean[-1])}" for name, row in zip(names, shown, strict=True)]
     if not ends:
         return ["No run has finished"]
     return [*ends, f"{title}, at the end; brackets are 95 % intervals over seeds, each for its arm alone"]

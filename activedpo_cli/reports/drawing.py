@@ -190,12 +190,17 @@ def _draw_panel(axes: "Axes", panel: Panel) -> list[_End]:
     ends = {"lines": _draw_lines, "boxes": _draw_boxes, "bars": _draw_bars}[panel.kind](axes, panel.series)
     _set_ticks(axes, panel)
     if panel.is_share:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _share_at_tick(value)))
     if panel.x_from_zero:
         axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # room for half a marker
     if panel.y_from_zero:
         axes.set_ylim(bottom=0)
     return _one_for_each_name(ends)
+
+
+def _share_at_tick(value: float) -> str:
+    """`2.5 %`: no more digits than the ticks, which lie closely for differences, need to be told apart."""
+    return f"{round(100 * value, 6) + 0.0:g} %".replace("-", "\N{MINUS SIGN}")
 
 
 def _one_for_each_name(ends: Sequence[_End]) -> list[_End]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from activedpo_cli.base.numbers import counted
-from activedpo_cli.reports.wording import listed, number, signed, with_interval
+from activedpo_cli.reports.wording import listed, number, share_with_interval, signed, with_interval
 from activedpo_cli.statistics.multiple_comparisons import holm, sign_flip_p_value
 from activedpo_cli.statistics.summaries import MeanInterval, mean_interval
 
@@ -29,6 +29,7 @@ class Comparison:
         interval: Mean difference in the height of the curve, reward over labels, with its 95 % interval over seeds.
         seeds: Those that both have.
         p_value: Of the two-sided sign-flip test, by Holm where several are compared.
+        is_share: Whether what differs is a share, so that the difference is written as per cent.
 
     """
 
@@ -36,6 +37,7 @@ class Comparison:
     interval: MeanInterval
     seeds: int
     p_value: float
+    is_share: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -97,7 +99,8 @@ def sentence_of(found: Comparison, base: str, measure: str) -> str:
         "too few": "too few seeds for a verdict",
     }[found.verdict]
     seeds = counted(found.seeds, "seed")
-    return f"{found.name}: {verdict}. {signed(found.interval)} in {measure}, {seeds}, p {number(found.p_value)}"
+    difference = signed(found.interval, is_share=found.is_share)
+    return f"{found.name}: {verdict}. {difference} in {measure}, {seeds}, p {number(found.p_value)}"
 
 
 def named(names: Sequence[str], many: str) -> str:
@@ -110,7 +113,8 @@ def _is(names: Sequence[str]) -> str:
 
 
 def _height(found: Sequence[Comparison], name: str) -> str:
-    mean, low, high = next(row.interval for row in found if row.name == name)
+    compared = next(row for row in found if row.name == name)
+    mean, low, high = compared.interval
     if mean < 0 and low is not None and high is not None:
         mean, low, high = -mean, -high, -low
-    return with_interval(mean, low, high)
+    return (share_with_interval if compared.is_share else with_interval)(mean, low, high)

@@ -25,9 +25,10 @@ def with_interval(value: float | None, low: float | None, high: float | None, di
     return f"{mean} [{', '.join(ends)}]"
 
 
-def signed(interval: MeanInterval) -> str:
-    """`+0.873 [0.851, 0.895]`: a difference with its interval."""
-    return ("+" if interval.mean > 0 else "") + with_interval(*interval)
+def signed(interval: MeanInterval, *, is_share: bool = False) -> str:
+    """`+0.873 [0.851, 0.895]`: a difference with its interval, of shares `+9.2 % [3.1, 15.3]`."""
+    wording = share_with_interval if is_share else with_interval
+    return ("+" if interval.mean > 0 else "") + wording(*interval)
 
 
 def share_with_interval(value: float | None, low: float | None, high: float | None) -> str:

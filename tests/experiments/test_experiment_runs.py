@@ -21,9 +21,11 @@ from small_runs import SMALL
 from zygote import Zygote
 
 from activedpo_cli.experiments import workers
+from activedpo_cli.experiments.folder import ExperimentFolder
 from activedpo_cli.experiments.report import all_tables, analysis_of, summarise
 from activedpo_cli.experiments.results import row_of
 from activedpo_cli.experiments.spec import read_spec
+from activedpo_cli.experiments.summary import experiment_summary
 from activedpo_cli.select.methods import largest_norm
 from activedpo_cli.store.operations import operations
 
@@ -304,7 +306,20 @@ def test_held_out_accuracy_alone_makes_a_report(made: Path, tmp_path: Path) -> N
     (accuracy,) = summary["measures"]
     assert accuracy == "preference_accuracy"
     assert summary["measures"][accuracy][0]["height"][0] == pytest.approx(0.65)
-    assert [table.title for table in all_tables(analysis_of(changed, spec))][0] == "Accuracy on held-out preferences"
+    tables = all_tables(analysis_of(changed, spec))
+    assert tables[0].title == "Accuracy on held-out preferences"
+    by_title = {table.title: table for table in tables}
+    column = tables[0].columns.index("at the end")
+    once = {row[column].partition(" [")[0] for row in tables[0].rows}
+    after_each = by_title["Accuracy on held-out preferences, after each iteration"]
+    beside = by_title["After the last iteration, means over seeds with 95 % intervals"]
+    column = beside.columns.index("held-out preference accuracy")
+    assert once == {row[-1].partition(" [")[0] for row in after_each.rows} == {"70.0 %"}
+    assert once == {row[column].partition(" [")[0] for row in beside.rows}, "one quantity is written in one way"
+    top = experiment_summary(
+        ExperimentFolder(tmp_path, spec), changed, {tables[0].title: analysis_of(changed, spec).curves[accuracy]}
+    )
+    assert "random: 70.0 % [70.0, 70.0]" in top.answers[1].sentences
 
 
 def test_other_settings_under_finished_runs_are_refused(copied: Path, small_model: Path, prompts_file: Path) -> None:

@@ -12,7 +12,7 @@ from activedpo_cli.experiments.report import all_tables, analysis_of
 from activedpo_cli.experiments.results import ResultRow
 from activedpo_cli.experiments.spec import ExperimentSpec
 from activedpo_cli.reports.page import Table
-from activedpo_cli.reports.wording import number, with_interval
+from activedpo_cli.reports.wording import number, share_with_interval
 from activedpo_cli.statistics.multiple_comparisons import joint_sign_flip_p_value, sign_flip_p_value
 from activedpo_cli.statistics.summaries import mean_interval
 
@@ -58,12 +58,12 @@ def test_cells_are_means_over_seeds_and_the_contrast_has_no_main_effects() -> No
     values = np.random.default_rng(0).uniform(size=(2, 2, 3, 4))
     rows = found(values, ["random", "ours"])[TITLE].rows
     assert [row[:2] for row in rows[:2]] == [["random", "model-1"], ["random", "model-2"]]
-    assert rows[4][2:5] == [with_interval(*mean_interval(values[1, 1, s].tolist())) for s in range(3)]
+    assert rows[4][2:5] == [share_with_interval(*mean_interval(values[1, 1, s].tolist())) for s in range(3)]
     differences = values[:, 0] - values[:, 1]
     contrasts = differences - differences.mean(axis=1, keepdims=True)
     for arm in (0, 1):
         last = rows[3 * arm + 2]
-        assert last[2:5] == [with_interval(*mean_interval(contrasts[arm, s].tolist())) for s in range(3)]
+        assert last[2:5] == [share_with_interval(*mean_interval(contrasts[arm, s].tolist())) for s in range(3)]
         sizes = [
             np.square((np.array(signs) * contrasts[arm]).mean(axis=1)).sum()
             for signs in itertools.product((1, -1), repeat=4)
@@ -74,7 +74,7 @@ def test_cells_are_means_over_seeds_and_the_contrast_has_no_main_effects() -> No
 def test_no_contrast_where_both_models_gain_alike() -> None:
     values = np.zeros((1, 2, 3, 3)) + np.array([0.125, 0.5])[:, None, None] + np.array([0.0, 0.25, 0.5])[:, None]
     last = found(values, ["random"])[TITLE].rows[-1]
-    assert [cell.partition(" ")[0].lstrip("−") for cell in last[2:5]] == ["0.000"] * 3
+    assert [cell.partition(" ")[0].lstrip("−") for cell in last[2:5]] == ["0.0"] * 3
     assert last[-1] == "1.000"
 
 
@@ -82,7 +82,7 @@ def test_only_seeds_that_every_point_has() -> None:
     values = np.random.default_rng(1).uniform(size=(1, 2, 3, 4))
     values[0, 1, 2, 3] = np.nan
     rows = found(values, ["random"])[TITLE].rows
-    assert rows[0][2] == with_interval(*mean_interval(values[0, 0, 0, :3].tolist()))
+    assert rows[0][2] == share_with_interval(*mean_interval(values[0, 0, 0, :3].tolist()))
     assert [row[-2] for row in rows] == ["3", "3", "3"]
     values[0, 1, 2] = np.nan
     assert TITLE not in found(values, ["random"])
