@@ -88,7 +88,7 @@ def resolve(folder: str, name: str) -> str:
     Nothing else of the folder is read for a module of its own, and no other package is looked at.
     """
     value = option_value(name)
-    if any(option_value(path.stem) == value for path in _module_files(folder)):
+    if _own_module(folder, value):
         return value
     known = available(folder)
     if value in known:
@@ -102,12 +102,16 @@ def resolve(folder: str, name: str) -> str:
     )
 
 
+def _own_module(folder: str, value: str) -> Path | None:
+    """The file of the folder behind an option value; None for what another package offers, or nobody."""
+    return next((path for path in _module_files(folder) if option_value(path.stem) == value), None)
+
+
 def load(folder: str, name: str) -> ModuleType:
     """Import the module behind an option value."""
     value = resolve(folder, name)
-    for path in _module_files(folder):
-        if option_value(path.stem) == value:
-            return importlib.import_module(f"{PACKAGE}.{_folder(folder).replace('/', '.')}.{path.stem}")
+    if path := _own_module(folder, value):
+        return importlib.import_module(f"{PACKAGE}.{_folder(folder).replace('/', '.')}.{path.stem}")
     for entry in _entry_points(folder):
         if option_value(entry.name) == value:
             return entry.load()
@@ -117,18 +121,16 @@ def load(folder: str, name: str) -> ModuleType:
 def setting_names(folder: str, name: str) -> list[str]:
     """The fields of a module's `Settings`, read from its source without importing it."""
     value = resolve(folder, name)
-    for path in _module_files(folder):
-        if option_value(path.stem) == value:
-            return list(_annotated_fields(path, "Settings"))
+    if path := _own_module(folder, value):
+        return list(_annotated_fields(path, "Settings"))
     return list(load(folder, value).Settings.model_fields)
 
 
 def declared_needs(folder: str, name: str) -> tuple[str, ...]:
     """The `NEEDS` of a module, read from its source without importing it."""
     value = resolve(folder, name)
-    for path in _module_files(folder):
-        if option_value(path.stem) == value:
-            return _literal(path, "NEEDS")
+    if path := _own_module(folder, value):
+        return _literal(path, "NEEDS")
     return tuple(load(folder, value).NEEDS)
 
 
