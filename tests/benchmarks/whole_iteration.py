@@ -42,12 +42,12 @@ def main() -> None:
         return
     turns, processes = [], []
     for number in range(1, arguments.turns + 1):
-        took: list[float] = []
-        turns.append((_seconds_of_bare(took), _seconds_of_ours(took)))
-        processes.append(took[1] / took[0])
-        bare, ours = (round(sum(seconds.values()), 1) for seconds in turns[-1])
-        whole = " and ".join(f"{seconds:.1f}" for seconds in took)
-        print(f"turn {number}: bare {bare} s, ours {ours} s, whole processes {whole} s", file=sys.stderr, flush=True)
+        (bare, bare_process), (ours, our_process) = _seconds_of_bare(), _seconds_of_ours()
+        turns.append((bare, ours))
+        processes.append(our_process / bare_process)
+        for whose, phases, process in (("bare", bare, bare_process), ("ours", ours, our_process)):
+            told = f"turn {number}, {whose}: phases {sum(phases.values()):.1f} s, whole process {process:.1f} s"
+            print(told, file=sys.stderr, flush=True)
     print("| | bare calls, s | here, s |\n|---|--:|--:|")
     for phase in (*PHASES, INITIAL):
         cells = (median(seconds.get(phase, 0.0) for seconds in side) for side in zip(*turns, strict=True))
@@ -143,31 +143,32 @@ def bare_iteration() -> dict[str, float]:
     return seconds
 
 
-def _run(command: list[str], took: list[float]) -> str:
-    """What a process prints; the seconds from its start to its end are added to `took`."""
+def _run(command: list[str]) -> tuple[str, float]:
+    """What a process prints, and the seconds from its start to its end."""
     began = time.perf_counter()
     told = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    took.append(time.perf_counter() - began)
-    return told
+    return told, time.perf_counter() - began
 
 
-def _seconds_of_bare(took: list[float]) -> dict[str, float]:
-    seconds: dict[str, float] = json.loads(_run([str(Path(__file__).resolve()), "--bare"], took).splitlines()[-1])
-    return seconds
+def _seconds_of_bare() -> tuple[dict[str, float], float]:
+    """By phase, and of the whole process."""
+    told, process = _run([str(Path(__file__).resolve()), "--bare"])
+    return json.loads(told.splitlines()[-1]), process
 
 
-def _seconds_of_ours(took: list[float]) -> dict[str, float]:
+def _seconds_of_ours() -> tuple[dict[str, float], float]:
+    """By phase, and of the whole process."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = ["run", "--run", str(run), "--model", "tiny", "--iterations", "1", "--no-report", "--quiet"]
-        _run(["-m", "activedpo_cli", *command], took)
+        _, process = _run(["-m", "activedpo_cli", *command])
         seconds = {
             phase: json.loads((run / "iter-001" / phase / "manifest.json").read_bytes())["execution"]["seconds"]
             for phase in PHASES
         }
         (initial,) = run.glob("reference/evaluate/manifest.json")
         once = json.loads(initial.read_bytes())["execution"]["seconds"]
-        return seconds | {"evaluate": seconds["evaluate"] - once, INITIAL: once}
+        return seconds | {"evaluate": seconds["evaluate"] - once, INITIAL: once}, process
 
 
 def _sum(seconds: dict[str, float], left_out: tuple[str, ...]) -> float:
